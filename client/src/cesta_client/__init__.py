@@ -1,0 +1,42 @@
+"""Ask a cesta server what goes into this basket next:
+
+with Recommender("localhost:8001", timeout_s=0.2) as shop:
+    shop.recommend(basket=["1095275"], user_id="900", k=10)
+"""
+
+from ._async_recommender import AsyncRecommender
+from ._errors import (
+    CestaError,
+    InvalidRequest,
+    ServerError,
+    Throttled,
+    TimedOut,
+    Unauthorized,
+    Unavailable,
+)
+from ._recommender import Recommender
+from ._transport import AsyncTransport, Reply, Transport
+from ._values import Query, Reason, Recommendation, Recommendations
+
+__all__ = [
+    "AsyncRecommender",
+    "AsyncTransport",
+    "CestaError",
+    "InvalidRequest",
+    "Query",
+    "Reason",
+    "Recommendation",
+    "Recommendations",
+    "Recommender",
+    "Reply",
+    "ServerError",
+    "Throttled",
+    "TimedOut",
+    "Transport",
+    "Unauthorized",
+    "Unavailable",
+]
+
+for _error in (CestaError, *CestaError.__subclasses__()):
+    _error.__module__ = __name__  # a traceback then says cesta_client.TimedOut, the name one imports
+del _error

@@ -1,0 +1,118 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+
+from . import _check
+from ._call import Call, batches, canary
+from ._endpoint import Protocol, connect_async, endpoint
+from ._errors import CestaError, InvalidRequest, Unavailable
+from ._transport import AsyncTransport, Reply
+from ._values import Query, Recommendations
+from ._wire import answers_in, tensors_of
+
+
+class AsyncRecommender:
+    """`Recommender` for asyncio: the same options, questions, answers and errors.
+
+    One instance serves one event loop.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        protocol: Protocol = "grpc",
+        timeout_s: float = 1.0,
+        retries: int = 2,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        ssl: bool = False,
+        root_certificates: str | os.PathLike[str] | None = None,
+        transport: AsyncTransport | None = None,
+    ) -> None:
+        if (address is None) == (transport is None):
+            raise InvalidRequest("a recommender needs either an address or a transport")
+        self._timeout_s = _check.seconds("timeout_s", timeout_s)
+        self._retries = _check.retries(retries)
+        self._rng = random.Random()
+        self._closed = False
+        self._transport = transport or connect_async(
+            endpoint(
+                address or "",
+                protocol,
+                api_key=api_key,
+                headers=headers,
+                ssl=ssl,
+                root_certificates=root_certificates,
+            )
+        )
+
+    async def recommend(
+        self,
+        basket: Iterable[str] | None = None,
+        *,
+        user_id: str | None = None,
+        k: int = 10,
+        exclude: Iterable[str] | None = None,
+        categories: Iterable[str] | None = None,
+        timeout_s: float | None = None,
+        request_id: str = "",
+    ) -> Recommendations:
+        """As `Recommender.recommend`."""
+        query = Query(basket, user_id, k, exclude, categories)
+        return (await self.recommend_many([query], timeout_s=timeout_s, request_id=request_id))[0]
+
+    async def recommend_many(
+        self, queries: Iterable[Query], *, timeout_s: float | None = None, request_id: str = ""
+    ) -> list[Recommendations]:
+        """As `Recommender.recommend_many`."""
+        call = self._call(timeout_s, self._retries, request_id)
+        return [answer for batch in batches(queries) for answer in await self._ask(batch, call)]
+
+    async def is_ready(self, *, timeout_s: float | None = None) -> bool:
+        """As `Recommender.is_ready`."""
+        call = self._call(timeout_s, 0, "")
+        try:
+            await self._ask([canary()], call)
+        except CestaError:
+            return False
+        return True
+
+    async def aclose(self) -> None:
+        """Let go of the connections. Closing twice does no harm."""
+        if not self._closed:
+            self._closed = True
+            await self._transport.aclose()
+
+    async def __aenter__(self) -> AsyncRecommender:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _call(self, timeout_s: float | None, retries: int, request_id: str) -> Call:
+        if self._closed:
+            raise InvalidRequest("this recommender is closed; make a new one")
+        return Call(self._timeout_s if timeout_s is None else timeout_s, retries, request_id, self._rng)
+
+    async def _ask(self, batch: Sequence[Query], call: Call) -> list[Recommendations]:
+        return answers_in(await self._reply(batch, call), batch)
+
+    async def _reply(self, batch: Sequence[Query], call: Call) -> Reply:
+        tensors = tensors_of(batch)
+        while True:
+            try:
+                return await self._transport.ainfer(
+                    tensors, timeout_s=call.time_left(), request_id=call.request_id
+                )
+            except Unavailable as error:
+                pause_s = call.pause_after(error)
+            await asyncio.sleep(pause_s)

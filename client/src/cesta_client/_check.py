@@ -1,0 +1,81 @@
+"""The rules of a request, as sentences. Nothing is sent before they all hold."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+from ._errors import InvalidRequest
+from ._limits import MAX_ID_BYTES, MAX_K
+
+_PLURALS = {"item id": "item ids", "category": "categories"}
+
+
+def ids(name: str, kind: str, values: Iterable[str] | None, *, most: int) -> tuple[str, ...]:
+    """Sorted, unique, without empty ids; at most `most` of them."""
+    if values is None:
+        return ()
+    if isinstance(values, str | bytes):
+        raise InvalidRequest(f"{name} is a list of {_PLURALS[kind]}; got {_seen(values)}; put it in [ ]")
+    try:
+        found = {_text(kind, value) for value in values}
+    except TypeError:
+        raise InvalidRequest(f"{name} is a list of {_PLURALS[kind]}; got {_seen(values)}") from None
+    found.discard("")
+    if len(found) > most:
+        raise InvalidRequest(f"{name} has {len(found)} {_PLURALS[kind]}; at most {most} are allowed")
+    return tuple(sorted(found))
+
+
+def one_id(name: str, value: str | None) -> str:
+    return "" if value is None else _text(name, value)
+
+
+def k(value: int) -> int:
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        whole = 0
+    if isinstance(value, bool) or not 1 <= whole <= MAX_K:
+        raise InvalidRequest(f"k is a whole number from 1 to {MAX_K}; got {_seen(value)}")
+    return whole
+
+
+def seconds(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InvalidRequest(f"{name} is a number of seconds above 0; got {_seen(value)}")
+    return float(value)
+
+
+def retries(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidRequest(f"retries is a whole number, 0 or more; got {_seen(value)}")
+    return value
+
+
+def request_id(value: str) -> str:
+    return _text("request_id", value)
+
+
+def _text(kind: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{_strings(kind)}; got {_seen(value)}")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"{kind} {value!r} has no UTF-8 form; it holds half a surrogate pair") from None
+    if size > MAX_ID_BYTES:
+        raise InvalidRequest(f"{kind} {value[:20]!r}… has {size} bytes; at most {MAX_ID_BYTES} are allowed")
+    return value
+
+
+def _strings(kind: str) -> str:
+    return f"{_PLURALS[kind]} are strings" if kind in _PLURALS else f"{kind} is a string"
+
+
+def _seen(value: object) -> str:
+    """The value itself only while it is short: a log needs no list of a thousand ids."""
+    kind, shown = type(value).__name__, repr(value)
+    return f"{shown} ({kind})" if len(shown) <= 60 else f"a long {kind}"

@@ -1,0 +1,127 @@
+"""Where the server is and how to talk to it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from ssl import SSLContext, create_default_context
+from typing import Literal
+from urllib.parse import urlsplit
+
+from ._errors import InvalidRequest
+from ._transport import AsyncTransport, Transport
+
+Protocol = Literal["grpc", "http"]
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")  # what gRPC and HTTP both carry; a line end would smuggle
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A checked address with all that a connection to it needs."""
+
+    address: str
+    protocol: Protocol
+    headers: dict[str, str] = field(repr=False)  # they may hold a key
+    ssl: bool
+    root_certificates: Path | None
+
+    @property
+    def host(self) -> str:
+        return urlsplit(f"//{self.address}").hostname or ""
+
+    @property
+    def port(self) -> int:
+        return urlsplit(f"//{self.address}").port or 0
+
+    @property
+    def host_and_port(self) -> str:
+        return urlsplit(f"//{self.address}").netloc
+
+    @property
+    def path(self) -> str:
+        return urlsplit(f"//{self.address}").path.rstrip("/")
+
+    def ssl_context(self) -> SSLContext | None:
+        return create_default_context(cafile=self.root_certificates) if self.ssl else None
+
+
+def endpoint(
+    address: str,
+    protocol: Protocol,
+    *,
+    api_key: str | None,
+    headers: Mapping[str, str] | None,
+    ssl: bool,
+    root_certificates: str | os.PathLike[str] | None,
+) -> Endpoint:
+    """Check the options of a recommender.
+
+    Raises:
+        InvalidRequest: an option cannot be used; the sentence says which.
+    """
+    if protocol not in ("grpc", "http"):
+        raise InvalidRequest(f'protocol is "grpc" or "http"; got {protocol!r}')
+    if root_certificates is not None and not ssl:
+        raise InvalidRequest("root_certificates are given, but ssl is off; add ssl=True")
+    if root_certificates is not None and not Path(root_certificates).is_file():
+        raise InvalidRequest(f"no file of root certificates at {os.fspath(root_certificates)!r}")
+    key = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+    return Endpoint(
+        _address(address, protocol),
+        protocol,
+        _headers({**(headers or {}), **key}),
+        ssl,
+        Path(root_certificates) if root_certificates is not None else None,
+    )
+
+
+def _address(address: str, protocol: Protocol) -> str:
+    example = "localhost:8001" if protocol == "grpc" else "localhost:8000"
+    wanted = f'address is "host:port", such as "{example}"; got {address!r}'
+    if not isinstance(address, str) or not address.isprintable() or any(mark in address for mark in " @?#"):
+        raise InvalidRequest(wanted)
+    if "://" in address:
+        raise InvalidRequest(f'{wanted}; say protocol="http" and ssl=True instead of a scheme')
+    parts = urlsplit(f"//{address}")
+    try:
+        complete = parts.hostname and parts.port
+    except ValueError:  # a port that is no number
+        complete = None
+    if not complete or (protocol == "grpc" and parts.path):
+        raise InvalidRequest(wanted)
+    return address
+
+
+def _headers(headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise InvalidRequest(f"{name!r} is no header name; letters, digits and -_. are allowed")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            # The value may be a key: it is not repeated here.
+            raise InvalidRequest(f"the value of header {name!r} must be printable ASCII")
+    return {name.lower(): value for name, value in headers.items()}  # gRPC takes lower case only
+
+
+def connect(to: Endpoint) -> Transport:
+    if to.protocol == "grpc":
+        from ._transport_grpc import GrpcTransport  # each protocol costs 0.2 s to import: only the one in use
+
+        return GrpcTransport(to)
+    from ._transport_http import HttpTransport
+
+    return HttpTransport(to)
+
+
+def connect_async(to: Endpoint) -> AsyncTransport:
+    if to.protocol == "grpc":
+        from ._transport_grpc import AsyncGrpcTransport
+
+        return AsyncGrpcTransport(to)
+    from ._transport_http_async import AsyncHttpTransport
+
+    return AsyncHttpTransport(to)

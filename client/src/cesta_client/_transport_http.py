@@ -1,0 +1,66 @@
+"""HTTP: as many kept connections as threads ask at once."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from http.client import HTTPException
+
+from . import _v2_http
+from ._bounded_http import BoundedConnection, Response
+from ._endpoint import Endpoint
+from ._errors import TimedOut, Unavailable
+from ._transport import Reply, Tensors
+
+
+class HttpTransport:
+    """Triton's HTTP service."""
+
+    def __init__(self, to: Endpoint) -> None:
+        self._to = to
+        self._path = _v2_http.path_of(to)
+        self._tls = to.ssl_context()
+        self._idle: deque[BoundedConnection] = deque()  # its append and pop are atomic
+        self._closed = False
+
+    def infer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
+        body, headers = _v2_http.request(tensors, self._to, request_id)
+        try:
+            response = self._post(body, headers, time.monotonic() + timeout_s)
+        except TimeoutError as error:
+            raise TimedOut(f"no answer from {self._to.address} within {timeout_s:.2g} s") from error
+        except OSError as error:
+            raise Unavailable(f"{self._to.address}: {error or type(error).__name__}") from error
+        except HTTPException as error:  # its text would be whatever bytes came
+            raise Unavailable(f"{self._to.address} speaks no HTTP ({type(error).__name__})") from error
+        return _v2_http.reply(response.status, response.headers, response.body, self._to)
+
+    def close(self) -> None:
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    def _post(self, body: bytes, headers: dict[str, str], ends: float) -> Response:
+        while self._idle:
+            try:
+                return self._post_on(self._idle.pop(), body, headers, ends)
+            except TimeoutError:
+                raise
+            except (IndexError, OSError, HTTPException):
+                pass  # another thread took it, or the server closed it while it lay idle; a fresh one decides
+        fresh = BoundedConnection(self._to.host, self._to.port, self._tls)
+        return self._post_on(fresh, body, headers, ends)
+
+    def _post_on(
+        self, connection: BoundedConnection, body: bytes, headers: dict[str, str], ends: float
+    ) -> Response:
+        try:
+            response = connection.post(self._path, body, headers, ends=ends)
+        except BaseException:
+            connection.close()  # half an answer may still be on its way
+            raise
+        if self._closed:
+            connection.close()
+        else:
+            self._idle.append(connection)
+        return response

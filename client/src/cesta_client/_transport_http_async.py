@@ -1,0 +1,44 @@
+"""HTTP for asyncio, over aiohttp, which tritonclient[http] brings along."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+
+from . import _v2_http
+from ._endpoint import Endpoint
+from ._errors import TimedOut, Unavailable
+from ._transport import Reply, Tensors
+
+
+class AsyncHttpTransport:
+    """Triton's HTTP service, for one event loop."""
+
+    def __init__(self, to: Endpoint) -> None:
+        self._to = to
+        self._url = f"{'https' if to.ssl else 'http'}://{to.host_and_port}{_v2_http.path_of(to)}"
+        self._tls = to.ssl_context()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def ainfer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
+        body, headers = _v2_http.request(tensors, self._to, request_id)
+        try:
+            status, said, content = await asyncio.wait_for(self._post(body, headers), timeout_s)
+        except TimeoutError as error:
+            raise TimedOut(f"no answer from {self._to.address} within {timeout_s:.2g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"{self._to.address}: {error or type(error).__name__}") from error
+        return _v2_http.reply(status, said, content, self._to)
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def _post(self, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+        if self._session is None:  # made here, where the event loop runs that it belongs to
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
+        tls = self._tls if self._tls is not None else True
+        async with self._session.post(self._url, data=body, headers=headers, ssl=tls) as response:
+            said = {name.lower(): value for name, value in response.headers.items()}
+            return response.status, said, await response.read()

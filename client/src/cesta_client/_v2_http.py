@@ -1,0 +1,50 @@
+"""Triton's HTTP bodies, for both HTTP transports; tritonclient writes and reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tritonclient.http import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
+
+from ._endpoint import Endpoint
+from ._errors import ServerError
+from ._status import error_of_http, text_in
+from ._transport import Reply, Tensors
+from ._wire import MODEL, OUTPUTS
+
+
+def path_of(to: Endpoint) -> str:
+    return f"{to.path}/v2/models/{MODEL}/infer"
+
+
+def request(tensors: Tensors, to: Endpoint, request_id: str) -> tuple[bytes, dict[str, str]]:
+    """Body and headers."""
+    inputs = [InferInput(name, tensor.shape, "BYTES") for name, tensor in tensors.items()]
+    for inp, tensor in zip(inputs, tensors.values(), strict=True):
+        inp.set_data_from_numpy(tensor)
+    body, json_size = InferenceServerClient.generate_request_body(inputs, request_id=request_id)
+    return body, {
+        **to.headers,
+        "content-type": "application/octet-stream",
+        "inference-header-content-length": str(json_size),
+    }
+
+
+def reply(status: int, headers: Mapping[str, str], body: bytes, to: Endpoint) -> Reply:
+    """The tensors of an answer; one that is missing is None here and refused where it is read.
+
+    Raises:
+        CestaError: the server refused, or its answer cannot be read.
+    """
+    if status != 200:
+        raise error_of_http(status, text_in(body), to.address)
+    length = headers.get("inference-header-content-length")
+    try:
+        result = InferenceServerClient.parse_response_body(
+            body, header_length=int(length) if length else None
+        )
+        found = {name: result.as_numpy(name) for name in OUTPUTS}
+        return Reply(found, result.get_response()["model_version"])
+    except (InferenceServerException, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ServerError(f"the answer of {to.address} cannot be read: {error!r}") from error

@@ -1,0 +1,74 @@
+"""Queries to tensors and tensors to recommendations: the only place that knows the contract's tensors.
+
+Tensor names, types and sizes are those of model_repository/recommender/config.pbtxt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._errors import ServerError
+from ._transport import Reply, Tensors
+from ._values import Query, Recommendation, Recommendations, reasons_in
+
+MODEL = "recommender"
+INPUTS = {"basket": "BYTES", "user_id": "BYTES", "exclude": "BYTES", "categories": "BYTES"}
+OUTPUTS = {"item_ids": "BYTES", "scores": "FP32", "reasons": "INT32"}
+
+
+def tensors_of(queries: Sequence[Query]) -> Tensors:
+    """(B) queries → input tensors (B, n) of UTF-8 bytes, short rows padded with b"".
+
+    An input that no query uses is left out: it would only make another cache key.
+    """
+    columns: dict[str, list[tuple[str, ...]]] = {
+        "basket": [query.basket for query in queries],
+        "user_id": [(query.user_id,) if query.user_id else () for query in queries],
+        "exclude": [query.exclude for query in queries],
+        "categories": [query.categories for query in queries],
+    }
+    used = {name: _padded(rows) for name, rows in columns.items() if any(rows)}
+    return used or {"basket": _padded([("",)] * len(queries))}  # Triton refuses a request without inputs
+
+
+def _padded(rows: Sequence[tuple[str, ...]]) -> NDArray[np.object_]:
+    padded = np.full((len(rows), max(map(len, rows))), b"", dtype=np.object_)
+    for row, ids in zip(padded, rows, strict=True):
+        row[: len(ids)] = [item.encode() for item in ids]
+    return padded
+
+
+def answers_in(reply: Reply, queries: Sequence[Query]) -> list[Recommendations]:
+    """Output tensors (B, K) → one list per query, padding dropped, cut at its k.
+
+    Raises:
+        ServerError: a tensor is missing, has another shape, or the release is no number.
+    """
+    try:
+        release = int(reply.model_version)
+        columns = [_rows(reply, name, len(queries)) for name in OUTPUTS]
+        return [
+            Recommendations(_ranked(zip(*rows, strict=True), query.k), release=release)
+            for query, *rows in zip(queries, *columns, strict=True)
+        ]
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ServerError(f"the server's answer cannot be read: {error!r}") from error
+
+
+def _rows(reply: Reply, name: str, count: int) -> list[list[object]]:
+    tensor = reply.tensors[name]
+    if tensor.ndim != 2 or len(tensor) != count:
+        raise ValueError(f"{name} has shape {tensor.shape}; ({count}, K) was expected")
+    rows: list[list[object]] = tensor.tolist()
+    return rows
+
+
+def _ranked(rows: Iterable[tuple[bytes, float, int]], k: int) -> list[Recommendation]:
+    items = [row for row in rows if row[0]][:k]  # an empty id is padding
+    return [
+        Recommendation(item.decode(), score, rank, reasons_in(mask))
+        for rank, (item, score, mask) in enumerate(items, start=1)
+    ]

@@ -1,0 +1,129 @@
+"""A shop without a server, for the tests of programs that use this client.
+
+shop = FakeShop({"milk": ["butter", "bread"], "": ["bananas"]})
+with Recommender(transport=shop) as recommender:
+    recommender.recommend(basket=["milk"])  # butter, bread, bananas
+shop.queries[0].basket  # ("milk",)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._errors import CestaError
+from ._limits import MAX_K
+from ._transport import Reply, Tensors
+from ._values import Query, Reason, Recommendation
+
+__all__ = ["FakeShop", "SeenRequest"]
+
+Answer = Iterable[str | Recommendation]
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRequest:
+    """One request as a server sees it: k is not sent, so that every query here has the full k of 20."""
+
+    queries: tuple[Query, ...]
+    request_id: str
+    timeout_s: float
+
+
+class FakeShop:
+    """A transport that answers from memory; for `Recommender` and `AsyncRecommender`, and for many threads.
+
+    Args:
+        answers: item ids by item id of the basket, "" for every basket; or a function of the `Query`.
+            Basket and excluded items are left out; categories are not known here. Ids alone get the
+            scores 1, 1/2, 1/3 … and the reason TOGETHER; a `Recommendation` brings its own.
+        release: the release that answers.
+    """
+
+    def __init__(
+        self, answers: Mapping[str, Answer] | Callable[[Query], Answer] | None = None, *, release: int = 1
+    ) -> None:
+        self.requests: list[SeenRequest] = []
+        self.release = release
+        self.closed = False
+        self._answer = answers if callable(answers) else _from_mapping(answers or {})
+        self._failures: list[CestaError] = []
+        self._lock = threading.Lock()
+
+    @property
+    def queries(self) -> list[Query]:
+        """All queries of all requests, in order."""
+        return [query for request in self.requests for query in request.queries]
+
+    def fail(self, error: CestaError, *, times: int = 1) -> None:
+        """Raise `error` for the next requests instead of answering."""
+        self._failures += [error] * times
+
+    def infer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
+        """Answer, or fail, as told."""
+        queries = _queries_in(tensors)
+        with self._lock:
+            self.requests.append(SeenRequest(tuple(queries), request_id, timeout_s))
+            failure = self._failures.pop(0) if self._failures else None
+        if failure is not None:
+            raise failure
+        return _reply([_possible(self._answer(query), query) for query in queries], self.release)
+
+    async def ainfer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
+        """`infer` for `AsyncRecommender`."""
+        return self.infer(tensors, timeout_s=timeout_s, request_id=request_id)
+
+    def close(self) -> None:
+        """Note that the recommender was closed."""
+        self.closed = True
+
+    async def aclose(self) -> None:
+        """`close` for `AsyncRecommender`."""
+        self.close()
+
+
+def _from_mapping(answers: Mapping[str, Answer]) -> Callable[[Query], Answer]:
+    return lambda query: [item for key in (*query.basket, "") for item in answers.get(key, ())]
+
+
+def _possible(answer: Answer, query: Query) -> list[Recommendation]:
+    """Each item once, neither of the basket nor excluded, at most K."""
+    items: dict[str, str | Recommendation] = {}
+    for item in answer:
+        items.setdefault(_id(item), item)
+    possible = [item for name, item in items.items() if name not in {*query.basket, *query.exclude}]
+    return [_recommendation(item, rank) for rank, item in enumerate(possible[:MAX_K], start=1)]
+
+
+def _id(item: str | Recommendation) -> str:
+    return item if isinstance(item, str) else item.item_id
+
+
+def _recommendation(item: str | Recommendation, rank: int) -> Recommendation:
+    return Recommendation(item, 1 / rank, rank, (Reason.TOGETHER,)) if isinstance(item, str) else item
+
+
+def _queries_in(tensors: Tensors) -> list[Query]:
+    batch = len(next(iter(tensors.values())))
+    empty = np.full((batch, 0), b"", dtype=np.object_)
+    basket, users, exclude, categories = (
+        [[item.decode() for item in row] for row in tensors.get(name, empty).tolist()]
+        for name in ("basket", "user_id", "exclude", "categories")
+    )
+    rows = zip(basket, users, exclude, categories, strict=True)
+    return [Query(b, "".join(u), MAX_K, e, c) for b, u, e, c in rows]
+
+
+def _reply(rows: Sequence[Sequence[Recommendation]], release: int) -> Reply:
+    """Shapes (B, K), padded as the server pads."""
+    item_ids = np.full((len(rows), MAX_K), b"", dtype=np.object_)
+    scores = np.zeros((len(rows), MAX_K), dtype=np.float32)
+    reasons = np.zeros((len(rows), MAX_K), dtype=np.int32)
+    for place, row in enumerate(rows):
+        item_ids[place, : len(row)] = [item.item_id.encode() for item in row]
+        scores[place, : len(row)] = [item.score for item in row]
+        reasons[place, : len(row)] = [sum(reason.value for reason in item.reasons) for item in row]
+    return Reply({"item_ids": item_ids, "scores": scores, "reasons": reasons}, str(release))

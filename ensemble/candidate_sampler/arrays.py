@@ -1,0 +1,135 @@
+"""The sampler's arrays: typed groups of numpy arrays, and the folder of .npy files they are kept in.
+
+One file per array (``histories.times.npy``), so that Triton's processes map them into memory rather than
+copy them, and so that two releases with an equal array could share its pages.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int = NDArray[np.int32]
+Float = NDArray[np.float32]
+
+
+class Ids(NamedTuple):
+    """UTF-8 ids end to end; id of row r is ``blob[offsets[r]:offsets[r + 1]]``. Row 0 is the unknown one."""
+
+    blob: NDArray[np.uint8]
+    offsets: NDArray[np.int64]  # (rows + 1,)
+
+    @classmethod
+    def pack(cls, ids: list[bytes]) -> "Ids":
+        offsets = np.zeros(len(ids) + 1, np.int64)
+        np.cumsum([len(i) for i in ids], out=offsets[1:])
+        return cls(np.frombuffer(b"".join(ids), np.uint8), offsets)
+
+    def unpack(self) -> list[bytes]:
+        whole, ends = self.blob.tobytes(), self.offsets.tolist()
+        return [whole[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+
+
+class Histories(NamedTuple):
+    """Past baskets per user, oldest first."""
+
+    user_offsets: NDArray[np.int64]  # (users + 1,) into times
+    times: NDArray[np.int64]  # (baskets,) in the unit of Clock
+    basket_offsets: NDArray[np.int64]  # (baskets + 1,) into items
+    items: Int  # item rows
+
+
+class Neighbours(NamedTuple):
+    """Co-occurrence: per item its strongest partners, strongest first."""
+
+    offsets: NDArray[np.int64]  # (items + 1,)
+    items: Int
+    cosine: Float  # n_ij / sqrt(n_i n_j), shrunk by n_ij / (n_ij + shrinkage)
+    probability: Float  # P(partner | item) = n_ij / n_i, shrunk alike
+
+
+class Popularity(NamedTuple):
+    """How often items sell."""
+
+    order: Int  # every recommendable item row, best seller first
+    score: Float  # (items,) log share of baskets, shifted so that 0 is "never sold"
+    recent: Float  # (items,) the same over the last 28 days
+
+
+class Categories(NamedTuple):
+    """Categories of every column in one numbering; a name in two columns is one category. 0 is none."""
+
+    of_item: Int  # (items, columns), broad to fine
+    members_offsets: NDArray[np.int64]  # (categories + 1,)
+    members: Int  # item rows, best seller first, those without sales last
+
+
+class Retrieval(NamedTuple):
+    """The retrieval tower: the query (user + sum of basket / sqrt(size)) times an item is how well it fits."""
+
+    users: Float  # (users, d); row 0 the trained unknown user
+    basket: Float  # (items, d); what an item adds to a query
+    items: Float  # (items, d); what a query is compared with
+
+
+class Clock(NamedTuple):
+    """Times are integers; ``day`` of them make a day (86,400 s, or a share of the baskets without time stamps)."""
+
+    now: NDArray[np.int64]  # () moment of a query that names none: just after the last receipt
+    day: Float  # ()
+
+
+class Prior(NamedTuple):
+    """A linear score that decides which candidates stay when the sources propose more than C."""
+
+    weights: Float  # (features,)
+
+
+class SamplerArrays(NamedTuple):
+    item_ids: Ids
+    user_ids: Ids
+    category_names: Ids
+    histories: Histories
+    neighbours: Neighbours
+    popularity: Popularity
+    categories: Categories
+    retrieval: Retrieval
+    clock: Clock
+    prior: Prior
+
+
+GROUPS: dict[str, type] = SamplerArrays.__annotations__
+
+
+def save_arrays(arrays: SamplerArrays, folder: Path) -> None:
+    """Write every array as ``<group>.<field>.npy`` into ``folder``, which must exist."""
+    for group, fields in arrays._asdict().items():
+        for field, array in fields._asdict().items():
+            np.save(folder / f"{group}.{field}.npy", np.ascontiguousarray(array).reshape(np.shape(array)))
+
+
+def load_arrays(folder: Path) -> SamplerArrays:
+    """Map the arrays of ``folder`` into memory, read-only.
+
+    Raises FileNotFoundError with the missing file's name.
+    """
+
+    def load(name: str) -> NDArray[np.generic]:
+        path = folder / f"{name}.npy"
+        empty = path.stat().st_size <= 128  # numpy cannot map an array without elements
+        return np.asarray(np.load(path, mmap_mode=None if empty else "r", allow_pickle=False))
+
+    return SamplerArrays(
+        **{
+            group: kind(**{field: load(f"{group}.{field}") for field in kind._fields})  # type: ignore[attr-defined]
+            for group, kind in GROUPS.items()
+        }
+    )
+
+
+def load_limits(folder: Path) -> dict[str, int]:
+    """``limits.json``: how many candidates each source may propose, and the contract's sizes."""
+    limits: dict[str, int] = json.loads((folder / "limits.json").read_text())
+    return limits

@@ -1,0 +1,29 @@
+"""The features of a candidate, in the order of ``candidate_features``: what the wide term and the MLP see.
+
+Computed by ``kernels.py`` alone, for training and serving alike.
+"""
+
+from typing import Final
+
+FEATURES: Final = (
+    "user_count",  # log(1 + baskets of the user with the item)
+    "user_share",  # the same as a share of the user's baskets
+    "recency_15",  # sum over purchases of exp(-age / 15 days)
+    "recency_60",  # sum over purchases of exp(-age / 60 days)
+    "last_purchase",  # exp(-age of the last purchase / 30 days), 0 if never bought
+    "due",  # age of the last purchase over the usual gap between purchases, at most 4; 0 below two purchases
+    "overlap",  # own past baskets with the item, weighted by cosine with this basket and exp(-age / 60 days)
+    "overlap_best",  # the largest such cosine of one past basket
+    "cosine_sum",  # co-occurrence cosine summed over the basket, over the square root of its size
+    "cosine_max",  # largest co-occurrence cosine with one item of the basket
+    "probability_sum",  # sum over basket items i of P(candidate | i), over the square root of the basket's size
+    "probability_max",  # largest P(candidate | i)
+    "popularity",  # log of the share of baskets with the item, shifted to be positive
+    "popularity_28",  # the same over the last 28 days before the counts end
+    "category_in_basket",  # share of the basket's items in the candidate's finest category
+    "category_share",  # share of the user's purchases in the candidate's finest category
+    "retrieval",  # inner product with the query in the retrieval tower's space
+    "history_size",  # log(1 + baskets of the user): alike for all candidates, a gate for the MLP
+    "basket_size",  # log(1 + items in the basket): likewise
+    "new_to_user",  # 1 if the user is known and never bought the item
+)

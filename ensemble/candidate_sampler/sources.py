@@ -1,0 +1,17 @@
+"""Where a candidate came from: one bit per source, shown to callers as ``reasons``."""
+
+from typing import Final
+
+USUAL: Final = 1  # bought by this user before
+TOGETHER: Final = 2  # often in one basket with an item of this one
+SIMILAR: Final = 4  # near the query in the retrieval tower's space
+POPULAR: Final = 8  # among the best sellers of the whole shop
+CATEGORY: Final = 16  # among the best sellers of a category in the basket, or of one asked for
+
+SOURCES: Final = {
+    "usual": USUAL,
+    "together": TOGETHER,
+    "similar": SIMILAR,
+    "popular": POPULAR,
+    "category": CATEGORY,
+}

@@ -1,0 +1,263 @@
+"""The embedded tritonserver: find it, start it on a published repository, stop it without a trace.
+
+    python -m ensemble.server --repository artifacts/repository
+
+    with Server(ServerSettings(repository="artifacts/repository")) as server:
+        server.wait_ready()
+        ...  # server.http, server.grpc, server.metrics
+
+Standard library only: this runs in the application environment, the server in its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Self
+
+from .server_settings import ServerSettings, check_repository, claim_ports, parse_settings
+from .serving_environment import (
+    ServerError,
+    ServingEnvironment,
+    assemble_backends,
+    check_serving_environment,
+    check_space,
+    child_variables,
+    find_serving_environment,
+)
+
+__all__ = ["Server", "ServerError", "ServerSettings"]
+
+_SHARED_MEMORY = Path("/dev/shm")
+_LAST_WORDS = 20  # log lines shown when the server dies
+_TABLES = ("+-", "| ")
+
+# Becomes tritonserver after asking the kernel for a SIGTERM, hence a drain, should the parent be killed.
+_UNTIL_PARENT_DIES = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+if os.getppid() == int(sys.argv[1]):  # else it died before the line above
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Server:
+    """A tritonserver process, its stubs, its shared memory and its temporary files, from start to stop.
+
+    `on_log` receives each line that the server or a model prints; the last ones are kept for error messages.
+    Raises `ServerError` with a way out where it cannot start.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        environment: ServingEnvironment | None = None,
+        on_log: Callable[[str], object] = lambda line: None,
+    ) -> None:
+        self.settings = settings
+        self.shm_prefix = f"cesta-{uuid.uuid4().hex[:12]}-"  # unique, so that stop() removes only its own
+        self._environment = environment
+        self._on_log = on_log
+        self._log: deque[str] = deque(maxlen=200)
+        self._process: subprocess.Popen[str] | None = None
+        self._silent = threading.Event()  # set at the end of the log: neither the server nor a stub is left
+        self._backends: Path | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def http(self) -> str:
+        """`host:port` of the HTTP service."""
+        return f"{self.settings.host}:{self.settings.http_port}"
+
+    @property
+    def grpc(self) -> str:
+        """`host:port` of the gRPC service."""
+        return f"{self.settings.host}:{self.settings.grpc_port}"
+
+    @property
+    def metrics(self) -> str:
+        """`host:port` of the Prometheus metrics, at the path `/metrics`."""
+        return f"{self.settings.host}:{self.settings.metrics_port}"
+
+    @property
+    def pid(self) -> int:
+        """Process id of tritonserver, which also leads the process group of its stubs."""
+        return self._started().pid
+
+    @property
+    def log_tail(self) -> str:
+        """The last lines of the log, without Triton's tables."""
+        return "\n".join([line for line in self._log if not line.startswith(_TABLES)][-_LAST_WORDS:])
+
+    def start(self) -> None:
+        """Check the machine, then start the process. Returns at once: `wait_ready` tells when it answers."""
+        environment = self._environment or find_serving_environment()
+        check_serving_environment(environment)
+        check_repository(self.settings)
+        check_space(_SHARED_MEMORY, Path(tempfile.gettempdir()))
+        self.settings = claim_ports(self.settings)
+        try:
+            self._backends = Path(tempfile.mkdtemp(prefix="cesta-backends-"))
+            assemble_backends(self._backends, environment)
+            self._process = self._launch(environment, self._backends)
+        except BaseException:
+            self.stop(grace_s=0)
+            raise
+
+    def wait_ready(self, canary: Callable[[], object] | None = None, timeout_s: float = 60) -> None:
+        """Return once `canary` (a real inference) no longer raises; without one, once Triton is ready.
+
+        Raises `ServerError` with the last log lines if the server dies or `timeout_s` passes.
+        """
+        canary = canary or self._check_health
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                canary()
+                return
+            except Exception as error:
+                not_ready = f"not ready after {timeout_s:g} s ({error})"
+            if self._silent.wait(0.05) or self._started().poll() is not None:
+                raise ServerError(f"tritonserver ended with {self.wait()} while starting:\n{self.log_tail}")
+            if time.monotonic() > deadline:
+                raise ServerError(f"tritonserver {not_ready}:\n{self.log_tail}")
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Wait until the server ends and return its exit code; raises `subprocess.TimeoutExpired`."""
+        return self._started().wait(timeout_s)
+
+    def stop(self, grace_s: float | None = None) -> None:
+        """Let in-flight requests finish, end every process, remove what they left. Safe to call twice.
+
+        `grace_s` defaults to the settings' `drain_s` and a little more; what still runs then is killed.
+        """
+        grace_s = self.settings.drain_s + 5 if grace_s is None else grace_s
+        try:
+            if self._process and self._process.poll() is None:
+                self._process.terminate()  # alone: it needs its stubs to finish what is in flight
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(grace_s)
+        finally:
+            self._remove_traces()
+
+    def _launch(self, environment: ServingEnvironment, backends: Path) -> subprocess.Popen[str]:
+        started: Future[subprocess.Popen[str]] = Future()
+        threading.Thread(target=self._run, args=(environment, backends, started), daemon=True).start()
+        return started.result()
+
+    def _run(
+        self, environment: ServingEnvironment, backends: Path, started: Future[subprocess.Popen[str]]
+    ) -> None:
+        """Start the process and read its log to the end.
+
+        In one thread, since PR_SET_PDEATHSIG fires when the *thread* that forked ends.
+        """
+        trampoline = [sys.executable, "-ISc", _UNTIL_PARENT_DIES, str(os.getpid())]
+        try:
+            process = subprocess.Popen(
+                [*trampoline, *self._command(environment, backends)],
+                env=child_variables(environment, threads=self.settings.threads),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # a Ctrl-C reaches the parent alone, which stops this in order
+            )
+        except BaseException as error:
+            started.set_exception(error)
+            return
+        started.set_result(process)
+        with process.stdout or contextlib.nullcontext(()) as log:
+            for line in log:
+                self._log.append(line.rstrip())
+                self._on_log(line.rstrip())
+        self._silent.set()
+
+    def _command(self, environment: ServingEnvironment, backends: Path) -> list[str]:
+        settings = self.settings
+        cache_bytes = settings.response_cache_bytes
+        return [
+            str(environment.triton / "bin" / "tritonserver"),
+            f"--model-repository={settings.repository}",
+            f"--backend-directory={backends}",
+            f"--cache-directory={environment.triton / 'caches'}",
+            f"--backend-config=python,shm-region-prefix-name={self.shm_prefix}",
+            "--model-control-mode=explicit",  # polling would serve a release that is half written
+            *(f"--load-model={model}" for model in settings.models),
+            f"--exit-on-error={str(settings.strict).lower()}",
+            f"--exit-timeout-secs={settings.drain_s}",
+            f"--http-address={settings.host}",
+            f"--http-port={settings.http_port}",
+            f"--grpc-address={settings.host}",
+            f"--grpc-port={settings.grpc_port}",
+            f"--metrics-address={settings.host}",
+            f"--metrics-port={settings.metrics_port}",
+            "--allow-gpu-metrics=false",  # there is none to measure, and looking for it logs errors
+            f"--log-verbose={settings.log_verbose}",
+            *([f"--cache-config=local,size={cache_bytes}"] if cache_bytes else []),
+            *settings.extra_args,
+        ]
+
+    def _check_health(self) -> None:
+        connection = http.client.HTTPConnection(self.http, timeout=1)
+        with contextlib.closing(connection):
+            connection.request("GET", "/v2/health/ready")
+            if (status := connection.getresponse().status) != 200:
+                raise ServerError(f"/v2/health/ready answers {status}")
+
+    def _remove_traces(self) -> None:
+        if self._process:
+            if self._process.poll() is None or not self._silent.wait(2):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._silent.wait(5)
+        for segment in _SHARED_MEMORY.glob(f"{self.shm_prefix}*"):
+            segment.unlink(missing_ok=True)
+        if self._backends:
+            shutil.rmtree(self._backends, ignore_errors=True)
+
+    def _started(self) -> subprocess.Popen[str]:
+        if self._process is None:
+            raise ServerError("the server was not started; call start() or use it in a with statement")
+        return self._process
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve in the foreground; 0 when asked to stop (Ctrl-C, SIGTERM), 1 when the server ended by itself."""
+    settings = parse_settings(main.__doc__, arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Server(settings, on_log=lambda line: print(line, flush=True)) as server:
+            code = server.wait()
+            print(f"tritonserver ended by itself with {code}:\n{server.log_tail}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 0
+    except ServerError as error:
+        print(error, file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

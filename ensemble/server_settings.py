@@ -1,0 +1,96 @@
+"""What an embedded server is started with, from code or a command line; what is refused before it starts."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .serving_environment import ServerError
+
+_PORTS = ("http_port", "grpc_port", "metrics_port")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """What one embedded server is started with. A port of 0 takes a free one from the system."""
+
+    repository: (
+        Path | str
+    )  # a published repository: a folder, or a URL that Triton reads itself (s3://, gs://)
+    host: str = "127.0.0.1"  # this Triton must never face a network that is not private: see docs
+    http_port: int = 8000
+    grpc_port: int = 8001
+    metrics_port: int = 8002
+    models: tuple[str, ...] = ("recommender",)  # an ensemble brings its steps along; ("*",) is every model
+    strict: bool = True  # a model that fails to load ends the server
+    response_cache_bytes: int = 64 * 2**20  # 0: none
+    threads: int = 1  # of BLAS and OpenMP in every stub process
+    drain_s: int = 30  # how long in-flight requests may take once the server is asked to stop
+    log_verbose: int = 0
+    extra_args: tuple[str, ...] = ()  # passed to tritonserver as they are
+
+
+def check_repository(settings: ServerSettings) -> None:
+    """Refuse a local repository without a release of the models asked for; a URL is left to Triton."""
+    if "://" in str(settings.repository):
+        return
+    repository = Path(settings.repository)
+    wanted = ["*"] if settings.models == ("*",) else settings.models
+    for model in wanted:
+        if not any(version.name.isdecimal() for version in repository.glob(f"{model}/*/")):
+            missing = "" if model == "*" else f" of {model}"
+            raise ServerError(f'no release{missing} in {repository}; run "make demo" first, or publish one')
+
+
+def claim_ports(settings: ServerSettings) -> ServerSettings:
+    """Return `settings` with every port of 0 replaced by a free one; refuse a port that is taken."""
+    with contextlib.ExitStack() as held:  # all at once, so that the three differ
+        http_port, grpc_port, metrics_port = (
+            _claim_port(settings.host, name, getattr(settings, name), held) for name in _PORTS
+        )
+    return replace(settings, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
+
+
+def _claim_port(host: str, name: str, port: int, held: contextlib.ExitStack) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = held.enter_context(socket.socket(family, socket.SOCK_STREAM))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT are no obstacle
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise ServerError(
+            f"{name} {port} on {host} cannot be used ({error.strerror}); stop what listens there, "
+            f"or choose another with --{name.replace('_', '-')} (0: any free one)"
+        ) from None
+    return int(listener.getsockname()[1])
+
+
+def parse_settings(description: str | None, arguments: Sequence[str] | None) -> ServerSettings:
+    """Read the settings from a command line; `None` is the process's own."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ensemble.server",
+        description=description,
+        argument_default=argparse.SUPPRESS,  # ServerSettings holds the defaults
+    )
+    add = parser.add_argument
+    add("--repository", default="artifacts/repository", help="a published one: a folder, s3://… or gs://…")
+    add("--host", help="address to listen on, never one that faces the internet (127.0.0.1)")
+    add("--http-port", type=int, help="0: any free one (8000)")
+    add("--grpc-port", type=int, help="0: any free one (8001)")
+    add("--metrics-port", type=int, help="0: any free one (8002)")
+    add("--model", action="append", dest="models", help="load this one at start; repeatable (recommender)")
+    add("--response-cache-bytes", type=int, help="0: no response cache (64 MiB)")
+    add("--threads", type=int, help="of BLAS and OpenMP in every model process (1)")
+    add("--drain-s", type=int, help="time for requests in flight when asked to stop (30)")
+    add("--log-verbose", type=int)
+    add("extra_args", nargs="*", default=(), metavar="-- ARGUMENT", help="passed to tritonserver as they are")
+    given: dict[str, Any] = vars(parser.parse_args(arguments))
+    for name in ("models", "extra_args"):
+        if name in given:
+            given[name] = tuple(given[name])
+    return ServerSettings(**given)

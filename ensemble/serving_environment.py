@@ -1,0 +1,140 @@
+"""The serving environment: where the embedded tritonserver lives, and whether it can run on this machine.
+
+Used from the application environment: all about the other one is read from its files, nothing is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+_MINIMUM_GLIBC = (2, 35)  # what this tritonserver was linked against
+_MINIMUM_FREE_BYTES = 64 * 2**20  # of shared memory: a stub takes 1 MiB and grows with its batches
+
+
+class ServerError(RuntimeError):
+    """The embedded tritonserver cannot start, died, or did not become ready; the text names the way out."""
+
+
+@dataclass(frozen=True)
+class ServingEnvironment:
+    """A Python environment with `nvidia-pytriton` in it; see `ensemble/requirements.txt`."""
+
+    root: Path
+    site_packages: Path
+
+    @property
+    def python_version(self) -> str:
+        """`"3.11"`, from the folder's own name: the environment's interpreter is never started for this."""
+        return self.site_packages.parent.name.removeprefix("python")
+
+    @property
+    def triton(self) -> Path:
+        """The folder of the wheel that holds the server, its backends and its stubs."""
+        return self.site_packages / "pytriton" / "tritonserver"
+
+    @property
+    def stub(self) -> Path:
+        """The process that runs a Python model: one binary per Python version, linked to that `libpython`."""
+        return self.triton / "python_backend_stubs" / self.python_version / "triton_python_backend_stub"
+
+    @property
+    def library_path(self) -> list[Path]:
+        """Where the stub finds its `libpython` and the libraries of the wheel."""
+        base = (self.root / "bin" / "python3").resolve().parent.parent / "lib"
+        own_python = [base] if any(base.glob(f"libpython{self.python_version}.so*")) else []
+        return [*own_python, self.site_packages / "nvidia_pytriton.libs"]
+
+
+def find_serving_environment(root: Path | None = None) -> ServingEnvironment:
+    """Return the one at `root`, else at `$CESTA_SERVING_ENV`, else in `.venv-serving` of the checkout."""
+    root = root or Path(os.environ.get("CESTA_SERVING_ENV") or _CHECKOUT / ".venv-serving")
+    for site_packages in sorted(root.glob("lib/python3.*/site-packages")):
+        if (site_packages / "pytriton" / "tritonserver" / "bin" / "tritonserver").is_file():
+            return ServingEnvironment(root.absolute(), site_packages.absolute())
+    raise ServerError(
+        f'no tritonserver in the serving environment {root}; run "make install", '
+        "or set CESTA_SERVING_ENV to an environment made from ensemble/requirements.txt"
+    )
+
+
+def check_serving_environment(environment: ServingEnvironment) -> None:
+    """Refuse what would fail later, or worse, answer wrongly. One sentence per reason, as a `ServerError`."""
+    _check_stub(environment)
+    _check_numpy(environment)
+    _check_glibc()
+
+
+def check_space(shared_memory: Path = Path("/dev/shm"), temporary: Path | None = None) -> None:
+    """Refuse to start with too little shared memory or temporary disk space."""
+    for folder, way_out in (
+        (shared_memory, "give it more (docker: --shm-size=1g) or remove what dead processes left there"),
+        (temporary, "free some, or point TMPDIR elsewhere"),
+    ):
+        if folder is None:
+            continue
+        free = shutil.disk_usage(folder).free
+        if free < _MINIMUM_FREE_BYTES:
+            needed = _MINIMUM_FREE_BYTES // 2**20
+            raise ServerError(f"{folder} has {free // 2**20} MiB free of the {needed} needed; {way_out}")
+
+
+def assemble_backends(folder: Path, environment: ServingEnvironment) -> None:
+    """Fill `folder` with Triton's Python backend, this Python's stub and our ONNX backend, about 3 MB.
+
+    Copies, not links: Triton refuses a backend library that "escapes" the backend directory.
+    """
+    ignore = shutil.ignore_patterns("__pycache__", "*.md")
+    shutil.copytree(environment.triton / "backends" / "python", folder / "python", ignore=ignore)
+    shutil.copy2(environment.stub, folder / "python")
+    shutil.copytree(Path(__file__).parent / "onnx_backend", folder / "onnxruntime", ignore=ignore)
+
+
+def child_variables(environment: ServingEnvironment, *, threads: int) -> dict[str, str]:
+    """Return the environment variables of tritonserver and its stubs, which embed Python and inherit them."""
+    inherited = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    library_path = [*map(str, environment.library_path), os.environ.get("LD_LIBRARY_PATH", "")]
+    return inherited | {
+        # The stub finds its site-packages by the first `python3` on PATH ...
+        "PATH": os.pathsep.join([str(environment.root / "bin"), os.environ.get("PATH", os.defpath)]),
+        # ... and loads the first libpython here, else the system's, whose patch version may differ.
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, library_path)),
+        "VIRTUAL_ENV": str(environment.root),
+        "PYTHONDONTWRITEBYTECODE": "1",  # a __pycache__ in a model's folder makes Triton reload every version
+        "PYTHONUNBUFFERED": "1",  # what a model prints belongs beside Triton's own log lines
+        "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(cache / "cesta" / "numba")),
+        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads)),
+    }
+
+
+def _check_stub(environment: ServingEnvironment) -> None:
+    if not environment.stub.is_file():
+        known = ", ".join(sorted(folder.name for folder in environment.stub.parent.parent.iterdir()))
+        raise ServerError(
+            f"the serving environment {environment.root} has Python {environment.python_version} and its "
+            f'tritonserver runs {known}; run "make install" with one of those'
+        )
+
+
+def _check_numpy(environment: ServingEnvironment) -> None:
+    found = [path.name.split("-")[1] for path in environment.site_packages.glob("numpy-*.dist-info")]
+    if not found or any(int(version.split(".")[0]) >= 2 for version in found):
+        raise ServerError(
+            f"the serving environment {environment.root} has {' and '.join(found) or 'no'} numpy and its "
+            "tritonserver needs numpy 1: with numpy 2 tensors arrive corrupt without an error; "
+            'run "make install"'
+        )
+
+
+def _check_glibc() -> None:
+    version = (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
+    if not version or tuple(int(part) for part in version.split(".")[:2]) < _MINIMUM_GLIBC:
+        minimum = ".".join(map(str, _MINIMUM_GLIBC))
+        raise ServerError(
+            f"this machine has {version or 'no'} glibc and tritonserver needs {minimum} or newer; "
+            "use Ubuntu 22.04, Debian 12 or newer, or the container"
+        )

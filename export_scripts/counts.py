@@ -1,0 +1,130 @@
+"""What is counted rather than learnt: co-occurrence, popularity, histories, category lists.
+
+Each function takes the shop and an end, the number of the first basket that must not be seen.
+"""
+
+import numba
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from ensemble.candidate_sampler.arrays import Categories, Histories, Ids, Neighbours, Popularity
+
+from export_scripts.shop import Shop
+
+RECENT_DAYS = 28
+
+
+def support(shop: Shop, end: int, start: int = 0) -> NDArray[np.int64]:
+    """(items,) baskets with the item among baskets start … end - 1."""
+    counts = np.bincount(shop.items[shop.offsets[start] : shop.offsets[end]], minlength=shop.n_items)
+    counts[0] = 0
+    return counts
+
+
+def popularity(shop: Shop, end: int, min_support: int) -> Popularity:
+    """Best sellers and log shares; items below ``min_support`` are not recommendable by counting."""
+    recent_from = min(shop.first_basket_at(int(shop.times[end - 1] - RECENT_DAYS * shop.day)), end - 1)
+    counts, recent = support(shop, end), support(shop, end, recent_from)
+    recommendable = np.flatnonzero(counts >= min_support)
+    order = recommendable[np.argsort(-counts[recommendable], kind="stable")]
+    return Popularity(
+        order.astype(np.int32), _log_share(counts, end), _log_share(recent, end - recent_from)
+    )
+
+
+def _log_share(counts: NDArray[np.int64], baskets: int) -> NDArray[np.float32]:
+    """log(1 + purchases per 10,000 baskets): 0 for never, comparable between shops and periods."""
+    return np.log1p(counts * (10_000 / max(baskets, 1))).astype(np.float32)
+
+
+def cooccurrence(shop: Shop, end: int, min_support: int, partners: int, shrinkage: float) -> Neighbours:
+    """The strongest ``partners`` of every item by shrunk cosine, from baskets before ``end``.
+
+    n_ij counts baskets with both; cosine = n_ij / sqrt(n_i n_j), P(j|i) = n_ij / n_i, both times
+    n_ij / (n_ij + shrinkage), which keeps pairs seen once or twice from leading the list.
+    """
+    counts = support(shop, end)
+    items = shop.items[: shop.offsets[end]]
+    keep = counts[items] >= min_support
+    basket_of = np.repeat(np.arange(end, dtype=np.int32), np.diff(shop.offsets[: end + 1]))[keep]
+    x = sp.csr_array(
+        (np.ones(keep.sum(), np.float32), (basket_of, items[keep])), shape=(end, shop.n_items)
+    )
+    pairs = (x.T @ x).tocsr()
+    offsets, rows, both = _strongest(
+        pairs.indptr.astype(np.int64), pairs.indices.astype(np.int32), pairs.data, counts.astype(np.float64),
+        partners, shrinkage,
+    )  # fmt: skip
+    owner = np.repeat(np.arange(shop.n_items), np.diff(offsets))
+    shrink = both / (both + shrinkage)
+    return Neighbours(
+        offsets,
+        rows,
+        (shrink * both / np.sqrt(counts[owner] * counts[rows])).astype(np.float32),
+        (shrink * both / counts[owner]).astype(np.float32),
+    )
+
+
+@numba.njit(cache=True)
+def _strongest(indptr, indices, both, counts, partners, shrinkage):  # type: ignore[no-untyped-def]
+    """Per row of the pair matrix the `partners` entries of the largest shrunk cosine, without the diagonal."""
+    n = len(indptr) - 1
+    sizes = np.minimum(np.diff(indptr), partners + 1)
+    offsets = np.zeros(n + 1, np.int64)
+    rows = np.empty(sizes.sum(), np.int32)
+    kept = np.empty(sizes.sum(), np.float64)
+    at = 0
+    for i in range(n):
+        start, end = indptr[i], indptr[i + 1]
+        strength = np.zeros(end - start)
+        for k in range(start, end):
+            j = indices[k]
+            if j != i:
+                strength[k - start] = both[k] * both[k] / (both[k] + shrinkage) / np.sqrt(counts[i] * counts[j])
+        order = np.argsort(-strength, kind="mergesort")
+        for k in order[:partners]:
+            if strength[k] > 0:
+                rows[at], kept[at] = indices[start + k], both[start + k]
+                at += 1
+        offsets[i + 1] = at
+    return offsets, rows[:at], kept[:at]
+
+
+def histories(shop: Shop, end: int, most_baskets: int) -> Histories:
+    """The last ``most_baskets`` baskets of every known user before ``end``, oldest first."""
+    users = shop.users[:end]
+    order = np.argsort(users, kind="stable").astype(np.int64)  # by user, then by time
+    counts = np.bincount(users, minlength=shop.n_users)
+    counts[0], skipped = 0, counts[0]  # unknown users have no history
+    order = order[skipped:]
+    from_end = np.repeat(np.cumsum(counts), counts) - np.arange(len(order))
+    order = order[from_end <= most_baskets]
+    sizes = np.diff(shop.offsets)[order]
+    basket_offsets = np.zeros(len(order) + 1, np.int64)
+    np.cumsum(sizes, out=basket_offsets[1:])
+    places = np.repeat(shop.offsets[order] - basket_offsets[:-1], sizes) + np.arange(basket_offsets[-1])
+    user_offsets = np.zeros(shop.n_users + 1, np.int64)
+    np.cumsum(np.minimum(counts, most_baskets), out=user_offsets[1:])
+    return Histories(user_offsets, shop.times[order], basket_offsets, shop.items[places])
+
+
+def categories(shop: Shop, end: int) -> tuple[Categories, Ids]:
+    """Categories of every item, and per category its items by sales before ``end``, best seller first."""
+    order = np.argsort(-support(shop, end)[1:], kind="stable").astype(np.int32) + 1
+    columns = [shop.catalog[c] for c in shop.category_columns]
+    names = sorted({name for column in columns for name in column.unique() if name})
+    number = {name: i + 1 for i, name in enumerate(names)} | {"": 0}
+    of_item = np.zeros((shop.n_items, len(columns)), np.int32)
+    for k, column in enumerate(columns):
+        of_item[:, k] = column.map(number).to_numpy(np.int32)
+    member = np.repeat(order, len(columns))
+    category = of_item[order].ravel()
+    by_category = np.lexsort((np.repeat(np.arange(len(order)), len(columns)), category))
+    member, category = member[by_category], category[by_category]
+    repeated = np.zeros(len(member), bool)  # one name in two columns of one item
+    repeated[1:] = (member[1:] == member[:-1]) & (category[1:] == category[:-1])
+    member, category = member[~repeated & (category > 0)], category[~repeated & (category > 0)]
+    offsets = np.zeros(len(names) + 2, np.int64)
+    np.cumsum(np.bincount(category, minlength=len(names) + 1), out=offsets[1:])
+    return Categories(of_item, offsets, member), Ids.pack([b"", *(name.encode() for name in names)])

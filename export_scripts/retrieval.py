@@ -1,0 +1,162 @@
+"""The retrieval tower: vectors for users, basket items and candidate items, for the sampler's `similar` source.
+
+query = user + sum of basket vectors / sqrt(size); an item fits by its inner product with the query. Trained by
+sampled softmax over the batch's own targets and uniform negatives, with logQ correction (Yi et al. 2019,
+"Sampling-bias-corrected neural modeling for large corpus item recommendations", eq. 4).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ensemble.candidate_sampler.arrays import Retrieval
+
+from export_scripts.progress import Progress
+from export_scripts.settings import RetrievalSettings
+from export_scripts.shop import Shop
+
+
+class Tower(nn.Module):
+    """Embeddings of users, of items as parts of a basket, and of items as candidates.
+
+    An item is its id vector (shared by all items below the support bar) plus the vectors of its categories.
+    """
+
+    def __init__(self, n_users: int, id_rows: torch.Tensor, content: torch.Tensor, n_categories: int, d: int):
+        super().__init__()
+        n_ids = int(id_rows.max()) + 1
+        self.register_buffer("id_rows", id_rows)
+        self.register_buffer("content", content)
+        self.users = nn.Embedding(n_users, d)
+        self.basket_ids, self.item_ids = nn.Embedding(n_ids, d), nn.Embedding(n_ids, d)
+        self.basket_content, self.item_content = nn.Embedding(n_categories, d), nn.Embedding(n_categories, d)
+        for table in (self.users, self.basket_ids, self.item_ids, self.basket_content, self.item_content):
+            nn.init.normal_(table.weight, std=d**-0.5 * 0.3)
+
+    def item(self, rows: torch.Tensor) -> torch.Tensor:
+        """(n,) item rows → (n, d) candidate vectors."""
+        return self.item_ids(self.id_rows[rows]) + self.item_content(self.content[rows]).sum(1)
+
+    def basket_item(self, rows: torch.Tensor) -> torch.Tensor:
+        """(n,) item rows → (n, d) basket vectors."""
+        return self.basket_ids(self.id_rows[rows]) + self.basket_content(self.content[rows]).sum(1)
+
+    def query(self, users: torch.Tensor, rows: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+        """(batch,) users, flat basket rows and the query each belongs to → (batch, d)."""
+        sums = torch.zeros(len(users), self.users.embedding_dim).index_add(0, owner, self.basket_item(rows))
+        sizes = torch.bincount(owner, minlength=len(users)).clamp(min=1)
+        return self.users(users) + sums / sizes.sqrt()[:, None]
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """Baskets of at least two known items, flat: one of each is the target when it comes up."""
+
+    offsets: NDArray[np.int64]
+    items: NDArray[np.int64]
+    users: NDArray[np.int64]
+
+
+def train_tower(
+    shop: Shop, end: int, known: NDArray[np.bool_], of_item: NDArray[np.int32], settings: RetrievalSettings, seed: int
+) -> Retrieval:
+    """Train on the baskets before ``end`` and return the tables.
+
+    ``known`` (items,) marks items with an id vector of their own; ``of_item`` (items, columns) are category numbers.
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    id_rows = torch.from_numpy(np.where(known, np.cumsum(known), 0))
+    content = torch.from_numpy(of_item.astype(np.int64))
+    tower = Tower(shop.n_users, id_rows, content, int(of_item.max(initial=0)) + 1, settings.dimensions)
+    optimizer = torch.optim.Adam(tower.parameters(), lr=settings.learning_rate)
+    examples = _examples(shop, end, known)
+    recommendable = np.flatnonzero(known)
+    counts = np.bincount(examples.items, minlength=shop.n_items)
+    log_q = torch.from_numpy(np.log((counts + 1) / (counts.sum() + 1))).float()
+    batches = max(1, len(examples.users) // settings.batch_size)
+    total = settings.epochs * batches
+    with Progress("retrieval", total) as progress:
+        for step in range(total):
+            if step % batches == 0:
+                order = rng.permutation(len(examples.users))
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * (1 - step / total)
+            batch = order[(step % batches) * settings.batch_size :][: settings.batch_size]
+            loss = _loss(tower, examples, batch, recommendable, log_q, settings, rng)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            progress.advance(loss=loss.item())
+    return _tables(tower, shop)
+
+
+def _examples(shop: Shop, end: int, known: NDArray[np.bool_]) -> _Examples:
+    items = shop.items[: shop.offsets[end]].astype(np.int64)
+    owner = np.repeat(np.arange(end), np.diff(shop.offsets[: end + 1]))
+    owner, items = owner[known[items]], items[known[items]]
+    sizes = np.bincount(owner, minlength=end)
+    keep = sizes >= 2
+    offsets = np.concatenate([[0], np.cumsum(sizes[keep])])
+    return _Examples(offsets, items[keep[owner]], shop.users[:end][keep].astype(np.int64))
+
+
+def _loss(
+    tower: Tower,
+    examples: _Examples,
+    batch: NDArray[np.int64],
+    recommendable: NDArray[np.int64],
+    log_q: torch.Tensor,
+    settings: RetrievalSettings,
+    rng: np.random.Generator,
+) -> torch.Tensor:
+    sizes = examples.offsets[batch + 1] - examples.offsets[batch]
+    owner = np.repeat(np.arange(len(batch)), sizes)
+    places = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(examples.offsets[batch], sizes)
+    items = examples.items[places]
+    target_at = np.cumsum(sizes) - sizes + (rng.random(len(batch)) * sizes).astype(np.int64)
+    targets = items[target_at]
+    rest = np.ones(len(items), bool)
+    rest[target_at] = False
+    users = examples.users[batch] * (rng.random(len(batch)) >= settings.user_dropout)
+    query = tower.query(
+        torch.from_numpy(users), torch.from_numpy(items[rest]), torch.from_numpy(owner[rest])
+    )
+    negatives = rng.choice(recommendable, settings.uniform_negatives)
+    pool = torch.from_numpy(np.concatenate([targets, negatives]))
+    logits = query @ tower.item(pool).T
+    # Targets enter as negatives of one another in proportion to their sales, the rest uniformly: both corrected.
+    n, m = len(batch), settings.uniform_negatives
+    correction = torch.logaddexp(log_q[pool] + np.log(n), torch.tensor(np.log(m / len(recommendable))))
+    logits = logits - correction
+    truth = torch.from_numpy(targets)
+    same = (pool[None, :] == truth[:, None]) & ~torch.eye(n, n + m, dtype=torch.bool)
+    logits = logits.masked_fill(same, -1e9)
+    # Items that are in the basket already can never be recommended, so they must not be pushed down either.
+    in_basket = _membership(owner[rest], items[rest], pool.numpy(), n)
+    logits = logits.masked_fill(torch.from_numpy(in_basket), -1e9)
+    return nn.functional.cross_entropy(logits, torch.arange(n))
+
+
+def _membership(owner: NDArray[np.int64], items: NDArray[np.int64], pool: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
+    """(n, pool): is the pool's item in the query's basket? The target's own column stays False."""
+    order = np.argsort(pool, kind="stable")
+    first, last = (np.searchsorted(pool[order], items, side) for side in ("left", "right"))
+    inside = np.zeros((n, len(pool)), bool)
+    reps = last - first
+    rows = np.repeat(owner, reps)
+    at = np.arange(reps.sum()) - np.repeat(np.cumsum(reps) - reps, reps) + np.repeat(first, reps)
+    inside[rows, order[at]] = True
+    inside[np.arange(n), np.arange(n)] = False
+    return inside
+
+
+@torch.no_grad()
+def _tables(tower: Tower, shop: Shop) -> Retrieval:
+    rows = torch.arange(shop.n_items)
+    basket, items = tower.basket_item(rows).numpy(), tower.item(rows).numpy()
+    basket[0], items[0] = 0, 0
+    return Retrieval(tower.users.weight.numpy().copy(), basket, items)

@@ -1,0 +1,74 @@
+"""The sampler's arrays as they would have stood at a moment: everything counted and learnt before it.
+
+Training, evaluation and the release each use a snapshot of their own, made by this one function, so that no
+count has seen the baskets it is asked about.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.candidate_sampler.arrays import Clock, Ids, Prior, Retrieval, SamplerArrays, save_arrays
+from ensemble.candidate_sampler.features import FEATURES
+
+from export_scripts import counts
+from export_scripts.contract import Contract
+from export_scripts.retrieval import train_tower
+from export_scripts.settings import Settings
+from export_scripts.shop import Shop
+
+# Which candidates stay when there are more than C: the untrained blend of QUALITY's baselines. Training replaces it.
+UNTRAINED_PRIOR = {"recency_60": 1.0, "overlap": 0.5, "cosine_sum": 1.5, "retrieval": 0.02, "popularity_28": 0.01}
+
+
+def snapshot(shop: Shop, end: int, settings: Settings, prior: NDArray[np.float32] | None = None) -> SamplerArrays:
+    """Arrays whose counts and tower know the baskets before ``end``; histories reach to the end of the data.
+
+    Histories may, because a query only sees what lies strictly before its own moment.
+    """
+    s = settings.sampler
+    popularity = counts.popularity(shop, end, s.min_support)
+    categories, names = counts.categories(shop, end)
+    known = np.zeros(shop.n_items, bool)
+    known[popularity.order] = True
+    return SamplerArrays(
+        item_ids=Ids.pack([i.encode() for i in shop.catalog["item_id"]]),
+        user_ids=Ids.pack([i.encode() for i in shop.user_ids]),
+        category_names=names,
+        histories=counts.histories(shop, shop.n_baskets, s.history_baskets),
+        neighbours=counts.cooccurrence(shop, end, s.min_support, s.partners, s.shrinkage),
+        popularity=popularity,
+        categories=categories,
+        retrieval=_tower(shop, end, known, categories.of_item, settings),
+        clock=Clock(np.array(shop.times[-1] + 1), np.array(shop.day, np.float32)),
+        prior=Prior(untrained_prior() if prior is None else prior),
+    )
+
+
+def untrained_prior() -> NDArray[np.float32]:
+    """(F,): the weights of UNTRAINED_PRIOR in the order of the features."""
+    return np.array([UNTRAINED_PRIOR.get(name, 0.0) for name in FEATURES], np.float32)
+
+
+def limits(settings: Settings, contract: Contract) -> dict[str, int]:
+    """What ``limits.json`` holds: the sources' shares and the contract's sizes."""
+    s = settings.sampler
+    names = ("similar", "popular", "per_category", "basket_categories", "fill", "width")
+    return {name: getattr(s, name) for name in names} | {
+        "capacity": contract.candidates,
+        "basket_slots": contract.basket_slots,
+    }
+
+
+def save_snapshot(arrays: SamplerArrays, settings: Settings, contract: Contract, folder: Path) -> None:
+    """Write arrays and limits into ``folder``, which must exist."""
+    save_arrays(arrays, folder)
+    (folder / "limits.json").write_text(json.dumps(limits(settings, contract), indent=2) + "\n")
+
+
+def _tower(
+    shop: Shop, end: int, known: NDArray[np.bool_], of_item: NDArray[np.int32], settings: Settings
+) -> Retrieval:
+    return train_tower(shop, end, known, of_item, settings.retrieval, settings.train.seed)

@@ -1,0 +1,46 @@
+"""What a server leaves running or lying about, as the kernel tells it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+from pathlib import Path
+
+
+def shared_memory(prefix: str) -> list[Path]:
+    """Return the shared memory of the server whose `shm_prefix` this is."""
+    return list(Path("/dev/shm").glob(f"{prefix}*"))
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that `pid` started, by any of its threads."""
+    lists = (task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/children"))
+    return [int(child) for child in " ".join(lists).split()]
+
+
+def command(pid: int) -> list[str]:
+    """Return the command line of `pid`."""
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+
+
+def stub_of(server: int, model: str) -> int:
+    """Return the process that runs the only instance of `model`."""
+    (stub,) = [pid for pid in children(server) if f"/{model}/" in command(pid)[1]]
+    return stub
+
+
+class Watched:
+    """A process that may be anyone's child; `ended` waits for the event, whoever reaps it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._descriptor = os.pidfd_open(pid)
+
+    def ended(self, timeout_s: float = 20) -> bool:
+        """Tell whether the process ends within `timeout_s`."""
+        return bool(select.select([self._descriptor], [], [], timeout_s)[0])
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)

@@ -1,0 +1,417 @@
+"""The python-based `onnxruntime` backend on a live server: answers, refusals and what it completes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import tritonclient.grpc as triton
+from onnx import TensorProto, helper
+from processes import stub_of
+from toy_models import FLOAT, STRING, graph, identity, lookup, write_model
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+pytestmark = pytest.mark.triton
+
+ONE_INSTANCE = "instance_group { kind: KIND_CPU count: 1 }\n"
+BATCH_OF_3 = """
+    max_batch_size: 8
+    dynamic_batching { preferred_batch_size: 3 max_queue_delay_microseconds: 5000000 }
+"""
+BATCHING = "max_batch_size: 4\n"
+XY = """
+    input { name: "x" data_type: TYPE_FP32 dims: [ 3 ] }
+    output { name: "y" data_type: TYPE_FP32 dims: [ 3 ] }
+"""
+
+
+class Toys:
+    """A repository on a live server; models are written into it and loaded one by one."""
+
+    def __init__(self, repository: Path, server: Any) -> None:
+        self.repository = repository
+        self.server = server
+        self.client = triton.InferenceServerClient(server.grpc)
+
+    def load(self, name: str, model: onnx.GraphProto, config: str = "", file: str = "model.onnx") -> None:
+        write_model(self.repository, name, model, config, file)
+        self.client.load_model(name)
+
+    def infer(
+        self, name: str, outputs: list[str] | None = None, **inputs: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        return self.infer_later(name, outputs, **inputs).result(timeout=20)
+
+    def infer_later(
+        self, name: str, outputs: list[str] | None = None, **inputs: np.ndarray
+    ) -> Future[dict[str, np.ndarray]]:
+        future: Future[dict[str, np.ndarray]] = Future()
+
+        def done(result: triton.InferResult, error: InferenceServerException | None) -> None:
+            if error:
+                future.set_exception(error)
+            else:
+                names = [output.name for output in result.get_response().outputs]
+                future.set_result({output: result.as_numpy(output) for output in names})
+
+        asked = [triton.InferRequestedOutput(output) for output in outputs] if outputs else None
+        self.client.async_infer(
+            name, [_input(key, array) for key, array in inputs.items()], done, outputs=asked
+        )
+        return future
+
+    def in_process(self, name: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        session = ort.InferenceSession(self.repository / name / "1" / "model.onnx")
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, inputs), strict=True))
+
+    def executions(self, name: str) -> int:
+        """How often the instance ran, however many requests each run answered."""
+        return int(self.client.get_inference_statistics(name).model_stats[0].execution_count)
+
+
+def _input(name: str, array: np.ndarray) -> triton.InferInput:
+    tensor = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+    tensor.set_data_from_numpy(array)
+    return tensor
+
+
+@pytest.fixture(scope="module")
+def toys(start_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Toys:
+    repository = tmp_path_factory.mktemp("toys")
+    return Toys(repository, start_server(repository, models=()))
+
+
+def test_every_data_type_passes_through_unchanged(toys: Toys) -> None:
+    """Each of Triton's types but BF16 arrives in the graph and comes back bit for bit."""
+    arrays = {
+        "BOOL": np.array([[True, False, True]]),
+        "STRING": np.array([["", "café", "a b"]], dtype=object),
+    }
+    for bits in (8, 16, 32, 64):
+        arrays[f"INT{bits}"] = np.array([[-(2 ** (bits - 1)), 2 ** (bits - 1) - 1, 7]], dtype=f"int{bits}")
+        arrays[f"UINT{bits}"] = np.array([[0, 2**bits - 1, 7]], dtype=f"uint{bits}")
+    for bits in (16, 32, 64):
+        arrays[f"FP{bits}"] = np.array([[0.1, -np.inf, np.finfo(f"float{bits}").max]], dtype=f"float{bits}")
+    types = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in arrays.items()}
+    model = graph(
+        [helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"]) for name in types],
+        {f"in_{name}": (data_type, ("n", 3)) for name, data_type in types.items()},
+        {f"out_{name}": (data_type, ("n", 3)) for name, data_type in types.items()},
+    )
+    toys.load("every_type", model, ONE_INSTANCE)
+
+    answer = toys.infer("every_type", **{f"in_{name}": array for name, array in arrays.items()})
+
+    arrays["STRING"] = np.array([[b"", "café".encode(), b"a b"]], dtype=object)
+    for name, array in arrays.items():
+        assert answer[f"out_{name}"].dtype == array.dtype
+        np.testing.assert_array_equal(answer[f"out_{name}"], array)
+
+
+def test_a_batch_of_requests_is_one_run_with_the_answers_of_the_library(toys: Toys) -> None:
+    """Requests of 1, 2 and 3 rows share a run; each gets the rows that ONNX Runtime computes in process."""
+    weights = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    model = graph(
+        [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Softmax", ["z"], ["y"])],
+        {"x": (FLOAT, ("n", 3))},
+        {"y": (FLOAT, ("n", 5)), "z": (FLOAT, ("n", 5))},
+        {"w": weights},
+    )
+    one_batch = """
+        max_batch_size: 8
+        dynamic_batching { preferred_batch_size: 6 max_queue_delay_microseconds: 5000000 }
+    """
+    toys.load("softmax", model, one_batch + ONE_INSTANCE)
+    rows = [np.random.default_rng(n).normal(size=(n, 3)).astype(np.float32) for n in (1, 2, 3)]
+
+    answers = [future.result(timeout=20) for future in [toys.infer_later("softmax", x=x) for x in rows]]
+
+    for x, answer in zip(rows, answers, strict=True):
+        expected = toys.in_process("softmax", x=x)
+        np.testing.assert_allclose(answer["y"], expected["y"], rtol=1e-6)
+        np.testing.assert_allclose(answer["z"], expected["z"], rtol=1e-5)
+    assert toys.executions("softmax") == 1
+
+
+def test_a_request_that_fails_leaves_the_others_of_its_batch_alone(toys: Toys) -> None:
+    """A row outside the table fails its own request, as INVALID_ARGUMENT; its neighbours are answered."""
+    toys.load("lookup", lookup(["milk", "bread", "tea"]), BATCH_OF_3 + ONE_INSTANCE)
+    first = toys.infer_later("lookup", rows=np.array([[0, 1]]))
+    bad = toys.infer_later("lookup", rows=np.array([[1, 99]]))
+    last = toys.infer_later("lookup", rows=np.array([[2, 2]]))
+
+    assert first.result(timeout=20)["words"].tolist() == [[b"milk", b"bread"]]
+    assert last.result(timeout=20)["words"].tolist() == [[b"tea", b"tea"]]
+    with pytest.raises(InferenceServerException, match="out of data bounds") as raised:
+        bad.result(timeout=20)
+    assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
+    assert toys.executions("lookup") == 1  # they did share a batch
+
+
+def test_bytes_that_are_not_utf8_are_refused_for_their_request_alone(toys: Toys) -> None:
+    """ONNX strings are text: other bytes are an INVALID_ARGUMENT that names the input and the bytes."""
+    toys.load("text", identity(STRING, ("n", 1)), BATCH_OF_3 + ONE_INSTANCE)
+    good, bad, empty = (
+        toys.infer_later("text", x=np.array([[value]], dtype=object))
+        for value in (b"caf\xc3\xa9", b"\xff", b"")
+    )
+
+    assert good.result(timeout=20)["y"].tolist() == [[b"caf\xc3\xa9"]]
+    assert empty.result(timeout=20)["y"].tolist() == [[b""]]
+    with pytest.raises(
+        InferenceServerException, match=r"input 'x' holds b'\\xff', which is not UTF-8"
+    ) as raised:
+        bad.result(timeout=20)
+    assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+def test_only_the_outputs_asked_for_come_back(toys: Toys) -> None:
+    """Two requests of one batch ask for different outputs and get those."""
+    model = graph(
+        [helper.make_node("Neg", ["x"], ["minus"]), helper.make_node("Abs", ["x"], ["size"])],
+        {"x": (FLOAT, ("n", 1))},
+        {"minus": (FLOAT, ("n", 1)), "size": (FLOAT, ("n", 1))},
+    )
+    pairs = """
+        max_batch_size: 8
+        dynamic_batching { preferred_batch_size: 2 max_queue_delay_microseconds: 5000000 }
+    """
+    toys.load("two_outputs", model, pairs + ONE_INSTANCE)
+    minus = toys.infer_later("two_outputs", ["minus"], x=np.array([[-2]], np.float32))
+    size = toys.infer_later("two_outputs", ["size"], x=np.array([[-3]], np.float32))
+
+    assert minus.result(timeout=20) == {"minus": np.float32(2)}
+    assert size.result(timeout=20) == {"size": np.float32(3)}
+
+
+def test_a_graph_without_a_batch_axis_answers_each_request_by_itself(toys: Toys) -> None:
+    """`max_batch_size: 0` and dims that are the graph's own; scalars are dims [ 1 ]."""
+    model = graph(
+        [
+            helper.make_node("Mul", ["x", "factor"], ["y"]),
+            helper.make_node("ReduceSum", ["y"], ["sum"], keepdims=0),
+        ],
+        {"x": (FLOAT, (2,)), "factor": (FLOAT, ())},
+        {"y": (FLOAT, (2,)), "sum": (FLOAT, ())},
+    )
+    toys.load("no_batch", model, ONE_INSTANCE)
+
+    answer = toys.infer("no_batch", x=np.array([1, 2], np.float32), factor=np.array([3], np.float32))
+
+    assert answer["y"].tolist() == [3, 6]
+    assert answer["sum"].tolist() == [9]
+
+
+def test_an_optional_input_falls_back_to_the_graphs_own_value(toys: Toys) -> None:
+    """An initializer that is also an input may be sent or left out."""
+    model = graph(
+        [helper.make_node("Mul", ["x", "factor"], ["y"])],
+        {"x": (FLOAT, (2,)), "factor": (FLOAT, (1,))},
+        {"y": (FLOAT, (2,))},
+        {"factor": np.array([10], np.float32)},
+    )
+    config = """
+        input [ { name: "x" data_type: TYPE_FP32 dims: [ 2 ] },
+                { name: "factor" data_type: TYPE_FP32 dims: [ 1 ] optional: true } ]
+        output { name: "y" data_type: TYPE_FP32 dims: [ 2 ] }
+    """
+    toys.load("default_factor", model, config + ONE_INSTANCE)
+    x = np.array([1, 2], np.float32)
+
+    assert toys.infer("default_factor", x=x)["y"].tolist() == [10, 20]
+    assert toys.infer("default_factor", x=x, factor=np.array([2], np.float32))["y"].tolist() == [2, 4]
+
+
+def test_a_config_without_tensors_is_completed_from_the_graph(toys: Toys) -> None:
+    """Names, types and dims come from the graph; open batch axes bring batching, as in the C++ backend."""
+    model = graph(
+        [
+            helper.make_node("Identity", ["x"], ["y"]),
+            helper.make_node("ReduceSum", ["x", "axes"], ["sum"], keepdims=0),
+        ],
+        {"x": (FLOAT, ("n", "m", 3))},
+        {"y": (FLOAT, ("n", "m", 3)), "sum": (FLOAT, ("n",))},
+        {"axes": np.array([1, 2])},
+    )
+    toys.load("completed", model, ONE_INSTANCE)
+
+    config = toys.client.get_model_config("completed", as_json=True)["config"]
+
+    assert config["max_batch_size"] == 4
+    assert "dynamic_batching" in config
+    assert [(io["name"], io["data_type"], io["dims"]) for io in config["input"]] == [
+        ("x", "TYPE_FP32", ["-1", "3"])
+    ]
+    assert [(io["name"], io["dims"]) for io in config["output"]] == [("y", ["-1", "3"]), ("sum", ["1"])]
+    assert toys.infer("completed", x=np.ones((2, 2, 3), np.float32))["sum"].tolist() == [[6], [6]]
+
+
+def test_a_completed_config_keeps_what_was_written(toys: Toys) -> None:
+    """A batch size and tensors that config.pbtxt does name stay; only the missing half is added."""
+    written = """
+        max_batch_size: 2
+        input { name: "x" data_type: TYPE_FP32 dims: [ 3 ] }
+    """
+    toys.load("half_written", identity(), written + ONE_INSTANCE)
+
+    config = toys.client.get_model_config("half_written", as_json=True)["config"]
+
+    assert config["max_batch_size"] == 2
+    assert [io["name"] for io in config["output"]] == ["y"]
+
+
+def test_a_graph_with_a_fixed_first_axis_is_completed_without_batching(toys: Toys) -> None:
+    """One tensor that cannot grow is enough to rule batching out."""
+    toys.load("fixed", identity(shape=(2, 3)), ONE_INSTANCE)
+
+    config = toys.client.get_model_config("fixed", as_json=True)["config"]
+
+    assert config.get("max_batch_size", 0) == 0
+    assert config["input"][0]["dims"] == ["2", "3"]
+    assert "dynamic_batching" not in config
+
+
+def test_another_file_name_is_found(toys: Toys) -> None:
+    """`default_model_filename` names the file in the version folder."""
+    toys.load("renamed", identity(), 'default_model_filename: "other.onnx"\n' + ONE_INSTANCE, "other.onnx")
+
+    assert toys.infer("renamed", x=np.array([[1, 2, 3]], np.float32))["y"].tolist() == [[1, 2, 3]]
+
+
+def test_intra_op_thread_count_is_the_number_of_threads(toys: Toys) -> None:
+    """ONNX Runtime adds a pool of n - 1 threads to the process of an instance."""
+    for name, count in (("one_thread", 1), ("four_threads", 4)):
+        parameter = f'parameters {{ key: "intra_op_thread_count" value {{ string_value: "{count}" }} }}\n'
+        toys.load(name, identity(), parameter + ONE_INSTANCE)
+
+    one, four = (
+        len(list(Path(f"/proc/{stub_of(toys.server.pid, name)}/task").iterdir()))
+        for name in ("one_thread", "four_threads")
+    )
+
+    assert four - one == 3
+
+
+def parameter(key: str, value: str) -> str:
+    return f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n{XY}'
+
+
+REFUSED = {
+    "output dims that are not the graph's": (
+        identity(),
+        BATCHING + 'input { name: "x" data_type: TYPE_FP32 dims: [ 3 ] }\n'
+        'output { name: "y" data_type: TYPE_FP32 dims: [ -1 ] }',
+        r"output 'y': dims are \[-1\]; expected the graph's \[3\]",
+    ),
+    "output dims closed where the graph's are open": (
+        identity(shape=("n", "m")),
+        BATCHING + XY,
+        r"output 'y': dims are \[3\]; expected the graph's \[-1\]",
+    ),
+    "input dims that the graph does not take": (
+        identity(),
+        BATCHING + XY.replace("dims: [ 3 ]", "dims: [ 4 ]", 1),
+        r"input 'x': dims are \[4\]; expected the graph's \[3\]",
+    ),
+    "batching on a fixed axis": (
+        identity(shape=(1, 3)),
+        BATCHING + XY,
+        r"input 'x': max_batch_size is 4 and the graph's shape is \[1, 3\]; expected a first dimension of -1",
+    ),
+    "batching on a fixed axis, to be completed": (
+        identity(shape=(1, 3)),
+        BATCHING,
+        r"max_batch_size is 4 and the batch axis of 'x' \[1, 3\], 'y' \[1, 3\] is fixed",
+    ),
+    "unknown input": (
+        identity(),
+        BATCHING + XY.replace('"x"', '"z"'),
+        "input 'z': not in the graph; expected one of x",
+    ),
+    "unknown output": (
+        identity(),
+        BATCHING + XY.replace('"y"', '"z"'),
+        "output 'z': not in the graph; expected one of y",
+    ),
+    "another data type": (
+        identity(),
+        BATCHING + XY.replace("TYPE_FP32", "TYPE_INT32", 1),
+        "input 'x': data_type is TYPE_INT32; expected the graph's TYPE_FP32",
+    ),
+    "too many inputs": (
+        identity(),
+        BATCHING + XY + 'input { name: "more" data_type: TYPE_FP32 dims: [ 3 ] }',
+        "has 2 inputs that are not optional; expected 1: x",
+    ),
+    "optional and batching": (
+        identity(),
+        BATCHING + XY.replace("dims: [ 3 ]", "dims: [ 3 ] optional: true", 1),
+        "does not serve optional input 'x' in a model that batches",
+    ),
+    "ragged": (
+        identity(shape=("n", "m")),
+        BATCHING + XY.replace("dims: [ 3 ]", "dims: [ -1 ] allow_ragged_batch: true", 1),
+        "does not serve allow_ragged_batch of 'x'",
+    ),
+    "bfloat16": (
+        identity(TensorProto.BFLOAT16),
+        "",
+        r"tensor 'x': the graph has tensor\(bfloat16\); expected one of",
+    ),
+    "execution mode": (
+        identity(),
+        parameter("execution_mode", "2"),
+        "parameter execution_mode is 2; expected 0 or 1",
+    ),
+    "thread count": (
+        identity(),
+        parameter("intra_op_thread_count", "two"),
+        'parameter intra_op_thread_count is "two"; expected an integer',
+    ),
+    "boolean": (
+        identity(),
+        parameter("enable_mem_arena", "perhaps"),
+        'parameter enable_mem_arena is "perhaps"; expected true or false',
+    ),
+    "missing file": (
+        identity(),
+        'default_model_filename: "gone.onnx"\n',
+        r"there is no .*1/gone\.onnx",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def refusals(toys: Toys) -> dict[str, str]:
+    """Why Triton did not load each model of `REFUSED`; all at once, since a load is mostly waiting."""
+
+    def load(number: int, case: str) -> str:
+        model, config, _ = REFUSED[case]
+        with pytest.raises(InferenceServerException) as raised:
+            toys.load(f"refused_{number}", model, f"{config}\n{ONE_INSTANCE}")
+        return str(raised.value)
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(REFUSED, pool.map(load, range(len(REFUSED)), REFUSED), strict=True))
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_model_is_refused_with_a_reason(refusals: dict[str, str], case: str) -> None:
+    """What the C++ backend refuses at load, in a sentence that names model, tensor, value and expectation."""
+    number = list(REFUSED).index(case)
+
+    assert re.search(rf"model 'refused_{number}'.*{REFUSED[case][-1]}", refusals[case])
+
+
+def test_a_gpu_instance_is_refused_without_a_gpu(toys: Toys) -> None:
+    """Triton or the backend says so at load, rather than serving from the CPU in silence."""
+    with pytest.raises(InferenceServerException, match=r"(?i)gpu"):
+        toys.load("on_gpu", identity(), "instance_group { kind: KIND_GPU count: 1 }")

@@ -1,0 +1,241 @@
+"""The life of an embedded server: start, drain, stop, and every way it can be killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.http as triton
+from processes import Watched, children, command, shared_memory
+from toy_models import write_python_model
+
+from ensemble.server import Server, ServerError
+
+pytestmark = pytest.mark.triton
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+# Says so in `started` when a request is with it, and answers once someone writes into `answer`.
+HELD = """
+    import pathlib
+    import triton_python_backend_utils as pb_utils
+
+    class TritonPythonModel:
+        def execute(self, requests):
+            here = pathlib.Path(__file__).parent
+            (here / "started").open("w").close()
+            (here / "answer").open().read()
+            tensor = [pb_utils.Tensor("y", pb_utils.get_input_tensor_by_name(r, "x").as_numpy()) for r in requests]
+            return [pb_utils.InferenceResponse([y]) for y in tensor]
+"""
+BROKEN = """
+    class TritonPythonModel:
+        def initialize(self, args):
+            raise ValueError("the candidates are gone")
+"""
+
+
+class Held:
+    """A request that the model keeps until `release`."""
+
+    def __init__(self, repository: Path, http: str) -> None:
+        self._folder = repository / "held" / "1"
+        client = triton.InferenceServerClient(http, network_timeout=30)
+        tensor = triton.InferInput("x", [1], "BYTES")
+        tensor.set_data_from_numpy(np.array(["milk"], dtype=object))
+        self._call = client.async_infer("held", [tensor])
+        (self._folder / "started").open().close()  # blocks until the model has it
+
+    def release(self) -> None:
+        (self._folder / "answer").open("w").close()
+
+    def answer(self) -> list[bytes]:
+        return list(self._call.get_result().as_numpy("y"))
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with the model `held`."""
+    write_python_model(tmp_path, "held", HELD)
+    for pipe in ("started", "answer"):
+        os.mkfifo(tmp_path / "held" / "1" / pipe)
+    return tmp_path
+
+
+class Foreground:
+    """`python -m ensemble.server` as a shell starts it: the leader of its own process group."""
+
+    def __init__(self, repository: Path) -> None:
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "ensemble.server",
+                "--repository",
+                repository,
+                "--model=held",
+                "--drain-s=20",
+            ]
+            + [f"--{port}-port=0" for port in ("http", "grpc", "metrics")],
+            cwd=CHECKOUT,
+            process_group=0,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.http = self._read_until(r"Started HTTPService at (\S+)")[1].rstrip('"')
+        (triton_pid,) = children(self.process.pid)
+        self.triton = Watched(triton_pid)
+        self.stubs = [Watched(pid) for pid in children(triton_pid)]
+        self.shm_prefix = re.search(r"shm-region-prefix-name=(\S+)", " ".join(command(triton_pid)))[1]
+        self.backends = Path(re.search(r"--backend-directory=(\S+)", " ".join(command(triton_pid)))[1])
+        assert self.stubs
+        assert shared_memory(self.shm_prefix)
+
+    def _read_until(self, pattern: str) -> re.Match[str]:
+        for line in self.process.stdout:
+            if found := re.search(pattern, line):
+                return found
+        raise AssertionError(f"ended without {pattern}: {self.process.stderr.read()}")
+
+    def left_behind(self) -> list[object]:
+        """Wait for the processes, then list those that stay, and files."""
+        running = [watched.pid for watched in (self.triton, *self.stubs) if not watched.ended()]
+        return [*running, *shared_memory(self.shm_prefix)]
+
+
+@pytest.fixture
+def foreground(repository: Path, start_server: object) -> Iterator[Foreground]:
+    """A foreground server with the model `held`, killed with all it started should the test fail."""
+    server = Foreground(repository)
+    yield server
+    for watched in (server.triton, *server.stubs):
+        if not watched.ended(0):
+            os.kill(watched.pid, signal.SIGKILL)
+    server.process.kill()
+    server.process.communicate()
+
+
+def test_three_free_ports_are_chosen_and_answer(start_server: Callable[..., Server], tmp_path: Path) -> None:
+    """Port 0 is any free one; the addresses say which, and each service is there."""
+    server = start_server(tmp_path, models=())
+
+    assert len({server.http, server.grpc, server.metrics}) == 3
+    assert triton.InferenceServerClient(server.http).is_server_live()
+    assert b"nv_inference_request_success" in _get(f"http://{server.metrics}/metrics")
+    import tritonclient.grpc
+
+    assert tritonclient.grpc.InferenceServerClient(server.grpc).is_server_live()
+
+
+def _get(url: str) -> bytes:
+    from urllib.request import urlopen
+
+    with urlopen(url, timeout=5) as answer:
+        return bytes(answer.read())
+
+
+def test_stop_answers_what_is_in_flight_and_leaves_nothing(
+    start_server: Callable[..., Server], repository: Path
+) -> None:
+    """A request that the model holds when stop() begins is answered; then no process and no memory is left."""
+    server = start_server(repository, models=("held",))
+    processes = [Watched(pid) for pid in (server.pid, *children(server.pid))]
+    request = Held(repository, server.http)
+    stopping = threading.Thread(target=server.stop)
+    stopping.start()
+    while "Waiting for in-flight" not in server.log_tail:
+        assert stopping.is_alive()
+    request.release()
+
+    assert request.answer() == [b"milk"]
+    stopping.join()
+    assert [process.ended(0) for process in processes] == [True, True]
+    assert server.wait() == 0
+    assert not shared_memory(server.shm_prefix)
+
+
+def test_stop_kills_what_does_not_end_in_time(start_server: Callable[..., Server], repository: Path) -> None:
+    """A model that never answers is killed after the grace, stub included."""
+    server = start_server(repository, models=("held",))
+    processes = [Watched(pid) for pid in (server.pid, *children(server.pid))]
+    Held(repository, server.http)
+
+    server.stop(grace_s=0.1)
+
+    assert [process.ended(0) for process in processes] == [True, True]
+    assert not shared_memory(server.shm_prefix)
+
+
+def test_a_model_that_does_not_load_is_the_last_word(
+    start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    """`wait_ready` ends with the server, and its error carries the model's own reason."""
+    write_python_model(tmp_path, "broken", BROKEN)
+
+    with pytest.raises(ServerError, match=r"(?s)tritonserver ended with 1 .*the candidates are gone"):
+        start_server(tmp_path, models=("broken",))
+
+
+def test_a_canary_that_fails_is_named_when_time_is_up(
+    start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    """Ready means that the canary passes; the error tells how it failed."""
+    server = start_server(tmp_path, models=())
+
+    def canary() -> None:
+        raise ValueError("no recommendations")
+
+    with pytest.raises(ServerError, match=r"not ready after 0.2 s \(no recommendations\)"):
+        server.wait_ready(canary, timeout_s=0.2)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_the_foreground_server_drains_when_asked_to_stop(
+    foreground: Foreground, repository: Path, stop: signal.Signals
+) -> None:
+    """Ctrl-C, which the whole process group gets, and SIGTERM: the request in flight is answered, exit code 0."""
+    request = Held(repository, foreground.http)
+    os.killpg(foreground.process.pid, stop)
+    foreground._read_until("Waiting for in-flight")
+    request.release()
+
+    assert request.answer() == [b"milk"]
+    assert foreground.process.wait(20) == 0
+    assert foreground.left_behind() == []
+    assert not foreground.backends.exists()
+
+
+def test_the_server_ends_when_its_parent_is_killed(foreground: Foreground) -> None:
+    """SIGKILL gives the parent no chance to clean up; the server drains by itself all the same."""
+    foreground.process.kill()
+
+    assert foreground.left_behind() == []
+
+
+def test_a_server_that_dies_by_itself_is_an_error_with_its_last_words(foreground: Foreground) -> None:
+    """The foreground command ends with 1, tells how the server ended and cleans up after it."""
+    os.kill(foreground.triton.pid, signal.SIGKILL)
+    _, errors = foreground.process.communicate(timeout=20)
+
+    assert foreground.process.returncode == 1
+    assert "tritonserver ended by itself with -9" in errors
+    assert "Started HTTPService" in errors
+    assert foreground.left_behind() == []
+
+
+def test_a_port_in_use_is_named(start_server: Callable[..., Server], tmp_path: Path) -> None:
+    """Two servers on one port: the second says which port and how to choose another, and starts nothing."""
+    first = start_server(tmp_path, models=())
+    port = int(first.grpc.rpartition(":")[2])
+
+    with pytest.raises(ServerError, match=rf"grpc_port {port} on 127.0.0.1 .*--grpc-port"):
+        start_server(tmp_path, models=(), grpc_port=port)

@@ -1,0 +1,144 @@
+"""The catalog: names, categories, what is not merchandise, and products tables that are refused."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from export_scripts.catalog import (
+    build_catalog,
+    guess_categories,
+    join_names,
+    not_merchandise,
+    read_products,
+    title_case,
+    unused_rules,
+)
+from export_scripts.errors import BadInput, Problems
+from export_scripts.settings import load_settings
+from export_scripts.tables import read_table
+
+
+def read(tmp_path: Path, text: str, **overrides: object) -> pd.DataFrame:
+    """Products of one csv; raises BadInput with what was found."""
+    path = tmp_path / "products.csv"
+    path.write_text(text, encoding="utf-8")
+    settings = load_settings(overrides={"data.transactions": "sales.csv", "data.products": path, **overrides})
+    problems = Problems()
+    table = read_table(path, problems)
+    products = read_products(table, settings.data, settings.etl.drop, problems) if table else pd.DataFrame()
+    problems.raise_if_any()
+    return products
+
+
+def frame(**columns: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(columns, dtype="str")
+
+
+def test_the_id_column_is_named_as_in_the_transactions(tmp_path: Path) -> None:
+    """And may have a name of its own, set or canonical."""
+    like_sales = read(tmp_path, "sku,name\n1,Tea\n", **{"data.columns.item_id": "sku"})
+    own = read(tmp_path, "code,name\n1,Tea\n", **{"data.products_item_id": "code"})
+    canonical = read(tmp_path, "item_id,name\n1,Tea\n", **{"data.columns.item_id": "sku"})
+    assert [list(products["item_id"]) for products in (like_sales, own, canonical)] == [["1"], ["1"], ["1"]]
+
+
+def test_names_join_what_is_there() -> None:
+    """An empty part leaves no comma behind."""
+    parts = frame(kind=["ICE", "", "TEA"], size=["22 LB", "1 CT", ""])
+    assert list(join_names(parts, "keep")) == ["ICE, 22 LB", "1 CT", "TEA"]
+    assert list(join_names(parts, "title")) == ["Ice, 22 LB", "1 CT", "Tea"]
+
+
+@pytest.mark.parametrize(
+    ("shouted", "readable"),
+    [
+        ("ICE - CRUSHED/CUBED", "Ice - Crushed/Cubed"),
+        ("BREAD:ITALIAN/FRENCH", "Bread: Italian/French"),
+        ("CHILDREN'S CRÈME", "Children's Crème"),
+        ("12/18&15PK CAN", "12/18&15PK CAN"),  # starts like a size, and sizes stay
+        ("SOFT DRINKS 15PK", "Soft Drinks 15PK"),
+        (".5 OZ", ".5 OZ"),
+        ("", ""),
+    ],
+)
+def test_title_case_reads_like_a_shelf_label(shouted: str, readable: str) -> None:
+    """The Complete Journey writes everything in capitals."""
+    assert title_case(shouted) == readable
+
+
+def test_categories_are_columns_of_words_with_few_values_broad_to_fine() -> None:
+    """Not prices, not descriptions that differ per item, not a column with one value only."""
+    products = frame(
+        item_id=list("123456"),
+        name=list("abcdef"),
+        kind=["x", "x", "y", "y", "", ""],  # 3 values are half of 6 items: too many
+        aisle=["n", "n", "n", "s", "s", "s"],
+        shop=["one"] * 6,
+        price=["1", "2", "1", "2", "1", "2"],
+        about=list("uvwxyz"),
+    )
+    assert guess_categories(products, ()) == ["aisle"]
+    assert guess_categories(pd.concat([products] * 2), ()) == ["aisle", "kind"]
+    assert guess_categories(products, ("aisle",)) == []
+
+
+def test_the_catalog_is_ordered_by_id_and_starts_with_the_unknown_item() -> None:
+    """Sold items that are not listed are in it; an item without a name is called by its id."""
+    products = frame(item_id=["b", "a"], name=["Bread", ""], aisle=["x", ""])
+    catalog = build_catalog(products, pd.Index(["c", "b"]), ["aisle"])
+    assert catalog.to_numpy().tolist() == [["", "", ""], ["a", "a", ""], ["b", "Bread", "x"], ["c", "c", ""]]
+
+
+def test_the_first_rule_that_hits_is_the_reason() -> None:
+    """So that every dropped item counts once."""
+    products = frame(item_id=["1", "2", "3"], dept=["FUEL", "FUEL", "FOOD"], kind=["GAS", "TEA", "TEA"])
+    drop = {"dept": ["FUEL"], "kind": ["GAS", "COUPON"]}
+    assert list(not_merchandise(products, drop)) == ["dept = FUEL", "dept = FUEL", ""]
+    assert unused_rules(products, drop) == ["kind = COUPON"]
+
+
+def test_the_same_product_row_twice_is_one_product(tmp_path: Path) -> None:
+    """Exports that join on stores repeat rows."""
+    assert len(read(tmp_path, "item_id,name\n1,Tea\n1,Tea\n2,Jam\n")) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "words"),
+    [
+        (
+            "item_id,name\n1,Tea\n2,Jam\n1,Milk\n",
+            {},
+            [
+                'column "item_id" lists a product more than once',
+                "(2 rows)",
+                'row 2: "1"',
+                'row 4: "1"',
+                "one row per product",
+            ],
+        ),
+        ("sku,name\n1,Tea\n", {}, ['no column "item_id"', "sku, name", "products_item_id"]),
+        ("item_id,name\n1,Tea\n", {"data.name_columns": ["title"]}, ['no column "title"', "name_columns"]),
+        (
+            "item_id,name\n1,Tea\n",
+            {"data.category_columns": ["kind"]},
+            ['no column "kind"', "category_columns"],
+        ),
+        ("item_id,name\n1,Tea\n", {"etl.drop.dept": ["FUEL"]}, ['no column "dept"', "[etl.drop]"]),
+        ("item_id,name\n,Tea\n2,Jam\n", {}, ['column "item_id" is empty (1 row)', "row 2"]),
+        (f"item_id,name\n{'x' * 129},Tea\n", {}, ["over 128 bytes", "(1 row)", "row 2"]),
+    ],
+)
+def test_bad_products_are_named_with_the_way_out(
+    tmp_path: Path, text: str, overrides: dict[str, object], words: list[str]
+) -> None:
+    """Column, rows, count and the setting that helps."""
+    with pytest.raises(BadInput) as error:
+        read(tmp_path, text, **overrides)
+    assert all(word in str(error.value) for word in ["products.csv", "way out: ", *words]), str(error.value)
+
+
+def test_missing_columns_are_reported_together(tmp_path: Path) -> None:
+    """In the same order every time."""
+    with pytest.raises(BadInput, match=r'(?s)2 problems.*"dept".*"kind"'):
+        read(tmp_path, "item_id\n1\n", **{"etl.drop.dept": ["FUEL"], "data.category_columns": ["kind"]})
