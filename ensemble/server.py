@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import math
 import os
 import shutil
 import signal
@@ -32,7 +33,7 @@ from .server_settings import ServerSettings, check_repository, claim_ports, pars
 from .serving_environment import (
     ServerError,
     ServingEnvironment,
-    assemble_backends,
+    assemble_runtime,
     check_serving_environment,
     check_space,
     child_variables,
@@ -75,7 +76,7 @@ class Server:
         self._log: deque[str] = deque(maxlen=200)
         self._process: subprocess.Popen[str] | None = None
         self._silent = threading.Event()  # set at the end of the log: neither the server nor a stub is left
-        self._backends: Path | None = None
+        self._runtime: Path | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -107,7 +108,8 @@ class Server:
     @property
     def log_tail(self) -> str:
         """The last lines of the log, without Triton's tables."""
-        return "\n".join([line for line in self._log if not line.startswith(_TABLES)][-_LAST_WORDS:])
+        lines = list(self._log)  # a copy, since the log goes on
+        return "\n".join([line for line in lines if not line.startswith(_TABLES)][-_LAST_WORDS:])
 
     def start(self) -> None:
         """Check the machine, then start the process. Returns at once: `wait_ready` tells when it answers."""
@@ -117,9 +119,9 @@ class Server:
         check_space(_SHARED_MEMORY, Path(tempfile.gettempdir()))
         self.settings = claim_ports(self.settings)
         try:
-            self._backends = Path(tempfile.mkdtemp(prefix="cesta-backends-"))
-            assemble_backends(self._backends, environment)
-            self._process = self._launch(environment, self._backends)
+            self._runtime = Path(tempfile.mkdtemp(prefix="cesta-runtime-"))
+            assemble_runtime(self._runtime, environment)
+            self._process = self._launch(environment, self._runtime)
         except BaseException:
             self.stop(grace_s=0)
             raise
@@ -160,13 +162,13 @@ class Server:
         finally:
             self._remove_traces()
 
-    def _launch(self, environment: ServingEnvironment, backends: Path) -> subprocess.Popen[str]:
+    def _launch(self, environment: ServingEnvironment, runtime: Path) -> subprocess.Popen[str]:
         started: Future[subprocess.Popen[str]] = Future()
-        threading.Thread(target=self._run, args=(environment, backends, started), daemon=True).start()
+        threading.Thread(target=self._run, args=(environment, runtime, started), daemon=True).start()
         return started.result()
 
     def _run(
-        self, environment: ServingEnvironment, backends: Path, started: Future[subprocess.Popen[str]]
+        self, environment: ServingEnvironment, runtime: Path, started: Future[subprocess.Popen[str]]
     ) -> None:
         """Start the process and read its log to the end.
 
@@ -175,8 +177,8 @@ class Server:
         trampoline = [sys.executable, "-ISc", _UNTIL_PARENT_DIES, str(os.getpid())]
         try:
             process = subprocess.Popen(
-                [*trampoline, *self._command(environment, backends)],
-                env=child_variables(environment, threads=self.settings.threads),
+                [*trampoline, *self._command(environment, runtime)],
+                env=child_variables(runtime, environment, threads=self.settings.threads),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -194,13 +196,13 @@ class Server:
                 self._on_log(line.rstrip())
         self._silent.set()
 
-    def _command(self, environment: ServingEnvironment, backends: Path) -> list[str]:
+    def _command(self, environment: ServingEnvironment, runtime: Path) -> list[str]:
         settings = self.settings
         cache_bytes = settings.response_cache_bytes
         return [
             str(environment.triton / "bin" / "tritonserver"),
             f"--model-repository={settings.repository}",
-            f"--backend-directory={backends}",
+            f"--backend-directory={runtime / 'backends'}",
             f"--cache-directory={environment.triton / 'caches'}",
             f"--backend-config=python,shm-region-prefix-name={self.shm_prefix}",
             "--model-control-mode=explicit",  # polling would serve a release that is half written
@@ -235,8 +237,8 @@ class Server:
             self._silent.wait(5)
         for segment in _SHARED_MEMORY.glob(f"{self.shm_prefix}*"):
             segment.unlink(missing_ok=True)
-        if self._backends:
-            shutil.rmtree(self._backends, ignore_errors=True)
+        if self._runtime:
+            shutil.rmtree(self._runtime, ignore_errors=True)
 
     def _started(self) -> subprocess.Popen[str]:
         if self._process is None:
@@ -247,9 +249,12 @@ class Server:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve in the foreground; 0 when asked to stop (Ctrl-C, SIGTERM), 1 when the server ended by itself."""
     settings = parse_settings(main.__doc__, arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for asked in (signal.SIGINT, signal.SIGTERM):  # both: a shell starts background jobs with SIGINT ignored
+        signal.signal(asked, signal.default_int_handler)
     try:
         with Server(settings, on_log=lambda line: print(line, flush=True)) as server:
+            server.wait_ready(timeout_s=math.inf)
+            print(f"ready: http {server.http} grpc {server.grpc} metrics {server.metrics}", flush=True)
             code = server.wait()
             print(f"tritonserver ended by itself with {code}:\n{server.log_tail}", file=sys.stderr)
     except KeyboardInterrupt:

@@ -30,7 +30,7 @@ class ServerSettings:
     strict: bool = True  # a model that fails to load ends the server
     response_cache_bytes: int = 64 * 2**20  # 0: none
     threads: int = 1  # of BLAS and OpenMP in every stub process
-    drain_s: int = 30  # how long in-flight requests may take once the server is asked to stop
+    drain_s: int = 10  # for what is in flight at the end; an idle keep-alive HTTP connection uses all of it
     log_verbose: int = 0
     extra_args: tuple[str, ...] = ()  # passed to tritonserver as they are
 
@@ -86,7 +86,7 @@ def parse_settings(description: str | None, arguments: Sequence[str] | None) -> 
     add("--model", action="append", dest="models", help="load this one at start; repeatable (recommender)")
     add("--response-cache-bytes", type=int, help="0: no response cache (64 MiB)")
     add("--threads", type=int, help="of BLAS and OpenMP in every model process (1)")
-    add("--drain-s", type=int, help="time for requests in flight when asked to stop (30)")
+    add("--drain-s", type=int, help="time for requests in flight when asked to stop (10)")
     add("--log-verbose", type=int)
     add("extra_args", nargs="*", default=(), metavar="-- ARGUMENT", help="passed to tritonserver as they are")
     given: dict[str, Any] = vars(parser.parse_args(arguments))

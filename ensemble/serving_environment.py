@@ -42,9 +42,14 @@ class ServingEnvironment:
         return self.triton / "python_backend_stubs" / self.python_version / "triton_python_backend_stub"
 
     @property
+    def interpreter(self) -> Path:
+        """The Python that this environment was made from."""
+        return (self.root / "bin" / "python3").resolve()
+
+    @property
     def library_path(self) -> list[Path]:
         """Where the stub finds its `libpython` and the libraries of the wheel."""
-        base = (self.root / "bin" / "python3").resolve().parent.parent / "lib"
+        base = self.interpreter.parent.parent / "lib"
         own_python = [base] if any(base.glob(f"libpython{self.python_version}.so*")) else []
         return [*own_python, self.site_packages / "nvidia_pytriton.libs"]
 
@@ -82,33 +87,49 @@ def check_space(shared_memory: Path = Path("/dev/shm"), temporary: Path | None =
             raise ServerError(f"{folder} has {free // 2**20} MiB free of the {needed} needed; {way_out}")
 
 
-def assemble_backends(folder: Path, environment: ServingEnvironment) -> None:
-    """Fill `folder` with Triton's Python backend, this Python's stub and our ONNX backend, about 3 MB.
+def assemble_runtime(folder: Path, environment: ServingEnvironment) -> None:
+    """Fill `folder` with what the server is started with, about 3 MB: `backends/` and `python/`."""
+    _assemble_backends(folder / "backends", environment)
+    _assemble_python(folder / "python", environment)
 
-    Copies, not links: Triton refuses a backend library that "escapes" the backend directory.
-    """
+
+def child_variables(runtime: Path, environment: ServingEnvironment, *, threads: int) -> dict[str, str]:
+    """Return the environment variables of tritonserver, which its stubs inherit."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    library_path = [*map(str, environment.library_path), os.environ.get("LD_LIBRARY_PATH", "")]
+    return os.environ | {
+        # The stub embeds Python and takes the first `python3` on PATH for the one that it is ...
+        "PATH": os.pathsep.join([str(runtime / "python" / "bin"), os.environ.get("PATH", os.defpath)]),
+        # ... and loads the first libpython here, else the system's, whose patch version may differ.
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, library_path)),
+        "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(cache / "cesta" / "numba")),
+        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads)),
+    }
+
+
+def _assemble_backends(folder: Path, environment: ServingEnvironment) -> None:
+    # Copies, not links: Triton refuses a backend library that "escapes" the backend directory.
     ignore = shutil.ignore_patterns("__pycache__", "*.md")
     shutil.copytree(environment.triton / "backends" / "python", folder / "python", ignore=ignore)
     shutil.copy2(environment.stub, folder / "python")
     shutil.copytree(Path(__file__).parent / "onnx_backend", folder / "onnxruntime", ignore=ignore)
 
 
-def child_variables(environment: ServingEnvironment, *, threads: int) -> dict[str, str]:
-    """Return the environment variables of tritonserver and its stubs, which embed Python and inherit them."""
-    inherited = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    library_path = [*map(str, environment.library_path), os.environ.get("LD_LIBRARY_PATH", "")]
-    return inherited | {
-        # The stub finds its site-packages by the first `python3` on PATH ...
-        "PATH": os.pathsep.join([str(environment.root / "bin"), os.environ.get("PATH", os.defpath)]),
-        # ... and loads the first libpython here, else the system's, whose patch version may differ.
-        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, library_path)),
-        "VIRTUAL_ENV": str(environment.root),
-        "PYTHONDONTWRITEBYTECODE": "1",  # a __pycache__ in a model's folder makes Triton reload every version
-        "PYTHONUNBUFFERED": "1",  # what a model prints belongs beside Triton's own log lines
-        "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(cache / "cesta" / "numba")),
-        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads)),
-    }
+def _assemble_python(folder: Path, environment: ServingEnvironment) -> None:
+    """Make a virtual environment that is the serving environment, except that it writes no bytecode.
+
+    A `__pycache__` in a model's folder would make Triton reload the version. The stub ignores every PYTHON*
+    variable (it embeds Python in isolated mode), but not the .pth files of its virtual environment.
+    """
+    site_packages = folder / "lib" / environment.site_packages.parent.name / "site-packages"
+    site_packages.mkdir(parents=True)
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python3").symlink_to(environment.interpreter)
+    (folder / "pyvenv.cfg").write_text(f"home = {environment.interpreter.parent}\n")
+    packages = str(environment.site_packages)
+    (site_packages / "serving.pth").write_text(
+        f"import site, sys; sys.dont_write_bytecode = True; site.addsitedir({packages!r})\n"
+    )
 
 
 def _check_stub(environment: ServingEnvironment) -> None:
@@ -121,10 +142,13 @@ def _check_stub(environment: ServingEnvironment) -> None:
 
 
 def _check_numpy(environment: ServingEnvironment) -> None:
-    found = [path.name.split("-")[1] for path in environment.site_packages.glob("numpy-*.dist-info")]
+    names = [
+        path.name.removesuffix(".dist-info") for path in environment.site_packages.glob("numpy-*.dist-info")
+    ]
+    found = [name.removeprefix("numpy-") for name in names]
     if not found or any(int(version.split(".")[0]) >= 2 for version in found):
         raise ServerError(
-            f"the serving environment {environment.root} has {' and '.join(found) or 'no'} numpy and its "
+            f"the serving environment {environment.root} has {' and '.join(names) or 'no numpy'} and its "
             "tritonserver needs numpy 1: with numpy 2 tensors arrive corrupt without an error; "
             'run "make install"'
         )
@@ -134,7 +158,8 @@ def _check_glibc() -> None:
     version = (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
     if not version or tuple(int(part) for part in version.split(".")[:2]) < _MINIMUM_GLIBC:
         minimum = ".".join(map(str, _MINIMUM_GLIBC))
+        found = f"glibc {version}" if version else "no glibc"
         raise ServerError(
-            f"this machine has {version or 'no'} glibc and tritonserver needs {minimum} or newer; "
+            f"this machine has {found} and tritonserver needs {minimum} or newer; "
             "use Ubuntu 22.04, Debian 12 or newer, or the container"
         )

@@ -52,6 +52,13 @@ def untrained_prior() -> NDArray[np.float32]:
     return np.array([UNTRAINED_PRIOR.get(name, 0.0) for name in FEATURES], np.float32)
 
 
+def recommendable(arrays: SamplerArrays) -> NDArray[np.bool_]:
+    """(items,) items with enough support to be counted."""
+    known = np.zeros(len(arrays.popularity.score), bool)
+    known[arrays.popularity.order] = True
+    return known
+
+
 def limits(settings: Settings, contract: Contract) -> dict[str, int]:
     """What ``limits.json`` holds: the sources' shares and the contract's sizes."""
     s = settings.sampler

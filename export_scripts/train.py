@@ -22,7 +22,7 @@ from export_scripts.ncf import NCF, NCFShape, save_checkpoint
 from export_scripts.progress import Progress
 from export_scripts.settings import Settings, TrainSettings
 from export_scripts.shop import Shop, load_shop
-from export_scripts.snapshot import limits, snapshot, untrained_prior
+from export_scripts.snapshot import limits, recommendable, snapshot, untrained_prior
 from export_scripts.splits import HiddenItems, as_queries, hide_items, split_by_time
 
 log = structlog.get_logger()
@@ -65,13 +65,6 @@ def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(model, prior, checkpoint)
     return checkpoint
-
-
-def recommendable(arrays: SamplerArrays) -> NDArray[np.bool_]:
-    """(items,) items with enough support to be counted."""
-    known = np.zeros(len(arrays.popularity.score), bool)
-    known[arrays.popularity.order] = True
-    return known
 
 
 def collect(

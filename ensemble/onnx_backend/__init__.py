@@ -1,1 +1,1 @@
-"""The python-based `onnxruntime` backend of the embedded Triton; `server.py` copies `model.py` to its place."""
+"""The python-based `onnxruntime` backend of the embedded Triton; a server starts on a copy of `model.py`."""

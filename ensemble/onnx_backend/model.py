@@ -1,7 +1,7 @@
 """Triton's `onnxruntime` backend, written in Python: any ONNX model, where the C++ one is not installed.
 
-Lies as `<backend-directory>/onnxruntime/model.py`; Triton finds it by `backend: "onnxruntime"`. A config means
-the same here as in NVIDIA's C++ backend, and what that refuses at load is refused here too:
+Lies as `<backend-directory>/onnxruntime/model.py`; Triton finds it by `backend: "onnxruntime"`. A config
+means the same here as in NVIDIA's C++ backend, and what that refuses at load is refused here too:
 https://github.com/triton-inference-server/onnxruntime_backend. Refused here alone: sequence batching, ragged
 batches, batch inputs and outputs, execution accelerators, and a scalar in a model that batches.
 
@@ -316,7 +316,7 @@ def _io_config(tensor: GraphTensor, max_batch_size: int) -> dict[str, Any]:
 
 
 def _check(config: Config, session: Any) -> frozenset[str]:
-    """Hold `config` to the graph of `session`; return the names of the scalars. Raises `RefusedModelError`."""
+    """Hold `config` to the graph of `session`; return the scalars' names. Raises `RefusedModelError`."""
     model, max_batch_size = config["name"], config["max_batch_size"]
     inputs, outputs = _signature(session, model)
     _check_served(config)

@@ -1,0 +1,66 @@
+"""The served chain in one process, without a server: what evaluate measures, parity tests and the speed limit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from ensemble.candidate_sampler.kernels import Candidates
+from ensemble.candidate_sampler.query import Query, Vocabulary
+from ensemble.candidate_sampler.sampler import CandidateSampler
+
+
+@dataclass(frozen=True)
+class Answers:
+    """(batch, K) item ids (str objects), scores float32 and reasons int32, best first; "" pads."""
+
+    item_ids: NDArray[np.object_]
+    scores: NDArray[np.float32]
+    reasons: NDArray[np.int32]
+
+
+class Reference:
+    """Sampler and scorer of one run, chained as the ensemble chains them. Not thread-safe."""
+
+    def __init__(self, sampler: CandidateSampler, graph: Path | bytes, threads: int = 1):
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        self.sampler = sampler
+        self._session = ort.InferenceSession(
+            graph if isinstance(graph, bytes) else str(graph), options, providers=["CPUExecutionProvider"]
+        )
+        self._vocabulary: Vocabulary | None = None
+
+    @classmethod
+    def load(cls, run: Path, threads: int = 1) -> "Reference":
+        """The chain of a run folder (``model.onnx`` and ``arrays/``)."""
+        return cls(CandidateSampler.load(run / "arrays"), run / "model.onnx", threads)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The run's ids, looked up by ``Vocabulary.query``."""
+        if self._vocabulary is None:
+            self._vocabulary = self.sampler.vocabulary()
+        return self._vocabulary
+
+    def recommend(self, queries: Sequence[Query]) -> Answers:
+        """(batch,) queries → (batch, K) answers."""
+        return self.score(queries, self.sampler.sample(queries))
+
+    def score(self, queries: Sequence[Query], candidates: Candidates) -> Answers:
+        """Rank candidates that were sampled before."""
+        item_ids, scores, reasons = self._session.run(
+            ["item_ids", "scores", "reasons"],
+            {
+                "user_row": np.array([[q.user_row] for q in queries], np.int32),
+                "basket_rows": self.sampler.basket_rows(queries),
+                "candidate_rows": candidates.rows,
+                "candidate_features": candidates.features,
+                "candidate_sources": candidates.sources,
+            },
+        )
+        return Answers(item_ids, scores, reasons)

@@ -1,0 +1,216 @@
+"""The `cesta` command: the pipeline's stages, the server and a question to it."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from rich.console import Console
+
+from ensemble.server import Server, ServerError, ServerSettings
+from export_scripts.errors import CestaError
+from export_scripts.settings import Settings, load_settings
+
+ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+Out = Annotated[Path, typer.Option(help="Folder of everything that is generated.")]
+File = Annotated[Path | None, typer.Option("--settings", help="A toml with what differs from pipeline.toml.")]
+Transactions = Annotated[Path | None, typer.Option(help="csv or parquet; without it the Complete Journey.")]
+Products = Annotated[Path | None, typer.Option(help="csv or parquet, optional.")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help='One setting, e.g. --set data.columns.user_id=customer; repeatable.')
+]
+
+
+def main() -> None:
+    """Entry point: one sentence per error, no traceback for what the user can mend."""
+    try:
+        app()
+    except (CestaError, ServerError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (28, 122):  # ENOSPC, EDQUOT
+            raise
+        print(f"no space left for {error.filename or 'the output'}; free some or choose another --out", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.callback()
+def _logging() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+            if sys.stderr.isatty()
+            else structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _settings(
+    path: Path | None, transactions: Path | None = None, products: Path | None = None, changes: list[str] | None = None
+) -> Settings:
+    overrides: dict[str, Any] = {
+        "data.transactions": str(transactions.absolute()) if transactions else None,
+        "data.products": str(products.absolute()) if products else None,
+    }
+    for change in changes or []:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise CestaError(f'--set {change}: write it as table.key=value, e.g. --set train.seed=8')
+        overrides[name] = _value(value)
+    return load_settings(path, overrides)
+
+
+def _value(text: str) -> Any:
+    """A number, list or boolean as JSON reads it; anything else is the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+@app.command()
+def etl(
+    out: Out = ARTIFACTS,
+    settings: File = None,
+    transactions: Transactions = None,
+    products: Products = None,
+    change: Changes = None,
+) -> None:
+    """Receipts and products → interactions and catalog (OUT/data)."""
+    from export_scripts.etl import etl as run
+
+    print(run(_settings(settings, transactions, products, change), out))
+
+
+@app.command()
+def train(out: Out = ARTIFACTS, settings: File = None, change: Changes = None) -> None:
+    """Interactions → checkpoint (OUT/checkpoint.pt)."""
+    from export_scripts.build import Outputs
+    from export_scripts.train import train as run
+
+    o = Outputs(out)
+    print(run(_settings(settings, changes=change), o.data, o.checkpoint))
+
+
+@app.command()
+def evaluate(out: Out = ARTIFACTS, settings: File = None, change: Changes = None) -> None:
+    """Checkpoint → metrics on the test period (OUT/metrics.json), beside simple rankers."""
+    from export_scripts.build import Outputs
+    from export_scripts.evaluate import evaluate as run
+    from export_scripts.evaluate import print_report
+
+    o = Outputs(out)
+    print_report(run(_settings(settings, changes=change), o.data, o.checkpoint, o.metrics), Console(width=110))
+
+
+@app.command()
+def export(out: Out = ARTIFACTS, settings: File = None, change: Changes = None) -> None:
+    """Checkpoint → run folder with ONNX graph, sampler arrays and manifest (OUT/run)."""
+    from export_scripts.build import Outputs
+    from export_scripts.export import export as run
+
+    o = Outputs(out)
+    print(run(_settings(settings, changes=change), o.data, o.checkpoint, o.metrics, o.run))
+
+
+@app.command()
+def publish(out: Out = ARTIFACTS) -> None:
+    """Run folder → the next release of the published repository (OUT/repository)."""
+    from export_scripts.build import Outputs
+    from export_scripts.publish import publish as run
+
+    o = Outputs(out)
+    print(f"release {run(o.run, o.repository)} in {o.repository}")
+
+
+@app.command()
+def build(
+    out: Out = ARTIFACTS,
+    settings: File = None,
+    transactions: Transactions = None,
+    products: Products = None,
+    change: Changes = None,
+) -> None:
+    """All five stages; those whose inputs did not change are kept."""
+    from export_scripts.build import Outputs
+    from export_scripts.build import build as run
+    from export_scripts.evaluate import print_report
+
+    release = run(_settings(settings, transactions, products, change), out)
+    print_report(Outputs(out).metrics, Console(width=110))
+    print(f"release {release} in {Outputs(out).repository}")
+
+
+@app.command()
+def serve(
+    repository: Annotated[str, typer.Option(help="A published repository: a folder, s3://… or gs://…")] = str(
+        ARTIFACTS / "repository"
+    ),
+    http_port: int = 8000,
+    grpc_port: int = 8001,
+    metrics_port: int = 8002,
+) -> None:
+    """Serve a published repository in the foreground on loopback; Ctrl-C and SIGTERM drain and stop."""
+    from ensemble.server import main as run
+
+    ports = {"--http-port": http_port, "--grpc-port": grpc_port, "--metrics-port": metrics_port}
+    sys.exit(run(["--repository", repository, *(f"{name}={port}" for name, port in ports.items())]))
+
+
+@app.command()
+def ask(
+    basket: Annotated[list[str] | None, typer.Option(help="An item id; repeatable, or several with commas.")] = None,
+    user: Annotated[str | None, typer.Option(help="A user id.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="An item id never to come back; likewise.")] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Recommend only from this category; repeatable.")] = None,
+    k: Annotated[int, typer.Option(help="How many.")] = 10,
+    address: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:8001",
+    protocol: Annotated[str, typer.Option(help="grpc or http.")] = "grpc",
+    timeout_s: float = 2.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    out: Out = ARTIFACTS,
+) -> None:
+    """Ask a running server what goes into a basket next. Names come from OUT's catalog, if it is there."""
+    import cesta_client
+    from export_scripts.demo import answer_table, catalog_of
+
+    try:
+        with cesta_client.Recommender(address, protocol=protocol, timeout_s=timeout_s) as shop:  # type: ignore[arg-type]
+            answer = shop.recommend(
+                basket=_split(basket), user_id=user, k=k, exclude=_split(exclude), categories=category or None
+            )
+    except cesta_client.CestaError as error:
+        raise CestaError(str(error)) from None
+    if as_json:
+        items = [{"item_id": r.item_id, "score": r.score, "rank": r.rank, "reasons": [x.name.lower() for x in r.reasons]} for r in answer]
+        print(json.dumps({"release": answer.release, "items": items}, ensure_ascii=False))
+    else:
+        Console(width=110).print(answer_table("What goes in next", answer, catalog_of(out / "data")))
+
+
+def _split(values: list[str] | None) -> list[str]:
+    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
+
+
+@app.command()
+def demo(out: Out = ARTIFACTS) -> None:
+    """Build on the Complete Journey, serve it, ask for a real basket, stop."""
+    from export_scripts.demo import demo as run
+
+    run(load_settings(), out, Console(width=110))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""What is refused before a tritonserver starts, and in which words; no server runs here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ensemble.server_settings import ServerSettings, check_repository, claim_ports, parse_settings
+from ensemble.serving_environment import (
+    ServerError,
+    check_serving_environment,
+    check_space,
+    child_variables,
+    find_serving_environment,
+)
+
+MakeEnvironment = Callable[..., Path]
+
+
+@pytest.fixture
+def make_environment(tmp_path: Path) -> MakeEnvironment:
+    """Lay out the files by which a serving environment is known."""
+
+    def make(python: str = "3.11", numpy: str = "1.26.4", stubs: tuple[str, ...] = ("3.10", "3.11")) -> Path:
+        site_packages = tmp_path / "serving" / "lib" / f"python{python}" / "site-packages"
+        triton = site_packages / "pytriton" / "tritonserver"
+        for file in [
+            "bin/tritonserver",
+            *(f"python_backend_stubs/{v}/triton_python_backend_stub" for v in stubs),
+        ]:
+            (triton / file).parent.mkdir(parents=True, exist_ok=True)
+            (triton / file).touch()
+        (site_packages / f"numpy-{numpy}.dist-info").mkdir()
+        return tmp_path / "serving"
+
+    return make
+
+
+def test_a_complete_environment_passes(make_environment: MakeEnvironment) -> None:
+    """The check is about files on disk: nothing of the environment is imported or run."""
+    environment = find_serving_environment(make_environment())
+
+    check_serving_environment(environment)
+    assert environment.python_version == "3.11"
+
+
+def test_a_missing_environment_names_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`CESTA_SERVING_ENV` decides where to look; the way out is `make install`."""
+    monkeypatch.setenv("CESTA_SERVING_ENV", str(tmp_path / "nowhere"))
+
+    with pytest.raises(ServerError, match=r'no tritonserver in .*nowhere; run "make install"'):
+        find_serving_environment()
+
+
+def test_a_python_without_a_stub_is_refused(make_environment: MakeEnvironment) -> None:
+    """The Python of the environment must be one that this tritonserver has a stub for."""
+    environment = find_serving_environment(make_environment(python="3.14"))
+
+    with pytest.raises(
+        ServerError, match=r'has Python 3\.14 and its tritonserver runs 3\.10, 3\.11; run "make'
+    ):
+        check_serving_environment(environment)
+
+
+def test_numpy_2_is_refused(make_environment: MakeEnvironment) -> None:
+    """With numpy 2 this Triton's tensors arrive corrupt without an error, so it never starts there."""
+    environment = find_serving_environment(make_environment(numpy="2.1.0"))
+
+    with pytest.raises(ServerError, match=r"has numpy-2\.1\.0 and its tritonserver needs numpy 1"):
+        check_serving_environment(environment)
+
+
+def test_an_old_glibc_is_refused(make_environment: MakeEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2.31 is Ubuntu 20.04's; the sentence names both versions."""
+    monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.31")
+
+    with pytest.raises(ServerError, match=r"has glibc 2\.31 and tritonserver needs 2\.35 or newer"):
+        check_serving_environment(find_serving_environment(make_environment()))
+
+
+@pytest.mark.parametrize(
+    ("shared_mib", "disk_mib", "reason"),
+    [
+        (63, 1000, r"/dev/shm has 63 MiB free of the 64 needed; .*--shm-size"),
+        (1000, 10, r"/spool has 10 MiB free of the 64 needed; .*TMPDIR"),
+    ],
+)
+def test_too_little_space_is_refused(
+    monkeypatch: pytest.MonkeyPatch, shared_mib: int, disk_mib: int, reason: str
+) -> None:
+    """Shared memory carries the tensors, the temporary folder the backends."""
+    free = {Path("/dev/shm"): shared_mib, Path("/spool"): disk_mib}
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free[folder] * 2**20))
+
+    with pytest.raises(ServerError, match=reason):
+        check_space(temporary=Path("/spool"))
+
+
+def test_a_repository_without_a_release_is_refused(tmp_path: Path) -> None:
+    """A model folder alone is no release: a numbered version is."""
+    (tmp_path / "recommender" / "staging").mkdir(parents=True)
+    settings = ServerSettings(repository=tmp_path)
+
+    with pytest.raises(ServerError, match=r'no release of recommender in .*; run "make demo" first'):
+        check_repository(settings)
+    (tmp_path / "recommender" / "3").mkdir()
+    check_repository(settings)
+
+
+def test_a_repository_elsewhere_is_left_to_triton() -> None:
+    """A URL cannot be looked at from here."""
+    check_repository(ServerSettings(repository="s3://http://127.0.0.1:5005/bucket/repository"))
+
+
+def test_a_port_in_use_is_named_with_its_way_out() -> None:
+    """The name is that of the setting and of the flag."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = ServerSettings(repository="", http_port=0, grpc_port=0, metrics_port=port)
+
+        with pytest.raises(
+            ServerError, match=rf"metrics_port {port} on 127\.0\.0\.1 cannot be used .*--metrics-port"
+        ):
+            claim_ports(settings)
+
+
+def test_ports_of_zero_become_three_different_ones() -> None:
+    """What the system gives is free at that moment and differs from service to service."""
+    settings = claim_ports(ServerSettings(repository="", http_port=0, grpc_port=0, metrics_port=0))
+
+    assert len({settings.http_port, settings.grpc_port, settings.metrics_port} - {0}) == 3
+
+
+def test_the_command_line_has_the_settings_defaults() -> None:
+    """Flags that are not given leave the settings as code has them; repeated models become a tuple."""
+    assert parse_settings(None, ["--repository=r"]) == ServerSettings(repository="r")
+    assert parse_settings(None, ["--model=a", "--model=b", "--", "--rate-limit=off"]) == ServerSettings(
+        repository="artifacts/repository", models=("a", "b"), extra_args=("--rate-limit=off",)
+    )
+
+
+def test_a_stub_gets_as_many_threads_as_asked(make_environment: MakeEnvironment, tmp_path: Path) -> None:
+    """Unbounded, every model process would take every core for its BLAS."""
+    variables = child_variables(tmp_path, find_serving_environment(make_environment()), threads=2)
+
+    assert [variables[f"{library}_NUM_THREADS"] for library in ("OMP", "OPENBLAS", "NUMBA")] == [
+        "2",
+        "2",
+        "2",
+    ]
+
+
+def test_importing_the_server_takes_the_standard_library_alone() -> None:
+    """It runs in the application environment and must not drag the serving one's packages in."""
+    script = "import sys, ensemble.server; sys.exit(not {'numpy', 'pytriton'}.isdisjoint(sys.modules))"
+
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
