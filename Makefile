@@ -1,0 +1,47 @@
+# The verbs of cesta. `make` prints them.
+PYTHON ?= python3.11
+APP := .venv
+SERVING := .venv-serving
+PIP := bin/python -m pip --disable-pip-version-check
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo serve ask test lint clean clean-all
+
+help:  ## print the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+install: $(APP)/.installed $(SERVING)/.installed  ## make the application environment and the serving environment
+
+$(APP)/.installed: pyproject.toml client/pyproject.toml constraints.txt export_scripts/preflight.py
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found; install Python 3.11 or run: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) export_scripts/preflight.py
+	$(PYTHON) -m venv $(APP)
+	$(APP)/$(PIP) install --quiet --constraint constraints.txt setuptools wheel
+	$(APP)/$(PIP) install --quiet --constraint constraints.txt --editable './client' --editable '.[demo,dev]'
+	@touch $@
+
+$(SERVING)/.installed: ensemble/requirements.txt $(APP)/.installed
+	$(PYTHON) -m venv $(SERVING)
+	$(SERVING)/$(PIP) install --quiet --requirement ensemble/requirements.txt
+	@touch $@
+
+demo: install  ## real receipts to served recommendations, shown and stopped again (10 minutes at most)
+	@$(APP)/bin/cesta demo
+
+serve: install  ## serve the published release on 127.0.0.1:8000 (HTTP) and :8001 (gRPC) until Ctrl-C
+	@exec $(APP)/bin/cesta serve
+
+test: install lint  ## every test, those against a live Triton included
+	$(APP)/bin/python -m pytest
+
+lint: $(APP)/.installed  ## style, formats and types
+	$(APP)/bin/ruff check .
+	$(APP)/bin/ruff format --check .
+	$(APP)/bin/mypy
+
+clean:  ## remove what was generated
+	rm -rf artifacts .pytest_cache .ruff_cache .mypy_cache .hypothesis
+
+clean-all: clean  ## remove the environments too
+	rm -rf $(APP) $(SERVING)

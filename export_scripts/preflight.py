@@ -1,0 +1,31 @@
+"""Checked before anything is installed: is this Python right, and is there room? Standard library only.
+
+    python3.11 export_scripts/preflight.py
+"""
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+PYTHONS = ((3, 11), (3, 12))  # the serving environment's numpy 1.26 has wheels for no later one
+GIB = 2**30
+NEEDED_GIB = 6  # two environments of 2.2 GiB together, caches, artifacts of .5 GiB, and a margin
+
+
+def main() -> None:
+    """Exit with one sentence if the machine will not do."""
+    if sys.version_info[:2] not in PYTHONS:
+        found = ".".join(map(str, sys.version_info[:2]))
+        wanted = " or ".join(".".join(map(str, v)) for v in PYTHONS)
+        sys.exit(f"Python {found} will not do; cesta needs {wanted}: make PYTHON=/path/to/python3.11")
+    if importlib.util.find_spec("ensurepip") is None:
+        sys.exit("this Python cannot make virtual environments (no ensurepip); install its venv package")
+    root = Path(__file__).resolve().parent.parent
+    free = shutil.disk_usage(root).free / GIB
+    if free < NEEDED_GIB and not (root / ".venv-serving").exists():
+        sys.exit(f"{free:.1f} GiB free where the checkout lies; the environments and artifacts need {NEEDED_GIB}")
+
+
+if __name__ == "__main__":
+    main()
