@@ -1,0 +1,49 @@
+"""A slice of the Complete Journey as a shop of its own: real receipts, few enough to build a release in a minute."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from export_scripts import complete_journey
+from export_scripts.settings import Settings, load_settings
+
+EVERY = 10  # one household in so many, by its number: about 250, of every size
+DAYS = 240  # the last so many of the year; the splits need about 110 of them
+
+# Cheaper, never different in kind: every source, feature and tower is there, only worse trained.
+CHEAP: dict[str, Any] = {
+    "splits": {"training_days": 28, "validation_days": 14, "test_days": 14},
+    "retrieval": {"epochs": 2, "batch_size": 1024, "uniform_negatives": 256, "dimensions": 16},
+    "train": {"epochs": 1, "validation_queries": 300},
+    "evaluate": {"queries": 300, "bootstrap": 50},
+}
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Where the two tables lie; their columns have the shop's own names."""
+
+    transactions: Path
+    products: Path
+
+    def settings(self, **tables: Any) -> Settings:
+        """The shop's columns and drop list, cheap training, and `tables` over both."""
+        own = {"data": {"transactions": self.transactions, "products": self.products}}
+        for layer in (complete_journey.OVERLAY, CHEAP, tables):
+            own = {name: own.get(name, {}) | layer.get(name, {}) for name in own.keys() | layer.keys()}
+        return load_settings(overrides=own)
+
+
+def write_slice(folder: Path) -> Slice:
+    """Cut `EVERY`-th household's last `DAYS` days out of the year and write them into `folder`."""
+    transactions, products = complete_journey.tables()
+    lines = pd.read_parquet(transactions)
+    since = lines["transaction_timestamp"].max().normalize() - pd.Timedelta(days=DAYS)
+    kept = lines[(lines["household_id"] % EVERY == 0) & (lines["transaction_timestamp"] >= since)]
+    folder.mkdir(parents=True, exist_ok=True)
+    kept.to_parquet(folder / "transactions.parquet", index=False)
+    listed = pd.read_parquet(products)
+    listed[listed["product_id"].isin(kept["product_id"])].to_parquet(folder / "products.parquet", index=False)
+    return Slice(folder / "transactions.parquet", folder / "products.parquet")
