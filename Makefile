@@ -14,7 +14,7 @@ help:  ## print the verbs
 install: $(APP)/.installed $(SERVING)/.installed  ## make the application environment and the serving environment
 
 $(APP)/.installed: pyproject.toml client/pyproject.toml constraints.txt export_scripts/preflight.py
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found; install Python 3.11 or run: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c '' 2>/dev/null || { echo "$(PYTHON) not found; install Python 3.11 or run: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) export_scripts/preflight.py
 	$(PYTHON) -m venv $(APP)
 	$(APP)/$(PIP) install --quiet --constraint constraints.txt setuptools wheel
