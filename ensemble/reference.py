@@ -1,4 +1,4 @@
-"""The served chain in one process, without a server: what evaluate measures, parity tests and the speed limit."""
+"""The served chain in one process, without a server: what evaluate measures and tests compare with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class Reference:
         item_ids, scores, reasons = self._session.run(
             ["item_ids", "scores", "reasons"],
             {
-                "user_row": np.array([[q.user_row] for q in queries], np.int32),
+                "user_row": np.array([q.user_row for q in queries], np.int32).reshape(-1, 1),
                 "basket_rows": self.sampler.basket_rows(queries),
                 "candidate_rows": candidates.rows,
                 "candidate_features": candidates.features,

@@ -1,7 +1,7 @@
 """Rankers that need no training: what a model must beat to be worth its keep.
 
-Each scores the whole catalog for one query, from the same arrays that the sampler uses: (items,) float32, higher
-is better. Popularity breaks ties, so that a user's unbought items are not ranked by row number.
+Each scores the whole catalog for one query, from the same arrays that the sampler uses: (items,) float32,
+higher is better. Popularity breaks ties, so that a user's unbought items are not ranked by row number.
 """
 
 from collections.abc import Callable
@@ -76,7 +76,8 @@ def _past(a: SamplerArrays, query: Query) -> tuple[NDArray[np.float64], NDArray[
     start, end = h.user_offsets[query.user_row], h.user_offsets[query.user_row + 1]
     end = start + np.searchsorted(h.times[start:end], now)
     sizes = np.diff(h.basket_offsets[start : end + 1])
-    return (now - h.times[start:end]) / float(a.clock.day), sizes, h.items[h.basket_offsets[start] : h.basket_offsets[end]]
+    items = h.items[h.basket_offsets[start] : h.basket_offsets[end]]
+    return (now - h.times[start:end]) / float(a.clock.day), sizes, items
 
 
 def _tie_broken(a: SamplerArrays, scores: NDArray[np.float64] | NDArray[np.int64]) -> Scores:

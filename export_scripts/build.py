@@ -1,4 +1,4 @@
-"""Receipts to release: etl → train → evaluate → export → publish. Stages whose inputs did not change are kept."""
+"""Receipts to release: etl → train → evaluate → export → publish. What did not change is not done again."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from export_scripts.etl import etl
 from export_scripts.evaluate import evaluate
 from export_scripts.export import export
 from export_scripts.ledger import Ledger, file_state
-from export_scripts.publish import active_release, publish, read_release
+from export_scripts.publish import active_release, is_published, publish
 from export_scripts.settings import Settings
 from export_scripts.train import train
 
@@ -50,25 +50,32 @@ def build(settings: Settings, root: Path) -> int:
     stage = Ledger(root / "stages.json").once
     tables = (s.data.transactions, s.data.products) if s.data.transactions else complete_journey.tables()
     ran = {
-        "etl": stage("etl", [s.data, s.etl, file_state(*tables)], out.data / "meta.json", lambda: etl(s, root)),
+        "etl": stage(
+            "etl", [s.data, s.etl, file_state(*tables)], out.data / "meta.json", lambda: etl(s, root)
+        ),
         "train": stage(
-            "train", [s.splits, s.sampler, s.retrieval, s.train], out.checkpoint, lambda: train(s, out.data, out.checkpoint)
+            "train",
+            [s.splits, s.sampler, s.retrieval, s.train],
+            out.checkpoint,
+            lambda: train(s, out.data, out.checkpoint),
         ),
         "evaluate": stage(
             "evaluate", [s.evaluate], out.metrics, lambda: evaluate(s, out.data, out.checkpoint, out.metrics)
         ),
         "export": stage(
-            "export", [], out.run / manifest.NAME, lambda: export(s, out.data, out.checkpoint, out.metrics, out.run)
+            "export",
+            [],
+            out.run / manifest.NAME,
+            lambda: export(s, out.data, out.checkpoint, out.metrics, out.run),
         ),
+        "publish": not is_published(out.run, out.repository),
     }
-    ran["publish"] = not _published(out)
     release = publish(out.run, out.repository) if ran["publish"] else active_release(out.repository)
     log.info("build", release=release, fresh=[name for name, did in ran.items() if not did])
     return int(release or 0)
 
 
-def _published(out: Outputs) -> bool:
-    """Is the run already the active release?"""
-    if active_release(out.repository) is None:
-        return False
-    return read_release(out.repository)[1]["digest"] == manifest.verify(out.run)["digest"]
+if __name__ == "__main__":
+    from export_scripts.cli import main
+
+    main("build")

@@ -1,10 +1,8 @@
 """The `cesta` command: the pipeline's stages, the server and a question to it."""
 
-import contextlib
+import errno
 import json
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +10,7 @@ import structlog
 import typer
 from rich.console import Console
 
-from ensemble.server import Server, ServerError, ServerSettings
+from ensemble.server import ServerError
 from export_scripts.errors import CestaError
 from export_scripts.settings import Settings, load_settings
 
@@ -25,22 +23,34 @@ File = Annotated[Path | None, typer.Option("--settings", help="A toml with what 
 Transactions = Annotated[Path | None, typer.Option(help="csv or parquet; without it the Complete Journey.")]
 Products = Annotated[Path | None, typer.Option(help="csv or parquet, optional.")]
 Changes = Annotated[
-    list[str] | None, typer.Option("--set", help='One setting, e.g. --set data.columns.user_id=customer; repeatable.')
+    list[str] | None,
+    typer.Option("--set", help="One setting, e.g. --set data.columns.user_id=customer; repeatable."),
 ]
+Ids = Annotated[list[str] | None, typer.Option(help="An item id; repeatable, or several with commas.")]
+Excluded = Annotated[list[str] | None, typer.Option(help="An item id never to come back; likewise.")]
+Categories = Annotated[list[str] | None, typer.Option(help="Recommend only from this category; repeatable.")]
 
 
-def main() -> None:
-    """Entry point: one sentence per error, no traceback for what the user can mend."""
+def main(command: str | None = None) -> None:
+    """Entry point: one sentence per error, no traceback for what the user can mend.
+
+    ``command`` is named by ``python -m export_scripts.train``, which is ``cesta train``.
+    """
     try:
-        app()
+        app(sys.argv[1:] if command is None else [command, *sys.argv[1:]], prog_name="cesta")
     except (CestaError, ServerError) as error:
         print(error, file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        if error.errno not in (28, 122):  # ENOSPC, EDQUOT
-            raise
-        print(f"no space left for {error.filename or 'the output'}; free some or choose another --out", file=sys.stderr)
+        print(_disk_trouble(error), file=sys.stderr)
         sys.exit(1)
+
+
+def _disk_trouble(error: OSError) -> str:
+    """A file system's refusal in a sentence; numpy reports a full disk without number and name."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, None)
+    way_out = "free some space" if full else "choose another --out"
+    return f"{error.filename or 'the output'}: {error.strerror or error}; {way_out}"
 
 
 @app.callback()
@@ -58,7 +68,10 @@ def _logging() -> None:
 
 
 def _settings(
-    path: Path | None, transactions: Path | None = None, products: Path | None = None, changes: list[str] | None = None
+    path: Path | None,
+    transactions: Path | None = None,
+    products: Path | None = None,
+    changes: list[str] | None = None,
 ) -> Settings:
     overrides: dict[str, Any] = {
         "data.transactions": str(transactions.absolute()) if transactions else None,
@@ -67,7 +80,7 @@ def _settings(
     for change in changes or []:
         name, equals, value = change.partition("=")
         if not equals:
-            raise CestaError(f'--set {change}: write it as table.key=value, e.g. --set train.seed=8')
+            raise CestaError(f"--set {change}: write it as table.key=value, e.g. --set train.seed=8")
         overrides[name] = _value(value)
     return load_settings(path, overrides)
 
@@ -112,7 +125,8 @@ def evaluate(out: Out = ARTIFACTS, settings: File = None, change: Changes = None
     from export_scripts.evaluate import print_report
 
     o = Outputs(out)
-    print_report(run(_settings(settings, changes=change), o.data, o.checkpoint, o.metrics), Console(width=110))
+    metrics = run(_settings(settings, changes=change), o.data, o.checkpoint, o.metrics)
+    print_report(metrics, Console(width=110))
 
 
 @app.command()
@@ -171,10 +185,10 @@ def serve(
 
 @app.command()
 def ask(
-    basket: Annotated[list[str] | None, typer.Option(help="An item id; repeatable, or several with commas.")] = None,
+    basket: Ids = None,
     user: Annotated[str | None, typer.Option(help="A user id.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="An item id never to come back; likewise.")] = None,
-    category: Annotated[list[str] | None, typer.Option(help="Recommend only from this category; repeatable.")] = None,
+    exclude: Excluded = None,
+    category: Categories = None,
     k: Annotated[int, typer.Option(help="How many.")] = 10,
     address: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:8001",
     protocol: Annotated[str, typer.Option(help="grpc or http.")] = "grpc",
@@ -184,6 +198,7 @@ def ask(
 ) -> None:
     """Ask a running server what goes into a basket next. Names come from OUT's catalog, if it is there."""
     import cesta_client
+
     from export_scripts.demo import answer_table, catalog_of
 
     try:
@@ -194,7 +209,15 @@ def ask(
     except cesta_client.CestaError as error:
         raise CestaError(str(error)) from None
     if as_json:
-        items = [{"item_id": r.item_id, "score": r.score, "rank": r.rank, "reasons": [x.name.lower() for x in r.reasons]} for r in answer]
+        items = [
+            {
+                "item_id": r.item_id,
+                "score": r.score,
+                "rank": r.rank,
+                "reasons": [x.name.lower() for x in r.reasons],
+            }
+            for r in answer
+        ]
         print(json.dumps({"release": answer.release, "items": items}, ensure_ascii=False))
     else:
         Console(width=110).print(answer_table("What goes in next", answer, catalog_of(out / "data")))

@@ -1,5 +1,6 @@
 """The sizes that sampler, scorer and client must agree on, read from where they are decided: config.pbtxt."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,11 +8,13 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from ensemble.candidate_sampler.features import FEATURES
-
 from export_scripts.errors import CestaError
 
 MODEL_REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 MODELS = ("candidate_sampler", "ncf_scorer", "recommender")  # in the order of loading: parts first
+SAMPLER, SCORER, ENSEMBLE = MODELS
+
+Tensors = dict[str, tuple[str, list[int]]]
 
 
 @dataclass(frozen=True)
@@ -25,18 +28,26 @@ class Contract:
 
 
 def read_config(path: Path) -> model_config_pb2.ModelConfig:
-    """A config.pbtxt as Triton reads it. Raises CestaError with line and column of a syntax error."""
+    """A config.pbtxt as Triton reads it. Raises CestaError, for a syntax error with line and column."""
     try:
-        return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
-    except text_format.ParseError as e:
+        return text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as e:
         raise CestaError(f"{path}: {e}") from None
+
+
+def tensors(side: Iterable[model_config_pb2.ModelInput | model_config_pb2.ModelOutput]) -> Tensors:
+    """Name → (type without "TYPE_", dims without the batch axis) of a config's inputs or outputs."""
+    type_name = model_config_pb2.DataType.Name
+    return {t.name: (type_name(t.data_type).removeprefix("TYPE_"), list(t.dims)) for t in side}
 
 
 def read_contract(models: Path = MODEL_REPOSITORY) -> Contract:
     """The contract of a model repository. Raises CestaError if the sampler's features are not as many."""
-    outputs = {o.name: list(o.dims) for o in read_config(models / "candidate_sampler" / "config.pbtxt").output}
-    answers = {o.name: list(o.dims) for o in read_config(models / "ncf_scorer" / "config.pbtxt").output}
-    candidates, features = outputs["candidate_features"]
+    outputs = tensors(read_config(models / SAMPLER / "config.pbtxt").output)
+    answers = tensors(read_config(models / SCORER / "config.pbtxt").output)
+    candidates, features = outputs["candidate_features"][1]
     if features != len(FEATURES):
-        raise CestaError(f"candidate_features has {features} columns in config.pbtxt, features.py names {len(FEATURES)}")
-    return Contract(outputs["basket_rows"][0], candidates, features, answers["item_ids"][0])
+        raise CestaError(
+            f"candidate_features has {features} columns in config.pbtxt, features.py names {len(FEATURES)}"
+        )
+    return Contract(outputs["basket_rows"][1][0], candidates, features, answers["item_ids"][1][0])

@@ -9,7 +9,6 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import Categories, Histories, Ids, Neighbours, Popularity
-
 from export_scripts.shop import Shop
 
 RECENT_DAYS = 28
@@ -28,9 +27,7 @@ def popularity(shop: Shop, end: int, min_support: int) -> Popularity:
     counts, recent = support(shop, end), support(shop, end, recent_from)
     recommendable = np.flatnonzero(counts >= min_support)
     order = recommendable[np.argsort(-counts[recommendable], kind="stable")]
-    return Popularity(
-        order.astype(np.int32), _log_share(counts, end), _log_share(recent, end - recent_from)
-    )
+    return Popularity(order.astype(np.int32), _log_share(counts, end), _log_share(recent, end - recent_from))
 
 
 def _log_share(counts: NDArray[np.int64], baskets: int) -> NDArray[np.float32]:
@@ -48,9 +45,7 @@ def cooccurrence(shop: Shop, end: int, min_support: int, partners: int, shrinkag
     items = shop.items[: shop.offsets[end]]
     keep = counts[items] >= min_support
     basket_of = np.repeat(np.arange(end, dtype=np.int32), np.diff(shop.offsets[: end + 1]))[keep]
-    x = sp.csr_array(
-        (np.ones(keep.sum(), np.float32), (basket_of, items[keep])), shape=(end, shop.n_items)
-    )
+    x = sp.csr_array((np.ones(keep.sum(), np.float32), (basket_of, items[keep])), shape=(end, shop.n_items))
     pairs = (x.T @ x).tocsr()
     offsets, rows, both = _strongest(
         pairs.indptr.astype(np.int64), pairs.indices.astype(np.int32), pairs.data, counts.astype(np.float64),
@@ -68,7 +63,7 @@ def cooccurrence(shop: Shop, end: int, min_support: int, partners: int, shrinkag
 
 @numba.njit(cache=True)
 def _strongest(indptr, indices, both, counts, partners, shrinkage):  # type: ignore[no-untyped-def]
-    """Per row of the pair matrix the `partners` entries of the largest shrunk cosine, without the diagonal."""
+    """Per row of the pair matrix the `partners` entries of the largest shrunk cosine, diagonal left out."""
     n = len(indptr) - 1
     sizes = np.minimum(np.diff(indptr), partners + 1)
     offsets = np.zeros(n + 1, np.int64)
@@ -81,7 +76,9 @@ def _strongest(indptr, indices, both, counts, partners, shrinkage):  # type: ign
         for k in range(start, end):
             j = indices[k]
             if j != i:
-                strength[k - start] = both[k] * both[k] / (both[k] + shrinkage) / np.sqrt(counts[i] * counts[j])
+                strength[k - start] = (
+                    both[k] * both[k] / (both[k] + shrinkage) / np.sqrt(counts[i] * counts[j])
+                )
         order = np.argsort(-strength, kind="mergesort")
         for k in order[:partners]:
             if strength[k] > 0:

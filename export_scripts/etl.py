@@ -5,11 +5,10 @@ python -m export_scripts.etl --out artifacts [--transactions sales.csv --product
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 import structlog
-import typer
 from rich.console import Console
 
-from . import complete_journey
+from export_scripts import complete_journey
 from export_scripts.atomic import staged_folder
 from export_scripts.catalog import (
     build_catalog,
@@ -29,8 +27,8 @@ from export_scripts.catalog import (
     read_products,
     unused_rules,
 )
-from export_scripts.errors import BadInput, CestaError, Problem, Problems
-from export_scripts.settings import Settings, load_settings
+from export_scripts.errors import BadInput, Problem, Problems
+from export_scripts.settings import Settings
 from export_scripts.tables import read_table
 from export_scripts.transactions import known_users, read_lines
 
@@ -135,6 +133,11 @@ def assemble(lines: pd.DataFrame, products: pd.DataFrame, settings: Settings, so
             "items": len(catalog) - 1,
             "items_sold": int(interactions["item_row"].nunique()),
             "items_dropped": int((reason != "").sum()),
+        },
+        "settings": {
+            # Paths of the machine are nobody's business, the file names are in sources.
+            "data": data.model_dump(mode="json", exclude={"transactions", "products"}),
+            "etl": settings.etl.model_dump(mode="json"),
         },
     }
     return ShopData(interactions, baskets, catalog, users, meta)
@@ -242,23 +245,7 @@ def fingerprint(tables: Mapping[str, pa.Table]) -> str:
     return digest.hexdigest()
 
 
-def main(
-    out: Annotated[Path, typer.Option(help="the tables are written to OUT/data")],
-    transactions: Annotated[
-        Path | None, typer.Option(help="csv, csv.gz or parquet; default: Complete Journey")
-    ] = None,
-    products: Annotated[Path | None, typer.Option(help="csv, csv.gz or parquet; optional")] = None,
-    settings: Annotated[Path | None, typer.Option(help="your own toml over pipeline.toml")] = None,
-) -> None:
-    """Read a shop's transactions and products, check them, and write interactions and catalog."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for results
-    chosen = {"data.transactions": transactions, "data.products": products}
-    try:
-        print(etl(load_settings(settings, chosen), out))
-    except CestaError as error:
-        typer.echo(f"etl: {error}", err=True)
-        raise typer.Exit(1) from None
-
-
 if __name__ == "__main__":
-    typer.run(main)
+    from export_scripts.cli import main
+
+    main("etl")

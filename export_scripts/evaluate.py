@@ -19,11 +19,11 @@ from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import SOURCES
 from ensemble.reference import Reference
-from export_scripts import baselines, counts
+from export_scripts import baselines, counts, manifest
+from export_scripts.checkpoint import load_checkpoint
 from export_scripts.contract import read_contract
 from export_scripts.graph import build_graph, fold
 from export_scripts.metrics import MISSED, Ranks, rank_in_scores, ranks_in_lists, summary
-from export_scripts.ncf import load_checkpoint
 from export_scripts.progress import Progress
 from export_scripts.settings import Settings
 from export_scripts.shop import Shop, load_shop
@@ -37,10 +37,10 @@ SUPPORTS = {"5-19": (5, 19), "20-99": (20, 99), "100+": (100, 2**31)}
 
 @dataclass(frozen=True)
 class Measured:
-    """Ranks (n,) of the hidden items for known and for blanked users, and for every baseline; and by whom (n,)."""
+    """Ranks (n,) of the hidden items, and who found them (n,)."""
 
     known: Ranks
-    unknown: Ranks
+    unknown: Ranks  # the same baskets with the user blanked
     found_by: NDArray[np.int32]  # source bits of the hidden item among the candidates, 0: not a candidate
     baselines: dict[str, Ranks]
 
@@ -48,16 +48,18 @@ class Measured:
 def evaluate(settings: Settings, data: Path, checkpoint: Path, metrics: Path) -> Path:
     """Write ``metrics`` (json) for the checkpoint on the test period of the shop in ``data``."""
     shop, contract = load_shop(data), read_contract()
-    model, prior = load_checkpoint(checkpoint)
+    model, prior = load_checkpoint(checkpoint, shop, settings)
     split = split_by_time(shop, settings.splits)
     arrays = snapshot(shop, split.test, settings, prior)
     graph = build_graph(fold(model), shop.catalog["item_id"].tolist(), contract).SerializeToString()
     reference = Reference(CandidateSampler(arrays, limits(settings, contract)), graph)
     rng = np.random.default_rng(settings.train.seed)
-    hidden = hide_items(
-        shop, split.test, split.end, recommendable(arrays), settings.splits.hidden_per_basket, rng
-    ).sample(settings.evaluate.queries, rng)
-    report = _report(shop, arrays, hidden, _measure(shop, arrays, reference, hidden), split.test, settings)
+    known, most = recommendable(arrays), settings.splits.hidden_per_basket
+    hidden = hide_items(shop, split.test, split.end, known, most, rng).sample(settings.evaluate.queries, rng)
+    measured = _measure(shop, arrays, reference, hidden)
+    # The digest is for export, which takes no other checkpoint's metrics.
+    report = {"checkpoint": manifest.sha256(checkpoint)}
+    report |= _report(shop, arrays, hidden, measured, split.test, settings)
     metrics.parent.mkdir(parents=True, exist_ok=True)
     partial = metrics.with_suffix(".partial")
     partial.write_text(json.dumps(report, indent=2) + "\n")
@@ -84,14 +86,14 @@ def _measure(shop: Shop, arrays: SamplerArrays, reference: Reference, hidden: Hi
                 if known_user:
                     at = candidates.rows == batch.items[:, None]
                     found_by[part] = np.where(at, candidates.sources, 0).sum(1)
-            for i, (query, item) in enumerate(zip(as_queries(shop, batch), batch.items.tolist(), strict=True), start):
+            for i, query in enumerate(as_queries(shop, batch)):
                 for name, ranker in baselines.RANKERS.items():
-                    others[name][i] = _rank(ranker(arrays, query), query, item, pool)
+                    others[name][start + i] = _rank(ranker(arrays, query), query, batch.items[i], pool)
             progress.advance(len(batch))
     return Measured(ranks[True], ranks[False], found_by, others)
 
 
-def _rank(scores: baselines.Scores, query: Query, item: int, pool: NDArray[np.bool_]) -> float:
+def _rank(scores: baselines.Scores, query: Query, item: np.int32, pool: NDArray[np.bool_]) -> float:
     """Rank among all recommendable items that are not in the basket."""
     scores = np.where(pool, scores, -np.inf)
     scores[query.basket] = -np.inf
@@ -129,7 +131,7 @@ def _report(
             "queries": len(hidden),
             "test_from": int(shop.times[test]) if test < shop.n_baskets else None,
             "ranked_items": len(arrays.popularity.order),
-            "note": "hidden items of test baskets, all recommendable items ranked; MRR of the served list counts ranks past K as 0",
+            "note": "one item of a test basket hidden, all recommendable items ranked; our list ends at K",
         },
     }
 
@@ -155,7 +157,8 @@ def _recall(found_by: NDArray[np.int32], repeat: NDArray[np.bool_]) -> dict[str,
         "repeat": share(found[repeat]),
         "explore": share(found[~repeat]),
         "by_source": {
-            name: {"recall": share(found_by & bit > 0), "alone": share(found_by == bit)} for name, bit in SOURCES.items()
+            name: {"recall": share(found_by & bit > 0), "alone": share(found_by == bit)}
+            for name, bit in SOURCES.items()
         },
     }
 
@@ -163,7 +166,8 @@ def _recall(found_by: NDArray[np.int32], repeat: NDArray[np.bool_]) -> dict[str,
 def print_report(metrics: Path, console: Console) -> None:
     """The table of a metrics file: ours against the baselines, then where the candidates come from."""
     report = json.loads(metrics.read_text())
-    table = Table(title=f"Protocol W, test period, {report['protocol']['queries']:,} queries", title_justify="left")
+    title = f"Protocol W, test period, {report['protocol']['queries']:,} queries"
+    table = Table(title=title, title_justify="left")
     for name in ("ranker", "HR@10", "95 %", "NDCG@10", "MRR", "HR@10 repeat", "HR@10 explore"):
         table.add_column(name, justify="left" if name == "ranker" else "right")
     for name, groups in report["baselines"].items():
@@ -182,7 +186,7 @@ def print_report(metrics: Path, console: Console) -> None:
 
 def _cells(name: str, groups: dict[str, Any]) -> list[str]:
     known = groups["known"]
-    interval = "–".join(map(_number, known["interval"]["hr_at_10"])) if known["interval"] else ""
+    interval = "-".join(map(_number, known["interval"]["hr_at_10"])) if known["interval"] else ""
     return [
         name,
         _number(known["hr_at_10"]),
@@ -194,4 +198,10 @@ def _cells(name: str, groups: dict[str, Any]) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}".lstrip("0")
+    return "-" if value is None else f"{value:.3f}".lstrip("0")
+
+
+if __name__ == "__main__":
+    from export_scripts.cli import main
+
+    main("evaluate")

@@ -1,7 +1,7 @@
 """The scorer as an ONNX graph, with everything that depends on one row alone folded into tables.
 
 The first MLP layer reads user, basket, item and features side by side, so it is a sum of four products; three
-of them depend on a row only and are tables here (user_mlp, basket_mlp, item_mlp). The pooled sum commutes with
+of them depend on a row only: user_mlp, basket_mlp and item_mlp here. The pooled sum commutes with
 the product. GMF's weights go into item_gmf, the features' scale into the layers that read them.
 Equal to ``ncf.NCF`` up to rounding; tests hold that.
 """
@@ -120,7 +120,9 @@ class _Graph:
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
 
-    def node(self, op: str, *inputs: str, outputs: list[str] | None = None, **attributes: object) -> str | list[str]:
+    def node(
+        self, op: str, *inputs: str, outputs: list[str] | None = None, **attributes: object
+    ) -> str | list[str]:
         """Add a node; its output's name, or all of them if ``outputs`` names several."""
         names = outputs or [f"{op.lower()}_{len(self._nodes)}"]
         self._nodes.append(helper.make_node(op, list(inputs), names, name=names[0], **attributes))
@@ -146,8 +148,9 @@ class _Graph:
         return self.table(np.array(value, np.float32), f"float32_{value:g}")
 
     def known_rows(self, rows: str, n: int) -> str:
-        """Rows outside 0 … n - 1 become 0: an unchecked Gather would fail the whole batch, strangers included."""
-        inside = self.node("And", self.node("GreaterOrEqual", rows, self.int32(0)), self.node("Less", rows, self.int32(n)))
+        """Rows outside 0 … n - 1 become 0: an unchecked Gather would fail a whole batch of requests."""
+        from_zero = self.node("GreaterOrEqual", rows, self.int32(0))
+        inside = self.node("And", from_zero, self.node("Less", rows, self.int32(n)))
         return self.node("Where", inside, rows, self.int32(0))
 
     def model(self, c: Contract) -> onnx.ModelProto:
@@ -165,11 +168,14 @@ class _Graph:
                 value("candidate_features", f32, c.candidates, c.features),
                 value("candidate_sources", i32, c.candidates),
             ],
-            outputs=[value("item_ids", text, c.answers), value("scores", f32, c.answers), value("reasons", i32, c.answers)],
+            outputs=[
+                value("item_ids", text, c.answers),
+                value("scores", f32, c.answers),
+                value("reasons", i32, c.answers),
+            ],
             initializer=list(self._initializers.values()),
         )
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="cesta"
-        )
+        opset = helper.make_opsetid("", OPSET)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="cesta")
         onnx.checker.check_model(model)
         return model

@@ -2,51 +2,72 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from export_scripts.contract import MODEL_REPOSITORY
+from export_scripts.manifest import sha256
 from export_scripts.settings import SettingsTable
 
-CODE = (Path(__file__).parent, Path(__file__).resolve().parent.parent / "ensemble")
+ROOT = Path(__file__).resolve().parent
+CODE = (ROOT, ROOT.parent / "ensemble")
 
 
 class Ledger:
-    """``stages.json``: per stage a key over the code, its settings and the keys of the stages before it."""
+    """``stages.json``: per stage a key over code, contract, its settings and the stages before it, and the
+    SHA-256 of its result, so that a result that a stage run by hand has replaced is not taken for its own."""
 
     def __init__(self, path: Path):
         self._path = path
-        self._keys: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        self._done = _read(path)
         self._chain = hashlib.sha256(_code().encode())
 
-    def once(self, stage: str, made_from: list[SettingsTable | str], result: Path, work: Callable[[], Path]) -> bool:
-        """Run ``work`` unless ``result`` exists and was made from the same; tells whether it ran."""
+    def once(
+        self, stage: str, made_from: list[SettingsTable | str], result: Path, work: Callable[[], Path]
+    ) -> bool:
+        """Run ``work`` unless the file ``result`` was made from the same; tells whether it ran."""
         for part in made_from:
             self._chain.update((part if isinstance(part, str) else part.model_dump_json()).encode())
         key = self._chain.hexdigest()
-        if result.exists() and self._keys.get(stage) == key:
+        if result.exists() and self._done.get(stage) == [key, sha256(result)]:
             return False
-        self._write({name: k for name, k in self._keys.items() if name != stage})  # a stage that dies is not fresh
+        others = {name: made for name, made in self._done.items() if name != stage}
+        self._write(others)  # a stage that dies on the way is not fresh
         work()
-        self._write(self._keys | {stage: key})
+        self._write(others | {stage: [key, sha256(result)]})
         return True
 
-    def _write(self, keys: dict[str, str]) -> None:
-        self._keys = keys
+    def _write(self, done: dict[str, list[str]]) -> None:
+        self._done = done
         self._path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps(keys, indent=2) + "\n")
+        partial.write_text(json.dumps(done, indent=2) + "\n")
         partial.replace(self._path)
 
 
 def file_state(*paths: Path | None) -> str:
-    """Name, size and time of change of input files: enough to see that they are the same, without reading them."""
+    """Name, size and time of change of input files: enough to see that they are the same."""
     found = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths if p is not None and p.exists()]
     return json.dumps(found)
 
 
+def _read(path: Path) -> dict[str, list[str]]:
+    """What the file holds; nothing if it is missing or damaged: then nothing is known to be fresh."""
+    try:
+        done = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return done if isinstance(done, dict) else {}
+
+
 def _code() -> str:
     digest = hashlib.sha256()
-    for folder in CODE:
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(path.read_bytes())
+    for path in _sources():
+        digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _sources() -> Iterator[Path]:
+    for folder in CODE:
+        yield from sorted(folder.rglob("*.py"))
+    yield from sorted(MODEL_REPOSITORY.glob("*/config.pbtxt"))

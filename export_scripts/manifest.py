@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,8 @@ from export_scripts.errors import CestaError
 NAME: Final = "manifest.json"
 LIBRARIES: Final = ("faiss-cpu", "numba", "numpy", "onnx", "onnxruntime", "pandas", "scipy", "torch")
 
+Files = dict[str, dict[str, Any]]  # path relative to a folder, with slashes → {"sha256", "bytes"}
+
 
 def sha256(path: Path) -> str:
     """Hex digest of a file's content."""
@@ -20,45 +23,56 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every file below ``folder`` except the manifest: relative path → SHA-256 and size in bytes, sorted."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != NAME)
-    return {str(p.relative_to(folder)): {"sha256": sha256(p), "bytes": p.stat().st_size} for p in files}
+def describe(paths: Iterable[Path], folder: Path) -> Files:
+    """SHA-256 and size in bytes of the files among ``paths``, by their path below ``folder``, sorted."""
+    files = sorted(path for path in paths if path.is_file())
+    return {p.relative_to(folder).as_posix(): {"sha256": sha256(p), "bytes": p.stat().st_size} for p in files}
 
 
-def digest(files: dict[str, dict[str, Any]]) -> str:
-    """One SHA-256 over names and contents: equal runs have equal digests, whenever and wherever they were made."""
+def digest(files: Files) -> str:
+    """One SHA-256 over names and contents: equal files have equal digests, whenever and wherever made."""
     listing = "".join(f"{files[name]['sha256']}  {name}\n" for name in sorted(files))
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def verify(folder: Path) -> dict[str, Any]:
-    """The manifest of ``folder``, after its files were found to be as it says.
-
-    Raises CestaError naming the first file that is missing, altered or not listed.
-    """
-    path = folder / NAME
-    if not path.exists():
-        raise CestaError(f'no run in {folder} ({NAME} is missing); run "cesta export" first')
-    manifest: dict[str, Any] = json.loads(path.read_text())
-    present = describe_files(folder)
-    for name, expected in manifest["files"].items():
-        if name not in present:
-            raise CestaError(f'{folder / name} is missing; run "cesta export" again')
-        if present[name] != expected:
-            raise CestaError(
-                f"{folder / name} is not what the manifest lists ({present[name]['bytes']} bytes, SHA-256 "
-                f'{present[name]["sha256"][:12]}…; listed {expected["bytes"]} and {expected["sha256"][:12]}…); '
-                'run "cesta export" again'
-            )
-    if strangers := sorted(set(present) - set(manifest["files"])):
-        raise CestaError(f"{folder / strangers[0]} is not in the manifest; remove it")
-    return manifest
+def read(path: Path) -> dict[str, Any]:
+    """A JSON object that cesta wrote: a manifest, metrics. Raises CestaError if it is none."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CestaError(f"{path} is damaged: {error}") from None
+    return content
 
 
 def write(manifest: dict[str, Any], folder: Path) -> None:
     """Write ``manifest.json`` into ``folder``."""
-    (folder / NAME).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    (folder / NAME).write_text(text, encoding="utf-8")
+
+
+def verify_run(run: Path) -> dict[str, Any]:
+    """The manifest of the run folder, after its files were found to be as it says; CestaError otherwise."""
+    if not (run / NAME).exists():
+        raise CestaError(f'no run in {run} ({NAME} is missing); run "cesta export" first')
+    manifest = read(run / NAME)
+    files = set(run.rglob("*")) - {run / NAME}
+    check_files(manifest["files"], describe(files, run), run, way_out='run "cesta export" again')
+    return manifest
+
+
+def check_files(listed: Files, present: Files, folder: Path, *, way_out: str) -> None:
+    """Raise CestaError naming the first file of ``folder`` that is missing, altered or not listed."""
+    for name, expected in listed.items():
+        if name not in present:
+            raise CestaError(f"{folder / name} is missing; {way_out}")
+        if present[name] != expected:
+            raise CestaError(
+                f"{folder / name} is not what the manifest lists ({present[name]['bytes']} bytes, SHA-256 "
+                f"{present[name]['sha256'][:12]}…; listed {expected['bytes']} and "
+                f"{expected['sha256'][:12]}…); {way_out}"
+            )
+    if strangers := sorted(set(present) - set(listed)):
+        raise CestaError(f"{folder / strangers[0]} is not in the manifest; remove it")
 
 
 def made_with() -> dict[str, str]:
@@ -71,7 +85,8 @@ def git_commit() -> str | None:
 
     def git(*words: str) -> str:
         here = Path(__file__).parent
-        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
 
     try:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")

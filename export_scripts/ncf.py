@@ -4,19 +4,16 @@ score(q, j) = h · (query_gmf ⊙ item_gmf[j])                                GM
             + MLP(user_mlp, basket_mlp, item_mlp[j], features[q, j])       MLP branch, eq. 10
             + w · features[q, j] + bias[j]                                 wide term (Cheng et al. 2016)
 
-where a query is the user's vector plus the basket's, pooled as in FISM (Kabbur et al. 2013): sum / sqrt(size).
-An item's vector is its id vector plus those of its categories. Rows outside the tables are row 0, the unknown.
+where a query is the user's vector plus the basket's, pooled as in FISM (Kabbur et al. 2013): sum over
+sqrt(size). An item's vector is its id vector plus those of its categories. Rows outside the tables are row 0,
+the unknown.
 """
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
+from itertools import pairwise
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
-
-from export_scripts.errors import CestaError
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,8 @@ class NCF(nn.Module):
         self.register_buffer("content", content)
         self.register_buffer("feature_mean", torch.zeros(shape.n_features))
         self.register_buffer("feature_std", torch.ones(shape.n_features))
-        self.user_gmf, self.user_mlp = nn.Embedding(shape.n_users, shape.gmf), nn.Embedding(shape.n_users, shape.mlp)
+        self.user_gmf = nn.Embedding(shape.n_users, shape.gmf)
+        self.user_mlp = nn.Embedding(shape.n_users, shape.mlp)
         for table in (self.user_gmf, self.user_mlp):
             nn.init.normal_(table.weight, std=0.05)
         self.basket_gmf, self.basket_mlp = ItemVectors(shape, shape.gmf), ItemVectors(shape, shape.mlp)
@@ -71,12 +69,12 @@ class NCF(nn.Module):
         nn.init.zeros_(self.item_bias.weight)
         self.gmf_weights = nn.Parameter(torch.ones(shape.gmf))  # h
         first = shape.hidden[0]
-        # The first layer, cut by what it reads: users, baskets and items can then be folded into their tables.
+        # The first layer, cut by what it reads: users, baskets and items can be folded into their tables.
         self.from_user = nn.Linear(shape.mlp, first)
         self.from_basket = nn.Linear(shape.mlp, first, bias=False)
         self.from_item = nn.Linear(shape.mlp, first, bias=False)
         self.from_features = nn.Linear(shape.n_features, first, bias=False)
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(shape.hidden, shape.hidden[1:], strict=False))
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(shape.hidden))
         self.out = nn.Linear(shape.hidden[-1], 1, bias=False)
         nn.init.zeros_(self.out.weight)  # training starts at the wide term alone
         self.wide = nn.Linear(shape.n_features, 1, bias=False)
@@ -98,14 +96,17 @@ class NCF(nn.Module):
         candidates = _known(candidates, self.shape.n_items)
         features = (features - self.feature_mean) / self.feature_std
         ids = self.id_rows if hide_ids is None else self.id_rows.masked_fill(hide_ids, 0)
-        basket, item = (baskets, ids[baskets], self.content[baskets]), (candidates, ids[candidates], self.content[candidates])
+        basket = baskets, ids[baskets], self.content[baskets]
+        item = candidates, ids[candidates], self.content[candidates]
         size = (baskets > 0).sum(1, keepdim=True).clamp(min=1).sqrt()  # (B, 1)
 
         gmf_query = self.user_gmf(users) + self.basket_gmf(*basket).sum(1) / size  # (B, d)
         gmf = ((gmf_query * self.gmf_weights).unsqueeze(1) * self.item_gmf(*item)).sum(-1)  # (B, C)
 
-        query = self.from_user(self.user_mlp(users)) + self.from_basket(self.basket_mlp(*basket).sum(1) / size)
-        x = torch.relu(query.unsqueeze(1) + self.from_item(self.item_mlp(*item)) + self.from_features(features))
+        pooled = self.basket_mlp(*basket).sum(1) / size
+        query = self.from_user(self.user_mlp(users)) + self.from_basket(pooled)  # (B, h)
+        x = query.unsqueeze(1) + self.from_item(self.item_mlp(*item)) + self.from_features(features)
+        x = torch.relu(x)  # (B, C, h)
         for layer in self.hidden:
             x = torch.relu(layer(x))
         wide = self.wide(features).squeeze(-1) + self.item_bias(item[1]).squeeze(-1)
@@ -114,21 +115,3 @@ class NCF(nn.Module):
 
 def _known(rows: torch.Tensor, n: int) -> torch.Tensor:
     return torch.where((rows >= 0) & (rows < n), rows, 0).long()
-
-
-def save_checkpoint(model: NCF, prior: NDArray[np.float32], path: Path) -> None:
-    """Weights, shape and the sampler's prior as plain tensors: loading needs no unpickling of code."""
-    partial = path.with_suffix(".partial")
-    torch.save({"shape": asdict(model.shape), "state": model.state_dict(), "prior": torch.from_numpy(prior)}, partial)
-    partial.replace(path)
-
-
-def load_checkpoint(path: Path) -> tuple[NCF, NDArray[np.float32]]:
-    """The model of a checkpoint, in evaluation mode, and the prior (F,). Raises CestaError if there is none."""
-    if not path.exists():
-        raise CestaError(f'no checkpoint {path}; run "cesta train" first')
-    saved = torch.load(path, weights_only=True)
-    shape = NCFShape(**{**saved["shape"], "hidden": tuple(saved["shape"]["hidden"])})
-    model = NCF(shape, saved["state"]["id_rows"], saved["state"]["content"])
-    model.load_state_dict(saved["state"])
-    return model.eval(), saved["prior"].numpy()

@@ -1,7 +1,7 @@
-"""The retrieval tower: vectors for users, basket items and candidate items, for the sampler's `similar` source.
+"""The retrieval tower: vectors of users, basket items and candidates, for the sampler's `similar` source.
 
-query = user + sum of basket vectors / sqrt(size); an item fits by its inner product with the query. Trained by
-sampled softmax over the batch's own targets and uniform negatives, with logQ correction (Yi et al. 2019,
+query = user + sum of basket vectors / sqrt(size); an item fits by its inner product with the query. Trained
+by sampled softmax over the batch's own targets and uniform negatives, with logQ correction (Yi et al. 2019,
 "Sampling-bias-corrected neural modeling for large corpus item recommendations", eq. 4).
 """
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ensemble.candidate_sampler.arrays import Retrieval
-
 from export_scripts.progress import Progress
 from export_scripts.settings import RetrievalSettings
 from export_scripts.shop import Shop
@@ -22,10 +21,18 @@ from export_scripts.shop import Shop
 class Tower(nn.Module):
     """Embeddings of users, of items as parts of a basket, and of items as candidates.
 
-    An item is its id vector (shared by all items below the support bar) plus the vectors of its categories.
+    An item is its id vector (zero for all items below the support bar) plus the vectors of its categories.
     """
 
-    def __init__(self, n_users: int, id_rows: torch.Tensor, content: torch.Tensor, n_categories: int, d: int):
+    def __init__(
+        self,
+        n_users: int,
+        id_rows: torch.Tensor,
+        content: torch.Tensor,
+        n_categories: int,
+        d: int,
+        generator: torch.Generator,
+    ):
         super().__init__()
         n_ids = int(id_rows.max()) + 1
         self.register_buffer("id_rows", id_rows)
@@ -34,7 +41,11 @@ class Tower(nn.Module):
         self.basket_ids, self.item_ids = nn.Embedding(n_ids, d), nn.Embedding(n_ids, d)
         self.basket_content, self.item_content = nn.Embedding(n_categories, d), nn.Embedding(n_categories, d)
         for table in (self.users, self.basket_ids, self.item_ids, self.basket_content, self.item_content):
-            nn.init.normal_(table.weight, std=d**-0.5 * 0.3)
+            nn.init.normal_(table.weight, std=d**-0.5 * 0.3, generator=generator)
+        for table in (self.basket_ids, self.item_ids):
+            nn.init.zeros_(
+                table.weight[0]
+            )  # items below the bar are never trained on: their categories speak
 
     def item(self, rows: torch.Tensor) -> torch.Tensor:
         """(n,) item rows → (n, d) candidate vectors."""
@@ -61,19 +72,28 @@ class _Examples:
 
 
 def train_tower(
-    shop: Shop, end: int, known: NDArray[np.bool_], of_item: NDArray[np.int32], settings: RetrievalSettings, seed: int
+    shop: Shop,
+    end: int,
+    known: NDArray[np.bool_],
+    of_item: NDArray[np.int32],
+    settings: RetrievalSettings,
+    seed: int,
 ) -> Retrieval:
     """Train on the baskets before ``end`` and return the tables.
 
-    ``known`` (items,) marks items with an id vector of their own; ``of_item`` (items, columns) are category numbers.
+    ``known`` (items,) marks items with an id vector of their own; ``of_item`` (items, columns) holds category
+    numbers.
     """
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
+    examples = _examples(shop, end, known)
+    if not len(examples.users):
+        return _nothing_learnt(shop, settings.dimensions)
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     id_rows = torch.from_numpy(np.where(known, np.cumsum(known), 0))
     content = torch.from_numpy(of_item.astype(np.int64))
-    tower = Tower(shop.n_users, id_rows, content, int(of_item.max(initial=0)) + 1, settings.dimensions)
+    tower = Tower(
+        shop.n_users, id_rows, content, int(of_item.max(initial=0)) + 1, settings.dimensions, generator
+    )
     optimizer = torch.optim.Adam(tower.parameters(), lr=settings.learning_rate)
-    examples = _examples(shop, end, known)
     recommendable = np.flatnonzero(known)
     counts = np.bincount(examples.items, minlength=shop.n_items)
     log_q = torch.from_numpy(np.log((counts + 1) / (counts.sum() + 1))).float()
@@ -91,7 +111,7 @@ def train_tower(
             loss.backward()
             optimizer.step()
             progress.advance(loss=loss.item())
-    return _tables(tower, shop)
+    return _tables(tower, shop, examples)
 
 
 def _examples(shop: Shop, end: int, known: NDArray[np.bool_]) -> _Examples:
@@ -115,20 +135,22 @@ def _loss(
 ) -> torch.Tensor:
     sizes = examples.offsets[batch + 1] - examples.offsets[batch]
     owner = np.repeat(np.arange(len(batch)), sizes)
-    places = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(examples.offsets[batch], sizes)
+    places = (
+        np.arange(sizes.sum())
+        - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        + np.repeat(examples.offsets[batch], sizes)
+    )
     items = examples.items[places]
     target_at = np.cumsum(sizes) - sizes + (rng.random(len(batch)) * sizes).astype(np.int64)
     targets = items[target_at]
     rest = np.ones(len(items), bool)
     rest[target_at] = False
     users = examples.users[batch] * (rng.random(len(batch)) >= settings.user_dropout)
-    query = tower.query(
-        torch.from_numpy(users), torch.from_numpy(items[rest]), torch.from_numpy(owner[rest])
-    )
+    query = tower.query(torch.from_numpy(users), torch.from_numpy(items[rest]), torch.from_numpy(owner[rest]))
     negatives = rng.choice(recommendable, settings.uniform_negatives)
     pool = torch.from_numpy(np.concatenate([targets, negatives]))
     logits = query @ tower.item(pool).T
-    # Targets enter as negatives of one another in proportion to their sales, the rest uniformly: both corrected.
+    # Targets are negatives of one another in proportion to their sales, the rest uniformly: both corrected.
     n, m = len(batch), settings.uniform_negatives
     correction = torch.logaddexp(log_q[pool] + np.log(n), torch.tensor(np.log(m / len(recommendable))))
     logits = logits - correction
@@ -141,7 +163,9 @@ def _loss(
     return nn.functional.cross_entropy(logits, torch.arange(n))
 
 
-def _membership(owner: NDArray[np.int64], items: NDArray[np.int64], pool: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
+def _membership(
+    owner: NDArray[np.int64], items: NDArray[np.int64], pool: NDArray[np.int64], n: int
+) -> NDArray[np.bool_]:
     """(n, pool): is the pool's item in the query's basket? The target's own column stays False."""
     order = np.argsort(pool, kind="stable")
     first, last = (np.searchsorted(pool[order], items, side) for side in ("left", "right"))
@@ -155,8 +179,18 @@ def _membership(owner: NDArray[np.int64], items: NDArray[np.int64], pool: NDArra
 
 
 @torch.no_grad()
-def _tables(tower: Tower, shop: Shop) -> Retrieval:
+def _tables(tower: Tower, shop: Shop, examples: _Examples) -> Retrieval:
     rows = torch.arange(shop.n_items)
     basket, items = tower.basket_item(rows).numpy(), tower.item(rows).numpy()
     basket[0], items[0] = 0, 0
-    return Retrieval(tower.users.weight.numpy().copy(), basket, items)
+    users = tower.users.weight.numpy().copy()
+    met = np.bincount(examples.users, minlength=shop.n_users) > 0
+    users[~met] = users[0]  # as good as unknown, rather than the noise they started from
+    return Retrieval(users, basket, items)
+
+
+def _nothing_learnt(shop: Shop, d: int) -> Retrieval:
+    """The tables of a shop without a basket of two known items: nothing is similar to anything."""
+    return Retrieval(
+        *(np.zeros((rows, d), np.float32) for rows in (shop.n_users, shop.n_items, shop.n_items))
+    )

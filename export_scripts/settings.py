@@ -121,6 +121,7 @@ class TrainSettings(SettingsTable):
     weight_decay: float = Field(ge=0)
     user_dropout: float = Field(ge=0, lt=1)
     id_dropout: float = Field(ge=0, lt=1)
+    training_queries: int = Field(ge=1)
     validation_queries: int = Field(ge=1)
 
 

@@ -1,8 +1,9 @@
 """The tables that etl leaves behind, loaded: what every later stage starts from."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,9 @@ DAYS_A_YEAR = 364  # weeks stay whole
 class Shop:
     """A shop's receipts in rows.
 
-    Baskets are numbered in time order. ``offsets`` (baskets + 1,) int64 and ``items`` int32 hold the distinct item
-    rows of each basket; ``users`` int32 and ``times`` int64 are (baskets,). ``day`` is the length of a day in the
-    unit of ``times``: 86,400 with time stamps, else the share of the baskets that a year's day would be.
+    Baskets are numbered in time order. ``offsets`` (baskets + 1,) int64 and ``items`` int32 hold the distinct
+    item rows of each basket; ``users`` int32 and ``times`` int64 are (baskets,). ``day`` is the length of a
+    day in the unit of ``times``: 86,400 with time stamps, else the share of the baskets that a year's day is.
     """
 
     offsets: NDArray[np.int64]
@@ -34,6 +35,7 @@ class Shop:
     fingerprint: str
     first: str  # time range in words: ISO dates, or basket ordinals
     last: str
+    etl_settings: dict[str, Any] = field(default_factory=dict)  # [data] and [etl] as etl ran, without paths
 
     @property
     def n_items(self) -> int:
@@ -68,6 +70,7 @@ def load_shop(folder: Path) -> Shop:
     times = baskets["time"].to_numpy(np.int64)
     offsets = np.zeros(len(baskets) + 1, np.int64)
     np.cumsum(np.bincount(interactions["basket"], minlength=len(baskets)), out=offsets[1:])
+    first, last = meta["time_range"] or (str(times[0]), str(times[-1]))
     span = max(int(times[-1] - times[0]), 1)
     return Shop(
         offsets=offsets,
@@ -79,6 +82,7 @@ def load_shop(folder: Path) -> Shop:
         category_columns=meta["category_columns"],
         day=float(DAY_S) if meta["has_time"] else span / DAYS_A_YEAR,
         fingerprint=meta["fingerprint"],
-        first=meta["time_range"][0],
-        last=meta["time_range"][1],
+        etl_settings=meta["settings"],
+        first=first,
+        last=last,
     )

@@ -12,18 +12,25 @@ from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import Clock, Ids, Prior, Retrieval, SamplerArrays, save_arrays
 from ensemble.candidate_sampler.features import FEATURES
-
 from export_scripts import counts
 from export_scripts.contract import Contract
 from export_scripts.retrieval import train_tower
 from export_scripts.settings import Settings
 from export_scripts.shop import Shop
 
-# Which candidates stay when there are more than C: the untrained blend of QUALITY's baselines. Training replaces it.
-UNTRAINED_PRIOR = {"recency_60": 1.0, "overlap": 0.5, "cosine_sum": 1.5, "retrieval": 0.02, "popularity_28": 0.01}
+# Which candidates stay when there are more than C, until training fits it: the best untrained blend.
+UNTRAINED_PRIOR = {
+    "recency_60": 1.0,
+    "overlap": 0.5,
+    "cosine_sum": 1.5,
+    "retrieval": 0.02,
+    "popularity_28": 0.01,
+}
 
 
-def snapshot(shop: Shop, end: int, settings: Settings, prior: NDArray[np.float32] | None = None) -> SamplerArrays:
+def snapshot(
+    shop: Shop, end: int, settings: Settings, prior: NDArray[np.float32] | None = None
+) -> SamplerArrays:
     """Arrays whose counts and tower know the baskets before ``end``; histories reach to the end of the data.
 
     Histories may, because a query only sees what lies strictly before its own moment.

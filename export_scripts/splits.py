@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.candidate_sampler.query import Query
-
+from ensemble.candidate_sampler.query import MAX_BASKET, Query
 from export_scripts.settings import SplitSettings
 from export_scripts.shop import Shop
+
+MIDNIGHTS_FROM_DAYS = 14  # in a shorter past whole days would leave periods empty
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Split:
 
 @dataclass(frozen=True)
 class HiddenItems:
-    """Protocol W queries: basket number and hidden item row, both (n,); the query is the rest of the basket."""
+    """Protocol W queries: basket number and hidden item row, both (n,); asked with the rest of the basket."""
 
     baskets: NDArray[np.int64]
     items: NDArray[np.int32]
@@ -49,19 +50,22 @@ class HiddenItems:
 
 
 def split_by_time(shop: Shop, settings: SplitSettings) -> Split:
-    """Cut the last ``test_days`` off, then ``validation_days``, then ``training_days``, by whole days from the end.
+    """Cut off the last ``test_days``, then ``validation_days``, then ``training_days``, by whole days.
 
-    A shop with a short past gives each period at most an eighth (the training period a quarter) of its span,
-    so that the counts always keep half.
+    A short past gives each period at most an eighth (the training period a quarter) of its span, so that
+    the counts always keep half.
     """
-    first, last = shop.times[0], shop.times[-1]
-    day = shop.day
-    end = round(last / day) * day if day > 1 else last + 1  # the midnight nearest to the last receipt
+    first, day = int(shop.times[0]), shop.day
+    end = int(shop.times[-1]) + 1
+    if end - first > MIDNIGHTS_FROM_DAYS * day:
+        end = round(end / day) * day  # the midnight nearest to the last receipt
     span = end - first
     test = end - min(settings.test_days * day, span / 8)
     validation = test - min(settings.validation_days * day, span / 8)
     training = validation - min(settings.training_days * day, span / 4)
-    return Split(*(shop.first_basket_at(int(np.ceil(t))) for t in (training, validation, test)), end=shop.n_baskets)
+    return Split(
+        *(shop.first_basket_at(int(np.ceil(t))) for t in (training, validation, test)), end=shop.n_baskets
+    )
 
 
 def hide_items(
@@ -79,18 +83,21 @@ def hide_items(
     numbers, items = numbers[order], items[order]
     sizes = np.bincount(numbers - start, minlength=end - start)
     rank = np.arange(len(numbers)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    # Small baskets are not asked more often than they have items to spare: one query per two items, rounded up.
+    # A small basket is not asked for most of itself: one query per two items, rounded up.
     allowed = np.minimum(most, (sizes + 1) // 2)
     keep = (sizes[numbers - start] >= 2) & (rank < allowed[numbers - start])
     return HiddenItems(numbers[keep], items[keep])
 
 
 def as_queries(shop: Shop, hidden: HiddenItems, known_user: bool = True) -> list[Query]:
-    """The sampler's queries: basket without the hidden item, at the time of the basket, with or without the user."""
+    """The sampler's queries: basket without the hidden item, at its time, with or without the user.
+
+    Of a basket larger than a request may name, the first items.
+    """
     return [
         Query(
             user_row=int(shop.users[b]) if known_user else 0,
-            basket=[i for i in shop.basket(b).tolist() if i != item],
+            basket=[i for i in shop.basket(b).tolist() if i != item][:MAX_BASKET],
             now=int(shop.times[b]),
         )
         for b, item in zip(hidden.baskets.tolist(), hidden.items.tolist(), strict=True)

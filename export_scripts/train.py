@@ -4,6 +4,7 @@ Counts and tower stop where the training period begins, the training queries fol
 come last. The loss is a softmax over each query's candidates, with the hidden item as the truth.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from torch import nn
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.sampler import CandidateSampler
-
+from export_scripts import counts
+from export_scripts.checkpoint import save_checkpoint
 from export_scripts.contract import Contract, read_contract
-from export_scripts.ncf import NCF, NCFShape, save_checkpoint
+from export_scripts.errors import CestaError
+from export_scripts.ncf import NCF, NCFShape
 from export_scripts.progress import Progress
 from export_scripts.settings import Settings, TrainSettings
 from export_scripts.shop import Shop, load_shop
@@ -29,18 +32,19 @@ log = structlog.get_logger()
 
 PRIOR_QUERIES = 2_000  # enough for a score of 20 weights
 PRIOR_CANDIDATES = 1_536  # far more than C: the prior must rank what a full list would cut off
+PRIOR_LEAST = 50  # below so many the shop says less about 20 weights than the untrained blend knows
+SCALE_SAMPLE = 4_000  # queries whose candidates tell the features' mean and spread
 
 
 @dataclass
 class TrainingSet:
-    """Queries whose hidden item the sampler found: users (n,), baskets (n, L), rows (n, C), features (n, C, F) as
-    float16, and the place of the hidden item among the candidates (n,)."""
+    """Queries whose hidden item the sampler found."""
 
-    users: NDArray[np.int32]
-    baskets: NDArray[np.int32]
-    rows: NDArray[np.int32]
-    features: NDArray[np.float16]
-    target: NDArray[np.int64]
+    users: NDArray[np.int32]  # (n,)
+    baskets: NDArray[np.int32]  # (n, L)
+    rows: NDArray[np.int32]  # (n, C)
+    features: NDArray[np.float16]  # (n, C, F)
+    target: NDArray[np.int64]  # (n,) place of the hidden item among the candidates
     asked: int  # queries before those without the item among their candidates were left out
 
     def __len__(self) -> int:
@@ -48,29 +52,43 @@ class TrainingSet:
 
 
 def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
-    """Fit prior and scorer to the shop in ``data``; write the checkpoint of the best epoch on validation."""
+    """Fit prior and scorer to the shop in ``data``; write the checkpoint of the best epoch on validation.
+
+    A shop too small for a period of training or validation gets the linear blend that training starts at.
+    Raises CestaError if no item sells often enough to be recommended at all.
+    """
     shop, contract = load_shop(data), read_contract()
-    seed = settings.train.seed
+    check_support(shop, settings)
     split = split_by_time(shop, settings.splits)
     arrays = snapshot(shop, split.training, settings)
     known = recommendable(arrays)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(settings.train.seed)
     hidden = hide_items(shop, split.training, split.validation, known, settings.splits.hidden_per_basket, rng)
     validation = hide_items(shop, split.validation, split.test, known, settings.splits.hidden_per_basket, rng)
     validation = validation.sample(settings.train.validation_queries, rng)
     prior = fit_prior(shop, arrays, hidden.sample(PRIOR_QUERIES, rng), settings, contract)
     arrays = arrays._replace(prior=arrays.prior._replace(weights=prior))
+    hidden = hidden.sample(settings.train.training_queries, rng)
     training = collect(shop, arrays, hidden, settings, contract, "training")
-    model = fit(training, collect(shop, arrays, validation, settings, contract, "validation"), arrays, prior, settings)
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(model, prior, checkpoint)
+    validating = collect(shop, arrays, validation, settings, contract, "validation")
+    save_checkpoint(checkpoint, fit(training, validating, arrays, prior, settings), prior, shop, settings)
     return checkpoint
+
+
+def check_support(shop: Shop, settings: Settings) -> None:
+    """Raise CestaError if no item is in enough baskets to be recommended."""
+    best, least = int(counts.support(shop, shop.n_baskets).max()), settings.sampler.min_support
+    if best < least:
+        raise CestaError(
+            f"no item is in {least} baskets (sampler.min_support); the best seller is in {best} of "
+            f"{shop.n_baskets}: give more receipts, or lower sampler.min_support"
+        )
 
 
 def collect(
     shop: Shop, arrays: SamplerArrays, hidden: HiddenItems, settings: Settings, contract: Contract, what: str
 ) -> TrainingSet:
-    """Sample candidates for every query and keep those that hold the hidden item."""
+    """Sample candidates for every query and keep those that hold the hidden item, C being the widest list."""
     sampler = CandidateSampler(arrays, limits(settings, contract))
     n, c, f = len(hidden), contract.candidates, contract.features
     kept = TrainingSet(
@@ -95,9 +113,10 @@ def collect(
             kept.features[into] = candidates.features[found]
             kept.target[into] = hits[found].argmax(axis=1)
             progress.advance(len(batch), recall=size / n)
-    return TrainingSet(
-        kept.users[:size], kept.baskets[:size], kept.rows[:size], kept.features[:size], kept.target[:size], n
-    )
+    # Candidates come first: what follows the longest list is padding in all of them.
+    widest = (kept.rows[:size] > 0).any(0).sum()
+    rows, features = kept.rows[:size, :widest], kept.features[:size, :widest]
+    return TrainingSet(kept.users[:size], kept.baskets[:size], rows, features, kept.target[:size], n)
 
 
 def fit_prior(
@@ -110,7 +129,7 @@ def fit_prior(
     """
     wide = Contract(contract.basket_slots, PRIOR_CANDIDATES, contract.features, contract.answers)
     examples = collect(shop, arrays, hidden, settings, wide, "prior")
-    if len(examples) < 50:
+    if len(examples) < PRIOR_LEAST:
         return untrained_prior()
     features = torch.from_numpy(examples.features).float()
     padding = torch.from_numpy(examples.rows == 0)
@@ -135,16 +154,23 @@ def fit(
     prior: NDArray[np.float32],
     settings: Settings,
 ) -> NCF:
-    """The model of the best epoch by validation loss."""
+    """The model of the best epoch by validation loss, or the linear start if no epoch betters it."""
     s = settings.train
     torch.manual_seed(s.seed)
     rng = np.random.default_rng(s.seed)
     model = new_model(arrays, s)
     _start_at(model, training, prior)
+    best = deepcopy(model)  # until an epoch betters it, the wide term alone
+    nn.init.zeros_(best.gmf_weights)
+    if not len(training) or not len(validation):
+        log.warning("untrained", training_queries=len(training), validation_queries=len(validation))
+        return best.eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=s.learning_rate, weight_decay=s.weight_decay)
     batches = max(1, -(-len(training) // s.batch_size))
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=batches * s.epochs)
-    best, best_loss, waited = model.state_dict(), float("inf"), 0
+    measured = _validate(best, validation)
+    log.info("epoch", epoch=0, **measured)
+    best_loss, waited = measured["loss"], 0
     with Progress("train", batches * s.epochs) as progress:
         for epoch in range(s.epochs):
             model.train()
@@ -158,12 +184,10 @@ def fit(
             measured = _validate(model, validation)
             log.info("epoch", epoch=epoch + 1, **measured)
             if measured["loss"] < best_loss:
-                best_loss, waited = measured["loss"], 0
-                best = {name: value.clone() for name, value in model.state_dict().items()}
+                best, best_loss, waited = deepcopy(model), measured["loss"], 0
             elif (waited := waited + 1) >= s.patience:
                 break
-    model.load_state_dict(best)
-    return model.eval()
+    return best.eval()
 
 
 def new_model(arrays: SamplerArrays, s: TrainSettings) -> NCF:
@@ -185,8 +209,8 @@ def new_model(arrays: SamplerArrays, s: TrainSettings) -> NCF:
 
 
 def _start_at(model: NCF, training: TrainingSet, prior: NDArray[np.float32]) -> None:
-    """Set the feature scale, and the wide term to the prior: training starts at the best linear score, not at 0."""
-    sample = slice(0, 4_000)
+    """Set the feature scale, and the wide term to the prior: training starts at the best linear score."""
+    sample = slice(0, SCALE_SAMPLE)
     features = torch.from_numpy(training.features[sample]).float()
     mean, std = _moments(features, torch.from_numpy(training.rows[sample] > 0))
     model.feature_mean.copy_(mean)
@@ -196,12 +220,15 @@ def _start_at(model: NCF, training: TrainingSet, prior: NDArray[np.float32]) -> 
 
 
 def _moments(features: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation (F,) over the candidates that are not padding; a constant feature keeps 1."""
+    """Mean and standard deviation (F,) over the candidates that are not padding.
+
+    A feature that hardly varies keeps 1: over next to nothing, its first other value would swamp all else.
+    """
     values = features[real]
     if len(values) == 0:
         return torch.zeros(features.shape[-1]), torch.ones(features.shape[-1])
-    std = values.std(0, correction=0)
-    return values.mean(0), torch.where(std > 1e-6, std, 1.0)
+    mean, std = values.mean(0), values.std(0, correction=0)
+    return mean, torch.where(std > 1e-4 + 1e-3 * mean.abs(), std, 1.0)
 
 
 def _loss(
@@ -222,7 +249,8 @@ def _scores(
     hide_ids: torch.Tensor | None = None,
 ) -> torch.Tensor:
     rows = torch.from_numpy(examples.rows[places])
-    longest = max(1, int((examples.baskets[places] > 0).sum(1).max(initial=0)))  # padding beyond it costs and does nothing
+    sizes = (examples.baskets[places] > 0).sum(1)
+    longest = max(1, int(sizes.max(initial=0)))  # padding beyond it costs and does nothing
     scores = model(
         torch.from_numpy(users),
         torch.from_numpy(examples.baskets[places, :longest]),
@@ -250,3 +278,9 @@ def _validate(model: NCF, examples: TrainingSet) -> dict[str, float]:
         "hr_at_10": round(float((rank < 10).sum() / asked), 4),
         "ndcg_at_10": round(float((1 / np.log2(rank[rank < 10] + 2)).sum() / asked), 4),
     }
+
+
+if __name__ == "__main__":
+    from export_scripts.cli import main
+
+    main("train")

@@ -5,6 +5,7 @@ copy them, and so that two releases with an equal array could share its pages.
 """
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ class Ids(NamedTuple):
 
     def unpack(self) -> list[bytes]:
         whole, ends = self.blob.tobytes(), self.offsets.tolist()
-        return [whole[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [whole[a:b] for a, b in pairwise(ends)]
 
 
 class Histories(NamedTuple):
@@ -67,7 +68,7 @@ class Categories(NamedTuple):
 
 
 class Retrieval(NamedTuple):
-    """The retrieval tower: the query (user + sum of basket / sqrt(size)) times an item is how well it fits."""
+    """The retrieval tower: query (user + sum of basket / sqrt(size)) times item is how well the item fits."""
 
     users: Float  # (users, d); row 0 the trained unknown user
     basket: Float  # (items, d); what an item adds to a query
@@ -75,7 +76,7 @@ class Retrieval(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """Times are integers; ``day`` of them make a day (86,400 s, or a share of the baskets without time stamps)."""
+    """Times are integers, ``day`` of them a day: 86,400 s, or without time stamps a share of the baskets."""
 
     now: NDArray[np.int64]  # () moment of a query that names none: just after the last receipt
     day: Float  # ()

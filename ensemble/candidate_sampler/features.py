@@ -16,7 +16,7 @@ FEATURES: Final = (
     "overlap_best",  # the largest such cosine of one past basket
     "cosine_sum",  # co-occurrence cosine summed over the basket, over the square root of its size
     "cosine_max",  # largest co-occurrence cosine with one item of the basket
-    "probability_sum",  # sum over basket items i of P(candidate | i), over the square root of the basket's size
+    "probability_sum",  # sum over basket items i of P(candidate | i), over the square root of their number
     "probability_max",  # largest P(candidate | i)
     "popularity",  # log of the share of baskets with the item, shifted to be positive
     "popularity_28",  # the same over the last 28 days before the counts end

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .arrays import SamplerArrays
 from .features import FEATURES
-from .sources import CATEGORY, POPULAR, SIMILAR, TOGETHER, USUAL
+from .sources import SOURCES
 
 Int = NDArray[np.int32]
 Float = NDArray[np.float32]
@@ -41,7 +41,14 @@ class Limits(NamedTuple):
     popular: int
     per_category: int  # for each finest category in the basket
     basket_categories: int  # categories of the basket that are looked into, at most
-    fill: int  # with `categories` or many excludes: go on down the best sellers until so many are found
+    fill: int  # go on down the best sellers (of each category asked for) until so many are found
+
+
+class Derived(NamedTuple):
+    """What the pass needs beside the release's arrays, made of them at load."""
+
+    best_first: Int  # every item row, best seller first, those without sales last
+    finest: Int  # (items,) number of the item's finest category, 0: none
 
 
 class Candidates(NamedTuple):
@@ -53,295 +60,318 @@ class Candidates(NamedTuple):
 
 
 class Touched(NamedTuple):
-    """Scratch of one sampler: `slot` and the stamps are as long as the catalog, the rest as the widest query."""
+    """Scratch of one sampler, clean between queries: per item or category, then per touched item."""
 
-    slot: Int  # (items,) place in the tables below, -1: not touched by this query
-    blocked: Int  # (items,) stamp of the query that must not recommend the item
-    in_basket: Int  # (items,) stamp of the query whose basket holds the item
-    allowed: Int  # (items,) stamp of the query that asks for the item's category
+    slot: Int  # (items,) place in the tables below, or one of FREE, EXCLUDED, IN_BASKET
+    allowed: NDArray[np.bool_]  # (items,) the query asks for the item's category
     category_basket: Float  # (categories,) basket items of the category
     category_bought: Float  # (categories,) purchases of the category by the user
     rows: Int  # (width,) item rows, in order of discovery
     sources: Int  # (width,)
-    sums: Float  # (width, 12) what the sources add up
-    features: Float  # (width, F)
+    features: Float  # (width, F) at first what the sources add up
+    scores: Float  # (width,) by the prior
 
 
-N_FEATURES = len(FEATURES)
+FREE, EXCLUDED, IN_BASKET = -1, -2, -3
 ZERO, ONE = np.float32(0.0), np.float32(1.0)  # keeps the arithmetic in single precision
-# Columns of Touched.sums.
-COUNT, R15, R60, LAST, FIRST, OVERLAP, OVERLAP_BEST, COS, COS_MAX, PROB, PROB_MAX, SPARE = range(12)
+# Not as literals, for each of which numba would compile a copy of what it is passed to.
+USUAL, TOGETHER, SIMILAR, POPULAR, CATEGORY = (np.int32(bit) for bit in SOURCES.values())
+
+# Columns of Touched.features, in the order of FEATURES. Until _finish_history, USER_COUNT holds the number of
+# purchases, LAST_PURCHASE and DUE the ages of the last and of the first one in days.
+(
+    USER_COUNT, USER_SHARE, RECENCY_15, RECENCY_60, LAST_PURCHASE, DUE, OVERLAP, OVERLAP_BEST,
+    COSINE_SUM, COSINE_MAX, PROBABILITY_SUM, PROBABILITY_MAX, POPULARITY, POPULARITY_28,
+    CATEGORY_IN_BASKET, CATEGORY_SHARE, RETRIEVAL, HISTORY_SIZE, BASKET_SIZE, NEW_TO_USER,
+) = range(len(FEATURES))  # fmt: skip
 
 
 def new_scratch(items: int, categories: int, width: int) -> Touched:
-    """Cleared scratch for a catalog of `items` rows, `categories` names and at most `width` touched items."""
+    """Clean scratch for a catalog of `items` rows, `categories` names and at most `width` touched items."""
+    slot = np.full(items, FREE, np.int32)
+    slot[0] = EXCLUDED  # the unknown item
     return Touched(
-        slot=np.full(items, -1, np.int32),
-        blocked=np.zeros(items, np.int32),
-        in_basket=np.zeros(items, np.int32),
-        allowed=np.zeros(items, np.int32),
-        category_basket=np.zeros(max(categories, 1), np.float32),
-        category_bought=np.zeros(max(categories, 1), np.float32),
+        slot=slot,
+        allowed=np.zeros(items, np.bool_),
+        category_basket=np.zeros(categories, np.float32),
+        category_bought=np.zeros(categories, np.float32),
         rows=np.zeros(width, np.int32),
         sources=np.zeros(width, np.int32),
-        sums=np.zeros((width, 12), np.float32),
-        features=np.zeros((width, N_FEATURES), np.float32),
+        features=np.zeros((width, len(FEATURES)), np.float32),
+        scores=np.zeros(width, np.float32),
     )
 
 
-@numba.njit(cache=True, nogil=True)
-def _touch(item, n, source, slot, blocked, rows, sources, sums, stamp, filtered, allowed):  # type: ignore[no-untyped-def]
-    """Place of `item` in the tables, taking the next one if it is new: (place or -1 if not allowed, n)."""
-    place = slot[item]
-    if place >= 0:
-        sources[place] |= source
-        return place, n
-    if blocked[item] == stamp or n >= rows.shape[0] or (filtered and allowed[item] != stamp):
-        return -1, n
-    slot[item] = n
-    rows[n] = item
-    sources[n] = source
-    for k in range(sums.shape[1]):
-        sums[n, k] = 0.0
-    return n, n + 1
+@numba.njit(nogil=True)
+def _propose(items, most, source, n, t, filtered):  # type: ignore[no-untyped-def]
+    """Enter the first `most` items of a list that may be recommended into the tables; returns the new n.
+
+    For whole lists only: a call costs as much as fifty items.
+    """
+    slot, allowed, rows, sources, features = t.slot, t.allowed, t.rows, t.sources, t.features
+    taken = 0
+    for item in items:
+        if taken >= most:
+            break
+        if slot[item] == FREE and n < rows.shape[0] and (allowed[item] or not filtered):
+            slot[item] = n
+            rows[n] = item
+            sources[n] = 0
+            for k in range(features.shape[1]):
+                features[n, k] = ZERO
+            n += 1
+        if slot[item] >= 0:
+            sources[slot[item]] |= source
+            taken += 1
+    return n
 
 
-@numba.njit(cache=True, nogil=True)
-def _walk_history(user, now, basket_size, n, t, histories, categories, clock, stamp, filtered):  # type: ignore[no-untyped-def]
+@numba.njit(nogil=True)
+def _walk_history(user, now, basket_size, t, histories, finest, day, filtered):  # type: ignore[no-untyped-def]
     """Usual purchases and own past baskets like this one; returns (n, baskets seen, purchases seen)."""
-    slot, blocked, allowed, rows, sources, table = t.slot, t.blocked, t.allowed, t.rows, t.sources, t.sums
-    baskets = 0
-    purchases = 0
-    finest = categories.of_item.shape[1] - 1
-    day = clock.day.item()
+    slot, f, bought = t.slot, t.features, t.category_bought
+    times, offsets = histories.times, histories.basket_offsets
+    n = baskets = purchases = np.int64(0)
     for b in range(histories.user_offsets[user], histories.user_offsets[user + 1]):
-        if histories.times[b] >= now:
+        if times[b] >= now:
             break  # oldest first: all that follow are later still
-        start, end = histories.basket_offsets[b], histories.basket_offsets[b + 1]
-        age = np.float32((now - histories.times[b]) / day)
-        common = 0
-        for k in range(start, end):
-            common += t.in_basket[histories.items[k]] == stamp
-        r15, r60 = math.exp(-age / 15.0), math.exp(-age / 60.0)
-        likeness = common / math.sqrt((end - start) * max(basket_size, 1))
+        items = histories.items[offsets[b] : offsets[b + 1]]
         baskets += 1
-        for k in range(start, end):
-            item = histories.items[k]
-            purchases += 1
-            if finest >= 0:
-                t.category_bought[categories.of_item[item, finest]] += 1.0
-            place, n = _touch(item, n, USUAL, slot, blocked, rows, sources, table, stamp, filtered, allowed)
+        purchases += items.shape[0]
+        n = _propose(items, items.shape[0], USUAL, n, t, filtered)
+        common = 0
+        for item in items:
+            common += slot[item] == IN_BASKET
+        likeness = np.float32(common / math.sqrt(max(items.shape[0], 1) * max(basket_size, 1)))
+        age = np.float32((now - times[b]) / day)
+        r15, r60 = np.float32(math.exp(-age / 15.0)), np.float32(math.exp(-age / 60.0))
+        for item in items:
+            bought[finest[item]] += ONE
+            place = slot[item]
             if place < 0:
                 continue
-            sums = table[place]
-            if sums[COUNT] == 0.0:
-                sums[FIRST] = age
-            sums[COUNT] += 1.0
-            sums[R15] += r15
-            sums[R60] += r60
-            sums[LAST] = age
-            sums[OVERLAP] += likeness * r60
-            sums[OVERLAP_BEST] = max(sums[OVERLAP_BEST], likeness)
+            if f[place, USER_COUNT] == ZERO:
+                f[place, DUE] = age
+            f[place, USER_COUNT] += ONE
+            f[place, RECENCY_15] += r15
+            f[place, RECENCY_60] += r60
+            f[place, LAST_PURCHASE] = age
+            f[place, OVERLAP] += likeness * r60
+            f[place, OVERLAP_BEST] = max(f[place, OVERLAP_BEST], likeness)
     return n, baskets, purchases
 
 
-@numba.njit(cache=True, nogil=True)
-def _walk_neighbours(basket, n, t, neighbours, stamp, filtered):  # type: ignore[no-untyped-def]
+@numba.njit(nogil=True)
+def _walk_neighbours(basket, n, t, neighbours, filtered):  # type: ignore[no-untyped-def]
     """Bought together: every partner of every basket item."""
-    slot, blocked, allowed, rows, sources, table = t.slot, t.blocked, t.allowed, t.rows, t.sources, t.sums
+    slot, f = t.slot, t.features
     for item in basket:
-        for k in range(neighbours.offsets[item], neighbours.offsets[item + 1]):
-            place, n = _touch(neighbours.items[k], n, TOGETHER, slot, blocked, rows, sources, table, stamp, filtered, allowed)
+        start, end = neighbours.offsets[item], neighbours.offsets[item + 1]
+        n = _propose(neighbours.items[start:end], end - start, TOGETHER, n, t, filtered)
+        for k in range(start, end):
+            place = slot[neighbours.items[k]]
             if place < 0:
                 continue
-            sums = table[place]
             cosine, probability = neighbours.cosine[k], neighbours.probability[k]
-            sums[COS] += cosine
-            sums[COS_MAX] = max(sums[COS_MAX], cosine)
-            sums[PROB] += probability
-            sums[PROB_MAX] = max(sums[PROB_MAX], probability)
+            f[place, COSINE_SUM] += cosine
+            f[place, COSINE_MAX] = max(f[place, COSINE_MAX], cosine)
+            f[place, PROBABILITY_SUM] += probability
+            f[place, PROBABILITY_MAX] = max(f[place, PROBABILITY_MAX], probability)
     return n
 
 
-@numba.njit(cache=True, nogil=True)
-def _walk_list(items, wanted, source, n, t, stamp, filtered):  # type: ignore[no-untyped-def]
-    """Take the first `wanted` allowed items of a list, e.g. of the best sellers."""
-    slot, blocked, allowed, rows, sources, table = t.slot, t.blocked, t.allowed, t.rows, t.sources, t.sums
-    taken = 0
-    for item in items:
-        if taken >= wanted:
-            break
-        place, n = _touch(item, n, source, slot, blocked, rows, sources, table, stamp, filtered, allowed)
-        taken += place >= 0
+@numba.njit(nogil=True)
+def _walk_categories(basket, finest, n, t, categories, limits, filtered):  # type: ignore[no-untyped-def]
+    """The best sellers of the finest categories in the basket."""
+    looked_into = 0
+    for k in range(basket.shape[0]):
+        category = finest[basket[k]]
+        earlier = False
+        for other in range(k):
+            earlier = earlier or finest[basket[other]] == category
+        if category == 0 or earlier or looked_into >= limits.basket_categories:
+            continue
+        looked_into += 1
+        n = _propose(_members(category, categories), limits.per_category, CATEGORY, n, t, filtered)
     return n
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(nogil=True)
 def _members(category, categories):  # type: ignore[no-untyped-def]
     return categories.members[categories.members_offsets[category] : categories.members_offsets[category + 1]]
 
 
-@numba.njit(cache=True, nogil=True)
-def _walk_categories(basket, n, t, categories, limits, stamp, filtered):  # type: ignore[no-untyped-def]
-    """The best sellers of the finest categories in the basket."""
-    finest = categories.of_item.shape[1] - 1
-    if finest < 0:
-        return n
-    looked_into = 0
-    for k in range(basket.shape[0]):
-        category = categories.of_item[basket[k], finest]
-        earlier = False
-        for other in range(k):
-            earlier = earlier or categories.of_item[basket[other], finest] == category
-        if category == 0 or earlier or looked_into >= limits.basket_categories:
-            continue
-        looked_into += 1
-        n = _walk_list(_members(category, categories), limits.per_category, CATEGORY, n, t, stamp, filtered)
-    return n
-
-
-@numba.njit(cache=True, nogil=True)
-def _history_features(n, sums, baskets, out):  # type: ignore[no-untyped-def]
+@numba.njit(nogil=True)
+def _finish_history(n, f, baskets):  # type: ignore[no-untyped-def]
+    history = np.float32(math.log1p(baskets))
     for place in range(n):
-        s, f = sums[place], out[place]
-        count = s[COUNT]
-        gap = (s[FIRST] - s[LAST]) / (count - ONE) if count > 1 else ZERO
-        f[0] = math.log1p(count)
-        f[1] = count / np.float32(max(baskets, 1))
-        f[2] = s[R15]
-        f[3] = s[R60]
-        f[4] = math.exp(-s[LAST] / np.float32(30.0)) if count > 0 else ZERO
-        f[5] = min(s[LAST] / gap, np.float32(4.0)) if gap > 0 else ZERO
-        f[6] = s[OVERLAP]
-        f[7] = s[OVERLAP_BEST]
-        f[19] = ONE if baskets > 0 and count == 0 else ZERO
+        count, last, first = f[place, USER_COUNT], f[place, LAST_PURCHASE], f[place, DUE]
+        f[place, HISTORY_SIZE] = history
+        f[place, NEW_TO_USER] = ONE if baskets > 0 and count == ZERO else ZERO
+        if count == ZERO:
+            continue
+        gap = (first - last) / max(count - ONE, ONE)
+        f[place, USER_COUNT] = math.log1p(count)
+        f[place, USER_SHARE] = count / np.float32(baskets)
+        f[place, LAST_PURCHASE] = math.exp(-last / np.float32(30.0))
+        f[place, DUE] = min(last / gap, np.float32(4.0)) if gap > ZERO else ZERO
 
 
-@numba.njit(cache=True, nogil=True)
-def _basket_features(n, rows, sums, basket_size, popular, recent, out):  # type: ignore[no-untyped-def]
+@numba.njit(nogil=True)
+def _finish_basket(n, rows, f, basket_size, popular, recent):  # type: ignore[no-untyped-def]
     root = np.float32(math.sqrt(max(basket_size, 1)))
     size = np.float32(math.log1p(basket_size))
     for place in range(n):
-        s, f, item = sums[place], out[place], rows[place]
-        f[8] = s[COS] / root
-        f[9] = s[COS_MAX]
-        f[10] = s[PROB] / root
-        f[11] = s[PROB_MAX]
-        f[12] = popular[item]
-        f[13] = recent[item]
-        f[18] = size
+        item = rows[place]
+        f[place, COSINE_SUM] /= root
+        f[place, PROBABILITY_SUM] /= root
+        f[place, POPULARITY] = popular[item]
+        f[place, POPULARITY_28] = recent[item]
+        f[place, BASKET_SIZE] = size
 
 
-@numba.njit(cache=True, nogil=True)
-def _category_features(n, rows, of_item, in_basket, bought, basket_size, purchases, out):  # type: ignore[no-untyped-def]
-    finest = of_item.shape[1] - 1
+@numba.njit(nogil=True)
+def _finish_categories(n, rows, f, finest, in_basket, bought, basket_size, purchases):  # type: ignore[no-untyped-def]
     per_basket = ONE / np.float32(max(basket_size, 1))
     per_purchase = ONE / np.float32(max(purchases, 1))
     for place in range(n):
-        category = of_item[rows[place], finest] if finest >= 0 else 0
-        out[place, 14] = in_basket[category] * per_basket if category > 0 else ZERO
-        out[place, 15] = bought[category] * per_purchase if category > 0 else ZERO
+        category = finest[rows[place]]
+        if category > 0:
+            f[place, CATEGORY_IN_BASKET] = in_basket[category] * per_basket
+            f[place, CATEGORY_SHARE] = bought[category] * per_purchase
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # a sum of products in any order: four times as fast
-def _retrieval_features(n, rows, vector, items, baskets, out):  # type: ignore[no-untyped-def]
-    history = np.float32(math.log1p(baskets))
+@numba.njit(
+    nogil=True, fastmath={"reassoc", "contract"}
+)  # a sum of products in any order: four times as fast
+def _finish_retrieval(n, rows, f, vector, items):  # type: ignore[no-untyped-def]
     for place in range(n):
-        item = items[rows[place]]
+        item = rows[place]
         fit = ZERO
         for k in range(vector.shape[0]):
-            fit += vector[k] * item[k]
-        out[place, 16] = fit
-        out[place, 17] = history
+            fit += vector[k] * items[item, k]
+        f[place, RETRIEVAL] = fit
 
 
-@numba.njit(cache=True, nogil=True)
-def _keep_best(n, t, prior, rows, features, sources):  # type: ignore[no-untyped-def]
-    """Copy the candidates into the outputs; when they are too many, those with the highest prior score."""
-    capacity = rows.shape[0]
-    threshold = np.float32(-np.inf)
-    scores = np.zeros(n, np.float32)
-    if n > capacity:
-        for place in range(n):
-            total = np.float32(0.0)
-            for k in range(prior.shape[0]):
-                total += prior[k] * t.features[place, k]
-            scores[place] = total
-        threshold = np.partition(scores, n - capacity)[n - capacity]
-    # Those above the threshold first, so that ties at it cannot push out a better one.
-    kept = 0
+@numba.njit(nogil=True, fastmath={"reassoc", "contract"})
+def _score(n, f, weights, scores):  # type: ignore[no-untyped-def]
     for place in range(n):
-        if n <= capacity or scores[place] > threshold:
-            rows[kept], sources[kept] = t.rows[place], t.sources[place]
-            features[kept, :] = t.features[place, :]
-            kept += 1
-    if n > capacity:
+        total = ZERO
+        for k in range(weights.shape[0]):
+            total += weights[k] * f[place, k]
+        scores[place] = total
+
+
+@numba.njit(nogil=True)
+def _keep_best(n, t, rows, features, sources):  # type: ignore[no-untyped-def]
+    """Copy the candidates into the outputs; when they are too many, those with the highest score."""
+    capacity = rows.shape[0]
+    threshold = _largest(t.scores[:n].copy(), capacity) if n > capacity else np.float32(-np.inf)
+    kept = 0
+    for ties in (False, True):  # last, so that ties at the threshold cannot push out a better one
         for place in range(n):
-            if scores[place] == threshold and kept < capacity:
+            score = t.scores[place]
+            if kept < capacity and (score == threshold if ties else score > threshold):
                 rows[kept], sources[kept] = t.rows[place], t.sources[place]
-                features[kept, :] = t.features[place, :]
+                for k in range(features.shape[1]):
+                    features[kept, k] = t.features[place, k]
                 kept += 1
 
 
-@numba.njit(cache=True, nogil=True)
-def _clear(n, user, now, basket, t, histories, categories):  # type: ignore[no-untyped-def]
-    for place in range(n):
-        t.slot[t.rows[place]] = -1
-    finest = categories.of_item.shape[1] - 1
-    if finest < 0:
-        return
+@numba.njit(nogil=True)
+def _largest(values, rank):  # type: ignore[no-untyped-def]
+    """The value of 1-based `rank` from the top, by Hoare's quickselect; reorders `values`.
+
+    np.partition would do, but takes longer to compile than all the rest.
+    """
+    low, high = 0, values.shape[0] - 1
+    while low < high:
+        pivot = values[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while values[i] > pivot:
+                i += 1
+            while values[j] < pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i, j = i + 1, j - 1
+        if rank - 1 <= j:
+            high = j
+        elif rank - 1 >= i:
+            low = i
+        else:
+            break
+    return values[rank - 1]
+
+
+@numba.njit(nogil=True)
+def _block(basket, excludes, wanted, t, categories, finest):  # type: ignore[no-untyped-def]
+    """Mark what must not and what may be recommended, and count the basket's categories."""
+    for category in wanted:
+        for item in _members(category, categories):
+            t.allowed[item] = True
+    for item in excludes:
+        t.slot[item] = EXCLUDED
     for item in basket:
-        t.category_basket[categories.of_item[item, finest]] = 0.0
+        t.slot[item] = IN_BASKET
+        t.category_basket[finest[item]] += ONE
+
+
+@numba.njit(nogil=True)
+def _clear(n, user, now, basket, excludes, wanted, t, histories, categories, finest):  # type: ignore[no-untyped-def]
+    """Undo _block and the walks."""
+    for place in range(n):
+        t.slot[t.rows[place]] = FREE
+    for item in excludes:
+        t.slot[item] = FREE
+    for item in basket:
+        t.slot[item] = FREE
+        t.category_basket[finest[item]] = ZERO
+    for category in wanted:
+        for item in _members(category, categories):
+            t.allowed[item] = False
     for b in range(histories.user_offsets[user], histories.user_offsets[user + 1]):
         if histories.times[b] >= now:
             break
         for k in range(histories.basket_offsets[b], histories.basket_offsets[b + 1]):
-            t.category_bought[categories.of_item[histories.items[k], finest]] = 0.0
+            t.category_bought[finest[histories.items[k]]] = ZERO
 
 
 @numba.njit(cache=True, nogil=True)
-def sample_batch(q: Queries, a: SamplerArrays, limits: Limits, t: Touched, first_stamp: int, out: Candidates) -> None:
-    """Fill `out` for every query of the batch; `first_stamp` must grow by the batch's size from call to call.
+def sample_batch(
+    q: Queries, a: SamplerArrays, derived: Derived, limits: Limits, t: Touched, out: Candidates
+) -> None:
+    """Fill `out`, which must be zeroed, for every query of the batch. `t` is clean before and after.
 
-    `out` must be zeroed. Rows in `q` must lie inside the arrays: nothing is checked here.
+    Rows in `q` must lie inside the arrays: nothing is checked here.
     """
-    finest = a.categories.of_item.shape[1] - 1
+    finest, day = derived.finest, a.clock.day.item()
     for i in range(q.user_rows.shape[0]):
-        stamp = first_stamp + i
         user, now = q.user_rows[i], q.now[i]
         basket = q.baskets[q.basket_offsets[i] : q.basket_offsets[i + 1]]
         wanted = q.wanted[q.wanted_offsets[i] : q.wanted_offsets[i + 1]]
         excludes = q.excludes[q.exclude_offsets[i] : q.exclude_offsets[i + 1]]
         filtered = wanted.shape[0] > 0
-        t.blocked[0] = stamp
-        for category in wanted:
-            for item in _members(category, a.categories):
-                t.allowed[item] = stamp
-        for item in excludes:
-            t.blocked[item] = stamp
-        for item in basket:
-            t.blocked[item] = stamp
-            t.in_basket[item] = stamp
-            if finest >= 0:
-                t.category_basket[a.categories.of_item[item, finest]] += 1.0
-
-        n = 0
         size = basket.shape[0]
-        n, baskets, purchases = _walk_history(
-            user, now, size, n, t, a.histories, a.categories, a.clock, stamp, filtered
-        )
-        n = _walk_list(q.similar[i], q.similar.shape[1], SIMILAR, n, t, stamp, filtered)
-        n = _walk_list(a.popularity.order, limits.popular, POPULAR, n, t, stamp, filtered)
-        n = _walk_categories(basket, n, t, a.categories, limits, stamp, filtered)
-        for category in wanted:
-            n = _walk_list(_members(category, a.categories), limits.fill, CATEGORY, n, t, stamp, filtered)
-        n = _walk_neighbours(basket, n, t, a.neighbours, stamp, filtered)
+        _block(basket, excludes, wanted, t, a.categories, finest)
 
-        _history_features(n, t.sums, baskets, t.features)
-        _basket_features(n, t.rows, t.sums, size, a.popularity.score, a.popularity.recent, t.features)
-        _category_features(
-            n, t.rows, a.categories.of_item, t.category_basket, t.category_bought, size, purchases, t.features
+        n, baskets, purchases = _walk_history(user, now, size, t, a.histories, finest, day, filtered)
+        n = _propose(q.similar[i], q.similar.shape[1], SIMILAR, n, t, filtered)
+        n = _propose(a.popularity.order, limits.popular, POPULAR, n, t, filtered)
+        n = _walk_categories(basket, finest, n, t, a.categories, limits, filtered)
+        n = _walk_neighbours(basket, n, t, a.neighbours, filtered)
+        for category in wanted:
+            n = _propose(_members(category, a.categories), limits.fill, CATEGORY, n, t, filtered)
+        if n < limits.fill and not filtered:
+            n = _propose(derived.best_first, limits.fill, POPULAR, n, t, filtered)
+
+        _finish_history(n, t.features, baskets)
+        _finish_basket(n, t.rows, t.features, size, a.popularity.score, a.popularity.recent)
+        _finish_categories(
+            n, t.rows, t.features, finest, t.category_basket, t.category_bought, size, purchases
         )
-        _retrieval_features(n, t.rows, q.vectors[i], a.retrieval.items, baskets, t.features)
-        _keep_best(n, t, a.prior.weights, out.rows[i], out.features[i], out.sources[i])
-        _clear(n, user, now, basket, t, a.histories, a.categories)
+        _finish_retrieval(n, t.rows, t.features, q.vectors[i], a.retrieval.items)
+        _score(n, t.features, a.prior.weights, t.scores)
+        _keep_best(n, t, out.rows[i], out.features[i], out.sources[i])
+        _clear(n, user, now, basket, excludes, wanted, t, a.histories, a.categories, finest)

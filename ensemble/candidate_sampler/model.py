@@ -1,11 +1,10 @@
 """Triton's adapter of the candidate sampler: tensors → queries → one call for the whole batch → tensors."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
+import triton_python_backend_utils as pb_utils
 
 from .kernels import Candidates
 from .query import BadRequest, Query
@@ -21,7 +20,6 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         self._sampler = CandidateSampler.load(folder / "arrays")
         self._vocabulary = self._sampler.vocabulary()
-        self._most = int(json.loads(args["model_config"])["max_batch_size"])
         self._sampler.sample([Query()])  # compiles the kernels, before the first shopper waits for it
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -42,7 +40,9 @@ class TritonPythonModel:
                 continue
             part = slice(start, start := start + len(found))
             responses.append(
-                pb_utils.InferenceResponse([pb_utils.Tensor(name, array[part]) for name, array in outputs.items()])
+                pb_utils.InferenceResponse(
+                    [pb_utils.Tensor(name, array[part]) for name, array in outputs.items()]
+                )
             )
         return responses
 
@@ -50,6 +50,9 @@ class TritonPythonModel:
         """One query per row of the request's batch, or what is wrong with it."""
         tensors = {name: pb_utils.get_input_tensor_by_name(request, name) for name in INPUTS}
         arrays = {name: tensor.as_numpy() for name, tensor in tensors.items() if tensor is not None}
+        for name, array in arrays.items():
+            if array.ndim != 2 or not len(array):  # 0 or 2**32 queries arrive without their axis
+                return BadRequest(f"{name} is a batch of 0 queries; at least 1 is needed")
         batch = max((len(array) for array in arrays.values()), default=1)
         try:
             return [
@@ -74,4 +77,6 @@ def _tensors(candidates: Candidates) -> dict[str, Any]:
 
 
 def _refusal(error: Any) -> Any:
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
+    return pb_utils.InferenceResponse(
+        error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+    )

@@ -10,13 +10,13 @@ MAX_CATEGORIES: Final = 100
 MAX_ID_BYTES: Final = 128
 
 
-class BadRequest(ValueError):
+class BadRequest(ValueError):  # noqa: N818 - named for what the caller did
     """The caller's fault; the text names the value and the limit and is meant for the caller's eyes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What the sampler is asked, in rows. Rows are distinct; 0 stands for unknown and appears nowhere in lists."""
+    """What the sampler is asked, in rows: distinct, and never 0, which stands for unknown."""
 
     user_row: int = 0
     basket: list[int] = field(default_factory=list)
@@ -29,7 +29,9 @@ class Query:
 class Vocabulary:
     """The three id spaces of a release: item ids, user ids and category names, as UTF-8 bytes → row."""
 
-    def __init__(self, items: Mapping[bytes, int], users: Mapping[bytes, int], categories: Mapping[bytes, int]):
+    def __init__(
+        self, items: Mapping[bytes, int], users: Mapping[bytes, int], categories: Mapping[bytes, int]
+    ):
         self._items, self._users, self._categories = items, users, categories
 
     def query(
@@ -40,7 +42,7 @@ class Vocabulary:
         categories: Iterable[bytes] = (),
         now: int | None = None,
     ) -> Query:
-        """Look all ids up. Empty ids are padding. Unknown items and users are legal, unknown categories are not.
+        """Look all ids up. Empty ids are padding; unknown items and users are legal, categories are not.
 
         Raises BadRequest for too many ids, an id that is too long or not UTF-8, or an unknown category.
         """
@@ -51,8 +53,15 @@ class Vocabulary:
         return Query(
             user_row=self._users.get(user_id, 0),
             basket=[r for r in rows if r],
-            exclude=[r for i in _checked("exclude", exclude, MAX_EXCLUDE, self._items) if (r := self._items.get(i, 0))],
-            wanted=[self._category(i) for i in _checked("categories", categories, MAX_CATEGORIES, self._categories)],
+            exclude=[
+                r
+                for i in _checked("exclude", exclude, MAX_EXCLUDE, self._items)
+                if (r := self._items.get(i, 0))
+            ],
+            wanted=[
+                self._category(i)
+                for i in _checked("categories", categories, MAX_CATEGORIES, self._categories)
+            ],
             now=now,
             unknown_items=rows.count(0),
         )
@@ -61,7 +70,7 @@ class Vocabulary:
         number = self._categories.get(name, 0)
         if not number:
             raise BadRequest(
-                f"unknown category {_quoted(name)}; use a value of the catalog's category columns, in its spelling"
+                f"unknown category {_quoted(name)}; use a value of a category column, in its spelling"
             )
         return number
 
@@ -81,11 +90,15 @@ def _check_id(what: str, value: bytes, known: Mapping[bytes, int]) -> None:
     if value in known:
         return  # ids of the release were checked when it was built
     if len(value) > MAX_ID_BYTES:
-        raise BadRequest(f"{what} holds an id of {len(value)} bytes; at most {MAX_ID_BYTES} are allowed: {_quoted(value)}")
+        raise BadRequest(
+            f"{what} holds an id of {len(value)} bytes; at most {MAX_ID_BYTES} are allowed: {_quoted(value)}"
+        )
     try:
         value.decode()
     except UnicodeDecodeError as e:
-        raise BadRequest(f"{what} holds an id that is not UTF-8 at byte {e.start}: {_quoted(value)}") from None
+        raise BadRequest(
+            f"{what} holds an id that is not UTF-8 at byte {e.start}: {_quoted(value)}"
+        ) from None
 
 
 def _quoted(value: bytes) -> str:

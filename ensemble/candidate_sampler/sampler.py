@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .arrays import Ids, SamplerArrays, load_arrays, load_limits
 from .features import FEATURES
-from .kernels import Candidates, Limits, Queries, new_scratch, sample_batch
+from .kernels import Candidates, Derived, Limits, Queries, Touched, new_scratch, sample_batch
 from .query import Query, Vocabulary
 
 # An exact search costs about .2 ms a query at 10,000 items and 3 ms at 100,000; above, a graph costs .1 ms.
@@ -33,9 +33,11 @@ class CandidateSampler:
         self._limits = Limits(
             limits["popular"], limits["per_category"], limits["basket_categories"], limits["fill"]
         )
-        items, categories = len(arrays.popularity.score), len(arrays.categories.members_offsets) - 1
-        self._scratch = new_scratch(items, categories, width=min(items, limits["width"]))
-        self._stamp = 1
+        self._items, self._users = len(arrays.popularity.score), len(arrays.retrieval.users)
+        self._categories = len(arrays.categories.members_offsets) - 1
+        self._width = min(self._items, limits["width"])
+        self._derived = _derived(self.arrays)
+        self._scratch = self._clean_scratch()
         self._index = _index(arrays)
         self._index_rows = np.append(arrays.popularity.order, np.int32(0))  # [-1]: faiss found no more
 
@@ -50,12 +52,19 @@ class CandidateSampler:
         return Vocabulary(_rows_by_id(a.item_ids), _rows_by_id(a.user_ids), _rows_by_id(a.category_names))
 
     def sample(self, queries: Sequence[Query]) -> Candidates:
-        """(batch,) queries → rows (batch, C) int32, features (batch, C, F) float32, sources (batch, C) int32."""
+        """(batch,) queries → rows (batch, C) int32, features (batch, C, F) float32, sources (batch, C) int32.
+
+        Raises IndexError, naming the row, for one outside its table: the kernels would read past the end.
+        """
         batch = len(queries)
         users = np.fromiter((q.user_row for q in queries), np.int32, batch)
         basket_offsets, baskets = _ragged([q.basket for q in queries])
         exclude_offsets, excludes = _ragged([q.exclude for q in queries])
         wanted_offsets, wanted = _ragged([q.wanted for q in queries])
+        _check_rows("user", users, 0, self._users)
+        _check_rows("basket item", baskets, 1, self._items)
+        _check_rows("excluded item", excludes, 1, self._items)
+        _check_rows("category", wanted, 1, self._categories)
         vectors = self._query_vectors(users, basket_offsets, baskets)
         anonymous = (users == 0) & (np.diff(basket_offsets) == 0)  # nothing that an item could be similar to
         return self._run(
@@ -81,18 +90,21 @@ class CandidateSampler:
         return rows
 
     def _run(self, queries: Queries) -> Candidates:
-        batch = len(queries.user_rows)
-        shape = (batch, self.capacity)
+        shape = (len(queries.user_rows), self.capacity)
         out = Candidates(
-            np.zeros(shape, np.int32), np.zeros((*shape, len(FEATURES)), np.float32), np.zeros(shape, np.int32)
+            np.zeros(shape, np.int32),
+            np.zeros((*shape, len(FEATURES)), np.float32),
+            np.zeros(shape, np.int32),
         )
-        if self._stamp > 2**31 - 2 - batch:  # stamps are int32: start again on clean tables
-            for table in (self._scratch.blocked, self._scratch.in_basket, self._scratch.allowed):
-                table[:] = 0
-            self._stamp = 1
-        sample_batch(queries, self.arrays, self._limits, self._scratch, self._stamp, out)
-        self._stamp += batch
+        try:
+            sample_batch(queries, self.arrays, self._derived, self._limits, self._scratch, out)
+        except BaseException:
+            self._scratch = self._clean_scratch()  # what the failed query left must not reach the next one
+            raise
         return out
+
+    def _clean_scratch(self) -> Touched:
+        return new_scratch(self._items, self._categories, self._width)
 
     def _query_vectors(
         self, users: NDArray[np.int32], offsets: NDArray[np.int64], baskets: NDArray[np.int32]
@@ -116,11 +128,24 @@ def _index(arrays: SamplerArrays) -> Any:
     """A faiss index over the recommendable items' vectors, exact while the catalog is small."""
     vectors = np.ascontiguousarray(arrays.retrieval.items[arrays.popularity.order])
     if len(vectors) <= FLAT_INDEX_UP_TO:
-        index = faiss.IndexFlatIP(vectors.shape[1])
+        index: Any = faiss.IndexFlatIP(vectors.shape[1])
     else:
         index = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
     index.add(vectors)
     return index
+
+
+def _derived(arrays: SamplerArrays) -> Derived:
+    of_item = arrays.categories.of_item
+    best_first = np.argsort(-arrays.popularity.score[1:], kind="stable") + 1
+    finest = of_item[:, -1] if of_item.shape[1] else np.zeros(len(of_item))
+    return Derived(best_first.astype(np.int32), finest.astype(np.int32))  # copies: never read-only
+
+
+def _check_rows(what: str, rows: NDArray[np.int32], first: int, end: int) -> None:
+    outside = (rows < first) | (rows >= end)
+    if outside.any():
+        raise IndexError(f"{what} row {rows[outside][0]} is outside {first} … {end - 1}")
 
 
 def _rows_by_id(ids: Ids) -> dict[bytes, int]:
@@ -137,9 +162,9 @@ def _ragged(lists: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int32
 def _read_only(arrays: SamplerArrays) -> SamplerArrays:
     """The same arrays marked read-only: the kernels are compiled once for mapped and unmapped ones alike."""
 
-    def freeze(array: NDArray[Any]) -> NDArray[Any]:
+    def freeze(array: Any) -> NDArray[Any]:
         view = np.asarray(array).view()
         view.flags.writeable = False
         return view
 
-    return SamplerArrays(*(type(group)(*map(freeze, group)) for group in arrays))
+    return SamplerArrays._make(type(group)._make(map(freeze, group)) for group in arrays)

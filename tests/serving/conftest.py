@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from live import Live, check_canary
 from processes import shared_memory
 
+from ensemble.reference import Reference
 from ensemble.server import Server, ServerError, ServerSettings
 from ensemble.serving_environment import find_serving_environment
+
+if TYPE_CHECKING:
+    from slices import Built
 
 StartServer = Callable[..., Server]
 
@@ -39,3 +44,36 @@ def start_server() -> Iterator[StartServer]:
     for server in servers:
         server.stop(grace_s=0)
         assert not shared_memory(server.shm_prefix)
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the sampler's compiled kernels go: 12 s of work that every server of the session shares."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("numba")
+        patch.setenv("NUMBA_CACHE_DIR", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def serve_built(start_server: StartServer, built: Built, compiled: Path) -> Callable[..., Live]:
+    """`serve_built(response_cache_bytes=0)`: the built release on a server of its own, ready by a canary."""
+
+    def serve(**settings: Any) -> Live:
+        server = start_server(built.repository, **settings)
+        server.wait_ready(lambda: check_canary(server))
+        return Live(server, built, Reference.load(built.run))
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def live(serve_built: Callable[..., Live]) -> Live:
+    """The release as it is served to shops."""
+    return serve_built()
+
+
+@pytest.fixture(scope="session")
+def uncached(serve_built: Callable[..., Live]) -> Live:
+    """The release without the response cache: every answer is computed, none can be spoilt."""
+    return serve_built(response_cache_bytes=0)

@@ -1,0 +1,156 @@
+"""One contract in four places: the three config.pbtxt, the sampler's arrays, the ONNX graph, the client."""
+
+from pathlib import Path
+
+import cesta_client
+import numpy as np
+import pytest
+
+from ensemble.candidate_sampler import query
+from ensemble.candidate_sampler.features import FEATURES
+from ensemble.candidate_sampler.kernels import Candidates
+from ensemble.candidate_sampler.sources import SOURCES
+from export_scripts.contract import (
+    ENSEMBLE,
+    MODEL_REPOSITORY,
+    MODELS,
+    SAMPLER,
+    SCORER,
+    Tensors,
+    read_config,
+    read_contract,
+    tensors,
+)
+from export_scripts.errors import CestaError
+from export_scripts.transactions import MAX_ID_BYTES
+
+DTYPES = {"INT32": np.int32, "FP32": np.float32, "STRING": np.object_}
+
+
+@pytest.fixture(scope="module")
+def configs() -> dict:
+    return {model: read_config(MODEL_REPOSITORY / model / "config.pbtxt") for model in MODELS}
+
+
+def maps(configs: dict, step: int, which: str) -> dict[str, str]:
+    return dict(getattr(configs[ENSEMBLE].ensemble_scheduling.step[step], which))
+
+
+def test_the_front_door_is_the_samplers_input(configs: dict) -> None:
+    """Names, types and dims; all optional on both sides."""
+    assert tensors(configs[ENSEMBLE].input) == tensors(configs[SAMPLER].input)
+    assert tensors(configs[ENSEMBLE].input) == {
+        "basket": ("STRING", [-1]),
+        "user_id": ("STRING", [1]),
+        "exclude": ("STRING", [-1]),
+        "categories": ("STRING", [-1]),
+    }
+    assert all(t.optional for model in (ENSEMBLE, SAMPLER) for t in configs[model].input)
+    assert all(t.allow_ragged_batch for t in configs[SAMPLER].input)
+
+
+def test_the_scorer_reads_what_the_sampler_writes(configs: dict) -> None:
+    assert tensors(configs[SCORER].input) == tensors(configs[SAMPLER].output)
+
+
+def test_the_answer_is_the_scorers_output(configs: dict) -> None:
+    """K items, as many scores and reasons."""
+    assert tensors(configs[ENSEMBLE].output) == tensors(configs[SCORER].output)
+    k = read_contract().answers
+    assert tensors(configs[SCORER].output) == {
+        "item_ids": ("STRING", [k]),
+        "scores": ("FP32", [k]),
+        "reasons": ("INT32", [k]),
+    }
+
+
+def test_the_ensemble_passes_every_tensor_on_under_its_name(configs: dict) -> None:
+    """Nothing is renamed on the way, nothing is left out."""
+    steps = configs[ENSEMBLE].ensemble_scheduling.step
+    assert [step.model_name for step in steps] == [SAMPLER, SCORER]
+    for i, model in enumerate((SAMPLER, SCORER)):
+        for which, side in (("input_map", configs[model].input), ("output_map", configs[model].output)):
+            assert maps(configs, i, which) == {name: name for name in tensors(side)}
+
+
+def test_the_scorer_suits_the_stricter_backend(configs: dict) -> None:
+    """The C++ ONNX Runtime backend takes no optional, ragged or open-ended tensor."""
+    config = configs[SCORER]
+    assert not any(t.optional or t.allow_ragged_batch for t in config.input)
+    assert all(dim > 0 for t in (*config.input, *config.output) for dim in t.dims)
+    assert not config.runtime
+
+
+def test_batches_pass_whole(configs: dict) -> None:
+    """A batch that the front door accepts is one that both steps accept."""
+    assert len({config.max_batch_size for config in configs.values()}) == 1
+
+
+def test_the_samplers_arrays_are_its_outputs(configs: dict) -> None:
+    """dtype and width of what a CandidateSampler returns; the adapter adds nothing but names."""
+    sizes = read_contract()
+    found = {
+        "user_row": np.zeros((1, 1), np.int32),
+        "basket_rows": np.zeros((1, sizes.basket_slots), np.int32),
+        **{f"candidate_{name}": array for name, array in empty_candidates()._asdict().items()},
+    }
+    declared = tensors(configs[SAMPLER].output)
+    assert found.keys() == declared.keys()
+    for name, (dtype, dims) in declared.items():
+        assert (found[name].dtype, list(found[name].shape[1:])) == (DTYPES[dtype], dims)
+
+
+def empty_candidates() -> Candidates:
+    """What the sampler of an empty shop answers: made by the sampler itself."""
+    from ensemble.candidate_sampler.sampler import CandidateSampler
+    from tests.unit.test_baselines import tiny_arrays
+
+    sizes = read_contract()
+    limits = dict.fromkeys(("similar", "popular", "per_category", "basket_categories", "fill"), 1)
+    limits |= {"width": 1024, "capacity": sizes.candidates, "basket_slots": sizes.basket_slots}
+    return CandidateSampler(tiny_arrays(), limits).sample([query.Query()])
+
+
+def test_features_are_as_many_everywhere() -> None:
+    assert read_contract().features == len(FEATURES)
+    assert len(set(FEATURES)) == len(FEATURES)
+
+
+def test_the_basket_limit_is_the_padded_length() -> None:
+    """What the sampler accepts is what fits into basket_rows."""
+    assert read_contract().basket_slots == query.MAX_BASKET
+
+
+def test_a_release_holds_no_id_that_the_server_refuses() -> None:
+    assert query.MAX_ID_BYTES == MAX_ID_BYTES
+
+
+def test_reasons_have_one_bit_each() -> None:
+    """And the client's names for them are the sampler's."""
+    assert sorted(SOURCES.values()) == [2**i for i in range(len(SOURCES))]
+    assert {reason.name.lower(): reason.value for reason in cesta_client.Reason} == SOURCES
+
+
+def test_other_feature_counts_are_refused(tmp_path: Path) -> None:
+    """features.py was changed and config.pbtxt was not."""
+    for model in MODELS:
+        (tmp_path / model).mkdir()
+        text = (MODEL_REPOSITORY / model / "config.pbtxt").read_text()
+        (tmp_path / model / "config.pbtxt").write_text(text.replace("[ 600, 20 ]", "[ 600, 19 ]"))
+    with pytest.raises(CestaError, match=r"has 19 columns in config.pbtxt, features.py names 20"):
+        read_contract(tmp_path)
+
+
+def test_a_config_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+    """Missing, or with line and column of the mistake."""
+    path = tmp_path / "config.pbtxt"
+    with pytest.raises(CestaError, match="No such file"):
+        read_config(path)
+    path.write_text('name: "x"\ninput [')
+    with pytest.raises(CestaError, match=r"config\.pbtxt: 2:"):
+        read_config(path)
+
+
+def test_tensors_reads_types_and_dims(configs: dict) -> None:
+    found: Tensors = tensors(configs[SAMPLER].output)
+    assert found["candidate_features"] == ("FP32", [600, 20])

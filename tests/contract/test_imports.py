@@ -1,0 +1,99 @@
+"""Who may import whom, and that importing does nothing."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN = {"cesta_client", "ensemble", "export_scripts", "loadtests", "deploy", "tests"}
+TRITONS = {"triton_python_backend_utils", "c_python_backend_utils"}  # given by the stub, in no package
+
+TRITONCLIENTS = {"gevent", "geventhttpclient", "aiohttp"}  # what tritonclient[http] brings
+
+ALLOWED = {
+    "client/src": {"cesta_client", "numpy", "tritonclient", *TRITONCLIENTS},
+    "ensemble": {"ensemble", "numpy", "scipy", "faiss", "numba", "onnxruntime", *TRITONS},
+}
+SAMPLER_ALLOWED = {"numpy", "numba", "faiss", *TRITONS}
+
+
+def modules(folder: str) -> list[Path]:
+    found = sorted((ROOT / folder).rglob("*.py"))
+    return [path for path in found if "__pycache__" not in path.parts]
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of all absolute imports, wherever in the module they stand."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module or "")
+    return {name.partition(".")[0] for name in names}
+
+
+def third_party(path: Path) -> set[str]:
+    return imported(path) - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_a_folder_imports_only_what_it_may(folder: str) -> None:
+    """client → numpy, tritonclient and what these bring; ensemble → the serving environment."""
+    strangers = {p.relative_to(ROOT).as_posix(): third_party(p) - ALLOWED[folder] for p in modules(folder)}
+    assert {path: names for path, names in strangers.items() if names} == {}
+
+
+def test_the_sampler_is_closed() -> None:
+    """Triton imports the copy in a release as "<version>.model": an absolute import may find another."""
+    strangers = {p.name: third_party(p) - SAMPLER_ALLOWED for p in modules("ensemble/candidate_sampler")}
+    assert {path: names for path, names in strangers.items() if names} == {}
+
+
+def test_the_onnx_backend_stands_alone() -> None:
+    """It is copied into the backend directory, away from everything else of ours."""
+    for path in modules("ensemble/onnx_backend"):
+        assert not imported(path) & OWN, path
+
+
+@pytest.mark.parametrize("folder", ["export_scripts", "ensemble", "client/src", "loadtests"])
+def test_nothing_imports_from_deploy_or_tests(folder: str) -> None:
+    for path in modules(folder):
+        assert not imported(path) & {"deploy", "tests"}, path
+
+
+def test_offline_code_does_not_know_the_load_tests() -> None:
+    for path in modules("export_scripts"):
+        assert "loadtests" not in imported(path), path
+
+
+def loaded_by(module: str, folder: Path) -> set[str]:
+    """Modules in memory after importing `module` in a fresh process, in an empty working folder."""
+    code = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert list(folder.iterdir()) == []
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize("module", ["export_scripts.cli", "export_scripts.settings", "ensemble.server"])
+def test_the_command_starts_without_the_heavy_libraries(module: str, tmp_path: Path) -> None:
+    """`cesta --help` and `cesta serve` do not wait for torch, nor for pandas."""
+    assert not loaded_by(module, tmp_path) & {"torch", "pandas", "numba", "faiss", "onnxruntime", "onnx"}
+
+
+def test_importing_any_module_writes_and_prints_nothing(tmp_path: Path) -> None:
+    """All of them in one process: no folder made, no device chosen, no thread left."""
+    paths = [*modules("export_scripts"), *modules("ensemble")]
+    names = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in paths if p.name != "__init__.py"]
+    away = "sys.modules['triton_python_backend_utils'] = sys.modules['c_python_backend_utils'] = object()"
+    code = f"import importlib, sys, threading; {away}\nfor name in {names}: importlib.import_module(name)\n"
+    code += "assert threading.active_count() == 1, threading.enumerate()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []

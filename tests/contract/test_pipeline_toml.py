@@ -1,0 +1,51 @@
+"""pipeline.toml: every key has its field, its use in the code, and its reason beside it."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from export_scripts.settings import SHIPPED, Settings
+
+CODE = Path(SHIPPED).parent
+
+
+def keys(tables: dict, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Paths of all keys, e.g. ("data", "columns", "user_id"); an empty table is a key itself."""
+    for name, value in tables.items():
+        if isinstance(value, dict) and value:
+            yield from keys(value, (*before, name))
+        else:
+            yield (*before, name)
+
+
+def fields(model: type[BaseModel], before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from fields(field.annotation, (*before, name))
+        else:
+            yield (*before, name)
+
+
+KEYS = sorted(keys(tomllib.loads(SHIPPED.read_text(encoding="utf-8"))))
+
+
+def test_file_and_classes_have_the_same_keys() -> None:
+    """A key without a field would be refused, a field without a key has no default."""
+    assert sorted(fields(Settings)) == KEYS
+
+
+@pytest.mark.parametrize("path", KEYS, ids=".".join)
+def test_a_key_is_used(path: tuple[str, ...]) -> None:
+    """Somewhere outside settings.py and cli.py, as an attribute or by its name."""
+    code = "\n".join(p.read_text() for p in CODE.glob("*.py") if p.name not in ("settings.py", "cli.py"))
+    assert re.search(rf"\.{path[-1]}\b|[\"']{path[-1]}[\"']", code)
+
+
+def test_every_value_has_its_reason() -> None:
+    """A comment on its line."""
+    lines = SHIPPED.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if "=" in line and "#" not in line] == []

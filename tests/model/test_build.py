@@ -1,0 +1,316 @@
+"""Receipts to release on small shops: parity, determinism, what is kept, and shops that lack something."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ensemble.candidate_sampler.query import Query
+from ensemble.reference import Reference
+from export_scripts import build as build_module
+from export_scripts import export as export_module
+from export_scripts import manifest
+from export_scripts.build import Outputs, build
+from export_scripts.checkpoint import load_checkpoint
+from export_scripts.errors import CestaError
+from export_scripts.evaluate import evaluate
+from export_scripts.export import export
+from export_scripts.publish import read_release, verify_release
+from export_scripts.settings import Settings, load_settings
+from export_scripts.shop import load_shop
+from export_scripts.train import train
+from tests.shops import make_shop
+
+STAGES = ("etl", "train", "evaluate", "export", "publish")
+CHEAP: dict[str, Any] = {
+    "retrieval.epochs": 1,
+    "retrieval.dimensions": 8,
+    "retrieval.uniform_negatives": 16,
+    "train.epochs": 2,
+    "evaluate.bootstrap": 20,
+}
+
+
+def settings_of(tables: dict[str, object], **changes: object) -> Settings:
+    return load_settings(overrides=CHEAP | tables | changes)
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    return make_shop(tmp_path_factory.mktemp("shop"), np.random.default_rng(1)).overrides()
+
+
+@pytest.fixture(scope="module")
+def built(tables: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> Outputs:
+    out = Outputs(tmp_path_factory.mktemp("built"))
+    assert build(settings_of(tables), out.root) == 1
+    return out
+
+
+@pytest.fixture
+def copy(built: Outputs, tmp_path: Path) -> Outputs:
+    """The build, to be spoilt."""
+    shutil.copytree(built.root, tmp_path / "copy")
+    return Outputs(tmp_path / "copy")
+
+
+def ran(settings: Settings, out: Outputs, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Build again; the stages that were done."""
+    found: list[str] = []
+
+    def noting(stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*values: Any) -> Any:
+            found.append(stage)
+            return work(*values)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for stage in STAGES:
+            patch.setattr(build_module, stage, noting(stage, getattr(build_module, stage)))
+        build(settings, out.root)
+    return found
+
+
+def test_a_build_leaves_a_whole_release(built: Outputs) -> None:
+    """And nothing half-written beside it."""
+    assert verify_release(built.repository)["release"] == 1
+    names = {path.name for path in built.root.iterdir()}
+    assert names == {"data", "checkpoint.pt", "metrics.json", "run", "repository", "stages.json"}
+
+
+def test_the_served_scores_are_the_torch_models(built: Outputs, tables: dict[str, object]) -> None:
+    """On the candidates of real queries, with known, unknown and empty ones among them."""
+    shop, settings = load_shop(built.data), settings_of(tables)
+    model, _ = load_checkpoint(built.checkpoint, shop, settings)
+    reference = Reference.load(built.run)
+    queries = [
+        Query(user_row=int(shop.users[b]), basket=shop.basket(b).tolist()[1:], now=int(shop.times[b]))
+        for b in range(300, 400)
+    ] + [Query(), Query(basket=[3, 4]), Query(user_row=2)]
+    candidates = reference.sampler.sample(queries)
+    arrays = (reference.sampler.basket_rows(queries), candidates.rows, candidates.features)
+    with torch.no_grad():
+        scores = model(torch.tensor([q.user_row for q in queries]), *map(torch.from_numpy, arrays)).numpy()
+    scores[candidates.rows == 0] = -1e9
+    best = -np.sort(-scores, axis=1)[:, :20]
+    np.testing.assert_allclose(reference.score(queries, candidates).scores, best, atol=1e-4)
+
+
+def test_the_reference_answers_no_queries(built: Outputs) -> None:
+    """An empty batch is an empty answer."""
+    assert Reference.load(built.run).recommend([]).item_ids.shape == (0, 20)
+
+
+def test_the_manifest_is_complete(built: Outputs) -> None:
+    """Enough to know where a release comes from, and to check it."""
+    described = read_release(built.repository)
+    assert described["data"]["items"] == 60
+    assert described["data"]["first"] < described["data"]["last"]
+    assert len(described["data"]["fingerprint"]) == 64
+    assert described["contract"]["answers"] == 20
+    assert described["contract"]["inputs"]["basket"] == ["STRING", [-1]]
+    assert described["contract"]["outputs"]["scores"] == ["FP32", [20]]
+    assert described["metrics"] == json.loads(built.metrics.read_text())
+    assert described["settings"]["train"]["seed"] == 7
+    assert described["made_with"].keys() >= {"python", "torch", "onnx"}
+    assert len(described["golden"]) == export_module.GOLDEN_REQUESTS
+
+
+def test_the_manifest_names_no_path_of_the_machine(built: Outputs, tables: dict[str, object]) -> None:
+    """Neither of the tables nor of the build nor of the checkout."""
+    text = (built.run / manifest.NAME).read_text()
+    for path in (built.root, Path(str(tables["data.transactions"])).parent, Path(__file__).parents[2]):
+        assert str(path) not in text
+    assert str(Path.home()) + "/" not in text
+
+
+def test_golden_requests_get_their_answers(built: Outputs) -> None:
+    """From the published places, with vocabulary and all."""
+    reference = Reference.load(built.run)
+    for golden in read_release(built.repository)["golden"]:
+        request, answer = golden["request"], golden["answer"]
+        basket = [item_id.encode() for item_id in request["basket"]]
+        query = reference.vocabulary.query(basket=basket, user_id=request["user_id"].encode())
+        found = reference.recommend([query])
+        assert found.item_ids[0].tolist() == answer["item_ids"]
+        np.testing.assert_allclose(found.scores[0], answer["scores"], atol=1e-4)
+        assert found.reasons[0].tolist() == answer["reasons"]
+
+
+def test_a_second_build_does_nothing(
+    copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ran(settings_of(tables), copy, monkeypatch) == []
+
+
+def test_other_evaluation_trains_nothing(
+    copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of the release stay what they were, so it is not published again."""
+    settings = settings_of(tables, **{"evaluate.queries": 20})
+    assert ran(settings, copy, monkeypatch) == ["evaluate", "export"]
+
+
+def test_a_touched_table_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And all that follows is done again, to the same release: the content is the same."""
+    tables = make_shop(tmp_path / "shop", np.random.default_rng(1), baskets=60)
+    out, settings = Outputs(tmp_path / "out"), settings_of(tables.overrides())
+    build(settings, out.root)
+    os.utime(tables.transactions, (1, 1))
+    assert ran(settings, out, monkeypatch) == ["etl", "train", "evaluate", "export"]
+
+
+def test_a_truncated_checkpoint_is_trained_again(
+    copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy.checkpoint.write_bytes(copy.checkpoint.read_bytes()[:1000])
+    assert ran(settings_of(tables), copy, monkeypatch) == ["train"]
+
+
+def test_new_sampler_code_is_published(
+    copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though arrays and graph are the same to the bit: the release holds the code too."""
+    code = manifest.read(copy.run / manifest.NAME)["sampler_code"]
+    config = copy.repository / "recommender" / "1" / manifest.NAME
+    config.write_text(config.read_text().replace(code, "0" * 64))
+    assert ran(settings_of(tables), copy, monkeypatch) == ["publish"]
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate", "export"])
+def test_dying_in_a_stage_is_made_good(
+    copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """The next build takes it up there; until then the old release is served."""
+    settings = settings_of(tables, **{"train.seed": 8})
+
+    def dies(*_: object) -> Path:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build_module, stage, dies)
+        with pytest.raises(KeyboardInterrupt):
+            build(settings, copy.root)
+    assert verify_release(copy.repository)["release"] == 1
+    assert ran(settings, copy, monkeypatch) == list(STAGES[STAGES.index(stage) :])
+    assert verify_release(copy.repository)["release"] == 2
+
+
+def test_two_builds_of_one_seed_are_one_release(
+    built: Outputs, tables: dict[str, object], tmp_path: Path
+) -> None:
+    """In another folder, another process, with other hash seeds."""
+    changes = [word for name, value in CHEAP.items() for word in ("--set", f"{name}={value}")]
+    files = ["--transactions", str(tables["data.transactions"]), "--products", str(tables["data.products"])]
+    command = [sys.executable, "-m", "export_scripts.build", *files, "--out", str(tmp_path / "o"), *changes]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        command, cwd=root, env=os.environ | {"PYTHONHASHSEED": "99"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith(f"release 1 in {tmp_path / 'o' / 'repository'}")
+    again, first = (read_release(out.repository) for out in (Outputs(tmp_path / "o"), built))
+    same = ("digest", "files", "golden", "metrics", "data", "settings", "sampler_code")
+    assert {key: again[key] for key in same} == {key: first[key] for key in same}
+
+
+def test_metrics_of_another_checkpoint_are_refused(copy: Outputs, tables: dict[str, object]) -> None:
+    """A release must not boast of what another one measured."""
+    settings = settings_of(tables, **{"train.seed": 9})
+    train(settings, copy.data, copy.checkpoint)
+    with pytest.raises(CestaError, match=r'measures another checkpoint .*run "cesta evaluate"'):
+        export(settings, copy.data, copy.checkpoint, copy.metrics, copy.run)
+    evaluate(settings, copy.data, copy.checkpoint, copy.metrics)
+    export(settings, copy.data, copy.checkpoint, copy.metrics, copy.run)
+
+
+def test_an_unmeasured_run_says_so(copy: Outputs, tables: dict[str, object]) -> None:
+    """Export needs no evaluation, but does not hide that there was none."""
+    copy.metrics.unlink()
+    export(settings_of(tables), copy.data, copy.checkpoint, copy.metrics, copy.run)
+    assert manifest.read(copy.run / manifest.NAME)["metrics"] is None
+
+
+def test_a_full_disk_leaves_the_old_run(
+    copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = manifest.verify_run(copy.run)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export_module, "save_snapshot", full)
+    with pytest.raises(OSError, match="No space left"):
+        export(settings_of(tables), copy.data, copy.checkpoint, copy.metrics, copy.run)
+    assert manifest.verify_run(copy.run) == before
+    assert not list(copy.root.glob(".*"))
+
+
+Change = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def one_day(lines: pd.DataFrame) -> pd.DataFrame:
+    return lines.assign(timestamp="2024-03-01T10:00:00")
+
+
+def late_singles(lines: pd.DataFrame) -> pd.DataFrame:
+    """After basket 200 every basket has one item: no query for training, validation or test."""
+    late = lines["basket_id"].str[1:].astype(int) >= 200
+    return lines[~late | ~lines.duplicated("basket_id")]
+
+
+def non_ascii(lines: pd.DataFrame) -> pd.DataFrame:
+    return lines.assign(item_id="寿司 " + lines["item_id"], user_id="ü" + lines["user_id"])
+
+
+def giant_baskets(lines: pd.DataFrame) -> pd.DataFrame:
+    """The last 40 baskets hold 250 items each, more than a request may name."""
+    last = lines[lines["basket_id"] >= "b00360"].drop_duplicates("basket_id")
+    items = [f"g{n:03d}" for n in range(250)] * len(last)
+    more = last.loc[last.index.repeat(250)].assign(item_id=items)
+    return pd.concat([lines, more], ignore_index=True).sort_values("timestamp", kind="stable")
+
+
+SHOPS: dict[str, Change] = {
+    "without users": lambda lines: lines.drop(columns="user_id"),
+    "without timestamps": lambda lines: lines.drop(columns="timestamp"),
+    "baskets and items alone": lambda lines: lines[["basket_id", "item_id"]],
+    "of one moment": one_day,
+    "of 60 baskets": lambda lines: lines[lines["basket_id"] < "b00060"],
+    "of 30 baskets": lambda lines: lines[lines["basket_id"] < "b00030"],
+    "without queries": late_singles,
+    "with ids beyond ASCII": non_ascii,
+    "with giant baskets": giant_baskets,
+}
+
+
+@pytest.mark.parametrize("shop", SHOPS)
+def test_any_shop_gets_a_release(tables: dict[str, object], tmp_path: Path, shop: str) -> None:
+    """Without a products table, and with what else it lacks; it answers with items and finite scores."""
+    lines = pd.read_csv(str(tables["data.transactions"]), dtype=str, keep_default_na=False)
+    SHOPS[shop](lines).to_csv(tmp_path / "t.csv", index=False)
+    out = Outputs(tmp_path / "out")
+    assert build(settings_of({"data.transactions": tmp_path / "t.csv"}), out.root) == 1
+    for golden in verify_release(out.repository)["golden"]:
+        answer = golden["answer"]
+        assert answer["item_ids"][0]
+        assert np.isfinite(answer["scores"]).all()
+        assert not set(answer["item_ids"]) & set(golden["request"]["basket"])
+
+
+def test_a_shop_without_any_item_to_recommend_is_told_why(tables: dict[str, object], tmp_path: Path) -> None:
+    """Three receipts are no past to learn from."""
+    lines = pd.read_csv(str(tables["data.transactions"]), dtype=str, keep_default_na=False)
+    lines[lines["basket_id"] < "b00003"].to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(CestaError, match=r"no item is in 5 baskets \(sampler.min_support\)"):
+        build(settings_of({"data.transactions": tmp_path / "t.csv"}), tmp_path / "out")

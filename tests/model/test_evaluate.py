@@ -1,0 +1,123 @@
+"""What evaluate reports, and that it does not look into the future."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from export_scripts import evaluate
+from export_scripts.checkpoint import save_checkpoint
+from export_scripts.etl import etl
+from export_scripts.settings import Settings, load_settings
+from export_scripts.shop import load_shop
+from export_scripts.snapshot import snapshot, untrained_prior
+from export_scripts.train import TrainingSet, fit
+
+ITEMS, BASKETS, SIZE = 200, 1_200, 4
+CHANCE = 10 / (ITEMS - SIZE + 1)
+GROUPS = {"hr_at_10", "ndcg_at_10", "mrr", "interval", "n"}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A shop of random receipts: nothing in the past tells anything about the future."""
+    rng = np.random.default_rng(5)
+    path = tmp_path_factory.mktemp("random") / "t.csv"
+    start = pd.Timestamp("2024-01-01")
+    lines = [
+        (f"u{rng.integers(60)}", f"b{basket}", f"i{item:03d}", start + pd.Timedelta(hours=2 * basket))
+        for basket in range(BASKETS)
+        for item in rng.choice(ITEMS, SIZE, replace=False)
+    ]
+    table = pd.DataFrame(lines, columns=["user_id", "basket_id", "item_id", "timestamp"])
+    table["user_id"] = table.groupby("basket_id")["user_id"].transform("first")
+    table.to_csv(path, index=False)
+    cheap = {"retrieval.epochs": 1, "retrieval.dimensions": 4, "evaluate.bootstrap": 20}
+    return load_settings(overrides={"data.transactions": path} | cheap)
+
+
+@pytest.fixture(scope="module")
+def prepared(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data/ and a checkpoint with the untrained blend, which believes in co-occurrence."""
+    folder = tmp_path_factory.mktemp("out")
+    shop = load_shop(etl(settings, folder))
+    prior = untrained_prior()
+    empty = TrainingSet(*(np.zeros((0, *s), d) for s, d in SHAPES), asked=0)  # type: ignore[arg-type]
+    model = fit(empty, empty, snapshot(shop, shop.n_baskets, settings), prior, settings)
+    save_checkpoint(folder / "checkpoint.pt", model, prior, shop, settings)
+    return folder
+
+
+SHAPES = (
+    ((), np.int32),
+    ((200,), np.int32),
+    ((600,), np.int32),
+    ((600, len(untrained_prior())), np.float16),
+    ((), np.int64),
+)
+
+
+def measured(settings: Settings, prepared: Path, name: str) -> dict[str, Any]:
+    path = prepared / name
+    evaluate.evaluate(settings, prepared / "data", prepared / "checkpoint.pt", path)
+    return json.loads(path.read_text())  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def report(settings: Settings, prepared: Path) -> dict[str, Any]:
+    return measured(settings, prepared, "metrics.json")
+
+
+def test_random_receipts_give_chance(report: dict[str, Any]) -> None:
+    """10 of 197 items: whatever lies above the noise of some 300 queries would be a leak."""
+    n = report["known"]["n"]
+    assert n > 200
+    noise = 3 * np.sqrt(CHANCE * (1 - CHANCE) / n)
+    ours = [report["known"], report["unknown"], *(b["known"] for b in report["baselines"].values())]
+    for group in ours:
+        assert abs(group["hr_at_10"] - CHANCE) < noise
+
+
+def test_a_planted_leak_is_seen(
+    settings: Settings, prepared: Path, report: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counting to the end of the data: co-occurrence knows the very basket that it is asked about."""
+    leaky = lambda shop, end, *rest: snapshot(shop, shop.n_baskets, *rest)  # noqa: E731
+    monkeypatch.setattr(evaluate, "snapshot", leaky)
+    leaked = measured(settings, prepared, "leaked.json")
+    assert leaked["baselines"]["co-occurrence"]["known"]["hr_at_10"] > 5 * CHANCE
+    assert leaked["unknown"]["hr_at_10"] > 3 * CHANCE
+
+
+def test_the_report_is_complete(report: dict[str, Any]) -> None:
+    """Every group with its three measures, their intervals and how many queries speak."""
+    for name in ("known", "unknown", "repeat", "explore"):
+        assert report[name].keys() == GROUPS
+    assert report["by_basket_size"].keys() == {"1", "2-4", "5-9", "10+"}
+    assert report["by_support"].keys() == {"5-19", "20-99", "100+"}
+    for groups in (report["by_basket_size"], report["by_support"]):
+        assert all(group.keys() == GROUPS for group in groups.values())
+        assert sum(group["n"] for group in groups.values()) == report["known"]["n"]
+    for ranker in report["baselines"].values():
+        assert {name: group.keys() for name, group in ranker.items()} == dict.fromkeys(
+            ("known", "repeat", "explore"), GROUPS
+        )
+    assert report["repeat"]["n"] + report["explore"]["n"] == report["known"]["n"]
+    assert report["candidates"].keys() == {"recall", "repeat", "explore", "by_source"}
+    assert report["protocol"]["ranked_items"] == ITEMS
+
+
+def test_intervals_hold_their_means(report: dict[str, Any]) -> None:
+    for name in ("hr_at_10", "ndcg_at_10", "mrr"):
+        low, high = report["known"]["interval"][name]
+        assert low <= report["known"][name] <= high
+
+
+def test_the_same_checkpoint_gives_the_same_report(
+    settings: Settings, prepared: Path, report: dict[str, Any]
+) -> None:
+    """To the last digit, the bootstrap included."""
+    assert measured(settings, prepared, "again.json") == report

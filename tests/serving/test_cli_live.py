@@ -1,0 +1,170 @@
+"""The `cesta` command as a person starts it: `ask` against the live release, `serve` from start to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from live import Live
+from processes import Watched, children, command, shared_memory
+
+pytestmark = [pytest.mark.triton, pytest.mark.timeout(90)]
+
+CESTA = [sys.executable, "-m", "export_scripts.cli"]
+FREE_PORTS = ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
+
+
+def cesta(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run to the end."""
+    return subprocess.run([*CESTA, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence that a command failed with."""
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    (sentence,) = done.stderr.splitlines()
+    return sentence
+
+
+def test_ask_prints_json_for_programs(live: Live) -> None:
+    """Release, and per item id, score, rank and reasons: what the client answers."""
+    basket = live.item_ids[:2]
+    done = cesta(
+        *("ask", "--json", f"--address={live.grpc}", f"--user={live.user_ids[0]}", "--k=5", "--timeout-s=20"),
+        *("--basket", ",".join(basket), "--basket", live.item_ids[2], "--exclude", live.item_ids[3]),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    answer = json.loads(done.stdout)
+    assert answer["release"] == live.release
+    assert [set(item) for item in answer["items"]] == [{"item_id", "score", "rank", "reasons"}] * 5
+    assert [item["rank"] for item in answer["items"]] == [1, 2, 3, 4, 5]
+    assert {item["item_id"] for item in answer["items"]} <= set(live.item_ids) - set(live.item_ids[:4])
+    words = {"usual", "together", "similar", "popular", "category"}
+    assert all(item["reasons"] and set(item["reasons"]) <= words for item in answer["items"])
+
+
+def test_ask_prints_a_table_with_names_for_people(live: Live) -> None:
+    """Names come from the catalog that etl left in --out; each recommended item has its line."""
+    question = ["ask", f"--address={live.http}", "--protocol=http", "--timeout-s=20", "--k=3"]
+    question += [f"--basket={live.item_ids[0]}", f"--out={live.built.root}"]
+    table, answer = cesta(*question), json.loads(cesta(*question, "--json").stdout)
+    catalog = live.built.shop.catalog.set_index("item_id")
+
+    assert (table.returncode, table.stderr) == (0, "")
+    assert f"release {live.release}" in table.stdout
+    for item in answer["items"]:
+        (line,) = [line for line in table.stdout.splitlines() if f" {item['item_id']} " in line]
+        assert catalog["name"][item["item_id"]][:20] in line
+
+
+def test_ask_in_a_category_prints_only_its_items(live: Live) -> None:
+    category = max(
+        live.categories, key=lambda name: sum(name in names for names in live.categories_of.values())
+    )
+    done = cesta("ask", "--json", f"--address={live.grpc}", "--timeout-s=20", f"--category={category}")
+
+    items = [item["item_id"] for item in json.loads(done.stdout)["items"]]
+    assert len(items) == 10
+    assert all(category in live.categories_of[item] for item in items)
+
+
+def test_ask_repeats_the_server_s_sentence(live: Live) -> None:
+    done = cesta("ask", f"--address={live.grpc}", "--timeout-s=20", "--category=no such shelf")
+    assert refused(done).startswith('unknown category "no such shelf"; use a value of')
+
+
+def test_ask_without_a_server_says_so() -> None:
+    """The address is named; no traceback."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        done = cesta("ask", "--basket=1", f"--address={address}")
+    assert address in refused(done)
+
+
+def test_serve_without_a_release_names_the_way_to_one(tmp_path: Path) -> None:
+    done = cesta("serve", f"--repository={tmp_path / 'nothing'}", *FREE_PORTS)
+    assert f"no release of recommender in {tmp_path / 'nothing'}" in refused(done)
+    assert "make demo" in refused(done)
+
+
+def test_serve_on_a_taken_port_names_it_and_starts_nothing(live: Live) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = cesta("serve", f"--repository={live.built.repository}", f"--http-port={port}", *FREE_PORTS[1:])
+    assert f"http_port {port} on 127.0.0.1 cannot be used" in refused(done)
+
+
+class Serving:
+    """`cesta serve` as a shell starts it: the leader of its own process group, ready."""
+
+    def __init__(self, repository: Path) -> None:
+        self.process = subprocess.Popen(
+            [*CESTA, "serve", f"--repository={repository}", *FREE_PORTS],
+            process_group=0,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.processes = [Watched(self.process.pid)]
+        self.addresses = self._ready()
+        (triton,) = children(self.process.pid)
+        self.processes += [Watched(pid) for pid in (triton, *children(triton))]
+        options = " ".join(command(triton))
+        self.shm_prefix = re.search(r"shm-region-prefix-name=(\S+)", options)[1]
+        self.runtime = Path(re.search(r"--backend-directory=(\S+)/backends", options)[1])
+
+    def _ready(self) -> dict[str, str]:
+        for line in self.process.stdout:
+            if line.startswith("ready: "):
+                words = line.split()[1:]
+                return dict(zip(words[::2], words[1::2], strict=True))
+        raise AssertionError(self.process.stderr.read())
+
+    def kill(self) -> None:
+        """For a test that failed: end what still runs."""
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        for stream in (self.process.stdout, self.process.stderr):
+            stream.close()
+        self.process.wait()
+        shutil.rmtree(self.runtime, ignore_errors=True)
+
+
+@pytest.fixture
+def serving(live: Live) -> Iterator[Serving]:
+    serving = Serving(live.built.repository)
+    yield serving
+    serving.kill()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_serve_answers_until_asked_to_stop_and_leaves_nothing(
+    live: Live, serving: Serving, stop: signal.Signals
+) -> None:
+    """Ctrl-C, which the whole process group gets, and SIGTERM: 0, no process, no memory, no files."""
+    done = cesta("ask", "--json", f"--address={serving.addresses['grpc']}", "--timeout-s=20")
+    assert json.loads(done.stdout)["release"] == live.release
+    assert len(serving.processes) == 4  # cesta, tritonserver, and a stub each for sampler and scorer
+    assert shared_memory(serving.shm_prefix)
+
+    os.killpg(serving.process.pid, stop)
+    _, errors = serving.process.communicate(timeout=30)
+
+    assert (serving.process.returncode, errors) == (0, "")
+    assert [process.ended() for process in serving.processes] == [True] * 4
+    with pytest.raises(ProcessLookupError):
+        os.killpg(serving.process.pid, 0)
+    assert not shared_memory(serving.shm_prefix)
+    assert not serving.runtime.exists()

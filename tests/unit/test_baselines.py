@@ -1,0 +1,115 @@
+"""Untrained rankers, worked out by hand on four items and one user."""
+
+import numpy as np
+import pytest
+
+from ensemble.candidate_sampler.arrays import (
+    Categories,
+    Clock,
+    Histories,
+    Ids,
+    Neighbours,
+    Popularity,
+    Prior,
+    Retrieval,
+    SamplerArrays,
+)
+from ensemble.candidate_sampler.features import FEATURES
+from ensemble.candidate_sampler.query import Query
+from export_scripts import baselines
+
+DAY = 10
+NOW = 1_000
+POPULAR = np.array([0, 3, 2, 1, 0], np.float32)  # row 0 is the unknown item
+
+
+def tiny_arrays() -> SamplerArrays:
+    """User 1 bought {1, 2} 60 days and {2} 30 days before NOW, and {4} at NOW; 1 and 3 go together."""
+    ids = Ids.pack([b""])
+    return SamplerArrays(
+        item_ids=ids,
+        user_ids=ids,
+        category_names=ids,
+        histories=Histories(
+            user_offsets=np.array([0, 0, 3]),
+            times=np.array([NOW - 60 * DAY, NOW - 30 * DAY, NOW]),
+            basket_offsets=np.array([0, 2, 3, 4]),
+            items=np.array([1, 2, 2, 4], np.int32),
+        ),
+        neighbours=Neighbours(
+            offsets=np.array([0, 0, 1, 1, 2, 2]),
+            items=np.array([3, 1], np.int32),
+            cosine=np.array([0.4, 0.4], np.float32),
+            probability=np.array([0.5, 0.3], np.float32),
+        ),
+        popularity=Popularity(np.array([1, 2, 3, 4], np.int32), POPULAR, POPULAR),
+        categories=Categories(np.zeros((5, 0), np.int32), np.array([0, 0]), np.zeros(0, np.int32)),
+        retrieval=Retrieval(*(np.zeros((n, 1), np.float32) for n in (2, 5, 5))),
+        clock=Clock(np.array(NOW + 1), np.array(DAY, np.float32)),
+        prior=Prior(np.zeros(len(FEATURES), np.float32)),
+    )
+
+
+@pytest.fixture(scope="module")
+def arrays() -> SamplerArrays:
+    return tiny_arrays()
+
+
+def scores(arrays: SamplerArrays, name: str, **query: object) -> np.ndarray:
+    return baselines.RANKERS[name](arrays, Query(**{"user_row": 1, "now": NOW} | query))  # type: ignore[arg-type]
+
+
+def test_popularity(arrays: SamplerArrays) -> None:
+    """Alike for everybody."""
+    np.testing.assert_array_equal(scores(arrays, "popularity"), POPULAR)
+
+
+def test_frequency_counts_past_baskets(arrays: SamplerArrays) -> None:
+    """Item 2 twice, item 1 once; item 4 is bought at NOW, which is not before."""
+    np.testing.assert_allclose(scores(arrays, "personal frequency"), [0, 1, 2, 0, 0], atol=1e-5)
+
+
+def test_a_query_without_a_moment_sees_everything(arrays: SamplerArrays) -> None:
+    """As in production."""
+    np.testing.assert_allclose(scores(arrays, "personal frequency", now=None), [0, 1, 2, 0, 1], atol=1e-5)
+
+
+def test_recency_decays_by_sixty_days(arrays: SamplerArrays) -> None:
+    """exp(-1) for 60 days, exp(-.5) for 30."""
+    expected = [0, np.exp(-1), np.exp(-1) + np.exp(-0.5), 0, 0]
+    np.testing.assert_allclose(scores(arrays, "personal recency"), expected, atol=1e-5)
+
+
+def test_cooccurrence_sums_cosines(arrays: SamplerArrays) -> None:
+    """A basket of item 1 has the partner 3, one of 1 and 3 has both."""
+    np.testing.assert_allclose(scores(arrays, "co-occurrence", basket=[1]), [0, 0, 0, 0.4, 0], atol=1e-5)
+    np.testing.assert_allclose(scores(arrays, "co-occurrence", basket=[1, 3]), [0, 0.4, 0, 0.4, 0], atol=1e-5)
+
+
+def test_overlap_weighs_past_baskets_by_likeness(arrays: SamplerArrays) -> None:
+    """Basket {1}: cosine 1 / sqrt(2) with {1, 2} and 0 with {2}."""
+    weight = np.exp(-1) / np.sqrt(2)
+    np.testing.assert_allclose(scores(arrays, "overlap", basket=[1]), [0, weight, weight, 0, 0], atol=1e-5)
+
+
+def test_blend_is_the_sum_of_three(arrays: SamplerArrays) -> None:
+    """recency + 1.5 cosine + .5 overlap."""
+    one = {name: scores(arrays, name, basket=[1]) for name in baselines.RANKERS}
+    expected = one["personal recency"] + 1.5 * one["co-occurrence"] + 0.5 * one["overlap"]
+    np.testing.assert_allclose(one["blend"], expected, atol=1e-5)
+
+
+def test_popularity_breaks_ties_only(arrays: SamplerArrays) -> None:
+    """Items that the user never bought follow one another by sales, far below any purchase."""
+    found = scores(arrays, "personal frequency", user_row=0)
+    assert list(np.argsort(-found[1:]) + 1) == [1, 2, 3, 4]
+    assert found.max() < 1e-4
+
+
+@pytest.mark.parametrize("name", baselines.RANKERS)
+def test_an_unknown_user_with_an_empty_basket_is_answered(arrays: SamplerArrays, name: str) -> None:
+    """Finite scores for the whole catalog."""
+    found = scores(arrays, name, user_row=0)
+    assert found.shape == (5,)
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()

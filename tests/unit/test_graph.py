@@ -1,0 +1,169 @@
+"""The folded ONNX graph is the torch model, and keeps its promises for rows and padding."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+
+from export_scripts.contract import Contract, read_contract
+from export_scripts.graph import IR_VERSION, OPSET, PADDING_SCORE, FoldedNCF, build_graph, fold
+from export_scripts.ncf import NCF, NCFShape
+
+USERS, ITEMS, FEATURES = 5, 40, 4
+CONTRACT = Contract(basket_slots=6, candidates=12, features=FEATURES, answers=5)
+IDS = ["", "crème brûlée", "寿司", "🥐", *(f"item {n}" for n in range(4, ITEMS))]
+Feed = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def model() -> NCF:
+    torch.manual_seed(3)
+    shape = NCFShape(USERS, ITEMS, 30, 9, 2, FEATURES, gmf=8, mlp=8, hidden=(16, 8, 4))
+    ids = torch.arange(ITEMS) % 30
+    content = torch.randint(0, 9, (ITEMS, 2))
+    content[0] = 0
+    ncf = NCF(shape, ids, content)
+    for parameter in ncf.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    ncf.feature_mean.copy_(torch.randn(FEATURES))
+    ncf.feature_std.copy_(torch.rand(FEATURES) + 0.1)
+    return ncf.eval()
+
+
+@pytest.fixture(scope="module")
+def session(model: NCF) -> ort.InferenceSession:
+    graph = build_graph(fold(model), IDS, CONTRACT)
+    return ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def queries(batch: int, seed: int = 0) -> Feed:
+    """Distinct candidates, baskets of different lengths, an unknown user among them."""
+    rng = np.random.default_rng(seed)
+    baskets = rng.integers(1, ITEMS, (batch, CONTRACT.basket_slots)).astype(np.int32)
+    baskets[np.arange(CONTRACT.basket_slots) >= rng.integers(0, 7, (batch, 1))] = 0
+    return {
+        "user_row": rng.integers(0, USERS, (batch, 1)).astype(np.int32),
+        "basket_rows": baskets,
+        "candidate_rows": np.array(
+            [rng.permutation(ITEMS - 1)[: CONTRACT.candidates] + 1 for _ in range(batch)], np.int32
+        ),
+        "candidate_features": rng.normal(size=(batch, CONTRACT.candidates, FEATURES)).astype(np.float32),
+        "candidate_sources": rng.integers(1, 32, (batch, CONTRACT.candidates)).astype(np.int32),
+    }
+
+
+def in_torch(model: NCF, feed: Feed) -> np.ndarray:
+    names = ("user_row", "basket_rows", "candidate_rows", "candidate_features")
+    user, *rest = (torch.from_numpy(feed[name]) for name in names)
+    with torch.no_grad():
+        return model(user[:, 0], *rest).numpy()
+
+
+def in_numpy(f: FoldedNCF, feed: Feed) -> np.ndarray:
+    """The folded tables applied without ONNX."""
+    user, basket, item = feed["user_row"][:, 0], feed["basket_rows"], feed["candidate_rows"]
+    root = np.sqrt(np.maximum((basket > 0).sum(1), 1))[:, None]
+    gmf = f.user_gmf[user] + f.basket_gmf[basket].sum(1) / root
+    mlp = f.user_mlp[user] + f.basket_mlp[basket].sum(1) / root
+    x = np.maximum(mlp[:, None] + f.item_mlp[item] + feed["candidate_features"] @ f.features, 0)
+    for weight, bias in f.hidden:
+        x = np.maximum(x @ weight + bias, 0)
+    wide = feed["candidate_features"] @ f.wide + f.item_bias[item]
+    return np.einsum("bd,bcd->bc", gmf, f.item_gmf[item]) + (x @ f.out + wide)[..., 0]
+
+
+def answers(session: ort.InferenceSession, feed: Feed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ids, scores, reasons = session.run(["item_ids", "scores", "reasons"], feed)
+    return ids, scores, reasons
+
+
+def test_folding_changes_nothing(model: NCF) -> None:
+    """In numpy, all candidates of 50 queries."""
+    feed = queries(50)
+    np.testing.assert_allclose(in_numpy(fold(model), feed), in_torch(model, feed), atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_the_graph_ranks_as_torch_does(model: NCF, session: ort.InferenceSession, batch: int) -> None:
+    """The best K with their scores, ids and source bits, for any batch size."""
+    feed = queries(batch, seed=batch)
+    expected = in_torch(model, feed)
+    ids, scores, reasons = answers(session, feed)
+    best = np.argsort(-expected, axis=1)[:, : CONTRACT.answers]
+    np.testing.assert_allclose(scores, np.take_along_axis(expected, best, 1), atol=1e-4)
+    rows = np.take_along_axis(feed["candidate_rows"], best, 1)
+    assert ids.tolist() == [[IDS[row] for row in line] for line in rows]
+    np.testing.assert_array_equal(reasons, np.take_along_axis(feed["candidate_sources"], best, 1))
+
+
+def test_ids_are_any_text(session: ort.InferenceSession) -> None:
+    """UTF-8 beyond ASCII comes back as it went in."""
+    feed = queries(1)
+    feed["candidate_rows"][:] = [1, 2, 3, *[0] * 9]
+    assert set(answers(session, feed)[0][0, :3]) == {"crème brûlée", "寿司", "🥐"}
+
+
+def test_fewer_candidates_than_answers_are_padded(session: ort.InferenceSession) -> None:
+    """Empty id, the padding score, no reason, and behind all real items however low these score."""
+    feed = queries(1)
+    feed["candidate_rows"][0, 2:] = 0
+    feed["candidate_features"] *= 1000
+    ids, scores, reasons = (values[0] for values in answers(session, feed))
+    assert set(ids[:2]) == {IDS[row] for row in feed["candidate_rows"][0, :2]}
+    assert ids[2:].tolist() == [""] * 3
+    assert (scores[2:] == PADDING_SCORE).all()
+    assert not reasons[2:].any()
+    assert reasons[:2].all()
+
+
+def test_no_candidates_at_all_is_an_answer(session: ort.InferenceSession) -> None:
+    """All padding."""
+    feed = queries(1)
+    feed["candidate_rows"][:] = 0
+    assert answers(session, feed)[0].tolist() == [[""] * CONTRACT.answers]
+
+
+@pytest.mark.parametrize("row", [-1, ITEMS, 2**31 - 1, -(2**31)])
+def test_rows_beyond_the_tables_are_row_0(session: ort.InferenceSession, row: int) -> None:
+    """A bad row of one request must not fail the batch that it shares with strangers."""
+    beyond, zero = queries(3), queries(3)
+    for feed, value in ((beyond, row), (zero, 0)):
+        feed["user_row"][1] = feed["basket_rows"][1, 0] = feed["candidate_rows"][1, 0] = value
+    for found, expected in zip(answers(session, beyond), answers(session, zero), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_answers_do_not_depend_on_the_batch(session: ort.InferenceSession) -> None:
+    """Each query alone gives what it gives among others."""
+    feed = queries(5)
+    together = answers(session, feed)[1]
+    alone = [answers(session, {name: v[i : i + 1] for name, v in feed.items()})[1][0] for i in range(5)]
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+
+
+def test_the_graph_suits_old_and_new_servers(model: NCF) -> None:
+    """Opset and IR version that belong together, a valid graph, the batch axis dynamic everywhere."""
+    graph = build_graph(fold(model), IDS, CONTRACT)
+    onnx.checker.check_model(graph, full_check=True)
+    assert [(o.domain, o.version) for o in graph.opset_import] == [("", OPSET)]
+    assert (OPSET, graph.ir_version) == (17, IR_VERSION)
+    for value in (*graph.graph.input, *graph.graph.output):
+        batch, *rest = value.type.tensor_type.shape.dim
+        assert (batch.dim_param, batch.HasField("dim_value")) == ("batch", False)
+        assert all(dim.dim_value > 0 for dim in rest)
+
+
+def test_the_same_model_gives_the_same_bytes(model: NCF) -> None:
+    """A release is its content."""
+    first, second = (build_graph(fold(model), IDS, CONTRACT) for _ in range(2))
+    assert first.SerializeToString(deterministic=True) == second.SerializeToString(deterministic=True)
+
+
+def test_the_served_sizes_load(model: NCF) -> None:
+    """A graph of the contract's own L, C and K, with this model's few features."""
+    served = read_contract()
+    sizes = Contract(served.basket_slots, served.candidates, FEATURES, served.answers)
+    graph = build_graph(fold(model), IDS, sizes).SerializeToString()
+    outputs = ort.InferenceSession(graph, providers=["CPUExecutionProvider"]).get_outputs()
+    assert [o.shape for o in outputs] == [["batch", served.answers]] * 3

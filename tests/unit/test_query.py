@@ -1,0 +1,99 @@
+"""From ids to rows: what is legal, and what is refused in words that name value and limit."""
+
+import pytest
+
+from ensemble.candidate_sampler.query import (
+    MAX_BASKET,
+    MAX_CATEGORIES,
+    MAX_EXCLUDE,
+    MAX_ID_BYTES,
+    BadRequest,
+    Query,
+    Vocabulary,
+)
+from export_scripts.contract import read_contract
+
+LONG_NAME = b"n" * 200  # categories may be as long as the shop calls them
+SHOP = Vocabulary(
+    items={b"tea": 1, b"milk": 2, "crème".encode(): 3},
+    users={b"ann": 1},
+    categories={b"drinks": 1, LONG_NAME: 2},
+)
+
+
+def ids(n: int) -> list[bytes]:
+    return [b"%d" % i for i in range(n)]
+
+
+def test_ids_become_rows() -> None:
+    query = SHOP.query([b"tea"], b"ann", exclude=["crème".encode()], categories=[b"drinks"], now=5)
+    assert query == Query(user_row=1, basket=[1], exclude=[3], wanted=[1], now=5)
+
+
+def test_nothing_need_be_given() -> None:
+    assert SHOP.query() == Query()
+
+
+def test_empty_ids_are_padding() -> None:
+    assert SHOP.query([b"", b"tea", b""], b"", [b""], [b"", b""]) == Query(basket=[1])
+
+
+def test_a_basket_is_a_set() -> None:
+    """Neither order nor repetition counts."""
+    assert SHOP.query([b"tea", b"milk", b"tea"]) == SHOP.query([b"milk", b"tea"])
+    assert len(SHOP.query([b"tea", b"milk", b"tea"]).basket) == 2
+
+
+def test_unknown_items_and_users_are_legal() -> None:
+    """And counted, once each: a caller who sends the wrong ids shows in the metrics."""
+    query = SHOP.query([b"tea", b"nope", b"nope", b"neither"], b"bob", exclude=[b"nope"])
+    assert query == Query(user_row=0, basket=[1], unknown_items=2)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"basket": ids(201)}, "basket has 201 items; at most 200 are allowed"),
+        ({"exclude": ids(1001)}, "exclude has 1001 ids; at most 1000 are allowed"),
+        ({"categories": ids(101)}, "categories has 101 ids; at most 100 are allowed"),
+        (
+            {"basket": [b"a" * 129]},
+            f'basket holds an id of 129 bytes; at most 128 are allowed: "{"a" * 40}…"',
+        ),
+        (
+            {"user_id": b"u" * 129},
+            f'user_id holds an id of 129 bytes; at most 128 are allowed: "{"u" * 40}…"',
+        ),
+        ({"exclude": [b"ok\xff"]}, r'exclude holds an id that is not UTF-8 at byte 2: "ok\xff"'),
+        ({"user_id": b"\x80"}, r'user_id holds an id that is not UTF-8 at byte 0: "\x80"'),
+        (
+            {"categories": [b"Drinks"]},
+            'unknown category "Drinks"; use a value of a category column, in its spelling',
+        ),
+        ({"categories": [b"\xc3"]}, r'categories holds an id that is not UTF-8 at byte 0: "\xc3"'),
+        ({"basket": [b"\x1b[31m\n\xff"]}, r'not UTF-8 at byte 6: "\x1b[31m\x0a\xff"'),  # safe in a log
+    ],
+)
+def test_what_is_refused(request_: dict[str, object], message: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        SHOP.query(**request_)  # type: ignore[arg-type]
+    assert str(refused.value).endswith(message)
+
+
+def test_the_limits_themselves_are_allowed() -> None:
+    categories = {b"%d" % i: i + 1 for i in range(MAX_CATEGORIES)}
+    shop = Vocabulary({b"%d" % i: i + 1 for i in range(MAX_EXCLUDE)}, {}, categories)
+    query = shop.query(ids(MAX_BASKET), b"u" * MAX_ID_BYTES, ids(MAX_EXCLUDE), ids(MAX_CATEGORIES))
+    assert (len(query.basket), len(query.exclude), len(query.wanted)) == (200, 1000, 100)
+
+
+def test_repetition_and_padding_do_not_count_towards_a_limit() -> None:
+    assert SHOP.query([b"tea", b""] * 300).basket == [1]
+
+
+def test_a_long_category_of_the_shop_is_known() -> None:
+    assert SHOP.query(categories=[LONG_NAME]).wanted == [2]
+
+
+def test_a_whole_basket_fits_the_scorers_slots() -> None:
+    assert read_contract().basket_slots == MAX_BASKET

@@ -1,0 +1,212 @@
+"""Fitting the scorer, and the checkpoint that keeps it."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ensemble.candidate_sampler.arrays import SamplerArrays
+from ensemble.candidate_sampler.features import FEATURES
+from export_scripts.checkpoint import load_checkpoint, save_checkpoint
+from export_scripts.errors import CestaError
+from export_scripts.etl import etl
+from export_scripts.ncf import NCF
+from export_scripts.settings import Settings, load_settings
+from export_scripts.shop import Shop, load_shop
+from export_scripts.snapshot import snapshot
+from export_scripts.train import TrainingSet, check_support, fit, new_model
+from tests.shops import make_shop
+
+F, C = len(FEATURES), 5
+PRIOR = np.linspace(-1, 1, F, dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    tables = make_shop(tmp_path_factory.mktemp("shop"), np.random.default_rng(1), baskets=150)
+    return load_settings(overrides=tables.overrides() | {"retrieval.epochs": 1, "retrieval.dimensions": 4})
+
+
+@pytest.fixture(scope="module")
+def shop(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return load_shop(etl(settings, tmp_path_factory.mktemp("out")))
+
+
+@pytest.fixture(scope="module")
+def arrays(shop: Shop, settings: Settings) -> SamplerArrays:
+    return snapshot(shop, shop.n_baskets, settings)
+
+
+def examples(n: int, *, telling: int | None, seed: int = 0) -> TrainingSet:
+    """Random candidates and features; feature `telling`, if any, is 3 for the hidden item, else 0."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(n, C, F)).astype(np.float16)
+    target = rng.integers(0, C, n)
+    if telling is not None:
+        features[:, :, telling] = 0
+        features[np.arange(n), target, telling] = 3
+    rows = np.array([rng.permutation(59)[:C] + 1 for _ in range(n)], np.int32).reshape(n, C)
+    return TrainingSet(np.zeros(n, np.int32), np.zeros((n, 3), np.int32), rows, features, target, n)
+
+
+def wide_scores(model: NCF, found: TrainingSet) -> np.ndarray:
+    with torch.no_grad():
+        scores = model(
+            *(torch.from_numpy(a) for a in (found.users, found.baskets, found.rows)), features(found)
+        )
+    return scores.numpy()
+
+
+def features(found: TrainingSet) -> torch.Tensor:
+    return torch.from_numpy(found.features).float()
+
+
+def is_linear(model: NCF, found: TrainingSet) -> bool:
+    """Are scores PRIOR · features, up to a constant per query?"""
+    apart = wide_scores(model, found) - (features(found) @ torch.from_numpy(PRIOR)).numpy()
+    return bool(np.allclose(apart, apart.mean(1, keepdims=True), atol=1e-3))
+
+
+def test_a_telling_feature_is_learnt(arrays: SamplerArrays, settings: Settings) -> None:
+    """Its weight starts at 0; a few hundred queries are enough to rank by it."""
+    quick = settings.model_copy(update={"train": settings.train.model_copy(update={"learning_rate": 0.03})})
+    training, validation = examples(2_000, telling=1), examples(200, telling=1, seed=1)
+    model = fit(training, validation, arrays, np.zeros(F, np.float32), quick)
+    assert (wide_scores(model, validation).argmax(1) == validation.target).mean() > 0.95
+
+
+@pytest.mark.parametrize(("n_training", "n_validation"), [(0, 0), (0, 50), (50, 0)])
+def test_without_queries_the_blend_is_kept(
+    arrays: SamplerArrays, settings: Settings, n_training: int, n_validation: int
+) -> None:
+    """A shop too small for a training or a validation period gets the linear score, without NaN."""
+    training, validation = examples(n_training, telling=None), examples(n_validation, telling=None)
+    assert is_linear(fit(training, validation, arrays, PRIOR, settings), examples(20, telling=None))
+
+
+def test_training_that_only_harms_is_undone(arrays: SamplerArrays, settings: Settings) -> None:
+    """What training queries say is the opposite of what validation wants: the start stays."""
+    validation = examples(200, telling=1)
+    training = examples(2_000, telling=1, seed=1)
+    training.features[:, :, 1] *= -1
+    prior = np.zeros(F, np.float32)
+    prior[1] = 1.0
+    model = fit(training, validation, arrays, prior, settings)
+    assert (wide_scores(model, validation).argmax(1) == validation.target).all()
+
+
+def test_a_feature_that_hardly_varies_is_not_blown_up(arrays: SamplerArrays, settings: Settings) -> None:
+    """One candidate in ten thousand differs by a rounding step: over that spread, noise would be all."""
+    training = examples(2_000, telling=None)
+    training.features[:, :, 2] = 5
+    training.features[0, 0, 2] = 5.004
+    model = fit(training, examples(20, telling=None), arrays, PRIOR, settings)
+    assert model.feature_std[2] == 1
+    assert model.feature_std[3] == pytest.approx(1, abs=0.05)
+    assert model.feature_std[3] != 1
+
+
+def test_the_same_seed_gives_the_same_weights(arrays: SamplerArrays, settings: Settings) -> None:
+    """To the last bit, since a release's digest depends on it."""
+    states = []
+    for _ in range(2):
+        model = fit(examples(500, telling=1), examples(50, telling=1), arrays, PRIOR, settings)
+        content = io.BytesIO()
+        torch.save(model.state_dict(), content)
+        states.append(content.getvalue())
+    assert states[0] == states[1]
+
+
+def test_items_nobody_buys_are_said_at_once(shop: Shop, settings: Settings) -> None:
+    """No item reaches the support: one sentence with the numbers and the way out."""
+    high = settings.model_copy(
+        update={"sampler": settings.sampler.model_copy(update={"min_support": 10_000})}
+    )
+    with pytest.raises(
+        CestaError, match=r"no item is in 10000 baskets .* of 150: .* lower sampler.min_support"
+    ):
+        check_support(shop, high)
+    check_support(shop, settings)
+
+
+@pytest.fixture
+def checkpoint(shop: Shop, settings: Settings, arrays: SamplerArrays, tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "new" / "checkpoint.pt"
+    save_checkpoint(path, new_model(arrays, settings.train), PRIOR, shop, settings)
+    return path
+
+
+def test_a_checkpoint_comes_back(
+    checkpoint: Path, shop: Shop, settings: Settings, arrays: SamplerArrays
+) -> None:
+    """Weights, shape and prior; nothing else is left beside it."""
+    model, prior = load_checkpoint(checkpoint, shop, settings)
+    torch.manual_seed(0)
+    expected = new_model(arrays, settings.train)
+    assert model.shape == expected.shape
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
+    np.testing.assert_array_equal(prior, PRIOR)
+    assert not model.training
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "other"])
+def test_a_damaged_checkpoint_is_one_sentence(
+    checkpoint: Path, shop: Shop, settings: Settings, damage: str
+) -> None:
+    """Cut off, not torch's at all, or torch's and not ours."""
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(
+        {"truncated": content[: len(content) // 2], "garbage": b"PK\3\4 no"}.get(damage, b"")
+    )
+    if damage == "other":
+        torch.save({"weights": torch.zeros(3)}, checkpoint)
+    with pytest.raises(CestaError, match=r'checkpoint.pt is damaged .* run "cesta train" again'):
+        load_checkpoint(checkpoint, shop, settings)
+
+
+def test_a_missing_checkpoint_names_the_command(shop: Shop, settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(CestaError, match=r'no checkpoint .*run "cesta train" first'):
+        load_checkpoint(tmp_path / "checkpoint.pt", shop, settings)
+
+
+def test_a_checkpoint_of_other_data_is_refused(checkpoint: Path, settings: Settings, tmp_path: Path) -> None:
+    """Rows of another catalog would be scored with this one's weights."""
+    tables = make_shop(tmp_path / "other", np.random.default_rng(2), items=40, baskets=100)
+    other = load_shop(etl(load_settings(overrides=tables.overrides()), tmp_path / "out"))
+    with pytest.raises(CestaError, match="was trained on other data"):
+        load_checkpoint(checkpoint, other, settings)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(checkpoint: Path, shop: Shop, settings: Settings) -> None:
+    """With other splits, test baskets may have been trained on."""
+    splits = settings.splits.model_copy(update={"test_days": 7.0})
+    with pytest.raises(CestaError, match=r"trained with splits.test_days = 28.0 \(now 7.0\); give these"):
+        load_checkpoint(checkpoint, shop, settings.model_copy(update={"splits": splits}))
+
+
+def test_how_it_is_measured_does_not_bind_a_checkpoint(
+    checkpoint: Path, shop: Shop, settings: Settings
+) -> None:
+    """[evaluate] may change without training again."""
+    more = settings.evaluate.model_copy(update={"queries": 7})
+    load_checkpoint(checkpoint, shop, settings.model_copy(update={"evaluate": more}))
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(
+    checkpoint: Path, shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENOSPC arrives as an OSError, and what was there is still whole."""
+    before = checkpoint.read_bytes()
+    model, prior = load_checkpoint(checkpoint, shop, settings)
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(checkpoint, model, prior, shop, settings)
+    assert checkpoint.read_bytes() == before

@@ -1,0 +1,121 @@
+"""A shop small enough to work out by hand: receipts in rows, and the sampler over them, its tower not trained."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ensemble.candidate_sampler.arrays import Clock, Ids, Prior, Retrieval, SamplerArrays
+from ensemble.candidate_sampler.features import FEATURES
+from ensemble.candidate_sampler.kernels import Candidates
+from ensemble.candidate_sampler.sampler import CandidateSampler
+from export_scripts import counts
+from export_scripts.shop import Shop
+
+DAY = 86_400
+Receipt = tuple[int, float, Sequence[int]]  # user row, day, item rows
+
+LIMITS = {
+    "capacity": 20,
+    "basket_slots": 200,
+    "similar": 1,
+    "popular": 1,
+    "per_category": 1,
+    "basket_categories": 10,
+    "fill": 1,
+    "width": 4096,
+}
+
+
+def shop_of(
+    receipts: Sequence[Receipt],
+    items: int,
+    categories: Mapping[str, Sequence[str]] | None = None,
+    users: int = 0,
+) -> Shop:
+    """A shop of the products 1 … `items`; `categories` are columns with a value for each of them."""
+    ordered = sorted(receipts, key=lambda receipt: receipt[1])
+    baskets = [sorted(set(rows)) for _, _, rows in ordered]
+    catalog = pd.DataFrame({"item_id": ["", *(f"i{row:04d}" for row in range(1, items + 1))]})
+    columns = {name: ["", *values] for name, values in (categories or {}).items()}
+    users = max([users, *(user for user, _, _ in ordered)])
+    return Shop(
+        offsets=np.cumsum([0, *map(len, baskets)]),
+        items=np.array([row for basket in baskets for row in basket], np.int32),
+        users=np.array([user for user, _, _ in ordered], np.int32),
+        times=np.array([round(day * DAY) for _, day, _ in ordered]),
+        catalog=catalog.assign(name=catalog["item_id"], **columns),
+        user_ids=["", *(f"u{row}" for row in range(1, users + 1))],
+        category_columns=list(columns),
+        day=float(DAY),
+        fingerprint="",
+        first="",
+        last="",
+    )
+
+
+def arrays_of(
+    shop: Shop,
+    end: int | None = None,
+    min_support: int = 1,
+    shrinkage: float = 0.0,
+    retrieval: Retrieval | None = None,
+    prior: Mapping[str, float] | None = None,
+) -> SamplerArrays:
+    """Counted as a snapshot counts; a tower and a prior of zeros unless given."""
+    end = shop.n_baskets if end is None else end
+    categories, names = counts.categories(shop, end)
+    return SamplerArrays(
+        item_ids=Ids.pack([i.encode() for i in shop.catalog["item_id"]]),
+        user_ids=Ids.pack([i.encode() for i in shop.user_ids]),
+        category_names=names,
+        histories=counts.histories(shop, shop.n_baskets, 400),
+        neighbours=counts.cooccurrence(shop, end, min_support, 200, shrinkage),
+        popularity=counts.popularity(shop, end, min_support),
+        categories=categories,
+        retrieval=retrieval or tower_of(shop),
+        clock=Clock(np.array(shop.times[-1] + 1), np.array(shop.day, np.float32)),
+        prior=Prior(np.array([(prior or {}).get(name, 0) for name in FEATURES], np.float32)),
+    )
+
+
+def tower_of(shop: Shop, rng: np.random.Generator | None = None, d: int = 2) -> Retrieval:
+    """Vectors drawn by `rng`, or zeros."""
+
+    def vectors(rows: int) -> NDArray[np.float32]:
+        drawn = rng.normal(size=(rows, d)) if rng else np.zeros((rows, d))
+        return drawn.astype(np.float32)
+
+    return Retrieval(vectors(shop.n_users), vectors(shop.n_items), vectors(shop.n_items))
+
+
+def sampler_of(arrays: SamplerArrays, **limits: int) -> CandidateSampler:
+    return CandidateSampler(arrays, LIMITS | limits)
+
+
+def proposed(candidates: Candidates, query: int = 0) -> dict[int, int]:
+    """Row → source bits of one query's candidates."""
+    rows, sources = candidates.rows[query].tolist(), candidates.sources[query].tolist()
+    return {row: bits for row, bits in zip(rows, sources, strict=True) if row}
+
+
+def features_of(candidates: Candidates, row: int, query: int = 0) -> dict[str, float]:
+    """Name → value of one candidate's features."""
+    (place,) = np.flatnonzero(candidates.rows[query] == row)
+    return dict(zip(FEATURES, candidates.features[query, place].tolist(), strict=True))
+
+
+def random_shop(rng: np.random.Generator, items: int = 300, users: int = 12, baskets: int = 250) -> Shop:
+    """Baskets of 1 to 12 items with no pattern; a fifth of the items is never sold, user 0 is unknown."""
+    receipts = [
+        (
+            int(rng.integers(users + 1)),
+            float(day),
+            rng.integers(1, items * 4 // 5, rng.integers(1, 13)).tolist(),
+        )
+        for day in np.sort(rng.random(baskets) * 200)
+    ]
+    broad = [f"d{row % 3}" for row in range(items)]
+    fine = ["" if row % 10 == 0 else f"c{row % 20}" for row in range(items)]
+    return shop_of(receipts, items, {"department": broad, "kind": fine}, users)
