@@ -198,7 +198,6 @@ def ask(
 ) -> None:
     """Ask a running server what goes into a basket next. Names come from OUT's catalog, if it is there."""
     import cesta_client
-
     from export_scripts.demo import answer_table, catalog_of
 
     try:

@@ -29,15 +29,23 @@ def demo(settings: Settings, root: Path, console: Console) -> None:
     ids = shop.catalog["item_id"].iloc[shop.basket(number)].tolist()
     user = shop.user_ids[shop.users[number]]
     console.print(f"\nRelease {release} in {out.repository}; starting Triton …")
-    with Server(ServerSettings(repository=out.repository, http_port=0, grpc_port=0, metrics_port=0)) as server:
-        with Recommender(server.grpc, timeout_s=5) as client:
-            server.wait_ready(lambda: client.recommend(basket=ids[:1], k=1))
-            console.print(basket_table(shop.catalog, ids))
-            console.print(answer_table(f"For household {user}", client.recommend(ids, user_id=user), shop.catalog))
-            console.print(answer_table("For a customer nobody knows", client.recommend(ids), shop.catalog))
+    console.print(basket_table(shop.catalog, ids))
+    for title, answer in ask_embedded(out.repository, ids, user).items():
+        console.print(answer_table(title, answer, shop.catalog))
     body = json.dumps({"basket": ids, "user_id": user})
     console.print('\nThe same by hand, once "make serve" runs:')
     console.print(curl(body), soft_wrap=True, markup=False, highlight=False)
+
+
+def ask_embedded(repository: Path, basket: list[str], user: str) -> dict[str, Recommendations]:
+    """Start the embedded Triton, ask for the basket with and without its user, stop it: title → answer."""
+    settings = ServerSettings(repository=repository, http_port=0, grpc_port=0, metrics_port=0)
+    with Server(settings) as server, Recommender(server.grpc, timeout_s=5) as client:
+        server.wait_ready(lambda: client.recommend(basket[:1], k=1))
+        return {
+            f"For household {user}": client.recommend(basket, user_id=user),
+            "For a customer nobody knows": client.recommend(basket),
+        }
 
 
 def curl(body: str, address: str = "127.0.0.1:8000") -> str:
@@ -64,12 +72,12 @@ def catalog_of(data: Path) -> pd.DataFrame | None:
 
 def basket_table(catalog: pd.DataFrame, ids: list[str]) -> Table:
     """The basket in the shop's words."""
-    rows = catalog.set_index("item_id").loc[ids]
+    words = catalog.set_index("item_id").to_dict("index")
     table = Table(title="The basket", title_justify="left")
-    for column in ("item", "name", *rows.columns[1:3]):
-        table.add_column(str(column))
-    for item_id, row in rows.iterrows():
-        table.add_row(str(item_id), *(str(value) for value in row.iloc[:3]))
+    for column in ("item", "name", "department"):
+        table.add_column(column)
+    for item_id in ids:
+        table.add_row(item_id, words[item_id]["name"], _category(words[item_id]))
     return table
 
 
@@ -81,10 +89,9 @@ def answer_table(title: str, answer: Recommendations, catalog: pd.DataFrame | No
         table.add_column(column, justify="right" if column in ("rank", "score") else "left")
     for r in answer:
         of_item = words.get(r.item_id, {})
-        table.add_row(
-            str(r.rank), r.item_id, of_item.get("name", ""), _category(of_item), f"{r.score:.2f}",
-            ", ".join(x.name.lower() for x in r.reasons),
-        )  # fmt: skip
+        reasons = ", ".join(reason.name.lower() for reason in r.reasons)
+        name, category = of_item.get("name", ""), _category(of_item)
+        table.add_row(str(r.rank), r.item_id, name, category, f"{r.score:.2f}", reasons)
     return table
 
 

@@ -1,6 +1,6 @@
 """Checked before anything is installed: is this Python right, and is there room? Standard library only.
 
-    python3.11 export_scripts/preflight.py
+python3.11 export_scripts/preflight.py
 """
 
 import importlib.util
@@ -24,7 +24,9 @@ def main() -> None:
     root = Path(__file__).resolve().parent.parent
     free = shutil.disk_usage(root).free / GIB
     if free < NEEDED_GIB and not (root / ".venv-serving").exists():
-        sys.exit(f"{free:.1f} GiB free where the checkout lies; the environments and artifacts need {NEEDED_GIB}")
+        sys.exit(
+            f"{free:.1f} GiB free in {root}; the environments and artifacts need {NEEDED_GIB}: free some"
+        )
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from . import complete_journey
 from export_scripts.errors import BadSettings
+
+from . import complete_journey
 
 SHIPPED = Path(__file__).with_name("pipeline.toml")
 PATHS = (("data", "transactions"), ("data", "products"))  # relative ones count from the file they stand in

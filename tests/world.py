@@ -1,4 +1,4 @@
-"""A shop small enough to work out by hand: receipts in rows, and the sampler over them, its tower not trained."""
+"""A shop small enough to work out by hand: receipts in rows, and the sampler over them, tower untrained."""
 
 from collections.abc import Mapping, Sequence
 

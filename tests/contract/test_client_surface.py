@@ -8,11 +8,12 @@ import sys
 import tomllib
 from pathlib import Path
 
-import cesta_client
 import pytest
-from cesta_client import _limits, _wire
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
+
+import cesta_client
+from cesta_client import _limits, _wire
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "client" / "src"

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import cesta_client
 import numpy as np
 import pytest
 
+import cesta_client
 from ensemble.candidate_sampler import query
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.kernels import Candidates

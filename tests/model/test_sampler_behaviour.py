@@ -76,7 +76,7 @@ def test_partners_are_found(planted: CandidateSampler) -> None:
     ("basket", "crowd"), [([2, 9, 14, 28], range(1, 31)), ([33, 45, 52, 59], range(31, 61))]
 )
 def test_the_tower_finds_the_crowd(planted: CandidateSampler, basket: list[int], crowd: range) -> None:
-    """Of the ten nearest to four items of a crowd, best sellers of both crowds left out, nine are of that crowd."""
+    """Nine of the ten nearest to four items of a crowd are of that crowd; items for everybody left out."""
     candidates = planted.sample([Query(basket=basket)])
     fit = {
         row: features_of(candidates, row)["retrieval"]

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from cesta_client import Query, Reason, Recommendations, Recommender
 from live import Live
+
+from cesta_client import Query, Reason, Recommendations, Recommender
 
 pytestmark = pytest.mark.triton
 

@@ -4,6 +4,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from cesta_client import (
     AsyncRecommender,
     InvalidRequest,

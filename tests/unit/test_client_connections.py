@@ -16,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import grpc
 import numpy as np
 import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
 from cesta_client import (
     AsyncRecommender,
     CestaError,
@@ -28,7 +30,6 @@ from cesta_client import (
     Unauthorized,
     Unavailable,
 )
-from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 GOOD = {"item_ids": ("BYTES", [b"bread", b""]), "scores": ("FP32", [1.0, 0.0]), "reasons": ("INT32", [2, 0])}
 

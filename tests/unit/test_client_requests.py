@@ -1,10 +1,11 @@
 """What is refused before anything is sent, and in which words."""
 
 import pytest
-from cesta_client import AsyncRecommender, InvalidRequest, Query, Recommender
-from cesta_client.testing import FakeShop
 from hypothesis import given
 from hypothesis import strategies as st
+
+from cesta_client import AsyncRecommender, InvalidRequest, Query, Recommender
+from cesta_client.testing import FakeShop
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+
 from cesta_client import (
     AsyncRecommender,
     InvalidRequest,

@@ -1,4 +1,4 @@
-"""The candidate sampler: sources and features worked out by hand, then any query on a shop without pattern."""
+"""The candidate sampler: sources and features by hand, then any query on a shop without pattern."""
 
 import math
 from pathlib import Path
@@ -85,7 +85,7 @@ def test_features_of_a_usual_purchase() -> None:
 
 
 def test_features_of_what_the_user_never_bought() -> None:
-    """Item 4 sold once in three baskets, with item 3, to user 2; the purchase at the query's moment is unseen."""
+    """Item 4 sold once in three baskets, to user 2; the purchase at the query's moment is unseen."""
     features = features_of(sampler_of(ARRAYS).sample([QUERY]), 4)
     assert {name: value for name, value in features.items() if value} == pytest.approx(
         {
@@ -351,7 +351,7 @@ def test_mapped_arrays_and_those_in_memory_are_one_kernel(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("lacking", ["users", "categories", "support", "sales"])
 def test_a_shop_may_lack(lacking: str, tmp_path: Path) -> None:
-    """Users, categories, items with enough support, items ever sold: the list is filled with what there is."""
+    """Users, categories, items with support, items ever sold: the list is filled with what there is."""
     receipts = [(0 if lacking == "users" else 1, day, [1, 2, 3]) for day in range(3)]
     kinds = {} if lacking == "categories" else {"kind": ["a", "b", "", "a", "a"]}
     support = {"support": 4, "sales": 1}.get(lacking, 2)

@@ -1,0 +1,63 @@
+"""What the documents say can be typed: verbs, commands, options, links and settings exist."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from export_scripts.cli import app
+from export_scripts.settings import load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+GENERATED = {".venv", ".venv-serving", "artifacts"}
+DOCUMENTS = sorted(p for p in ROOT.rglob("*.md") if not GENERATED & set(p.parts))
+TEXTS = {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8") for p in DOCUMENTS}
+COMMANDS = [
+    pytest.param(line.strip(), id=f"{name}: {line.strip()[:50]}")
+    for name, text in TEXTS.items()
+    for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+    for line in block.splitlines()
+    if re.match(r"\s*(\.venv/bin/)?cesta ", line)
+]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_link_to_a_file_leads_somewhere(name: str) -> None:
+    """Relative links of a document, without their anchors."""
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", TEXTS[name]):
+        if "://" not in target:
+            assert (ROOT / name).parent.joinpath(target).exists(), f"{name} links to {target}"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_make_verb_exists(name: str) -> None:
+    """`make X` in code is a target of the Makefile."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    code = " ".join(re.findall(r"`[^`]+`|```.*?```", TEXTS[name], flags=re.DOTALL))
+    assert set(re.findall(r"\bmake ([a-z-]+)", code)) <= targets
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_cesta_command_is_understood(line: str) -> None:
+    """A documented command line is parsed by the real command, options and all."""
+    _, command, *words = shlex.split(line, comments=True)
+    found = typer.main.get_group(app).commands[command]
+    found.make_context(command, words)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_documented_setting_exists(name: str) -> None:
+    """`--set table.key=value` in a document names a key of pipeline.toml."""
+    for setting, value in re.findall(r"--set ([a-z_.]+)=(\S+?)[`,\s]", TEXTS[name]):
+        load_settings(overrides={"data.transactions": "sales.csv", setting: value})
+
+
+def test_the_readmes_request_is_json() -> None:
+    """The curl line's body can be parsed, and names inputs of the ensemble."""
+    bodies = re.findall(r"generate -d '([^']+)'", TEXTS["README.md"])
+    assert bodies
+    for body in bodies:
+        assert set(json.loads(body)) <= {"basket", "user_id", "exclude", "categories"}
