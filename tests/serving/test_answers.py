@@ -178,9 +178,6 @@ def test_the_order_of_the_basket_does_not_matter(shop: Recommender, queries: lis
     assert answers[1:] == answers[:1] * 2
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the cache key has no shape: batches must say how many queries they are"
-)
 @pytest.mark.parametrize("first", ["apart", "together"])
 def test_a_basket_is_not_answered_with_what_its_items_were_answered_apart(
     live: Live, shop: Recommender, first: str, request: pytest.FixtureRequest

@@ -17,8 +17,8 @@ Not sent here, found by hand on a server thrown away afterwards:
   {"inputs": [{"name": "basket", "shape": [1, 2**40], "datatype": "INT32", "data": [1]}]} end the whole server
   (SIGABRT; SIGSEGV where shape times size overflows), and smaller shapes take that much memory. BYTES, binary
   data, gRPC and `generate` are not affected, so `infer` over HTTP is for trusted callers alone.
-- 100,000 nested "[" in a JSON body (200 kB) overflow the stack and end the whole server; 30,000 do not.
-  With a soft stack limit of 1 GiB (`ulimit -s`) a million are survived.
+- 100,000 nested "[" in a JSON body overflow the usual stack of 8 MiB and end the whole server. `Server` starts
+  it with a stack limit of 1 GiB, which is tested below; elsewhere `ulimit -s` must do that.
 - A batch of 0 sent to `candidate_sampler` itself ([0, 0], no data) is never scheduled and never answered.
 """
 
@@ -507,6 +507,13 @@ def test_triton_takes_malformed_json_for_its_own_failure(uncached: Live, case: s
     path, body, text = MALFORMED[case]
 
     assert send(uncached, path, body) == (500, text)
+
+
+@pytest.mark.parametrize("path", [GENERATE, INFER])
+def test_deeply_nested_json_does_not_overflow_the_stack(uncached: Live, path: str) -> None:
+    status, _ = send(uncached, path, "[" * 300_000)
+    assert isinstance(status, int)
+    assert status >= 400
 
 
 def test_triton_does_not_know_brotli(uncached: Live) -> None:

@@ -1,6 +1,7 @@
 """The candidate sampler: sources and features by hand, then any query on a shop without pattern."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ SHOP = shop_of(
 )
 TOWER = Retrieval(
     users=np.array([[0, 0], [1, 0], [0, 0]], np.float32),
-    basket=np.array([[0, 0], [0, 0], [0, 2], [0, 0], [0, 0], [0, 0], [0, 0]], np.float32),
+    basket=np.array([[0, 0], [0, 1], [0, 2], [0, 0], [0, 0], [0, 0], [0, 0]], np.float32),
     items=np.array([[0, 0], [3, 4], [0, 0], [0, 1], [0, 9], [0, 0], [0, 0]], np.float32),
 )
 ARRAYS = arrays_of(SHOP, end=3, shrinkage=1.0, retrieval=TOWER)
@@ -105,7 +106,9 @@ def test_baskets_add_up_over_the_root_of_their_size() -> None:
     """Item 3 is with 1 (cosine 1/2, P 1/2) and with 4 (cosine 1/√2, P 1), all halved by the shrinkage."""
     features = features_of(sampler_of(ARRAYS).sample([Query(basket=[1, 4])]), 3)
     of_basket = {
-        name: features[name] for name in FEATURES if name.startswith(("cosine", "prob", "category", "new"))
+        name: features[name]
+        for name in FEATURES
+        if name.startswith(("cosine", "prob", "category", "retr", "new"))
     }
     assert of_basket == pytest.approx(
         {
@@ -115,6 +118,7 @@ def test_baskets_add_up_over_the_root_of_their_size() -> None:
             "probability_max": 1 / 2,
             "category_in_basket": 1 / 2,
             "category_share": 0,
+            "retrieval": 1 / math.sqrt(2),
             "new_to_user": 0,  # nobody knows what an unknown user never bought
         },
         rel=1e-6,
@@ -192,6 +196,31 @@ def test_a_failed_batch_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -
 def test_a_row_outside_its_table_is_refused(query: Query, message: str) -> None:
     with pytest.raises(IndexError, match=message):
         sampler_of(ARRAYS).sample([QUERY, query])
+
+
+def test_nearest_items_are_those_with_support_and_no_more() -> None:
+    """Of ten asked for there are two: 1 and 3 sold twice."""
+    few = arrays_of(SHOP, end=3, min_support=2, retrieval=TOWER)
+    found = proposed(sampler_of(few, similar=10, fill=6).sample([Query(basket=[2])]))
+    assert [row for row, bits in found.items() if bits & SIMILAR] == [1, 3]
+
+
+def test_a_query_without_user_and_basket_is_near_nothing() -> None:
+    found = proposed(sampler_of(ARRAYS, similar=4, fill=6).sample([Query()]))
+    assert not any(bits & SIMILAR for bits in found.values())
+
+
+def test_only_so_many_categories_of_a_basket_are_looked_into() -> None:
+    """Of 1, 2 and 3 the kinds are a, a and b, which counts as two; a is exhausted, b has 4 and 6."""
+    for most, found in ((1, set()), (2, {4})):
+        asked = sampler_of(ARRAYS, per_category=1, basket_categories=most).sample([Query(basket=[1, 2, 3])])
+        assert {row for row, bits in proposed(asked).items() if bits & CATEGORY} == found
+
+
+def test_an_excluded_item_is_not_one_of_the_basket() -> None:
+    """Item 3 was in a past basket with 1: left out of the list, it makes that basket no more like this one."""
+    one, other = (sampler_of(ARRAYS).sample([q]) for q in (QUERY, replace(QUERY, exclude=[3])))
+    assert features_of(one, 1) == features_of(other, 1)
 
 
 def test_what_does_not_fit_is_decided_by_the_prior() -> None:

@@ -30,6 +30,10 @@ def tensors_of(queries: Sequence[Query]) -> Tensors:
         "exclude": [query.exclude for query in queries],
         "categories": [query.categories for query in queries],
     }
+    if len(queries) > 1:
+        # Triton's cache key holds bytes but no shapes: without one user per query, two baskets of one item
+        # each would share their entry with one basket of two.
+        columns["user_id"] = [(query.user_id,) for query in queries]
     used = {name: _padded(rows) for name, rows in columns.items() if any(rows)}
     return used or {"basket": _padded([("",)] * len(queries))}  # Triton refuses a request without inputs
 
