@@ -43,9 +43,7 @@ class Tower(nn.Module):
         for table in (self.users, self.basket_ids, self.item_ids, self.basket_content, self.item_content):
             nn.init.normal_(table.weight, std=d**-0.5 * 0.3, generator=generator)
         for table in (self.basket_ids, self.item_ids):
-            nn.init.zeros_(
-                table.weight[0]
-            )  # items below the bar are never trained on: their categories speak
+            nn.init.zeros_(table.weight[0])  # never trained: below the bar the categories speak alone
 
     def item(self, rows: torch.Tensor) -> torch.Tensor:
         """(n,) item rows → (n, d) candidate vectors."""
