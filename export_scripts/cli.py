@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ensemble.server import ServerError
 from export_scripts.errors import CestaError
+from export_scripts.memory import keep_freed_memory
 from export_scripts.settings import Settings, load_settings
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
@@ -36,6 +37,7 @@ def main(command: str | None = None) -> None:
 
     ``command`` is named by ``python -m export_scripts.train``, which is ``cesta train``.
     """
+    keep_freed_memory()
     try:
         app(sys.argv[1:] if command is None else [command, *sys.argv[1:]], prog_name="cesta")
     except (CestaError, ServerError) as error:

@@ -147,24 +147,20 @@ def _loss(
     query = tower.query(torch.from_numpy(users), torch.from_numpy(items[rest]), torch.from_numpy(owner[rest]))
     negatives = rng.choice(recommendable, settings.uniform_negatives)
     pool = torch.from_numpy(np.concatenate([targets, negatives]))
-    logits = query @ tower.item(pool).T
     # Targets are negatives of one another in proportion to their sales, the rest uniformly: both corrected.
     n, m = len(batch), settings.uniform_negatives
     correction = torch.logaddexp(log_q[pool] + np.log(n), torch.tensor(np.log(m / len(recommendable))))
-    logits = logits - correction
-    truth = torch.from_numpy(targets)
-    same = (pool[None, :] == truth[:, None]) & ~torch.eye(n, n + m, dtype=torch.bool)
-    logits = logits.masked_fill(same, -1e9)
-    # Items that are in the basket already can never be recommended, so they must not be pushed down either.
-    in_basket = _membership(owner[rest], items[rest], pool.numpy(), n)
-    logits = logits.masked_fill(torch.from_numpy(in_basket), -1e9)
+    logits = query @ tower.item(pool).T
+    logits -= correction
+    # Items of the basket can never be recommended, so they must not be pushed down; nor may the target's twins.
+    logits.masked_fill_(torch.from_numpy(_membership(owner, items, pool.numpy(), n)), -1e9)
     return nn.functional.cross_entropy(logits, torch.arange(n))
 
 
 def _membership(
     owner: NDArray[np.int64], items: NDArray[np.int64], pool: NDArray[np.int64], n: int
 ) -> NDArray[np.bool_]:
-    """(n, pool): is the pool's item in the query's basket? The target's own column stays False."""
+    """(n, pool): is the pool's item in the whole basket? The target's own column, (i, i), stays False."""
     order = np.argsort(pool, kind="stable")
     first, last = (np.searchsorted(pool[order], items, side) for side in ("left", "right"))
     inside = np.zeros((n, len(pool)), bool)
