@@ -47,7 +47,8 @@ _LAST_WORDS = 20  # log lines shown when the server dies
 _TABLES = ("+-", "| ")
 
 # Becomes tritonserver after asking the kernel for a SIGTERM, hence a drain, should the parent be killed.
-# Its JSON parser recurses: at the usual 8 MiB of stack 100,000 brackets end the server, at 1 GiB a million do not.
+# Its JSON parser recurses: with the usual 8 MiB of stack 100,000 brackets end the server, with 1 GiB not even
+# a million.
 _UNTIL_PARENT_DIES = """
 import ctypes, os, resource, signal, sys
 hard = resource.getrlimit(resource.RLIMIT_STACK)[1]

@@ -152,7 +152,7 @@ def _loss(
     correction = torch.logaddexp(log_q[pool] + np.log(n), torch.tensor(np.log(m / len(recommendable))))
     logits = query @ tower.item(pool).T
     logits -= correction
-    # Items of the basket can never be recommended, so they must not be pushed down; nor may the target's twins.
+    # Items of the basket can never be recommended and must not be pushed down; nor may the target's twins.
     logits.masked_fill_(torch.from_numpy(_membership(owner, items, pool.numpy(), n)), -1e9)
     return nn.functional.cross_entropy(logits, torch.arange(n))
 

@@ -17,8 +17,8 @@ Not sent here, found by hand on a server thrown away afterwards:
   {"inputs": [{"name": "basket", "shape": [1, 2**40], "datatype": "INT32", "data": [1]}]} end the whole server
   (SIGABRT; SIGSEGV where shape times size overflows), and smaller shapes take that much memory. BYTES, binary
   data, gRPC and `generate` are not affected, so `infer` over HTTP is for trusted callers alone.
-- 100,000 nested "[" in a JSON body overflow the usual stack of 8 MiB and end the whole server. `Server` starts
-  it with a stack limit of 1 GiB, which is tested below; elsewhere `ulimit -s` must do that.
+- 100,000 nested "[" in a JSON body overflow the usual stack of 8 MiB and end the whole server. `Server`
+  starts it with a stack limit of 1 GiB, which is tested below; elsewhere `ulimit -s` must do that.
 - A batch of 0 sent to `candidate_sampler` itself ([0, 0], no data) is never scheduled and never answered.
 """
 
