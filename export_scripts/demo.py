@@ -72,29 +72,31 @@ def catalog_of(data: Path) -> pd.DataFrame | None:
 
 def basket_table(catalog: pd.DataFrame, ids: list[str]) -> Table:
     """The basket in the shop's words."""
-    words = catalog.set_index("item_id").to_dict("index")
+    words, shelf = catalog.set_index("item_id"), shelf_column(catalog)
     table = Table(title="The basket", title_justify="left")
-    for column in ("item", "name", "department"):
+    for column in ("item", "name", shelf):
         table.add_column(column)
     for item_id in ids:
-        table.add_row(item_id, words[item_id]["name"], _category(words[item_id]))
+        table.add_row(item_id, words["name"][item_id], words[shelf][item_id] if shelf in words else "")
     return table
 
 
 def answer_table(title: str, answer: Recommendations, catalog: pd.DataFrame | None) -> Table:
     """Rank, name, category, score and reasons of an answer."""
     words = {} if catalog is None else catalog.set_index("item_id").to_dict("index")
+    shelf = shelf_column(catalog)
     table = Table(title=f"{title} (release {answer.release})", title_justify="left")
-    for column in ("rank", "item", "name", "department", "score", "reasons"):
+    for column in ("rank", "item", "name", shelf, "score", "reasons"):
         table.add_column(column, justify="right" if column in ("rank", "score") else "left")
     for r in answer:
         of_item = words.get(r.item_id, {})
+        name, category = of_item.get("name", ""), of_item.get(shelf, "")
         reasons = ", ".join(reason.name.lower() for reason in r.reasons)
-        name, category = of_item.get("name", ""), _category(of_item)
         table.add_row(str(r.rank), r.item_id, name, category, f"{r.score:.2f}", reasons)
     return table
 
 
-def _category(words: dict[str, str]) -> str:
-    """The department where the shop has one, else its first category column."""
-    return words.get("department") or next((v for k, v in words.items() if k != "name"), "")
+def shelf_column(catalog: pd.DataFrame | None) -> str:
+    """The category column that says where a product stands: its department if there is one, else the broadest."""
+    columns = [] if catalog is None else list(catalog.columns[2:])
+    return "department" if "department" in columns or not columns else str(columns[0])

@@ -32,7 +32,8 @@ class Ledger:
         if result.exists() and self._done.get(stage) == [key, sha256(result)]:
             return False
         others = {name: made for name, made in self._done.items() if name != stage}
-        self._write(others)  # a stage that dies on the way is not fresh
+        if stage in self._done:
+            self._write(others)  # a stage that dies on the way is not fresh
         work()
         self._write(others | {stage: [key, sha256(result)]})
         return True
