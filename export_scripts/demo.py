@@ -97,6 +97,6 @@ def answer_table(title: str, answer: Recommendations, catalog: pd.DataFrame | No
 
 
 def shelf_column(catalog: pd.DataFrame | None) -> str:
-    """The category column that says where a product stands: its department if there is one, else the broadest."""
+    """The category column that says where a product stands: its department, else the broadest."""
     columns = [] if catalog is None else list(catalog.columns[2:])
     return "department" if "department" in columns or not columns else str(columns[0])
