@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -45,14 +46,16 @@ def test_every_cesta_command_is_understood(line: str) -> None:
     """A documented command line is parsed by the real command, options and all."""
     _, command, *words = shlex.split(line, comments=True)
     found = typer.main.get_group(app).commands[command]
-    found.make_context(command, words)
+    context = found.make_context(command, words)  # exits on an unknown option or a missing value
+    assert context.command is found
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_documented_setting_exists(name: str) -> None:
     """`--set table.key=value` in a document names a key of pipeline.toml."""
     for setting, value in re.findall(r"--set ([a-z_.]+)=(\S+?)[`,\s]", TEXTS[name]):
-        load_settings(overrides={"data.transactions": "sales.csv", setting: value})
+        settings = load_settings(overrides={"data.transactions": "sales.csv", setting: value})
+        assert reduce(getattr, setting.split("."), settings) == value
 
 
 def test_the_readmes_request_is_json() -> None:
