@@ -1,0 +1,25 @@
+"""What is checked before anything is installed."""
+
+import shutil
+import sys
+
+import pytest
+
+from export_scripts import preflight
+
+
+def test_another_python_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 9, 1))
+    with pytest.raises(SystemExit, match=r"Python 3\.9 will not do; cesta needs 3\.11: make PYTHON="):
+        preflight.main()
+
+
+def test_too_little_room_is_refused_with_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 2**30))
+    monkeypatch.setattr(preflight.Path, "exists", lambda path: False)
+    with pytest.raises(SystemExit, match=r"1\.0 GiB free in .* need 6: free some"):
+        preflight.main()
+
+
+def test_this_machine_will_do() -> None:
+    assert preflight.main() is None
