@@ -1,4 +1,4 @@
-"""A folder appears whole or not at all: staged beside its target, flushed to disk, renamed in."""
+"""A file or folder appears whole or not at all: staged beside its target, flushed to disk, renamed in."""
 
 import os
 import shutil
@@ -8,6 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from export_scripts.errors import WontOverwrite
+
+
+def write_file(target: Path, content: bytes) -> None:
+    """Write or replace ``target``; when that fails, what was there before stays and nothing else does."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.write_bytes(content)
+        _flush_one(partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -46,11 +58,15 @@ def _flush(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
         if path.is_symlink():
             continue
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _flush_one(path)
+
+
+def _flush_one(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _swap_in(tmp: Path, target: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.features import FEATURES
+from export_scripts.atomic import write_file
 from export_scripts.errors import CestaError
 from export_scripts.ncf import NCF, NCFShape
 from export_scripts.settings import Settings
@@ -30,10 +31,7 @@ def save_checkpoint(
     content = io.BytesIO()  # torch writing to the disk itself would turn a full one into a RuntimeError
     state = {"shape": asdict(model.shape), "state": model.state_dict(), "prior": torch.from_numpy(prior)}
     torch.save({"made_from": _made_from(shop, settings)} | state, content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content.getbuffer())
-    partial.replace(path)
+    write_file(path, content.getvalue())
 
 
 def load_checkpoint(path: Path, shop: Shop, settings: Settings) -> tuple[NCF, NDArray[np.float32]]:

@@ -20,6 +20,7 @@ from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import SOURCES
 from ensemble.reference import Reference
 from export_scripts import baselines, counts, manifest
+from export_scripts.atomic import write_file
 from export_scripts.checkpoint import load_checkpoint
 from export_scripts.contract import read_contract
 from export_scripts.graph import build_graph, fold
@@ -60,10 +61,7 @@ def evaluate(settings: Settings, data: Path, checkpoint: Path, metrics: Path) ->
     # The digest is for export, which takes no other checkpoint's metrics.
     report = {"checkpoint": manifest.sha256(checkpoint)}
     report |= _report(shop, arrays, hidden, measured, split.test, settings)
-    metrics.parent.mkdir(parents=True, exist_ok=True)
-    partial = metrics.with_suffix(".partial")
-    partial.write_text(json.dumps(report, indent=2) + "\n")
-    partial.replace(metrics)
+    write_file(metrics, (json.dumps(report, indent=2) + "\n").encode())
     return metrics
 
 
@@ -75,8 +73,7 @@ def _measure(shop: Shop, arrays: SamplerArrays, reference: Reference, hidden: Hi
     others = {name: np.zeros(n) for name in baselines.RANKERS}
     pool = recommendable(arrays)
     with Progress("evaluate", n) as progress:
-        for start in range(0, n, BATCH):
-            batch = HiddenItems(hidden.baskets[start : start + BATCH], hidden.items[start : start + BATCH])
+        for start, batch in zip(range(0, n, BATCH), hidden.batches(BATCH), strict=True):
             part = slice(start, start + len(batch))
             for known_user in (True, False):
                 queries = as_queries(shop, batch, known_user)

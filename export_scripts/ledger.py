@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from export_scripts.atomic import write_file
 from export_scripts.contract import MODEL_REPOSITORY
 from export_scripts.manifest import sha256
 from export_scripts.settings import SettingsTable
@@ -40,10 +41,7 @@ class Ledger:
 
     def _write(self, done: dict[str, list[str]]) -> None:
         self._done = done
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps(done, indent=2) + "\n")
-        partial.replace(self._path)
+        write_file(self._path, (json.dumps(done, indent=2) + "\n").encode())
 
 
 def file_state(*paths: Path | None) -> str:
