@@ -24,7 +24,6 @@ class NCFShape:
     n_items: int
     n_ids: int  # id vectors; 0 is shared by all items below the support bar
     n_categories: int
-    n_columns: int  # category columns
     n_features: int
     gmf: int
     mlp: int

@@ -199,7 +199,6 @@ def new_model(arrays: SamplerArrays, s: TrainSettings) -> NCF:
         n_items=len(known),
         n_ids=int(known.sum()) + 1,
         n_categories=len(arrays.categories.members_offsets) - 1,
-        n_columns=content.shape[1],
         n_features=len(FEATURES),
         gmf=s.gmf_dimensions,
         mlp=s.mlp_dimensions,

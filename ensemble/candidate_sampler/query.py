@@ -23,7 +23,6 @@ class Query:
     exclude: list[int] = field(default_factory=list)
     wanted: list[int] = field(default_factory=list)  # category numbers
     now: int | None = None  # None: the moment the arrays were made for
-    unknown_items: int = 0  # basket ids that are in no catalog
 
 
 class Vocabulary:
@@ -46,25 +45,21 @@ class Vocabulary:
 
         Raises BadRequest for too many ids, an id that is too long or not UTF-8, or an unknown category.
         """
-        basket_ids = _checked("basket", basket, MAX_BASKET, self._items)
-        rows = [self._items.get(i, 0) for i in basket_ids]
         if user_id:
             _check_id("user_id", user_id, self._users)
         return Query(
             user_row=self._users.get(user_id, 0),
-            basket=[r for r in rows if r],
-            exclude=[
-                r
-                for i in _checked("exclude", exclude, MAX_EXCLUDE, self._items)
-                if (r := self._items.get(i, 0))
-            ],
+            basket=self._item_rows("basket", basket, MAX_BASKET),
+            exclude=self._item_rows("exclude", exclude, MAX_EXCLUDE),
             wanted=[
                 self._category(i)
                 for i in _checked("categories", categories, MAX_CATEGORIES, self._categories)
             ],
             now=now,
-            unknown_items=rows.count(0),
         )
+
+    def _item_rows(self, what: str, ids: Iterable[bytes], most: int) -> list[int]:
+        return [row for i in _checked(what, ids, most, self._items) if (row := self._items.get(i, 0))]
 
     def _category(self, name: bytes) -> int:
         number = self._categories.get(name, 0)

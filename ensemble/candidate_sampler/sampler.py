@@ -14,7 +14,8 @@ from .features import FEATURES
 from .kernels import Candidates, Derived, Limits, Queries, Touched, new_scratch, sample_batch
 from .query import Query, Vocabulary
 
-# An exact search costs about .2 ms a query at 10,000 items and 3 ms at 100,000; above, a graph costs .1 ms.
+# An exact search reads every vector: .115 ms a query at 27,000 items (batches of 64, one thread, d = 64),
+# and in proportion above. A graph's cost hardly grows, at the price of a slow build and of misses.
 FLAT_INDEX_UP_TO = 100_000
 
 

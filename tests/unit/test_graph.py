@@ -19,7 +19,7 @@ Feed = dict[str, np.ndarray]
 @pytest.fixture(scope="module")
 def model() -> NCF:
     torch.manual_seed(3)
-    shape = NCFShape(USERS, ITEMS, 30, 9, 2, FEATURES, gmf=8, mlp=8, hidden=(16, 8, 4))
+    shape = NCFShape(USERS, ITEMS, 30, 9, FEATURES, gmf=8, mlp=8, hidden=(16, 8, 4))
     ids = torch.arange(ITEMS) % 30
     content = torch.randint(0, 9, (ITEMS, 2))
     content[0] = 0

@@ -6,9 +6,7 @@ import torch
 
 from export_scripts.ncf import NCF, NCFShape
 
-SHAPE = NCFShape(
-    n_users=3, n_items=6, n_ids=5, n_categories=4, n_columns=2, n_features=3, gmf=4, mlp=5, hidden=(6, 2)
-)
+SHAPE = NCFShape(n_users=3, n_items=6, n_ids=5, n_categories=4, n_features=3, gmf=4, mlp=5, hidden=(6, 2))
 ID_ROWS = [0, 1, 2, 3, 4, 0]  # item 5 is below the support bar
 CONTENT = [[0, 0], [1, 2], [1, 3], [2, 3], [1, 2], [1, 2]]
 BEYOND = [-1, 6, 2**31 - 1, -(2**31)]
