@@ -5,7 +5,10 @@ trained with. So a checkpoint is used with the data and the settings that it was
 """
 
 import io
-from dataclasses import asdict
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,13 +27,31 @@ DECIDED_BY: Final = {"splits", "sampler", "retrieval", "train"}  # the tables of
 WAY_OUT: Final = 'run "cesta train" again'
 
 
+@dataclass(frozen=True)
+class Curve:
+    """How training went on the validation queries, and which epoch's weights the checkpoint holds."""
+
+    epochs: list[dict[str, float]]  # epoch (0: before training), loss, hr_at_10, ndcg_at_10
+    kept: int
+
+
+UNTRAINED: Final = Curve([], 0)
+
+
 def save_checkpoint(
-    path: Path, model: NCF, prior: NDArray[np.float32], shop: Shop, settings: Settings
+    path: Path,
+    model: NCF,
+    prior: NDArray[np.float32],
+    shop: Shop,
+    settings: Settings,
+    curve: Curve = UNTRAINED,
 ) -> None:
     """Write plain tensors, strings and numbers: loading needs no unpickling of code."""
     content = io.BytesIO()  # torch writing to the disk itself would turn a full one into a RuntimeError
     state = {"shape": asdict(model.shape), "state": model.state_dict(), "prior": torch.from_numpy(prior)}
-    torch.save({"made_from": _made_from(shop, settings)} | state, content)
+    # As text: pickle writes equal strings twice unless they are one object, and the bytes must repeat.
+    state["curve"] = json.dumps(asdict(curve))
+    torch.save({"made_from": made_from(shop, settings)} | state, content)
     write_file(path, content.getvalue())
 
 
@@ -39,16 +60,31 @@ def load_checkpoint(path: Path, shop: Shop, settings: Settings) -> tuple[NCF, ND
 
     Raises CestaError if there is none, if it is damaged, or if it was made from something else.
     """
-    if not path.exists():
-        raise CestaError(f'no checkpoint {path}; run "cesta train" first')
-    content = io.BytesIO(path.read_bytes())
-    try:
-        saved = torch.load(content, weights_only=True)
-        _refuse_others(path, saved["made_from"], _made_from(shop, settings))
+    with _opened(path) as saved:
+        _refuse_others(path, saved["made_from"], made_from(shop, settings))
         shape = NCFShape(**{**saved["shape"], "hidden": tuple(saved["shape"]["hidden"])})
         model = NCF(shape, saved["state"]["id_rows"], saved["state"]["content"])
         model.load_state_dict(saved["state"])
         return model.eval(), saved["prior"].numpy()
+
+
+def load_curve(path: Path) -> Curve:
+    """How the checkpoint's training went; no epochs where there was nothing to train on.
+
+    Raises CestaError if there is no checkpoint, or if it is damaged.
+    """
+    with _opened(path) as saved:
+        return Curve(**json.loads(saved["curve"]))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[dict[str, Any]]:
+    """The checkpoint's content; whatever goes wrong with it inside the block is one sentence."""
+    if not path.exists():
+        raise CestaError(f'no checkpoint {path}; run "cesta train" first')
+    content = io.BytesIO(path.read_bytes())
+    try:
+        yield torch.load(content, weights_only=True)
     except CestaError:
         raise
     except Exception as error:  # torch has no error class of its own for damage: even OSError occurs
@@ -58,7 +94,8 @@ def load_checkpoint(path: Path, shop: Shop, settings: Settings) -> tuple[NCF, ND
         ) from None
 
 
-def _made_from(shop: Shop, settings: Settings) -> dict[str, Any]:
+def made_from(shop: Shop, settings: Settings) -> dict[str, Any]:
+    """The data, the features and every setting that decide what a training gives."""
     chosen = settings.model_dump(mode="json", include=DECIDED_BY)
     return {"data": shop.fingerprint, "features": list(FEATURES)} | {
         f"{table}.{key}": value for table, values in chosen.items() for key, value in values.items()

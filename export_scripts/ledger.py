@@ -21,7 +21,7 @@ class Ledger:
     def __init__(self, path: Path):
         self._path = path
         self._done = _read(path)
-        self._chain = hashlib.sha256(_code().encode())
+        self._chain = hashlib.sha256(code_digest().encode())
 
     def once(
         self, stage: str, made_from: list[SettingsTable | str], result: Path, work: Callable[[], Path]
@@ -59,7 +59,8 @@ def _read(path: Path) -> dict[str, list[str]]:
     return done if isinstance(done, dict) else {}
 
 
-def _code() -> str:
+def code_digest() -> str:
+    """SHA-256 over the pipeline's and the sampler's sources and the contract."""
     digest = hashlib.sha256()
     for path in _sources():
         digest.update(path.read_bytes())

@@ -18,11 +18,13 @@ from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts import counts
-from export_scripts.checkpoint import save_checkpoint
+from export_scripts.checkpoint import UNTRAINED, Curve, made_from, save_checkpoint
 from export_scripts.contract import Contract, read_contract
 from export_scripts.errors import CestaError
+from export_scripts.ledger import code_digest
 from export_scripts.ncf import NCF, NCFShape
 from export_scripts.progress import Progress
+from export_scripts.resume import FOLDER, Resume, Stateful
 from export_scripts.settings import Settings, TrainSettings
 from export_scripts.shop import Shop, load_shop
 from export_scripts.snapshot import limits, recommendable, snapshot, untrained_prior
@@ -54,25 +56,35 @@ class TrainingSet:
 def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
     """Fit prior and scorer to the shop in ``data``; write the checkpoint of the best epoch on validation.
 
+    Killed and started again it goes on after the last finished step (``resume``), to the same weights.
     A shop too small for a period of training or validation gets the linear blend that training starts at.
     Raises CestaError if no item sells often enough to be recommended at all.
     """
     shop, contract = load_shop(data), read_contract()
     check_support(shop, settings)
     split = split_by_time(shop, settings.splits)
-    arrays = snapshot(shop, split.training, settings)
+    kept = Resume(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with())
+    arrays = kept.arrays(lambda: snapshot(shop, split.training, settings))
     known = recommendable(arrays)
     rng = np.random.default_rng(settings.train.seed)
     hidden = hide_items(shop, split.training, split.validation, known, settings.splits.hidden_per_basket, rng)
     validation = hide_items(shop, split.validation, split.test, known, settings.splits.hidden_per_basket, rng)
     validation = validation.sample(settings.train.validation_queries, rng)
-    prior = fit_prior(shop, arrays, hidden.sample(PRIOR_QUERIES, rng), settings, contract)
+    sample = hidden.sample(PRIOR_QUERIES, rng)
+    prior = kept.prior(lambda: fit_prior(shop, arrays, sample, settings, contract))
     arrays = arrays._replace(prior=arrays.prior._replace(weights=prior))
     hidden = hidden.sample(settings.train.training_queries, rng)
     training = collect(shop, arrays, hidden, settings, contract, "training")
     validating = collect(shop, arrays, validation, settings, contract, "validation")
-    save_checkpoint(checkpoint, fit(training, validating, arrays, prior, settings), prior, shop, settings)
+    model, curve = fit(training, validating, arrays, prior, settings, kept)
+    save_checkpoint(checkpoint, model, prior, shop, settings, curve)
+    kept.discard()
     return checkpoint
+
+
+def made_with() -> dict[str, str]:
+    """What else than data and settings decides the last bit of the weights."""
+    return {"code": code_digest(), "torch": torch.__version__, "numpy": np.__version__}
 
 
 def check_support(shop: Shop, settings: Settings) -> None:
@@ -153,7 +165,8 @@ def fit(
     arrays: SamplerArrays,
     prior: NDArray[np.float32],
     settings: Settings,
-) -> NCF:
+    kept: Resume | None = None,
+) -> tuple[NCF, Curve]:
     """The model of the best epoch by validation loss, or the linear start if no epoch betters it."""
     s = settings.train
     torch.manual_seed(s.seed)
@@ -164,15 +177,18 @@ def fit(
     nn.init.zeros_(best.gmf_weights)
     if not len(training) or not len(validation):
         log.warning("untrained", training_queries=len(training), validation_queries=len(validation))
-        return best.eval()
+        return best.eval(), UNTRAINED
     optimizer = torch.optim.AdamW(model.parameters(), lr=s.learning_rate, weight_decay=s.weight_decay)
     batches = max(1, -(-len(training) // s.batch_size))
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=batches * s.epochs)
-    measured = _validate(best, validation)
-    log.info("epoch", epoch=0, **measured)
-    best_loss, waited = measured["loss"], 0
+    parts: dict[str, Stateful] = {"model": model, "best": best, "optimizer": optimizer, "schedule": schedule}
+    curve = kept.last_epoch(parts, rng) if kept else None
+    if curve is None:
+        curve = [{"epoch": 0} | _validate(best, validation)]
+        log.info("epoch", **curve[-1])
     with Progress("train", batches * s.epochs) as progress:
-        for epoch in range(s.epochs):
+        progress.advance(batches * (len(curve) - 1))
+        while len(curve) <= s.epochs and len(curve) - 1 - best_epoch(curve) < s.patience:
             model.train()
             for places in np.array_split(rng.permutation(len(training)), batches):
                 loss = _loss(model, training, places, s, rng)
@@ -181,13 +197,18 @@ def fit(
                 optimizer.step()
                 schedule.step()
                 progress.advance(loss=loss.item())
-            measured = _validate(model, validation)
-            log.info("epoch", epoch=epoch + 1, **measured)
-            if measured["loss"] < best_loss:
-                best, best_loss, waited = deepcopy(model), measured["loss"], 0
-            elif (waited := waited + 1) >= s.patience:
-                break
-    return best.eval()
+            curve.append({"epoch": len(curve)} | _validate(model, validation))
+            if best_epoch(curve) == len(curve) - 1:
+                best.load_state_dict(model.state_dict())
+            if kept:
+                kept.keep_epoch(parts, rng, curve)
+            log.info("epoch", **curve[-1])
+    return best.eval(), Curve(curve, best_epoch(curve))
+
+
+def best_epoch(curve: list[dict[str, float]]) -> int:
+    """The first epoch of the lowest validation loss."""
+    return min(range(len(curve)), key=lambda epoch: curve[epoch]["loss"])
 
 
 def new_model(arrays: SamplerArrays, s: TrainSettings) -> NCF:

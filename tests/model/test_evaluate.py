@@ -46,7 +46,7 @@ def prepared(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Pa
     shop = load_shop(etl(settings, folder))
     prior = untrained_prior()
     empty = TrainingSet(*(np.zeros((0, *s), d) for s, d in SHAPES), asked=0)  # type: ignore[arg-type]
-    model = fit(empty, empty, snapshot(shop, shop.n_baskets, settings), prior, settings)
+    model, _ = fit(empty, empty, snapshot(shop, shop.n_baskets, settings), prior, settings)
     save_checkpoint(folder / "checkpoint.pt", model, prior, shop, settings)
     return folder
 

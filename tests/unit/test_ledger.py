@@ -13,7 +13,7 @@ from export_scripts.ledger import Ledger, file_state
 def code(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The digest of the code, to be changed."""
     now = ["one"]
-    monkeypatch.setattr(ledger, "_code", lambda: now[0])
+    monkeypatch.setattr(ledger, "code_digest", lambda: now[0])
     return now
 
 

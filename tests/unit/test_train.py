@@ -73,7 +73,7 @@ def test_a_telling_feature_is_learnt(arrays: SamplerArrays, settings: Settings) 
     """Its weight starts at 0; a few hundred queries are enough to rank by it."""
     quick = settings.model_copy(update={"train": settings.train.model_copy(update={"learning_rate": 0.03})})
     training, validation = examples(2_000, telling=1), examples(200, telling=1, seed=1)
-    model = fit(training, validation, arrays, np.zeros(F, np.float32), quick)
+    model, _ = fit(training, validation, arrays, np.zeros(F, np.float32), quick)
     assert (wide_scores(model, validation).argmax(1) == validation.target).mean() > 0.95
 
 
@@ -83,7 +83,7 @@ def test_without_queries_the_blend_is_kept(
 ) -> None:
     """A shop too small for a training or a validation period gets the linear score, without NaN."""
     training, validation = examples(n_training, telling=None), examples(n_validation, telling=None)
-    assert is_linear(fit(training, validation, arrays, PRIOR, settings), examples(20, telling=None))
+    assert is_linear(fit(training, validation, arrays, PRIOR, settings)[0], examples(20, telling=None))
 
 
 def test_training_that_only_harms_is_undone(arrays: SamplerArrays, settings: Settings) -> None:
@@ -93,7 +93,7 @@ def test_training_that_only_harms_is_undone(arrays: SamplerArrays, settings: Set
     training.features[:, :, 1] *= -1
     prior = np.zeros(F, np.float32)
     prior[1] = 1.0
-    model = fit(training, validation, arrays, prior, settings)
+    model, _ = fit(training, validation, arrays, prior, settings)
     assert (wide_scores(model, validation).argmax(1) == validation.target).all()
 
 
@@ -102,7 +102,7 @@ def test_a_feature_that_hardly_varies_is_not_blown_up(arrays: SamplerArrays, set
     training = examples(2_000, telling=None)
     training.features[:, :, 2] = 5
     training.features[0, 0, 2] = 5.004
-    model = fit(training, examples(20, telling=None), arrays, PRIOR, settings)
+    model, _ = fit(training, examples(20, telling=None), arrays, PRIOR, settings)
     assert model.feature_std[2] == 1
     assert model.feature_std[3] == pytest.approx(1, abs=0.05)
     assert model.feature_std[3] != 1
@@ -112,7 +112,7 @@ def test_the_same_seed_gives_the_same_weights(arrays: SamplerArrays, settings: S
     """To the last bit, since a release's digest depends on it."""
     states = []
     for _ in range(2):
-        model = fit(examples(500, telling=1), examples(50, telling=1), arrays, PRIOR, settings)
+        model, _ = fit(examples(500, telling=1), examples(50, telling=1), arrays, PRIOR, settings)
         content = io.BytesIO()
         torch.save(model.state_dict(), content)
         states.append(content.getvalue())
