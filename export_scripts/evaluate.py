@@ -24,6 +24,7 @@ from export_scripts.atomic import write_file
 from export_scripts.checkpoint import load_checkpoint
 from export_scripts.contract import read_contract
 from export_scripts.graph import build_graph, fold
+from export_scripts.leaks import check_leaks
 from export_scripts.metrics import MISSED, Ranks, rank_in_scores, ranks_in_lists, summary
 from export_scripts.progress import Progress
 from export_scripts.settings import Settings
@@ -52,6 +53,7 @@ def evaluate(settings: Settings, data: Path, checkpoint: Path, metrics: Path) ->
     model, prior = load_checkpoint(checkpoint, shop, settings)
     split = split_by_time(shop, settings.splits)
     arrays = snapshot(shop, split.test, settings, prior)
+    check_leaks(shop, arrays, split.test, settings)
     graph = build_graph(fold(model), shop.catalog["item_id"].tolist(), contract).SerializeToString()
     reference = Reference(CandidateSampler(arrays, limits(settings, contract)), graph)
     rng = np.random.default_rng(settings.train.seed)

@@ -21,6 +21,7 @@ from export_scripts import counts
 from export_scripts.checkpoint import UNTRAINED, Curve, made_from, save_checkpoint
 from export_scripts.contract import Contract, read_contract
 from export_scripts.errors import CestaError
+from export_scripts.leaks import check_leaks
 from export_scripts.ledger import code_digest
 from export_scripts.ncf import NCF, NCFShape
 from export_scripts.progress import Progress
@@ -65,6 +66,7 @@ def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
     split = split_by_time(shop, settings.splits)
     kept = Resume(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with())
     arrays = kept.arrays(lambda: snapshot(shop, split.training, settings))
+    check_leaks(shop, arrays, split.training, settings)
     known = recommendable(arrays)
     rng = np.random.default_rng(settings.train.seed)
     hidden = hide_items(shop, split.training, split.validation, known, settings.splits.hidden_per_basket, rng)

@@ -10,6 +10,7 @@ import pytest
 
 from export_scripts import evaluate
 from export_scripts.checkpoint import save_checkpoint
+from export_scripts.errors import CestaError
 from export_scripts.etl import etl
 from export_scripts.settings import Settings, load_settings
 from export_scripts.shop import load_shop
@@ -81,12 +82,16 @@ def test_random_receipts_give_chance(report: dict[str, Any]) -> None:
         assert abs(group["hr_at_10"] - CHANCE) < noise
 
 
-def test_a_planted_leak_is_seen(
+def test_a_planted_leak_is_refused(
     settings: Settings, prepared: Path, report: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counting to the end of the data: co-occurrence knows the very basket that it is asked about."""
     leaky = lambda shop, end, *rest: snapshot(shop, shop.n_baskets, *rest)  # noqa: E731
     monkeypatch.setattr(evaluate, "snapshot", leaky)
+    with pytest.raises(CestaError, match="leak: popularity counts"):
+        measured(settings, prepared, "leaked.json")
+    assert not (prepared / "leaked.json").exists()
+    monkeypatch.setattr(evaluate, "check_leaks", lambda *_: None)  # the figures would have shown it, too
     leaked = measured(settings, prepared, "leaked.json")
     assert leaked["baselines"]["co-occurrence"]["known"]["hr_at_10"] > 5 * CHANCE
     assert leaked["unknown"]["hr_at_10"] > 3 * CHANCE

@@ -1,0 +1,205 @@
+"""Planted leaks are caught, a clean snapshot is not, and a query sees what lies strictly before it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from world import DAY, arrays_of, features_of, proposed, random_shop, sampler_of, shop_of
+
+from ensemble.candidate_sampler.arrays import SamplerArrays
+from ensemble.candidate_sampler.query import Query
+from ensemble.candidate_sampler.sources import USUAL
+from export_scripts import baselines, counts
+from export_scripts.errors import CestaError
+from export_scripts.etl import etl
+from export_scripts.leaks import CHECKS, NOT_COUNTED, check_leaks
+from export_scripts.settings import load_settings
+from export_scripts.shop import Shop, load_shop
+from export_scripts.splits import HiddenItems, as_queries
+
+START = 200
+SETTINGS = load_settings(overrides={"sampler.min_support": 2, "sampler.shrinkage": 5.0})
+SHOP = random_shop(np.random.default_rng(3))
+
+
+def counted(end: int, shop: Shop = SHOP) -> SamplerArrays:
+    return arrays_of(shop, end, min_support=2, shrinkage=5.0)
+
+
+CLEAN = counted(START)
+
+
+def planted(group: str, **fields: Any) -> SamplerArrays:
+    """The clean arrays with some of a group's replaced."""
+    return CLEAN._replace(**{group: getattr(CLEAN, group)._replace(**fields)})
+
+
+def caught(arrays: SamplerArrays, message: str) -> None:
+    with pytest.raises(CestaError, match=message):
+        check_leaks(SHOP, arrays, START, SETTINGS)
+
+
+def test_what_was_counted_before_passes() -> None:
+    check_leaks(SHOP, CLEAN, START, SETTINGS)
+
+
+def test_the_whole_past_passes() -> None:
+    """Nothing comes after the end of the data."""
+    check_leaks(SHOP, counted(SHOP.n_baskets), SHOP.n_baskets, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ("popularity", r"popularity counts \(score\) .* first in basket 20"),
+        ("neighbours", r"neighbours know \d+ pairs"),
+    ],
+)
+def test_one_basket_of_the_future_is_caught(group: str, message: str) -> None:
+    """In the counts of sales alone, or of pairs alone."""
+    caught(CLEAN._replace(**{group: getattr(counted(START + 1), group)}), message)
+
+
+def test_the_error_names_the_basket() -> None:
+    """And the way out: none, for it is our own."""
+    caught(
+        CLEAN._replace(popularity=counted(START + 1).popularity),
+        r"leak: .* e\.g\. 'i\d{4}', as first in basket 200; .* from number 200 on: this is an error of cesta",
+    )
+
+
+def test_a_pair_counted_once_too_often_is_caught() -> None:
+    """Cosine and probability agree with one another and with all sales; only n_ij is one too large."""
+    near = CLEAN.neighbours
+    later = np.unique(SHOP.items[SHOP.offsets[START] :])
+    item = next(i for i in later if near.offsets[i + 1] > near.offsets[i])
+    place = near.offsets[item]
+    sales = counts.support(SHOP, START)[item]
+    n = next(n for n in range(1, 99) if np.isclose(n * n / (n + 5) / sales, near.probability[place]))
+    cosine, probability = near.cosine.copy(), near.probability.copy()
+    for strength in (cosine, probability):
+        strength[place] *= ((n + 1) ** 2 / (n + 6)) / (n**2 / (n + 5))
+    caught(planted("neighbours", cosine=cosine, probability=probability), "know 1 of .* pairs by baskets")
+
+
+def test_the_order_of_a_category_is_caught() -> None:
+    whole = counted(SHOP.n_baskets).categories
+    caught(planted("categories", members=whole.members), "categories order best sellers")
+
+
+def test_the_order_of_best_sellers_is_caught() -> None:
+    caught(planted("popularity", order=CLEAN.popularity.order[::-1]), "popularity orders best sellers")
+
+
+def test_sales_of_other_days_are_caught() -> None:
+    """The recent ones alone, of the last 28 days before another end."""
+    caught(planted("popularity", recent=counted(START + 1).popularity.recent), r"counts \(recent\)")
+
+
+def test_a_history_by_the_week_is_caught() -> None:
+    """A basket that is told at its Monday would be seen by its own query."""
+    week = 7 * DAY
+    caught(planted("histories", times=CLEAN.histories.times // week * week), "that were not, or not then")
+
+
+def test_a_history_out_of_order_is_caught() -> None:
+    times = CLEAN.histories.times.copy()
+    first = CLEAN.histories.user_offsets[1]
+    times[first : first + 2] = times[first : first + 2][::-1]
+    caught(planted("histories", times=times), "histories are not in the order of time")
+
+
+def test_a_basket_told_twice_is_caught() -> None:
+    """The second takes the place of the first: time, items and all."""
+    shop = shop_of([(1, 1, [1, 2]), (1, 2, [3, 4])], items=4)
+    clean = arrays_of(shop)
+    h = clean.histories
+    twice = h._replace(times=h.times[[0, 0]], items=h.items[[0, 1, 0, 1]])
+    check_leaks(shop, clean._replace(popularity=counts.popularity(shop, 2, 2)), 2, SETTINGS)
+    with pytest.raises(CestaError, match=r"histories tell 1 baskets .* of user 'u1' at 86400"):
+        check_leaks(
+            shop, clean._replace(popularity=counts.popularity(shop, 2, 2), histories=twice), 2, SETTINGS
+        )
+
+
+def test_a_user_met_later_is_caught() -> None:
+    late = shop_of([(1, 1, [1, 2]), (2, 5, [1, 2])], items=2)
+    arrays = arrays_of(late, 1, min_support=2)
+    users = arrays.retrieval.users.copy()
+    users[2] = 1
+    with pytest.raises(CestaError, match=r"retrieval knows 1 users that came later, e\.g\. 'u2'"):
+        check_leaks(late, arrays._replace(retrieval=arrays.retrieval._replace(users=users)), 1, SETTINGS)
+
+
+def test_an_item_learnt_later_is_caught() -> None:
+    """Two items of one category that sold too little before: their vectors may not differ."""
+    rare = counts.support(SHOP, START) < 2
+    rare[0] = False
+    kind = CLEAN.categories.of_item[:, 0] * 100 + CLEAN.categories.of_item[:, 1]
+    item = next(i for i in np.flatnonzero(rare) if (kind[rare] == kind[i]).sum() > 1)
+    vectors = CLEAN.retrieval.items.copy()
+    vectors[item] = 0.1
+    caught(planted("retrieval", items=vectors), "retrieval has vectors of their own")
+
+
+def test_every_group_is_checked_or_says_why_not() -> None:
+    """New arrays bring their own check."""
+    assert set(SamplerArrays._fields) == set(CHECKS) | NOT_COUNTED
+    assert not set(CHECKS) & NOT_COUNTED
+
+
+def seen_of(item: int, at: int) -> tuple[float, float]:
+    """How often user 1 has bought `item` before the second `at`, by the sampler and by the rankers."""
+    shop = shop_of([(1, 4, [5]), (1, 10, [1, 2]), (1, 10, [3, 4])], items=5)
+    arrays = arrays_of(shop)
+    query = Query(user_row=1, now=at)
+    candidates = sampler_of(arrays, popular=5, fill=5).sample([query])
+    return (
+        features_of(candidates, item)["user_count"] if proposed(candidates)[item] & USUAL else 0.0,
+        round(float(baselines.personal_frequency(arrays, query)[item])),
+    )
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(-1, 0), (0, 0), (1, 1)])
+def test_a_second_decides_what_is_seen(seconds: int, times: int) -> None:
+    """Within the same week, day and minute: nothing is rounded."""
+    assert seen_of(3, 10 * DAY + seconds) == pytest.approx((np.log1p(times), times))
+
+
+def test_baskets_of_one_second_do_not_see_one_another() -> None:
+    """Neither does a basket see itself; both see what came before."""
+    shop = shop_of([(1, 4, [5]), (1, 10, [1, 2]), (1, 10, [3, 4])], items=5)
+    arrays = arrays_of(shop)
+    hidden = HiddenItems(np.array([1, 2]), np.array([1, 3], np.int32))
+    for query in as_queries(shop, hidden):
+        assert np.flatnonzero(np.round(baselines.personal_frequency(arrays, query))).tolist() == [5]
+        candidates = sampler_of(arrays, popular=5, fill=5).sample([query])
+        usual = [row for row, bits in proposed(candidates).items() if bits & USUAL]
+        assert usual == [5]
+
+
+@pytest.mark.parametrize(("seconds", "sold"), [(-1, False), (0, True)])
+def test_a_second_decides_what_is_recent(seconds: int, sold: bool) -> None:
+    """The last 28 days before the counts end, to the second."""
+    shop = shop_of([(0, 12 + seconds / DAY, [1, 2]), (0, 40, [3, 4])], items=4)
+    assert (counts.popularity(shop, 2, 1).recent[1] > 0) == sold
+
+
+def test_a_line_written_twice_counts_once(tmp_path: Path) -> None:
+    """In every count from sales to histories: arrays of the two tables agree to the last bit."""
+    lines = pd.DataFrame(
+        [("u1", "a", "x", 1), ("u1", "a", "y", 1), ("u2", "b", "x", 2), ("u2", "b", "z", 2)],
+        columns=["user_id", "basket_id", "item_id", "day"],
+    )
+    lines["timestamp"] = "2024-01-0" + lines.pop("day").astype(str) + "T10:00:00"
+    shops = []
+    for name, table in (("once", lines), ("twice", pd.concat([lines, lines.iloc[[0, 0, 3]]]))):
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+        settings = load_settings(overrides={"data.transactions": tmp_path / f"{name}.csv"})
+        shops.append(load_shop(etl(settings, tmp_path / name)))
+    assert counts.support(shops[1], 2).tolist() == [0, 2, 1, 1]
+    for once, twice in zip(*(arrays_of(shop) for shop in shops), strict=True):
+        for a, b in zip(once, twice, strict=True):
+            np.testing.assert_array_equal(a, b)
