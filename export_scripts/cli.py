@@ -170,6 +170,21 @@ def build(
 
 
 @app.command()
+def paper(
+    train: Annotated[Path, typer.Option(help="Lines of user, item, rating, time stamp; tabs; or its .gz.")],
+    test: Annotated[Path, typer.Option(help="The same, one line per user.")],
+    negatives: Annotated[Path, typer.Option(help="(user,item) and its negatives, in the test's order.")],
+    settings: File = None,
+    change: Changes = None,
+) -> None:
+    """The NCF paper's measure on its own files: HR@10 and NDCG@10 beside the published figures."""
+    from export_scripts.paper import paper as run
+    from export_scripts.paper import print_report
+
+    print_report(run(_settings(settings, changes=change), train, test, negatives), Console(width=110))
+
+
+@app.command()
 def serve(
     repository: Annotated[str, typer.Option(help="A published repository: a folder, s3://… or gs://…")] = str(
         ARTIFACTS / "repository"

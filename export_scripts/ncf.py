@@ -67,14 +67,15 @@ class NCF(nn.Module):
         self.item_bias = nn.Embedding(shape.n_ids, 1)
         nn.init.zeros_(self.item_bias.weight)
         self.gmf_weights = nn.Parameter(torch.ones(shape.gmf))  # h
-        first = shape.hidden[0]
+        widths = shape.hidden or (0,)  # without hidden layers it is GMF alone (cesta paper)
+        first = widths[0]
         # The first layer, cut by what it reads: users, baskets and items can be folded into their tables.
         self.from_user = nn.Linear(shape.mlp, first)
         self.from_basket = nn.Linear(shape.mlp, first, bias=False)
         self.from_item = nn.Linear(shape.mlp, first, bias=False)
         self.from_features = nn.Linear(shape.n_features, first, bias=False)
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(shape.hidden))
-        self.out = nn.Linear(shape.hidden[-1], 1, bias=False)
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.out = nn.Linear(widths[-1], 1, bias=False)
         nn.init.zeros_(self.out.weight)  # training starts at the wide term alone
         self.wide = nn.Linear(shape.n_features, 1, bias=False)
 

@@ -133,6 +133,24 @@ class EvaluateSettings(SettingsTable):
     bootstrap: int = Field(ge=1)
 
 
+class PaperSettings(SettingsTable):
+    """`cesta paper`: the NCF paper's own measure on its own files."""
+
+    seed: int
+    minutes: float = Field(gt=0)
+    negatives: int = Field(ge=1)
+    gmf_dimensions: int = Field(ge=1)
+    mlp_dimensions: int = Field(ge=1)
+    hidden: tuple[int, ...] = Field(min_length=1)
+    history: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    fine_tuning_rate: float = Field(gt=0)
+    l2: float = Field(ge=0)
+
+
 class Settings(SettingsTable):
     """All of pipeline.toml; one field per table."""
 
@@ -143,6 +161,7 @@ class Settings(SettingsTable):
     retrieval: RetrievalSettings
     train: TrainSettings
     evaluate: EvaluateSettings
+    paper: PaperSettings
 
 
 def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:

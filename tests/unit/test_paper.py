@@ -1,0 +1,325 @@
+"""`cesta paper`: what it learns from, what it measures on, and that neither leaks into the other."""
+
+import re
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from export_scripts import paper as command
+from export_scripts.paper import (
+    GMF,
+    HISTORY,
+    MLP,
+    NEUMF,
+    POPULARITY,
+    PRETRAINED,
+    Report,
+    fit_all,
+    new_model,
+    pretrained,
+    print_report,
+)
+from export_scripts.paper_files import Protocol
+from export_scripts.paper_training import (
+    Deadline,
+    as_examples,
+    asked_about,
+    fit,
+    quality,
+    rank_of_first,
+    score,
+    unmet,
+    validation_questions,
+)
+from export_scripts.settings import PaperSettings, load_settings
+
+USERS = 200
+SMALL = {
+    "paper.gmf_dimensions": 8,
+    "paper.mlp_dimensions": 8,
+    "paper.hidden": [16, 8],
+    "paper.history": 4,
+    "paper.batch_size": 128,
+    "paper.epochs": 25,
+    "paper.patience": 25,
+    "paper.l2": 0.001,
+    "paper.learning_rate": 0.02,
+}
+
+
+def settings(**changes: object) -> PaperSettings:
+    return load_settings(overrides=SMALL | {f"paper.{k}": v for k, v in changes.items()}).paper
+
+
+def tastes(seed: int = 1, swap: bool = False) -> Protocol:
+    """200 users of four tastes over 120 items, 30 to a taste: each took nine of them, the test is a tenth.
+
+    Negatives are of the other tastes. ``swap`` makes the first of them the truth, and the truth a negative.
+    """
+    rng = np.random.default_rng(seed)
+    own = np.array([1 + 30 * (user % 4) + rng.permutation(30)[:10] for user in range(USERS)])
+    others = (
+        np.array(
+            [
+                rng.permutation(np.setdiff1d(np.arange(120), 30 * (u % 4) + np.arange(30)))[:50]
+                for u in range(USERS)
+            ]
+        )
+        + 1
+    )
+    test, negatives = own[:, 9].copy(), others.copy()
+    if swap:
+        test, negatives[:, 0] = others[:, 0], own[:, 9]
+    users = np.arange(1, USERS + 1)
+    return Protocol(
+        users=np.repeat(users, 9),
+        items=own[:, :9].ravel(),
+        times=np.tile(np.arange(9.0), USERS),
+        test_users=users,
+        test_items=test,
+        negatives=negatives,
+        n_users=USERS + 1,
+        n_items=121,
+    )
+
+
+def one_user(items: Sequence[int], times: Sequence[float]) -> Protocol:
+    """User 1 with these items; item 9 is the test among 7 and 8."""
+    n = len(items)
+    return Protocol(
+        np.ones(n, int),
+        np.array(items),
+        np.array(times, float),
+        np.array([1]),
+        np.array([9]),
+        np.array([[7, 8]]),
+        2,
+        10,
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the command has it."""
+    with command.one_thread():
+        yield
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_the_last_item_by_time_is_held_out() -> None:
+    """Whatever the order of the file."""
+    examples = as_examples(one_user([4, 5, 6], [30, 10, 20]), rng())
+    assert examples.items[examples.held_out].tolist() == [4]
+    assert examples.items[examples.training].tolist() == [5, 6]
+
+
+def test_among_equal_times_a_random_item_is_held_out() -> None:
+    """A file sorted by item would otherwise hold out the same kind of item for everybody."""
+    same = one_user([4, 5, 6], [0, 0, 0])
+    found = {int(as_examples(same, np.random.default_rng(seed)).items[[2]].item()) for seed in range(20)}
+    assert found == {4, 5, 6}
+
+
+def test_a_users_only_item_is_trained_on() -> None:
+    """Held out, nothing would be left to know the user by."""
+    examples = as_examples(one_user([4], [1]), rng())
+    assert examples.training.tolist() == [0]
+    assert len(examples.held_out) == 0
+
+
+def test_history_is_what_came_before() -> None:
+    """The positive itself is never in the basket it is predicted from, nor is another user's item."""
+    examples = as_examples(tastes(), rng())
+    everything = np.arange(len(examples.users))
+    baskets = examples.history(everything, 10)
+    assert not (baskets == examples.items[:, None]).any()
+    assert (baskets > 0).sum(1).tolist() == [*range(9)] * USERS
+    third = 2  # of user 1: latest first, then padding
+    assert baskets[third].tolist() == [examples.items[1], examples.items[0], *[0] * 8]
+
+
+def test_the_tests_history_is_the_whole_training_file() -> None:
+    """The latest first; a user without training items has none."""
+    protocol = one_user([4, 5, 6], [30, 10, 20])
+    examples = as_examples(protocol, rng())
+    assert asked_about(protocol, examples, 2).baskets.tolist() == [[4, 6]]
+    stranger = Protocol(**{**vars(protocol), "test_users": np.array([2]), "n_users": 3})
+    assert asked_about(stranger, as_examples(stranger, rng()), 2).baskets.tolist() == [[0, 0]]
+
+
+def test_validation_never_shows_its_answer() -> None:
+    """Neither in the history nor among the negatives, and no training item is a negative."""
+    examples = as_examples(tastes(), rng())
+    questions = validation_questions(examples, 4, rng())
+    met = examples.met(np.arange(len(examples.users)))
+    assert questions.candidates[:, 0].tolist() == examples.items[examples.held_out].tolist()
+    assert not (questions.baskets == questions.candidates[:, :1]).any()
+    assert not met[questions.users[:, None], questions.candidates[:, 1:]].any()
+
+
+def test_negatives_are_uniform_over_what_the_user_never_met() -> None:
+    """Items 3 and 4 of user 1; the held-out item may be drawn, as the test item may."""
+    met = np.zeros((2, 5), bool)
+    met[1, [0, 1, 2]] = True
+    drawn = unmet(met, np.ones(1000, int), 4, rng())
+    assert set(np.unique(drawn).tolist()) == {3, 4}
+    assert abs((drawn == 3).mean() - 0.5) < 0.03
+    examples = as_examples(tastes(), rng())
+    assert not examples.met(examples.training)[
+        examples.users[examples.held_out], examples.items[examples.held_out]
+    ].any()
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [([3, 1, 2], 0), ([1, 3, 2], 2), ([1, 1, 0], 0.5), ([0, 0, 0], 1), ([np.nan, 1, 2], 2)],
+)
+def test_rank(scores: list[float], expected: float) -> None:
+    """Ties are half a loss each, and what is not a number beats nothing."""
+    assert rank_of_first(np.array([scores], np.float32)).tolist() == [expected]
+
+
+def test_a_constant_scorer_gains_nothing() -> None:
+    """Rank 49.5 among 99 negatives."""
+    examples = as_examples(tastes(), rng())
+    questions = validation_questions(examples, 0, rng())
+    model = new_model(GMF, examples, settings())
+    torch.nn.init.zeros_(model.user_gmf.weight)
+    assert quality(model, questions) == (0, 0)
+
+
+def test_gmf_is_the_papers_equation() -> None:
+    """h · (p_u ⊙ q_i), eq. 9, plus the item's bias: the product's network with nothing else in it."""
+    examples = as_examples(tastes(), rng())
+    model = new_model(GMF, examples, settings())
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    with torch.no_grad():
+        found = score(model, np.array([3]), np.zeros((1, 0), int), np.array([[5, 8]])).numpy()[0]
+    w = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    content = w["item_gmf.content.weight"]
+    assert content.shape == (1, 8)
+    p, q, h = w["user_gmf.weight"][3], w["item_gmf.ids.weight"][[5, 8]], w["gmf_weights"]
+    np.testing.assert_allclose(found, (p * q) @ h + w["item_bias.weight"][[5, 8], 0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [MLP, NEUMF])
+def test_the_mlp_is_a_part_of_the_other_two(name: str) -> None:
+    model = new_model(name, as_examples(tastes(), rng()), settings())
+    assert model.shape.gmf == (0 if name == MLP else 8)
+    assert model.shape.hidden == (16, 8)
+
+
+def test_pre_training_starts_at_the_mean_of_both() -> None:
+    """Eq. 13 with α = 0.5: weights are copied, not begun anew."""
+    examples = as_examples(tastes(), rng())
+    gmf, mlp = (new_model(name, examples, settings()) for name in (GMF, MLP))
+    for parameter in [*gmf.parameters(), *mlp.parameters()]:
+        torch.nn.init.normal_(parameter)
+    query = np.array([3, 4]), np.zeros((2, 0), int), np.array([[5, 8], [1, 2]])
+    with torch.no_grad():
+        expected = (score(gmf, *query) + score(mlp, *query)) / 2
+        torch.testing.assert_close(score(pretrained(gmf, mlp), *query), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_pre_training_keeps_the_better_of_start_and_end() -> None:
+    """Epoch 0 counts: fine-tuning that only harms is undone."""
+    examples, s = as_examples(tastes(), rng()), settings(patience=1)
+    validation = validation_questions(examples, 0, rng())
+    trained = fit(new_model(GMF, examples, s), examples, validation, s, Deadline(60), "x", 0.02)
+    start = trained.validation
+    again = fit(trained.model, examples, validation, s, Deadline(60), "x", 5.0)
+    assert again.validation[1] >= start[1]
+    assert quality(again.model, validation) == again.validation
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, command.Fitted]:
+    examples = as_examples(tastes(), np.random.default_rng(settings().seed))
+    return dict(fit_all(examples, settings(), Deadline(300)))
+
+
+@pytest.mark.parametrize("name", [GMF, MLP, NEUMF, PRETRAINED, HISTORY])
+def test_every_model_learns_the_tastes(found: dict[str, command.Fitted], name: str) -> None:
+    """Popularity knows nothing here; the truth alone is of the user's taste."""
+    protocol = tastes()
+    examples = as_examples(protocol, np.random.default_rng(settings().seed))
+    history = settings().history if name == HISTORY else 0
+    questions = asked_about(protocol, examples, history)
+    popular = gains_of(command.popularity_ranks(protocol))
+    assert quality(found[name].model, questions)[1] > popular + 0.2
+
+
+def gains_of(ranks: np.ndarray) -> float:
+    return float(command.gains(ranks)[:, 1].mean())
+
+
+def test_the_test_file_chooses_nothing() -> None:
+    """With another item as the truth, every model, its epoch and its hold-out figures are the same."""
+    s = settings(epochs=3)
+    one, other = (
+        dict(fit_all(as_examples(tastes(swap=swap), rng()), s, Deadline(300))) for swap in (False, True)
+    )
+    for name, fitted in other.items():
+        assert (fitted.epoch, fitted.validation) == (one[name].epoch, one[name].validation)
+        for key, tensor in fitted.model.state_dict().items():
+            assert torch.equal(tensor, one[name].model.state_dict()[key]), key
+
+
+def test_the_time_is_kept_and_told() -> None:
+    """Without any time one batch is trained, and the table says that it was cut."""
+    protocol, s = tastes(), settings(batch_size=8)
+    fitted = dict(fit_all(as_examples(protocol, rng()), s, Deadline(0)))
+    assert all(f.cut and f.epochs == 1 for f in fitted.values())
+    rows = tuple(command.Row(name, 0.5, 0.25, f) for name, f in fitted.items())
+    text = printed(Report(protocol, rows, 0.01))
+    assert "paper.minutes = 0.01 cut these short: GMF, MLP" in text
+
+
+def printed(report: Report) -> str:
+    text = StringIO()
+    print_report(report, Console(width=110, file=text))
+    return text.getvalue()
+
+
+def write(folder: Path, protocol: Protocol, shift: int = 0) -> dict[str, Path]:
+    """The protocol as the paper's files, ids moved and with gaps."""
+    paths = {name: folder / name for name in ("train", "test", "negatives")}
+
+    def one(user: int, item: int, when: float) -> str:
+        return f"{3 * user + shift}\t{5 * item + shift}\t4.0\t{when:.0f}\n"
+
+    rows = zip(protocol.users, protocol.items, protocol.times, strict=True)
+    paths["train"].write_text("".join(one(*row) for row in rows))
+    tested = list(zip(protocol.test_users, protocol.test_items, strict=True))
+    paths["test"].write_text("".join(one(user, item, 99) for user, item in tested))
+    paths["negatives"].write_text(
+        "".join(
+            "\t".join([f"({3 * user + shift},{5 * item + shift})", *(str(5 * j + shift) for j in row)]) + "\n"
+            for (user, item), row in zip(tested, protocol.negatives, strict=True)
+        )
+    )
+    return paths
+
+
+def test_the_same_command_prints_the_same_table(tmp_path: Path) -> None:
+    """But for the seconds; and ids are names only, so moving them changes nothing."""
+    tables = []
+    for shift in (0, 0, 1000):
+        chosen = load_settings(overrides=SMALL | {"paper.epochs": 2})
+        report = command.paper(chosen, **write(tmp_path, tastes(), shift))
+        assert [row.name for row in report.rows] == [POPULARITY, GMF, MLP, NEUMF, PRETRAINED, HISTORY]
+        rows = [(row.name, row.hr, row.ndcg, row.fitted and row.fitted.epoch) for row in report.rows]
+        tables.append(rows)
+    assert tables[0] == tables[1] == tables[2]
+    text = printed(report)
+    assert "which this is not" in text
+    assert re.search(r"popularity.*\.453.*\.254", text)

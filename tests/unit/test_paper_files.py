@@ -1,0 +1,116 @@
+"""The NCF paper's files: read as they are meant, or refused in one sentence with line and way out."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from export_scripts.errors import CestaError
+from export_scripts.paper_files import Protocol, read_protocol
+
+TRAIN = "1\t10\t5\t100\n1\t30\t3.5\t200\n4\t10\t1\t50\n"
+TEST = "1\t20\t4\t300\n4\t30\t4\t300\n"
+NEGATIVES = "(1,20)\t40\t50\n(4,30)\t50\t20\n"
+
+Read = Callable[..., Protocol]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    def run(train: str = TRAIN, test: str = TEST, negatives: str = NEGATIVES) -> Protocol:
+        paths = [tmp_path / name for name in ("train", "test", "negatives")]
+        for path, text in zip(paths, (train, test, negatives), strict=True):
+            path.write_text(text, encoding="utf-8")
+        return read_protocol(*paths)
+
+    return run
+
+
+def test_ids_become_rows_from_1(read: Read) -> None:
+    """Users 1, 4 and items 10, 20, 30, 40, 50, of which 20, 40 and 50 are never trained on."""
+    found = read()
+    assert found.users.tolist() == [1, 1, 2]
+    assert found.items.tolist() == [1, 3, 1]
+    assert found.times.tolist() == [100, 200, 50]
+    assert (found.test_users.tolist(), found.test_items.tolist()) == ([1, 2], [2, 3])
+    assert found.negatives.tolist() == [[4, 5], [5, 2]]
+    assert (found.n_users, found.n_items, found.repeats) == (3, 6, 0)
+
+
+def test_without_time_stamps(read: Read) -> None:
+    """The paper's Pinterest files have none."""
+    assert read(train="1\t10\t1\n1\t30\t1\n").times.tolist() == [0, 0]
+
+
+def test_a_rating_of_0_is_none_and_a_second_rating_replaces_the_first(read: Read) -> None:
+    found = read(train="1\t10\t0\t1\n4\t30\t2\t5\n4\t20\t1\t2\n4\t30\t2\t9\n")
+    assert (found.users.tolist(), found.items.tolist(), found.times.tolist()) == ([2, 2], [1, 2], [2, 9])
+    assert found.repeats == 1
+
+
+def test_blank_lines_windows_lines_and_gz(read: Read, tmp_path: Path) -> None:
+    plain = read()
+    again = read(train=TRAIN.replace("\n", "\r\n") + "\r\n\n")
+    assert again.items.tolist() == plain.items.tolist()
+    packed = tmp_path / "train.gz"
+    packed.write_bytes(gzip.compress(TRAIN.encode()))
+    assert read_protocol(packed, tmp_path / "test", tmp_path / "negatives").items.tolist() == [1, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"train": ""}, "train holds no ratings above 0"),
+        ({"test": "\n"}, "test holds no ratings;"),
+        ({"train": "1,10,5,100\n"}, "train, line 1: 1 column, expected 3 or 4"),
+        ({"train": TRAIN + "4\t30\t5\n"}, "train, line 4: 3 columns, expected 4 as above"),
+        ({"train": "user\titem\trating\ttime\n" + TRAIN}, 'train, line 1: user "user" is not a number'),
+        ({"train": "1\t1.5\t5\t100\n"}, 'train, line 1: item "1.5" is not a number'),
+        ({"train": f"1\t{10**19}\t5\t100\n"}, 'item "10000000000000000000" is not a number'),
+        ({"train": "1\t10\tgood\t100\n"}, 'train, line 1: "good" is not a number'),
+        ({"train": "1\t10\t5\tnan\n"}, 'train, line 1: "nan" is not a number'),
+        ({"train": "1\t10\t5\t1\n4\t10\t5\t1\n"}, "train: no user has two items"),
+        (
+            {"train": "".join(f"4\t{item}\t5\t1\n" for item in (10, 20, 30, 40, 50))},
+            "train: user 4 has all 5 items, which leaves no negative to draw",
+        ),
+        ({"test": TEST + "1\t50\t4\t300\n"}, "test, line 3: user 1 has a test line already"),
+        ({"negatives": ""}, "negatives ends after 0 users and test has 2: no negatives for user 1"),
+        ({"negatives": "(1,20)\t40\t50\n"}, "negatives ends after 1 users and test has 2"),
+        ({"negatives": NEGATIVES + "(9,30)\t50\t20\n"}, "negatives, line 3: user 9 has no line in test"),
+        ({"negatives": NEGATIVES + "(4,30)\t50\t20\n"}, "negatives, line 3: test has 2 lines only"),
+        (
+            {"negatives": "(4,30)\t50\t20\n(1,20)\t40\t50\n"},
+            "(4,30) stands where line 1 of test has (1,20); bring both files into one order",
+        ),
+        ({"negatives": "(1,21)\t40\t50\n"}, "(1,21) stands where line 1 of test has (1,20)"),
+        ({"negatives": "(1,20)\t40\t20\n"}, "line 1: test item 20 is among its own negatives"),
+        ({"negatives": "(1,20)\t40\t50\n(4,30)\t50\n"}, "line 2: 1 negatives, the lines above have 2"),
+        ({"negatives": "(1,20)\n"}, "line 1: no negatives after the pair"),
+        ({"negatives": "1\t20\t40\n"}, 'line 1: it starts with "1"; write (user,item)'),
+        ({"negatives": "(1,20)\tx\n"}, 'line 1: item "x" is not a number'),
+    ],
+)
+def test_what_is_not_the_papers_format(read: Read, files: dict[str, str], message: str) -> None:
+    """One sentence: file, line, what is wrong, and after a semicolon or colon the way out."""
+    with pytest.raises(CestaError) as error:
+        read(**files)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_cannot_be_read(read: Read, tmp_path: Path) -> None:
+    """Missing, a folder, not text, and a .gz that is none."""
+    read()
+    rest = tmp_path / "test", tmp_path / "negatives"
+    with pytest.raises(CestaError, match="nowhere cannot be read: No such file"):
+        read_protocol(tmp_path / "nowhere", *rest)
+    with pytest.raises(CestaError, match="cannot be read: Is a directory"):
+        read_protocol(tmp_path, *rest)
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CestaError, match="binary is not text"):
+        read_protocol(tmp_path / "binary", *rest)
+    (tmp_path / "plain.gz").write_text(TRAIN)
+    with pytest.raises(CestaError, match=r"plain\.gz cannot be read: Not a gzipped file"):
+        read_protocol(tmp_path / "plain.gz", *rest)
