@@ -19,7 +19,7 @@ from export_scripts.snapshot import limits
 from export_scripts.splits import HiddenItems, as_queries
 
 RECALL_AT: Final = (100, 250, 500, 1000)
-CATALOG_BATCH: Final = 4  # a query's features of the whole catalog are 2 MB, what the scorer makes of them 15
+CATALOG_BATCH: Final = 2  # a query's features of the whole catalog are 2 MB, what the scorer makes of them 15
 BEYOND: Final = 1_024  # room for what a user bought before it fell out of what can be recommended
 
 Bools = NDArray[np.bool_]

@@ -204,22 +204,24 @@ def lambdarank(training: TrainingSet, validation: TrainingSet, settings: Setting
         "deterministic": True,
         "verbose": -1,
     }
-    train = lgb.Dataset(*_labelled(training), feature_name=list(FEATURES), params=options)
-    valid = lgb.Dataset(*_labelled(validation), reference=train)
+    train = lgb.Dataset(**_labelled(training), feature_name=list(FEATURES), params=options)
+    valid = lgb.Dataset(**_labelled(validation), reference=train)
     stop = lgb.early_stopping(30, verbose=False)
     booster = lgb.train(options, train, TREES, valid_sets=[valid], callbacks=[stop])
     trees = f"{booster.best_iteration} trees, {len(training):,} of {training.asked:,} training queries"
     return Lambdarank(booster, trees)
 
 
-def _labelled(
-    examples: TrainingSet,
-) -> tuple[NDArray[np.float32], NDArray[np.int8], None, NDArray[np.int64]]:
-    """Features (candidates, F), labels (candidates,), no weights, group sizes: lgb.Dataset's order."""
+def _labelled(examples: TrainingSet) -> dict[str, NDArray[Any]]:
+    """Features (candidates, F) and labels (candidates,) of all queries end to end, and each one's number."""
     real = examples.rows > 0
     labels = np.zeros(real.shape, np.int8)
     labels[np.arange(len(examples)), examples.target] = 1
-    return examples.features[real].astype(np.float32), labels[real], None, real.sum(1)
+    return {
+        "data": examples.features[real].astype(np.float32),
+        "label": labels[real],
+        "group": real.sum(1),
+    }
 
 
 def plain_neumf(
@@ -282,10 +284,10 @@ def ials(x: Matrix, alpha: float, regularization: float) -> ScoreRows:
     from implicit.cpu.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits
 
-    model = AlternatingLeastSquares(
-        factors=64, alpha=alpha, regularization=regularization, iterations=15, random_state=7
-    )
     with threadpool_limits(1, "blas"):  # its own threads and BLAS's would stand in each other's way
+        model = AlternatingLeastSquares(
+            factors=64, alpha=alpha, regularization=regularization, iterations=15, random_state=7
+        )
         model.fit(sp.csr_matrix(x), show_progress=False)
 
     def score(rows: Matrix) -> NDArray[np.float32]:
