@@ -11,7 +11,7 @@ from rich.table import Table
 from cesta_client import Recommendations, Recommender
 from ensemble.server import Server, ServerSettings
 from export_scripts.build import Outputs, build
-from export_scripts.evaluate import print_report
+from export_scripts.report import print_report
 from export_scripts.settings import Settings
 from export_scripts.shop import Shop, load_shop
 

@@ -19,7 +19,7 @@ CHEAP: dict[str, Any] = {
     "splits": {"training_days": 28, "validation_days": 14, "test_days": 14},
     "retrieval": {"epochs": 2, "batch_size": 1024, "uniform_negatives": 256, "dimensions": 16},
     "train": {"epochs": 1, "validation_queries": 300},
-    "evaluate": {"queries": 300, "bootstrap": 50},
+    "evaluate": {"queries": 300, "full_catalog": 50, "bootstrap": 50},
 }
 
 

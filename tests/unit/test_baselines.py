@@ -56,12 +56,17 @@ def arrays() -> SamplerArrays:
 
 
 def scores(arrays: SamplerArrays, name: str, **query: object) -> np.ndarray:
-    return baselines.RANKERS[name](arrays, Query(**{"user_row": 1, "now": NOW} | query))  # type: ignore[arg-type]
+    """By item row; row 0, the unknown item, scores 0."""
+    pool = baselines.Pool(arrays)
+    found = baselines.evidence(arrays, pool, Query(**{"user_row": 1, "now": NOW} | query))  # type: ignore[arg-type]
+    by_row = np.zeros(5, np.float32)
+    by_row[pool.rows] = baselines.scores(pool, name, found)
+    return by_row
 
 
 def test_popularity(arrays: SamplerArrays) -> None:
     """Alike for everybody."""
-    np.testing.assert_array_equal(scores(arrays, "popularity"), POPULAR)
+    np.testing.assert_allclose(scores(arrays, "popularity"), POPULAR, rtol=1e-5)
 
 
 def test_frequency_counts_past_baskets(arrays: SamplerArrays) -> None:
@@ -92,11 +97,26 @@ def test_overlap_weighs_past_baskets_by_likeness(arrays: SamplerArrays) -> None:
     np.testing.assert_allclose(scores(arrays, "overlap", basket=[1]), [0, weight, weight, 0, 0], atol=1e-5)
 
 
-def test_blend_is_the_sum_of_three(arrays: SamplerArrays) -> None:
-    """recency + 1.5 cosine + .5 overlap."""
+def test_the_blends_are_weighted_sums(arrays: SamplerArrays) -> None:
+    """As their names say."""
     one = {name: scores(arrays, name, basket=[1]) for name in baselines.RANKERS}
-    expected = one["personal recency"] + 1.5 * one["co-occurrence"] + 0.5 * one["overlap"]
-    np.testing.assert_allclose(one["blend"], expected, atol=1e-5)
+    recency, cosine, overlap = (one[name] for name in ("personal recency", "co-occurrence", "overlap"))
+    np.testing.assert_allclose(
+        one["recency + 1.5 cosine + .5 overlap"], recency + 1.5 * cosine + 0.5 * overlap, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        one[".5 recency + cosine + overlap"], 0.5 * recency + cosine + overlap, atol=1e-5
+    )
+
+
+def test_only_what_can_be_recommended_is_ranked(arrays: SamplerArrays) -> None:
+    """Item 4 leaves the pool: it has no column, and what the user bought of it counts nowhere."""
+    few = arrays._replace(popularity=arrays.popularity._replace(order=np.array([1, 2, 3], np.int32)))
+    pool = baselines.Pool(few)
+    found = baselines.evidence(few, pool, Query(user_row=1, now=None, basket=[4, 2]))
+    np.testing.assert_array_equal(found.frequency, [1, 2, 0])
+    values = pool.without(baselines.scores(pool, "personal frequency", found), Query(basket=[4, 2]))
+    assert np.isneginf(values).tolist() == [False, True, False]
 
 
 def test_popularity_breaks_ties_only(arrays: SamplerArrays) -> None:
@@ -108,8 +128,7 @@ def test_popularity_breaks_ties_only(arrays: SamplerArrays) -> None:
 
 @pytest.mark.parametrize("name", baselines.RANKERS)
 def test_an_unknown_user_with_an_empty_basket_is_answered(arrays: SamplerArrays, name: str) -> None:
-    """Finite scores for the whole catalog."""
+    """By popularity alone, which is all there is."""
     found = scores(arrays, name, user_row=0)
-    assert found.shape == (5,)
-    assert found.dtype == np.float32
     assert np.isfinite(found).all()
+    np.testing.assert_array_equal(np.argsort(-found[1:]) + 1, [1, 2, 3, 4])

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from export_scripts.metrics import MISSED, gains, rank_in_scores, ranks_in_lists, summary
+from export_scripts import metrics
+from export_scripts.metrics import MISSED, calibration, gains, place, ranks_in_lists, summary, variety
+
+ROWS = np.arange(10, 15, dtype=np.int32)
 
 
 def test_gains_of_a_rank() -> None:
@@ -63,10 +66,76 @@ def test_rank_in_a_returned_list() -> None:
 
 def test_ties_count_half() -> None:
     """One is better and two are equal: ranks 1, 2 and 3 are all possible, 2 is expected."""
-    assert rank_in_scores(np.array([5, 3, 3, 3, 1], np.float32), 1) == 2
-    assert rank_in_scores(np.array([5, 3, 1], np.float32), 0) == 0
+    scores = np.array([[5, 3, 3, 3, 1], [5, 3, 1, 0, 0]], np.float32)
+    assert place(ROWS, scores, np.array([12, 10], np.int32)).ranks.tolist() == [2, 0]
 
 
 def test_a_constant_scorer_gains_nothing() -> None:
     """101 equal scores: the middle."""
-    assert rank_in_scores(np.zeros(101, np.float32), 7) == 50
+    rows = np.arange(1, 102, dtype=np.int32)
+    assert place(rows, np.zeros((1, 101), np.float32), np.array([8], np.int32)).ranks.tolist() == [50]
+
+
+def test_the_list_is_the_best_ten_in_order() -> None:
+    """Of 30 scores in any order, the ten largest, largest first; the hidden item's place is its rank."""
+    scores = np.random.default_rng(3).permutation(30).astype(np.float32)[None]
+    rows = np.arange(100, 130, dtype=np.int32)
+    expected = rows[np.argsort(-scores[0])]
+    placed = place(rows, scores, expected[[7]])
+    np.testing.assert_array_equal(placed.top, expected[None, :10])
+    assert placed.ranks.tolist() == [7]
+
+
+def test_padding_and_blocked_items_are_not_ranked() -> None:
+    """Row 0 and a score of -inf are not in the list; a hidden item among them is missed."""
+    rows = np.array([[11, 0, 12, 13]], np.int32)
+    scores = np.array([[1, 9, -np.inf, 2]], np.float32)
+    placed = place(rows, scores, np.array([12], np.int32))
+    assert placed.top.tolist() == [[13, 11, *[0] * 8]]
+    assert placed.ranks.tolist() == [MISSED]
+    assert place(rows, scores, np.array([99], np.int32)).ranks.tolist() == [MISSED]
+    assert place(rows, scores, np.array([11], np.int32)).ranks.tolist() == [1]
+
+
+def test_variety_of_one_list_for_all() -> None:
+    """Two of four items, shown alike: half of the catalog, two items' worth, a Gini of one half.
+
+    They are in 1/2 and 1/8 of the baskets: 1 and 3 bits.
+    """
+    top = np.tile(np.array([1, 2, *[0] * 8], np.int32), (5, 1))
+    found = variety(top, np.array([1, 2, 3, 4]), np.array([0, 8, 2, 1, 1]), 16)
+    assert found == {"coverage": 0.5, "effective_items": 2.0, "gini": 0.5, "novelty": 2.0}
+
+
+def test_equal_attention_is_a_gini_of_zero() -> None:
+    found = variety(np.array([[1, 2, 3, 4]], np.int32), np.array([1, 2, 3, 4]), np.ones(5, np.int64), 4)
+    assert (found["gini"], found["effective_items"], found["coverage"]) == (0, 4, 1)
+
+
+def test_no_lists_have_no_variety() -> None:
+    assert set(variety(np.zeros((0, 10), np.int32), np.array([1]), np.ones(2, np.int64), 1).values()) == {
+        None
+    }
+
+
+def test_calibration_compares_promise_and_outcome() -> None:
+    """Two lists that promise .6 + .2: one hit at the first place, one missed, so .5 came true."""
+    chances = np.array([[0.6, 0.2], [0.6, 0.2]], np.float32)
+    found = calibration(chances, np.array([0.0, MISSED]), bins=2)
+    assert (found["expected"], found["observed"]) == (0.8, 0.5)
+    assert found["bins"] == [
+        {"predicted": 0.2, "observed": 0.0, "n": 2},
+        {"predicted": 0.6, "observed": 0.5, "n": 2},
+    ]
+
+
+def test_calibration_of_nothing() -> None:
+    assert calibration(np.zeros((0, 10), np.float32), np.zeros(0))["bins"] == []
+
+
+def test_intervals_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large shops draw the resamples in parts."""
+    values, owners = np.arange(30.0)[:, None], np.arange(30)
+    whole = metrics.interval(values, owners, 50, np.random.default_rng(0))
+    monkeypatch.setattr(metrics, "DRAWN_AT_ONCE", 100)
+    np.testing.assert_array_equal(metrics.interval(values, owners, 50, np.random.default_rng(0)), whole)

@@ -1,0 +1,123 @@
+"""What the sampler costs: which hidden items it does not find, and what the scorer would do without it."""
+
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.candidate_sampler.arrays import SamplerArrays
+from ensemble.candidate_sampler.sampler import CandidateSampler
+from ensemble.candidate_sampler.sources import SOURCES
+from export_scripts.contract import Contract
+from export_scripts.metrics import MISSED, TOP, Ranks
+from export_scripts.ncf import NCF
+from export_scripts.questions import BATCH, Questions
+from export_scripts.rankers import Served
+from export_scripts.settings import Settings
+from export_scripts.snapshot import limits
+from export_scripts.splits import HiddenItems, as_queries
+
+RECALL_AT: Final = (100, 250, 500, 1000)
+CATALOG_BATCH: Final = 2  # a query's features of the whole catalog are 2 MB, what the scorer makes of them 15
+BEYOND: Final = 1_024  # room for what a user bought before it fell out of what can be recommended
+
+Bools = NDArray[np.bool_]
+
+
+def recall(
+    questions: Questions, arrays: SamplerArrays, settings: Settings, contract: Contract, repeat: Bools
+) -> dict[str, Any]:
+    """Share of hidden items among the first n candidates by the prior, for C and the sizes in RECALL_AT.
+
+    By source: the share that it proposes, and ``alone`` what no other one does. ``repeat`` (n,) as in Groups.
+    """
+    c = contract.candidates
+    place, sources = _by_prior(questions, arrays, settings, contract, max(c, *RECALL_AT))
+    groups = {"recall": np.ones(len(repeat), bool), "repeat": repeat, "explore": ~repeat}
+
+    def shares(hits: Bools) -> dict[str, float | None]:
+        return {name: _share(hits[group]) for name, group in groups.items()}
+
+    def at(sizes: tuple[int, ...], proposed: Bools) -> dict[str, Any]:
+        return {str(n): shares(proposed & (place < n)) for n in sizes}
+
+    found = place < c
+    return {
+        **shares(found),
+        "at": at(RECALL_AT, sources > 0),
+        "by_source": {
+            name: {
+                **shares(found & (sources & bit > 0)),
+                "alone": shares(found & (sources == bit)),
+                "at": at(RECALL_AT, sources & bit > 0),
+            }
+            for name, bit in SOURCES.items()
+        },
+    }
+
+
+def _by_prior(
+    questions: Questions, arrays: SamplerArrays, settings: Settings, contract: Contract, most: int
+) -> tuple[Ranks, NDArray[np.int32]]:
+    """Place (n,) of the hidden item among ``most`` candidates in the prior's order, and its source bits.
+
+    The sampler keeps the best n by the prior, so a longer list holds all shorter ones.
+    """
+    sampler = CandidateSampler(arrays, limits(settings, replace(contract, candidates=most)))
+    places, sources = [np.zeros(0)], [np.zeros(0, np.int32)]
+    for hidden in questions.hidden.batches(BATCH):
+        found = sampler.sample(as_queries(questions.shop, hidden))
+        scores = np.where(found.rows > 0, found.features @ arrays.prior.weights, -np.inf)
+        hit = found.rows == hidden.items[:, None]
+        own = np.where(hit, scores, -np.inf).max(1, keepdims=True)
+        places.append(np.where(hit.any(1), (scores > own).sum(1), MISSED))
+        sources.append(np.where(hit, found.sources, 0).sum(1, dtype=np.int32))
+    return np.concatenate(places), np.concatenate(sources)
+
+
+def full_catalog(
+    questions: Questions,
+    arrays: SamplerArrays,
+    model: NCF,
+    settings: Settings,
+    contract: Contract,
+    ours: dict[str, Ranks],
+) -> dict[str, Any]:
+    """The same scorer over everything that can be recommended, on some of the queries.
+
+    ``ours`` holds the ranks end to end of all queries, by name ("known", "unknown"); ``loss`` is the share of
+    the catalog's HR@10 that the sampler costs.
+    """
+    n = len(questions.hidden)
+    chosen = np.sort(
+        np.random.default_rng(settings.train.seed).permutation(n)[: settings.evaluate.full_catalog]
+    )
+    everything = _everything(arrays, settings, contract)
+    item_ids = questions.shop.catalog["item_id"].tolist()
+    scorer = Served(model, item_ids, everything, contract, contract.answers)
+    hidden = HiddenItems(questions.hidden.baskets[chosen], questions.hidden.items[chosen])
+    some = Questions(questions.shop, hidden, everything)
+    result: dict[str, Any] = {"queries": len(chosen)}
+    for name, ranks in ours.items():
+        whole = some.rank([scorer], name == "known", f"catalog {name}", CATALOG_BATCH)[Served.NAME].ranks
+        result[name] = _compared(ranks[chosen] < TOP, whole < TOP)
+    return result
+
+
+def _everything(arrays: SamplerArrays, settings: Settings, contract: Contract) -> CandidateSampler:
+    """A sampler that fills up with best sellers until all of the pool are candidates."""
+    pool, items = len(arrays.popularity.order), len(arrays.popularity.score)
+    capacity = min(pool + BEYOND, max(items - 1, contract.answers))
+    wide = limits(settings, replace(contract, candidates=capacity))
+    return CandidateSampler(arrays, wide | {"fill": pool, "width": items})
+
+
+def _compared(sampled: Bools, whole: Bools) -> dict[str, float | None]:
+    ours, all_of_it = _share(sampled), _share(whole)
+    loss = round(1 - float(sampled.sum() / whole.sum()), 4) if whole.any() else None
+    return {"hr_at_10": all_of_it, "sampled_hr_at_10": ours, "loss": loss}
+
+
+def _share(hits: Bools) -> float | None:
+    return round(float(hits.mean()), 4) if len(hits) else None
