@@ -281,7 +281,7 @@ def test_the_time_is_kept_and_told() -> None:
     assert all(f.cut and f.epochs == 1 for f in fitted.values())
     rows = tuple(command.Row(name, 0.5, 0.25, f) for name, f in fitted.items())
     text = printed(Report(protocol, rows, 0.01))
-    assert "paper.minutes = 0.01 cut these short: GMF, MLP" in text
+    assert "paper.minutes = 0.01 cut these short: GMF; MLP" in text
 
 
 def printed(report: Report) -> str:
