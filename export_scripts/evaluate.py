@@ -13,7 +13,7 @@ import numpy as np
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts import baselines, manifest, report
 from export_scripts.atomic import write_file
-from export_scripts.checkpoint import load_checkpoint
+from export_scripts.checkpoint import load_checkpoint, load_curve
 from export_scripts.contract import read_contract
 from export_scripts.groups import Groups
 from export_scripts.leaks import check_leaks
@@ -68,6 +68,7 @@ def evaluate(settings: Settings, data: Path, checkpoint: Path, metrics: Path, ri
         "full_catalog": full_catalog(
             questions, arrays, model, settings, contract, {"known": ours.ranks, "unknown": anonymous.ranks}
         ),
+        "curve": load_curve(checkpoint).epochs,
         "calibration": calibration(ours.chances, ours.ranks),
         "baselines": {name: groups.report(users[name], nobody[name]) for name in baselines.RANKERS},
         "rivals": {

@@ -106,6 +106,7 @@ def test_the_report_is_complete(report: dict[str, Any]) -> None:
     """Every group with its three measures, their intervals and how many queries speak."""
     for name in ("known", "unknown", "repeat", "explore"):
         assert report[name].keys() == GROUPS
+    assert report["curve"] == []  # of a checkpoint that was not trained
     assert report["by_basket_size"].keys() == {"1", "2-4", "5-9", "10+"}
     assert report["by_support"].keys() == {"5-19", "20-99", "100+"}
     for groups in (report["by_basket_size"], report["by_support"]):
