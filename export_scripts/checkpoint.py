@@ -63,7 +63,7 @@ def load_checkpoint(path: Path, shop: Shop, settings: Settings) -> tuple[NCF, ND
     with _opened(path) as saved:
         _refuse_others(path, saved["made_from"], made_from(shop, settings))
         shape = NCFShape(**{**saved["shape"], "hidden": tuple(saved["shape"]["hidden"])})
-        model = NCF(shape, saved["state"]["id_rows"], saved["state"]["content"])
+        model = NCF(shape)
         model.load_state_dict(saved["state"])
         return model.eval(), saved["prior"].numpy()
 

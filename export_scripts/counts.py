@@ -46,12 +46,31 @@ def cooccurrence(shop: Shop, end: int, min_support: int, partners: int, shrinkag
     keep = counts[items] >= min_support
     basket_of = np.repeat(np.arange(end, dtype=np.int32), np.diff(shop.offsets[: end + 1]))[keep]
     x = sp.csr_array((np.ones(keep.sum(), np.float32), (basket_of, items[keep])), shape=(end, shop.n_items))
+    return _pairs(x, counts, partners, shrinkage)
+
+
+def category_pairs(
+    shop: Shop, end: int, finest: NDArray[np.int32], n: int, partners: int, shrinkage: float
+) -> Neighbours:
+    """The same between finest categories: what goes together where single items sell too little to tell.
+
+    ``finest`` (items,) numbers below ``n``; category 0, none, has no partners.
+    """
+    owner = np.repeat(np.arange(end, dtype=np.int32), np.diff(shop.offsets[: end + 1]))
+    category = finest[shop.items[: shop.offsets[end]]]
+    owner, category = owner[category > 0], category[category > 0]
+    x = sp.csr_array((np.ones(len(owner), np.float32), (owner, category)), shape=(end, n))
+    x.data[:] = 1  # a basket holds a category or does not
+    return _pairs(x, np.asarray(x.sum(0)).astype(np.int64), partners, shrinkage)
+
+
+def _pairs(x: sp.csr_array, counts: NDArray[np.int64], partners: int, shrinkage: float) -> Neighbours:
     pairs = (x.T @ x).tocsr()
     offsets, rows, both = _strongest(
         pairs.indptr.astype(np.int64), pairs.indices.astype(np.int32), pairs.data, counts.astype(np.float64),
         partners, shrinkage,
     )  # fmt: skip
-    owner = np.repeat(np.arange(shop.n_items), np.diff(offsets))
+    owner = np.repeat(np.arange(len(counts)), np.diff(offsets))
     shrink = both / (both + shrinkage)
     return Neighbours(
         offsets,

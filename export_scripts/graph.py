@@ -26,7 +26,7 @@ Table = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class FoldedNCF:
-    """Tables by row and the layers that remain; d is the GMF's width, h the first hidden layer's."""
+    """Tables by row and the layers that remain; d is the GMF's width, which may be 0, h the first layer's."""
 
     user_gmf: Table  # (users, d)
     user_mlp: Table  # (users, h) all biases of the first layer included
@@ -44,8 +44,6 @@ class FoldedNCF:
 @torch.no_grad()
 def fold(model: NCF) -> FoldedNCF:
     """The same function as ``model``, per-row parts worked out."""
-    rows = torch.arange(model.shape.n_items)
-    item = (rows, model.id_rows, model.content)
     scale = 1 / model.feature_std
     features = model.from_features.weight * scale  # (h, F)
     wide = model.wide.weight * scale
@@ -54,14 +52,19 @@ def fold(model: NCF) -> FoldedNCF:
     def table(tensor: torch.Tensor) -> Table:
         return np.ascontiguousarray(tensor.numpy(), dtype=np.float32)
 
+    def basket(tensor: torch.Tensor) -> Table:
+        rows = table(tensor).copy()
+        rows[0] = 0
+        return rows
+
     return FoldedNCF(
         user_gmf=table(model.user_gmf.weight),
         user_mlp=table(model.from_user(model.user_mlp.weight) + shift),
-        basket_gmf=table(model.basket_gmf(*item)),
-        basket_mlp=table(model.from_basket(model.basket_mlp(*item))),
-        item_gmf=table(model.item_gmf(*item) * model.gmf_weights),
-        item_mlp=table(model.from_item(model.item_mlp(*item))),
-        item_bias=table(model.item_bias(model.id_rows) + wide_shift),
+        basket_gmf=basket(model.basket_gmf.weight),
+        basket_mlp=basket(model.from_basket(model.basket_mlp.weight)),
+        item_gmf=table(model.item_gmf.weight * model.gmf_weights),
+        item_mlp=table(model.from_item(model.item_mlp.weight)),
+        item_bias=table(model.item_bias.weight + wide_shift),
         features=table(features.T),
         wide=table(wide.T),
         hidden=[(table(layer.weight.T), table(layer.bias)) for layer in model.hidden],
@@ -88,9 +91,6 @@ def build_graph(folded: FoldedNCF, item_ids: list[str], contract: Contract) -> o
         pooled = g.node("ReduceSum", g.gather(items, basket, f"basket_{name}"), g.int64([1]), keepdims=1)
         return g.node("Add", g.gather(users, user, f"user_{name}"), g.node("Div", pooled, root))  # (B, 1, d)
 
-    gmf_query = g.node("Transpose", query(folded.user_gmf, folded.basket_gmf, "gmf"), perm=[0, 2, 1])
-    gmf = g.node("MatMul", g.gather(folded.item_gmf, candidate, "item_gmf"), gmf_query)  # (B, C, 1)
-
     x = g.node("MatMul", "candidate_features", g.table(folded.features, "feature_weights"))  # (B, C, h)
     x = g.node("Add", x, g.gather(folded.item_mlp, candidate, "item_mlp"))
     x = g.node("Relu", g.node("Add", x, query(folded.user_mlp, folded.basket_mlp, "mlp")))
@@ -100,7 +100,11 @@ def build_graph(folded: FoldedNCF, item_ids: list[str], contract: Contract) -> o
     mlp = g.node("MatMul", x, g.table(folded.out, "out_weights"))
     wide = g.node("MatMul", "candidate_features", g.table(folded.wide, "wide_weights"))
     wide = g.node("Add", wide, g.gather(folded.item_bias, candidate, "item_bias"))
-    score = g.node("Squeeze", g.node("Add", g.node("Add", gmf, mlp), wide), g.int64([2]))  # (B, C)
+    score = g.node("Add", mlp, wide)  # (B, C, 1)
+    if folded.item_gmf.shape[1]:
+        gmf = g.node("Transpose", query(folded.user_gmf, folded.basket_gmf, "gmf"), perm=[0, 2, 1])
+        score = g.node("Add", score, g.node("MatMul", g.gather(folded.item_gmf, candidate, "item_gmf"), gmf))
+    score = g.node("Squeeze", score, g.int64([2]))  # (B, C)
 
     real = g.node("Greater", candidate, g.int32(0))
     score = g.node("Where", real, score, g.float32(float(PADDING_SCORE)))

@@ -19,6 +19,7 @@ from export_scripts import counts
 from export_scripts.errors import CestaError
 from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.shop import Shop
+from export_scripts.snapshot import category_pairs
 
 PAIRS_OF: Final = 200  # items whose partners are counted again, of those in the baskets not to be seen
 EXACT: Final = 1e-6  # relative; float32 keeps 1e-7, one basket more among 100,000 is 5e-6 of a cosine
@@ -102,6 +103,12 @@ def _categories(shop: Shop, arrays: SamplerArrays, start: int, _: SamplerSetting
     return "" if same else "order best sellers by other sales"
 
 
+def _category_pairs(shop: Shop, arrays: SamplerArrays, start: int, s: SamplerSettings) -> str:
+    expected = category_pairs(_ended(shop, start), start, arrays.categories, s)
+    same = all(np.array_equal(a, b) for a, b in zip(arrays.category_pairs, expected, strict=True))
+    return "" if same else "know other baskets"
+
+
 def _histories(shop: Shop, arrays: SamplerArrays, _start: int, _: SamplerSettings) -> str:
     """Every entry is one basket of the user's own, at its own second, whole, and in its place."""
     h = arrays.histories
@@ -157,6 +164,7 @@ CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
         "popularity": _popularity,
         "neighbours": _neighbours,
         "categories": _categories,
+        "category_pairs": _category_pairs,
         "histories": _histories,
         "retrieval": _retrieval,
     }

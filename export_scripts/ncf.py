@@ -5,8 +5,11 @@ score(q, j) = h · (query_gmf ⊙ item_gmf[j])                                GM
             + w · features[q, j] + bias[j]                                 wide term (Cheng et al. 2016)
 
 where a query is the user's vector plus the basket's, pooled as in FISM (Kabbur et al. 2013): sum over
-sqrt(size). An item's vector is its id vector plus those of its categories. Rows outside the tables are row 0,
-the unknown.
+sqrt(size). Rows outside the tables are row 0, the unknown.
+
+`cesta paper` trains all of it. The product's vectors are those of the retrieval tower, pre-trained as in
+section 3.4.1 of the paper and kept as they are; its GMF branch is left to the features retrieval_user and
+retrieval_basket, which are that product with h = 1.
 """
 
 from dataclasses import dataclass
@@ -18,53 +21,28 @@ from torch import nn
 
 @dataclass(frozen=True)
 class NCFShape:
-    """The sizes that fix the network; kept in the checkpoint."""
+    """The sizes that fix the network; kept in the checkpoint. A branch of width 0 is not there."""
 
     n_users: int
     n_items: int
-    n_ids: int  # id vectors; 0 is shared by all items below the support bar
-    n_categories: int
     n_features: int
     gmf: int
     mlp: int
     hidden: tuple[int, ...]
 
 
-class ItemVectors(nn.Module):
-    """One vector per item row: id vector + category vectors; row 0 is zero. (rows,) → (rows, d)."""
-
-    def __init__(self, shape: NCFShape, d: int):
-        super().__init__()
-        self.ids = nn.Embedding(shape.n_ids, d)
-        self.content = nn.Embedding(shape.n_categories, d, padding_idx=0)
-        nn.init.normal_(self.ids.weight, std=0.05)
-        nn.init.normal_(self.content.weight, std=0.05)
-        with torch.no_grad():
-            self.content.weight[0] = 0
-
-    def forward(self, rows: torch.Tensor, ids: torch.Tensor, content: torch.Tensor) -> torch.Tensor:
-        """`ids` (...,) id rows and `content` (..., columns) category numbers of the item `rows` (...,)."""
-        return (self.ids(ids) + self.content(content).sum(-2)) * (rows > 0).unsqueeze(-1)
-
-
 class NCF(nn.Module):
     """NeuMF with pooled basket and wide term; see the module's docstring for the equations."""
 
-    def __init__(self, shape: NCFShape, id_rows: torch.Tensor, content: torch.Tensor):
-        """`id_rows` (items,) and `content` (items, columns): which vectors make up an item."""
+    def __init__(self, shape: NCFShape):
         super().__init__()
         self.shape = shape
-        self.register_buffer("id_rows", id_rows)
-        self.register_buffer("content", content)
         self.register_buffer("feature_mean", torch.zeros(shape.n_features))
         self.register_buffer("feature_std", torch.ones(shape.n_features))
-        self.user_gmf = nn.Embedding(shape.n_users, shape.gmf)
-        self.user_mlp = nn.Embedding(shape.n_users, shape.mlp)
-        for table in (self.user_gmf, self.user_mlp):
-            nn.init.normal_(table.weight, std=0.05)
-        self.basket_gmf, self.basket_mlp = ItemVectors(shape, shape.gmf), ItemVectors(shape, shape.mlp)
-        self.item_gmf, self.item_mlp = ItemVectors(shape, shape.gmf), ItemVectors(shape, shape.mlp)
-        self.item_bias = nn.Embedding(shape.n_ids, 1)
+        self.user_gmf, self.user_mlp = _table(shape.n_users, shape.gmf), _table(shape.n_users, shape.mlp)
+        self.basket_gmf, self.basket_mlp = _table(shape.n_items, shape.gmf), _table(shape.n_items, shape.mlp)
+        self.item_gmf, self.item_mlp = _table(shape.n_items, shape.gmf), _table(shape.n_items, shape.mlp)
+        self.item_bias = nn.Embedding(shape.n_items, 1)
         nn.init.zeros_(self.item_bias.weight)
         self.gmf_weights = nn.Parameter(torch.ones(shape.gmf))  # h
         widths = shape.hidden or (0,)  # without hidden layers it is GMF alone (cesta paper)
@@ -80,37 +58,37 @@ class NCF(nn.Module):
         self.wide = nn.Linear(shape.n_features, 1, bias=False)
 
     def forward(
-        self,
-        users: torch.Tensor,
-        baskets: torch.Tensor,
-        candidates: torch.Tensor,
-        features: torch.Tensor,
-        hide_ids: torch.Tensor | None = None,
+        self, users: torch.Tensor, baskets: torch.Tensor, candidates: torch.Tensor, features: torch.Tensor
     ) -> torch.Tensor:
-        """(B,), (B, L), (B, C), (B, C, F) → (B, C) scores; higher is better.
-
-        `hide_ids` (items,) bool: items to be seen by their categories alone (dropout in training).
-        """
+        """(B,), (B, L), (B, C), (B, C, F) → (B, C) scores; higher is better."""
         users = _known(users, self.shape.n_users)
         baskets = _known(baskets, self.shape.n_items)
         candidates = _known(candidates, self.shape.n_items)
         features = (features - self.feature_mean) / self.feature_std
-        ids = self.id_rows if hide_ids is None else self.id_rows.masked_fill(hide_ids, 0)
-        basket = baskets, ids[baskets], self.content[baskets]
-        item = candidates, ids[candidates], self.content[candidates]
-        size = (baskets > 0).sum(1, keepdim=True).clamp(min=1).sqrt()  # (B, 1)
+        score = self.wide(features).squeeze(-1) + self.item_bias(candidates).squeeze(-1)
+        if self.shape.gmf:
+            query = self.user_gmf(users) + _pooled(self.basket_gmf, baskets)  # (B, d)
+            score = score + (self.item_gmf(candidates) @ (query * self.gmf_weights).unsqueeze(-1)).squeeze(-1)
+        if self.shape.hidden:
+            query = self.from_user(self.user_mlp(users)) + self.from_basket(_pooled(self.basket_mlp, baskets))
+            x = query.unsqueeze(1) + self.from_item(self.item_mlp(candidates)) + self.from_features(features)
+            x = torch.relu(x)  # (B, C, h)
+            for layer in self.hidden:
+                x = torch.relu(layer(x))
+            score = score + self.out(x).squeeze(-1)
+        return score
 
-        gmf_query = self.user_gmf(users) + self.basket_gmf(*basket).sum(1) / size  # (B, d)
-        gmf = ((gmf_query * self.gmf_weights).unsqueeze(1) * self.item_gmf(*item)).sum(-1)  # (B, C)
 
-        pooled = self.basket_mlp(*basket).sum(1) / size
-        query = self.from_user(self.user_mlp(users)) + self.from_basket(pooled)  # (B, h)
-        x = query.unsqueeze(1) + self.from_item(self.item_mlp(*item)) + self.from_features(features)
-        x = torch.relu(x)  # (B, C, h)
-        for layer in self.hidden:
-            x = torch.relu(layer(x))
-        wide = self.wide(features).squeeze(-1) + self.item_bias(item[1]).squeeze(-1)
-        return gmf + self.out(x).squeeze(-1) + wide
+def _table(rows: int, width: int) -> nn.Embedding:
+    table = nn.Embedding(rows, width)
+    nn.init.normal_(table.weight, std=0.05)
+    return table
+
+
+def _pooled(table: nn.Embedding, baskets: torch.Tensor) -> torch.Tensor:
+    """(B, L) rows, 0 padding → (B, d): the sum of their vectors over the square root of their number."""
+    real = baskets > 0
+    return (table(baskets) * real.unsqueeze(-1)).sum(1) / real.sum(1, keepdim=True).clamp(min=1).sqrt()
 
 
 def _known(rows: torch.Tensor, n: int) -> torch.Tensor:

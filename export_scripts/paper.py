@@ -126,8 +126,6 @@ def new_model(name: str, examples: Examples, s: PaperSettings) -> NCF:
     shape = NCFShape(
         n_users=examples.n_users,
         n_items=examples.n_items,
-        n_ids=examples.n_items,
-        n_categories=1,
         n_features=0,
         gmf=0 if name == MLP else s.gmf_dimensions,
         mlp=0 if name == GMF else s.mlp_dimensions,
@@ -140,16 +138,16 @@ def new_model(name: str, examples: Examples, s: PaperSettings) -> NCF:
 def _network(shape: NCFShape) -> NCF:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # a missing branch has none
-        return NCF(shape, torch.arange(shape.n_items), torch.zeros(shape.n_items, 0, dtype=torch.long))
+        return NCF(shape)
 
 
 @torch.no_grad()
 def pretrained(gmf: NCF, mlp: NCF) -> NCF:
     """NeuMF that scores as the mean of a trained GMF and a trained MLP (eq. 13 with α = 0.5)."""
     a, b = gmf.shape, mlp.shape
-    shape = NCFShape(a.n_users, a.n_items, a.n_ids, 1, 0, gmf=a.gmf, mlp=b.mlp, hidden=b.hidden)
+    shape = NCFShape(a.n_users, a.n_items, 0, gmf=a.gmf, mlp=b.mlp, hidden=b.hidden)
     model = _network(shape)
-    of_gmf = {"user_gmf.weight", "basket_gmf.ids.weight", "item_gmf.ids.weight", "gmf_weights"}
+    of_gmf = {"user_gmf.weight", "basket_gmf.weight", "item_gmf.weight", "gmf_weights"}
     weights = {
         name: (gmf if name in of_gmf else mlp).state_dict()[name]
         for name, tensor in model.state_dict().items()
@@ -158,8 +156,6 @@ def pretrained(gmf: NCF, mlp: NCF) -> NCF:
     weights["gmf_weights"] = ALPHA * gmf.gmf_weights
     weights["out.weight"] = (1 - ALPHA) * mlp.out.weight
     weights["item_bias.weight"] = ALPHA * gmf.item_bias.weight + (1 - ALPHA) * mlp.item_bias.weight
-    weights["basket_gmf.content.weight"] = torch.zeros(1, a.gmf)
-    weights["item_gmf.content.weight"] = torch.zeros(1, a.gmf)
     model.load_state_dict(weights, strict=False)
     return model
 

@@ -188,7 +188,7 @@ class Pull:
 
     def __init__(self, model: NCF, examples: Examples, s: PaperSettings):
         users = np.bincount(examples.users[examples.training], minlength=model.shape.n_users)
-        items = np.bincount(examples.items[examples.training], minlength=model.shape.n_ids)
+        items = np.bincount(examples.items[examples.training], minlength=model.shape.n_items)
         total = len(examples.training)
         self.users = torch.from_numpy(users / total).float() * s.l2
         drawn = items + s.negatives * total / len(items)
@@ -199,7 +199,7 @@ class Pull:
         for table in (model.user_gmf, model.user_mlp):
             loss = loss + self.users @ table.weight.square().sum(1)
         for table in (model.item_gmf, model.item_mlp):
-            loss = loss + self.items @ table.ids.weight.square().sum(1)
+            loss = loss + self.items @ table.weight.square().sum(1)
         return loss
 
 

@@ -17,6 +17,9 @@ from export_scripts.progress import Progress
 from export_scripts.settings import RetrievalSettings
 from export_scripts.shop import Shop
 
+LEAST_BATCHES, LEAST_BATCH = 40, 128  # a small shop gets smaller batches before it gets too few steps
+SCALE_SAMPLE = 1_000  # queries and items whose inner products tell the scale
+
 
 class Tower(nn.Module):
     """Embeddings of users, of items as parts of a basket, and of items as candidates.
@@ -95,7 +98,8 @@ def train_tower(
     recommendable = np.flatnonzero(known)
     counts = np.bincount(examples.items, minlength=shop.n_items)
     log_q = torch.from_numpy(np.log((counts + 1) / (counts.sum() + 1))).float()
-    batches = max(1, len(examples.users) // settings.batch_size)
+    size = min(settings.batch_size, max(len(examples.users) // LEAST_BATCHES, LEAST_BATCH))
+    batches = max(1, len(examples.users) // size)
     total = settings.epochs * batches
     with Progress("retrieval", total) as progress:
         for step in range(total):
@@ -103,13 +107,13 @@ def train_tower(
                 order = rng.permutation(len(examples.users))
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * (1 - step / total)
-            batch = order[(step % batches) * settings.batch_size :][: settings.batch_size]
+            batch = order[(step % batches) * size :][:size]
             loss = _loss(tower, examples, batch, recommendable, log_q, settings, rng)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             progress.advance(loss=loss.item())
-    return _tables(tower, shop, examples)
+    return _scaled(_tables(tower, shop, examples), examples, recommendable, rng)
 
 
 def _examples(shop: Shop, end: int, known: NDArray[np.bool_]) -> _Examples:
@@ -181,6 +185,23 @@ def _tables(tower: Tower, shop: Shop, examples: _Examples) -> Retrieval:
     met = np.bincount(examples.users, minlength=shop.n_users) > 0
     users[~met] = users[0]  # as good as unknown, rather than the noise they started from
     return Retrieval(users, basket, items)
+
+
+def _scaled(
+    tables: Retrieval, examples: _Examples, recommendable: NDArray[np.int64], rng: np.random.Generator
+) -> Retrieval:
+    """The query tables divided so that inner products with items vary by 1.
+
+    Their size grows with every step of training, so with the receipts; the scorer reads them as features and
+    must find them alike in the snapshot that it learnt with and in the release.
+    """
+    n = len(examples.users)
+    some, items = rng.integers(n, size=SCALE_SAMPLE), rng.choice(recommendable, SCALE_SAMPLE)
+    pooled = np.add.reduceat(tables.basket[examples.items], examples.offsets[:-1])[some]
+    roots = np.sqrt(np.diff(examples.offsets))[some, None]
+    fits = (tables.users[examples.users[some]] + pooled / roots) @ tables.items[items].T
+    scale = np.float32(max(float(fits.std()), 1e-6))
+    return Retrieval(tables.users / scale, tables.basket / scale, tables.items)
 
 
 def _nothing_learnt(shop: Shop, d: int) -> Retrieval:

@@ -34,14 +34,15 @@ from export_scripts import baselines
 from export_scripts.baselines import TIE_BREAK, Pool
 from export_scripts.contract import Contract
 from export_scripts.metrics import TOP, Placed, place
-from export_scripts.ncf import NCF
+from export_scripts.ncf import NCF, NCFShape
 from export_scripts.questions import BATCH
 from export_scripts.rankers import Asked, place_candidates
 from export_scripts.settings import Settings
 from export_scripts.shop import Shop
 from export_scripts.snapshot import recommendable, snapshot
 from export_scripts.splits import Split, as_queries, hide_items
-from export_scripts.train import PRIOR_QUERIES, TrainingSet, collect, fit
+from export_scripts.train import fit
+from export_scripts.training_set import TrainingSet, periods, training_sets
 
 log = structlog.get_logger()
 
@@ -56,7 +57,8 @@ NEEDS: Final = {
 EASE_ITEMS = 8_000  # best sellers; one inverse of all 27,000 would take 6 GB and forty times as long
 BASKET_WEIGHTS = (1, 10)  # of the basket that asks, against the whole past
 CHOOSING_QUERIES = 1_000  # of the validation period, a standard error of HR@10 of .012
-NEUMF_EPOCHS = 10  # at most; without features it starts from nothing, so the scorer's three are too few
+PLAIN_NEUMF = {"epochs": 10, "learning_rate": 0.002}  # it has vectors to learn, and nothing to start from
+NEUMF_WIDTH = 32
 TREES = 1_000  # at most; validation stops it far earlier
 
 NO_CANDIDATES: Final = Candidates(
@@ -156,7 +158,8 @@ def train_rivals(
     """
     missing = {name: NOT_INSTALLED for name, package in NEEDS.items() if not _installed(package)}
     past = snapshot(shop, split.training, settings, np.asarray(arrays.prior.weights))
-    training, validation = training_sets(shop, split, past, settings, contract)
+    asked = periods(shop, split, past, settings)
+    training, validation = training_sets(shop, past, asked, settings, contract)
     rivals: list[Rival] = []
     for name, options in USER_ITEM.items():
         if name not in missing:
@@ -168,23 +171,6 @@ def train_rivals(
         rivals.append(lambdarank(training, validation, settings))
     rivals.append(plain_neumf(training, validation, past, sampler, settings))
     return rivals, missing
-
-
-def training_sets(
-    shop: Shop, split: Split, arrays: SamplerArrays, settings: Settings, contract: Contract
-) -> tuple[TrainingSet, TrainingSet]:
-    """What the scorer was trained and stopped on: the same draws in the same order as in train.py."""
-    rng = np.random.default_rng(settings.train.seed)
-    known, most = recommendable(arrays), settings.splits.hidden_per_basket
-    hidden = hide_items(shop, split.training, split.validation, known, most, rng)
-    validation = hide_items(shop, split.validation, split.test, known, most, rng)
-    validation = validation.sample(settings.train.validation_queries, rng)
-    hidden.sample(PRIOR_QUERIES, rng)
-    hidden = hidden.sample(settings.train.training_queries, rng)
-    return (
-        collect(shop, arrays, hidden, settings, contract, "training"),
-        collect(shop, arrays, validation, settings, contract, "validation"),
-    )
 
 
 def lambdarank(training: TrainingSet, validation: TrainingSet, settings: Settings) -> Lambdarank:
@@ -232,11 +218,13 @@ def plain_neumf(
     settings: Settings,
 ) -> PlainNeuMF:
     """He et al. 2017 with the scorer's widths: all features are 0, and so is the wide term over them."""
-    s = settings.train.model_copy(update={"epochs": NEUMF_EPOCHS, "patience": 2})
-    blind = settings.model_copy(update={"train": s})
+    s = settings.train.model_copy(update=PLAIN_NEUMF)
     for examples in (training, validation):
         examples.features[:] = 0
-    model = fit(training, validation, arrays, np.zeros(len(FEATURES), np.float32), blind)
+    torch.manual_seed(s.seed)
+    users, items = len(arrays.retrieval.users), len(arrays.retrieval.items)
+    shape = NCFShape(users, items, len(FEATURES), gmf=NEUMF_WIDTH, mlp=NEUMF_WIDTH, hidden=s.hidden)
+    model, _ = fit(NCF(shape), training, validation, s)
     return PlainNeuMF(model, sampler, f"{len(training):,} of {training.asked:,} training queries")
 
 

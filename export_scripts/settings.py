@@ -112,8 +112,6 @@ class TrainSettings(SettingsTable):
     """The scorer and its training."""
 
     seed: int
-    gmf_dimensions: int = Field(ge=1)
-    mlp_dimensions: int = Field(ge=1)
     hidden: tuple[int, ...] = Field(min_length=1)
     epochs: int = Field(ge=1)
     patience: int = Field(ge=1)
@@ -121,7 +119,9 @@ class TrainSettings(SettingsTable):
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     user_dropout: float = Field(ge=0, lt=1)
-    id_dropout: float = Field(ge=0, lt=1)
+    hidden_per_basket: int = Field(ge=1)
+    candidates: int = Field(ge=2)
+    price_of_new: float = Field(ge=0, lt=1)
     training_queries: int = Field(ge=1)
     validation_queries: int = Field(ge=1)
 

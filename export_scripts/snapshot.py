@@ -10,12 +10,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.candidate_sampler.arrays import Clock, Ids, Prior, Retrieval, SamplerArrays, save_arrays
+from ensemble.candidate_sampler.arrays import (
+    Categories,
+    Clock,
+    Ids,
+    Neighbours,
+    Prior,
+    Retrieval,
+    SamplerArrays,
+    save_arrays,
+)
 from ensemble.candidate_sampler.features import FEATURES
 from export_scripts import counts
 from export_scripts.contract import Contract
 from export_scripts.retrieval import train_tower
-from export_scripts.settings import Settings
+from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.shop import Shop
 
 # Which candidates stay when there are more than C, until training fits it: the best untrained blend.
@@ -23,7 +32,8 @@ UNTRAINED_PRIOR = {
     "recency_60": 1.0,
     "overlap": 0.5,
     "cosine_sum": 1.5,
-    "retrieval": 0.02,
+    "retrieval_user": 0.02,
+    "retrieval_basket": 0.02,
     "popularity_28": 0.01,
 }
 
@@ -48,10 +58,17 @@ def snapshot(
         neighbours=counts.cooccurrence(shop, end, s.min_support, s.partners, s.shrinkage),
         popularity=popularity,
         categories=categories,
+        category_pairs=category_pairs(shop, end, categories, s),
         retrieval=_tower(shop, end, known, categories.of_item, settings),
         clock=Clock(np.array(shop.times[-1] + 1), np.array(shop.day, np.float32)),
         prior=Prior(untrained_prior() if prior is None else prior),
     )
+
+
+def category_pairs(shop: Shop, end: int, categories: Categories, s: SamplerSettings) -> Neighbours:
+    """What the finest categories go with, before ``end``."""
+    n = len(categories.members_offsets) - 1
+    return counts.category_pairs(shop, end, categories.finest(), n, s.partners, s.shrinkage)
 
 
 def untrained_prior() -> NDArray[np.float32]:

@@ -74,6 +74,9 @@ def arrays_of(
         neighbours=counts.cooccurrence(shop, end, min_support, 200, shrinkage),
         popularity=counts.popularity(shop, end, min_support),
         categories=categories,
+        category_pairs=counts.category_pairs(
+            shop, end, categories.finest(), len(categories.members_offsets) - 1, 200, shrinkage
+        ),
         retrieval=retrieval or tower_of(shop),
         clock=Clock(np.array(shop.times[-1] + 1), np.array(shop.day, np.float32)),
         prior=Prior(np.array([(prior or {}).get(name, 0) for name in FEATURES], np.float32)),

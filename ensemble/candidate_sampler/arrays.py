@@ -66,6 +66,10 @@ class Categories(NamedTuple):
     members_offsets: NDArray[np.int64]  # (categories + 1,)
     members: Int  # item rows, best seller first, those without sales last
 
+    def finest(self) -> Int:
+        """(items,) number of every item's finest category."""
+        return self.of_item[:, -1] if self.of_item.shape[1] else np.zeros(len(self.of_item), np.int32)
+
 
 class Retrieval(NamedTuple):
     """The retrieval tower: query (user + sum of basket / sqrt(size)) times item is how well the item fits."""
@@ -96,6 +100,7 @@ class SamplerArrays(NamedTuple):
     neighbours: Neighbours
     popularity: Popularity
     categories: Categories
+    category_pairs: Neighbours  # the same as neighbours for the finest categories, by number
     retrieval: Retrieval
     clock: Clock
     prior: Prior

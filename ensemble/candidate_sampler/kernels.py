@@ -32,7 +32,8 @@ class Queries(NamedTuple):
     wanted_offsets: NDArray[np.int64]  # an empty list asks for every category
     wanted: Int  # category numbers
     similar: Int  # (batch, n) the retrieval tower's nearest items, 0 where there are fewer
-    vectors: Float  # (batch, d) the query in the retrieval tower's space
+    user_vectors: Float  # (batch, d) the query's user in the retrieval tower's space
+    basket_vectors: Float  # (batch, d) likewise its basket
 
 
 class Limits(NamedTuple):
@@ -49,6 +50,7 @@ class Derived(NamedTuple):
 
     best_first: Int  # every item row, best seller first, those without sales last
     finest: Int  # (items,) number of the item's finest category, 0: none
+    in_category: Float  # (items,) the item's share of its finest category's sales
 
 
 class Candidates(NamedTuple):
@@ -66,6 +68,9 @@ class Touched(NamedTuple):
     allowed: NDArray[np.bool_]  # (items,) the query asks for the item's category
     category_basket: Float  # (categories,) basket items of the category
     category_bought: Float  # (categories,) purchases of the category by the user
+    category_recent: Float  # (categories,) the same, decayed
+    category_cosine: Float  # (categories,) summed over the basket
+    category_lift: Float  # (categories,) likewise
     rows: Int  # (width,) item rows, in order of discovery
     sources: Int  # (width,)
     features: Float  # (width, F) at first what the sources add up
@@ -82,8 +87,15 @@ USUAL, TOGETHER, SIMILAR, POPULAR, CATEGORY = (np.int32(bit) for bit in SOURCES.
 (
     USER_COUNT, USER_SHARE, RECENCY_15, RECENCY_60, LAST_PURCHASE, DUE, OVERLAP, OVERLAP_BEST,
     COSINE_SUM, COSINE_MAX, PROBABILITY_SUM, PROBABILITY_MAX, POPULARITY, POPULARITY_28,
-    CATEGORY_IN_BASKET, CATEGORY_SHARE, RETRIEVAL, HISTORY_SIZE, BASKET_SIZE, NEW_TO_USER,
+    CATEGORY_IN_BASKET, CATEGORY_SHARE, CATEGORY_RECENCY, CATEGORY_COSINE, CATEGORY_LIFT, IN_CATEGORY,
+    RETRIEVAL_USER, RETRIEVAL_BASKET, HISTORY_SIZE, BASKET_SIZE, VARIETY, NEW_TO_USER,
 ) = range(len(FEATURES))  # fmt: skip
+# Sums and shares with long tails; their square roots are what a linear score and an MLP read well.
+ROOTS = np.array([
+    USER_SHARE, RECENCY_15, RECENCY_60, DUE, OVERLAP, OVERLAP_BEST, COSINE_SUM, COSINE_MAX, PROBABILITY_SUM,
+    PROBABILITY_MAX, CATEGORY_IN_BASKET, CATEGORY_SHARE, CATEGORY_RECENCY, CATEGORY_COSINE,
+    CATEGORY_LIFT, IN_CATEGORY,
+])  # fmt: skip
 
 
 def new_scratch(items: int, categories: int, width: int) -> Touched:
@@ -95,6 +107,9 @@ def new_scratch(items: int, categories: int, width: int) -> Touched:
         allowed=np.zeros(items, np.bool_),
         category_basket=np.zeros(categories, np.float32),
         category_bought=np.zeros(categories, np.float32),
+        category_recent=np.zeros(categories, np.float32),
+        category_cosine=np.zeros(categories, np.float32),
+        category_lift=np.zeros(categories, np.float32),
         rows=np.zeros(width, np.int32),
         sources=np.zeros(width, np.int32),
         features=np.zeros((width, len(FEATURES)), np.float32),
@@ -129,7 +144,7 @@ def _propose(items, most, source, n, t, filtered):  # type: ignore[no-untyped-de
 @numba.njit(nogil=True)
 def _walk_history(user, now, basket_size, t, histories, finest, day, filtered):  # type: ignore[no-untyped-def]
     """Usual purchases and own past baskets like this one; returns (n, baskets seen, purchases seen)."""
-    slot, f, bought = t.slot, t.features, t.category_bought
+    slot, f, bought, lately = t.slot, t.features, t.category_bought, t.category_recent
     times, offsets = histories.times, histories.basket_offsets
     n = baskets = purchases = np.int64(0)
     for b in range(histories.user_offsets[user], histories.user_offsets[user + 1]):
@@ -147,6 +162,7 @@ def _walk_history(user, now, basket_size, t, histories, finest, day, filtered): 
         r15, r60 = np.float32(math.exp(-age / 15.0)), np.float32(math.exp(-age / 60.0))
         for item in items:
             bought[finest[item]] += ONE
+            lately[finest[item]] += r15
             place = slot[item]
             if place < 0:
                 continue
@@ -197,16 +213,31 @@ def _walk_categories(basket, finest, n, t, categories, limits, filtered):  # typ
 
 
 @numba.njit(nogil=True)
+def _walk_category_pairs(basket, finest, t, pairs):  # type: ignore[no-untyped-def]
+    """What the categories of the basket go with."""
+    for item in basket:
+        category = finest[item]
+        for k in range(pairs.offsets[category], pairs.offsets[category + 1]):
+            t.category_cosine[pairs.items[k]] += pairs.cosine[k]
+            t.category_lift[pairs.items[k]] += pairs.probability[k]
+
+
+@numba.njit(nogil=True)
 def _members(category, categories):  # type: ignore[no-untyped-def]
     return categories.members[categories.members_offsets[category] : categories.members_offsets[category + 1]]
 
 
 @numba.njit(nogil=True)
-def _finish_history(n, f, baskets):  # type: ignore[no-untyped-def]
+def _finish_history(n, f, baskets, purchases):  # type: ignore[no-untyped-def]
     history = np.float32(math.log1p(baskets))
+    distinct = 0
+    for place in range(n):
+        distinct += f[place, USER_COUNT] > ZERO
+    variety = np.float32(distinct / max(purchases, 1))
     for place in range(n):
         count, last, first = f[place, USER_COUNT], f[place, LAST_PURCHASE], f[place, DUE]
         f[place, HISTORY_SIZE] = history
+        f[place, VARIETY] = variety
         f[place, NEW_TO_USER] = ONE if baskets > 0 and count == ZERO else ZERO
         if count == ZERO:
             continue
@@ -231,26 +262,41 @@ def _finish_basket(n, rows, f, basket_size, popular, recent):  # type: ignore[no
 
 
 @numba.njit(nogil=True)
-def _finish_categories(n, rows, f, finest, in_basket, bought, basket_size, purchases):  # type: ignore[no-untyped-def]
+def _finish_categories(n, rows, f, t, derived, basket_size, purchases):  # type: ignore[no-untyped-def]
+    finest, in_basket, bought = derived.finest, t.category_basket, t.category_bought
     per_basket = ONE / np.float32(max(basket_size, 1))
+    per_root = np.float32(math.sqrt(per_basket))
     per_purchase = ONE / np.float32(max(purchases, 1))
     for place in range(n):
         category = finest[rows[place]]
         if category > 0:
             f[place, CATEGORY_IN_BASKET] = in_basket[category] * per_basket
             f[place, CATEGORY_SHARE] = bought[category] * per_purchase
+            f[place, CATEGORY_RECENCY] = t.category_recent[category]
+            f[place, CATEGORY_COSINE] = t.category_cosine[category] * per_root
+            f[place, CATEGORY_LIFT] = t.category_lift[category] * per_root
+            f[place, IN_CATEGORY] = derived.in_category[rows[place]]
 
 
 @numba.njit(
     nogil=True, fastmath={"reassoc", "contract"}
 )  # a sum of products in any order: four times as fast
-def _finish_retrieval(n, rows, f, vector, items):  # type: ignore[no-untyped-def]
+def _finish_retrieval(n, rows, f, user, basket, items):  # type: ignore[no-untyped-def]
     for place in range(n):
         item = rows[place]
-        fit = ZERO
-        for k in range(vector.shape[0]):
-            fit += vector[k] * items[item, k]
-        f[place, RETRIEVAL] = fit
+        by_user = by_basket = ZERO
+        for k in range(user.shape[0]):
+            by_user += user[k] * items[item, k]
+            by_basket += basket[k] * items[item, k]
+        f[place, RETRIEVAL_USER] = by_user
+        f[place, RETRIEVAL_BASKET] = by_basket
+
+
+@numba.njit(nogil=True)
+def _take_roots(n, f):  # type: ignore[no-untyped-def]
+    for place in range(n):
+        for column in ROOTS:
+            f[place, column] = math.sqrt(f[place, column])
 
 
 @numba.njit(nogil=True, fastmath={"reassoc", "contract"})
@@ -319,7 +365,7 @@ def _block(basket, excludes, wanted, t, categories, finest):  # type: ignore[no-
 
 
 @numba.njit(nogil=True)
-def _clear(n, user, now, basket, excludes, wanted, t, histories, categories, finest):  # type: ignore[no-untyped-def]
+def _clear(n, user, now, basket, excludes, wanted, t, histories, categories, pairs, finest):  # type: ignore[no-untyped-def]
     """Undo _block and the walks."""
     for place in range(n):
         t.slot[t.rows[place]] = FREE
@@ -328,6 +374,9 @@ def _clear(n, user, now, basket, excludes, wanted, t, histories, categories, fin
     for item in basket:
         t.slot[item] = FREE
         t.category_basket[finest[item]] = ZERO
+        for k in range(pairs.offsets[finest[item]], pairs.offsets[finest[item] + 1]):
+            t.category_cosine[pairs.items[k]] = ZERO
+            t.category_lift[pairs.items[k]] = ZERO
     for category in wanted:
         for item in _members(category, categories):
             t.allowed[item] = False
@@ -336,6 +385,7 @@ def _clear(n, user, now, basket, excludes, wanted, t, histories, categories, fin
             break
         for k in range(histories.basket_offsets[b], histories.basket_offsets[b + 1]):
             t.category_bought[finest[histories.items[k]]] = ZERO
+            t.category_recent[finest[histories.items[k]]] = ZERO
 
 
 @numba.njit(cache=True, nogil=True)
@@ -361,17 +411,17 @@ def sample_batch(
         n = _propose(a.popularity.order, limits.popular, POPULAR, n, t, filtered)
         n = _walk_categories(basket, finest, n, t, a.categories, limits, filtered)
         n = _walk_neighbours(basket, n, t, a.neighbours, filtered)
+        _walk_category_pairs(basket, finest, t, a.category_pairs)
         for category in wanted:
             n = _propose(_members(category, a.categories), limits.fill, CATEGORY, n, t, filtered)
         if n < limits.fill and not filtered:
             n = _propose(derived.best_first, limits.fill, POPULAR, n, t, filtered)
 
-        _finish_history(n, t.features, baskets)
+        _finish_history(n, t.features, baskets, purchases)
         _finish_basket(n, t.rows, t.features, size, a.popularity.score, a.popularity.recent)
-        _finish_categories(
-            n, t.rows, t.features, finest, t.category_basket, t.category_bought, size, purchases
-        )
-        _finish_retrieval(n, t.rows, t.features, q.vectors[i], a.retrieval.items)
+        _finish_categories(n, t.rows, t.features, t, derived, size, purchases)
+        _finish_retrieval(n, t.rows, t.features, q.user_vectors[i], q.basket_vectors[i], a.retrieval.items)
+        _take_roots(n, t.features)
         _score(n, t.features, a.prior.weights, t.scores)
         _keep_best(n, t, out.rows[i], out.features[i], out.sources[i])
-        _clear(n, user, now, basket, excludes, wanted, t, a.histories, a.categories, finest)
+        _clear(n, user, now, basket, excludes, wanted, t, a.histories, a.categories, a.category_pairs, finest)

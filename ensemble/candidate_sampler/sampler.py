@@ -66,7 +66,7 @@ class CandidateSampler:
         _check_rows("basket item", baskets, 1, self._items)
         _check_rows("excluded item", excludes, 1, self._items)
         _check_rows("category", wanted, 1, self._categories)
-        vectors = self._query_vectors(users, basket_offsets, baskets)
+        user_vectors, basket_vectors = self._query_vectors(users, basket_offsets, baskets)
         anonymous = (users == 0) & (np.diff(basket_offsets) == 0)  # nothing that an item could be similar to
         return self._run(
             Queries(
@@ -78,8 +78,9 @@ class CandidateSampler:
                 excludes=excludes,
                 wanted_offsets=wanted_offsets,
                 wanted=wanted,
-                similar=self._nearest(vectors, anonymous),
-                vectors=vectors,
+                similar=self._nearest(user_vectors + basket_vectors, anonymous),
+                user_vectors=user_vectors,
+                basket_vectors=basket_vectors,
             )
         )
 
@@ -109,14 +110,13 @@ class CandidateSampler:
 
     def _query_vectors(
         self, users: NDArray[np.int32], offsets: NDArray[np.int64], baskets: NDArray[np.int32]
-    ) -> NDArray[np.float32]:
-        """(batch, d): the user's vector plus the basket's, summed over the square root of its size."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(batch, d) the users' vectors and the baskets', summed over the square root of their size."""
         tower = self.arrays.retrieval
         sums = np.zeros((len(users), tower.users.shape[1]), np.float32)
         np.add.at(sums, np.repeat(np.arange(len(users)), np.diff(offsets)), tower.basket[baskets])
-        return np.ascontiguousarray(
-            tower.users[users] + sums / np.sqrt(np.maximum(np.diff(offsets), 1))[:, None], dtype=np.float32
-        )
+        sums /= np.sqrt(np.maximum(np.diff(offsets), 1))[:, None]
+        return tower.users[users], sums.astype(np.float32, copy=False)
 
     def _nearest(self, vectors: NDArray[np.float32], skip: NDArray[np.bool_]) -> NDArray[np.int32]:
         _, places = self._index.search(vectors, self._similar)
@@ -137,10 +137,13 @@ def _index(arrays: SamplerArrays) -> Any:
 
 
 def _derived(arrays: SamplerArrays) -> Derived:
-    of_item = arrays.categories.of_item
+    finest = arrays.categories.finest()
     best_first = np.argsort(-arrays.popularity.score[1:], kind="stable") + 1
-    finest = of_item[:, -1] if of_item.shape[1] else np.zeros(len(of_item))
-    return Derived(best_first.astype(np.int32), finest.astype(np.int32))  # copies: never read-only
+    sales = np.expm1(arrays.popularity.score)
+    per_category = np.bincount(finest, sales, len(arrays.categories.members_offsets) - 1)
+    in_category = sales / np.maximum(per_category[finest], 1e-9)
+    # Copies: never read-only.
+    return Derived(best_first.astype(np.int32), finest.astype(np.int32), in_category.astype(np.float32))
 
 
 def _check_rows(what: str, rows: NDArray[np.int32], first: int, end: int) -> None:

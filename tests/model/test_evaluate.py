@@ -15,7 +15,8 @@ from export_scripts.etl import etl
 from export_scripts.settings import Settings, load_settings
 from export_scripts.shop import load_shop
 from export_scripts.snapshot import snapshot, untrained_prior
-from export_scripts.train import TrainingSet, fit
+from export_scripts.train import fit
+from export_scripts.training_set import TrainingSet
 
 ITEMS, BASKETS, SIZE = 200, 1_200, 4
 CHANCE = 10 / (ITEMS - SIZE + 1)
@@ -62,6 +63,7 @@ SHAPES = (
     ((200,), np.int32),
     ((600,), np.int32),
     ((600, len(untrained_prior())), np.float16),
+    ((600,), np.float32),
     ((), np.int64),
 )
 

@@ -79,7 +79,7 @@ def test_the_tower_finds_the_crowd(planted: CandidateSampler, basket: list[int],
     """Nine of the ten nearest to four items of a crowd are of that crowd; items for everybody left out."""
     candidates = planted.sample([Query(basket=basket)])
     fit = {
-        row: features_of(candidates, row)["retrieval"]
+        row: features_of(candidates, row)["retrieval_basket"]
         for row, bits in proposed(candidates).items()
         if bits & SIMILAR and row <= 60
     }

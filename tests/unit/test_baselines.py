@@ -44,6 +44,9 @@ def tiny_arrays() -> SamplerArrays:
         ),
         popularity=Popularity(np.array([1, 2, 3, 4], np.int32), POPULAR, POPULAR),
         categories=Categories(np.zeros((5, 0), np.int32), np.array([0, 0]), np.zeros(0, np.int32)),
+        category_pairs=Neighbours(
+            np.array([0, 0]), *(np.zeros(0, kind) for kind in (np.int32, np.float32, np.float32))
+        ),
         retrieval=Retrieval(*(np.zeros((n, 1), np.float32) for n in (2, 5, 5))),
         clock=Clock(np.array(NOW + 1), np.array(DAY, np.float32)),
         prior=Prior(np.zeros(len(FEATURES), np.float32)),

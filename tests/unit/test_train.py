@@ -16,7 +16,8 @@ from export_scripts.ncf import NCF
 from export_scripts.settings import Settings, load_settings
 from export_scripts.shop import Shop, load_shop
 from export_scripts.snapshot import snapshot
-from export_scripts.train import TrainingSet, check_support, fit, new_model
+from export_scripts.train import check_support, fit, new_model
+from export_scripts.training_set import TrainingSet
 from tests.shops import make_shop
 
 F, C = len(FEATURES), 5
@@ -48,7 +49,8 @@ def examples(n: int, *, telling: int | None, seed: int = 0) -> TrainingSet:
         features[:, :, telling] = 0
         features[np.arange(n), target, telling] = 3
     rows = np.array([rng.permutation(59)[:C] + 1 for _ in range(n)], np.int32).reshape(n, C)
-    return TrainingSet(np.zeros(n, np.int32), np.zeros((n, 3), np.int32), rows, features, target, n)
+    none = np.zeros((n, C), np.float32)
+    return TrainingSet(np.zeros(n, np.int32), np.zeros((n, 3), np.int32), rows, features, none, target, n)
 
 
 def wide_scores(model: NCF, found: TrainingSet) -> np.ndarray:
