@@ -5,6 +5,7 @@ Counts and tower stop where the test period begins; the scorer has seen neither.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,10 +36,18 @@ NOTE: Final = (
 )
 
 
-def evaluate(settings: Settings, data: Path, checkpoint: Path, metrics: Path, rivals: bool = False) -> Path:
+def evaluate(
+    settings: Settings,
+    data: Path,
+    checkpoint: Path,
+    metrics: Path,
+    rivals: bool = False,
+    curve: Sequence[dict[str, float]] = (),
+) -> Path:
     """Write ``metrics`` (json), and a report for people beside it, for the checkpoint on the test period.
 
-    With ``rivals``, models of other libraries are trained and measured too, which takes far longer.
+    With ``rivals``, models of other libraries are trained and measured too, which takes far longer. ``curve``
+    is what training measured after each epoch (epoch, loss, hr_at_10), for the report to draw.
     """
     shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
@@ -74,6 +83,7 @@ def evaluate(settings: Settings, data: Path, checkpoint: Path, metrics: Path, ri
             for rival in others
         }
         | {name: {"note": note} for name, note in missing.items()},
+        "curve": list(curve),
         "protocol": {
             "queries": len(hidden),
             "test_from": int(shop.times[split.test]) if split.test < shop.n_baskets else None,
