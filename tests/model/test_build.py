@@ -85,7 +85,15 @@ def test_a_build_leaves_a_whole_release(built: Outputs) -> None:
     """And nothing half-written beside it."""
     assert verify_release(built.repository)["release"] == 1
     names = {path.name for path in built.root.iterdir()}
-    assert names == {"data", "checkpoint.pt", "metrics.json", "run", "repository", "stages.json"}
+    assert names == {
+        "data",
+        "checkpoint.pt",
+        "metrics.json",
+        "report.html",
+        "run",
+        "repository",
+        "stages.json",
+    }
 
 
 def test_the_served_scores_are_the_torch_models(built: Outputs, tables: dict[str, object]) -> None:
