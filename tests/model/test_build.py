@@ -68,9 +68,9 @@ def ran(settings: Settings, out: Outputs, monkeypatch: pytest.MonkeyPatch) -> li
     found: list[str] = []
 
     def noting(stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*values: Any) -> Any:
+        def call(*values: Any, **named: Any) -> Any:
             found.append(stage)
-            return work(*values)
+            return work(*values, **named)
 
         return call
 
