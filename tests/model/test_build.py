@@ -202,7 +202,7 @@ def test_dying_in_a_stage_is_made_good(
     """The next build takes it up there; until then the old release is served."""
     settings = settings_of(tables, **{"train.seed": 8})
 
-    def dies(*_: object) -> Path:
+    def dies(*_: object, **__: object) -> Path:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
