@@ -60,7 +60,10 @@ def build(settings: Settings, root: Path) -> int:
             lambda: train(s, out.data, out.checkpoint),
         ),
         "evaluate": stage(
-            "evaluate", [s.evaluate], out.metrics, lambda: evaluate(s, out.data, out.checkpoint, out.metrics)
+            "evaluate",
+            [s.evaluate],
+            out.metrics,
+            lambda: evaluate(s, out.data, out.checkpoint, out.metrics, most=s.evaluate.build_queries),
         ),
         "export": stage(
             "export",

@@ -5,6 +5,7 @@ Counts and tower stop where the test period begins; the scorer has seen neither.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,11 +37,23 @@ NOTE: Final = (
 )
 
 
-def evaluate(settings: Settings, data: Path, checkpoint: Path, metrics: Path, rivals: bool = False) -> Path:
+def evaluate(
+    settings: Settings,
+    data: Path,
+    checkpoint: Path,
+    metrics: Path,
+    rivals: bool = False,
+    curve: Sequence[dict[str, float]] = (),
+    most: int | None = None,
+) -> Path:
     """Write ``metrics`` (json), and a report for people beside it, for the checkpoint on the test period.
 
-    With ``rivals``, models of other libraries are trained and measured too, which takes far longer.
+    With ``rivals``, models of other libraries are trained and measured too, which takes far longer. ``curve``
+    is what training measured after each epoch (epoch, loss, hr_at_10), for the report to draw. ``most``
+    lowers evaluate.queries.
     """
+    if most is not None:
+        settings = _with_queries(settings, most)
     shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     split = split_by_time(shop, settings.splits)
@@ -77,6 +90,7 @@ def evaluate(settings: Settings, data: Path, checkpoint: Path, metrics: Path, ri
             for rival in others
         }
         | {name: {"note": note} for name, note in missing.items()},
+        "curve": list(curve),
         "protocol": {
             "queries": len(hidden),
             "test_from": int(shop.times[split.test]) if split.test < shop.n_baskets else None,
@@ -88,6 +102,13 @@ def evaluate(settings: Settings, data: Path, checkpoint: Path, metrics: Path, ri
     write_file(metrics, (json.dumps(found, indent=2) + "\n").encode())
     write_file(metrics.with_name(report.NAME), report.html(found).encode())
     return metrics
+
+
+def _with_queries(settings: Settings, most: int) -> Settings:
+    """At most so many queries, and a sixteenth of them over the whole catalog, which takes as long."""
+    asked = settings.evaluate
+    few = {"queries": min(asked.queries, most), "full_catalog": min(asked.full_catalog, most // 16)}
+    return settings.model_copy(update={"evaluate": asked.model_copy(update=few)})
 
 
 if __name__ == "__main__":

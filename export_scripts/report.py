@@ -197,7 +197,7 @@ def _against_the_best(found: Found) -> str:
     if best is None or ours is None:
         return "No test basket had two known items, so there is nothing to compare."
     theirs = best.groups["known"][METRIC]
-    more = f", {abs(ours / theirs - 1):.0%} {'more' if ours >= theirs else 'less'}" if theirs else ""
+    more = f", {percent(abs(ours / theirs - 1), 0)} {'more' if ours >= theirs else 'less'}" if theirs else ""
     return (
         f"The first ten hold the hidden item for {percent(ours)} of the queries; "
         f"the best of the others, {best.name}, finds {percent(theirs)}{more}."

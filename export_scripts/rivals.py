@@ -1,9 +1,9 @@
 """Models that others wrote, trained on the same receipts: what ours is compared with behind ``--all``.
 
 item-kNN, iALS and EASE know users by what they bought. A row of their matrix is a user, or a basket whose
-user nobody knows; its values are log(1 + baskets with the item). A query is folded in as such a row, to which
-the basket that asks is added some times over; without a user that basket stands alone. Only its own items are
-left out of the ranking.
+user nobody knows; its values are the baskets with the item, or log(1 + these). A query is folded in as such a
+row, in which the basket that asks counts some times over; without a user that basket stands alone. Only its
+own items are left out of the ranking.
 
 LightGBM's lambdarank and the plain NeuMF rank the sampler's candidates, trained on the scorer's own training
 set. LightGBM sees the same features; the NeuMF sees none and has no wide term, which is the published model
@@ -77,8 +77,8 @@ class Options(NamedTuple):
     grid: dict[str, tuple[float, ...]]
 
     def choices(self) -> Iterator[dict[str, float]]:
-        for values in product(*self.grid.values()):
-            yield dict(zip(self.grid, values, strict=True))
+        for damped, *values in product((False, True), *self.grid.values()):
+            yield {"damped": damped, **dict(zip(self.grid, values, strict=True))}
 
 
 class UserItem:
@@ -164,7 +164,7 @@ def train_rivals(
     for name, options in USER_ITEM.items():
         if name not in missing:
             chosen, basket = choose(name, options, shop, split, past, settings)
-            score = options.fit(matrix(shop, Pool(arrays), split.test), **chosen)
+            score = fitted(options, matrix(shop, Pool(arrays), split.test), **chosen)
             note = _words(chosen | {"basket weight": basket})
             rivals.append(UserItem(name, arrays, Pool(arrays), score, basket, note))
     if "LightGBM" not in missing and len(training) and len(validation):
@@ -233,11 +233,11 @@ def matrix(shop: Shop, pool: Pool, end: int) -> Matrix:
     users = shop.users[:end].astype(np.int64)
     _, owner = np.unique(np.where(users > 0, users, shop.n_users + np.arange(end)), return_inverse=True)
     owners = np.repeat(owner, np.diff(shop.offsets[: end + 1]))
-    return _log_counts(pool, owners, shop.items[: shop.offsets[end]], int(owner.max(initial=-1)) + 1)
+    return _counts(pool, owners, shop.items[: shop.offsets[end]], int(owner.max(initial=-1)) + 1)
 
 
 def profiles(arrays: SamplerArrays, pool: Pool, queries: list[Query], basket: float) -> Matrix:
-    """(queries, pool): the row of the query's user, and ``basket`` times that of its own basket."""
+    """(queries, pool): what the query's user bought, and its own basket ``basket`` times."""
     past = [baselines.past(arrays, query).items for query in queries]
     now = [np.array(query.basket, np.int32) for query in queries]
     return _rows(pool, past) + basket * _rows(pool, now)
@@ -245,16 +245,22 @@ def profiles(arrays: SamplerArrays, pool: Pool, queries: list[Query], basket: fl
 
 def _rows(pool: Pool, parts: list[NDArray[np.int32]]) -> Matrix:
     owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    return _log_counts(pool, owners, np.concatenate([np.zeros(0, np.int32), *parts]), len(parts))
+    return _counts(pool, owners, np.concatenate([np.zeros(0, np.int32), *parts]), len(parts))
 
 
-def _log_counts(pool: Pool, owners: NDArray[np.int64], items: NDArray[np.int32], n: int) -> Matrix:
+def _counts(pool: Pool, owners: NDArray[np.int64], items: NDArray[np.int32], n: int) -> Matrix:
     columns = pool.columns[items]
     inside = columns >= 0
     entries = (np.ones(inside.sum(), np.float32), (owners[inside], columns[inside]))
-    counts = sp.coo_array(entries, shape=(n, len(pool.rows))).tocsr()  # duplicates are summed
-    counts.data = np.log1p(counts.data)
-    return counts
+    return sp.coo_array(entries, shape=(n, len(pool.rows))).tocsr()  # duplicates are summed
+
+
+def fitted(options: Options, x: Matrix, damped: bool, **chosen: float) -> ScoreRows:
+    """A model of the counts ``x``, or of log(1 + counts)."""
+    if not damped:
+        return options.fit(x, **chosen)
+    score = options.fit(x.log1p(), **chosen)
+    return lambda rows: score(rows.log1p())
 
 
 def item_knn(x: Matrix, neighbours: float) -> ScoreRows:
@@ -309,7 +315,7 @@ def ease(x: Matrix, l2: float) -> ScoreRows:
 
 USER_ITEM: Final[dict[str, Options]] = {
     "item-kNN": Options(item_knn, {"neighbours": (50, 200)}),
-    "iALS": Options(ials, {"alpha": (2, 10), "regularization": (1, 10)}),
+    "iALS": Options(ials, {"alpha": (1, 5), "regularization": (1, 10)}),
     "EASE": Options(ease, {"l2": (30, 300)}),
 }
 
@@ -325,7 +331,7 @@ def choose(
     x = matrix(shop, pool, split.validation)
     tried = []
     for chosen in options.choices():
-        score = options.fit(x, **chosen)
+        score = fitted(options, x, **chosen)
         for basket in BASKET_WEIGHTS:
             ranker = UserItem(name, arrays, pool, score, basket)
             placed = [

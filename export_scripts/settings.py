@@ -130,6 +130,7 @@ class EvaluateSettings(SettingsTable):
     """How the test period is measured."""
 
     queries: int = Field(ge=1)
+    build_queries: int = Field(ge=1)
     full_catalog: int = Field(ge=0)
     bootstrap: int = Field(ge=1)
 

@@ -27,14 +27,17 @@ from export_scripts.retrieval import train_tower
 from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.shop import Shop
 
-# Which candidates stay when there are more than C, until training fits it: the best untrained blend.
+# Which candidates stay when there are more than C, before training fits it: one's own habits, what goes with
+# the basket, and a little of what everybody buys.
 UNTRAINED_PRIOR = {
     "recency_60": 1.0,
+    "last_purchase": 1.0,
     "overlap": 0.5,
-    "cosine_sum": 1.5,
-    "retrieval_user": 0.02,
-    "retrieval_basket": 0.02,
-    "popularity_28": 0.01,
+    "cosine_max": 1.5,
+    "probability_max": 1.5,
+    "retrieval_user": 0.3,
+    "retrieval_basket": 0.3,
+    "popularity": 0.3,
 }
 
 

@@ -257,13 +257,14 @@ def _batches(examples: TrainingSet) -> list[NDArray[np.int64]]:
     return np.array_split(np.arange(len(examples)), max(1, len(examples) // 256))
 
 
-def _ranks(scores: NDArray[np.float32], target: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n, c) scores and (n,) places of the hidden items → (n,) ranks from 0."""
-    ranks: NDArray[np.int64] = (scores > np.take_along_axis(scores, target[:, None], 1)).sum(1)
+def _ranks(scores: NDArray[np.float32], target: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n, c) scores and (n,) places of the hidden items → (n,) ranks from 0; ties count half."""
+    own = np.take_along_axis(scores, target[:, None], 1)
+    ranks: NDArray[np.float64] = (scores > own).sum(1) + ((scores == own).sum(1) - 1) / 2
     return ranks
 
 
-def _quality(ranks: NDArray[np.int64], asked: int) -> dict[str, float]:
+def _quality(ranks: NDArray[np.float64], asked: int) -> dict[str, float]:
     top = ranks[ranks < 10]
     return {
         "hr_at_10": round(len(top) / max(asked, 1), 4),

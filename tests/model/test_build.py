@@ -68,9 +68,9 @@ def ran(settings: Settings, out: Outputs, monkeypatch: pytest.MonkeyPatch) -> li
     found: list[str] = []
 
     def noting(stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*values: Any) -> Any:
+        def call(*values: Any, **named: Any) -> Any:
             found.append(stage)
-            return work(*values)
+            return work(*values, **named)
 
         return call
 
@@ -85,7 +85,15 @@ def test_a_build_leaves_a_whole_release(built: Outputs) -> None:
     """And nothing half-written beside it."""
     assert verify_release(built.repository)["release"] == 1
     names = {path.name for path in built.root.iterdir()}
-    assert names == {"data", "checkpoint.pt", "metrics.json", "run", "repository", "stages.json"}
+    assert names == {
+        "data",
+        "checkpoint.pt",
+        "metrics.json",
+        "report.html",
+        "run",
+        "repository",
+        "stages.json",
+    }
 
 
 def test_the_served_scores_are_the_torch_models(built: Outputs, tables: dict[str, object]) -> None:
@@ -194,7 +202,7 @@ def test_dying_in_a_stage_is_made_good(
     """The next build takes it up there; until then the old release is served."""
     settings = settings_of(tables, **{"train.seed": 8})
 
-    def dies(*_: object) -> Path:
+    def dies(*_: object, **__: object) -> Path:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

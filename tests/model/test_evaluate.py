@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from export_scripts import evaluate
+from export_scripts import evaluate, rivals
 from export_scripts.checkpoint import save_checkpoint
 from export_scripts.errors import CestaError
 from export_scripts.etl import etl
@@ -133,3 +133,23 @@ def test_the_same_checkpoint_gives_the_same_report(
 ) -> None:
     """To the last digit, the bootstrap included."""
     assert measured(settings, prepared, "again.json") == report
+
+
+def test_rivals_are_measured_alike_and_missing_ones_named(
+    settings: Settings, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random receipts give them chance too; without its package a rival's row says how to get it."""
+    monkeypatch.setattr(rivals, "_installed", lambda package: not package)
+    path = prepared / "all.json"
+    curve = [{"epoch": 0, "loss": 1.0, "hr_at_10": 0.1}]
+    data, checkpoint = prepared / "data", prepared / "checkpoint.pt"
+    evaluate.evaluate(settings, data, checkpoint, path, rivals=True, curve=curve)
+    found = json.loads(path.read_text())
+    assert found["curve"] == curve
+    assert found["rivals"].keys() == rivals.NEEDS.keys()
+    for name, package in rivals.NEEDS.items():
+        if package:
+            assert found["rivals"][name] == {"note": rivals.NOT_INSTALLED}
+        else:
+            assert found["rivals"][name]["known"]["hr_at_10"] < 3 * CHANCE
+            assert found["rivals"][name]["known"].keys() == GROUPS

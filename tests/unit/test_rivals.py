@@ -13,8 +13,6 @@ from export_scripts.baselines import Pool
 from export_scripts.metrics import MISSED
 from export_scripts.rankers import Asked
 
-ONE, TWO = np.log(2), np.log(3)  # log(1 + 1) and log(1 + 2) baskets
-
 
 @pytest.fixture(scope="module")
 def arrays() -> SamplerArrays:
@@ -32,12 +30,12 @@ def test_a_query_is_the_users_past_and_its_basket(arrays: SamplerArrays) -> None
     """Item 2 in two baskets before, item 1 in one, item 4 only at NOW; the basket counts three times over."""
     query = Query(user_row=1, basket=[3], now=NOW)
     row = rivals.profiles(arrays, Pool(arrays), [query], 3).toarray()
-    np.testing.assert_allclose(row, [[ONE, TWO, 3 * ONE, 0]], rtol=1e-6)
+    np.testing.assert_allclose(row, [[1, 2, 3, 0]], rtol=1e-6)
 
 
 def test_without_a_user_the_basket_stands_alone(arrays: SamplerArrays) -> None:
     rows = rivals.profiles(arrays, Pool(arrays), [Query(basket=[1]), Query()], 1).toarray()
-    np.testing.assert_allclose(rows, [[ONE, 0, 0, 0], [0, 0, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(rows, [[1, 0, 0, 0], [0, 0, 0, 0]], rtol=1e-6)
 
 
 def test_ease_is_the_closed_form(matrix: sp.csr_array) -> None:
@@ -63,9 +61,20 @@ def test_implicit_finds_the_partner(name: str, matrix: sp.csr_array) -> None:
     """Asked with item 2 it prefers item 3 to items 0 and 1."""
     pytest.importorskip("implicit", reason="pip install 'cesta[rivals]'")
     options = rivals.USER_ITEM[name]
-    score = options.fit(matrix, **next(options.choices()))
+    score = rivals.fitted(options, matrix, **next(options.choices()))
     found = np.asarray(score(sp.csr_array(np.array([[0, 0, 1, 0]], np.float32))))[0]
     assert found[3] > max(found[0], found[1])
+
+
+def test_counts_can_be_damped_for_training_and_asking_alike() -> None:
+    """log(1 + 1) and log(1 + 3) in both; without damping the counts themselves."""
+    seen = []
+    options = rivals.Options(lambda x: lambda rows: seen.extend([x.toarray(), rows.toarray()]), {})
+    x, rows = sp.csr_array([[1.0, 3.0]]), sp.csr_array([[3.0, 0.0]])
+    for choice in options.choices():
+        rivals.fitted(options, x, **choice)(rows)
+    expected = [[[1, 3]], [[3, 0]], [[np.log(2), np.log(4)]], [[np.log(4), 0]]]
+    np.testing.assert_allclose(np.array(seen), expected)
 
 
 def test_the_basket_is_not_recommended(arrays: SamplerArrays) -> None:

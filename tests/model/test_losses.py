@@ -1,0 +1,185 @@
+"""What is said of the sampler, held against the sampler itself; and that ours is measured as it is served."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ensemble.candidate_sampler.arrays import SamplerArrays
+from ensemble.candidate_sampler.sampler import CandidateSampler
+from ensemble.reference import Reference
+from export_scripts import losses
+from export_scripts.contract import Contract, read_contract
+from export_scripts.etl import etl
+from export_scripts.graph import build_graph, fold
+from export_scripts.metrics import TOP
+from export_scripts.ncf import NCF
+from export_scripts.questions import Questions
+from export_scripts.rankers import Asked, Served
+from export_scripts.settings import Settings, load_settings
+from export_scripts.shop import Shop, load_shop
+from export_scripts.snapshot import limits, recommendable, snapshot
+from export_scripts.splits import as_queries, hide_items
+from export_scripts.train import new_model
+
+ITEMS, FEW = 120, 30  # recommendable items, candidates
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Random receipts of 40 users; small source shares, so that lists differ."""
+    rng = np.random.default_rng(3)
+    path = tmp_path_factory.mktemp("shop") / "t.csv"
+    lines = [
+        (f"u{basket % 40}", f"b{basket}", f"i{item}", pd.Timestamp("2024-01-01") + pd.Timedelta(hours=basket))
+        for basket in range(600)
+        for item in rng.choice(ITEMS, 4, replace=False)
+    ]
+    table = pd.DataFrame(lines, columns=["user_id", "basket_id", "item_id", "timestamp"])
+    table.to_csv(path, index=False)
+    few = {"sampler.similar": 10, "sampler.popular": 10, "sampler.fill": FEW}
+    cheap = {"retrieval.epochs": 1, "retrieval.dimensions": 4, "evaluate.full_catalog": 40}
+    return load_settings(overrides={"data.transactions": path} | few | cheap)
+
+
+@pytest.fixture(scope="module")
+def shop(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return load_shop(etl(settings, tmp_path_factory.mktemp("out")))
+
+
+@pytest.fixture(scope="module")
+def arrays(shop: Shop, settings: Settings) -> SamplerArrays:
+    return snapshot(shop, 500, settings)
+
+
+@pytest.fixture(scope="module")
+def contract() -> Contract:
+    return replace(read_contract(), candidates=FEW)
+
+
+@pytest.fixture(scope="module")
+def questions(shop: Shop, arrays: SamplerArrays, settings: Settings, contract: Contract) -> Questions:
+    hidden = hide_items(shop, 500, 600, recommendable(arrays), 3, np.random.default_rng(0))
+    return Questions(shop, hidden, CandidateSampler(arrays, limits(settings, contract)))
+
+
+@pytest.fixture(scope="module")
+def model(arrays: SamplerArrays, settings: Settings) -> NCF:
+    """Weights at random: any order of the candidates."""
+    model = new_model(arrays, settings.train)
+    model.wide.weight.data.normal_()
+    model.out.weight.data.normal_()
+    return model.eval()
+
+
+def test_the_first_places_are_those_of_the_served_graph(
+    questions: Questions, model: NCF, shop: Shop, contract: Contract
+) -> None:
+    """The graph that answers with all candidates, for MRR, ranks as the one that answers with K does."""
+    ids = shop.catalog["item_id"].tolist()
+    whole = Served(model, ids, questions.sampler, contract)
+    served = Reference(questions.sampler, build_graph(fold(model), ids, contract).SerializeToString())
+    queries = as_queries(shop, questions.hidden)
+    found, expected = whole.reference.recommend(queries), served.recommend(queries)
+    assert found.item_ids.shape[1] == FEW > contract.answers
+    np.testing.assert_array_equal(found.item_ids[:, : contract.answers], expected.item_ids)
+    np.testing.assert_array_equal(found.scores[:, : contract.answers], expected.scores)
+
+
+def test_ours_is_placed_by_the_whole_list(
+    questions: Questions, model: NCF, shop: Shop, contract: Contract
+) -> None:
+    """Rank, list and probabilities agree with one another, for items below the served list's end too."""
+    served = Served(model, shop.catalog["item_id"].tolist(), questions.sampler, contract)
+    queries = as_queries(shop, questions.hidden)
+    candidates = questions.sampler.sample(queries)
+    placed = served.place(Asked(queries, questions.hidden.items, candidates))["cesta"]
+    hit = placed.top == questions.hidden.items[:, None]
+    np.testing.assert_array_equal(hit.any(1), placed.ranks < TOP)
+    np.testing.assert_array_equal(hit.argmax(1)[hit.any(1)], placed.ranks[hit.any(1)])
+    is_candidate = (candidates.rows == questions.hidden.items[:, None]).any(1)
+    np.testing.assert_array_equal(placed.ranks < FEW, is_candidate)
+    assert ((placed.ranks >= contract.answers) & is_candidate).any()
+    assert placed.chances is not None
+    assert (np.diff(placed.chances, axis=1) <= 0).all()
+    assert (placed.chances.sum(1) < 1).all()
+
+
+@pytest.mark.parametrize("n", [5, 20, 40])
+def test_recall_at_n_is_that_of_a_sampler_with_n_places(
+    n: int,
+    questions: Questions,
+    arrays: SamplerArrays,
+    settings: Settings,
+    contract: Contract,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not only of a longer list cut off."""
+    monkeypatch.setattr(losses, "RECALL_AT", (n,))
+    repeat = np.arange(len(questions.hidden)) % 2 == 0
+    found = losses.recall(questions, arrays, settings, contract, repeat)
+    few = CandidateSampler(arrays, limits(settings, replace(contract, candidates=n)))
+    candidates = few.sample(as_queries(questions.shop, questions.hidden))
+    hit = candidates.rows == questions.hidden.items[:, None]
+    expected = {"recall": hit.any(1), "repeat": hit.any(1)[repeat], "explore": hit.any(1)[~repeat]}
+    assert found["at"][str(n)] == {name: round(float(v.mean()), 4) for name, v in expected.items()}
+    bits = np.where(hit, candidates.sources, 0).sum(1)
+    assert found["by_source"]["together"]["at"][str(n)]["recall"] == round(float((bits & 2 > 0).mean()), 4)
+
+
+def test_what_a_source_finds_alone_no_other_finds(
+    questions: Questions, arrays: SamplerArrays, settings: Settings, contract: Contract
+) -> None:
+    """The shares found alone and by several together are the recall."""
+    repeat = np.zeros(len(questions.hidden), bool)
+    found = losses.recall(questions, arrays, settings, contract, repeat)
+    alone = [source["alone"]["recall"] for source in found["by_source"].values()]
+    assert 0 < sum(alone) <= found["recall"] + 1e-3
+    assert all(s["alone"]["recall"] <= s["recall"] <= found["recall"] for s in found["by_source"].values())
+    assert found["repeat"] is None  # nobody there to have bought anything
+
+
+def test_the_whole_catalog_is_scored(
+    questions: Questions, arrays: SamplerArrays, settings: Settings, contract: Contract
+) -> None:
+    """Every recommendable item but the basket's, whatever the sources propose."""
+    everything = losses._everything(arrays, settings, contract)
+    queries = as_queries(questions.shop, questions.hidden)[:20]
+    rows = everything.sample(queries).rows
+    for query, found in zip(queries, rows, strict=True):
+        assert set(arrays.popularity.order.tolist()) - set(query.basket) <= set(found.tolist())
+
+
+def test_the_loss_is_the_share_of_hits_that_the_sampler_costs(
+    questions: Questions,
+    arrays: SamplerArrays,
+    model: NCF,
+    settings: Settings,
+    contract: Contract,
+) -> None:
+    """A ranker that missed everything lost all; the same queries are compared."""
+    missed = np.full(len(questions.hidden), 99.0)
+    found = losses.full_catalog(questions, arrays, model, settings, contract, {"known": missed})
+    assert found["queries"] == 40
+    assert found["known"]["loss"] == 1
+    assert found["known"]["hr_at_10"] > 0
+    assert found["known"]["sampled_hr_at_10"] == 0
+
+
+def test_no_queries_lose_nothing(
+    questions: Questions,
+    arrays: SamplerArrays,
+    model: NCF,
+    settings: Settings,
+    contract: Contract,
+) -> None:
+    none = replace(
+        questions, hidden=replace(questions.hidden, baskets=np.zeros(0, int), items=np.zeros(0, int))
+    )
+    assert losses.recall(none, arrays, settings, contract, np.zeros(0, bool))["recall"] is None
+    assert losses.full_catalog(none, arrays, model, settings, contract, {"known": np.zeros(0)})["known"] == {
+        "hr_at_10": None,
+        "sampled_hr_at_10": None,
+        "loss": None,
+    }

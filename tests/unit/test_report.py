@@ -1,0 +1,204 @@
+"""The page and the table: whole for any shop, and saying what metrics.json says."""
+
+import copy
+import json
+import re
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from export_scripts import report
+
+NOBODY = {"hr_at_10": None, "ndcg_at_10": None, "mrr": None, "interval": None, "n": 0}
+NO_LISTS = dict.fromkeys(("coverage", "effective_items", "gini", "novelty", "repeats"))
+NO_SHARE = {"recall": None, "repeat": None, "explore": None}
+SOURCES = ("usual", "together", "similar", "popular", "category")
+
+
+def group(hr: float, n: int = 1000) -> dict[str, Any]:
+    between = {name: [round(hr - 0.01, 4), round(hr + 0.01, 4)] for name in ("hr_at_10", "ndcg_at_10", "mrr")}
+    return {"hr_at_10": hr, "ndcg_at_10": hr / 2, "mrr": hr / 3, "interval": between, "n": n}
+
+
+def ranker(hr: float) -> dict[str, Any]:
+    lists = {"coverage": 0.2, "effective_items": 900.0, "gini": 0.9, "novelty": 8.5, "repeats": 0.8}
+    kinds = {"known": hr, "unknown": hr / 2, "repeat": 2 * hr, "explore": hr / 4}
+    return {name: group(value) for name, value in kinds.items()} | {"lists": lists}
+
+
+def found() -> dict[str, Any]:
+    """As evaluate writes it."""
+    shares = {"recall": 0.66, "repeat": 0.97, "explore": 0.33}
+    at = {"100": shares, "1000": shares}
+    return {
+        **ranker(0.24),
+        "by_basket_size": {
+            "1": group(0.31),
+            "2-4": group(0.29),
+            "5-9": group(0.24),
+            "10+": copy.copy(NOBODY),
+        },
+        "by_support": {"5-19": group(0.08), "100+": group(0.32)},
+        "candidates": {
+            **shares,
+            "at": at,
+            "by_source": {name: {**shares, "alone": shares, "at": at} for name in SOURCES},
+        },
+        "full_catalog": {
+            "queries": 2000,
+            "known": {"hr_at_10": 0.25, "sampled_hr_at_10": 0.24, "loss": 0.04},
+            "unknown": {"hr_at_10": 0.15, "sampled_hr_at_10": 0.15, "loss": 0.0},
+        },
+        "calibration": {
+            "expected": 0.31,
+            "observed": 0.24,
+            "bins": [{"predicted": p, "observed": p / 2, "n": 9} for p in (0.01, 0.1)],
+        },
+        "baselines": {"popularity": ranker(0.05), "<b>lend</b>": ranker(0.2)},
+        "rivals": {
+            "EASE": ranker(0.13) | {"note": "l2 30"},
+            "LightGBM": {"note": "not installed: pip install 'cesta[rivals]'"},
+        },
+        "protocol": {
+            "queries": 22_130,
+            "test_from": 1_512_345_678,
+            "ranked_items": 26_826,
+            "candidates": 600,
+            "note": "One item is hidden.",
+        },
+    }
+
+
+def nothing() -> dict[str, Any]:
+    """A shop whose test period has no query."""
+    empty = dict.fromkeys(("known", "unknown", "repeat", "explore"), NOBODY) | {"lists": NO_LISTS}
+    lost = {"hr_at_10": None, "sampled_hr_at_10": None, "loss": None}
+    sources = {name: {**NO_SHARE, "alone": NO_SHARE, "at": {"100": NO_SHARE}} for name in SOURCES}
+    return found() | {
+        **empty,
+        "by_basket_size": {"1": NOBODY},
+        "by_support": {"5-19": NOBODY},
+        "candidates": {**NO_SHARE, "at": {"100": NO_SHARE}, "by_source": sources},
+        "full_catalog": {"queries": 0, "known": lost, "unknown": lost},
+        "calibration": {"expected": None, "observed": None, "bins": []},
+        "baselines": {"popularity": empty},
+        "rivals": {},
+        "protocol": found()["protocol"] | {"queries": 0, "test_from": None},
+    }
+
+
+def without_users() -> dict[str, Any]:
+    """No user, no repeats: everything is new to nobody."""
+    shop = found()
+    for groups in (shop, *shop["baselines"].values()):
+        groups |= {"repeat": NOBODY, "lists": groups["lists"] | {"repeats": None}}
+    shop["candidates"] |= {"repeat": None}
+    return shop
+
+
+class Balanced(HTMLParser):
+    """Raises if an element is closed that is not open, or left open."""
+
+    VOID = frozenset({"meta", "line", "polyline"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("shop", [found, nothing, without_users])
+def test_the_page_is_whole_and_asks_for_nothing(shop: Any) -> None:
+    """Well-formed, no address of anything outside, and no None or nan where there is no number."""
+    page = report.html(shop())
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert not re.search(r"https?:|src=|@import|url\(|<script|<link", page)
+    assert not re.search(r"\b(None|nan|inf)\b", page)
+
+
+def test_the_page_says_what_was_measured() -> None:
+    """Headline, plots and table."""
+    page = report.html(found())
+    for text in (
+        "24.0 %",
+        "22,130 questions",
+        "from 2017-12-04",
+        "Against the others",
+        "costs 4.0 % of HR@10",
+    ):
+        assert text in page
+    assert "20 % more" in page  # .24 against the best other, .20
+    assert "not installed: pip install &#39;cesta[rivals]&#39;" in page
+
+
+def test_names_are_text() -> None:
+    """A ranker's name cannot become part of the page."""
+    page = report.html(found())
+    assert "&lt;b&gt;lend" in page
+    assert "<b>lend" not in page
+
+
+def test_groups_without_queries_are_left_out_of_the_plots() -> None:
+    dots, _ = report.dots(found()["by_basket_size"])
+    assert [dot.name for dot in dots] == ["1", "2-4", "5-9"]
+
+
+def test_dots_stand_on_the_axis() -> None:
+    """Five steps of .05 reach the largest bound, .25; .24 is at 96 % of that."""
+    dots, axis = report.dots({"one": group(0.24, 5)})
+    assert axis.end == pytest.approx(0.25)
+    assert (dots[0].at, dots[0].low, dots[0].high, dots[0].value) == (96, 92, 100, ".240")
+    assert [label for label, _ in axis.marks] == ["0", ".05", ".1", ".15", ".2", ".25"]
+
+
+def test_the_training_curve_is_drawn_if_there_is_one() -> None:
+    """Two lines on validation; a checkpoint without a curve has no such plot."""
+    curve = [{"epoch": e, "loss": 5 - e / 10, "hr_at_10": 0.2 + e / 100} for e in range(3)]
+    page = report.html(found() | {"curve": curve})
+    assert "Training" in page
+    assert "epoch 2: .2200" in page
+    assert "Training" not in report.html(found())
+    assert "Training" not in report.html(found() | {"curve": curve[:1]})
+
+
+def test_a_curve_that_does_not_move_is_a_line() -> None:
+    """Equal values have no spread to divide by."""
+    report.html(found() | {"curve": [{"epoch": e, "loss": 5.0, "hr_at_10": 0.2} for e in range(2)]})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.238, ".238"), (None, "-"), (1.0, "1.000"), (0.0, ".000"), (8.55, "8.550")]
+)
+def test_numbers(value: float | None, text: str) -> None:
+    assert report.number(value) == text
+
+
+@pytest.mark.parametrize("shop", [found, nothing, without_users])
+def test_the_terminal_table_fits(shop: Any, tmp_path: Path) -> None:
+    """At most 110 columns; ours last, and what is missing with the way to get it."""
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(shop()))
+    out = StringIO()
+    report.print_report(path, Console(file=out, width=110))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 110
+    ours = next(line for line in lines if "cesta " in line)
+    assert (".240" in ours) == (shop is not nothing)
+    assert any("not installed: pip install 'cesta[rivals]'" in line for line in lines) == (
+        shop is not nothing
+    )
