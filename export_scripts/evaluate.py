@@ -5,7 +5,6 @@ Counts and tower stop where the test period begins; the scorer has seen neither.
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,13 +42,11 @@ def evaluate(
     checkpoint: Path,
     metrics: Path,
     rivals: bool = False,
-    curve: Sequence[dict[str, float]] = (),
     most: int | None = None,
 ) -> Path:
     """Write ``metrics`` (json), and a report for people beside it, for the checkpoint on the test period.
 
-    With ``rivals``, models of other libraries are trained and measured too, which takes far longer. ``curve``
-    is what training measured after each epoch (epoch, loss, hr_at_10), for the report to draw. ``most``
+    With ``rivals``, models of other libraries are trained and measured too, which takes far longer. ``most``
     lowers evaluate.queries.
     """
     if most is not None:
@@ -90,7 +87,6 @@ def evaluate(
             for rival in others
         }
         | {name: {"note": note} for name, note in missing.items()},
-        "curve": list(curve),
         "protocol": {
             "queries": len(hidden),
             "test_from": int(shop.times[split.test]) if split.test < shop.n_baskets else None,

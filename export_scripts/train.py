@@ -4,7 +4,6 @@ Counts and tower stop where the training period begins, the training queries fol
 come last. The loss is a softmax over each query's candidates, with the hidden item as the truth.
 """
 
-import warnings
 from copy import deepcopy
 from pathlib import Path
 
@@ -163,9 +162,7 @@ def lean_to_new(model: NCF, validation: TrainingSet, price: float) -> float:
     if not len(validation):
         return 0.0
     new = validation.features[:, :, NEW_TO_USER].astype(np.float32)
-    scores = np.concatenate(
-        [_scores(model, validation, p, validation.users[p]) for p in _batches(validation)]
-    )
+    scores = np.concatenate([_scores(model, validation, p) for p in _batches(validation)])
     quality = [_quality(_ranks(scores + step * new, validation.target), validation.asked) for step in LEANS]
     least = (1 - price) * max(q["ndcg_at_10"] for q in quality)
     chosen = max(i for i, q in enumerate(quality) if q["ndcg_at_10"] >= least)
@@ -190,9 +187,7 @@ def new_model(
     tower = arrays.retrieval
     torch.manual_seed(s.seed)
     shape = NCFShape(*map(len, tower[:2]), len(FEATURES), gmf=0, mlp=tower.items.shape[1], hidden=s.hidden)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # the GMF branch is not there
-        model = NCF(shape)
+    model = NCF(shape)
     with torch.no_grad():
         for table, vectors in zip((model.user_mlp, model.basket_mlp, model.item_mlp), tower, strict=True):
             table.weight.copy_(torch.from_numpy(np.array(vectors)))

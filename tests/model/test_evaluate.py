@@ -15,7 +15,7 @@ from export_scripts.etl import etl
 from export_scripts.settings import Settings, load_settings
 from export_scripts.shop import load_shop
 from export_scripts.snapshot import snapshot, untrained_prior
-from export_scripts.train import fit
+from export_scripts.train import fit, new_model
 from export_scripts.training_set import TrainingSet
 
 ITEMS, BASKETS, SIZE = 200, 1_200, 4
@@ -53,7 +53,8 @@ def prepared(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Pa
     shop = load_shop(etl(settings, folder))
     prior = untrained_prior()
     empty = TrainingSet(*(np.zeros((0, *s), d) for s, d in SHAPES), asked=0)  # type: ignore[arg-type]
-    model, _ = fit(empty, empty, snapshot(shop, shop.n_baskets, settings), prior, settings)
+    arrays = snapshot(shop, shop.n_baskets, settings)
+    model, _ = fit(new_model(arrays, empty, prior, settings.train), empty, empty, settings.train)
     save_checkpoint(folder / "checkpoint.pt", model, prior, shop, settings)
     return folder
 
@@ -141,11 +142,9 @@ def test_rivals_are_measured_alike_and_missing_ones_named(
     """Random receipts give them chance too; without its package a rival's row says how to get it."""
     monkeypatch.setattr(rivals, "_installed", lambda package: not package)
     path = prepared / "all.json"
-    curve = [{"epoch": 0, "loss": 1.0, "hr_at_10": 0.1}]
     data, checkpoint = prepared / "data", prepared / "checkpoint.pt"
-    evaluate.evaluate(settings, data, checkpoint, path, rivals=True, curve=curve)
+    evaluate.evaluate(settings, data, checkpoint, path, rivals=True)
     found = json.loads(path.read_text())
-    assert found["curve"] == curve
     assert found["rivals"].keys() == rivals.NEEDS.keys()
     for name, package in rivals.NEEDS.items():
         if package:

@@ -19,11 +19,7 @@ Feed = dict[str, np.ndarray]
 @pytest.fixture(scope="module")
 def model() -> NCF:
     torch.manual_seed(3)
-    shape = NCFShape(USERS, ITEMS, 30, 9, FEATURES, gmf=8, mlp=8, hidden=(16, 8, 4))
-    ids = torch.arange(ITEMS) % 30
-    content = torch.randint(0, 9, (ITEMS, 2))
-    content[0] = 0
-    ncf = NCF(shape, ids, content)
+    ncf = NCF(NCFShape(USERS, ITEMS, FEATURES, gmf=8, mlp=8, hidden=(16, 8, 4)))
     for parameter in ncf.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     ncf.feature_mean.copy_(torch.randn(FEATURES))

@@ -1,14 +1,14 @@
 """The scorer in torch: the equation of its docstring, and what it makes of rows that it does not know."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from export_scripts.ncf import NCF, NCFShape
 
-SHAPE = NCFShape(n_users=3, n_items=6, n_ids=5, n_categories=4, n_features=3, gmf=4, mlp=5, hidden=(6, 2))
-ID_ROWS = [0, 1, 2, 3, 4, 0]  # item 5 is below the support bar
-CONTENT = [[0, 0], [1, 2], [1, 3], [2, 3], [1, 2], [1, 2]]
+SHAPE = NCFShape(n_users=3, n_items=6, n_features=3, gmf=4, mlp=5, hidden=(6, 2))
 BEYOND = [-1, 6, 2**31 - 1, -(2**31)]
 
 
@@ -16,11 +16,9 @@ BEYOND = [-1, 6, 2**31 - 1, -(2**31)]
 def model() -> NCF:
     """Every weight random, so that no branch is silent."""
     torch.manual_seed(1)
-    ncf = NCF(SHAPE, torch.tensor(ID_ROWS), torch.tensor(CONTENT))
+    ncf = NCF(SHAPE)
     for parameter in ncf.parameters():
         torch.nn.init.normal_(parameter)
-    for table in (ncf.basket_gmf, ncf.basket_mlp, ncf.item_gmf, ncf.item_mlp):
-        table.content.weight.data[0] = 0
     ncf.feature_mean.copy_(torch.tensor([1.0, 2.0, 3.0]))
     ncf.feature_std.copy_(torch.tensor([1.0, 0.5, 2.0]))
     return ncf.eval()
@@ -44,8 +42,7 @@ def by_hand(model: NCF, user: int, basket: list[int], item: int, features: np.nd
     w = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
     def vector(table: str, row: int) -> np.ndarray:
-        of_id = w[f"{table}.ids.weight"][ID_ROWS[row]]
-        return of_id + sum(w[f"{table}.content.weight"][category] for category in CONTENT[row])
+        return w[f"{table}.weight"][row]
 
     def pooled(table: str) -> np.ndarray:
         return sum(vector(table, row) for row in basket) / np.sqrt(len(basket))
@@ -58,7 +55,7 @@ def by_hand(model: NCF, user: int, basket: list[int], item: int, features: np.nd
     first = np.hstack([w[f"from_{part}.weight"] for part in ("user", "basket", "item", "features")])
     x = np.maximum(first @ side_by_side + w["from_user.bias"], 0)
     x = np.maximum(w["hidden.0.weight"] @ x + w["hidden.0.bias"], 0)
-    wide = w["wide.weight"][0] @ f + w["item_bias.weight"][ID_ROWS[item], 0]
+    wide = w["wide.weight"][0] @ f + w["item_bias.weight"][item, 0]
     return float(gmf + w["out.weight"][0] @ x + wide)
 
 
@@ -90,31 +87,21 @@ def test_rows_beyond_the_tables_are_row_0(model: NCF, row: int) -> None:
     np.testing.assert_array_equal(score(model, row, [row, 3], [row, 2], features), known)
 
 
-def test_an_item_without_its_id_is_its_categories(model: NCF) -> None:
-    """Items 1, 4 and 5 share their categories: with ids hidden they are one, and alike the rare item 5."""
-    hide = torch.ones(SHAPE.n_items, dtype=torch.bool)
-    with torch.no_grad():
-        found = model(
-            torch.tensor([1]), torch.tensor([[2]]), torch.tensor([[1, 4, 5]]), torch.ones(1, 3, 3), hide
-        )[0]
-    assert found[0] == found[1] == found[2]
-    shown = score(model, 1, [2], [1, 4, 5], np.ones((3, 3), np.float32))
-    assert len(set(shown.tolist())) == 3
-
-
-def test_hiding_one_id_leaves_the_others(model: NCF) -> None:
-    """Dropout of item 1 alone."""
-    hide = torch.arange(SHAPE.n_items) == 1
-    features = torch.ones(1, 2, 3)
-    query = torch.tensor([1]), torch.tensor([[2]]), torch.tensor([[1, 4]]), features
-    with torch.no_grad():
-        shown, hidden = model(*query)[0], model(*query, hide)[0]
-    assert shown[0] != hidden[0]
-    assert shown[1] == hidden[1]
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("lacking", ["gmf", "hidden"])
+def test_a_branch_of_width_0_is_not_there(lacking: str) -> None:
+    """GMF alone and MLP alone, as `cesta paper` trains them; the product has no GMF branch of its own."""
+    torch.manual_seed(2)
+    ncf = NCF(replace(SHAPE, gmf=0) if lacking == "gmf" else replace(SHAPE, hidden=()))
+    torch.nn.init.normal_(ncf.out.weight)
+    features = np.zeros((2, 3), np.float32)
+    one, other = score(ncf, 1, [3], [2, 4], features)
+    assert np.isfinite([one, other]).all()
+    assert one != other
 
 
 def test_training_starts_without_the_mlp() -> None:
     """Its last layer is zero, so that the wide term decides."""
-    ncf = NCF(SHAPE, torch.tensor(ID_ROWS), torch.tensor(CONTENT))
+    ncf = NCF(SHAPE)
     assert not ncf.out.weight.any()
     assert not ncf.item_bias.weight.any()

@@ -205,9 +205,7 @@ def test_gmf_is_the_papers_equation() -> None:
     with torch.no_grad():
         found = score(model, np.array([3]), np.zeros((1, 0), int), np.array([[5, 8]])).numpy()[0]
     w = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    content = w["item_gmf.content.weight"]
-    assert content.shape == (1, 8)
-    p, q, h = w["user_gmf.weight"][3], w["item_gmf.ids.weight"][[5, 8]], w["gmf_weights"]
+    p, q, h = w["user_gmf.weight"][3], w["item_gmf.weight"][[5, 8]], w["gmf_weights"]
     np.testing.assert_allclose(found, (p * q) @ h + w["item_bias.weight"][[5, 8], 0], rtol=1e-4)
 
 

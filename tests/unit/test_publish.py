@@ -22,8 +22,7 @@ def make_run(folder: Path, seed: int = 0, **changes: Any) -> Path:
     """A run of a three-item shop, with an array that differs by `seed`; `changes` go into its manifest."""
     (folder / "arrays").mkdir(parents=True)
     torch.manual_seed(0)
-    shape = NCFShape(2, 3, 3, 1, len(FEATURES), gmf=2, mlp=2, hidden=(2,))
-    model = NCF(shape, torch.arange(3), torch.zeros(3, 0, dtype=torch.long))
+    model = NCF(NCFShape(2, 3, len(FEATURES), gmf=2, mlp=2, hidden=(2,)))
     graph = build_graph(fold(model), ["", "a", "b"], read_contract())
     (folder / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
     np.save(folder / "arrays" / "clock.now.npy", np.array(seed))

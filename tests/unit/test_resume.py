@@ -31,7 +31,7 @@ CHEAP: dict[str, Any] = {
     "train.epochs": 3,
     "train.patience": 3,
 }
-STEPS = ("snapshot", "fit_prior", "collect", "_validate")
+STEPS = ("snapshot", "fit_prior", "training_sets", "_validate")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,15 +71,15 @@ def whole(settings: Settings, data: Path) -> bytes:
 def trained(
     settings: Settings, data: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, die_at: str = ""
 ) -> tuple[list[str], list[dict[str, Any]]]:
-    """Train; "collect 2" dies in the second collect. The steps that were begun, and what was logged."""
+    """Train; "_validate 2" dies in the second validation. The steps that were begun, and what was logged."""
     begun: list[str] = []
 
     def counting(step: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*values: Any) -> Any:
+        def call(*values: Any, **named: Any) -> Any:
             begun.append(f"{step} {sum(b.startswith(step) for b in begun) + 1}")
             if begun[-1] == die_at:
                 raise Killed
-            return work(*values)
+            return work(*values, **named)
 
         return call
 
@@ -99,7 +99,7 @@ def trained(
     [
         ("snapshot 1", [], 0),
         ("fit_prior 1", ["arrays"], 0),
-        ("collect 2", ["arrays", "prior"], 0),
+        ("training_sets 1", ["arrays", "prior"], 0),
         ("_validate 2", ["arrays", "prior"], 0),  # in epoch 1
         ("_validate 3", ["arrays", "prior", "epoch"], 1),
     ],

@@ -13,14 +13,15 @@ from export_scripts.checkpoint import load_checkpoint, save_checkpoint
 from export_scripts.errors import CestaError
 from export_scripts.etl import etl
 from export_scripts.ncf import NCF
-from export_scripts.settings import Settings, load_settings
+from export_scripts.settings import Settings, TrainSettings, load_settings
 from export_scripts.shop import Shop, load_shop
 from export_scripts.snapshot import snapshot
-from export_scripts.train import check_support, fit, new_model
+from export_scripts.train import check_support, fit, lean_to_new, new_model
 from export_scripts.training_set import TrainingSet
 from tests.shops import make_shop
 
 F, C = len(FEATURES), 5
+NEW = FEATURES.index("new_to_user")
 PRIOR = np.linspace(-1, 1, F, dtype=np.float32)
 
 
@@ -53,6 +54,20 @@ def examples(n: int, *, telling: int | None, seed: int = 0) -> TrainingSet:
     return TrainingSet(np.zeros(n, np.int32), np.zeros((n, 3), np.int32), rows, features, none, target, n)
 
 
+def fitted(
+    arrays: SamplerArrays,
+    prior: np.ndarray,
+    training: TrainingSet,
+    validation: TrainingSet,
+    s: TrainSettings,
+) -> NCF:
+    return fit(new_model(arrays, training, prior, s), training, validation, s)[0]
+
+
+def untrained(arrays: SamplerArrays, settings: Settings) -> NCF:
+    return new_model(arrays, examples(9, telling=None), PRIOR, settings.train)
+
+
 def wide_scores(model: NCF, found: TrainingSet) -> np.ndarray:
     with torch.no_grad():
         scores = model(
@@ -75,7 +90,7 @@ def test_a_telling_feature_is_learnt(arrays: SamplerArrays, settings: Settings) 
     """Its weight starts at 0; a few hundred queries are enough to rank by it."""
     quick = settings.model_copy(update={"train": settings.train.model_copy(update={"learning_rate": 0.03})})
     training, validation = examples(2_000, telling=1), examples(200, telling=1, seed=1)
-    model, _ = fit(training, validation, arrays, np.zeros(F, np.float32), quick)
+    model = fitted(arrays, np.zeros(F, np.float32), training, validation, quick.train)
     assert (wide_scores(model, validation).argmax(1) == validation.target).mean() > 0.95
 
 
@@ -85,7 +100,7 @@ def test_without_queries_the_blend_is_kept(
 ) -> None:
     """A shop too small for a training or a validation period gets the linear score, without NaN."""
     training, validation = examples(n_training, telling=None), examples(n_validation, telling=None)
-    assert is_linear(fit(training, validation, arrays, PRIOR, settings)[0], examples(20, telling=None))
+    assert is_linear(fitted(arrays, PRIOR, training, validation, settings.train), examples(20, telling=None))
 
 
 def test_training_that_only_harms_is_undone(arrays: SamplerArrays, settings: Settings) -> None:
@@ -95,7 +110,7 @@ def test_training_that_only_harms_is_undone(arrays: SamplerArrays, settings: Set
     training.features[:, :, 1] *= -1
     prior = np.zeros(F, np.float32)
     prior[1] = 1.0
-    model, _ = fit(training, validation, arrays, prior, settings)
+    model = fitted(arrays, prior, training, validation, settings.train)
     assert (wide_scores(model, validation).argmax(1) == validation.target).all()
 
 
@@ -104,7 +119,7 @@ def test_a_feature_that_hardly_varies_is_not_blown_up(arrays: SamplerArrays, set
     training = examples(2_000, telling=None)
     training.features[:, :, 2] = 5
     training.features[0, 0, 2] = 5.004
-    model, _ = fit(training, examples(20, telling=None), arrays, PRIOR, settings)
+    model = fitted(arrays, PRIOR, training, examples(20, telling=None), settings.train)
     assert model.feature_std[2] == 1
     assert model.feature_std[3] == pytest.approx(1, abs=0.05)
     assert model.feature_std[3] != 1
@@ -114,11 +129,40 @@ def test_the_same_seed_gives_the_same_weights(arrays: SamplerArrays, settings: S
     """To the last bit, since a release's digest depends on it."""
     states = []
     for _ in range(2):
-        model, _ = fit(examples(500, telling=1), examples(50, telling=1), arrays, PRIOR, settings)
+        model = fitted(arrays, PRIOR, examples(500, telling=1), examples(50, telling=1), settings.train)
         content = io.BytesIO()
         torch.save(model.state_dict(), content)
         states.append(content.getvalue())
     assert states[0] == states[1]
+
+
+def test_the_towers_vectors_stay_as_they_are(arrays: SamplerArrays, settings: Settings) -> None:
+    """They are pre-trained; training on would learn the training period by heart."""
+    model = fitted(arrays, PRIOR, examples(500, telling=1), examples(50, telling=1), settings.train)
+    for table, vectors in zip(
+        (model.user_mlp, model.basket_mlp, model.item_mlp), arrays.retrieval, strict=True
+    ):
+        np.testing.assert_array_equal(table.weight.numpy(), vectors)
+    assert model.from_item.weight.any(), "but they are read"
+
+
+@pytest.mark.parametrize("price", [0.0, 0.5])
+def test_new_items_rise_as_far_as_they_may(arrays: SamplerArrays, settings: Settings, price: float) -> None:
+    """Two of five queries want the one new item, which scores .55 below what the others want."""
+    asked = examples(200, telling=None)
+    asked.rows = np.tile(np.arange(1, 1 + C, dtype=np.int32), (200, 1))
+    asked.features[:] = 0
+    asked.features[:, 0, NEW] = 1
+    asked.target = (np.arange(200) % 5 >= 2).astype(np.int64)
+    model = new_model(arrays, asked, np.zeros(F, np.float32), settings.train)
+    with torch.no_grad():
+        model.item_bias.weight[1 : C + 1] = torch.tensor([[-0.55], [0.0], [-9.0], [-9.0], [-9.0]])
+    before = wide_scores(model, asked)
+    added = lean_to_new(model, asked, price)
+    np.testing.assert_allclose(
+        wide_scores(model, asked) - before, added * asked.features[:, :, NEW], atol=1e-5
+    )
+    assert added == pytest.approx(0.5 if price == 0 else 1.2)
 
 
 def test_items_nobody_buys_are_said_at_once(shop: Shop, settings: Settings) -> None:
@@ -137,7 +181,9 @@ def test_items_nobody_buys_are_said_at_once(shop: Shop, settings: Settings) -> N
 def checkpoint(shop: Shop, settings: Settings, arrays: SamplerArrays, tmp_path: Path) -> Path:
     torch.manual_seed(0)
     path = tmp_path / "new" / "checkpoint.pt"
-    save_checkpoint(path, new_model(arrays, settings.train), PRIOR, shop, settings)
+    save_checkpoint(
+        path, new_model(arrays, examples(9, telling=None), PRIOR, settings.train), PRIOR, shop, settings
+    )
     return path
 
 
@@ -147,7 +193,7 @@ def test_a_checkpoint_comes_back(
     """Weights, shape and prior; nothing else is left beside it."""
     model, prior = load_checkpoint(checkpoint, shop, settings)
     torch.manual_seed(0)
-    expected = new_model(arrays, settings.train)
+    expected = untrained(arrays, settings)
     assert model.shape == expected.shape
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
     np.testing.assert_array_equal(prior, PRIOR)
