@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from ensemble.candidate_sampler.arrays import Categories, Histories, Ids, Neighbours, Popularity
+from ensemble.candidate_sampler.arrays import Categories, Cold, Histories, Ids, Neighbours, Popularity
 from export_scripts.shop import Shop
 
 RECENT_DAYS = 28
@@ -144,3 +144,28 @@ def categories(shop: Shop, end: int) -> tuple[Categories, Ids]:
     offsets = np.zeros(len(names) + 2, np.int64)
     np.cumsum(np.bincount(category, minlength=len(names) + 1), out=offsets[1:])
     return Categories(of_item, offsets, member), Ids.pack([b"", *(name.encode() for name in names)])
+
+
+def cold(shop: Shop, end: int, min_support: int, of_item: NDArray[np.int32], most: int) -> Cold:
+    """Items in fewer than ``min_support`` baskets before ``end``, in groups of equal categories.
+
+    ``of_item`` (items, columns) holds category numbers; items without any are left out. Of a group stay the
+    ``most`` that sold latest, ties in the order of the catalog: one sale of last week promises more than four
+    of last year.
+    """
+    sales = support(shop, end)
+    rows = np.flatnonzero((sales < min_support) & (of_item > 0).any(1)).astype(np.int32)
+    if not len(rows):
+        return Cold(np.zeros((0, most), np.int32))
+    group = np.unique(of_item[rows], axis=0, return_inverse=True)[1].ravel()
+    latest = np.full(shop.n_items, -1)
+    np.maximum.at(
+        latest, shop.items[: shop.offsets[end]], np.repeat(np.arange(end), np.diff(shop.offsets[: end + 1]))
+    )
+    order = np.lexsort((rows, -latest[rows], group))
+    rows, group = rows[order], group[order]
+    place = np.arange(len(rows)) - np.searchsorted(group, group)
+    keep = place < most
+    members = np.zeros((int(group[-1]) + 1, most), np.int32)
+    members[group[keep], place[keep]] = rows[keep]
+    return Cold(members)

@@ -14,6 +14,7 @@ from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts import baselines, manifest, report
 from export_scripts.atomic import write_file
 from export_scripts.checkpoint import load_checkpoint, load_curve
+from export_scripts.cold import cold_items, hide_cold
 from export_scripts.contract import read_contract
 from export_scripts.groups import Groups
 from export_scripts.leaks import check_leaks
@@ -59,6 +60,7 @@ def evaluate(
     rng = np.random.default_rng(settings.train.seed)
     known, most = recommendable(arrays), settings.splits.hidden_per_basket
     hidden = hide_items(shop, split.test, split.end, known, most, rng).sample(settings.evaluate.queries, rng)
+    cold = hide_cold(shop, arrays, split.test, split.end, settings, rng)
     questions = Questions(shop, hidden, CandidateSampler(arrays, limits(settings, contract)))
     served = Served(model, shop.catalog["item_id"].tolist(), questions.sampler, contract)
     others, missing = (
@@ -74,6 +76,7 @@ def evaluate(
         **groups.report(ours, anonymous),
         "by_basket_size": groups.within(ours.ranks, groups.sizes, BASKET_SIZES),
         "by_support": groups.within(ours.ranks, groups.support[hidden.items], SUPPORTS),
+        "cold": cold_items(shop, cold, served, questions.sampler, split.test, settings),
         "candidates": recall(questions, arrays, settings, contract, groups.repeat),
         "full_catalog": full_catalog(
             questions, arrays, model, settings, contract, {"known": ours.ranks, "unknown": anonymous.ranks}

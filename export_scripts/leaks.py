@@ -19,7 +19,7 @@ from export_scripts import counts
 from export_scripts.errors import CestaError
 from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.shop import Shop
-from export_scripts.snapshot import category_pairs
+from export_scripts.snapshot import category_pairs, cold
 
 PAIRS_OF: Final = 200  # items whose partners are counted again, of those in the baskets not to be seen
 EXACT: Final = 1e-6  # relative; float32 keeps 1e-7, one basket more among 100,000 is 5e-6 of a cosine
@@ -109,6 +109,12 @@ def _category_pairs(shop: Shop, arrays: SamplerArrays, start: int, s: SamplerSet
     return "" if same else "know other baskets"
 
 
+def _cold(shop: Shop, arrays: SamplerArrays, start: int, s: SamplerSettings) -> str:
+    expected = cold(_ended(shop, start), start, arrays.categories, s)
+    same = np.array_equal(arrays.cold.members, expected.members)
+    return "" if same else "items are not those that hardly sold"
+
+
 def _histories(shop: Shop, arrays: SamplerArrays, _start: int, _: SamplerSettings) -> str:
     """Every entry is one basket of the user's own, at its own second, whole, and in its place."""
     h = arrays.histories
@@ -167,6 +173,7 @@ CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
         "category_pairs": _category_pairs,
         "histories": _histories,
         "retrieval": _retrieval,
+        "cold": _cold,
     }
 )
 # Ids and clock are of the whole shop on purpose; the prior is fitted to queries before ``start``.

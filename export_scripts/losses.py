@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.sampler import CandidateSampler
-from ensemble.candidate_sampler.sources import SOURCES
+from ensemble.candidate_sampler.sources import SIMILAR, SOURCES, USUAL
 from export_scripts.contract import Contract
 from export_scripts.metrics import MISSED, TOP, Ranks
 from export_scripts.ncf import NCF
 from export_scripts.questions import BATCH, Questions
 from export_scripts.rankers import Served
 from export_scripts.settings import Settings
-from export_scripts.snapshot import limits
+from export_scripts.snapshot import limits, recommendable
 from export_scripts.splits import HiddenItems, as_queries
 
 RECALL_AT: Final = (100, 250, 500, 1000)
@@ -62,13 +62,17 @@ def _by_prior(
 ) -> tuple[Ranks, NDArray[np.int32]]:
     """Place (n,) of the hidden item among ``most`` candidates in the prior's order, and its source bits.
 
-    The sampler keeps the best n by the prior, so a longer list holds all shorter ones.
+    The sampler keeps the cold items that are near by content and the best n by the prior, so a longer list
+    holds all shorter ones.
     """
+    cold = ~recommendable(arrays)
     sampler = CandidateSampler(arrays, limits(settings, replace(contract, candidates=most)))
     places, sources = [np.zeros(0)], [np.zeros(0, np.int32)]
     for hidden in questions.hidden.batches(BATCH):
         found = sampler.sample(as_queries(questions.shop, hidden))
         scores = np.where(found.rows > 0, found.features @ arrays.prior.weights, -np.inf)
+        near = (found.sources & (SIMILAR | USUAL) == SIMILAR) & cold[found.rows]
+        scores[near] = np.inf  # first in every list
         hit = found.rows == hidden.items[:, None]
         own = np.where(hit, scores, -np.inf).max(1, keepdims=True)
         places.append(np.where(hit.any(1), (scores > own).sum(1), MISSED))

@@ -122,6 +122,7 @@ def html(found: Found) -> str:
         ranked=ranked,
         rankers=dots({r.name: r.groups["known"] for r in ranked}, "cesta"),
         groups=dots(kinds | sizes | supports),
+        cold=dots(_cold_groups(found["cold"])),
         recall=_recall(found["candidates"], found["protocol"]["candidates"]),
         curve=_curve(found.get("curve") or []),
         calibration=_calibration(found["calibration"]),
@@ -146,6 +147,7 @@ def print_report(metrics: Path, console: Console) -> None:
     for name, groups in found.get("rivals", {}).items():
         console.print(f"{name}: {groups['note']}", style="dim", highlight=False, markup=False)
     console.print(_lost_by_the_sampler(found), highlight=False)
+    console.print(_cold(found["cold"]), highlight=False)
     console.print(_sources(found["candidates"]["by_source"]))
 
 
@@ -182,6 +184,7 @@ def readings(found: Found) -> dict[str, str]:
         "rankers": _against_the_best(found),
         "groups": _repeat_and_explore(found),
         "recall": _lost_by_the_sampler(found),
+        "cold": _cold(found["cold"]),
         "calibration": _promise(found["calibration"]),
         "lists": _lists(found["lists"]),
     }
@@ -224,6 +227,26 @@ def _lost_by_the_sampler(found: Found) -> str:
         return text
     cost = f"costs {percent(loss)} of HR@10" if loss >= 0 else f"gains {percent(-loss)} of HR@10"
     return f"{text} Against scoring the whole catalog the sampler {cost} ({whole['queries']:,} queries)."
+
+
+def _cold_groups(cold: Found) -> dict[str, Found]:
+    names = {"all": "all of them", "sold": "sold at times", "never_sold": "never sold"}
+    names |= {"repeat": "repeat", "explore": "explore"}
+    return {label: cold[name] for name, label in names.items()}
+
+
+def _cold(cold: Found) -> str:
+    n = cold["all"]["n"]
+    if not n:
+        return (
+            f"Nobody bought an item that was in fewer than {cold['fewer_than']} baskets and has a category."
+        )
+    hits = {name: number(cold[name][METRIC]) for name in ("all", "repeat", "explore", "never_sold")}
+    return (
+        f"Items in fewer than {cold['fewer_than']} baskets before, asked for apart ({n:,} queries): "
+        f"{percent(cold['all']['recall'])} are candidates, HR@10 {hits['all']} (repeat {hits['repeat']}, "
+        f"explore {hits['explore']}, never sold {hits['never_sold']})."
+    )
 
 
 def _promise(c: Found) -> str:

@@ -94,6 +94,8 @@ class SamplerSettings(SettingsTable):
     per_category: int = Field(ge=0)
     basket_categories: int = Field(ge=0)
     fill: int = Field(ge=1)
+    cold: int = Field(ge=0, le=100)
+    cold_per_content: int = Field(ge=1)
     width: int = Field(ge=1024)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ensemble.candidate_sampler.arrays import (
     Categories,
     Clock,
+    Cold,
     Ids,
     Neighbours,
     Prior,
@@ -63,6 +64,7 @@ def snapshot(
         categories=categories,
         category_pairs=category_pairs(shop, end, categories, s),
         retrieval=_tower(shop, end, known, categories.of_item, settings),
+        cold=cold(shop, end, categories, s),
         clock=Clock(np.array(shop.times[-1] + 1), np.array(shop.day, np.float32)),
         prior=Prior(untrained_prior() if prior is None else prior),
     )
@@ -72,6 +74,11 @@ def category_pairs(shop: Shop, end: int, categories: Categories, s: SamplerSetti
     """What the finest categories go with, before ``end``."""
     n = len(categories.members_offsets) - 1
     return counts.category_pairs(shop, end, categories.finest(), n, s.partners, s.shrinkage)
+
+
+def cold(shop: Shop, end: int, categories: Categories, s: SamplerSettings) -> Cold:
+    """What hardly sold before ``end``, by content."""
+    return counts.cold(shop, end, s.min_support, categories.of_item, s.cold_per_content)
 
 
 def untrained_prior() -> NDArray[np.float32]:
@@ -86,10 +93,16 @@ def recommendable(arrays: SamplerArrays) -> NDArray[np.bool_]:
     return known
 
 
+def with_content(arrays: SamplerArrays) -> NDArray[np.bool_]:
+    """(items,) items that have a category: the tower tells them apart whatever their sales."""
+    has: NDArray[np.bool_] = (arrays.categories.of_item > 0).any(1)
+    return has
+
+
 def limits(settings: Settings, contract: Contract) -> dict[str, int]:
     """What ``limits.json`` holds: the sources' shares and the contract's sizes."""
     s = settings.sampler
-    names = ("similar", "popular", "per_category", "basket_categories", "fill", "width")
+    names = ("similar", "popular", "per_category", "basket_categories", "fill", "cold", "width")
     return {name: getattr(s, name) for name in names} | {
         "capacity": contract.candidates,
         "basket_slots": contract.basket_slots,

@@ -17,7 +17,7 @@ from export_scripts.contract import Contract
 from export_scripts.progress import Progress
 from export_scripts.settings import Settings
 from export_scripts.shop import Shop
-from export_scripts.snapshot import limits, recommendable
+from export_scripts.snapshot import limits, recommendable, with_content
 from export_scripts.splits import HiddenItems, Split, as_queries, hide_items
 
 BATCH = 256
@@ -66,10 +66,14 @@ class Periods(NamedTuple):
 
 
 def periods(shop: Shop, split: Split, arrays: SamplerArrays, settings: Settings) -> Periods:
-    """Hide items of the two periods' baskets: of each as the protocol has it, for training more."""
+    """Hide items of the two periods' baskets: for validation as the protocol has it, for training more.
+
+    Training asks for cold items too: else the scorer would learn that what hardly sold is never bought.
+    """
     s, known = settings.train, recommendable(arrays)
     rng = np.random.default_rng(s.seed)
-    training = hide_items(shop, split.training, split.validation, known, s.hidden_per_basket, rng)
+    content = known | with_content(arrays)
+    training = hide_items(shop, split.training, split.validation, content, s.hidden_per_basket, rng)
     most = settings.splits.hidden_per_basket
     validation = hide_items(shop, split.validation, split.test, known, most, rng)
     return Periods(training.sample(s.training_queries, rng), validation.sample(s.validation_queries, rng))

@@ -24,6 +24,7 @@ LIMITS = {
     "per_category": 1,
     "basket_categories": 10,
     "fill": 1,
+    "cold": 0,
     "width": 4096,
 }
 
@@ -62,6 +63,7 @@ def arrays_of(
     shrinkage: float = 0.0,
     retrieval: Retrieval | None = None,
     prior: Mapping[str, float] | None = None,
+    cold_per_content: int = 3,
 ) -> SamplerArrays:
     """Counted as a snapshot counts; a tower and a prior of zeros unless given."""
     end = shop.n_baskets if end is None else end
@@ -78,6 +80,7 @@ def arrays_of(
             shop, end, categories.finest(), len(categories.members_offsets) - 1, 200, shrinkage
         ),
         retrieval=retrieval or tower_of(shop),
+        cold=counts.cold(shop, end, min_support, categories.of_item, cold_per_content),
         clock=Clock(np.array(shop.times[-1] + 1), np.array(shop.day, np.float32)),
         prior=Prior(np.array([(prior or {}).get(name, 0) for name in FEATURES], np.float32)),
     )

@@ -79,6 +79,12 @@ class Retrieval(NamedTuple):
     items: Float  # (items, d); what a query is compared with
 
 
+class Cold(NamedTuple):
+    """Items with too few sales to be counted, by content: those of equal categories share one vector."""
+
+    members: Int  # (groups, most) item rows of equal categories, sold latest first, 0 pads
+
+
 class Clock(NamedTuple):
     """Times are integers, ``day`` of them a day: 86,400 s, or without time stamps a share of the baskets."""
 
@@ -102,6 +108,7 @@ class SamplerArrays(NamedTuple):
     categories: Categories
     category_pairs: Neighbours  # the same as neighbours for the finest categories, by number
     retrieval: Retrieval
+    cold: Cold
     clock: Clock
     prior: Prior
 

@@ -32,6 +32,7 @@ class Queries(NamedTuple):
     wanted_offsets: NDArray[np.int64]  # an empty list asks for every category
     wanted: Int  # category numbers
     similar: Int  # (batch, n) the retrieval tower's nearest items, 0 where there are fewer
+    cold: Int  # (batch, m) the same of items with too few sales to be counted; may be of no width
     user_vectors: Float  # (batch, d) the query's user in the retrieval tower's space
     basket_vectors: Float  # (batch, d) likewise its basket
 
@@ -43,6 +44,7 @@ class Limits(NamedTuple):
     per_category: int  # for each finest category in the basket
     basket_categories: int  # categories of the basket that are looked into, at most
     fill: int  # go on down the best sellers (of each category asked for) until so many are found
+    cold: int  # items with too few sales to be counted
 
 
 class Derived(NamedTuple):
@@ -309,6 +311,13 @@ def _score(n, f, weights, scores):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True)
+def _reserve(places, scores):  # type: ignore[no-untyped-def]
+    """Keep a range of places whatever the prior, to which what hardly sold is always the worst."""
+    for place in range(places[0], places[1]):
+        scores[place] = np.inf
+
+
+@numba.njit(nogil=True)
 def _keep_best(n, t, rows, features, sources):  # type: ignore[no-untyped-def]
     """Copy the candidates into the outputs; when they are too many, those with the highest score."""
     capacity = rows.shape[0]
@@ -408,6 +417,8 @@ def sample_batch(
 
         n, baskets, purchases = _walk_history(user, now, size, t, a.histories, finest, day, filtered)
         n = _propose(q.similar[i], q.similar.shape[1], SIMILAR, n, t, filtered)
+        first_cold = n  # without those the user bought before, which need no help
+        n = after_cold = _propose(q.cold[i], limits.cold, SIMILAR, n, t, filtered)
         n = _propose(a.popularity.order, limits.popular, POPULAR, n, t, filtered)
         n = _walk_categories(basket, finest, n, t, a.categories, limits, filtered)
         n = _walk_neighbours(basket, n, t, a.neighbours, filtered)
@@ -423,5 +434,6 @@ def sample_batch(
         _finish_retrieval(n, t.rows, t.features, q.user_vectors[i], q.basket_vectors[i], a.retrieval.items)
         _take_roots(n, t.features)
         _score(n, t.features, a.prior.weights, t.scores)
+        _reserve((first_cold, after_cold), t.scores)
         _keep_best(n, t, out.rows[i], out.features[i], out.sources[i])
         _clear(n, user, now, basket, excludes, wanted, t, a.histories, a.categories, a.category_pairs, finest)

@@ -31,16 +31,16 @@ class CandidateSampler:
         self.basket_slots = limits["basket_slots"]
         self.now = int(arrays.clock.now)
         self._similar = limits["similar"]
-        self._limits = Limits(
-            limits["popular"], limits["per_category"], limits["basket_categories"], limits["fill"]
-        )
+        self._limits = Limits(**{name: limits[name] for name in Limits._fields})
         self._items, self._users = len(arrays.popularity.score), len(arrays.retrieval.users)
         self._categories = len(arrays.categories.members_offsets) - 1
         self._width = min(self._items, limits["width"])
         self._derived = _derived(self.arrays)
         self._scratch = self._clean_scratch()
-        self._index = _index(arrays)
-        self._index_rows = np.append(arrays.popularity.order, np.int32(0))  # [-1]: faiss found no more
+        vectors, order, members = arrays.retrieval.items, arrays.popularity.order, arrays.cold.members
+        self._index, self._cold_index = _index(vectors[order]), _index(vectors[members[:, 0]])
+        self._index_rows = np.append(order, np.int32(0))  # [-1]: faiss found no more
+        self._cold_rows = np.pad(members, ((0, 1), (0, 0)))  # likewise
 
     @classmethod
     def load(cls, folder: Path) -> "CandidateSampler":
@@ -67,6 +67,7 @@ class CandidateSampler:
         _check_rows("excluded item", excludes, 1, self._items)
         _check_rows("category", wanted, 1, self._categories)
         user_vectors, basket_vectors = self._query_vectors(users, basket_offsets, baskets)
+        vectors = user_vectors + basket_vectors
         anonymous = (users == 0) & (np.diff(basket_offsets) == 0)  # nothing that an item could be similar to
         return self._run(
             Queries(
@@ -78,7 +79,8 @@ class CandidateSampler:
                 excludes=excludes,
                 wanted_offsets=wanted_offsets,
                 wanted=wanted,
-                similar=self._nearest(user_vectors + basket_vectors, anonymous),
+                similar=self._nearest(vectors, anonymous),
+                cold=self._nearest_cold(vectors, anonymous),
                 user_vectors=user_vectors,
                 basket_vectors=basket_vectors,
             )
@@ -124,10 +126,18 @@ class CandidateSampler:
         rows[skip] = 0
         return np.ascontiguousarray(rows, dtype=np.int32)
 
+    def _nearest_cold(self, vectors: NDArray[np.float32], skip: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """The members of as many groups as there may be items: basket and excludes may hold the nearest."""
+        if not self._limits.cold or len(self._cold_rows) == 1:
+            return np.zeros((len(vectors), 0), np.int32)
+        _, groups = self._cold_index.search(vectors, self._limits.cold)
+        rows: NDArray[np.int32] = self._cold_rows[groups]
+        rows[skip] = 0
+        return rows.reshape(len(vectors), -1)
 
-def _index(arrays: SamplerArrays) -> Any:
-    """A faiss index over the recommendable items' vectors, exact while the catalog is small."""
-    vectors = np.ascontiguousarray(arrays.retrieval.items[arrays.popularity.order])
+
+def _index(vectors: NDArray[np.float32]) -> Any:
+    """A faiss index over ``vectors`` (n, d), exact while they are few."""
     if len(vectors) <= FLAT_INDEX_UP_TO:
         index: Any = faiss.IndexFlatIP(vectors.shape[1])
     else:

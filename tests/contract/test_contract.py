@@ -106,7 +106,7 @@ def empty_candidates() -> Candidates:
     from tests.unit.test_baselines import tiny_arrays
 
     sizes = read_contract()
-    limits = dict.fromkeys(("similar", "popular", "per_category", "basket_categories", "fill"), 1)
+    limits = dict.fromkeys(("similar", "popular", "per_category", "basket_categories", "fill", "cold"), 1)
     limits |= {"width": 1024, "capacity": sizes.candidates, "basket_slots": sizes.basket_slots}
     return CandidateSampler(tiny_arrays(), limits).sample([query.Query()])
 

@@ -87,6 +87,20 @@ def test_the_tower_finds_the_crowd(planted: CandidateSampler, basket: list[int],
     assert sum(row in crowd for row in nearest) >= 9
 
 
+@pytest.mark.parametrize(("basket", "fitting", "other"), [([1, 4], 21, 22), ([11, 14], 22, 21)])
+def test_an_item_never_sold_comes_with_its_category(
+    basket: list[int], fitting: int, other: int, tmp_path: Path
+) -> None:
+    """Of kinds a (1 … 10, and 21) and b (11 … 20, and 22), never in one basket, 21 and 22 are new."""
+    rng = np.random.default_rng(2)
+    receipts = [(0, day, (rng.permutation(10)[:4] + 1 + 10 * (day % 2)).tolist()) for day in range(1_000)]
+    shop = shop_of(receipts, items=22, categories={"kind": [*"a" * 10, *"b" * 10, "a", "b"]})
+    settings = load_settings(overrides=CHEAP | {"sampler.cold": 1, "sampler.per_category": 1})
+    found = proposed(released(shop, settings, tmp_path / "arrays").sample([Query(basket=basket)]))
+    assert found[fitting] & SIMILAR
+    assert not found.get(other, 0) & SIMILAR
+
+
 @pytest.mark.parametrize("lacking", ["nothing", "users", "times", "products", "one column"])
 def test_a_shop_that_records_less(lacking: str, tmp_path: Path) -> None:
     """From its tables to a full list for everybody and for nobody, by one compiled kernel."""

@@ -6,6 +6,7 @@ import pytest
 from ensemble.candidate_sampler.arrays import (
     Categories,
     Clock,
+    Cold,
     Histories,
     Ids,
     Neighbours,
@@ -48,6 +49,7 @@ def tiny_arrays() -> SamplerArrays:
             np.array([0, 0]), *(np.zeros(0, kind) for kind in (np.int32, np.float32, np.float32))
         ),
         retrieval=Retrieval(*(np.zeros((n, 1), np.float32) for n in (2, 5, 5))),
+        cold=Cold(np.zeros((0, 3), np.int32)),
         clock=Clock(np.array(NOW + 1), np.array(DAY, np.float32)),
         prior=Prior(np.zeros(len(FEATURES), np.float32)),
     )

@@ -42,7 +42,7 @@ RANDOM_ARRAYS = arrays_of(
 
 
 def random_sampler(arrays: SamplerArrays = RANDOM_ARRAYS) -> CandidateSampler:
-    return sampler_of(arrays, capacity=120, similar=30, popular=20, per_category=5, fill=60)
+    return sampler_of(arrays, capacity=120, similar=30, popular=20, per_category=5, fill=60, cold=10)
 
 
 def assert_equal(one: Candidates, other: Candidates) -> None:
