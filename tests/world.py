@@ -12,6 +12,7 @@ from ensemble.candidate_sampler.kernels import Candidates
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts import counts
 from export_scripts.shop import Shop
+from export_scripts.training_set import TrainingSet
 
 DAY = 86_400
 Receipt = tuple[int, float, Sequence[int]]  # user row, day, item rows
@@ -125,3 +126,16 @@ def random_shop(rng: np.random.Generator, items: int = 300, users: int = 12, bas
     broad = [f"d{row % 3}" for row in range(items)]
     fine = ["" if row % 10 == 0 else f"c{row % 20}" for row in range(items)]
     return shop_of(receipts, items, {"department": broad, "kind": fine}, users)
+
+
+def no_queries(width: int = 600, slots: int = 200) -> TrainingSet:
+    """A training set of a shop that is too small for one."""
+    shapes = (
+        ((), np.int32),
+        ((slots,), np.int32),
+        ((width,), np.int32),
+        ((width, len(FEATURES)), np.float16),
+        ((width,), np.float32),
+        ((), np.int64),
+    )
+    return TrainingSet(*(np.zeros((0, *shape), kind) for shape, kind in shapes), asked=0)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from world import no_queries
 
 from export_scripts import evaluate, rivals
 from export_scripts.checkpoint import save_checkpoint
@@ -16,7 +17,6 @@ from export_scripts.settings import Settings, load_settings
 from export_scripts.shop import load_shop
 from export_scripts.snapshot import snapshot, untrained_prior
 from export_scripts.train import fit, new_model
-from export_scripts.training_set import TrainingSet
 
 ITEMS, BASKETS, SIZE = 200, 1_200, 4
 CHANCE = 10 / (ITEMS - SIZE + 1)
@@ -52,21 +52,11 @@ def prepared(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("out")
     shop = load_shop(etl(settings, folder))
     prior = untrained_prior()
-    empty = TrainingSet(*(np.zeros((0, *s), d) for s, d in SHAPES), asked=0)  # type: ignore[arg-type]
+    empty = no_queries()
     arrays = snapshot(shop, shop.n_baskets, settings)
     model, _ = fit(new_model(arrays, empty, prior, settings.train), empty, empty, settings.train)
     save_checkpoint(folder / "checkpoint.pt", model, prior, shop, settings)
     return folder
-
-
-SHAPES = (
-    ((), np.int32),
-    ((200,), np.int32),
-    ((600,), np.int32),
-    ((600, len(untrained_prior())), np.float16),
-    ((600,), np.float32),
-    ((), np.int64),
-)
 
 
 def measured(settings: Settings, prepared: Path, name: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from world import no_queries
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.sampler import CandidateSampler
@@ -19,7 +20,7 @@ from export_scripts.questions import Questions
 from export_scripts.rankers import Asked, Served
 from export_scripts.settings import Settings, load_settings
 from export_scripts.shop import Shop, load_shop
-from export_scripts.snapshot import limits, recommendable, snapshot
+from export_scripts.snapshot import limits, recommendable, snapshot, untrained_prior
 from export_scripts.splits import as_queries, hide_items
 from export_scripts.train import new_model
 
@@ -67,7 +68,7 @@ def questions(shop: Shop, arrays: SamplerArrays, settings: Settings, contract: C
 @pytest.fixture(scope="module")
 def model(arrays: SamplerArrays, settings: Settings) -> NCF:
     """Weights at random: any order of the candidates."""
-    model = new_model(arrays, settings.train)
+    model = new_model(arrays, no_queries(), untrained_prior(), settings.train)
     model.wide.weight.data.normal_()
     model.out.weight.data.normal_()
     return model.eval()
