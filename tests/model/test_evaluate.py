@@ -109,6 +109,9 @@ def test_the_report_is_complete(report: dict[str, Any]) -> None:
         for name in ("known", "unknown", "repeat", "explore"):
             assert ranker[name].keys() == GROUPS
         assert ranker["lists"].keys() == {"coverage", "effective_items", "gini", "novelty", "repeats"}
+    for name in ("all", "repeat", "explore", "sold", "never_sold"):
+        assert report["cold"][name].keys() == GROUPS | {"recall"}
+        assert report["cold"][name]["n"] == 0  # without categories nothing has content
     assert report["repeat"]["n"] + report["explore"]["n"] == report["known"]["n"]
     assert report["protocol"]["ranked_items"] == ITEMS
 
