@@ -13,6 +13,8 @@ from export_scripts.settings import Settings
 from export_scripts.shop import Shop
 from export_scripts.splits import HiddenItems, as_queries
 
+LEAST_OWNERS = 20  # resampling fewer users says next to nothing; one alone would be certain of itself
+
 Bools = NDArray[np.bool_]
 Bounds = dict[str, tuple[int, int]]  # name → smallest and largest value
 
@@ -53,9 +55,14 @@ class Groups:
         )
 
     def of_ranks(self, ranks: Ranks, keep: Bools | slice = slice(None)) -> dict[str, Any]:
-        """Metrics, intervals and n of the queries to ``keep``; all rankers see the same resamples."""
-        rng = np.random.default_rng(self.seed)
-        return summary(ranks[keep], self.owners[keep], self.resamples, rng)
+        """Metrics, intervals and n of the queries to ``keep``; all rankers see the same resamples.
+
+        Users are resampled, or baskets where fewer than LEAST_OWNERS users ask.
+        """
+        rng, owners = np.random.default_rng(self.seed), self.owners[keep]
+        if len(np.unique(owners)) < LEAST_OWNERS:
+            owners = self.hidden.baskets[keep]
+        return summary(ranks[keep], owners, self.resamples, rng)
 
     def report(self, known: Placed, unknown: Placed) -> dict[str, Any]:
         """Of one ranker, asked with the user and without."""

@@ -17,6 +17,10 @@ NAME: Final = "report.html"
 TEMPLATE: Final = Path(__file__).with_name("report.html.j2")
 METRIC: Final = "hr_at_10"
 NONE: Final = "-"  # what there is nothing of
+NOTHING: Final = (
+    "warning: nothing was measured. No basket of the test period (splits.test_days, at most the last eighth "
+    "of the time covered) holds two items that can be recommended; receipts over a longer time would help."
+)
 STEPS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)  # between two marks of an axis
 MOST_MARKS: Final = 6
 
@@ -131,8 +135,14 @@ def html(found: Found) -> str:
 
 
 def print_report(metrics: Path, console: Console) -> None:
-    """The table of a metrics file: ours against the others, then what the sampler finds."""
+    """The table of a metrics file: ours against the others, then what the sampler finds.
+
+    One sentence if nothing could be measured.
+    """
     found = json.loads(metrics.read_text())
+    if not found["protocol"]["queries"]:
+        console.print(NOTHING, style="yellow", highlight=False)
+        return
     title = (
         f"Protocol W, test period, {found['protocol']['queries']:,} queries; HR@10 unless it says otherwise"
     )

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 PRIOR_QUERIES = 2_000  # enough for a score of 20 weights
 PRIOR_CANDIDATES = 1_536  # far more than C: the prior must rank what a full list would cut off
-PRIOR_RIDGE = 10.0  # over the queries: 200 hold it at .05 per unit, 2,000 hardly
+PRIOR_RIDGE = 40.0  # over the queries: 40 hold it firmly, 2,000 hardly; 10 lose .05 of NDCG for nobody at 50
 LEAST_BATCHES, LEAST_BATCH = 20, 32  # a small shop gets smaller batches before it gets too few steps
 LEANS = [step / 10 for step in range(13)]  # what lean_to_new tries, in the score's unit: log odds
 NEW_TO_USER = FEATURES.index("new_to_user")
@@ -157,15 +157,20 @@ def lean_to_new(model: NCF, validation: TrainingSet, price: float) -> float:
     """Raise items new to the user, as far as it costs at most the share ``price`` of validation's NDCG@10.
 
     Repeats are likelier than any single new item, so that a list of the likeliest holds few new ones, though
-    half of what is bought is new. The shop's own validation says what can be had; returns what was added.
+    half of what is bought is new. The shop's own validation says what can be had: of the steps it can afford
+    the one that finds most new items, the smallest of those, so that nothing is paid for nothing. Returns
+    what was added.
     """
     if not len(validation):
         return 0.0
     new = validation.features[:, :, NEW_TO_USER].astype(np.float32)
+    wanted = np.take_along_axis(new, validation.target[:, None], 1)[:, 0] > 0
     scores = np.concatenate([_scores(model, validation, p) for p in _batches(validation)])
-    quality = [_quality(_ranks(scores + step * new, validation.target), validation.asked) for step in LEANS]
+    ranks = [_ranks(scores + step * new, validation.target) for step in LEANS]
+    quality = [_quality(r, validation.asked) for r in ranks]
     least = (1 - price) * max(q["ndcg_at_10"] for q in quality)
-    chosen = max(i for i, q in enumerate(quality) if q["ndcg_at_10"] >= least)
+    affordable = [i for i, q in enumerate(quality) if q["ndcg_at_10"] >= least]
+    chosen = max(affordable, key=lambda i: (ranks[i][wanted] < 10).sum())  # the first of equals
     model.wide.weight[0, NEW_TO_USER] += LEANS[chosen] * model.feature_std[NEW_TO_USER]
     log.info("leaned to new", added=LEANS[chosen], before=quality[0], after=quality[chosen])
     return LEANS[chosen]

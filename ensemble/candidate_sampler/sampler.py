@@ -137,12 +137,21 @@ class CandidateSampler:
 
 
 def _index(vectors: NDArray[np.float32]) -> Any:
-    """A faiss index over ``vectors`` (n, d), exact while they are few."""
+    """A faiss index over ``vectors`` (n, d), exact while they are few.
+
+    Built by one thread: with more, their timing decides the edges of the graph, and with them candidates,
+    training and release.
+    """
     if len(vectors) <= FLAT_INDEX_UP_TO:
         index: Any = faiss.IndexFlatIP(vectors.shape[1])
     else:
         index = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
-    index.add(vectors)
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        index.add(vectors)
+    finally:
+        faiss.omp_set_num_threads(threads)
     return index
 
 

@@ -1,6 +1,7 @@
 """Fitting the scorer, and the checkpoint that keeps it."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,22 +147,41 @@ def test_the_towers_vectors_stay_as_they_are(arrays: SamplerArrays, settings: Se
     assert model.from_item.weight.any(), "but they are read"
 
 
-@pytest.mark.parametrize("price", [0.0, 0.5])
-def test_new_items_rise_as_far_as_they_may(arrays: SamplerArrays, settings: Settings, price: float) -> None:
-    """Two of five queries want the one new item, which scores .55 below what the others want."""
+def ten_and_a_new_one(arrays: SamplerArrays, settings: Settings, wanted: int) -> tuple[NCF, TrainingSet]:
+    """Ten items of score 0 to .09 and a new one of -.55, which ``wanted`` of five queries want.
+
+    The others want the ninth best of the ten.
+    """
     asked = examples(200, telling=None)
-    asked.rows = np.tile(np.arange(1, 1 + C, dtype=np.int32), (200, 1))
-    asked.features[:] = 0
-    asked.features[:, 0, NEW] = 1
-    asked.target = (np.arange(200) % 5 >= 2).astype(np.int64)
+    rows = np.tile(np.arange(1, 12, dtype=np.int32), (200, 1))
+    features = np.zeros((200, 11, F), np.float16)
+    features[:, 10, NEW] = 1
+    target = np.where(np.arange(200) % 5 < wanted, 10, 1)
+    asked = replace(
+        asked, rows=rows, features=features, log_weights=np.zeros(rows.shape, np.float32), target=target
+    )
     model = new_model(arrays, asked, np.zeros(F, np.float32), settings.train)
     with torch.no_grad():
-        model.item_bias.weight[1 : C + 1] = torch.tensor([[-0.55], [0.0], [-9.0], [-9.0], [-9.0]])
+        model.item_bias.weight[1:12, 0] = torch.tensor([*np.arange(10) / 100, -0.55])
+    return model, asked
+
+
+@pytest.mark.parametrize("price", [0.0, 0.5])
+def test_new_items_rise_as_far_as_they_may(arrays: SamplerArrays, settings: Settings, price: float) -> None:
+    """First place is best for NDCG; who may pay half of it is content with the step that finds the item."""
+    model, asked = ten_and_a_new_one(arrays, settings, wanted=2)
     before = wide_scores(model, asked)
     added = lean_to_new(model, asked, price)
-    gained = wide_scores(model, asked) - before
-    np.testing.assert_allclose(gained[:, 0] - gained[:, 1], added, atol=1e-5)
-    assert added == pytest.approx(0.5 if price == 0 else 1.2)
+    rise = wide_scores(model, asked) - before
+    np.testing.assert_allclose(rise[:, 10] - rise[:, 0], added, atol=1e-5)
+    np.testing.assert_allclose(rise[:, :10], np.repeat(rise[:, :1], 10, 1), atol=1e-5)
+    assert added == pytest.approx(0.7 if price == 0 else 0.6)
+
+
+def test_nothing_is_paid_for_new_items_that_nobody_wants(arrays: SamplerArrays, settings: Settings) -> None:
+    """Raising them would be within the price, and find nothing."""
+    model, asked = ten_and_a_new_one(arrays, settings, wanted=0)
+    assert lean_to_new(model, asked, 0.99) == 0.0
 
 
 def test_items_nobody_buys_are_said_at_once(shop: Shop, settings: Settings) -> None:

@@ -1,0 +1,33 @@
+"""Who is resampled for the intervals."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from export_scripts.groups import Groups
+from export_scripts.metrics import MISSED
+from export_scripts.splits import HiddenItems
+
+
+def groups(owners: int) -> Any:
+    """200 queries of 100 baskets, the baskets dealt to so many users."""
+    baskets = np.repeat(np.arange(100), 2)
+    hidden = HiddenItems(baskets, np.ones(200, np.int32))
+    return SimpleNamespace(seed=1, resamples=200, hidden=hidden, owners=baskets % owners)
+
+
+@pytest.mark.parametrize("owners", [1, 19])
+def test_few_users_are_resampled_by_basket(owners: int) -> None:
+    """One user alone would vary by nothing; 100 baskets, half of them hits, by .1 either way in 95 %."""
+    ranks = np.where(np.arange(200) < 100, 0.0, MISSED)
+    low, high = Groups.of_ranks(groups(owners), ranks)["interval"]["hr_at_10"]
+    assert high - low == pytest.approx(0.2, abs=0.04)
+
+
+def test_many_users_are_resampled_as_users() -> None:
+    """Twenty who each hit half of the time: whoever is drawn, the mean stays."""
+    ranks = np.where(np.arange(200) < 100, 0.0, MISSED)
+    low, high = Groups.of_ranks(groups(20), ranks)["interval"]["hr_at_10"]
+    assert high - low < 0.1
