@@ -122,6 +122,7 @@ class TrainSettings(SettingsTable):
     weight_decay: float = Field(ge=0)
     user_dropout: float = Field(ge=0, lt=1)
     hidden_per_basket: int = Field(ge=1)
+    cold_share: float = Field(ge=0, le=1)
     candidates: int = Field(ge=2)
     price_of_new: float = Field(ge=0, lt=1)
     training_queries: int = Field(ge=1)

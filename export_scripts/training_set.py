@@ -68,14 +68,16 @@ class Periods(NamedTuple):
 def periods(shop: Shop, split: Split, arrays: SamplerArrays, settings: Settings) -> Periods:
     """Hide items of the two periods' baskets: for validation as the protocol has it, for training more.
 
-    Training asks for cold items too: else the scorer would learn that what hardly sold is never bought.
+    Training asks for some of the cold items too: else the scorer would learn that what hardly sold is never
+    bought.
     """
     s, known = settings.train, recommendable(arrays)
-    rng = np.random.default_rng(s.seed)
+    rng, most = np.random.default_rng(s.seed), settings.splits.hidden_per_basket
+    validation = hide_items(shop, split.validation, split.test, known, most, rng)
     content = known | with_content(arrays)
     training = hide_items(shop, split.training, split.validation, content, s.hidden_per_basket, rng)
-    most = settings.splits.hidden_per_basket
-    validation = hide_items(shop, split.validation, split.test, known, most, rng)
+    asked = known[training.items] | (rng.random(len(training)) < s.cold_share)
+    training = HiddenItems(training.baskets[asked], training.items[asked])
     return Periods(training.sample(s.training_queries, rng), validation.sample(s.validation_queries, rng))
 
 
