@@ -36,6 +36,10 @@ class ModelControl:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connection."""
         self._client.close()
 
     def is_there(self) -> bool:

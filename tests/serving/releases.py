@@ -51,6 +51,10 @@ class Shop:
         self.server.wait_ready(self.active)
         return release
 
+    def close(self) -> None:
+        self.control.close()
+        self.server.stop(grace_s=0)
+
     def run_of(self, release: int) -> Path:
         return self.root / f"release-{release}"
 

@@ -34,8 +34,7 @@ def shop(
     monkeypatch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
     shop = Shop(tmp_path, start_server)
     yield shop
-    shop.control.__exit__(None, None, None)
-    shop.server.stop(grace_s=0)
+    shop.close()
 
 
 def is_ready(shop: Shop) -> bool:
@@ -73,7 +72,7 @@ def test_a_release_from_promotion_to_retirement(shop: Shop) -> None:
     assert shop.mistakes(three) == []
 
     roll_back(shop.repository, shop.control)
-    shop.server.stop()
+    shop.server.stop(grace_s=0)
     again = shop.start(shop.repository)
     with ModelControl(again.grpc) as control:
         assert control.config("recommender").ensemble_scheduling.step[0].model_version == two
