@@ -30,11 +30,18 @@ ADDRESS = "127.0.0.1:8001"
 def release() -> None:
     """Releases: see what there is, promote one, roll back, retire old ones.
 
-    The usual day: `list`, then `verify N` and `diff ACTIVE N`, then `promote N`. If sales or logs then look
-    wrong: `rollback`, which takes milliseconds. Once a release has proven itself: `retire`.
+    \b
+    The usual day:
+      cesta release list           what there is, and what is active
+      cesta release verify 7       every file is as it was published
+      cesta release diff 6 7       what changes: data, settings, metrics
+      cesta release promote 7      serve it, if it proves good
+      cesta release rollback       looks wrong: back, in milliseconds
+      cesta release retire         has proven itself: delete old ones
 
-    A running server is switched without a failed request. Where none runs, the next `cesta serve` starts with
-    what was promoted. Whatever fails is undone, and the sentence says at which step and why.
+    A running server is switched without a failed request. Where none runs, the next "cesta serve" starts
+    with what was promoted. What fails is undone; the sentence says at which step and why, and the old release
+    answers all the while. Who did what stands in promotions.jsonl of the repository.
     """
 
 
@@ -105,12 +112,14 @@ def promote(
     address: Address = ADDRESS,
     offline: Offline = False,
     force: Annotated[bool, typer.Option(help="Against the gate's objections; the record says so.")] = False,
-    settings: Annotated[Path | None, typer.Option(help="A toml with bars of your own in [release].")] = None,
+    settings: Annotated[
+        Path | None, typer.Option(help="A toml with bars of your own in its release table.")
+    ] = None,
 ) -> None:
     """Have a release served. Verifies it, asks its golden requests, switches, asks a canary, records it.
 
-    Refused if a metric is below the active release's 95 % interval or below the bars of pipeline.toml's
-    [release].
+    Refused if a metric is below the active release's 95 % interval or below the bars of
+    pipeline.toml's release table.
     """
     from export_scripts.releases.promote import promote as run
 
