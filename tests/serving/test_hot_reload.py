@@ -30,7 +30,7 @@ from tests.toy_runs import TOY_SAMPLER
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(240)]
 
 SWITCHES = 20
-BETWEEN = 100  # answers between two switches, so that each release really serves
+BETWEEN = 40  # answers between two switches, so that each release really serves
 ASK_TIMEOUT_S = 30
 
 Switch = tuple[float, float, dict[str, Any]]  # began, ended; its record
