@@ -45,6 +45,11 @@ def check_repository(settings: ServerSettings) -> None:
         if not any(version.name.isdecimal() for version in repository.glob(f"{model}/*/")):
             missing = "" if model == "*" else f" of {model}"
             raise ServerError(f'no release{missing} in {repository}; run "make demo" first, or publish one')
+        if model != "*" and not (repository / model / "config.pbtxt").is_file():
+            raise ServerError(
+                f"no release of {model} in {repository} was promoted; "
+                'run "cesta release list", then "cesta release promote"'
+            )
 
 
 def claim_ports(settings: ServerSettings) -> ServerSettings:

@@ -1,23 +1,31 @@
 """A file or folder appears whole or not at all: staged beside its target, flushed to disk, renamed in."""
 
+import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from export_scripts.errors import WontOverwrite
 
+MINUTE_S = 60
 
-def write_file(target: Path, content: bytes) -> None:
-    """Write or replace ``target``; when that fails, what was there before stays and nothing else does."""
+
+def write_file(target: Path, content: bytes, staged_in: Path | None = None) -> None:
+    """Write or replace ``target``; when that fails, what was there before stays and nothing else does.
+
+    ``staged_in`` is another folder of the same file system for the unfinished file, by default the target's.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
+    partial = (staged_in or target.parent) / f".{target.name}.partial"
     try:
         partial.write_bytes(content)
         _flush_one(partial)
         partial.replace(target)
+        _flush_one(target.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -37,11 +45,47 @@ def staged_folder(target: Path, *, marker: str) -> Iterator[Path]:
     try:
         tmp.chmod(0o755)  # mkdtemp's 0700 would keep a server under another user out
         yield tmp
-        _flush(tmp)
+        flush(tmp)
         _refuse_strangers(target, marker)
         _swap_in(tmp, target)
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """An empty folder in ``parent`` for this process alone, removed when the block ends.
+
+    What killed processes left of such folders is removed first: a living one holds a lock on its own.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep(parent, prefix)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        folder.chmod(0o755)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _sweep(parent: Path, prefix: str) -> None:
+    for folder in parent.glob(f"{prefix}*"):
+        try:
+            young = time.time() - folder.stat().st_mtime < MINUTE_S  # it may not have come to its lock yet
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not young:
+                shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(handle)
 
 
 def _refuse_strangers(target: Path, marker: str) -> None:
@@ -54,7 +98,8 @@ def _refuse_strangers(target: Path, marker: str) -> None:
         )
 
 
-def _flush(folder: Path) -> None:
+def flush(folder: Path) -> None:
+    """Have a folder and all that is in it on the disk, and not only in memory."""
     for path in [*folder.rglob("*"), folder]:
         if path.is_symlink():
             continue

@@ -1,4 +1,4 @@
-"""Receipts to release: etl → train → evaluate → export → publish. What did not change is not done again."""
+"""Receipts to release: etl → train → evaluate → export → publish → promote. What is fresh is kept."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,9 @@ from export_scripts.etl import etl
 from export_scripts.evaluate import evaluate
 from export_scripts.export import export
 from export_scripts.ledger import Ledger, file_state
-from export_scripts.publish import active_release, is_published, publish
+from export_scripts.publish import publish, published_as
+from export_scripts.releases.promote import promote
+from export_scripts.releases.repository import active_release
 from export_scripts.settings import Settings
 from export_scripts.train import train
 
@@ -44,8 +46,11 @@ class Outputs:
         return self.root / "repository"
 
 
-def build(settings: Settings, root: Path) -> int:
-    """Do every stage that is not fresh below ``root``; the number of the active release at the end."""
+def build(settings: Settings, root: Path, promoting: bool = True) -> int:
+    """Do every stage that is not fresh below ``root``, return the number of the release.
+
+    ``promoting`` has a server's next start serve it; what the gate objects is only logged and recorded.
+    """
     out, s = Outputs(root), settings
     stage = Ledger(root / "stages.json").once
     tables = (s.data.transactions, s.data.products) if s.data.transactions else complete_journey.tables()
@@ -71,11 +76,16 @@ def build(settings: Settings, root: Path) -> int:
             out.run / manifest.NAME,
             lambda: export(s, out.data, out.checkpoint, out.metrics, out.run),
         ),
-        "publish": not is_published(out.run, out.repository),
     }
-    release = publish(out.run, out.repository) if ran["publish"] else active_release(out.repository)
+    published = published_as(out.run, out.repository)
+    release = publish(out.run, out.repository) if published is None else published
+    if promoting and release != active_release(out.repository):
+        record = promote(out.repository, release, bars=s.release, force=True)
+        if "forced" in record:
+            log.warning("promoted although", objections=record["forced"])
+    ran["publish"] = published is None
     log.info("build", release=release, fresh=[name for name, did in ran.items() if not did])
-    return int(release or 0)
+    return release
 
 
 if __name__ == "__main__":

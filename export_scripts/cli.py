@@ -13,11 +13,13 @@ from rich.console import Console
 from ensemble.server import ServerError
 from export_scripts.errors import CestaError
 from export_scripts.memory import keep_freed_memory
+from export_scripts.releases import commands
 from export_scripts.settings import Settings, load_settings
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(commands.app, name="release")
 
 Out = Annotated[Path, typer.Option(help="Folder of everything that is generated.")]
 File = Annotated[Path | None, typer.Option("--settings", help="A toml with what differs from pipeline.toml.")]
@@ -150,13 +152,24 @@ def export(out: Out = ARTIFACTS, settings: File = None, change: Changes = None) 
 
 
 @app.command()
-def publish(out: Out = ARTIFACTS) -> None:
-    """Run folder → the next release of the published repository (OUT/repository)."""
+def publish(
+    out: Out = ARTIFACTS,
+    settings: File = None,
+    promote: Annotated[bool, typer.Option("--promote", help="Make it what the next start serves.")] = False,
+) -> None:
+    """Run folder → the next release of the published repository (OUT/repository); the first is promoted."""
     from export_scripts.build import Outputs
     from export_scripts.publish import publish as run
+    from export_scripts.releases.promote import promote as activate
+    from export_scripts.releases.repository import active_release
 
     o = Outputs(out)
-    print(f"release {run(o.run, o.repository)} in {o.repository}")
+    release = run(o.run, o.repository)
+    print(f"release {release} in {o.repository}")
+    if promote or active_release(o.repository) is None:
+        activate(o.repository, release, bars=_settings(settings).release)
+    else:
+        print(f'not active yet: "cesta release promote {release}"')
 
 
 @app.command()
@@ -166,13 +179,14 @@ def build(
     transactions: Transactions = None,
     products: Products = None,
     change: Changes = None,
+    promote: Annotated[bool, typer.Option(help="Have the next start of a server serve the release.")] = True,
 ) -> None:
-    """All five stages; those whose inputs did not change are kept."""
+    """All five stages; those whose inputs did not change are kept. A running server keeps its release."""
     from export_scripts.build import Outputs
     from export_scripts.build import build as run
     from export_scripts.report import print_report
 
-    release = run(_settings(settings, transactions, products, change), out)
+    release = run(_settings(settings, transactions, products, change), out, promote)
     print_report(Outputs(out).metrics, Console(width=110))
     print(f"release {release} in {Outputs(out).repository}")
 

@@ -138,6 +138,13 @@ class EvaluateSettings(SettingsTable):
     bootstrap: int = Field(ge=1)
 
 
+class ReleaseSettings(SettingsTable):
+    """What a release must measure at least to be promoted; 0 asks for nothing."""
+
+    hr_at_10: float = Field(ge=0, le=1)
+    ndcg_at_10: float = Field(ge=0, le=1)
+
+
 class PaperSettings(SettingsTable):
     """`cesta paper`: the NCF paper's own measure on its own files."""
 
@@ -166,6 +173,7 @@ class Settings(SettingsTable):
     retrieval: RetrievalSettings
     train: TrainSettings
     evaluate: EvaluateSettings
+    release: ReleaseSettings
     paper: PaperSettings
 
 

@@ -41,7 +41,7 @@ def test_file_and_classes_have_the_same_keys() -> None:
 @pytest.mark.parametrize("path", KEYS, ids=".".join)
 def test_a_key_is_used(path: tuple[str, ...]) -> None:
     """Somewhere outside settings.py and cli.py, as an attribute or by its name."""
-    code = "\n".join(p.read_text() for p in CODE.glob("*.py") if p.name not in ("settings.py", "cli.py"))
+    code = "\n".join(p.read_text() for p in CODE.rglob("*.py") if p.name not in ("settings.py", "cli.py"))
     assert re.search(rf"\.{path[-1]}\b|[\"']{path[-1]}[\"']", code)
 
 

@@ -24,7 +24,8 @@ from export_scripts.checkpoint import load_checkpoint
 from export_scripts.errors import CestaError
 from export_scripts.evaluate import evaluate
 from export_scripts.export import export
-from export_scripts.publish import read_release, verify_release
+from export_scripts.releases.repository import read_release
+from export_scripts.releases.verify import verify_release
 from export_scripts.settings import Settings, load_settings
 from export_scripts.shop import load_shop
 from export_scripts.train import train

@@ -168,3 +168,35 @@ def test_serve_answers_until_asked_to_stop_and_leaves_nothing(
         os.killpg(serving.process.pid, 0)
     assert not shared_memory(serving.shm_prefix)
     assert not serving.runtime.exists()
+
+
+def test_release_commands_against_the_server_that_runs(live: Live) -> None:
+    """The active release is promoted again: the real chain answers its golden requests by version."""
+    there = (f"--repository={live.built.repository}", f"--address={live.grpc}")
+    listed = cesta("release", "list", there[0])
+    assert re.search(rf"{live.release} .* active", listed.stdout)
+    done = cesta("release", "promote", str(live.release), *there)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"release {live.release} is active at {live.grpc}" in done.stdout
+    assert "golden requests" in done.stdout
+    assert "no release was active" in refused(cesta("release", "rollback", *there))
+    assert "nothing to retire" in cesta("release", "retire", *there).stdout
+    shown = json.loads(cesta("release", "show", str(live.release), there[0]).stdout)
+    assert shown["release"] == live.release
+    assert shown["history"][-1]["server"] == live.grpc
+
+
+def test_release_without_a_server_changes_the_next_start(live: Live, tmp_path: Path) -> None:
+    """And says so; a server of another repository is not touched."""
+    repository = shutil.copytree(live.built.repository, tmp_path / "repository")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        address = f"--address=127.0.0.1:{nobody.getsockname()[1]}"
+        done = cesta("release", "promote", str(live.release), f"--repository={repository}", address)
+    assert done.returncode == 0, done.stderr
+    assert "no server at 127.0.0.1" in done.stdout
+    assert "is active at the next start" in done.stdout
+    config = repository / "recommender" / "config.pbtxt"
+    config.write_text(re.sub(r'string_value: "\w+"', 'string_value: "another"', config.read_text()))
+    there = (f"--repository={repository}", f"--address={live.grpc}")
+    assert "does not serve" in refused(cesta("release", "promote", str(live.release), *there))

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,10 @@ from export_scripts.contract import MODELS, read_config, read_contract
 from export_scripts.errors import CestaError
 from export_scripts.graph import build_graph, fold
 from export_scripts.ncf import NCF, NCFShape
+from export_scripts.releases import configs, history, verify
+from export_scripts.releases.promote import promote
+from export_scripts.releases.repository import active_release, read_release, releases
+from export_scripts.releases.verify import verify_release
 
 
 def make_run(folder: Path, seed: int = 0, **changes: Any) -> Path:
@@ -32,9 +38,17 @@ def make_run(folder: Path, seed: int = 0, **changes: Any) -> Path:
         "sampler_code": manifest.digest(publish.sampler_code()),
         "digest": manifest.digest(files),
         "files": files,
+        "golden": [],
     }
     manifest.write(described | changes, folder)
     return folder
+
+
+def publish_active(run: Path, repository: Path) -> int:
+    """Publish and promote, as a build does."""
+    release = publish.publish(run, repository)
+    promote(repository, release)
+    return release
 
 
 @pytest.fixture
@@ -66,15 +80,23 @@ def loadable(repository: Path) -> int:
             assert any((repository / model / str(version)).iterdir())
         strangers = [p.name for p in (repository / model).iterdir() if not p.name.isdigit()]
         assert strangers == ["config.pbtxt"]  # anything else makes Triton reload every version
-    publish.verify_release(repository)
+    verify_release(repository)
     return active
 
 
-def test_the_first_release(run: Path, repository: Path) -> None:
-    """Number 1, active, whole; nothing is left of the staging."""
+def test_a_published_release_is_not_active(run: Path, repository: Path) -> None:
+    """Number 1, whole; no config names it, and nothing is left of the staging."""
     assert publish.publish(run, repository) == 1
-    assert loadable(repository) == 1
+    assert verify_release(repository, 1)["release"] == 1
+    assert active_release(repository) is None
     assert sorted(p.name for p in repository.iterdir()) == sorted(MODELS)
+    assert not list(repository.glob("*/config.pbtxt"))
+
+
+def test_the_first_promoted_release(run: Path, repository: Path) -> None:
+    assert publish_active(run, repository) == 1
+    assert loadable(repository) == 1
+    assert sorted(p.name for p in repository.iterdir()) == sorted([*MODELS, history.NAME])
 
 
 def test_releases_hold_code_data_and_graph(run: Path, repository: Path) -> None:
@@ -92,9 +114,12 @@ def test_releases_hold_code_data_and_graph(run: Path, repository: Path) -> None:
 
 def test_the_next_release_keeps_the_active_one_loadable(tmp_path: Path, run: Path, repository: Path) -> None:
     """The parts serve both, so that a server switches without a gap; the ensemble serves the new one."""
-    publish.publish(run, repository)
-    assert publish.publish(make_run(tmp_path / "second", seed=2), repository) == 2
+    publish_active(run, repository)
+    assert publish_active(make_run(tmp_path / "second", seed=2), repository) == 2
     assert publish.publish(make_run(tmp_path / "third", seed=3), repository) == 3
+    assert loadable(repository) == 2
+    assert [versions(repository, model) for model in MODELS] == [[1, 2], [1, 2], [2]]
+    promote(repository, 3)
     assert loadable(repository) == 3
     assert [versions(repository, model) for model in MODELS] == [[2, 3], [2, 3], [3]]
     assert {p.name for p in (repository / "recommender").iterdir()} == {"1", "2", "3", "config.pbtxt"}
@@ -103,7 +128,7 @@ def test_the_next_release_keeps_the_active_one_loadable(tmp_path: Path, run: Pat
 def test_the_manifest_lists_the_release_where_it_lies(run: Path, repository: Path) -> None:
     """Number, moment, and every file but itself, with the run's own words."""
     publish.publish(run, repository)
-    described = publish.verify_release(repository, 1)
+    described = verify_release(repository, 1)
     assert described["release"] == 1
     assert described["created_at"].endswith("+00:00")
     assert described["digest"] == manifest.read(run / "manifest.json")["digest"]
@@ -114,31 +139,31 @@ def test_the_manifest_lists_the_release_where_it_lies(run: Path, repository: Pat
 @pytest.mark.parametrize("name", ["candidate_sampler/1/kernels.py", "ncf_scorer/1/model.onnx"])
 def test_an_altered_release_is_found(run: Path, repository: Path, name: str) -> None:
     """Code and graph as much as arrays."""
-    publish.publish(run, repository)
+    publish_active(run, repository)
     path = repository / name
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(CestaError, match=f"{name} is not what the manifest lists"):
-        publish.verify_release(repository)
+        verify_release(repository)
 
 
 def test_a_stranger_in_a_release_is_found(run: Path, repository: Path) -> None:
     """Python's own caches are none."""
-    publish.publish(run, repository)
+    publish_active(run, repository)
     (repository / "candidate_sampler" / "1" / "__pycache__").mkdir()
     (repository / "candidate_sampler" / "1" / "__pycache__" / "model.pyc").touch()
-    publish.verify_release(repository)
+    verify_release(repository)
     (repository / "candidate_sampler" / "1" / "extra.py").touch()
     with pytest.raises(CestaError, match=r"extra\.py is not in the manifest"):
-        publish.verify_release(repository)
+        verify_release(repository)
 
 
 def test_asking_for_what_is_not_there(run: Path, repository: Path) -> None:
     with pytest.raises(CestaError, match="no release in"):
-        publish.read_release(repository)
-    publish.publish(run, repository)
+        read_release(repository)
+    publish_active(run, repository)
     with pytest.raises(CestaError, match="no release 7 in"):
-        publish.verify_release(repository, 7)
+        verify_release(repository, 7)
 
 
 def test_an_altered_run_is_not_published(run: Path, repository: Path) -> None:
@@ -160,18 +185,30 @@ def test_a_graph_that_breaks_the_contract_is_not_published(
 ) -> None:
     """K is 20 in the graph and 10 in config.pbtxt."""
     run = make_run(tmp_path / "run")
-    shutil.copytree(publish.MODEL_REPOSITORY, tmp_path / "models")
+    shutil.copytree(verify.MODEL_REPOSITORY, tmp_path / "models")
     config = tmp_path / "models" / "ncf_scorer" / "config.pbtxt"
     config.write_text(config.read_text().replace("dims: [ 20 ]", "dims: [ 10 ]"))
-    monkeypatch.setattr(publish, "MODEL_REPOSITORY", tmp_path / "models")
+    monkeypatch.setattr(verify, "MODEL_REPOSITORY", tmp_path / "models")
     message = r"output item_ids is \('STRING', \[20\]\), config.pbtxt says \('STRING', \[10\]\)"
     with pytest.raises(CestaError, match=message):
         publish.publish(run, repository)
 
 
-def test_a_new_contract_needs_a_new_repository(tmp_path: Path, repository: Path) -> None:
+def test_a_run_of_another_contract_is_not_published(tmp_path: Path, repository: Path) -> None:
+    """It was exported for other sizes than config.pbtxt has now."""
+    run = make_run(tmp_path / "old", contract=vars(read_contract()) | {"answers": 10})
+    with pytest.raises(
+        CestaError, match=r"manifest.json has another contract: answers = 10 \(config.pbtxt: 20"
+    ):
+        publish.publish(run, repository)
+    assert not repository.exists()
+
+
+def test_a_new_contract_needs_a_new_repository(tmp_path: Path, run: Path, repository: Path) -> None:
     """Releases share one config.pbtxt, so the active one would stop loading."""
-    publish.publish(make_run(tmp_path / "old", contract=vars(read_contract()) | {"answers": 10}), repository)
+    publish_active(run, repository)
+    active = repository / "recommender" / "1"
+    manifest.write(manifest.read(active / manifest.NAME) | {"contract": {"answers": 10}}, active)
     with pytest.raises(CestaError, match=r"answers = 20 \(active release: 10\); publish into a new repo"):
         publish.publish(make_run(tmp_path / "new"), repository)
     assert pins(repository) == {1}
@@ -179,20 +216,68 @@ def test_a_new_contract_needs_a_new_repository(tmp_path: Path, repository: Path)
 
 def test_the_source_repository_is_not_published_into(run: Path, tmp_path: Path) -> None:
     """Its ensemble pins no release."""
-    shutil.copytree(publish.MODEL_REPOSITORY, tmp_path / "models")
+    shutil.copytree(verify.MODEL_REPOSITORY, tmp_path / "models")
     with pytest.raises(CestaError, match="pins no release"):
         publish.publish(run, tmp_path / "models")
 
 
 def test_a_run_is_recognised_as_published(tmp_path: Path, run: Path, repository: Path) -> None:
-    """By its content, not by when it was made."""
-    assert not publish.is_published(run, repository)
+    """By its content, not by when it was made; active or not."""
+    assert publish.published_as(run, repository) is None
     publish.publish(run, repository)
-    assert publish.is_published(run, repository)
-    assert not publish.is_published(make_run(tmp_path / "other", seed=5), repository)
+    assert publish.published_as(run, repository) == 1
+    assert publish.published_as(make_run(tmp_path / "other", seed=5), repository) is None
 
 
-STEPS = ("copytree", "copy2", "manifest", "configs", "flush", "swap", "rename", "replace", "rmdir")
+def test_a_number_is_never_given_twice(tmp_path: Path, run: Path, repository: Path) -> None:
+    """A cache may still hold what the retired release 2 answered."""
+    publish_active(run, repository)
+    history.append(repository, "retire", 2)
+    assert publish.publish(make_run(tmp_path / "second", seed=2), repository) == 3
+
+
+RACE = """
+import sys
+from pathlib import Path
+from export_scripts.publish import publish
+sys.stdin.readline()
+print(*(publish(Path(sys.argv[1]), Path(sys.argv[2])) for _ in range(4)))
+"""
+
+
+def test_publishers_that_race_get_a_number_each(run: Path, repository: Path) -> None:
+    """Three processes, four releases each: twelve numbers, every release whole."""
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, run, repository],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    got = [int(number) for racer in racers for number in racer.communicate(timeout=200)[0].split()]
+    assert sorted(got) == releases(repository) == list(range(1, 13))
+    for release in got:
+        assert verify_release(repository, release)["release"] == release
+    assert sorted(p.name for p in repository.iterdir()) == sorted(MODELS)
+
+
+def test_a_taken_number_is_not_overwritten(
+    tmp_path: Path, run: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another publisher was faster between looking and moving: the next number, the taken one untouched."""
+    publish.publish(run, repository)
+    looks = iter([1, 2])
+    monkeypatch.setattr(publish, "next_release", lambda _: next(looks))
+    assert publish.publish(make_run(tmp_path / "second", seed=2), repository) == 2
+    assert verify_release(repository, 1)["digest"] != verify_release(repository, 2)["digest"]
+
+
+STEPS = ("copytree", "copy2", "manifest", "flush", "rename")
 
 
 def dying_after(step: str, calls: int, patch: pytest.MonkeyPatch) -> None:
@@ -201,12 +286,8 @@ def dying_after(step: str, calls: int, patch: pytest.MonkeyPatch) -> None:
         "copytree": (publish.shutil, "copytree"),
         "copy2": (publish.shutil, "copy2"),
         "manifest": (manifest, "write"),
-        "configs": (publish, "_stage_configs"),
         "flush": (atomic.os, "fsync"),
-        "swap": (atomic, "_swap_in"),
         "rename": (Path, "rename"),
-        "replace": (Path, "replace"),
-        "rmdir": (Path, "rmdir"),
     }[step]
     works, left = getattr(owner, name), iter(range(calls))
 
@@ -218,41 +299,68 @@ def dying_after(step: str, calls: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(owner, name, call)
 
 
-def deaths(run: Path, repository: Path, step: str) -> Iterator[int]:
-    """Publish, dying one call later each time, until it lives; yields the release that is then active."""
+def deaths(run: Path, repository: Path, step: str) -> Iterator[list[int]]:
+    """Publish, dying one call later each time, until it lives; yields the releases that there are then."""
     for calls in range(100):
         with pytest.MonkeyPatch.context() as patch:
             dying_after(step, calls, patch)
             try:
                 publish.publish(run, repository)
             except KeyboardInterrupt:
-                yield loadable(repository)
+                assert loadable(repository) == 1
+                yield releases(repository)
             else:
                 return
     raise AssertionError(f"{step} never came to its end")
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_dying_at_any_step_leaves_a_release_that_loads(tmp_path: Path, repository: Path, step: str) -> None:
-    """The old one until the last config is in place; and the next publish works, whatever lies around."""
-    publish.publish(make_run(tmp_path / "first"), repository)
+def test_dying_at_any_step_leaves_no_release(tmp_path: Path, repository: Path, step: str) -> None:
+    """The active one loads, and the next publisher works, whatever lies around."""
+    publish_active(make_run(tmp_path / "first"), repository)
     second = make_run(tmp_path / "second", seed=2)
     found = list(deaths(second, repository, step))
     assert found
-    if step != "rmdir":
-        assert set(found) == {1}
-    last = loadable(repository)
+    assert all(there == [1] for there in found)
+    last = publish.published_as(second, repository)
     assert last == publish.next_release(repository) - 1
-    described = publish.read_release(repository)
-    assert described["digest"] == manifest.read(second / "manifest.json")["digest"]
-    assert sorted(p.name for p in repository.iterdir()) == sorted(MODELS)
+    assert verify_release(repository, last)["digest"] == manifest.read(second / "manifest.json")["digest"]
+    promote(repository, last)
+    assert loadable(repository) == last
+    assert sorted(p.name for p in repository.iterdir()) == sorted([*MODELS, history.NAME])
+
+
+@pytest.mark.parametrize("calls", range(6))
+def test_dying_while_promoting_leaves_a_release_that_loads(
+    tmp_path: Path, repository: Path, calls: int
+) -> None:
+    """Before a config is in place, between two of them, and after the last."""
+    publish_active(make_run(tmp_path / "first"), repository)
+    publish.publish(make_run(tmp_path / "second", seed=2), repository)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(configs, "put_back", lambda *_: None)  # no time is left to undo anything
+        patch.setattr("export_scripts.releases.promote.put_back", lambda *_: None)
+        works, left = Path.replace, iter(range(calls))
+
+        def replace(*paths: Path) -> Path:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return works(*paths)
+
+        patch.setattr(Path, "replace", replace)
+        if calls < 3:
+            with pytest.raises(KeyboardInterrupt):
+                promote(repository, 2)
+        else:
+            promote(repository, 2)
+    assert loadable(repository) == (1 if calls < 3 else 2)
 
 
 def test_a_full_disk_leaves_the_active_release(
     tmp_path: Path, run: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And gives back the space that it took."""
-    publish.publish(run, repository)
+    publish_active(run, repository)
     before = sorted(repository.rglob("*"))
 
     def full(*_: object, **__: object) -> None:

@@ -228,7 +228,7 @@ def test_a_graph_is_built_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None
     try:
         faiss.omp_set_num_threads(3)
         random_sampler()
-        assert (threads, faiss.omp_get_max_threads()) == ([1], 3)
+        assert (set(threads), faiss.omp_get_max_threads()) == ({1}, 3)
     finally:
         faiss.omp_set_num_threads(before)
 

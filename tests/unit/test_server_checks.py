@@ -114,6 +114,11 @@ def test_a_repository_without_a_release_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match=r'no release of recommender in .*; run "make demo" first'):
         check_repository(settings)
     (tmp_path / "recommender" / "3").mkdir()
+    with pytest.raises(
+        ServerError, match=r'no release of recommender in .* was promoted; .*release promote"'
+    ):
+        check_repository(settings)
+    (tmp_path / "recommender" / "config.pbtxt").touch()
     check_repository(settings)
 
 

@@ -1,0 +1,1 @@
+"""What becomes of a release once it is published: listed, verified, promoted, rolled back, retired."""

@@ -1,0 +1,178 @@
+"""`cesta release`: the runbook of a repository's releases."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from export_scripts.settings import load_settings
+
+if TYPE_CHECKING:
+    from export_scripts.releases.model_control import ModelControl
+
+REPOSITORY = Path(__file__).resolve().parents[2] / "artifacts" / "repository"
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+Repository = Annotated[Path, typer.Option(help="A published repository: a local folder.")]
+Address = Annotated[str, typer.Option(help="host:port of the server's gRPC, as cesta serve prints it.")]
+Offline = Annotated[bool, typer.Option(help="Change only what the next start serves.")]
+Release = Annotated[int, typer.Argument(help="A release's number.")]
+ADDRESS = "127.0.0.1:8001"
+
+
+@app.callback()
+def release() -> None:
+    """Releases: see what there is, promote one, roll back, retire old ones.
+
+    \b
+    The usual day:
+      cesta release list           what there is, and what is active
+      cesta release verify 7       every file is as it was published
+      cesta release diff 6 7       what changes: data, settings, metrics
+      cesta release promote 7      serve it, if it proves good
+      cesta release rollback       looks wrong: back, in milliseconds
+      cesta release retire         has proven itself: delete old ones
+
+    A running server is switched without a failed request. Where none runs, the next "cesta serve" starts
+    with what was promoted. What fails is undone; the sentence says at which step and why, and the old release
+    answers all the while. Who did what stands in promotions.jsonl of the repository.
+    """
+
+
+@app.command("list")
+def list_(repository: Repository = REPOSITORY) -> None:
+    """What there is: number, age, data, HR@10, and which one is active or was before."""
+    from export_scripts.releases.history import line_of_succession
+    from export_scripts.releases.repository import active_release, read_release, releases
+
+    active, line = active_release(repository), line_of_succession(repository)
+    table = Table()
+    for column in ("release", "created at", "data until", "HR@10", ""):
+        table.add_column(column)
+    for number in releases(repository):
+        described = read_release(repository, number)
+        known = (described.get("metrics") or {}).get("known") or {}
+        mark = "active" if number == active else "previous" if line[-2:-1] == [number] else ""
+        data, hr = described.get("data") or {}, known.get("hr_at_10")
+        hr_text = "not measured" if hr is None else f"{hr:.4f}"
+        created = described.get("created_at", "")
+        table.add_row(str(number), created, str(data.get("last", "")), hr_text, mark)
+    Console(width=110).print(table)
+
+
+@app.command()
+def show(release: Release, repository: Repository = REPOSITORY) -> None:
+    """What a release says of itself, but for files and golden requests, and its history; as JSON."""
+    from export_scripts.releases.history import read
+    from export_scripts.releases.repository import read_release
+
+    described = read_release(repository, release)
+    left_out = {"files", "golden"}
+    shown = {name: value for name, value in described.items() if name not in left_out}
+    shown["history"] = [record for record in read(repository) if record["release"] == release]
+    print(json.dumps(shown, indent=2, ensure_ascii=False))
+
+
+@app.command()
+def verify(release: Release, repository: Repository = REPOSITORY) -> None:
+    """Hash every file, hold the graph to the contract; names the first file that is not as it should be."""
+    from export_scripts.releases.verify import verify_release
+
+    files = verify_release(repository, release)["files"]
+    size = sum(about["bytes"] for about in files.values())
+    print(f"release {release} is whole: {len(files)} files, {size / 1e6:.1f} MB")
+
+
+@app.command()
+def diff(
+    one: Release,
+    other: Annotated[int, typer.Argument(help="Another's.")],
+    repository: Repository = REPOSITORY,
+) -> None:
+    """What is different between two releases: data, settings, metrics with their intervals, code, files."""
+    from export_scripts.releases.diff import diff as run
+    from export_scripts.releases.repository import read_release
+
+    table = Table("", f"release {one}", f"release {other}")
+    for row in run(read_release(repository, one), read_release(repository, other)):
+        table.add_row(*row)
+    Console(width=110).print(table)
+
+
+@app.command()
+def promote(
+    release: Release,
+    repository: Repository = REPOSITORY,
+    address: Address = ADDRESS,
+    offline: Offline = False,
+    force: Annotated[bool, typer.Option(help="Against the gate's objections; the record says so.")] = False,
+    settings: Annotated[
+        Path | None, typer.Option(help="A toml with bars of your own in its release table.")
+    ] = None,
+) -> None:
+    """Have a release served. Verifies it, asks its golden requests, switches, asks a canary, records it.
+
+    Refused if a metric is below the active release's 95 % interval or below the bars of
+    pipeline.toml's release table.
+    """
+    from export_scripts.releases.promote import promote as run
+
+    with _server(address, offline) as control:
+        _print(run(repository, release, control, bars=load_settings(settings).release, force=force))
+
+
+@app.command()
+def rollback(
+    repository: Repository = REPOSITORY, address: Address = ADDRESS, offline: Offline = False
+) -> None:
+    """Return to the release that was active before; in milliseconds, since it is still loaded. No gate."""
+    from export_scripts.releases.promote import roll_back as run
+
+    with _server(address, offline) as control:
+        _print(run(repository, control))
+
+
+@app.command()
+def retire(
+    repository: Repository = REPOSITORY,
+    address: Address = ADDRESS,
+    offline: Offline = False,
+    keep: Annotated[int, typer.Option(help="So many that were active last stay; at least 2.")] = 2,
+) -> None:
+    """Unload and delete releases older than the active one; never it, the one before, or a newer one."""
+    from export_scripts.releases.retire import retire as run
+
+    with _server(address, offline) as control:
+        gone = run(repository, control, keep)
+    print(f"retired {', '.join(map(str, gone))}" if gone else "nothing to retire")
+
+
+@contextmanager
+def _server(address: str, offline: bool) -> "Iterator[ModelControl | None]":
+    """The running server; None, said on stdout, where there is none."""
+    from export_scripts.releases.model_control import ModelControl
+
+    if offline:
+        yield None
+        return
+    with ModelControl(address) as control:
+        if control.is_there():
+            yield control
+            return
+    print(f"no server at {address}: this changes what the next start serves")
+    yield None
+
+
+def _print(record: dict[str, Any]) -> None:
+    took = ", ".join(f"{step} {1000 * seconds:,.0f} ms" for step, seconds in record["seconds"].items())
+    before = "nothing" if record["before"] is None else f"release {record['before']}"
+    where = record["server"] or "the next start"
+    print(f"release {record['release']} is active at {where}, before: {before} ({took})")
+    for objection in record.get("forced", ()):
+        print(f"forced although {objection}")

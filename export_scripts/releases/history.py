@@ -1,0 +1,77 @@
+"""``promotions.jsonl``: who changed what is active, when and how; one JSON object a line, only added to.
+
+The active release is what the ensemble's config pins, not what this file says: it tells the way back.
+"""
+
+import getpass
+import json
+import os
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from export_scripts.releases.repository import active_release
+
+NAME = "promotions.jsonl"
+
+Record = dict[str, Any]  # at, who, what, release; before, server, seconds, forced, failed
+
+
+def append(repository: Path, what: str, release: int, **details: Any) -> Record:
+    """Add a record and flush it to disk; returns it."""
+    record: Record = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "who": _who()}
+    record |= {"what": what, "release": release, **details}
+    path = repository / NAME
+    torn = path.exists() and not path.read_bytes().endswith(b"\n")  # by a power failure
+    with path.open("a", encoding="utf-8") as file:
+        file.write(("\n" if torn else "") + json.dumps(record, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return record
+
+
+def read(repository: Path) -> list[Record]:
+    """All records, oldest first. A last line that was cut off by a power failure is passed over."""
+    path = repository / NAME
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [record for line in lines if (record := _parsed(line)) is not None]
+
+
+def line_of_succession(repository: Path) -> list[int]:
+    """Releases that were active, oldest first; the last is the active one, the one before it the previous.
+
+    A promotion adds to the line, a rollback takes back from it.
+    """
+    line: list[int] = []
+    for record in read(repository):
+        if "failed" in record or record["what"] not in ("promote", "rollback"):
+            continue
+        if record["release"] in line:  # taken back, or promoted a second time: it counts once, as the last
+            at = line.index(record["release"])
+            line = line[: at + 1] if record["what"] == "rollback" else line[:at] + line[at + 1 :]
+        if record["release"] not in line:
+            line.append(record["release"])
+    active = active_release(repository)
+    return [number for number in line if number != active] + ([] if active is None else [active])
+
+
+def numbers(repository: Path) -> set[int]:
+    """Every release that the file knows: a number is never given twice, since caches outlive a release."""
+    return {record["release"] for record in read(repository)}
+
+
+def _parsed(line: str) -> Record | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user has a number and no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,115 @@
+"""A running Triton's model control, and questions to its models by version: all of it over gRPC.
+
+Over HTTP a load would block one of the server's few threads, and stall its other clients for seconds.
+"""
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import tritonclient.grpc as triton
+from google.protobuf import json_format
+from tritonclient.utils import InferenceServerException
+
+from export_scripts.errors import CestaError
+from export_scripts.releases.configs import Config
+
+LOAD_TIMEOUT_S = 600  # a release of millions of items is read from disk, and its kernels are compiled
+ASK_TIMEOUT_S = 20  # the first question to a version that was just loaded, on a busy machine
+POLL_S = 0.02  # Triton tells nobody when it has unloaded something
+
+Tensors = Mapping[str, np.ndarray[Any, Any]]
+
+
+class ModelControl:
+    """One server. Raises CestaError with the server's own words when it refuses."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._client = triton.InferenceServerClient(address)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._client.close()
+
+    def is_there(self) -> bool:
+        """Does a server listen? Raises CestaError if one does and answers nothing: it may still serve."""
+        try:
+            return bool(self._client.is_server_live(client_timeout=ASK_TIMEOUT_S))
+        except InferenceServerException as error:
+            if "UNAVAILABLE" in str(error.status()):
+                return False
+            raise CestaError(
+                f"{self.address} listens and does not answer ({error.message()}); restart the server, or say "
+                "--offline to change only what its next start serves"
+            ) from None
+
+    def load(self, config: Config) -> None:
+        """Have a model loaded with this config, and exactly the versions that it names.
+
+        Versions that are loaded already are kept as they are. The config on disk is not looked at: Triton
+        would pass over it unless its time of change were new.
+        """
+        text = json_format.MessageToJson(config, preserving_proto_field_name=True)
+        self._call("load_model", config.name, config=text, client_timeout=LOAD_TIMEOUT_S)
+
+    def states(self, model: str) -> dict[int, str]:
+        """Version → READY, LOADING, UNLOADING, "" (unloaded) or what made its load fail."""
+        index = self._call("get_model_repository_index", client_timeout=ASK_TIMEOUT_S)
+        found = (m for m in index.models if m.name == model and m.version)
+        return {int(m.version): _state(m) for m in found}
+
+    def ready(self, model: str) -> set[int]:
+        """The versions that answer."""
+        return {version for version, state in self.states(model).items() if state == "READY"}
+
+    def wait_unloaded(self, model: str, version: int) -> None:
+        """Return once nothing is left of a version. Raises CestaError after LOAD_TIMEOUT_S."""
+        deadline = time.monotonic() + LOAD_TIMEOUT_S
+        while self.states(model).get(version):
+            if time.monotonic() > deadline:
+                raise CestaError(
+                    f"{model} {version} is still unloading at {self.address}; restart the server"
+                )
+            time.sleep(POLL_S)
+
+    def config(self, model: str) -> Config:
+        """What the server has the model loaded with."""
+        return self._call("get_model_config", model, client_timeout=ASK_TIMEOUT_S).config
+
+    def ask(self, model: str, tensors: Tensors, version: int | None = None) -> tuple[int, dict[str, Any]]:
+        """Version that answered, by default the ensemble's only one, and its outputs by name."""
+        inputs = []
+        for name, array in tensors.items():
+            inputs.append(triton.InferInput(name, array.shape, _TYPES[array.dtype.kind]))
+            inputs[-1].set_data_from_numpy(array)
+        options = {"model_version": str(version or ""), "client_timeout": ASK_TIMEOUT_S}
+        result = self._call("infer", model, inputs, **options)
+        answer = result.get_response()
+        return int(answer.model_version), {out.name: result.as_numpy(out.name) for out in answer.outputs}
+
+    def _call(self, verb: str, *values: Any, **named: Any) -> Any:
+        try:
+            return getattr(self._client, verb)(*values, **named)
+        except InferenceServerException as error:
+            said = " ".join(str(error.message()).split("\n\nAt:")[0].split())  # without Python's traceback
+            raise CestaError(f"{self.address}: {said}") from None
+
+
+_TYPES = {"O": "BYTES", "i": "INT32", "f": "FP32"}
+
+
+def _state(model: Any) -> str:
+    if model.state != "UNAVAILABLE":
+        return str(model.state)
+    return "" if model.reason == "unloaded" else str(model.reason)

@@ -1,0 +1,32 @@
+"""Unloading a version, also one whose load failed.
+
+Triton keeps a failed version on its books, and /v2/health/ready false, until that version has been loaded
+once and unloaded again; loading the others without it does not help. So another release's files stand in.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from export_scripts.releases.configs import part_config
+from export_scripts.releases.model_control import ModelControl
+
+
+def unload(control: ModelControl, repository: Path, model: str, release: int, kept: set[int]) -> None:
+    """Leave the versions ``kept`` of a part loaded, and nothing on the server's books of ``release``."""
+    if control.states(model).get(release) not in ("READY", ""):
+        _load_stand_in(control, repository, model, release, kept)
+    control.load(part_config(model, kept))
+    control.wait_unloaded(model, release)
+
+
+def _load_stand_in(control: ModelControl, repository: Path, model: str, release: int, kept: set[int]) -> None:
+    """Load files that are known to load under the number of those that do not, which stay on disk."""
+    folder, aside = repository / model / str(release), repository / f".failed-{model}-{release}"
+    folder.rename(aside)
+    try:
+        shutil.copytree(repository / model / str(max(kept)), folder, copy_function=os.link)
+        control.load(part_config(model, kept | {release}))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)

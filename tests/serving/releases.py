@@ -1,0 +1,79 @@
+"""A repository of toy releases, served: what there is to promote, and what each release must answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ensemble.server import Server
+from export_scripts import publish
+from export_scripts.contract import ENSEMBLE
+from export_scripts.releases.golden import answer_of, check_canary, difference, request_tensors
+from export_scripts.releases.model_control import ModelControl
+from export_scripts.releases.promote import promote
+from tests.toy_runs import Answer, toy_answer, toy_run
+
+BASKETS = tuple((f"i{n}", f"i{n + 1}") for n in range(1, 41))
+
+
+@dataclass
+class Shop:
+    """`repository`, the server on it, and its runs by the number of their release."""
+
+    root: Path
+    start: Callable[..., Server]
+
+    @property
+    def repository(self) -> Path:
+        return self.root / "repository"
+
+    @cached_property
+    def server(self) -> Server:
+        return self.start(self.repository)
+
+    @cached_property
+    def control(self) -> ModelControl:
+        return ModelControl(self.server.grpc)
+
+    def add(self, seed: int, **changes: object) -> int:
+        """Publish a release."""
+        run = toy_run(self.root / f"run-{seed}", seed, **changes)
+        release = publish.publish(run, self.repository)
+        run.rename(self.run_of(release))
+        return release
+
+    def first(self, seed: int) -> int:
+        """Publish the first release and have the server started on it."""
+        release = self.add(seed)
+        promote(self.repository, release)
+        self.server.wait_ready(self.active)
+        return release
+
+    def close(self) -> None:
+        self.control.close()
+        self.server.stop(grace_s=0)
+
+    def run_of(self, release: int) -> Path:
+        return self.root / f"release-{release}"
+
+    def expected(self, release: int) -> list[Answer]:
+        """One answer per basket of BASKETS."""
+        return [toy_answer(self.run_of(release), basket) for basket in BASKETS]
+
+    def active(self) -> int:
+        """The release that answers, uncached."""
+        (version,) = self.control.ready(ENSEMBLE)
+        check_canary(self.control, version)
+        return version
+
+    def mistakes(self, release: int) -> list[str]:
+        """What is wrong with the ensemble's answers, if this release should give them."""
+        found = []
+        for basket, want in zip(BASKETS, self.expected(release), strict=True):
+            version, tensors = self.control.ask(ENSEMBLE, request_tensors({"basket": list(basket)}))
+            problem = difference(answer_of(tensors), want)
+            if version != release or problem:
+                found.append(f"{basket}: release {version}, {problem}")
+        return found

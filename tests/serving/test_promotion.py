@@ -1,0 +1,154 @@
+"""Promotion, rolling back and retiring on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import onnx
+import pytest
+import tritonclient.grpc as triton
+from releases import Shop
+
+from ensemble.server import Server
+from export_scripts import manifest, publish
+from export_scripts.contract import ENSEMBLE, SAMPLER, SCORER
+from export_scripts.errors import NotPromoted
+from export_scripts.releases import history
+from export_scripts.releases.model_control import ModelControl
+from export_scripts.releases.promote import promote, roll_back
+from export_scripts.releases.repository import active_release, read_release, releases
+from export_scripts.releases.retire import retire
+from export_scripts.releases.verify import verify_release
+from tests.toy_runs import TOY_SAMPLER
+
+pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
+
+PARTS = (SAMPLER, SCORER)
+
+
+@pytest.fixture
+def shop(
+    tmp_path: Path, start_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Shop]:
+    monkeypatch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
+    shop = Shop(tmp_path, start_server)
+    yield shop
+    shop.close()
+
+
+def is_ready(shop: Shop) -> bool:
+    """Triton's own word, which load balancers ask for."""
+    with triton.InferenceServerClient(shop.server.grpc) as client:
+        return client.is_server_ready()
+
+
+def test_a_release_from_promotion_to_retirement(shop: Shop) -> None:
+    """Promoted, rolled back, promoted again, and the oldest retired: each time the right answers and
+    versions, cached ones included, and what is active outlives the server.
+    """
+    one = shop.first(1)
+    assert shop.mistakes(one) == []
+    two, three = shop.add(2), shop.add(3)
+    assert shop.active() == one  # publishing changes nothing
+
+    assert promote(shop.repository, two, shop.control)["before"] == one
+    assert shop.mistakes(two) == []
+    record = roll_back(shop.repository, shop.control)
+    assert (record["release"], record["before"]) == (one, two)
+    assert "load candidate_sampler" not in record["seconds"]
+    assert shop.mistakes(one) == []  # those of the cache among them
+    promote(shop.repository, two, shop.control)
+    promote(shop.repository, three, shop.control)
+    assert shop.mistakes(three) == []
+    for part in PARTS:
+        shop.control.wait_unloaded(part, one)
+        assert shop.control.ready(part) == {two, three}
+
+    assert retire(shop.repository, shop.control) == [one]
+    assert releases(shop.repository) == [two, three]
+    assert publish.next_release(shop.repository) == 4
+    assert is_ready(shop)
+    assert shop.mistakes(three) == []
+
+    roll_back(shop.repository, shop.control)
+    shop.server.stop(grace_s=0)
+    again = shop.start(shop.repository)
+    with ModelControl(again.grpc) as control:
+        assert control.config("recommender").ensemble_scheduling.step[0].model_version == two
+        assert control.ready("recommender") == {two}
+        assert control.ready("candidate_sampler") == {two, three}  # newer, and still not active
+    again.stop(grace_s=0)
+    assert [record["what"] for record in history.read(shop.repository)] == [
+        *("promote", "promote", "rollback", "promote", "promote", "retire", "rollback")
+    ]
+
+
+def raises_at_load(shop: Shop, release: int) -> None:
+    """The sampler's code runs nowhere but in Triton; its hash is right."""
+    _replace(shop, f"{SAMPLER}/{release}/model.py", b'raise RuntimeError("no such table")\n')
+
+
+def breaks_the_scorer(shop: Shop, release: int) -> None:
+    """A graph that ONNX reads and ONNX Runtime refuses: its first operator does not exist."""
+    path = shop.repository / SCORER / str(release) / "model.onnx"
+    model = onnx.load(str(path))
+    model.graph.node[0].op_type = "NoSuchOperator"
+    _replace(shop, f"{SCORER}/{release}/model.onnx", model.SerializeToString())
+
+
+def answers_otherwise(shop: Shop, release: int) -> None:
+    """Of all golden answers one score is another."""
+    described = read_release(shop.repository, release)
+    described["golden"][1]["answer"]["scores"][3] += 0.01
+    manifest.write(described, shop.repository / ENSEMBLE / str(release))
+
+
+def _replace(shop: Shop, name: str, content: bytes) -> None:
+    """Exchange a file and its hash in the manifest, as who builds releases wrongly would."""
+    path = shop.repository / name
+    path.unlink()
+    path.write_bytes(content)
+    folder = shop.repository / ENSEMBLE / name.split("/")[1]
+    described = manifest.read(folder / manifest.NAME)
+    described["files"] |= manifest.describe([path], shop.repository)
+    manifest.write(described, folder)
+
+
+def test_whatever_fails_leaves_the_old_release_serving(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading either part, golden requests, the switch, the canary, the record: the sentence names the step;
+    the old release answers, Triton is ready, and nothing of the new one is loaded; on disk it is still whole.
+    """
+    one = shop.first(1)
+    failures = {
+        f"load {SAMPLER}": (raises_at_load, "no such table"),
+        f"load {SCORER}": (breaks_the_scorer, "NoSuchOperator"),
+        "golden requests": (answers_otherwise, "golden request 1 is answered otherwise .* score 3 is"),
+    }
+    for seed, (step, (spoil, reason)) in enumerate(failures.items(), start=2):
+        release = shop.add(seed)
+        spoil(shop, release)
+        check_refused(shop, one, release, step, reason)
+        verify_release(shop.repository, release)
+    good = shop.add(9)
+    for step, where in {"switch": "write_configs", "canary": "check_canary", "record": "_record"}.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(f"export_scripts.releases.promote.{where}", full_disk)
+            check_refused(shop, one, good, step, "No space left")
+    promote(shop.repository, good, shop.control)
+    assert shop.mistakes(good) == []
+
+
+def full_disk(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device", "x")
+
+
+def check_refused(shop: Shop, active: int, release: int, step: str, reason: str) -> None:
+    sentence = f'release {release} was not promoted, release {active} .* step "{step}" failed: .*{reason}'
+    with pytest.raises(NotPromoted, match=sentence) as caught:
+        promote(shop.repository, release, shop.control)
+    assert "undoing" not in str(caught.value)
+    assert active_release(shop.repository) == active
+    assert shop.mistakes(active) == []
+    assert is_ready(shop)
+    assert all(shop.control.ready(part) == {active} for part in PARTS)

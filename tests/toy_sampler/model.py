@@ -1,0 +1,48 @@
+"""A sampler for tests of releases: candidates drawn at random from seed and basket; nothing to compile.
+
+Loads in a second where the real one takes four, and answers of two seeds have nothing in common.
+"""
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PROPOSED = 40  # of C candidates; the others are padding
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        self._arrays = Path(args["model_repository"]) / args["model_version"] / "arrays"
+        self._sizes = np.load(self._arrays / "sizes.npy")
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        import triton_python_backend_utils as pb_utils
+
+        responses = []
+        for request in requests:
+            baskets = pb_utils.get_input_tensor_by_name(request, "basket").as_numpy()
+            tensors = [pb_utils.Tensor(*named) for named in propose(self._sizes, baskets).items()]
+            responses.append(pb_utils.InferenceResponse(tensors))
+        return responses
+
+
+def propose(sizes: Any, baskets: Sequence[Sequence[bytes]]) -> dict[str, Any]:
+    """The sampler's outputs; `sizes` are seed, items, and the contract's L, C and F."""
+    seed, items, slots, width, features = sizes
+    n = len(baskets)
+    found = {
+        "user_row": np.zeros((n, 1), np.int32),
+        "basket_rows": np.zeros((n, slots), np.int32),
+        "candidate_rows": np.zeros((n, width), np.int32),
+        "candidate_features": np.zeros((n, width, features), np.float32),
+        "candidate_sources": np.zeros((n, width), np.int32),
+    }
+    for i, basket in enumerate(baskets):
+        rng = np.random.default_rng([seed, zlib.crc32(b" ".join(sorted(filter(None, basket))))])
+        found["candidate_rows"][i, :PROPOSED] = rng.permutation(items)[:PROPOSED] + 1
+        found["candidate_features"][i, :PROPOSED] = rng.normal(size=(PROPOSED, features))
+        found["candidate_sources"][i, :PROPOSED] = rng.integers(1, 32, PROPOSED)
+    return found
