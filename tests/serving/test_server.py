@@ -7,9 +7,11 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -49,6 +51,17 @@ BROKEN = """
 
 
 _THREADS = ThreadPoolExecutor()
+
+
+def _await_port(address: str, seconds: float = 20) -> None:
+    host, _, port = address.partition(":")
+    deadline = time.monotonic() + seconds
+    while True:
+        with socket.socket() as tried:
+            if tried.connect_ex((host, int(port))) == 0:
+                return
+        assert time.monotonic() < deadline, f"nothing listens at {address}"
+        time.sleep(0.05)
 
 
 def _get(url: str, body: bytes | None = None) -> bytes:
@@ -145,6 +158,7 @@ def test_three_free_ports_are_chosen_and_answer(start_server: Callable[..., Serv
 
     assert len({server.http, server.grpc, server.metrics}) == 3
     assert tritonclient.http.InferenceServerClient(server.http).is_server_live()
+    _await_port(server.metrics)  # Triton opens it last, after it has said that it is ready
     assert b"nv_cpu_memory_total_bytes" in _get(f"http://{server.metrics}/metrics")
     assert tritonclient.grpc.InferenceServerClient(server.grpc).is_server_live()
 
