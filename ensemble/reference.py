@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ensemble.candidate_sampler.kernels import Candidates
+from ensemble.candidate_sampler.batch import Candidates
 from ensemble.candidate_sampler.query import Query, Vocabulary
 from ensemble.candidate_sampler.sampler import CandidateSampler
 

@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts import baselines, manifest, report
 from export_scripts.atomic import write_file
 from export_scripts.checkpoint import load_checkpoint, load_curve
 from export_scripts.cold import cold_items, hide_cold
-from export_scripts.contract import read_contract
+from export_scripts.contract import Contract, read_contract
 from export_scripts.groups import Groups
 from export_scripts.leaks import check_leaks
 from export_scripts.losses import full_catalog, recall
@@ -24,9 +25,9 @@ from export_scripts.questions import Questions
 from export_scripts.rankers import Ranker, Served, Untrained
 from export_scripts.rivals import train_rivals
 from export_scripts.settings import Settings
-from export_scripts.shop import load_shop
+from export_scripts.shop import Shop, load_shop
 from export_scripts.snapshot import limits, recommendable, snapshot
-from export_scripts.splits import hide_items, split_by_time
+from export_scripts.splits import HiddenItems, Split, hide_items, split_by_time
 
 BASKET_SIZES: Final = {"1": (1, 1), "2-4": (2, 4), "5-9": (5, 9), "10+": (10, 2**31)}
 SUPPORTS: Final = {"5-19": (5, 19), "20-99": (20, 99), "100+": (100, 2**31)}  # baskets before the period
@@ -70,10 +71,14 @@ def evaluate(
     users, nobody = questions.rank(rankers, True, "evaluate"), questions.rank(rankers, False, "no user")
     groups = Groups.of(shop, arrays, hidden, split.test, settings)
     ours, anonymous = users[Served.NAME], nobody[Served.NAME]
+
+    def measured(name: str) -> dict[str, Any]:
+        return groups.report(users[name], nobody[name])
+
     # The digest is for export, which takes no other checkpoint's metrics.
     found: dict[str, Any] = {
         "checkpoint": manifest.sha256(checkpoint),
-        **groups.report(ours, anonymous),
+        **measured(Served.NAME),
         "by_basket_size": groups.within(ours.ranks, groups.sizes, BASKET_SIZES),
         "by_support": groups.within(ours.ranks, groups.support[hidden.items], SUPPORTS),
         "cold": cold_items(shop, cold, served, questions.sampler, split.test, settings),
@@ -83,24 +88,26 @@ def evaluate(
         ),
         "curve": load_curve(checkpoint).epochs,
         "calibration": calibration(ours.chances, ours.ranks),
-        "baselines": {name: groups.report(users[name], nobody[name]) for name in baselines.RANKERS},
-        "rivals": {
-            rival.names[0]: groups.report(users[rival.names[0]], nobody[rival.names[0]])
-            | {"note": rival.note}
-            for rival in others
-        }
+        "baselines": {name: measured(name) for name in baselines.RANKERS},
+        "rivals": {rival.names[0]: measured(rival.names[0]) | {"note": rival.note} for rival in others}
         | {name: {"note": note} for name, note in missing.items()},
-        "protocol": {
-            "queries": len(hidden),
-            "test_from": int(shop.times[split.test]) if split.test < shop.n_baskets else None,
-            "ranked_items": len(arrays.popularity.order),
-            "candidates": contract.candidates,
-            "note": NOTE,
-        },
+        "protocol": _protocol(shop, split, arrays, hidden, contract),
     }
     write_file(metrics, (json.dumps(found, indent=2) + "\n").encode())
     write_file(metrics.with_name(report.NAME), report.html(found).encode())
     return metrics
+
+
+def _protocol(
+    shop: Shop, split: Split, arrays: SamplerArrays, hidden: HiddenItems, contract: Contract
+) -> dict[str, Any]:
+    return {
+        "queries": len(hidden),
+        "test_from": int(shop.times[split.test]) if split.test < shop.n_baskets else None,
+        "ranked_items": len(arrays.popularity.order),
+        "candidates": contract.candidates,
+        "note": NOTE,
+    }
 
 
 def _with_queries(settings: Settings, most: int) -> Settings:

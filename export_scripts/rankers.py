@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
-from ensemble.candidate_sampler.kernels import Candidates
+from ensemble.candidate_sampler.batch import Candidates
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.reference import Reference

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
-from ensemble.candidate_sampler.kernels import Candidates
+from ensemble.candidate_sampler.batch import Candidates
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts.contract import Contract

@@ -7,8 +7,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import Clock, Ids, Prior, Retrieval, SamplerArrays
+from ensemble.candidate_sampler.batch import Candidates
 from ensemble.candidate_sampler.features import FEATURES
-from ensemble.candidate_sampler.kernels import Candidates
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts import counts
 from export_scripts.shop import Shop

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .kernels import Candidates
+from .batch import Candidates
 from .query import BadRequest, Query
 from .sampler import CandidateSampler
 

@@ -7,8 +7,8 @@ import pytest
 
 import cesta_client
 from ensemble.candidate_sampler import query
+from ensemble.candidate_sampler.batch import Candidates
 from ensemble.candidate_sampler.features import FEATURES
-from ensemble.candidate_sampler.kernels import Candidates
 from ensemble.candidate_sampler.sources import SOURCES
 from export_scripts.contract import (
     ENSEMBLE,

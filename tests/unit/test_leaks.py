@@ -1,5 +1,6 @@
 """Planted leaks are caught, a clean snapshot is not, and a query sees what lies strictly before it."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +37,22 @@ def planted(group: str, **fields: Any) -> SamplerArrays:
     return CLEAN._replace(**{group: getattr(CLEAN, group)._replace(**fields)})
 
 
-def caught(arrays: SamplerArrays, message: str) -> None:
-    with pytest.raises(CestaError, match=message):
-        check_leaks(SHOP, arrays, START, SETTINGS)
+def leak_of(arrays: SamplerArrays, shop: Shop = SHOP, start: int = START) -> str:
+    """What the detector says; "" if it finds nothing."""
+    try:
+        check_leaks(shop, arrays, start, SETTINGS)
+    except CestaError as error:
+        return str(error)
+    return ""
 
 
 def test_what_was_counted_before_passes() -> None:
-    check_leaks(SHOP, CLEAN, START, SETTINGS)
+    assert leak_of(CLEAN) == ""
 
 
 def test_the_whole_past_passes() -> None:
     """Nothing comes after the end of the data."""
-    check_leaks(SHOP, counted(SHOP.n_baskets), SHOP.n_baskets, SETTINGS)
+    assert leak_of(counted(SHOP.n_baskets), start=SHOP.n_baskets) == ""
 
 
 @pytest.mark.parametrize(
@@ -59,14 +64,14 @@ def test_the_whole_past_passes() -> None:
 )
 def test_one_basket_of_the_future_is_caught(group: str, message: str) -> None:
     """In the counts of sales alone, or of pairs alone."""
-    caught(CLEAN._replace(**{group: getattr(counted(START + 1), group)}), message)
+    assert re.search(message, leak_of(CLEAN._replace(**{group: getattr(counted(START + 1), group)})))
 
 
 def test_the_error_names_the_basket() -> None:
     """And the way out: none, for it is our own."""
-    caught(
-        CLEAN._replace(popularity=counted(START + 1).popularity),
+    assert re.search(
         r"leak: .* e\.g\. 'i\d{4}', as first in basket 200; .* from number 200 on: this is an error of cesta",
+        leak_of(CLEAN._replace(popularity=counted(START + 1).popularity)),
     )
 
 
@@ -81,34 +86,39 @@ def test_a_pair_counted_once_too_often_is_caught() -> None:
     cosine, probability = near.cosine.copy(), near.probability.copy()
     for strength in (cosine, probability):
         strength[place] *= ((n + 1) ** 2 / (n + 6)) / (n**2 / (n + 5))
-    caught(planted("neighbours", cosine=cosine, probability=probability), "know 1 of .* pairs by baskets")
+    found = leak_of(planted("neighbours", cosine=cosine, probability=probability))
+    assert re.search("know 1 of .* pairs by baskets", found)
 
 
 def test_the_order_of_a_category_is_caught() -> None:
     whole = counted(SHOP.n_baskets).categories
-    caught(planted("categories", members=whole.members), "categories order best sellers")
+    assert "categories order best sellers" in leak_of(planted("categories", members=whole.members))
 
 
 def test_the_order_of_best_sellers_is_caught() -> None:
-    caught(planted("popularity", order=CLEAN.popularity.order[::-1]), "popularity orders best sellers")
+    assert "popularity orders best sellers" in leak_of(
+        planted("popularity", order=CLEAN.popularity.order[::-1])
+    )
 
 
 def test_sales_of_other_days_are_caught() -> None:
     """The recent ones alone, of the last 28 days before another end."""
-    caught(planted("popularity", recent=counted(START + 1).popularity.recent), r"counts \(recent\)")
+    assert "counts (recent)" in leak_of(planted("popularity", recent=counted(START + 1).popularity.recent))
 
 
 def test_a_history_by_the_week_is_caught() -> None:
     """A basket that is told at its Monday would be seen by its own query."""
     week = 7 * DAY
-    caught(planted("histories", times=CLEAN.histories.times // week * week), "that were not, or not then")
+    assert "that were not, or not then" in leak_of(
+        planted("histories", times=CLEAN.histories.times // week * week)
+    )
 
 
 def test_a_history_out_of_order_is_caught() -> None:
     times = CLEAN.histories.times.copy()
     first = CLEAN.histories.user_offsets[1]
     times[first : first + 2] = times[first : first + 2][::-1]
-    caught(planted("histories", times=times), "histories are not in the order of time")
+    assert "histories are not in the order of time" in leak_of(planted("histories", times=times))
 
 
 def test_a_basket_told_twice_is_caught() -> None:
@@ -141,7 +151,7 @@ def test_an_item_learnt_later_is_caught() -> None:
     item = next(i for i in np.flatnonzero(rare) if (kind[rare] == kind[i]).sum() > 1)
     vectors = CLEAN.retrieval.items.copy()
     vectors[item] = 0.1
-    caught(planted("retrieval", items=vectors), "retrieval has vectors of their own")
+    assert "retrieval has vectors of their own" in leak_of(planted("retrieval", items=vectors))
 
 
 def test_every_group_is_checked_or_says_why_not() -> None:

@@ -187,7 +187,11 @@ def test_the_training_curve_is_drawn_if_there_is_one() -> None:
 
 def test_a_curve_that_does_not_move_is_a_line() -> None:
     """Equal values have no spread to divide by."""
-    report.html(found() | {"curve": [{"epoch": e, "loss": 5.0, "hr_at_10": 0.2} for e in range(2)]})
+    still = [{"epoch": e, "loss": 5.0, "hr_at_10": 0.2} for e in range(2)]
+    page = report.html(found() | {"curve": still})
+    assert "Training" in page
+    assert "epoch 1: .2000" in page
+    assert not re.search(r"\b(nan|inf)\b", page)
 
 
 @pytest.mark.parametrize(

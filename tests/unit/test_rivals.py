@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from test_baselines import NOW, tiny_arrays
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
-from ensemble.candidate_sampler.kernels import Candidates
+from ensemble.candidate_sampler.batch import Candidates
 from ensemble.candidate_sampler.query import Query
 from export_scripts import rivals
 from export_scripts.baselines import Pool

@@ -13,8 +13,9 @@ from world import DAY, arrays_of, features_of, proposed, random_shop, sampler_of
 
 from ensemble.candidate_sampler import kernels, sampler
 from ensemble.candidate_sampler.arrays import Retrieval, SamplerArrays, load_arrays, save_arrays
+from ensemble.candidate_sampler.batch import Candidates, Touched
 from ensemble.candidate_sampler.features import FEATURES
-from ensemble.candidate_sampler.kernels import Candidates, sample_batch
+from ensemble.candidate_sampler.kernels import sample_batch
 from ensemble.candidate_sampler.query import MAX_BASKET, MAX_EXCLUDE, Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import CATEGORY, POPULAR, SIMILAR, SOURCES, TOGETHER, USUAL
@@ -179,7 +180,7 @@ def test_a_failed_batch_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -
     before = asked.sample([QUERY])
 
     def fail(
-        queries: object, arrays: object, derived: object, limits: object, t: kernels.Touched, out: object
+        queries: object, arrays: object, derived: object, limits: object, t: Touched, out: object
     ) -> None:
         t.slot[:] = 0
         raise MemoryError
