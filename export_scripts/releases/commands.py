@@ -23,6 +23,8 @@ Repository = Annotated[Path, typer.Option(help="A published repository: a local 
 Address = Annotated[str, typer.Option(help="host:port of the server's gRPC, as cesta serve prints it.")]
 Offline = Annotated[bool, typer.Option(help="Change only what the next start serves.")]
 Release = Annotated[int, typer.Argument(help="A release's number.")]
+Force = Annotated[bool, typer.Option(help="Against the gate's objections; the record says so.")]
+Bars = Annotated[Path | None, typer.Option(help="A toml with bars of your own in its release table.")]
 ADDRESS = "127.0.0.1:8001"
 
 
@@ -35,6 +37,7 @@ def release() -> None:
       cesta release list           what there is, and what is active
       cesta release verify 7       every file is as it was published
       cesta release diff 6 7       what changes: data, settings, metrics
+      cesta release canary 7 --percent 5    a share of the requests first
       cesta release promote 7      serve it, if it proves good
       cesta release rollback       looks wrong: back, in milliseconds
       cesta release retire         has proven itself: delete old ones
@@ -48,21 +51,23 @@ def release() -> None:
 @app.command("list")
 def list_(repository: Repository = REPOSITORY) -> None:
     """What there is: number, age, data, HR@10, and which one is active or was before."""
-    from export_scripts.releases.history import line_of_succession
+    from export_scripts.releases.configs import canary_on_disk
+    from export_scripts.releases.history import previous
     from export_scripts.releases.repository import active_release, read_release, releases
 
-    active, line = active_release(repository), line_of_succession(repository)
+    marks = {previous(repository): "previous", active_release(repository): "active"}
+    if canary := canary_on_disk(repository):
+        marks[canary.release] = f"canary {canary.percent:g} %"
     table = Table()
     for column in ("release", "created at", "data until", "HR@10", ""):
         table.add_column(column)
     for number in releases(repository):
         described = read_release(repository, number)
         known = (described.get("metrics") or {}).get("known") or {}
-        mark = "active" if number == active else "previous" if line[-2:-1] == [number] else ""
         data, hr = described.get("data") or {}, known.get("hr_at_10")
         hr_text = "not measured" if hr is None else f"{hr:.4f}"
         created = described.get("created_at", "")
-        table.add_row(str(number), created, str(data.get("last", "")), hr_text, mark)
+        table.add_row(str(number), created, str(data.get("last", "")), hr_text, marks.get(number, ""))
     Console(width=110).print(table)
 
 
@@ -111,10 +116,8 @@ def promote(
     repository: Repository = REPOSITORY,
     address: Address = ADDRESS,
     offline: Offline = False,
-    force: Annotated[bool, typer.Option(help="Against the gate's objections; the record says so.")] = False,
-    settings: Annotated[
-        Path | None, typer.Option(help="A toml with bars of your own in its release table.")
-    ] = None,
+    force: Force = False,
+    settings: Bars = None,
 ) -> None:
     """Have a release served. Verifies it, asks its golden requests, switches, asks a canary, records it.
 
@@ -125,6 +128,33 @@ def promote(
 
     with _server(address, offline) as control:
         _print(run(repository, release, control, bars=load_settings(settings).release, force=force))
+
+
+@app.command()
+def canary(
+    release: Release,
+    percent: Annotated[float, typer.Option(help="Share of the requests that it gets; 0 ends it.")] = 5.0,
+    repository: Repository = REPOSITORY,
+    address: Address = ADDRESS,
+    offline: Offline = False,
+    force: Force = False,
+    settings: Bars = None,
+) -> None:
+    """Serve a release beside the active one, as the model recommender_canary; the gateway splits requests.
+
+    Verified, gated and asked its golden requests as promote does. Say it again to change the percent.
+    "promote" and "rollback" end it. Compare the two by their metrics: model and version are labels.
+    """
+    from export_scripts.releases.canary import start_canary, stop_canary
+
+    with _server(address, offline) as control:
+        if percent == 0:
+            stop_canary(repository, release, control)
+            print(f"release {release} is not the canary release any more")
+            return
+        bars = load_settings(settings).release
+        record = start_canary(repository, release, percent, control, bars=bars, force=force)
+    _print(record, f"gets {percent:g} % of the requests")
 
 
 @app.command()
@@ -169,10 +199,10 @@ def _server(address: str, offline: bool) -> "Iterator[ModelControl | None]":
     yield None
 
 
-def _print(record: dict[str, Any]) -> None:
+def _print(record: dict[str, Any], what: str = "is active") -> None:
     took = ", ".join(f"{step} {1000 * seconds:,.0f} ms" for step, seconds in record["seconds"].items())
     before = "nothing" if record["before"] is None else f"release {record['before']}"
     where = record["server"] or "the next start"
-    print(f"release {record['release']} is active at {where}, before: {before} ({took})")
+    print(f"release {record['release']} {what} at {where}, active before: {before} ({took})")
     for objection in record.get("forced", ()):
         print(f"forced although {objection}")

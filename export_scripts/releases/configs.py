@@ -1,39 +1,74 @@
-"""The three config.pbtxt of a published repository: the versions that may load, and the ensemble's pins.
+"""The config.pbtxt of a published repository: the versions that may load, and the ensembles' pins.
 
 They are made from the checkout's model_repository/ at each promotion: instances and batching are the
 operator's and stay when a release is rolled back; the tensors are held to the manifest by ``verify``.
 """
 
 import uuid
-from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from export_scripts.atomic import write_file
-from export_scripts.contract import ENSEMBLE, MODEL_REPOSITORY, MODELS, SAMPLER, SCORER, read_config
+from export_scripts.contract import ENSEMBLE, MODEL_REPOSITORY, SAMPLER, SCORER, read_config
 from export_scripts.releases.repository import CONFIG
 
 PARTS = (SCORER, SAMPLER)  # in the order of loading: what is asked last is there first
+CANARY = "recommender_canary"  # a second ensemble, of the canary release
+FRONTS = (ENSEMBLE, CANARY)  # what clients ask
 IDENTITY = "cesta_repository"  # a parameter of the ensemble: tells whether a server serves this repository
+PERCENT = "cesta_percent"  # a parameter of the canary's: the share of requests that a gateway sends there
+PLACEHOLDER = "placeholder"  # in the canary's version folder: an object store holds no empty ones
 
 Config = model_config_pb2.ModelConfig
 
 
-def part_config(model: str, versions: Iterable[int]) -> Config:
+class Canary(NamedTuple):
+    """A canary release and its share of the requests."""
+
+    release: int
+    percent: float
+
+
+class Served(NamedTuple):
+    """Which releases are loaded, and for what."""
+
+    active: int
+    previous: int | None = None  # loaded for rolling back
+    canary: int | None = None
+    percent: float = 0.0
+
+    @property
+    def loaded(self) -> set[int]:
+        """What sampler and scorer hold side by side."""
+        return {self.active, self.previous, self.canary} - {None}  # type: ignore[return-value]
+
+    def pinned(self, front: str) -> int:
+        """The release that one of FRONTS answers with."""
+        release = self.active if front == ENSEMBLE else self.canary
+        assert release is not None, "a canary's config is made where there is one"
+        return release
+
+
+def part_config(model: str, versions: set[int]) -> Config:
     """A sampler's or scorer's config that lets ``versions`` load."""
     config = read_config(MODEL_REPOSITORY / model / CONFIG)
-    config.version_policy.specific.versions.extend(sorted(set(versions)))
+    config.version_policy.specific.versions.extend(sorted(versions))
     return config
 
 
-def ensemble_config(release: int, identity: str) -> Config:
-    """The front door, pinned to one release: its own version and that of both steps."""
-    config = part_config(ENSEMBLE, [release])
+def front_config(front: str, served: Served, identity: str) -> Config:
+    """An ensemble pinned to one release: its own version and that of both steps."""
+    release = served.pinned(front)
+    config = part_config(ENSEMBLE, {release})
     for step in config.ensemble_scheduling.step:
         step.model_version = release
     config.parameters[IDENTITY].string_value = identity
+    if front == CANARY:
+        config.name = CANARY
+        config.parameters[PERCENT].string_value = f"{served.percent:g}"
     return config
 
 
@@ -48,26 +83,44 @@ def identity_on_disk(repository: Path) -> str:
     return identity(read_config(path)) if path.exists() else uuid.uuid4().hex
 
 
-def configs_of(repository: Path, release: int, loadable: Iterable[int]) -> dict[str, Config]:
-    """Model → config, the ensemble last, that make ``release`` active; the parts may load others too."""
-    configs = {model: part_config(model, loadable) for model in PARTS}
-    return configs | {ENSEMBLE: ensemble_config(release, identity_on_disk(repository) or uuid.uuid4().hex)}
+def configs_of(repository: Path, served: Served, front: str = ENSEMBLE) -> dict[str, Config]:
+    """Model → config of the parts and one of FRONTS, which comes last."""
+    configs = {model: part_config(model, served.loaded) for model in PARTS}
+    return configs | {front: front_config(front, served, identity_on_disk(repository) or uuid.uuid4().hex)}
 
 
 def write_configs(repository: Path, configs: dict[str, Config]) -> None:
-    """The ensemble's comes last: its rename is the moment at which its release becomes the active one."""
+    """The front's comes last: its rename is the moment at which its release becomes the active one."""
+    if CANARY in configs:
+        folder = repository / CANARY / str(configs[CANARY].ensemble_scheduling.step[0].model_version)
+        write_file(folder / PLACEHOLDER, b"", staged_in=repository)
     _write(repository, {model: text_format.MessageToString(config) for model, config in configs.items()})
+
+
+def canary_on_disk(repository: Path) -> Canary | None:
+    """What the next start serves beside the active release; None if nothing."""
+    path = repository / CANARY / CONFIG
+    if not path.exists():
+        return None
+    config = read_config(path)
+    release = config.ensemble_scheduling.step[0].model_version
+    return Canary(int(release), float(config.parameters[PERCENT].string_value))
+
+
+def end_canary(repository: Path) -> None:
+    """No start of a server loads a canary release from now on."""
+    (repository / CANARY / CONFIG).unlink(missing_ok=True)
 
 
 def read_texts(repository: Path) -> dict[str, str]:
     """The configs as they stand, for ``put_back``."""
-    paths = {model: repository / model / CONFIG for model in MODELS}
+    paths = {model: repository / model / CONFIG for model in (*PARTS, *FRONTS)}
     return {model: path.read_text(encoding="utf-8") for model, path in paths.items() if path.exists()}
 
 
 def put_back(repository: Path, texts: dict[str, str]) -> None:
     """Undo ``write_configs``: what ``read_texts`` found before, and nothing else."""
-    for model in MODELS:
+    for model in (*PARTS, *FRONTS):
         if model not in texts:
             (repository / model / CONFIG).unlink(missing_ok=True)
     _write(repository, texts)
@@ -75,7 +128,7 @@ def put_back(repository: Path, texts: dict[str, str]) -> None:
 
 def _write(repository: Path, texts: dict[str, str]) -> None:
     now = read_texts(repository)
-    for model in (*PARTS, ENSEMBLE):
+    for model in (*PARTS, *FRONTS):
         if model in texts and texts[model] != now.get(model):
             # Staged outside: any strange name in a model's folder makes Triton reload all of its versions.
             write_file(repository / model / CONFIG, texts[model].encode(), staged_in=repository)

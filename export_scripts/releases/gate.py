@@ -1,10 +1,28 @@
 """May a release replace the active one? Metrics against bars and the active one's interval."""
 
+from pathlib import Path
 from typing import Any
 
+from export_scripts.errors import CestaError
+from export_scripts.releases.repository import read_release
 from export_scripts.settings import ReleaseSettings
 
 MEASURES = ("hr_at_10", "ndcg_at_10")
+
+
+def check_gate(
+    repository: Path, described: dict[str, Any], active: int | None, bars: ReleaseSettings | None, force: bool
+) -> dict[str, list[str]]:
+    """What a record says of the gate: {"forced": objections}, or nothing where there are none.
+
+    Raises CestaError with the objections unless ``force``. The active release itself passes.
+    """
+    if active == described["release"]:
+        return {}
+    against = objections(described, None if active is None else read_release(repository, active), bars)
+    if against and not force:
+        raise CestaError(f"{'; '.join(against)}; --force passes the gate all the same, and is recorded")
+    return {"forced": against} if against else {}
 
 
 def objections(

@@ -27,9 +27,9 @@ def check_golden(control: ModelControl, release: int, golden: list[dict[str, Any
             raise CestaError(f"golden request {number} is answered otherwise than in the manifest: {problem}")
 
 
-def check_canary(control: ModelControl, release: int) -> None:
-    """Ask the ensemble what no cache can answer. Raises CestaError unless this release answers."""
-    version, _ = control.ask(ENSEMBLE, request_tensors({"basket": [f"canary-{uuid.uuid4().hex}"]}))
+def check_canary(control: ModelControl, release: int, front: str = ENSEMBLE) -> None:
+    """Ask an ensemble what no cache can answer. Raises CestaError unless this release answers."""
+    version, _ = control.ask(front, request_tensors({"basket": [f"canary-{uuid.uuid4().hex}"]}))
     if version != release:
         raise CestaError(f"release {version} answers instead of {release}")
 

@@ -56,6 +56,12 @@ def line_of_succession(repository: Path) -> list[int]:
     return [number for number in line if number != active] + ([] if active is None else [active])
 
 
+def previous(repository: Path) -> int | None:
+    """The release that was active before; None if there was none."""
+    line = line_of_succession(repository)
+    return line[-2] if len(line) > 1 else None
+
+
 def numbers(repository: Path) -> set[int]:
     """Every release that the file knows: a number is never given twice, since caches outlive a release."""
     return {record["release"] for record in read(repository)}

@@ -63,6 +63,10 @@ class ModelControl:
         text = json_format.MessageToJson(config, preserving_proto_field_name=True)
         self._call("load_model", config.name, config=text, client_timeout=LOAD_TIMEOUT_S)
 
+    def unload(self, model: str) -> None:
+        """Have an ensemble forgotten; its parts stay."""
+        self._call("unload_model", model, client_timeout=ASK_TIMEOUT_S)
+
     def states(self, model: str) -> dict[int, str]:
         """Version → READY, LOADING, UNLOADING, "" (unloaded) or what made its load fail."""
         index = self._call("get_model_repository_index", client_timeout=ASK_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""Old releases unloaded and deleted; never the active one, the one before it, or a newer one."""
+"""Old releases unloaded and deleted; never the active one, the one before it, a canary or a newer one."""
 
 import shutil
 from pathlib import Path
@@ -6,10 +6,17 @@ from pathlib import Path
 from export_scripts.contract import ENSEMBLE
 from export_scripts.errors import CestaError
 from export_scripts.releases import history
-from export_scripts.releases.configs import PARTS, configs_of, part_config, write_configs
+from export_scripts.releases.configs import (
+    PARTS,
+    Served,
+    canary_on_disk,
+    configs_of,
+    part_config,
+    write_configs,
+)
 from export_scripts.releases.model_control import ModelControl
-from export_scripts.releases.promote import served_release
-from export_scripts.releases.repository import active_release, locked, version_folders
+from export_scripts.releases.repository import locked, version_folders
+from export_scripts.releases.switch import agreed_release
 
 LEAST = 2  # the active release, and the one to roll back to
 
@@ -23,31 +30,22 @@ def retire(repository: Path, control: ModelControl | None = None, keep: int = LE
     if keep < LEAST:
         raise CestaError(f"--keep {keep}: at least {LEAST} stay, the active release and the one before it")
     with locked(repository):
-        active = _active(repository, control)
+        active = agreed_release(repository, control)
         line = history.line_of_succession(repository)
+        canary = canary_on_disk(repository)
+        kept = {*line[-keep:], *([canary.release] if canary else [])}
         folders = [path for path in version_folders(repository) if int(path.name) < active]
-        old = sorted({int(path.name) for path in folders} - set(line[-keep:]))
+        old = sorted({int(path.name) for path in folders} - kept)
         if control is not None:
             _unload(control, old)
         if old:
             # What the next start may load beside the active one, before its folder goes.
-            write_configs(repository, configs_of(repository, active, line[-LEAST:]))
+            served = Served(active, history.previous(repository), *(canary or ()))
+            write_configs(repository, configs_of(repository, served))
         for number in old:
             history.append(repository, "retire", number, server=control.address if control else None)
             _delete(repository, number)
     return old
-
-
-def _active(repository: Path, control: ModelControl | None) -> int:
-    active = active_release(repository)
-    if active is None:
-        raise CestaError(f'no release is active in {repository}; run "cesta release promote" first')
-    if control is not None and (served := served_release(repository, control)) != active:
-        raise CestaError(
-            f"the server at {control.address} serves release {served}, its next start would serve {active}; "
-            f'run "cesta release promote {active}" or restart it first'
-        )
-    return active
 
 
 def _unload(control: ModelControl, old: list[int]) -> None:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import tritonclient.grpc as triton
+
 from ensemble.server import Server
 from export_scripts import publish
 from export_scripts.contract import ENSEMBLE
+from export_scripts.releases.configs import CANARY, canary_on_disk
 from export_scripts.releases.golden import answer_of, check_canary, difference, request_tensors
 from export_scripts.releases.model_control import ModelControl
 from export_scripts.releases.promote import promote
@@ -50,6 +53,19 @@ class Shop:
         promote(self.repository, release)
         self.server.wait_ready(self.active)
         return release
+
+    def restart(self) -> None:
+        """Another server on the repository, with all that its next start serves."""
+        self.close()
+        del self.server, self.control
+        models = [ENSEMBLE, *([CANARY] if canary_on_disk(self.repository) else [])]
+        self.server = self.start(self.repository, models=tuple(models))
+        self.server.wait_ready(self.active)
+
+    def is_ready(self) -> bool:
+        """Triton's own word, which load balancers ask for."""
+        with triton.InferenceServerClient(self.server.grpc) as client:
+            return bool(client.is_server_ready())
 
     def close(self) -> None:
         self.control.close()

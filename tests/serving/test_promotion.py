@@ -7,7 +7,6 @@ from pathlib import Path
 
 import onnx
 import pytest
-import tritonclient.grpc as triton
 from releases import Shop
 
 from ensemble.server import Server
@@ -37,12 +36,6 @@ def shop(
     shop.close()
 
 
-def is_ready(shop: Shop) -> bool:
-    """Triton's own word, which load balancers ask for."""
-    with triton.InferenceServerClient(shop.server.grpc) as client:
-        return client.is_server_ready()
-
-
 def test_a_release_from_promotion_to_retirement(shop: Shop) -> None:
     """Promoted, rolled back, promoted again, and the oldest retired: each time the right answers and
     versions, cached ones included, and what is active outlives the server.
@@ -68,7 +61,7 @@ def test_a_release_from_promotion_to_retirement(shop: Shop) -> None:
     assert retire(shop.repository, shop.control) == [one]
     assert releases(shop.repository) == [two, three]
     assert publish.next_release(shop.repository) == 4
-    assert is_ready(shop)
+    assert shop.is_ready()
     assert shop.mistakes(three) == []
 
     roll_back(shop.repository, shop.control)
@@ -131,9 +124,10 @@ def test_whatever_fails_leaves_the_old_release_serving(shop: Shop, monkeypatch: 
         check_refused(shop, one, release, step, reason)
         verify_release(shop.repository, release)
     good = shop.add(9)
-    for step, where in {"switch": "write_configs", "canary": "check_canary", "record": "_record"}.items():
+    broken = {"switch": "write_configs", "canary": "check_canary", "record": "history.append"}
+    for step, where in broken.items():
         with monkeypatch.context() as patch:
-            patch.setattr(f"export_scripts.releases.promote.{where}", full_disk)
+            patch.setattr(f"export_scripts.releases.switch.{where}", full_disk)
             check_refused(shop, one, good, step, "No space left")
     promote(shop.repository, good, shop.control)
     assert shop.mistakes(good) == []
@@ -150,5 +144,5 @@ def check_refused(shop: Shop, active: int, release: int, step: str, reason: str)
     assert "undoing" not in str(caught.value)
     assert active_release(shop.repository) == active
     assert shop.mistakes(active) == []
-    assert is_ready(shop)
+    assert shop.is_ready()
     assert all(shop.control.ready(part) == {active} for part in PARTS)

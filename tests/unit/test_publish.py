@@ -339,7 +339,7 @@ def test_dying_while_promoting_leaves_a_release_that_loads(
     publish.publish(make_run(tmp_path / "second", seed=2), repository)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(configs, "put_back", lambda *_: None)  # no time is left to undo anything
-        patch.setattr("export_scripts.releases.promote.put_back", lambda *_: None)
+        patch.setattr("export_scripts.releases.switch.put_back", lambda *_: None)
         works, left = Path.replace, iter(range(calls))
 
         def replace(*paths: Path) -> Path:

@@ -1,0 +1,71 @@
+"""A canary release: loaded beside the active one and asked by a share of the requests, as a model of its own.
+
+Triton serves it as the ensemble ``recommender_canary``; the gateway sends the share there. Promoting any
+release, and rolling back, ends it.
+"""
+
+from pathlib import Path
+
+from export_scripts.errors import CestaError
+from export_scripts.releases import history
+from export_scripts.releases.configs import (
+    CANARY,
+    Served,
+    canary_on_disk,
+    configs_of,
+    end_canary,
+    write_configs,
+)
+from export_scripts.releases.gate import check_gate
+from export_scripts.releases.model_control import ModelControl
+from export_scripts.releases.repository import locked
+from export_scripts.releases.switch import Change, agreed_release, switched, tidy, told
+from export_scripts.releases.verify import verify_release
+from export_scripts.settings import ReleaseSettings
+
+
+def start_canary(
+    repository: Path,
+    release: int,
+    percent: float,
+    control: ModelControl | None = None,
+    *,
+    bars: ReleaseSettings | None = None,
+    force: bool = False,
+) -> history.Record:
+    """Have ``release`` answer as ``recommender_canary``; ``percent`` of the requests, above 0, below 100.
+
+    Called again it changes the percent, or the release. Raises CestaError for another percent, and
+    NotPromoted, which names the step, as ``promote`` does; what was served is then served still.
+    """
+    if not 0 < percent < 100:
+        raise CestaError(f"--percent {percent:g}: say less than 100, more than 0 or, to end it, 0")
+    change = Change(repository, "canary", release, control)
+    with locked(repository), told(change) as steps:
+        active = agreed_release(repository, control)
+        if release == active:
+            raise CestaError("it is the active one, which answers all requests already")
+        with steps("verify"):
+            described = verify_release(repository, release)
+        with steps("gate"):
+            forced = check_gate(repository, described, active, bars, force)
+        served = Served(active, history.previous(repository), release, percent)
+        with switched(change, served, described["golden"], CANARY):
+            return change.record(percent=percent, **forced)
+
+
+def stop_canary(repository: Path, release: int, control: ModelControl | None = None) -> history.Record:
+    """Send every request to the active release again. Raises CestaError if it is not the canary release."""
+    found = canary_on_disk(repository)
+    if found is None or found.release != release:
+        there = f"release {found.release} is" if found else "there is none"
+        raise CestaError(f"release {release} is not the canary release of {repository}; {there}")
+    change = Change(repository, "end canary", release, control)
+    with locked(repository), told(change) as steps:
+        served = Served(agreed_release(repository, control), history.previous(repository))
+        with steps("write"):
+            end_canary(repository)
+            configs = configs_of(repository, served)
+            write_configs(repository, configs)
+        tidy(change, configs)
+        return change.record()

@@ -1,0 +1,119 @@
+"""A canary release on a real server: beside the active one, measured apart, ended by promotion."""
+
+from __future__ import annotations
+
+import re
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from releases import BASKETS, Shop
+
+from ensemble.server import Server
+from export_scripts import publish
+from export_scripts.errors import NotPromoted
+from export_scripts.releases.canary import start_canary, stop_canary
+from export_scripts.releases.configs import CANARY, PARTS
+from export_scripts.releases.golden import answer_of, difference, request_tensors
+from export_scripts.releases.promote import promote
+from tests.toy_runs import TOY_SAMPLER
+
+pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def shop(
+    tmp_path: Path, start_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Shop]:
+    monkeypatch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
+    shop = Shop(tmp_path, start_server)
+    yield shop
+    shop.close()
+
+
+def canary_mistakes(shop: Shop, release: int) -> list[str]:
+    """What is wrong with the canary's answers, if this release should give them."""
+    found = []
+    for basket, want in zip(BASKETS, shop.expected(release), strict=True):
+        version, tensors = shop.control.ask(CANARY, request_tensors({"basket": list(basket)}))
+        problem = difference(answer_of(tensors), want)
+        if version != release or problem:
+            found.append(f"{basket}: release {version}, {problem}")
+    return found
+
+
+def scored(shop: Shop) -> dict[int, int]:
+    """Release → answers that its scorer computed, as Triton's metrics count them."""
+    with urllib.request.urlopen(f"http://{shop.server.metrics}/metrics") as page:
+        text = page.read().decode()
+    found = re.findall(r'nv_inference_request_success{model="ncf_scorer",version="(\d+)"} (\d+)', text)
+    return {int(release): int(count) for release, count in found}
+
+
+def test_a_canary_release_from_start_to_promotion(shop: Shop) -> None:
+    """Both answer with their own release and are counted apart; a restart brings both back; another
+    percent changes nothing in the server; promotion ends it.
+    """
+    one = shop.first(1)
+    two = shop.add(2)
+    start_canary(shop.repository, two, 5, shop.control)
+    assert shop.mistakes(one) == []
+    assert canary_mistakes(shop, two) == []
+    counted = scored(shop)
+    assert counted[one] >= len(BASKETS)
+    assert counted[two] >= len(BASKETS)
+    record = start_canary(shop.repository, two, 20, shop.control)
+    assert not [step for step in record["seconds"] if step.startswith("load")]
+
+    shop.restart()
+    assert shop.mistakes(one) == []
+    assert canary_mistakes(shop, two) == []
+
+    promote(shop.repository, two, shop.control)
+    assert shop.mistakes(two) == []
+    assert shop.control.ready(CANARY) == set()
+    assert all(shop.control.ready(part) == {one, two} for part in PARTS)
+    assert shop.is_ready()
+
+
+def test_ending_it_leaves_the_active_release(shop: Shop) -> None:
+    """And nothing of the canary release is loaded."""
+    one, two = shop.first(1), shop.add(2)
+    start_canary(shop.repository, two, 5, shop.control)
+    stop_canary(shop.repository, two, shop.control)
+    assert shop.control.ready(CANARY) == set()
+    for part in PARTS:
+        shop.control.wait_unloaded(part, two)
+        assert shop.control.ready(part) == {one}
+    assert shop.mistakes(one) == []
+    assert shop.is_ready()
+
+
+def test_one_that_fails_leaves_what_there_was(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a canary release none, with one that one; the active release answers throughout."""
+
+    def wrong(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "x")
+
+    one, two, three = shop.first(1), shop.add(2), shop.add(3)
+    with monkeypatch.context() as patch:
+        patch.setattr("export_scripts.releases.switch.check_canary", wrong)
+        sentence = r'release 2 did not become the canary release.*step "canary"'
+        with pytest.raises(NotPromoted, match=sentence) as e:
+            start_canary(shop.repository, two, 5, shop.control)
+    assert "undoing" not in str(e.value)
+    assert shop.control.ready(CANARY) == set()
+    assert not list((shop.repository / CANARY).glob("*"))
+    assert all(shop.control.ready(part) == {one} for part in PARTS)
+    start_canary(shop.repository, two, 5, shop.control)
+    with monkeypatch.context() as patch:
+        patch.setattr("export_scripts.releases.switch.check_canary", wrong)
+        with pytest.raises(NotPromoted, match='step "canary"') as e:
+            start_canary(shop.repository, three, 5, shop.control)
+        with pytest.raises(NotPromoted, match='step "canary"'):
+            promote(shop.repository, three, shop.control)
+    assert "undoing" not in str(e.value)
+    assert canary_mistakes(shop, two) == []
+    assert shop.mistakes(one) == []
+    assert shop.is_ready()
