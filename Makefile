@@ -18,7 +18,7 @@ $(APP)/.installed: pyproject.toml client/pyproject.toml constraints.txt export_s
 	@$(PYTHON) export_scripts/preflight.py
 	$(PYTHON) -m venv $(APP)
 	$(APP)/$(PIP) install --quiet --constraint constraints.txt setuptools wheel
-	$(APP)/$(PIP) install --quiet --constraint constraints.txt --editable './client' --editable '.[demo,dev]'
+	$(APP)/$(PIP) install --quiet --constraint constraints.txt --editable './client' --editable '.[train,demo,dev]'
 	@touch $@
 
 $(SERVING)/.installed: ensemble/requirements.txt $(APP)/.installed

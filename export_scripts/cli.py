@@ -16,6 +16,8 @@ from export_scripts.memory import keep_freed_memory
 from export_scripts.releases import commands
 from export_scripts.settings import Settings, load_settings
 
+# Of the extra "train"; who serves releases need not have them.
+TRAINING = {"faiss", "jinja2", "numba", "onnxruntime", "pandas", "pyarrow", "scipy", "torch"}
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -48,6 +50,17 @@ def main(command: str | None = None) -> None:
     except OSError as error:
         print(_disk_trouble(error), file=sys.stderr)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        print(_not_installed(error), file=sys.stderr)
+        sys.exit(1)
+
+
+def _not_installed(error: ModuleNotFoundError) -> str:
+    """Which extra brings a module that is missing; some other one is our own mistake and is raised."""
+    module = (error.name or "").partition(".")[0]
+    if module not in TRAINING:
+        raise error
+    return f"this command needs {module}; run: pip install 'cesta[train]'"
 
 
 def _disk_trouble(error: OSError) -> str:
