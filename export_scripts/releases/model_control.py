@@ -13,6 +13,7 @@ import tritonclient.grpc as triton
 from google.protobuf import json_format
 from tritonclient.utils import InferenceServerException
 
+from ensemble.control_secret import FILE_VARIABLE, GRPC_HEADER, VARIABLE, find_secret
 from export_scripts.errors import CestaError
 from export_scripts.releases.configs import Config
 
@@ -24,10 +25,16 @@ Tensors = Mapping[str, np.ndarray[Any, Any]]
 
 
 class ModelControl:
-    """One server. Raises CestaError with the server's own words when it refuses."""
+    """One server. Raises CestaError with the server's own words when it refuses.
 
-    def __init__(self, address: str) -> None:
+    ``secret`` is what the server wants from whoever loads and unloads; by default that of the environment or
+    of this user's ``cesta serve``.
+    """
+
+    def __init__(self, address: str, secret: str | None = None) -> None:
         self.address = address
+        secret = find_secret() if secret is None else secret
+        self._secret = {GRPC_HEADER: secret} if secret else {}
         self._client = triton.InferenceServerClient(address)
 
     def __enter__(self) -> Self:
@@ -61,11 +68,11 @@ class ModelControl:
         would pass over it unless its time of change were new.
         """
         text = json_format.MessageToJson(config, preserving_proto_field_name=True)
-        self._call("load_model", config.name, config=text, client_timeout=LOAD_TIMEOUT_S)
+        self._operate("load_model", config.name, config=text, client_timeout=LOAD_TIMEOUT_S)
 
     def states(self, model: str) -> dict[int, str]:
         """Version → READY, LOADING, UNLOADING, "" (unloaded) or what made its load fail."""
-        index = self._call("get_model_repository_index", client_timeout=ASK_TIMEOUT_S)
+        index = self._operate("get_model_repository_index", client_timeout=ASK_TIMEOUT_S)
         found = (m for m in index.models if m.name == model and m.version)
         return {int(m.version): _state(m) for m in found}
 
@@ -87,6 +94,11 @@ class ModelControl:
         """What the server has the model loaded with."""
         return self._call("get_model_config", model, client_timeout=ASK_TIMEOUT_S).config
 
+    def answered(self, model: str, timeout_s: float = ASK_TIMEOUT_S) -> int:
+        """How many requests a model has answered, by all its versions, since the server started."""
+        found = self._call("get_inference_statistics", model, client_timeout=timeout_s).model_stats
+        return sum(int(version.inference_stats.success.count) for version in found)
+
     def ask(self, model: str, tensors: Tensors, version: int | None = None) -> tuple[int, dict[str, Any]]:
         """Version that answered, by default the ensemble's only one, and its outputs by name."""
         inputs = []
@@ -97,6 +109,19 @@ class ModelControl:
         result = self._call("infer", model, inputs, **options)
         answer = result.get_response()
         return int(answer.model_version), {out.name: result.as_numpy(out.name) for out in answer.outputs}
+
+    def _operate(self, verb: str, *values: Any, **named: Any) -> Any:
+        """What only the operator may ask for."""
+        try:
+            return self._call(verb, *values, headers=self._secret, **named)
+        except CestaError as error:
+            if GRPC_HEADER not in str(error):  # Triton names the header that it misses
+                raise
+            what = "wrong" if self._secret else "missing"
+            raise CestaError(
+                f"{self.address} lets only its operator do this, and the control secret is {what}; "
+                f"set {VARIABLE}, or {FILE_VARIABLE} to the file of what the server was started with"
+            ) from None
 
     def _call(self, verb: str, *values: Any, **named: Any) -> Any:
         try:
