@@ -21,6 +21,9 @@ LOAD_TIMEOUT_S = 600  # a release of millions of items is read from disk, and it
 ASK_TIMEOUT_S = 20  # the first question to a version that was just loaded, on a busy machine
 POLL_S = 0.02  # Triton tells nobody when it has unloaded something
 
+# A server that is not there yet is looked for ten times a second; gRPC would wait a second at first.
+_CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+
 Tensors = Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -35,7 +38,7 @@ class ModelControl:
         self.address = address
         secret = find_secret() if secret is None else secret
         self._secret = {GRPC_HEADER: secret} if secret else {}
-        self._client = triton.InferenceServerClient(address)
+        self._client = triton.InferenceServerClient(address, channel_args=_CHANNEL)
 
     def __enter__(self) -> Self:
         return self
@@ -49,10 +52,10 @@ class ModelControl:
         """Let go of the connection."""
         self._client.close()
 
-    def is_there(self) -> bool:
+    def is_there(self, timeout_s: float = ASK_TIMEOUT_S) -> bool:
         """Does a server listen? Raises CestaError if one does and answers nothing: it may still serve."""
         try:
-            return bool(self._client.is_server_live(client_timeout=ASK_TIMEOUT_S))
+            return bool(self._client.is_server_live(client_timeout=timeout_s))
         except InferenceServerException as error:
             if "UNAVAILABLE" in str(error.status()):
                 return False

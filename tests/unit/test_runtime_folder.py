@@ -59,7 +59,7 @@ def test_only_what_the_dead_left_is_swept(tmp_path: Path) -> None:
         folder, shm_prefix = parent.stdout.readline().split()
         (tmp_path / "shm" / f"{shm_prefix}0").touch()
         parents.append((parent, Path(folder), tmp_path / "shm" / f"{shm_prefix}0"))
-    (living, *stays), (killed, left, _) = parents
+    (_, *stays), (killed, left, _) = parents
     try:
         assert sweep() == []
         killed.kill()
