@@ -8,9 +8,8 @@ import structlog
 
 log = structlog.get_logger()
 
-_LINE = re.compile(
-    r'([IWEF])\d{4} [\d:.]+ \d+ (\S+)\](?: "?(.*?)"?)?'
-)  # I1123 05:29:48.30 19555 file.cc:839] "…"
+# I1123 05:29:48.303104 19555 model_lifecycle.cc:839] "successfully loaded 'recommender'"
+_LINE = re.compile(r'([IWEF])\d{4} [\d:.]+ \d+ (\S+)\](?: "?(.*?)"?)?')
 _RELEASE = re.compile(r"\b(?:candidate_sampler|ncf_scorer|recommender\w*)(?::|' version )(\d+)")
 _LEVELS = {"I": "info", "W": "warning", "E": "error", "F": "critical"}
 _TABLES = ("+-", "| ")  # what was loaded, drawn at the start: our own events tell

@@ -32,7 +32,7 @@ class Time:
 
 
 class Toy:
-    """A server that answers as `canary` says: a release, or what it raises, by the seconds since its start."""
+    """A server that answers as `canary` says: a release, or a miss, by the seconds since its start."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ def test_a_healthy_server_is_asked_every_second_and_drained_at_the_end() -> None
     ],
 )
 def test_a_lost_server_is_noticed_and_replaced(trouble: dict[str, object], lost: str) -> None:
-    """Within 5 s it is killed, not drained; the next one starts at once, and the log tells how long it took."""
+    """Within 5 s it is killed, not drained; the next starts at once, and the log tells how long it took."""
     world = World(20, lambda time: Toy(time, **trouble), lambda time: Toy(time, lambda seconds: 3))
     events = {event["event"]: event for event in world.run()}
 
