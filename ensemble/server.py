@@ -15,20 +15,21 @@ import contextlib
 import http.client
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from . import control_secret
+from .runtime_folder import SHARED_MEMORY, RuntimeFolder, sweep
 from .server_settings import ServerSettings, check_repository, claim_ports, parse_settings
 from .serving_environment import (
     ServerError,
@@ -42,21 +43,25 @@ from .serving_environment import (
 
 __all__ = ["Server", "ServerError", "ServerSettings"]
 
-_SHARED_MEMORY = Path("/dev/shm")
 _LAST_WORDS = 20  # log lines shown when the server dies
 _TABLES = ("+-", "| ")
 
+_RESTRICTED = f"{','.join(control_secret.RESTRICTED)}:{control_secret.HTTP_HEADER}=@SECRET@"
+_RESTRICTIONS = (f"--http-restricted-api={_RESTRICTED}", f"--grpc-restricted-protocol={_RESTRICTED}")
+
 # Becomes tritonserver after asking the kernel for a SIGTERM, hence a drain, should the parent be killed.
 # Its JSON parser recurses: with the usual 8 MiB of stack 100,000 brackets end the server, with 1 GiB not even
-# a million.
+# a million. The secret comes in the environment, which only the user can read, and stands in the command line
+# from here until the server has read its options.
 _UNTIL_PARENT_DIES = """
 import ctypes, os, resource, signal, sys
 hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
 stack = 2**30 if hard == resource.RLIM_INFINITY else min(2**30, hard)
 resource.setrlimit(resource.RLIMIT_STACK, (stack, hard))
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+secret = os.environ.pop("CESTA_CONTROL_SECRET", "")
 if os.getppid() == int(sys.argv[1]):  # else it died before the line above
-    os.execv(sys.argv[2], sys.argv[2:])
+    os.execv(sys.argv[2], [argument.replace("@SECRET@", secret) for argument in sys.argv[2:]])
 """
 
 
@@ -75,13 +80,12 @@ class Server:
         on_log: Callable[[str], object] = lambda line: None,
     ) -> None:
         self.settings = settings
-        self.shm_prefix = f"cesta-{uuid.uuid4().hex[:12]}-"  # unique, so that stop() removes only its own
+        self._runtime = RuntimeFolder()
         self._environment = environment
         self._on_log = on_log
         self._log: deque[str] = deque(maxlen=200)
         self._process: subprocess.Popen[str] | None = None
         self._silent = threading.Event()  # set at the end of the log: neither the server nor a stub is left
-        self._runtime: Path | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -89,6 +93,11 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    @property
+    def shm_prefix(self) -> str:
+        """What the names of its shared memory begin with; unique."""
+        return self._runtime.shm_prefix
 
     @property
     def http(self) -> str:
@@ -121,12 +130,14 @@ class Server:
         environment = self._environment or find_serving_environment()
         check_serving_environment(environment)
         check_repository(self.settings)
-        check_space(_SHARED_MEMORY, Path(tempfile.gettempdir()))
+        for left in sweep():
+            self._on_log(f"removed {left}, which a killed server left")
+        check_space(SHARED_MEMORY, Path(tempfile.gettempdir()))
         self.settings = claim_ports(self.settings)
         try:
-            self._runtime = Path(tempfile.mkdtemp(prefix="cesta-runtime-"))
-            assemble_runtime(self._runtime, environment)
-            self._process = self._launch(environment, self._runtime)
+            folder = self._runtime.make()
+            assemble_runtime(folder, environment)
+            self._process = self._launch(environment, folder)
         except BaseException:
             self.stop(grace_s=0)
             raise
@@ -148,6 +159,11 @@ class Server:
                 raise ServerError(f"tritonserver ended with {self.wait()} while starting:\n{self.log_tail}")
             if time.monotonic() > deadline:
                 raise ServerError(f"tritonserver {not_ready}:\n{self.log_tail}")
+
+    @property
+    def exit_code(self) -> int | None:
+        """What tritonserver ended with; None while it runs."""
+        return self._started().poll()
 
     def wait(self, timeout_s: float | None = None) -> int:
         """Wait until the server ends and return its exit code; raises `subprocess.TimeoutExpired`."""
@@ -180,10 +196,12 @@ class Server:
         In one thread, since PR_SET_PDEATHSIG fires when the *thread* that forked ends.
         """
         trampoline = [sys.executable, "-ISc", _UNTIL_PARENT_DIES, str(os.getpid())]
+        secret = self.settings.control_secret
         try:
             process = subprocess.Popen(
                 [*trampoline, *self._command(environment, runtime)],
-                env=child_variables(runtime, environment, threads=self.settings.threads),
+                env=child_variables(runtime, environment, threads=self.settings.threads)
+                | ({control_secret.VARIABLE: secret} if secret else {}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -197,9 +215,20 @@ class Server:
         started.set_result(process)
         with process.stdout or contextlib.nullcontext(()) as log:
             for line in log:
+                if secret:
+                    self._hide(secret, process.pid)  # its first word: by now it has read its options
+                    secret = ""
                 self._log.append(line.rstrip())
                 self._on_log(line.rstrip())
         self._silent.set()
+
+    def _hide(self, secret: str, pid: int) -> None:
+        try:
+            control_secret.hide_argument(pid, secret)
+        except ProcessLookupError:
+            return
+        except OSError as error:
+            self._on_log(f"the control secret stays in the command line of process {pid}: {error}")
 
     def _command(self, environment: ServingEnvironment, runtime: Path) -> list[str]:
         settings = self.settings
@@ -223,6 +252,7 @@ class Server:
             "--allow-gpu-metrics=false",  # there is none to measure, and looking for it logs errors
             f"--log-verbose={settings.log_verbose}",
             *([f"--cache-config=local,size={cache_bytes}"] if cache_bytes else []),
+            *(_RESTRICTIONS if settings.control_secret else ()),
             *settings.extra_args,
         ]
 
@@ -240,10 +270,7 @@ class Server:
                     os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._silent.wait(5)
-        for segment in _SHARED_MEMORY.glob(f"{self.shm_prefix}*"):
-            segment.unlink(missing_ok=True)
-        if self._runtime:
-            shutil.rmtree(self._runtime, ignore_errors=True)
+        self._runtime.remove()
 
     def _started(self) -> subprocess.Popen[str]:
         if self._process is None:
@@ -257,6 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for asked in (signal.SIGINT, signal.SIGTERM):  # both: a shell starts background jobs with SIGINT ignored
         signal.signal(asked, signal.default_int_handler)
     try:
+        settings = replace(settings, control_secret=control_secret.find_secret())
         with Server(settings, on_log=lambda line: print(line, flush=True)) as server:
             server.wait_ready(timeout_s=math.inf)
             print(f"ready: http {server.http} grpc {server.grpc} metrics {server.metrics}", flush=True)

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class ServerSettings:
     threads: int = 1  # of BLAS and OpenMP in every stub process
     drain_s: int = 10  # for what is in flight at the end; an idle keep-alive HTTP connection uses all of it
     log_verbose: int = 0
+    control_secret: str = field(default="", repr=False)  # asked for by model control; "": by nobody
     extra_args: tuple[str, ...] = ()  # passed to tritonserver as they are
 
 

@@ -94,10 +94,11 @@ def assemble_runtime(folder: Path, environment: ServingEnvironment) -> None:
 
 
 def child_variables(runtime: Path, environment: ServingEnvironment, *, threads: int) -> dict[str, str]:
-    """Return the environment variables of tritonserver, which its stubs inherit."""
+    """Return the environment variables of tritonserver, which its stubs inherit: no secret among them."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CESTA_CONTROL_")}
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     library_path = [*map(str, environment.library_path), os.environ.get("LD_LIBRARY_PATH", "")]
-    return os.environ | {
+    return inherited | {
         # The stub embeds Python and takes the first `python3` on PATH for the one that it is ...
         "PATH": os.pathsep.join([str(runtime / "python" / "bin"), os.environ.get("PATH", os.defpath)]),
         # ... and loads the first libpython here, else the system's, whose patch version may differ.

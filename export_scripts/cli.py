@@ -227,12 +227,17 @@ def serve(
     http_port: int = 8000,
     grpc_port: int = 8001,
     metrics_port: int = 8002,
+    supervisor_port: Annotated[int, typer.Option(help="Of health, status and metrics of its own.")] = 8003,
 ) -> None:
-    """Serve a published repository in the foreground on loopback; Ctrl-C and SIGTERM drain and stop."""
-    from ensemble.server import main as run
+    """Serve a published repository in the foreground on loopback; Ctrl-C and SIGTERM drain and stop.
 
-    ports = {"--http-port": http_port, "--grpc-port": grpc_port, "--metrics-port": metrics_port}
-    sys.exit(run(["--repository", repository, *(f"{name}={port}" for name, port in ports.items())]))
+    A server that dies, hangs or no longer recommends is started again with the active release.
+    """
+    from ensemble.server import ServerSettings
+    from export_scripts.supervisor.serve import serve as run
+
+    ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
+    run(ServerSettings(repository=repository, **ports), supervisor_port)
 
 
 @app.command()

@@ -13,6 +13,7 @@ import tritonclient.grpc as triton
 from google.protobuf import json_format
 from tritonclient.utils import InferenceServerException
 
+from ensemble.control_secret import FILE_VARIABLE, GRPC_HEADER, VARIABLE, find_secret
 from export_scripts.errors import CestaError
 from export_scripts.releases.configs import Config
 
@@ -20,15 +21,24 @@ LOAD_TIMEOUT_S = 600  # a release of millions of items is read from disk, and it
 ASK_TIMEOUT_S = 20  # the first question to a version that was just loaded, on a busy machine
 POLL_S = 0.02  # Triton tells nobody when it has unloaded something
 
+# A server that is not there yet is looked for ten times a second; gRPC would wait a second at first.
+_CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+
 Tensors = Mapping[str, np.ndarray[Any, Any]]
 
 
 class ModelControl:
-    """One server. Raises CestaError with the server's own words when it refuses."""
+    """One server. Raises CestaError with the server's own words when it refuses.
 
-    def __init__(self, address: str) -> None:
+    ``secret`` is what the server wants from whoever loads and unloads; by default that of the environment or
+    of this user's ``cesta serve``.
+    """
+
+    def __init__(self, address: str, secret: str | None = None) -> None:
         self.address = address
-        self._client = triton.InferenceServerClient(address)
+        secret = find_secret() if secret is None else secret
+        self._secret = {GRPC_HEADER: secret} if secret else {}
+        self._client = triton.InferenceServerClient(address, channel_args=_CHANNEL)
 
     def __enter__(self) -> Self:
         return self
@@ -42,10 +52,10 @@ class ModelControl:
         """Let go of the connection."""
         self._client.close()
 
-    def is_there(self) -> bool:
+    def is_there(self, timeout_s: float = ASK_TIMEOUT_S) -> bool:
         """Does a server listen? Raises CestaError if one does and answers nothing: it may still serve."""
         try:
-            return bool(self._client.is_server_live(client_timeout=ASK_TIMEOUT_S))
+            return bool(self._client.is_server_live(client_timeout=timeout_s))
         except InferenceServerException as error:
             if "UNAVAILABLE" in str(error.status()):
                 return False
@@ -61,15 +71,15 @@ class ModelControl:
         would pass over it unless its time of change were new.
         """
         text = json_format.MessageToJson(config, preserving_proto_field_name=True)
-        self._call("load_model", config.name, config=text, client_timeout=LOAD_TIMEOUT_S)
+        self._operate("load_model", config.name, config=text, client_timeout=LOAD_TIMEOUT_S)
 
     def unload(self, model: str) -> None:
         """Have an ensemble forgotten; its parts stay."""
-        self._call("unload_model", model, client_timeout=ASK_TIMEOUT_S)
+        self._operate("unload_model", model, client_timeout=ASK_TIMEOUT_S)
 
     def states(self, model: str) -> dict[int, str]:
         """Version → READY, LOADING, UNLOADING, "" (unloaded) or what made its load fail."""
-        index = self._call("get_model_repository_index", client_timeout=ASK_TIMEOUT_S)
+        index = self._operate("get_model_repository_index", client_timeout=ASK_TIMEOUT_S)
         found = (m for m in index.models if m.name == model and m.version)
         return {int(m.version): _state(m) for m in found}
 
@@ -91,6 +101,11 @@ class ModelControl:
         """What the server has the model loaded with."""
         return self._call("get_model_config", model, client_timeout=ASK_TIMEOUT_S).config
 
+    def answered(self, model: str, timeout_s: float = ASK_TIMEOUT_S) -> int:
+        """How many requests a model has answered, by all its versions, since the server started."""
+        found = self._call("get_inference_statistics", model, client_timeout=timeout_s).model_stats
+        return sum(int(version.inference_stats.success.count) for version in found)
+
     def ask(self, model: str, tensors: Tensors, version: int | None = None) -> tuple[int, dict[str, Any]]:
         """Version that answered, by default the ensemble's only one, and its outputs by name."""
         inputs = []
@@ -101,6 +116,19 @@ class ModelControl:
         result = self._call("infer", model, inputs, **options)
         answer = result.get_response()
         return int(answer.model_version), {out.name: result.as_numpy(out.name) for out in answer.outputs}
+
+    def _operate(self, verb: str, *values: Any, **named: Any) -> Any:
+        """What only the operator may ask for."""
+        try:
+            return self._call(verb, *values, headers=self._secret, **named)
+        except CestaError as error:
+            if GRPC_HEADER not in str(error):  # Triton names the header that it misses
+                raise
+            what = "wrong" if self._secret else "missing"
+            raise CestaError(
+                f"{self.address} lets only its operator do this, and the control secret is {what}; "
+                f"set {VARIABLE}, or {FILE_VARIABLE} to the file of what the server was started with"
+            ) from None
 
     def _call(self, verb: str, *values: Any, **named: Any) -> Any:
         try:

@@ -10,6 +10,7 @@ import pytest
 from live import Live, check_canary
 from processes import shared_memory
 
+from ensemble.control_secret import FILE_VARIABLE, VARIABLE, make_secret
 from ensemble.reference import Reference
 from ensemble.server import Server, ServerError, ServerSettings
 from ensemble.serving_environment import find_serving_environment
@@ -20,8 +21,25 @@ if TYPE_CHECKING:
 StartServer = Callable[..., Server]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The user's state folder for this session, where `cesta serve` and `cesta release` share a secret."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("state")
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        for variable in (VARIABLE, FILE_VARIABLE):
+            patch.delenv(variable, raising=False)
+        yield folder
+
+
 @pytest.fixture(scope="session")
-def start_server() -> Iterator[StartServer]:
+def control_secret(state: Path) -> str:
+    """What every server of this session wants from its operator; `ModelControl` finds it by itself."""
+    return make_secret()
+
+
+@pytest.fixture(scope="session")
+def start_server(control_secret: str) -> Iterator[StartServer]:
     """`start_server(repository, models=("toy",))`: a ready server on free ports, stopped with the session.
 
     Keywords are those of `ServerSettings`. A test may stop its server itself.
@@ -34,7 +52,8 @@ def start_server() -> Iterator[StartServer]:
 
     def start(repository: Path | str, **settings: Any) -> Server:
         ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
-        server = Server(ServerSettings(repository=repository, **(ports | {"drain_s": 10} | settings)))
+        usual = {**ports, "drain_s": 10, "control_secret": control_secret}
+        server = Server(ServerSettings(repository=repository, **(usual | settings)))
         servers.append(server)
         server.start()
         server.wait_ready()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -10,18 +9,15 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from live import Live
-from processes import Watched, children, command, shared_memory
+from processes import shared_memory
+from supervised import CESTA, FREE_PORTS, Supervised
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(90)]
-
-CESTA = [sys.executable, "-m", "export_scripts.cli"]
-FREE_PORTS = ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
 
 
 def cesta(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -105,53 +101,16 @@ def test_serve_on_a_taken_port_names_it_and_starts_nothing(live: Live) -> None:
     assert f"http_port {port} on 127.0.0.1 cannot be used" in refused(done)
 
 
-class Serving:
-    """`cesta serve` as a shell starts it: the leader of its own process group, ready."""
-
-    def __init__(self, repository: Path) -> None:
-        self.process = subprocess.Popen(
-            [*CESTA, "serve", f"--repository={repository}", *FREE_PORTS],
-            process_group=0,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.processes = [Watched(self.process.pid)]
-        self.addresses = self._ready()
-        (triton,) = children(self.process.pid)
-        self.processes += [Watched(pid) for pid in (triton, *children(triton))]
-        options = " ".join(command(triton))
-        self.shm_prefix = re.search(r"shm-region-prefix-name=(\S+)", options)[1]
-        self.runtime = Path(re.search(r"--backend-directory=(\S+)/backends", options)[1])
-
-    def _ready(self) -> dict[str, str]:
-        for line in self.process.stdout:
-            if line.startswith("ready: "):
-                words = line.split()[1:]
-                return dict(zip(words[::2], words[1::2], strict=True))
-        raise AssertionError(self.process.stderr.read())
-
-    def kill(self) -> None:
-        """For a test that failed: end what still runs."""
-        for process in self.processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
-        for stream in (self.process.stdout, self.process.stderr):
-            stream.close()
-        self.process.wait()
-        shutil.rmtree(self.runtime, ignore_errors=True)
-
-
 @pytest.fixture
-def serving(live: Live) -> Iterator[Serving]:
-    serving = Serving(live.built.repository)
+def serving(live: Live) -> Iterator[Supervised]:
+    serving = Supervised(live.built.repository)
     yield serving
     serving.kill()
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_serve_answers_until_asked_to_stop_and_leaves_nothing(
-    live: Live, serving: Serving, stop: signal.Signals
+    live: Live, serving: Supervised, stop: signal.Signals
 ) -> None:
     """Ctrl-C, which the whole process group gets, and SIGTERM: 0, no process, no memory, no files."""
     done = cesta("ask", "--json", f"--address={serving.addresses['grpc']}", "--timeout-s=20")
@@ -159,10 +118,8 @@ def test_serve_answers_until_asked_to_stop_and_leaves_nothing(
     assert len(serving.processes) == 4  # cesta, tritonserver, and a stub each for sampler and scorer
     assert shared_memory(serving.shm_prefix)
 
-    os.killpg(serving.process.pid, stop)
-    _, errors = serving.process.communicate(timeout=30)
-
-    assert (serving.process.returncode, errors) == (0, "")
+    assert serving.end(stop) == 0
+    assert serving.not_events == []  # where no person looks, all that it says is JSON
     assert [process.ended() for process in serving.processes] == [True] * 4
     with pytest.raises(ProcessLookupError):
         os.killpg(serving.process.pid, 0)

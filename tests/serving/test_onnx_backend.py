@@ -18,6 +18,8 @@ from processes import stub_of
 from toy_models import FLOAT, STRING, graph, identity, lookup, write_model
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from ensemble.control_secret import GRPC_HEADER
+
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]
 
 ONE_INSTANCE = "instance_group { kind: KIND_CPU count: 1 }\n"
@@ -42,7 +44,7 @@ class Toys:
 
     def load(self, name: str, model: onnx.GraphProto, config: str = "", file: str = "model.onnx") -> None:
         write_model(self.repository, name, model, config, file)
-        self.client.load_model(name)
+        self.client.load_model(name, headers={GRPC_HEADER: self.server.settings.control_secret})
 
     def infer(
         self, name: str, outputs: list[str] | None = None, **inputs: np.ndarray

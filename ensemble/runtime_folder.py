@@ -1,0 +1,108 @@
+"""The temporary folder and the shared memory of one server, and the sweeping of what killed ones left.
+
+The process that starts a server holds a lock in its folder. The kernel lets go of it however that process
+ends, so a lock that can be had tells that nobody will clean up any more. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import shutil
+import signal
+import tempfile
+import uuid
+from pathlib import Path
+
+SHARED_MEMORY = Path("/dev/shm")
+_FOLDER = "cesta-runtime-"
+_LOCK = "lock"
+_GRACE_S = 2  # a server whose parent was killed got a SIGTERM then, and drains
+_PROGRAMS = ("tritonserver", "triton_python_backend_stub")
+
+
+class RuntimeFolder:
+    """`path`, and `shm_prefix`, with which the names of its server's shared memory begin."""
+
+    def __init__(self) -> None:
+        self._name = uuid.uuid4().hex[:12]
+        self.shm_prefix = _shm_prefix(self._name)
+        self.path: Path | None = None
+        self._lock: int | None = None
+
+    def make(self) -> Path:
+        """Make the folder, locked: it gets the name that `sweep` looks for when it holds the lock."""
+        staged = Path(tempfile.mkdtemp(prefix=".cesta-starting-"))
+        self._lock = os.open(staged / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)  # closed when a child is started
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.path = staged.rename(staged.with_name(_FOLDER + self._name))
+        return self.path
+
+    def remove(self) -> None:
+        """Remove folder and shared memory. Safe to call twice, and before `make`."""
+        _remove_shared_memory(self.shm_prefix)
+        if self.path:
+            shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def sweep(folder: Path | None = None) -> list[Path]:
+    """End and remove what is left of servers whose parents were killed; returns the folders.
+
+    Such a server drains; it is given two seconds. Servers of living parents and of other users stay.
+    """
+    swept = []
+    for runtime in Path(folder or tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        with contextlib.suppress(OSError), (runtime / _LOCK).open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shm_prefix = _shm_prefix(runtime.name.removeprefix(_FOLDER))
+            _end(_processes(shm_prefix))
+            _remove_shared_memory(shm_prefix)
+            shutil.rmtree(runtime)
+            swept.append(runtime)
+    return swept
+
+
+def _shm_prefix(name: str) -> str:
+    return f"cesta-{name}-"
+
+
+def _remove_shared_memory(prefix: str) -> None:
+    for segment in SHARED_MEMORY.glob(f"{prefix}*"):
+        segment.unlink(missing_ok=True)
+
+
+def _processes(shm_prefix: str) -> list[int]:
+    """Server and stubs, each of which names its shared memory in its command line."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            program, *arguments = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if Path(program).name in _PROGRAMS and any(shm_prefix in argument for argument in arguments):
+                found.append(int(process.name))
+    return found
+
+
+def _end(pids: list[int]) -> None:
+    with contextlib.ExitStack() as opened:
+        processes = {}
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                processes[os.pidfd_open(pid)] = pid
+        for descriptor in processes:
+            opened.callback(os.close, descriptor)
+        for patience_s in (_GRACE_S, _GRACE_S):
+            running = [descriptor for descriptor in processes if not _ended(descriptor, patience_s)]
+            for descriptor in running:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            if not running:
+                return
+
+
+def _ended(descriptor: int, patience_s: float) -> bool:
+    return bool(select.select([descriptor], [], [], patience_s)[0])

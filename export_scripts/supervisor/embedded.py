@@ -1,0 +1,114 @@
+"""One life of the embedded server under the watchdog: started, loaded, asked, ended."""
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+
+from ensemble.server import Server, ServerError, ServerSettings
+from ensemble.server_settings import check_repository
+from export_scripts.contract import ENSEMBLE
+from export_scripts.errors import CestaError
+from export_scripts.releases.model_control import ModelControl
+from export_scripts.supervisor.canary import Canary
+from export_scripts.supervisor.pinned import load_active, load_others
+from export_scripts.supervisor.threads import in_thread
+from export_scripts.supervisor.watchdog import CanaryMissed, Ending, Stopped
+
+LOAD_S = 600  # a release of millions of items is read, and its kernels are compiled
+SILENT_S = 10  # a server that loads goes on answering whether it lives
+FIRST_ANSWER_S = 20  # of a release that was just loaded, on a busy machine
+ENDING_S = 0.5
+POLL_S = 0.05
+
+
+class EmbeddedServer:
+    """A server that has answered; `Served` of the watchdog."""
+
+    def __init__(self, server: Server, canary: Canary, release: int) -> None:
+        self.server, self.release = server, release
+        self._canary = canary
+        self.canary, self.answered = canary.ask, canary.answered
+
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self.server.exit_code
+
+    def stop(self, drain: bool) -> None:
+        """Let in-flight requests finish, or kill at once: a hung process hears no signal but that."""
+        self._canary.close()
+        self.server.stop(grace_s=None if drain else 0)
+
+
+def open_server(settings: ServerSettings, ending: Ending, on_log: Callable[[str], object]) -> EmbeddedServer:
+    """Start a server on a repository and return it when the active release answers.
+
+    Raises Stopped once `ending` is set; ServerError or CestaError with the way out when it does not come up.
+    """
+    check_repository(replace(settings, models=(ENSEMBLE,)))
+    server = Server(settings, on_log=on_log)
+    try:
+        server.start()
+        control = ModelControl(server.grpc, settings.control_secret)
+        canary = Canary(server.grpc)
+        release = _until(
+            server, ending, in_thread(lambda: _bring_up(server, control, canary, ending)), control
+        )
+    except BaseException:
+        server.stop(grace_s=0)
+        raise
+    if not settings.models:
+        in_thread(lambda: _load_rest(Path(settings.repository), control))
+    return EmbeddedServer(server, canary, release)
+
+
+def _bring_up(server: Server, control: ModelControl, canary: Canary, ending: Ending) -> int:
+    while not (server.exit_code is not None or ending.is_set() or control.is_there()):
+        time.sleep(POLL_S)
+    if not server.settings.models:
+        load_active(Path(server.settings.repository), control)
+    while True:
+        try:
+            return canary.ask(FIRST_ANSWER_S)
+        except CanaryMissed as missed:
+            if server.settings.models and not ending.wait(POLL_S):
+                continue  # Triton loads by itself, and ends if it cannot
+            raise ServerError(f"the active release does not answer: {missed}") from None
+
+
+def _load_rest(repository: Path, control: ModelControl) -> None:
+    with control:
+        load_others(repository, control)
+
+
+def _until(server: Server, ending: Ending, done: Future[int], control: ModelControl) -> int:
+    """The result of `done`, unless asked to end, or the server ends or falls silent on the way."""
+    began = asked = time.monotonic()
+    heard: float | None = None  # that it lives; it does not listen from the first moment
+    while not done.done() and server.exit_code is None:
+        if ending.wait(POLL_S):
+            raise Stopped
+        if (now := time.monotonic()) - asked < 1:
+            continue
+        heard, asked = now if _lives(control) else heard, time.monotonic()
+        if now - began > LOAD_S or (heard and asked - heard > SILENT_S):
+            raise ServerError(f"tritonserver does not get ready and does not end:\n{server.log_tail}")
+    failure = done.exception() if done.done() else None
+    if done.done() and failure is None:
+        return done.result()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        code = server.wait(ENDING_S)  # a call that fails since the server ends comes back first
+        server.stop(grace_s=0)  # reads its log to the end
+        raise ServerError(f"tritonserver ended with {code} while starting:\n{server.log_tail}")
+    assert failure is not None
+    raise failure
+
+
+def _lives(control: ModelControl) -> bool:
+    try:
+        return control.is_there(timeout_s=1)
+    except CestaError:
+        return False

@@ -1,0 +1,88 @@
+"""What a start loads: first the release that the configs on disk pin, alone; then what else they name.
+
+Triton's own `--load-model` loads all versions of a part or none, so a broken previous release would keep the
+active one from being served. Here the active one answers before anything else is tried.
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import structlog
+
+from export_scripts.contract import ENSEMBLE, read_config
+from export_scripts.errors import CestaError
+from export_scripts.releases.configs import CANARY, Config
+from export_scripts.releases.model_control import ModelControl
+from export_scripts.releases.repository import CONFIG, active_release, locked
+from export_scripts.releases.stand_in import unload
+
+log = structlog.get_logger()
+
+
+def load_active(repository: Path, control: ModelControl) -> int:
+    """Have the pinned release served, and no other; its number. Raises CestaError with Triton's words."""
+    release = active_release(repository)
+    if release is None:
+        raise CestaError(f'no release in {repository} was promoted; run "cesta release promote"')
+    ensemble = read_config(repository / ENSEMBLE / CONFIG)
+    try:
+        _load(control, [_part(repository, model, [version]) for model, version in _pins(ensemble)])
+        control.load(ensemble)
+    except CestaError as error:
+        raise CestaError(f"release {release} cannot be served: {error}") from None
+    return release
+
+
+def load_others(repository: Path, control: ModelControl) -> None:
+    """Load the previous release beside the active one, and one on trial; what fails is logged, left out."""
+    try:
+        with locked(repository):  # a promotion meanwhile would know nothing of these
+            for model, version in _pins(read_config(repository / ENSEMBLE / CONFIG)):
+                for other in sorted(_named(repository, model) - {version}):
+                    _load_beside(repository, control, model, other)
+            if (trial := repository / CANARY / CONFIG).exists():
+                _load_trial(control, read_config(trial))
+    except (CestaError, OSError) as error:
+        log.warning("other releases not loaded", reason=str(error))
+
+
+def _load_beside(repository: Path, control: ModelControl, model: str, release: int) -> None:
+    ready = control.ready(model)
+    if release in ready or not (repository / model / str(release)).exists():
+        return
+    try:
+        control.load(_part(repository, model, ready | {release}))
+    except CestaError as error:
+        log.warning("release not loaded", release=release, model=model, reason=str(error))
+        unload(control, repository, model, release, ready)  # else Triton never calls itself ready again
+
+
+def _load_trial(control: ModelControl, trial: Config) -> None:
+    pins = _pins(trial)
+    if missing := [model for model, version in pins if version not in control.ready(model)]:
+        reason = f"{' and '.join(missing)} of that release are not loaded"
+        log.warning("trial not loaded", release=pins[0][1], reason=reason)
+        return
+    control.load(trial)
+
+
+def _load(control: ModelControl, configs: list[Config]) -> None:
+    """All at once: each starts a process of its own."""
+    with ThreadPoolExecutor(len(configs)) as pool:
+        list(pool.map(control.load, configs))
+
+
+def _pins(ensemble: Config) -> list[tuple[str, int]]:
+    return [(step.model_name, int(step.model_version)) for step in ensemble.ensemble_scheduling.step]
+
+
+def _named(repository: Path, model: str) -> set[int]:
+    return set(read_config(repository / model / CONFIG).version_policy.specific.versions)
+
+
+def _part(repository: Path, model: str, versions: Iterable[int]) -> Config:
+    """The config on disk, with these versions instead of those that it names."""
+    config = read_config(repository / model / CONFIG)
+    config.version_policy.specific.versions[:] = sorted(versions)
+    return config

@@ -1,0 +1,121 @@
+"""`cesta serve`: the embedded server under a watchdog, and the app that tells about it."""
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from ensemble.control_secret import make_secret
+from ensemble.server import ServerError, ServerSettings
+from ensemble.server_settings import claim_ports
+from export_scripts.contract import ENSEMBLE
+from export_scripts.supervisor.embedded import EmbeddedServer, open_server
+from export_scripts.supervisor.metrics import Metrics
+from export_scripts.supervisor.server_log import logged
+from export_scripts.supervisor.status import Status
+from export_scripts.supervisor.threads import in_thread
+from export_scripts.supervisor.watchdog import Watchdog
+
+log = structlog.get_logger()
+
+_ASKED = (signal.SIGINT, signal.SIGTERM)
+_APP_ENDS_S = 2
+
+
+def serve(settings: ServerSettings, port: int) -> None:
+    """Serve in the foreground until Ctrl-C or SIGTERM, which drain; the app listens on `port` (0: any).
+
+    Raises ServerError or CestaError if the first start fails. Later ones are tried again and again.
+    """
+    try:
+        for asked in _ASKED:  # both: a shell starts background jobs with SIGINT ignored
+            signal.signal(asked, signal.default_int_handler)
+        with _listening(settings.host, port) as listener:
+            _serve(_complete(settings), listener)
+    except KeyboardInterrupt:
+        return
+
+
+def _complete(settings: ServerSettings) -> ServerSettings:
+    """With a secret, with ports that stay the same over all restarts, and with who loads what."""
+    secret = settings.control_secret or make_secret()
+    # From a folder the supervisor loads, the active release first; from a URL Triton does, all or nothing.
+    models = (ENSEMBLE,) if "://" in str(settings.repository) else ()
+    return replace(claim_ports(settings), control_secret=secret, models=models)
+
+
+def _serve(settings: ServerSettings, listener: socket.socket) -> None:
+    ending, metrics = threading.Event(), Metrics()
+    opened = 0
+
+    def open_one() -> EmbeddedServer:
+        nonlocal opened
+        server = open_server(settings, ending, logged())
+        opened += 1
+        if opened == 1:
+            _tell(server, listener)
+        return server
+
+    watchdog = Watchdog(open_one, ending, time.monotonic, on_canary=metrics.observe)
+    repository = None if "://" in str(settings.repository) else Path(settings.repository)
+    status = Status(watchdog, repository)
+    metrics.tell_of(status)
+    watching = in_thread(watchdog.run)
+    try:
+        with _app(watchdog, status, metrics, listener):
+            watching.result()
+    finally:
+        for asked in _ASKED:
+            signal.signal(asked, signal.SIG_IGN)  # once is enough: the drain has its own limit
+        ending.set()
+        watching.exception()
+
+
+def _tell(server: EmbeddedServer, listener: socket.socket) -> None:
+    triton, (host, port) = server.server, listener.getsockname()[:2]
+    addresses = {"http": triton.http, "grpc": triton.grpc, "metrics": triton.metrics}
+    addresses["supervisor"] = f"{host}:{port}"
+    print("ready:", *(f"{name} {address}" for name, address in addresses.items()), flush=True)
+    log.info("ready", release=server.release, **addresses)
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ServerError(
+            f"supervisor_port {port} on {host} cannot be used ({error.strerror}); stop what listens there, "
+            "or choose another with --supervisor-port (0: any free one)"
+        ) from None
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _app(watchdog: Watchdog, status: Status, metrics: Metrics, listener: socket.socket) -> Iterator[None]:
+    """The app in a thread of its own: neither it nor the watchdog can hold the other up."""
+    import uvicorn  # here: Triton starts meanwhile
+
+    from export_scripts.supervisor.app import make_app
+
+    config = uvicorn.Config(
+        make_app(watchdog, status, metrics),
+        log_config=None,  # what it has to say goes through the caller's logging
+        access_log=False,
+        timeout_graceful_shutdown=_APP_ENDS_S,
+    )
+    server = uvicorn.Server(config)
+    running = in_thread(lambda: server.run(sockets=[listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        running.exception()

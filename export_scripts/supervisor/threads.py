@@ -1,0 +1,22 @@
+"""A function in a thread of its own that nobody waits for at the end: what hangs with Triton may hang on."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+def in_thread(function: Callable[[], Result]) -> Future[Result]:
+    """Its outcome."""
+    outcome: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return outcome

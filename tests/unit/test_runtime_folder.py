@@ -1,0 +1,72 @@
+"""What a server leaves is removed by itself, or by the next start if its parent was killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from ensemble import runtime_folder
+from ensemble.runtime_folder import RuntimeFolder, sweep
+
+# Makes a folder and shared memory as a start does, tells where, and waits to be killed.
+PARENT = """
+import sys
+from pathlib import Path
+from ensemble import runtime_folder
+runtime_folder.SHARED_MEMORY = Path(sys.argv[1])
+runtime = runtime_folder.RuntimeFolder()
+print(runtime.make(), runtime.shm_prefix, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary files and shared memory of this test alone."""
+    for place in ("tmp", "shm"):
+        (tmp_path / place).mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(runtime_folder, "SHARED_MEMORY", tmp_path / "shm")
+
+
+def everything(tmp_path: Path) -> list[Path]:
+    return [*(tmp_path / "tmp").iterdir(), *(tmp_path / "shm").iterdir()]
+
+
+def test_its_owner_removes_it(tmp_path: Path) -> None:
+    runtime = RuntimeFolder()
+    runtime.make()
+    (tmp_path / "shm" / f"{runtime.shm_prefix}0").touch()
+    runtime.remove()
+    runtime.remove()
+    assert everything(tmp_path) == []
+
+
+def test_only_what_the_dead_left_is_swept(tmp_path: Path) -> None:
+    """The folder of a living parent, its memory and what is not of cesta stay; those of a killed one go."""
+    others = [tmp_path / "tmp" / "cesta-runtime-of-an-older-cesta", tmp_path / "shm" / "somebody-s"]
+    others[0].mkdir()
+    others[1].touch()
+    parents = []
+    for _ in range(2):
+        starting = [sys.executable, "-c", PARENT, str(tmp_path / "shm")]
+        parent = subprocess.Popen(starting, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        folder, shm_prefix = parent.stdout.readline().split()
+        (tmp_path / "shm" / f"{shm_prefix}0").touch()
+        parents.append((parent, Path(folder), tmp_path / "shm" / f"{shm_prefix}0"))
+    (_, *stays), (killed, left, _) = parents
+    try:
+        assert sweep() == []
+        killed.kill()
+        killed.wait()
+        assert sweep() == [left]
+        assert sorted(everything(tmp_path)) == sorted([*others, *stays])
+    finally:
+        for parent, *_ in parents:
+            parent.kill()
+            parent.communicate()
