@@ -32,6 +32,7 @@ def start_canary(
     *,
     bars: ReleaseSettings | None = None,
     force: bool = False,
+    who: str | None = None,
 ) -> history.Record:
     """Have ``release`` answer as ``recommender_canary``; ``percent`` of the requests, above 0, below 100.
 
@@ -40,7 +41,7 @@ def start_canary(
     """
     if not 0 < percent < 100:
         raise CestaError(f"--percent {percent:g}: say less than 100, more than 0 or, to end it, 0")
-    change = Change(repository, "canary", release, control)
+    change = Change(repository, "canary", release, control, who)
     with locked(repository), told(change) as steps:
         active = agreed_release(repository, control)
         if release == active:
@@ -54,13 +55,15 @@ def start_canary(
             return change.record(percent=percent, **forced)
 
 
-def stop_canary(repository: Path, release: int, control: ModelControl | None = None) -> history.Record:
+def stop_canary(
+    repository: Path, release: int, control: ModelControl | None = None, *, who: str | None = None
+) -> history.Record:
     """Send every request to the active release again. Raises CestaError if it is not the canary release."""
     found = canary_on_disk(repository)
     if found is None or found.release != release:
         there = f"release {found.release} is" if found else "there is none"
         raise CestaError(f"release {release} is not the canary release of {repository}; {there}")
-    change = Change(repository, "end canary", release, control)
+    change = Change(repository, "end canary", release, control, who)
     with locked(repository), told(change) as steps:
         served = Served(agreed_release(repository, control), history.previous(repository))
         with steps("write"):

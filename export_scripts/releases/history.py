@@ -18,9 +18,9 @@ NAME = "promotions.jsonl"
 Record = dict[str, Any]  # at, who, what, release; before, server, seconds, forced, failed
 
 
-def append(repository: Path, what: str, release: int, **details: Any) -> Record:
-    """Add a record and flush it to disk; returns it."""
-    record: Record = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "who": _who()}
+def append(repository: Path, what: str, release: int, *, who: str | None = None, **details: Any) -> Record:
+    """Add a record and flush it to disk; returns it. ``who`` is by default the user of this process."""
+    record: Record = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "who": who or _who()}
     record |= {"what": what, "release": release, **details}
     path = repository / NAME
     torn = path.exists() and not path.read_bytes().endswith(b"\n")  # by a power failure

@@ -20,13 +20,14 @@ def promote(
     *,
     bars: ReleaseSettings | None = None,
     force: bool = False,
+    who: str | None = None,
 ) -> history.Record:
     """Have ``release`` served, by the server of ``control`` or else from the next start on; the record of it.
 
     Raises NotPromoted, which names the step and its reason; the release before then still answers. ``force``
-    promotes against the gate's objections, which the record then holds.
+    promotes against the gate's objections, which the record then holds, as it does ``who`` asked for it.
     """
-    change = Change(repository, "promote", release, control)
+    change = Change(repository, "promote", release, control, who)
     with locked(repository), told(change) as steps:
         with steps("verify"):
             described = verify_release(repository, release)
@@ -37,7 +38,9 @@ def promote(
             return change.record(**forced)
 
 
-def roll_back(repository: Path, control: ModelControl | None = None) -> history.Record:
+def roll_back(
+    repository: Path, control: ModelControl | None = None, *, who: str | None = None
+) -> history.Record:
     """Return to the release that was active before this one; in milliseconds while that is still loaded.
 
     Raises CestaError if there is none, and NotPromoted as ``promote``.
@@ -49,7 +52,7 @@ def roll_back(repository: Path, control: ModelControl | None = None) -> history.
             'name one with "cesta release promote"'
         )
     release = line[-2]
-    change = Change(repository, "rollback", release, control)
+    change = Change(repository, "rollback", release, control, who)
     with locked(repository), told(change) as steps:
         golden: Golden = []
         if control is None or any(release not in control.ready(model) for model in PARTS):

@@ -70,6 +70,7 @@ class Change:
     what: str  # of FAILED
     release: int
     control: ModelControl | None = None
+    who: str | None = None  # None: the user of this process
     steps: Steps = field(default_factory=Steps)
     before: int | None = None  # the release that answers until then
 
@@ -78,7 +79,7 @@ class Change:
         server = self.control.address if self.control else None
         seconds = dict(self.steps.seconds)
         about = {"before": self.before, "server": server, "seconds": seconds, **more}
-        return history.append(self.repository, self.what, self.release, **about)
+        return history.append(self.repository, self.what, self.release, who=self.who, **about)
 
 
 def served_release(repository: Path, control: ModelControl) -> int:

@@ -1,0 +1,121 @@
+"""Release commands over HTTP, for keys of the role admin behind the gateway: listed, promoted, rolled back.
+
+Who may ask proves it with the token that the gateway's folder holds; whom the gateway asks for stands in
+X-Cesta-Key, and so in the audit log and in the repository's history.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.exceptions import HTTPException
+from starlette.concurrency import run_in_threadpool
+
+from export_scripts.errors import CestaError, NotPromoted
+from export_scripts.releases.canary import start_canary, stop_canary
+from export_scripts.releases.configs import canary_on_disk
+from export_scripts.releases.history import previous
+from export_scripts.releases.model_control import ModelControl
+from export_scripts.releases.promote import promote, roll_back
+from export_scripts.releases.repository import active_release, read_release, releases
+from export_scripts.settings import ReleaseSettings
+
+log = structlog.get_logger()
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """What may be done to one repository and the server on it, by whoever knows ``token``."""
+
+    repository: Path
+    control: Callable[[], ModelControl]
+    bars: ReleaseSettings
+    token: str
+
+
+def make_router(operator: Operator) -> APIRouter:
+    """The routes below /admin. A change that fails is answered 409 in the words of the command."""
+
+    def who(x_cesta_admin: Annotated[str, Header()] = "", x_cesta_key: Annotated[str, Header()] = "") -> str:
+        if not secrets.compare_digest(x_cesta_admin.encode(), operator.token.encode()):
+            raise HTTPException(403, "ask the gateway, with a key of the role admin")
+        return f"key:{x_cesta_key}"
+
+    router = APIRouter(prefix="/admin")
+    asking = Annotated[str, Depends(who)]
+
+    @router.get("/releases")
+    def list_releases(_: asking) -> Record:
+        """Every release, and which is active, was before, or is a canary release."""
+        repository = operator.repository
+        canary = canary_on_disk(repository)
+        return {
+            "active": active_release(repository),
+            "previous": previous(repository),
+            "canary": canary._asdict() if canary else None,
+            "releases": [_summary(read_release(repository, number)) for number in releases(repository)],
+        }
+
+    @router.post("/releases/{release}/promote")
+    async def promote_release(release: int, by: asking, force: bool = False) -> Record:
+        """Have it served; ``force`` passes the gate."""
+        return await _changed(
+            "promote",
+            by,
+            lambda control: promote(
+                operator.repository, release, control, bars=operator.bars, force=force, who=by
+            ),
+        )
+
+    @router.post("/releases/{release}/canary")
+    async def canary_release(
+        release: int, by: asking, percent: Annotated[float, Query(ge=0, lt=100)] = 5, force: bool = False
+    ) -> Record:
+        """Give it this share of the requests; 0 ends it."""
+        if percent == 0:
+            return await _changed(
+                "end canary", by, lambda control: stop_canary(operator.repository, release, control, who=by)
+            )
+        return await _changed(
+            "canary",
+            by,
+            lambda control: start_canary(
+                operator.repository, release, percent, control, bars=operator.bars, force=force, who=by
+            ),
+        )
+
+    @router.post("/rollback")
+    async def roll_back_release(by: asking) -> Record:
+        """Return to the release that was active before."""
+        return await _changed("rollback", by, lambda control: roll_back(operator.repository, control, who=by))
+
+    async def _changed(what: str, by: str, change: Callable[[ModelControl], Record]) -> Record:
+        def run() -> Record:
+            with operator.control() as control:
+                return change(control)
+
+        try:
+            record = await run_in_threadpool(run)
+        except CestaError as error:
+            log.warning("admin", what=what, by=by, failed=str(error))
+            raise HTTPException(409 if isinstance(error, NotPromoted) else 400, str(error)) from None
+        log.info("admin", what=what, by=by, release=record["release"], before=record["before"])
+        return record
+
+    return router
+
+
+def _summary(described: Record) -> Record:
+    known = (described.get("metrics") or {}).get("known") or {}
+    return {
+        "release": described["release"],
+        "created_at": described["created_at"],
+        "data_until": (described.get("data") or {}).get("last"),
+        "hr_at_10": known.get("hr_at_10"),
+    }
