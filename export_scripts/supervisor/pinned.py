@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from export_scripts.contract import ENSEMBLE, read_config
+from export_scripts.contract import ENSEMBLE, SAMPLER, SCORER, read_config
 from export_scripts.errors import CestaError
 from export_scripts.releases.configs import Config
 from export_scripts.releases.model_control import ModelControl
@@ -47,6 +47,8 @@ def load_others(repository: Path, control: ModelControl) -> None:
                 _load_trial(control, read_config(trial))
     except (CestaError, OSError) as error:
         log.warning("other releases not loaded", reason=str(error))
+        return
+    log.info("all loaded", releases=sorted(control.ready(SAMPLER) & control.ready(SCORER)))
 
 
 def _load_beside(repository: Path, control: ModelControl, model: str, release: int) -> None:

@@ -42,6 +42,7 @@ class Supervised:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.runtimes: set[Path] = set()
+        self.processes: list[Watched] = []
         if wait:
             self.addresses = self._ready()
             self.look()
@@ -85,11 +86,12 @@ class Supervised:
 
     def kill(self) -> None:
         """For a test that failed: end what still runs, remove what it leaves."""
-        for watched in getattr(self, "processes", [Watched(self.process.pid)]):
-            with contextlib.suppress(ProcessLookupError):
+        if self.process.poll() is None:
+            for pid in (*children(self.process.pid), self.process.pid):
+                os.kill(pid, signal.SIGKILL)
+        for watched in self.processes:
+            if not watched.ended(0):
                 os.kill(watched.pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
         self.process.wait()
         self._reader.join(20)
         for stream in (self.process.stdout, self.process.stderr):
