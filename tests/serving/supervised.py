@@ -50,8 +50,10 @@ class Supervised:
     def look(self) -> None:
         """Take note of the server and the stubs that run now."""
         (self.triton,) = children(self.process.pid)
-        self.stubs = children(self.triton)
-        self.processes = [Watched(pid) for pid in (self.process.pid, self.triton, *self.stubs)]
+        self.processes = [Watched(self.process.pid), Watched(self.triton)]
+        for stub in children(self.triton):
+            with contextlib.suppress(ProcessLookupError):  # Triton forks some that soon end
+                self.processes.append(Watched(stub))
         options = " ".join(command(self.triton))
         self.shm_prefix = re.search(r"shm-region-prefix-name=(\S+)", options)[1]
         self.runtime = Path(re.search(r"--backend-directory=(\S+)/backends", options)[1])
