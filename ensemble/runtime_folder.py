@@ -13,6 +13,7 @@ import select
 import shutil
 import signal
 import tempfile
+import time
 import uuid
 from pathlib import Path
 
@@ -88,21 +89,22 @@ def _processes(shm_prefix: str) -> list[int]:
 
 
 def _end(pids: list[int]) -> None:
+    """Wait for them, then kill those that still run: all of them within twice the grace."""
     with contextlib.ExitStack() as opened:
-        processes = {}
+        running = []
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
-                processes[os.pidfd_open(pid)] = pid
-        for descriptor in processes:
-            opened.callback(os.close, descriptor)
-        for patience_s in (_GRACE_S, _GRACE_S):
-            running = [descriptor for descriptor in processes if not _ended(descriptor, patience_s)]
-            for descriptor in running:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            if not running:
-                return
+                running.append(os.pidfd_open(pid))
+                opened.callback(os.close, running[-1])
+        for descriptor in (running := _still_running(running)):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        _still_running(running)
 
 
-def _ended(descriptor: int, patience_s: float) -> bool:
-    return bool(select.select([descriptor], [], [], patience_s)[0])
+def _still_running(processes: list[int]) -> list[int]:
+    deadline = time.monotonic() + _GRACE_S
+    while processes and (left_s := deadline - time.monotonic()) > 0:
+        ended = select.select(processes, [], [], left_s)[0]
+        processes = [process for process in processes if process not in ended]
+    return processes

@@ -54,9 +54,8 @@ def open_server(settings: ServerSettings, ending: Ending, on_log: Callable[[str]
         server.start()
         control = ModelControl(server.grpc, settings.control_secret)
         canary = Canary(server.grpc)
-        release = _until(
-            server, ending, in_thread(lambda: _bring_up(server, control, canary, ending)), control
-        )
+        loading = in_thread(lambda: _bring_up(server, control, canary, ending))
+        release = _until(server, ending, loading, control)
     except BaseException:
         server.stop(grace_s=0)
         raise
@@ -66,6 +65,7 @@ def open_server(settings: ServerSettings, ending: Ending, on_log: Callable[[str]
 
 
 def _bring_up(server: Server, control: ModelControl, canary: Canary, ending: Ending) -> int:
+    """Have the active release loaded; the release that answers."""
     while not (server.exit_code is not None or ending.is_set() or control.is_there()):
         time.sleep(POLL_S)
     if not server.settings.models:

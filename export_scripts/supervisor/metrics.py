@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from export_scripts.supervisor.status import Status
+from export_scripts.supervisor.watchdog import LOST
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -49,7 +50,7 @@ class _StatusCollector(Collector):
         restarts = CounterMetricFamily(
             "cesta_restarts", "Starts after the first, by what was wrong", labels=["trouble"]
         )
-        for trouble in ("exited", "failed", "late", "start"):
+        for trouble in LOST:
             restarts.add_metric([trouble], watchdog.restarts[trouble])
         yield restarts
         yield _gauge("cesta_ready", "1 while canaries are answered", watchdog.health.ready)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from export_scripts.contract import ENSEMBLE, read_config
+from export_scripts.contract import ENSEMBLE, SAMPLER, SCORER, read_config
 from export_scripts.errors import CestaError
 from export_scripts.releases.configs import CANARY, Config
 from export_scripts.releases.model_control import ModelControl
@@ -35,16 +35,18 @@ def load_active(repository: Path, control: ModelControl) -> int:
 
 
 def load_others(repository: Path, control: ModelControl) -> None:
-    """Load the previous release beside the active one, and one on trial; what fails is logged, left out."""
+    """Load the previous and the canary release beside the active one; what fails is logged, left out."""
     try:
         with locked(repository):  # a promotion meanwhile would know nothing of these
             for model, version in _pins(read_config(repository / ENSEMBLE / CONFIG)):
                 for other in sorted(_named(repository, model) - {version}):
                     _load_beside(repository, control, model, other)
-            if (trial := repository / CANARY / CONFIG).exists():
-                _load_trial(control, read_config(trial))
+            if (canary := repository / CANARY / CONFIG).exists():
+                _load_canary(control, read_config(canary))
     except (CestaError, OSError) as error:
         log.warning("other releases not loaded", reason=str(error))
+        return
+    log.info("all loaded", releases=sorted(control.ready(SAMPLER) & control.ready(SCORER)))
 
 
 def _load_beside(repository: Path, control: ModelControl, model: str, release: int) -> None:
@@ -58,13 +60,13 @@ def _load_beside(repository: Path, control: ModelControl, model: str, release: i
         unload(control, repository, model, release, ready)  # else Triton never calls itself ready again
 
 
-def _load_trial(control: ModelControl, trial: Config) -> None:
-    pins = _pins(trial)
+def _load_canary(control: ModelControl, canary: Config) -> None:
+    pins = _pins(canary)
     if missing := [model for model, version in pins if version not in control.ready(model)]:
         reason = f"{' and '.join(missing)} of that release are not loaded"
-        log.warning("trial not loaded", release=pins[0][1], reason=reason)
+        log.warning("canary not loaded", release=pins[0][1], reason=reason)
         return
-    control.load(trial)
+    control.load(canary)
 
 
 def _load(control: ModelControl, configs: list[Config]) -> None:

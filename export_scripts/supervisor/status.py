@@ -9,7 +9,7 @@ from typing import Any
 from export_scripts.errors import CestaError
 from export_scripts.releases import history
 from export_scripts.releases.repository import read_release
-from export_scripts.supervisor.watchdog import Watchdog
+from export_scripts.supervisor.watchdog import LOST, Watchdog
 
 
 class Status:
@@ -37,7 +37,7 @@ class Status:
             "metrics": None if health.release is None else self._metrics(health.release),
             "uptime_s": round(self.uptime_s(), 1),
             "restarts": restarts.total(),
-            "restarts_by_trouble": dict(restarts),
+            "restarts_by_trouble": {trouble: restarts[trouble] for trouble in LOST},
         }
 
     def promotions_failed(self) -> int:

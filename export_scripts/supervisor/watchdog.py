@@ -26,7 +26,7 @@ PAUSES_S = (0, 1, 2, 4, 8, 16, 32, 60)  # before one start after the other
 STEADY_S = 60.0  # of health: then the next start is the first of a new row
 
 
-_LOST = {  # kind of trouble → event
+LOST = {  # kind of trouble → event
     "exited": "server ended",
     "failed": "server fails",
     "late": "server hangs",
@@ -122,7 +122,7 @@ class Watchdog:
         on_canary: Callable[[float], object] = lambda seconds: None,
     ) -> None:
         self.health = Health()  # replaced as a whole, so that other threads may read it
-        self.restarts: Counter[str] = Counter()  # by kind of trouble: exited, failed, late
+        self.restarts: Counter[str] = Counter()  # by kind of trouble, see LOST
         self._open_server, self._ending, self._clock, self._on_canary = open_server, ending, clock, on_canary
         self._starts = 0  # since the server was healthy for STEADY_S
         self._opened_s = clock()
@@ -220,7 +220,7 @@ class Watchdog:
         while True:
             pause_s = PAUSES_S[min(max(self._starts, 1), len(PAUSES_S)) - 1]
             down_s = round(self._clock() - since, 2)
-            log.error(_LOST[kind], reason=reason, release=release, down_s=down_s, start_in_s=pause_s)
+            log.error(LOST[kind], reason=reason, release=release, down_s=down_s, start_in_s=pause_s)
             if self._ending.wait(pause_s):
                 raise Stopped
             self.restarts[kind] += 1

@@ -42,6 +42,7 @@ class Supervised:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.runtimes: set[Path] = set()
+        self.processes: list[Watched] = []
         if wait:
             self.addresses = self._ready()
             self.look()
@@ -49,8 +50,10 @@ class Supervised:
     def look(self) -> None:
         """Take note of the server and the stubs that run now."""
         (self.triton,) = children(self.process.pid)
-        self.stubs = children(self.triton)
-        self.processes = [Watched(pid) for pid in (self.process.pid, self.triton, *self.stubs)]
+        self.processes = [Watched(self.process.pid), Watched(self.triton)]
+        for stub in children(self.triton):
+            with contextlib.suppress(ProcessLookupError):  # Triton forks some that soon end
+                self.processes.append(Watched(stub))
         options = " ".join(command(self.triton))
         self.shm_prefix = re.search(r"shm-region-prefix-name=(\S+)", options)[1]
         self.runtime = Path(re.search(r"--backend-directory=(\S+)/backends", options)[1])
@@ -85,11 +88,12 @@ class Supervised:
 
     def kill(self) -> None:
         """For a test that failed: end what still runs, remove what it leaves."""
-        for watched in getattr(self, "processes", [Watched(self.process.pid)]):
-            with contextlib.suppress(ProcessLookupError):
+        if self.process.poll() is None:
+            for pid in (*children(self.process.pid), self.process.pid):
+                os.kill(pid, signal.SIGKILL)
+        for watched in self.processes:
+            if not watched.ended(0):
                 os.kill(watched.pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
         self.process.wait()
         self._reader.join(20)
         for stream in (self.process.stdout, self.process.stderr):

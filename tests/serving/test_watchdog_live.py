@@ -5,6 +5,7 @@ pytest tests/serving/test_watchdog.py -s   prints the seconds of each.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tritonclient.grpc as triton
 from processes import children, command, shared_memory
-from supervised import Supervised
+from supervised import Event, Supervised
 
-from ensemble.runtime_folder import sweep
 from export_scripts import publish
 from export_scripts.contract import SAMPLER, SCORER
 from export_scripts.releases.model_control import ModelControl
@@ -27,6 +28,8 @@ from tests.toy_runs import TOY_SAMPLER, toy_run
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
 
 NOTICED_S, RESTORED_S = 5, 20
+
+Kill = tuple[str, Callable[[int], int], signal.Signals, str]
 
 
 @pytest.fixture(scope="module")
@@ -67,64 +70,70 @@ def of(model: str) -> Callable[[int], int]:
     """Of a server, the process that runs a part of the active release, which is 1."""
 
     def stub(triton: int) -> int:
-        (found,) = [pid for pid in children(triton) if f"/{model}/1/" in command(pid)[1]]
-        return found
+        for pid in children(triton):
+            with contextlib.suppress(FileNotFoundError):  # Triton forks some that soon end
+                if f"/{model}/1/" in command(pid)[1]:
+                    return pid
+        raise AssertionError(f"no process of {model} 1")
 
     return stub
 
 
+# Two each of one `cesta serve`: it pauses ever longer before a third start and a fourth.
 KILLS = [
-    ("the sampler's process killed", of(SAMPLER), signal.SIGKILL, "server fails"),
-    ("the scorer's process killed", of(SCORER), signal.SIGKILL, "server fails"),
-    ("the sampler's process stopped", of(SAMPLER), signal.SIGSTOP, "server fails"),  # says Triton after 2 s
-    ("tritonserver stopped", lambda triton: triton, signal.SIGSTOP, "server hangs"),
-    ("tritonserver killed", lambda triton: triton, signal.SIGKILL, "server ended"),
-    ("tritonserver told to end", lambda triton: triton, signal.SIGTERM, "server ended"),
+    [
+        ("the sampler's process killed", of(SAMPLER), signal.SIGKILL, "server fails"),
+        ("tritonserver stopped", lambda triton: triton, signal.SIGSTOP, "server hangs"),
+    ],
+    [
+        ("tritonserver killed", lambda triton: triton, signal.SIGKILL, "server ended"),
+        (
+            "the sampler's process stopped",
+            of(SAMPLER),
+            signal.SIGSTOP,
+            "server fails",
+        ),
+    ],
 ]
 
 
-@pytest.mark.parametrize(("what", "which", "how", "event"), KILLS, ids=[kill[0] for kill in KILLS])
+@pytest.mark.parametrize("kills", KILLS, ids=[" and ".join(kill[0] for kill in kills) for kills in KILLS])
 def test_a_lost_server_is_noticed_and_restored(
-    supervised: Supervised, what: str, which: Callable[[int], int], how: signal.Signals, event: str
+    serve: Callable[..., Supervised], published: Path, kills: list[Kill]
 ) -> None:
     """The app says not ready, then ready again; the log what, why, how long; the promoted release is back."""
-    supervised.look()
-    before, restarts = supervised.processes[1:], supervised.ask("/v1/status")[1]["restarts"]
+    supervised = serve(published)
+    for restarts, kill in enumerate(kills, start=1):
+        supervised.look()
+        before = supervised.processes[1:]
+        lost, restored = check_restored(supervised, *kill)
+        assert (lost["release"], restored["release"], restored["restarts"]) == (1, 1, restarts)
+        assert [process.ended(5) for process in before] == [True] * len(before)
+
+
+def check_restored(
+    supervised: Supervised, what: str, which: Callable[[int], int], how: signal.Signals, event: str
+) -> tuple[Event, Event]:
     os.kill(which(supervised.triton), how)
     began = time.monotonic()
-
     lost = supervised.event("server fails", "server hangs", "server ended")
     noticed_s = time.monotonic() - began
     code, said = supervised.ask("/readyz")
     restored = supervised.event("server restored")
     restored_s = time.monotonic() - began
     print(f"| {what} | {noticed_s:.1f} | {restored_s:.1f} | {lost['reason']}")
-
-    assert (lost["event"], lost["release"], restored["release"]) == (event, 1, 1)
-    assert restored["restarts"] == restarts + 1
-    assert restored["down_s"] <= restored_s + 1.1  # counted from the last canary that was answered
+    assert lost["event"] == event
     assert (code, bool(said["error"] and said["request_id"])) == (503, True)
     assert supervised.ask("/readyz") == (200, {"ready": True, "release": 1})
-    assert [process.ended(5) for process in before] == [True] * len(before)
     assert noticed_s < NOTICED_S
     assert restored_s < RESTORED_S
-    wait_for(lambda: both_loaded(supervised))
-
-
-def both_loaded(supervised: Supervised) -> bool:
-    with ModelControl(supervised.addresses["grpc"]) as control:
-        return all(control.ready(part) == {1, 2} for part in (SAMPLER, SCORER))
-
-
-def wait_for(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert restored["down_s"] < restored_s + 1.5  # counted from the last canary that was answered
+    return lost, restored
 
 
 def test_a_promotion_is_no_trouble(supervised: Supervised, published: Path) -> None:
     """Two releases are switched under the watchdog: it says which answers now, and starts nothing."""
+    assert supervised.event("all loaded")["releases"] == [1, 2]
     restarts = supervised.ask("/v1/status")[1]["restarts"]
     with ModelControl(supervised.addresses["grpc"]) as control:
         promote(published, 2, control)
@@ -143,11 +152,12 @@ def test_a_promotion_is_no_trouble(supervised: Supervised, published: Path) -> N
 
 
 def test_the_supervisor_ends_in_the_middle_of_a_restart(supervised: Supervised) -> None:
-    """Asked to stop while the next server loads: 0, at once, and nothing is left; every line was JSON."""
+    """Asked to stop while the next server starts: 0, soon, and nothing is left; every line was JSON."""
     supervised.look()
-    os.kill(supervised.triton, signal.SIGKILL)
-    supervised.event("server ended")
-    wait_for(lambda: bool(shared_memory("cesta-")) and _started_again(supervised))
+    os.kill(of(SCORER)(supervised.triton), signal.SIGKILL)
+    assert "ncf_scorer" in supervised.event("server fails")["reason"]
+    supervised.event("triton")  # the first word of the next
+    supervised.look()
     began = time.monotonic()
     assert supervised.end() == 0
     assert time.monotonic() - began < 5
@@ -155,15 +165,6 @@ def test_the_supervisor_ends_in_the_middle_of_a_restart(supervised: Supervised) 
     assert not shared_memory(supervised.shm_prefix)
     assert not any(runtime.exists() for runtime in supervised.runtimes)
     assert supervised.not_events == []
-
-
-def _started_again(supervised: Supervised) -> bool:
-    before = supervised.triton
-    try:
-        supervised.look()
-    except (ValueError, TypeError, FileNotFoundError):  # not yet tritonserver
-        return False
-    return supervised.triton != before
 
 
 def test_a_broken_previous_release_does_not_keep_the_active_one_from_serving(
@@ -179,9 +180,11 @@ def test_a_broken_previous_release_does_not_keep_the_active_one_from_serving(
     assert (event["release"], event["model"]) == (2, SAMPLER)
     assert "no such table" in event["reason"]
     assert serving.ask("/readyz") == (200, {"ready": True, "release": 1})
+    assert serving.event("all loaded")["releases"] == [1]
     with ModelControl(serving.addresses["grpc"]) as control:
-        wait_for(lambda: control.states(SAMPLER) == {1: "READY", 2: ""})
-        wait_for(lambda: control.ready(SCORER) == {1, 2})
+        assert control.states(SAMPLER) == {1: "READY", 2: ""}
+    with triton.InferenceServerClient(serving.addresses["grpc"]) as client:
+        assert client.is_server_ready()
     assert broken.exists()
 
 
@@ -201,32 +204,22 @@ def test_a_broken_active_release_is_one_sentence(
     assert "no such table" in sentence
 
 
-def test_a_killed_supervisor_takes_its_server_along(
+def test_what_a_killed_supervisor_leaves_is_swept_by_the_next(
     serve: Callable[..., Supervised], published: Path
 ) -> None:
-    """kill -9: server and stubs end by themselves; the next start removes what is left, and serves."""
-    killed = serve(published)
-    killed.process.kill()
-    assert [process.ended() for process in killed.processes] == [True] * len(killed.processes)
-    assert killed.runtime.exists()
-
-    following = serve(published)
-    assert not killed.runtime.exists()
-    assert not shared_memory(killed.shm_prefix)
-    assert following.runtime.exists()
-    assert sweep() == []
-    assert following.ask("/readyz") == (200, {"ready": True, "release": 1})
-    assert following.end(signal.SIGINT) == 0
-
-
-def test_a_hung_server_of_a_killed_supervisor_is_swept(
-    serve: Callable[..., Supervised], published: Path
-) -> None:
-    """It hears no SIGTERM; the next start kills it and its stubs."""
+    """kill -9, and its server hangs besides, so that it does not end by itself: the next start kills that and
+    its stubs, removes memory and files of them alone, and serves.
+    """
     killed = serve(published)
     os.kill(killed.triton, signal.SIGSTOP)
     killed.process.kill()
     killed.process.wait()
-    assert killed.runtime in sweep()
+    assert killed.runtime.exists()
+
+    following = serve(published)
     assert [process.ended(5) for process in killed.processes] == [True] * len(killed.processes)
     assert not shared_memory(killed.shm_prefix)
+    assert not killed.runtime.exists()
+    assert following.runtime.exists()
+    assert following.ask("/readyz") == (200, {"ready": True, "release": 1})
+    assert following.end(signal.SIGINT) == 0
