@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ensemble.server import ServerError
 from export_scripts.errors import CestaError
+from export_scripts.gateway import commands as gateway
 from export_scripts.memory import keep_freed_memory
 from export_scripts.releases import commands
 from export_scripts.settings import Settings, load_settings
@@ -20,6 +21,7 @@ ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(commands.app, name="release")
+app.add_typer(gateway.app, name="keys")
 
 Out = Annotated[Path, typer.Option(help="Folder of everything that is generated.")]
 File = Annotated[Path | None, typer.Option("--settings", help="A toml with what differs from pipeline.toml.")]
