@@ -139,12 +139,30 @@ async function ask(r, asked, query, where) {
     r.variables.asked_model = r.variables.model;
     const got = await r.subrequest('/_generate', {method: 'POST', body: JSON.stringify(asked)});
     r.variables.triton_s = got.variables.upstream_response_time;
-    if (got.status != 200) {
-        refused(got, where || '');
+    const said = got.status == 200 || got.status == 400 ? read(got.responseText) : {};
+    if (got.status == 200 && said.item_ids) {
+        r.variables.release = said.model_version;
+        return {release: Number(said.model_version), items: items(said, query.k || 10)};
     }
-    const answer = JSON.parse(got.responseText);
-    r.variables.release = answer.model_version;
-    return {release: Number(answer.model_version), items: items(answer, query.k || 10)};
+    const sentence = SENTENCE.exec(said.error || '');
+    if (got.status == 400 && sentence) {
+        refuse(400, (where || '') + sentence[1]);
+    }
+    if (got.status == 502 && got.variables.upstream_addr == 'triton') {  // the group's name: no connection was free
+        refuse(503, 'the recommender is full; try again later');
+    }
+    if (got.status == 504) {
+        refuse(504, 'the recommender took too long');
+    }
+    refuse(502, 'the recommender cannot be reached');
+}
+
+function read(text) {
+    try {
+        return JSON.parse(text) || {};
+    } catch (e) {
+        return {};
+    }
 }
 
 function items(answer, k) {
@@ -156,27 +174,6 @@ function items(answer, k) {
         }
     }
     return found;
-}
-
-function refused(got, where) {
-    if (got.status == 400) {
-        let said;
-        try {
-            said = SENTENCE.exec(JSON.parse(got.responseText).error);
-        } catch (e) {
-            said = null;
-        }
-        if (said) {
-            refuse(400, where + said[1]);
-        }
-    }
-    if (got.status == 502 && got.variables.upstream_addr == 'triton') {  // the group's name: no connection was free
-        refuse(503, 'the recommender is full; try again later');
-    }
-    if (got.status == 504) {
-        refuse(504, 'the recommender took too long');
-    }
-    refuse(502, 'the recommender cannot be reached');
 }
 
 export default {one, many};

@@ -1,0 +1,85 @@
+"""A gateway in front of a real Triton that serves two toy releases, the second as a canary."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from door import Door, Supervisor, open_door
+
+from ensemble.server import Server, ServerError, ServerSettings
+from ensemble.serving_environment import find_serving_environment
+from export_scripts.errors import CestaError
+
+OpenDoor = Callable[..., Door]
+CANARY = "recommender_canary"
+
+
+@pytest.fixture(scope="session")
+def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """`recommender` answers with release 2, `recommender_canary` with release 1."""
+    from tests.toy_runs import TOY_SAMPLER, toy_run  # here: it brings torch
+
+    from export_scripts import publish
+    from export_scripts.releases.promote import promote
+
+    try:
+        find_serving_environment()
+    except ServerError as error:
+        pytest.skip(str(error))
+    root = tmp_path_factory.mktemp("toys")
+    repository = root / "repository"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
+        for seed in (1, 2):
+            promote(repository, publish.publish(toy_run(root / f"run-{seed}", seed), repository))
+            if seed == 1:
+                _add_canary(repository)
+    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+    server = Server(ServerSettings(repository=repository, models=("recommender", CANARY), drain_s=10, **ports))
+    with server:
+        server.wait_ready()
+        yield server
+        server.stop(grace_s=0)
+
+
+def _add_canary(repository: Path) -> None:
+    shutil.copytree(repository / "recommender", repository / CANARY)
+    config = repository / CANARY / "config.pbtxt"
+    config.write_text(config.read_text().replace('name: "recommender"', f'name: "{CANARY}"', 1))
+
+
+@pytest.fixture(scope="session")
+def supervisor() -> Iterator[Supervisor]:
+    with Supervisor() as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def open_gateway(tmp_path_factory: pytest.TempPathFactory, supervisor: Supervisor) -> Iterator[OpenDoor]:
+    """`open_gateway(triton_http=…)`: another gateway, stopped with the session; keywords of GatewaySettings."""
+    doors: list[Door] = []
+
+    def start(**settings: object) -> Door:
+        try:
+            doors.append(open_door(tmp_path_factory.mktemp("gateway"), supervisor=supervisor.address, **settings))
+        except CestaError as error:
+            if "apt-get install" in str(error):
+                pytest.skip(str(error))
+            raise
+        return doors[-1]
+
+    yield start
+    for door in doors:
+        door.gateway.stop()
+
+
+@pytest.fixture(scope="session")
+def door(open_gateway: OpenDoor, triton: Server) -> Door:
+    """The gateway as it stands before shops; tests that change its files put them back."""
+    return open_gateway(triton_http=triton.http, triton_grpc=triton.grpc)
