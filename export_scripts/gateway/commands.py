@@ -41,9 +41,9 @@ def keys() -> None:
 @app.command()
 def add(
     name: Name,
-    role: Annotated[Role, typer.Option(help="shop asks for recommendations; admin may change releases, too.")] = (
-        Role.shop
-    ),
+    role: Annotated[
+        Role, typer.Option(help="shop asks for recommendations; admin may change releases, too.")
+    ] = (Role.shop),
     rate: Annotated[int, typer.Option(help="Requests per second, as many again in a burst.")] = 50,
     folder: Folder = GATEWAY,
 ) -> None:

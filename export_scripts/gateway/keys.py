@@ -45,7 +45,9 @@ def read_keys(folder: Path) -> list[Key]:
     except FileNotFoundError:
         return []
     except (ValueError, TypeError) as error:
-        raise CestaError(f"{path} is not as cesta keys writes it ({error}); bring back a copy of it") from None
+        raise CestaError(
+            f"{path} is not as cesta keys writes it ({error}); bring back a copy of it"
+        ) from None
 
 
 def add_key(folder: Path, name: str, role: Role, rate: int) -> str:

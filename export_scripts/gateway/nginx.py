@@ -1,7 +1,7 @@
 """nginx on the configuration of deploy/gateway: rendered, started, reloaded, stopped.
 
-    with Gateway(GatewaySettings(folder=Path("artifacts/gateway"))) as gateway:
-        ...  # gateway.settings.http, gateway.settings.grpc
+with Gateway(GatewaySettings(folder=Path("artifacts/gateway"))) as gateway:
+    ...  # gateway.settings.http, gateway.settings.grpc
 """
 
 import contextlib
@@ -118,9 +118,13 @@ class Gateway:
         """Start and wait until both ports accept; raises CestaError with nginx's own words if they do not."""
         render(self.settings)
         check(self.settings)
-        self._process = subprocess.Popen(_command(self.settings, "-g", "daemon off;"), stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            _command(self.settings, "-g", "daemon off;"), stdin=subprocess.DEVNULL
+        )
         try:
-            _await(lambda: self._process.poll() is not None or self._accepts(), _START_S, "accept connections")
+            _await(
+                lambda: self._process.poll() is not None or self._accepts(), _START_S, "accept connections"
+            )
             if self._process.poll() is not None:
                 raise CestaError(f"nginx ended at once:\n{self._last_words()}")
         except BaseException:
@@ -167,7 +171,11 @@ def reload(settings: GatewaySettings) -> bool:
         return False
     check(settings)
     os.kill(master, signal.SIGHUP)
-    _await(lambda: bool(_workers(master) - before) and not _answering(before), _START_S, "take the new files over")
+    _await(
+        lambda: bool(_workers(master) - before) and not _answering(before),
+        _START_S,
+        "take the new files over",
+    )
     return True
 
 
@@ -184,7 +192,16 @@ def _command(settings: GatewaySettings, *options: str) -> list[str]:
         missing = _MODULE if program else "nginx"
         raise CestaError(f"{missing} is not installed; {_INSTALL}")
     run = settings.run.absolute()
-    return [program, "-p", str(run), "-e", str(run / "error.log"), "-c", str(run / "conf" / "nginx.conf"), *options]
+    return [
+        program,
+        "-p",
+        str(run),
+        "-e",
+        str(run / "error.log"),
+        "-c",
+        str(run / "conf" / "nginx.conf"),
+        *options,
+    ]
 
 
 def _workers(master: int) -> set[int]:

@@ -37,7 +37,9 @@ class RequestMetrics:
             buckets=BUCKETS_S,
             registry=registry,
         )
-        self._unread = Counter("cesta_gateway_unread_lines", "Log lines that are not as expected.", registry=registry)
+        self._unread = Counter(
+            "cesta_gateway_unread_lines", "Log lines that are not as expected.", registry=registry
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -41,7 +41,9 @@ def write_split(folder: Path, percent: float) -> None:
     """
     if not 0 <= percent <= 100:
         raise CestaError(f"{percent} % of the requests cannot be split off; 0 to 100")
-    share = f"    {percent:.2f}% recommender_canary;\n" if 0 < percent < 100 else ""  # nginx refuses 0 and 100
+    share = (
+        f"    {percent:.2f}% recommender_canary;\n" if 0 < percent < 100 else ""
+    )  # nginx refuses 0 and 100
     rest = "recommender_canary" if percent == 100 else "recommender"
     _write(folder / "split.conf", f'split_clients "$key_name:$session" $model {{\n{share}    * {rest};\n}}\n')
 

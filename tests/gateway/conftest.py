@@ -21,10 +21,9 @@ CANARY = "recommender_canary"
 @pytest.fixture(scope="session")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """`recommender` answers with release 2, `recommender_canary` with release 1."""
-    from tests.toy_runs import TOY_SAMPLER, toy_run  # here: it brings torch
-
     from export_scripts import publish
     from export_scripts.releases.promote import promote
+    from tests.toy_runs import TOY_SAMPLER, toy_run  # here: it brings torch
 
     try:
         find_serving_environment()
@@ -39,7 +38,9 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             if seed == 1:
                 _add_canary(repository)
     ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
-    server = Server(ServerSettings(repository=repository, models=("recommender", CANARY), drain_s=10, **ports))
+    server = Server(
+        ServerSettings(repository=repository, models=("recommender", CANARY), drain_s=10, **ports)
+    )
     with server:
         server.wait_ready()
         yield server
@@ -67,7 +68,8 @@ def open_gateway(tmp_path_factory: pytest.TempPathFactory, supervisor: Superviso
 
     def start(**settings: object) -> Door:
         try:
-            doors.append(open_door(tmp_path_factory.mktemp("gateway"), supervisor=supervisor.address, **settings))
+            behind = {"supervisor": supervisor.address} | settings
+            doors.append(open_door(tmp_path_factory.mktemp("gateway"), **behind))
         except CestaError as error:
             if "apt-get install" in str(error):
                 pytest.skip(str(error))

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from export_scripts.gateway.keys import add_key
+from export_scripts.gateway.keys import Role, add_key
 from export_scripts.gateway.nginx import Gateway, GatewaySettings
 
 TIMEOUT_S = 5  # an answer that takes longer counts as none
@@ -59,7 +59,9 @@ class Door:
         raw = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         connection = http.client.HTTPConnection(self.settings.http, timeout=TIMEOUT_S)
         try:
-            connection.request(method or ("GET" if body is None else "POST"), path, raw, sent | dict(headers or {}))
+            connection.request(
+                method or ("GET" if body is None else "POST"), path, raw, sent | dict(headers or {})
+            )
             with connection.getresponse() as response:
                 content = response.read()
         finally:
@@ -91,16 +93,18 @@ class Door:
 
 
 def open_door(folder: Path, **settings: Any) -> Door:
-    """Start a gateway with three keys: `shop` and `admin`, both fast, and `slow` of 5 requests per second."""
-    keys = {
-        name: add_key(folder, name, role, rate)
-        for name, role, rate in (("shop", "shop", 100_000), ("admin", "admin", 1000), ("slow", "shop", 5))
-    }
+    """Start a gateway with four keys: `shop` and `admin`, and each with `slow-` in front for 5 requests per second."""
+    rates = {"shop": 100_000, "admin": 100_000, "slow-shop": 5, "slow-admin": 5}
+    keys = {name: add_key(folder, name, _role(name), rate) for name, rate in rates.items()}
     http_port, grpc_port = free_ports(2)
     addresses = {"http": f"127.0.0.1:{http_port}", "grpc": f"127.0.0.1:{grpc_port}"}
     gateway = Gateway(GatewaySettings(folder, **(addresses | settings)))
     gateway.start()
     return Door(gateway, keys)
+
+
+def _role(name: str) -> Role:
+    return "admin" if "admin" in name else "shop"
 
 
 def free_ports(count: int) -> list[int]:

@@ -10,9 +10,10 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
-from cesta_client import AsyncRecommender, InvalidRequest, Query, Recommender, Throttled, Unauthorized
 from door import Door
 from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from cesta_client import AsyncRecommender, InvalidRequest, Query, Recommender, Throttled, Unauthorized
 
 pytestmark = pytest.mark.triton
 
@@ -34,9 +35,7 @@ def address(door: Door, wire: str) -> str:
 
 def test_the_client_gets_what_the_shop_s_json_says(door: Door, wire: str) -> None:
     """One by one and many at once; `is_ready` as well."""
-    expected = [
-        [item["item_id"] for item in door.recommend(*basket).body["items"]] for basket in BASKETS
-    ]
+    expected = [[item["item_id"] for item in door.recommend(*basket).body["items"]] for basket in BASKETS]
     with connected(door, wire) as shop:
         assert shop.is_ready()
         assert [[i.item_id for i in shop.recommend(basket)] for basket in BASKETS] == expected
@@ -58,7 +57,7 @@ def test_errors_of_the_gateway_are_the_client_s_own(door: Door, wire: str) -> No
     """None of them is retried: a wrong key stays wrong, and retries would make a flood of too many requests."""
     with connected(door, wire, None) as nobody, pytest.raises(Unauthorized, match="a valid key is needed"):
         nobody.recommend()
-    with connected(door, wire, "slow") as slow, pytest.raises(Throttled, match="too many requests"):
+    with connected(door, wire, "slow-shop") as slow, pytest.raises(Throttled, match="too many requests"):
         for n in range(20):
             slow.recommend([f"i{n}"])
 
@@ -133,7 +132,10 @@ OTHER_FORMS: dict[str, service_pb2.ModelInferRequest] = {
     "an unknown input": infer_request(("user_row", [1, 1])),
 }
 OTHER_FORMS["2**32 + 1 queries"].inputs[0].shape[0] = 2**32 + 1
-for name, changed in {"numbers": {"datatype": "INT32"}, "contents": {"contents": {"bytes_contents": [b"i1"]}}}.items():
+for name, changed in {
+    "numbers": {"datatype": "INT32"},
+    "contents": {"contents": {"bytes_contents": [b"i1"]}},
+}.items():
     OTHER_FORMS[name] = infer_request()
     OTHER_FORMS[name].inputs.add(**({"name": "basket", "shape": [1, 1], "datatype": "BYTES"} | changed))
     OTHER_FORMS[name].raw_input_contents.append(b"\x02\0\0\0i1")
@@ -170,8 +172,17 @@ def test_tensors_in_json_never_reach_triton(door: Door, triton: Any) -> None:
     """A hundred bytes of them end the whole server: with and without the length that says "binary"."""
     bomb = b'{"inputs": [{"name": "basket", "shape": [1, 1099511627776], "datatype": "INT32", "data": [1]}]}'
     double = b'{"inputs": [{"name": "basket", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": 6}}], '
-    for headers in ({}, {"Inference-Header-Content-Length": str(len(bomb))}, {"Inference-Header-Content-Length": "0"}):
-        for body in (bomb, bomb[:-1] + b', "parameters": {}}', bomb + b"\x02\0\0\0i1", double[:-2] + b"," + bomb[1:]):
+    for headers in (
+        {},
+        {"Inference-Header-Content-Length": str(len(bomb))},
+        {"Inference-Header-Content-Length": "0"},
+    ):
+        for body in (
+            bomb,
+            bomb[:-1] + b', "parameters": {}}',
+            bomb + b"\x02\0\0\0i1",
+            double[:-2] + b"," + bomb[1:],
+        ):
             answer = door.ask(V2, body, headers=headers)
             assert answer.status == 400
             assert answer.error

@@ -53,7 +53,10 @@ def test_what_is_not_sent_as_json_is_415(door: Door) -> None:
     for kind in ("application/x-www-form-urlencoded", "text/plain", "application/jsonp", ""):
         answer = door.ask("/v1/recommend", {}, headers={"Content-Type": kind})
         assert (answer.status, "application/json" in answer.error) == (415, True)
-    assert door.ask("/v1/recommend", {}, headers={"Content-Type": "application/json; charset=utf-8"}).status == 200
+    assert (
+        door.ask("/v1/recommend", {}, headers={"Content-Type": "application/json; charset=utf-8"}).status
+        == 200
+    )
 
 
 def test_a_body_over_64_kib_is_413(door: Door) -> None:
@@ -138,7 +141,12 @@ def test_no_server_is_502_and_a_silent_one_504(open_gateway: OpenDoor, silent: s
 
 def test_triton_s_own_words_never_come_through(open_gateway: OpenDoor) -> None:
     """A server that answers with a path of its disk and one that sends no JSON."""
-    for status, text in ((400, b'{"error": "/models/x.py failed"}'), (500, b"<html>"), (200, b"{}"), (200, b"x")):
+    for status, text in (
+        (400, b'{"error": "/models/x.py failed"}'),
+        (500, b"<html>"),
+        (200, b"{}"),
+        (200, b"x"),
+    ):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             threading.Thread(target=_answer_once, args=(listener, status, text), daemon=True).start()
             door = open_gateway(triton_http=f"127.0.0.1:{listener.getsockname()[1]}", workers=1)

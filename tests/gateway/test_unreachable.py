@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import tritonclient.http
@@ -93,7 +94,9 @@ def test_no_spelling_leads_behind(door: Door, path: str) -> None:
     assert b"recommender" not in body
 
 
-def _request(door: Door, method: str, path: str, *headers: str, key: str = "shop", body: bytes = b"") -> bytes:
+def _request(
+    door: Door, method: str, path: str, *headers: str, key: str = "shop", body: bytes = b""
+) -> bytes:
     lines = [
         f"{method} {path} HTTP/1.1",
         "Host: shop",
@@ -171,7 +174,9 @@ def test_admin_is_for_admins(door: Door) -> None:
 DOCUMENTED = {200, 400, 401, 403, 404, 405, 408, 413, 414, 415, 429, 431, 501, 505}
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
-values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20
+)
 queries = st.fixed_dictionaries(
     {},
     optional={
@@ -182,9 +187,15 @@ queries = st.fixed_dictionaries(
 bodies = (queries | values | st.lists(queries, max_size=3).map(lambda some: {"queries": some})).map(
     lambda value: json.dumps(value).encode()
 )
-tokens = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=":"), min_size=1, max_size=20)
-header_values = st.text(st.characters(min_codepoint=0, max_codepoint=255, exclude_characters="\n"), max_size=80)
-paths = st.sampled_from(["/v1/recommend", "/v1/recommend/batch", "/v1/items", "/v1/status", "/healthz", "/admin/x"])
+tokens = st.text(
+    st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=":"), min_size=1, max_size=20
+)
+header_values = st.text(
+    st.characters(min_codepoint=0, max_codepoint=255, exclude_characters="\n"), max_size=80
+)
+paths = st.sampled_from(
+    ["/v1/recommend", "/v1/recommend/batch", "/v1/items", "/v1/status", "/healthz", "/admin/x"]
+)
 requests = st.tuples(
     st.sampled_from(["POST", "POST", "GET", "PUT", "PATCH"]) | tokens,
     paths | paths | st.text(st.characters(max_codepoint=255), max_size=40).map(lambda text: "/" + text),
@@ -193,12 +204,17 @@ requests = st.tuples(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=int(os.environ.get("FUZZ", 150)), deadline=None, suppress_health_check=list(HealthCheck)
+)
 @given(requests)
 def test_no_request_brings_an_undocumented_answer(door: Door, request_: tuple) -> None:
-    """10,000 of them: FUZZ=10000 in front of pytest (see conftest.py)."""
+    """FUZZ=10000 in the environment asks so many."""
     method, path, headers, body = request_
-    lines = [f"{name}: {value}" for name, value in headers] + [f"Content-Length: {len(body)}", "Connection: close"]
+    lines = [f"{name}: {value}" for name, value in headers] + [
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    ]
     received = door.send(_request(door, method, path, *lines, body=body))
 
     status = int(received.split()[1]) if received.startswith(b"HTTP/1.1 ") else None
