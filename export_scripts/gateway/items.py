@@ -11,7 +11,7 @@ FILE: Final = "items.json"
 
 
 def write_items(data: Path, folder: Path) -> int:
-    """etl's catalog in `data` → items.json and items.json.gz in the gateway's folder; returns how many items."""
+    """etl's catalog in `data` → items.json and items.json.gz in the gateway's folder; how many items."""
     import pandas as pd
 
     columns = ["name", *json.loads((data / "meta.json").read_text())["category_columns"]]

@@ -1,7 +1,7 @@
 """The gateway's keys: who may ask, as what, how often. Kept hashed; a key itself is shown once.
 
-A key is 256 bits of chance, so that its SHA-256 cannot be turned back by trying; bcrypt and the like slow down the
-guessing of what people think up, and would cost every request 50 ms.
+A key is 256 bits of chance, so that its SHA-256 cannot be found by trying; bcrypt and the like slow down
+the guessing of what people think up, and would cost every request 50 ms.
 """
 
 import fcntl

@@ -115,12 +115,18 @@ class Gateway:
         return self._process.pid
 
     def start(self) -> None:
-        """Start and wait until both ports accept; raises CestaError with nginx's own words if they do not."""
+        """Start and wait until both ports accept; nginx ends with the thread that starts it.
+
+        Raises:
+            CestaError: a port is taken, or nginx's own words.
+        """
+        for address in (self.settings.http, self.settings.grpc):
+            _check_free(address)
         render(self.settings)
         check(self.settings)
-        self._process = subprocess.Popen(
-            _command(self.settings, "-g", "daemon off;"), stdin=subprocess.DEVNULL
-        )
+        until_parent_dies = ["setpriv", "--pdeathsig", "QUIT"]
+        command = [*until_parent_dies, *_command(self.settings, "-g", "daemon off;")]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         try:
             _await(
                 lambda: self._process.poll() is not None or self._accepts(), _START_S, "accept connections"
@@ -215,6 +221,17 @@ def _answering(workers: set[int]) -> bool:
             if b"shutting down" not in Path(f"/proc/{worker}/cmdline").read_bytes():
                 return True
     return False
+
+
+def _check_free(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError as error:
+            way_out = "stop what listens there, or choose another"
+            raise CestaError(f"{address} cannot be used ({error.strerror}); {way_out}") from None
 
 
 def _accepts(address: str) -> bool:

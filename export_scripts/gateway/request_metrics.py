@@ -1,6 +1,6 @@
 """The gateway's request log as Prometheus metrics: nginx sends each line as a datagram, this counts it.
 
-nginx has no histograms of its own. Labels are few: routes, keys' names, releases and models are known ones, and what
+nginx has no histograms of its own. Labels are few: routes, keys' names, releases and models are known, and what
 comes without a valid key has no name.
 """
 

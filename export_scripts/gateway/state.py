@@ -16,7 +16,7 @@ _WRITTEN = "# Written by cesta; changes are lost.\n"
 
 
 def write_state(folder: Path) -> None:
-    """Write all that nginx includes, from keys.json; the split stays as it is, without one all goes to one model."""
+    """Write all that nginx includes, from keys.json; the split stays as it is, by default none."""
     write_keys(folder)
     if not (folder / "split.conf").exists():
         write_split(folder, 0)
@@ -35,7 +35,7 @@ def write_keys(folder: Path) -> None:
 
 
 def write_split(folder: Path, percent: float) -> None:
-    """Have this share of requests (0 to 100, two decimals) answered by `recommender_canary`, from the next reload on.
+    """Have this share of requests (0 to 100, two decimals) answered by `recommender_canary` from a reload on.
 
     Equal key and X-Session-Id always fall to the same side; more percent only move some over.
     """

@@ -63,7 +63,7 @@ def supervisor() -> Iterator[Supervisor]:
 
 @pytest.fixture(scope="session")
 def open_gateway(tmp_path_factory: pytest.TempPathFactory, supervisor: Supervisor) -> Iterator[OpenDoor]:
-    """`open_gateway(triton_http=…)`: another gateway, stopped with the session; keywords of GatewaySettings."""
+    """`open_gateway(triton_http=…)`: another gateway, stopped with the session; keywords: GatewaySettings."""
     doors: list[Door] = []
 
     def start(**settings: object) -> Door:

@@ -93,7 +93,7 @@ class Door:
 
 
 def open_door(folder: Path, **settings: Any) -> Door:
-    """Start a gateway with four keys: `shop` and `admin`, and each with `slow-` in front for 5 requests per second."""
+    """Start a gateway with four keys: `shop` and `admin`; with `slow-` in front of 5 requests per second."""
     rates = {"shop": 100_000, "admin": 100_000, "slow-shop": 5, "slow-admin": 5}
     keys = {name: add_key(folder, name, _role(name), rate) for name, rate in rates.items()}
     http_port, grpc_port = free_ports(2)
@@ -136,7 +136,7 @@ class _Echo(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_POST = do_GET
+    do_POST = do_GET  # noqa: N815 - the library looks for this name
 
     def log_message(self, *_: object) -> None:
         pass

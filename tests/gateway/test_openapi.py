@@ -111,9 +111,8 @@ def test_items_come_compressed_and_once(open_: Door) -> None:
     """The compressed file that stands beside is sent as it is."""
     (open_.settings.folder / "items.json.gz").write_bytes(gzip.compress(json.dumps(ITEMS).encode()))
     received = open_.send(
-        b"GET /v1/items HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nConnection: close\r\nAuthorization: Bearer "
-        + open_.keys["shop"].encode()
-        + b"\r\n\r\n"
+        b"GET /v1/items HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nConnection: close\r\n"
+        b"Authorization: Bearer %b\r\n\r\n" % open_.keys["shop"].encode()
     )
     head, _, content = received.partition(b"\r\n\r\n")
     assert b"Content-Encoding: gzip" in head

@@ -1,4 +1,4 @@
-"""While it runs: keys come and go, the split moves, the log changes its level, requests are logged and counted."""
+"""While it runs: keys come and go, the split moves, the log changes its level, requests are counted."""
 
 from __future__ import annotations
 
