@@ -1,7 +1,7 @@
 """The gateway's request log as Prometheus metrics: nginx sends each line as a datagram, this counts it.
 
-nginx has no histograms of its own. Labels are few: routes, keys' names, releases and models are known, and what
-comes without a valid key has no name.
+nginx has no histograms of its own. Labels are few: routes, keys' names, releases and models are known, and
+what comes without a valid key has no name.
 """
 
 import json
