@@ -126,12 +126,10 @@ class Gateway:
         check(self.settings)
         until_parent_dies = ["setpriv", "--pdeathsig", "QUIT"]
         command = [*until_parent_dies, *_command(self.settings, "-g", "daemon off;")]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self._process = process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         try:
-            _await(
-                lambda: self._process.poll() is not None or self._accepts(), _START_S, "accept connections"
-            )
-            if self._process.poll() is not None:
+            _await(lambda: process.poll() is not None or self._accepts(), _START_S, "accept connections")
+            if process.poll() is not None:
                 raise CestaError(f"nginx ended at once:\n{self._last_words()}")
         except BaseException:
             self.stop()

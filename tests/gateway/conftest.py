@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from door import Door, Supervisor, open_door
+from door import Door, OpenDoor, Supervisor, open_door
 
 from ensemble.server import Server, ServerError, ServerSettings
 from ensemble.serving_environment import find_serving_environment
 from export_scripts.errors import CestaError
 
-OpenDoor = Callable[..., Door]
 CANARY = "recommender_canary"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -90,6 +90,9 @@ class Door:
             except ConnectionResetError:
                 pass
             return received
+
+
+OpenDoor = Callable[..., Door]  # of conftest.py: open_door in a folder of its own, closed with the session
 
 
 def open_door(folder: Path, **settings: Any) -> Door:

@@ -28,9 +28,6 @@ function told(r, error) {
 }
 
 function failed(r, error) {
-    if (error.status == 503) {
-        r.headersOut['Retry-After'] = '1';
-    }
     reply(r, error.status || 500, {error: told(r, error)});
 }
 

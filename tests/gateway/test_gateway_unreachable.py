@@ -11,7 +11,7 @@ from door import TIMEOUT_S, Door
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.triton
 
 HIDDEN = [
     "/v2",
@@ -209,18 +209,17 @@ requests = st.tuples(
 )
 @given(requests)
 def test_no_request_brings_an_undocumented_answer(door: Door, request_: tuple) -> None:
-    """FUZZ=10000 in the environment asks so many."""
+    """FUZZ=10000 in the environment, and --timeout=0, ask so many."""
     method, path, headers, body = request_
-    lines = [f"{name}: {value}" for name, value in headers] + [
-        f"Content-Length: {len(body)}",
-        "Connection: close",
-    ]
-    received = door.send(_request(door, method, path, *lines, body=body))
+    lines = [f"{name}: {value}" for name, value in [*headers, ("Content-Length", len(body))]]
+    received = door.send(_request(door, method, path, *lines, "Connection: close", body=body))
 
-    status = int(received.split()[1]) if received.startswith(b"HTTP/1.1 ") else None
+    # A first line that ends early is HTTP/0.9, whose answers have no head.
+    head, _, content = received.rpartition(b"\r\n\r\n")
+    status = int(head.split()[1]) if head else 400
     assert status in DOCUMENTED, received[:300]
     if status != 200:
-        assert set(json.loads(received.partition(b"\r\n\r\n")[2])) == {"error", "request_id"}
+        assert set(json.loads(content)) == {"error", "request_id"}
 
 
 def test_the_server_still_answers(door: Door, triton: object) -> None:

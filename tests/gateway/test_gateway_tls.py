@@ -8,8 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import OpenDoor
-from door import Door
+from door import Door, OpenDoor
 
 from cesta_client import Recommender, Unavailable
 from ensemble.server import Server

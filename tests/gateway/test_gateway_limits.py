@@ -13,8 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import OpenDoor
-from door import Door
+from door import Door, OpenDoor
 
 from ensemble.server import Server
 from export_scripts.gateway.keys import add_key

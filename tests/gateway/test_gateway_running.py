@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import OpenDoor
-from door import Door
+from door import Door, OpenDoor
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 

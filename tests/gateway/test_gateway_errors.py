@@ -8,8 +8,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from conftest import OpenDoor
-from door import Door, free_ports
+from door import Door, OpenDoor, free_ports
 
 pytestmark = pytest.mark.triton
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import OpenDoor
-from door import Answer, Door, Supervisor, free_ports
+from door import Answer, Door, OpenDoor, Supervisor, free_ports
 from jsonschema import Draft202012Validator
 
 from ensemble.server import Server
