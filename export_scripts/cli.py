@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ensemble.server import ServerError
 from export_scripts.errors import CestaError
+from export_scripts.gateway import commands as gateway
 from export_scripts.memory import keep_freed_memory
 from export_scripts.releases import commands
 from export_scripts.settings import Settings, load_settings
@@ -22,6 +23,7 @@ ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(commands.app, name="release")
+app.add_typer(gateway.app, name="keys")
 
 Out = Annotated[Path, typer.Option(help="Folder of everything that is generated.")]
 File = Annotated[Path | None, typer.Option("--settings", help="A toml with what differs from pipeline.toml.")]
@@ -80,7 +82,7 @@ def _logging() -> None:
             if sys.stderr.isatty()
             else structlog.processors.JSONRenderer(),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is then: tests exchange it
     )
 
 

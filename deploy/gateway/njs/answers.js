@@ -1,0 +1,57 @@
+// What goes back to a caller, and what Triton's answer means to one.
+
+const SENTENCE = /^(?:\[request id: [^\]]*\] )?in ensemble '[^']*', ((?:unknown category|basket|exclude|categories|user_id) .*)$/;
+
+function refusal(status, text) {
+    const error = new Error(text);
+    error.status = status;
+    return error;
+}
+
+function refuse(status, text) {
+    throw refusal(status, text);
+}
+
+function reply(r, status, body) {
+    body.request_id = r.variables.id;
+    r.headersOut['Content-Type'] = 'application/json';
+    r.return(status, JSON.stringify(body) + '\n');
+}
+
+// The text of an error for the caller; one that was not meant for him is logged instead.
+function told(r, error) {
+    if (error.status) {
+        return error.message;
+    }
+    r.error(`njs: ${error.stack || error.message}`);
+    return 'the gateway failed';
+}
+
+function failed(r, error) {
+    reply(r, error.status || 500, {error: told(r, error)});
+}
+
+// Refuses in our words, but for the sampler's: those are about the request.
+function refuse_as(got, where) {
+    const sentence = got.status == 400 && SENTENCE.exec(read(got.responseText).error || '');
+    if (sentence) {
+        refuse(400, where + sentence[1]);
+    }
+    if (got.status == 502 && got.variables.upstream_addr == 'triton') {  // the group's name: no connection was free
+        refuse(503, 'the recommender is full; try again later');
+    }
+    if (got.status == 504) {
+        refuse(504, 'the recommender took too long');
+    }
+    refuse(502, 'the recommender cannot be reached');
+}
+
+function read(text) {
+    try {
+        return JSON.parse(text) || {};
+    } catch (e) {
+        return {};
+    }
+}
+
+export default {refuse, refusal, reply, told, failed, refuse_as, read};

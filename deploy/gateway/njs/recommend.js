@@ -1,0 +1,160 @@
+// POST /v1/recommend and /v1/recommend/batch: a shop's JSON in and out, Triton's generate behind it.
+
+import answers from 'answers.js';
+
+const LISTS = ['basket', 'exclude', 'categories'];
+const KNOWN = LISTS.concat(['user_id', 'k']);
+const MODEL = 'recommender';
+const MAX_K = 20;
+const MAX_QUERIES = 32;
+const AT_ONCE = 8;  // of one batch, so that few batches do not fill the server
+const REASONS = ['usual', 'together', 'similar', 'popular', 'category'];  // bit by bit
+
+async function one(r) {
+    await answered(r, async (body) => await ask(r, question(body, ''), body));
+}
+
+async function many(r) {
+    await answered(r, async (body) => {
+        const queries = listed(body);
+        const questions = queries.map((query, place) => question(query, `queries[${place}]: `));
+        let found = [];
+        for (let start = 0; start < queries.length; start += AT_ONCE) {
+            const part = questions.slice(start, start + AT_ONCE);
+            const asked = part.map((q, n) => ask(r, q, queries[start + n], `queries[${start + n}]: `));
+            const answered_now = await Promise.all(asked);
+            found = found.concat(answered_now);
+        }
+        return {answers: found};
+    });
+}
+
+// ---- the request
+
+function refuse(text) {
+    answers.refuse(400, text);
+}
+
+function parsed(r) {
+    let text;
+    try {
+        text = new TextDecoder('utf-8', {fatal: true}).decode(r.requestBuffer || new Uint8Array(0));
+    } catch (e) {
+        refuse('the body is not UTF-8');
+    }
+    try {
+        return JSON.parse(text);
+    } catch (e) {
+        refuse(`the body is not JSON: ${e.message}`);
+    }
+}
+
+function kind(value) {
+    if (value === null) {
+        return 'null';
+    }
+    return Array.isArray(value) ? 'a list' : typeof value == 'object' ? 'an object' : `a ${typeof value}`;
+}
+
+function only(body, known, where) {
+    if (kind(body) != 'an object') {
+        refuse(`${where}an object such as {"${known[0]}": [...]} is wanted; got ${kind(body)}`);
+    }
+    const strange = Object.keys(body).find((key) => !known.includes(key));
+    if (strange !== undefined) {
+        refuse(`${where}unknown key "${strange.slice(0, 40)}"; known are ${known.join(', ')}`);
+    }
+}
+
+function listed(body) {
+    only(body, ['queries'], '');
+    const queries = body.queries;
+    if (!Array.isArray(queries)) {
+        refuse(`queries is a list of queries; got ${kind(queries)}`);
+    }
+    if (queries.length < 1 || queries.length > MAX_QUERIES) {
+        refuse(`queries has ${queries.length} entries; 1 to ${MAX_QUERIES} are allowed`);
+    }
+    return queries;
+}
+
+// What generate is asked: sorted, unique, nothing empty, since the response cache compares bytes.
+function question(body, where) {
+    only(body, KNOWN, where);
+    const asked = {};
+    LISTS.forEach((name) => {
+        const ids = sorted(body[name], where + name);
+        if (ids.length) {
+            asked[name] = ids;
+        }
+    });
+    const user = body.user_id;
+    if (user !== undefined && user !== null && typeof user != 'string') {
+        refuse(`${where}user_id is a string; got ${kind(user)}`);
+    }
+    if (user) {
+        asked.user_id = user;
+    }
+    if (body.k !== undefined && !(Number.isInteger(body.k) && body.k >= 1 && body.k <= MAX_K)) {
+        refuse(`${where}k is a whole number from 1 to ${MAX_K}; got ${JSON.stringify(body.k).slice(0, 40)}`);
+    }
+    return Object.keys(asked).length ? asked : {basket: ['']};  // Triton refuses a request without inputs
+}
+
+function sorted(ids, name) {
+    if (ids === undefined || ids === null) {
+        return [];
+    }
+    if (!Array.isArray(ids)) {
+        refuse(`${name} is a list of strings; got ${kind(ids)}`);
+    }
+    const wrong = ids.findIndex((id) => typeof id != 'string');
+    if (wrong >= 0) {
+        refuse(`${name} holds ${kind(ids[wrong])}; ids are strings`);
+    }
+    return ids.sort().filter((id, place, all) => id != '' && id != all[place - 1]);
+}
+
+// ---- the answer
+
+async function answered(r, work) {
+    try {
+        const body = await work(parsed(r));  // not in the call below: njs 0.7.9 crashes on an await among arguments
+        answers.reply(r, 200, body);
+    } catch (e) {
+        answers.failed(r, e);
+    }
+}
+
+async function ask(r, asked, query, where) {
+    asked.id = r.variables.id;
+    return await asked_of(r, r.variables.model, asked, query, where || '');
+}
+
+async function asked_of(r, model, asked, query, where) {
+    r.variables.asked_model = model;
+    const got = await r.subrequest('/_generate', {method: 'POST', body: JSON.stringify(asked)});
+    r.variables.triton_s = got.variables.upstream_response_time;
+    const said = got.status == 200 ? answers.read(got.responseText) : {};
+    if (said.item_ids) {
+        r.variables.release = said.model_version;
+        return {release: Number(said.model_version), items: items(said, query.k || 10)};
+    }
+    if (got.status == 404 && model != MODEL) {  // a canary that is not loaded costs nobody an answer
+        return await asked_of(r, MODEL, asked, query, where);
+    }
+    return answers.refuse_as(got, where);
+}
+
+function items(answer, k) {
+    const found = [];
+    for (let n = 0; n < answer.item_ids.length && found.length < k; n++) {
+        if (answer.item_ids[n] != '') {  // padding
+            const reasons = REASONS.filter((_, bit) => answer.reasons[n] & (1 << bit));
+            found.push({item_id: answer.item_ids[n], score: answer.scores[n], reasons: reasons});
+        }
+    }
+    return found;
+}
+
+export default {one, many};

@@ -1,0 +1,1 @@
+"""The gateway: its keys, its split, its nginx."""

@@ -1,0 +1,77 @@
+"""A gateway in front of a real Triton that serves two toy releases, the second as a canary."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from door import Door, OpenDoor, Supervisor, open_door
+
+from ensemble.server import Server, ServerError, ServerSettings
+from ensemble.serving_environment import find_serving_environment
+from export_scripts.errors import CestaError
+from export_scripts.releases.configs import CANARY
+
+
+@pytest.fixture(scope="session")
+def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """`recommender` answers with release 2, `recommender_canary` with release 1."""
+    from export_scripts import publish
+    from export_scripts.releases.canary import start_canary
+    from export_scripts.releases.promote import promote
+    from tests.toy_runs import TOY_SAMPLER, toy_run  # here: it brings torch
+
+    try:
+        find_serving_environment()
+    except ServerError as error:
+        pytest.skip(str(error))
+    root = tmp_path_factory.mktemp("toys")
+    repository = root / "repository"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
+        for seed in (1, 2):
+            promote(repository, publish.publish(toy_run(root / f"run-{seed}", seed), repository))
+    start_canary(repository, 1, 5)
+    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+    server = Server(
+        ServerSettings(repository=repository, models=("recommender", CANARY), drain_s=10, **ports)
+    )
+    with server:
+        server.wait_ready()
+        yield server
+        server.stop(grace_s=0)
+
+
+@pytest.fixture(scope="session")
+def supervisor() -> Iterator[Supervisor]:
+    with Supervisor() as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def open_gateway(tmp_path_factory: pytest.TempPathFactory, supervisor: Supervisor) -> Iterator[OpenDoor]:
+    """`open_gateway(triton_http=…)`: another gateway, stopped with the session; keywords: GatewaySettings."""
+    doors: list[Door] = []
+
+    def start(**settings: object) -> Door:
+        try:
+            behind = {"supervisor": supervisor.address} | settings
+            doors.append(open_door(tmp_path_factory.mktemp("gateway"), **behind))
+        except CestaError as error:
+            if "apt-get install" in str(error):
+                pytest.skip(str(error))
+            raise
+        return doors[-1]
+
+    yield start
+    for door in doors:
+        door.gateway.stop()
+
+
+@pytest.fixture(scope="session")
+def door(open_gateway: OpenDoor, triton: Server) -> Door:
+    """The gateway as it stands before shops; tests that change its files put them back."""
+    return open_gateway(triton_http=triton.http, triton_grpc=triton.grpc)

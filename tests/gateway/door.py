@@ -1,0 +1,145 @@
+"""A gateway of the tests, and ways to knock: proper HTTP, and bytes as they come."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from export_scripts.gateway.keys import Role, add_key
+from export_scripts.gateway.nginx import Gateway, GatewaySettings
+
+TIMEOUT_S = 5  # an answer that takes longer counts as none
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]  # names in lower case
+    body: Any  # parsed
+
+    @property
+    def error(self) -> str:
+        """The sentence; fails unless the answer is an error as documented."""
+        assert self.headers["content-type"] == "application/json"
+        assert set(self.body) == {"error", "request_id"}
+        assert self.body["request_id"] == self.headers["x-request-id"]
+        return self.body["error"]
+
+
+@dataclass
+class Door:
+    """A running gateway; `keys` are its keys by name."""
+
+    gateway: Gateway
+    keys: dict[str, str]
+
+    @property
+    def settings(self) -> GatewaySettings:
+        return self.gateway.settings
+
+    def ask(
+        self,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = "shop",
+        method: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One request on a connection of its own; a body that is no bytes is sent as JSON."""
+        sent = {} if key is None else {"Authorization": f"Bearer {self.keys.get(key, key)}"}
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        raw = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        connection = http.client.HTTPConnection(self.settings.http, timeout=TIMEOUT_S)
+        try:
+            connection.request(
+                method or ("GET" if body is None else "POST"), path, raw, sent | dict(headers or {})
+            )
+            with connection.getresponse() as response:
+                content = response.read()
+        finally:
+            connection.close()
+        said = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, said, json.loads(content) if content else None)
+
+    def recommend(self, *basket: str, key: str = "shop", headers: Mapping[str, str] | None = None) -> Answer:
+        return self.ask("/v1/recommend", {"basket": list(basket)}, key=key, headers=headers)
+
+    def connect(self) -> socket.socket:
+        host, _, port = self.settings.http.rpartition(":")
+        return socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
+
+    def send(self, request: bytes) -> bytes:
+        """All that comes back until the gateway closes, or is silent for 0.3 s after having spoken."""
+        with self.connect() as connection:
+            connection.sendall(request)
+            received = b""
+            try:
+                while part := connection.recv(65536):
+                    received += part
+                    connection.settimeout(0.3)
+            except TimeoutError:
+                assert received, "no answer"
+            except ConnectionResetError:
+                pass
+            return received
+
+
+OpenDoor = Callable[..., Door]  # of conftest.py: open_door in a folder of its own, closed with the session
+
+
+def open_door(folder: Path, **settings: Any) -> Door:
+    """Start a gateway with four keys: `shop` and `admin`; with `slow-` in front of 5 requests per second."""
+    rates = {"shop": 100_000, "admin": 100_000, "slow-shop": 5, "slow-admin": 5}
+    keys = {name: add_key(folder, name, _role(name), rate) for name, rate in rates.items()}
+    http_port, grpc_port = free_ports(2)
+    addresses = {"http": f"127.0.0.1:{http_port}", "grpc": f"127.0.0.1:{grpc_port}"}
+    gateway = Gateway(GatewaySettings(folder, **(addresses | settings)))
+    gateway.start()
+    return Door(gateway, keys)
+
+
+def _role(name: str) -> Role:
+    return "admin" if "admin" in name else "shop"
+
+
+def free_ports(count: int) -> list[int]:
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
+
+
+class Supervisor(ThreadingHTTPServer):
+    """Stands in for the supervisor's app: answers everything with what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Echo)
+        self.address = f"127.0.0.1:{self.server_port}"
+
+
+class _Echo(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        content = json.dumps({"path": self.path, "method": self.command, "headers": headers}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_GET  # noqa: N815 - the library looks for this name
+
+    def log_message(self, *_: object) -> None:
+        pass

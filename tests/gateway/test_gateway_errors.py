@@ -1,0 +1,161 @@
+"""Every refusal is JSON with a sentence and the request's id, also those that nginx makes by itself."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from door import Door, OpenDoor, free_ports
+
+pytestmark = pytest.mark.triton
+
+JSON = {"Content-Type": "application/json"}
+
+
+def test_without_a_valid_key_nobody_gets_in(door: Door) -> None:
+    """No key, a wrong one, another scheme, a key that is no key."""
+    for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": f"Basic {door.keys['shop']}"}):
+        answer = door.ask("/v1/recommend", {}, key=None, headers=headers)
+        assert answer.status == 401
+        assert "Authorization: Bearer" in answer.error
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert door.ask("/v1/recommend", {}, key="cesta_" + "0" * 43).status == 401
+
+
+def test_a_key_in_the_address_is_none(door: Door) -> None:
+    assert door.ask(f"/v1/recommend?key={door.keys['shop']}", {}, key=None).status == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "allowed"),
+    [
+        ("/v1/recommend", "GET", "POST"),
+        ("/v1/recommend/batch", "PUT", "POST"),
+        ("/v1/items", "POST", "GET, HEAD"),
+        ("/v1/status", "DELETE", "GET, HEAD"),
+        ("/healthz", "POST", "GET, HEAD"),
+        ("/admin/releases", "DELETE", "GET, POST"),
+    ],
+)
+def test_another_method_is_405_with_those_allowed(door: Door, path: str, method: str, allowed: str) -> None:
+    answer = door.ask(path, method=method, key="admin")
+
+    assert (answer.status, answer.headers["allow"]) == (405, allowed)
+    assert answer.error == "this path does not know the method"
+
+
+def test_what_is_not_sent_as_json_is_415(door: Door) -> None:
+    """curl -d alone says application/x-www-form-urlencoded."""
+    for kind in ("application/x-www-form-urlencoded", "text/plain", "application/jsonp", ""):
+        answer = door.ask("/v1/recommend", {}, headers={"Content-Type": kind})
+        assert (answer.status, "application/json" in answer.error) == (415, True)
+    assert (
+        door.ask("/v1/recommend", {}, headers={"Content-Type": "application/json; charset=utf-8"}).status
+        == 200
+    )
+
+
+def test_a_body_over_64_kib_is_413(door: Door) -> None:
+    """Whether its length is said before or found out."""
+    answer = door.ask("/v1/recommend", {"basket": ["x" * 65536]})
+    assert (answer.status, answer.error) == (413, "the body is over 64 KiB")
+
+    chunks = b"1000\r\n" + b" " * 4096 + b"\r\n"
+    head = _head(door, "Transfer-Encoding: chunked")
+    assert door.send(head + chunks * 17 + b"0\r\n\r\n").startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_of_just_under_64_kib_is_read(door: Door) -> None:
+    """200 ids fill a tenth of it."""
+    assert door.ask("/v1/recommend", {"basket": [f"i{n}" + " " * 100 for n in range(600)][:1]}).status == 200
+    assert door.ask("/v1/recommend", b" " * 65000 + b"{}").status == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "head"),
+    [
+        (400, b"GET / HTTP/1.1\r\n\r\n"),  # no Host
+        (400, b"G\x00T / HTTP/1.1\r\nHost: x\r\n\r\n"),
+        (400, b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n"),
+        (414, b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
+        (431, b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 9000 + b"\r\n\r\n"),
+        (501, b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n"),
+        (505, b"GET / HTTP/3.0\r\nHost: x\r\n\r\n"),
+    ],
+)
+def test_what_is_no_http_is_refused_in_json(door: Door, status: int, head: bytes) -> None:
+    received = door.send(head)
+
+    first, _, body = received.partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 %d " % status)
+    assert b"Content-Type: application/json\r\n" in first + b"\r\n"
+    assert set(json.loads(body)) == {"error", "request_id"}
+
+
+def test_a_sane_request_id_is_kept_and_any_other_replaced(door: Door) -> None:
+    for given in ("abc.DEF_1-2", "x" * 64):
+        assert door.recommend("i1", headers={"X-Request-Id": given}).body["request_id"] == given
+    for given in ("", "x" * 65, "a b", 'a"b', "ä".encode().decode("latin-1"), "<script>"):
+        made = door.recommend("i1", headers={"X-Request-Id": given})
+        assert made.body["request_id"] == made.headers["x-request-id"]
+        assert len(made.body["request_id"]) == 32
+
+
+def _head(door: Door, *headers: str) -> bytes:
+    lines = (
+        "POST /v1/recommend HTTP/1.1",
+        "Host: shop",
+        f"Authorization: Bearer {door.keys['shop']}",
+        "Content-Type: application/json",
+        *headers,
+    )
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+# ---- when Triton fails
+
+
+@pytest.fixture(scope="module")
+def silent() -> Iterator[str]:
+    """A server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_no_server_is_502_and_a_silent_one_504(open_gateway: OpenDoor, silent: str) -> None:
+    """Within the limits, in words of ours."""
+    (closed,) = free_ports(1)
+    gone = open_gateway(triton_http=f"127.0.0.1:{closed}", triton_grpc=f"127.0.0.1:{closed}", workers=1)
+    answer = gone.recommend("i1")
+    assert (answer.status, answer.error) == (502, "the recommender cannot be reached")
+
+    hung = open_gateway(triton_http=silent, triton_grpc=silent, workers=1)
+    answer = hung.recommend("i1")
+    assert (answer.status, answer.error) == (504, "the recommender took too long")
+    assert hung.ask("/v1/recommend/batch", {"queries": [{}, {}]}).status == 504
+
+
+def test_triton_s_own_words_never_come_through(open_gateway: OpenDoor) -> None:
+    """A server that answers with a path of its disk and one that sends no JSON."""
+    for status, text in (
+        (400, b'{"error": "/models/x.py failed"}'),
+        (500, b"<html>"),
+        (200, b"{}"),
+        (200, b"x"),
+    ):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            threading.Thread(target=_answer_once, args=(listener, status, text), daemon=True).start()
+            door = open_gateway(triton_http=f"127.0.0.1:{listener.getsockname()[1]}", workers=1)
+            answer = door.recommend("i1")
+            door.gateway.stop()
+        assert (answer.status, answer.error) == (502, "the recommender cannot be reached")
+
+
+def _answer_once(listener: socket.socket, status: int, text: bytes) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(text), text))

@@ -1,0 +1,105 @@
+"""The file of keys, and what nginx includes of it; no nginx needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from export_scripts.errors import CestaError
+from export_scripts.gateway.keys import add_key, read_keys, revoke_key
+from export_scripts.gateway.state import write_keys, write_split
+
+
+def test_only_a_hash_is_kept(tmp_path: Path) -> None:
+    secret = add_key(tmp_path, "webshop", "shop", 50)
+
+    assert len(secret) == len("cesta_") + 43
+    (kept,) = json.loads((tmp_path / "keys.json").read_text())
+    assert kept["sha256"] == hashlib.sha256(secret.encode()).hexdigest()
+    assert kept | {"sha256": "", "created_at": ""} == {
+        "name": "webshop",
+        "role": "shop",
+        "rate": 50,
+        "sha256": "",
+        "created_at": "",
+    }
+    assert not any(secret in path.read_text() for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "sentence"),
+    [
+        ("web shop", 50, '"web shop" is no name for a key; 1 to 32 of a-z, 0-9 and -'),
+        ("x; }", 50, "is no name for a key"),
+        ("", 50, "is no name for a key"),
+        ("x" * 33, 50, "is no name for a key"),
+        ("a", 0, "rate 0 is not 1 to 100000 requests per second"),
+        ("taken", 50, 'there is a key "taken" already; revoke it, or take another name'),
+    ],
+)
+def test_what_makes_no_key_is_refused(tmp_path: Path, name: str, rate: int, sentence: str) -> None:
+    """Nothing is changed then."""
+    add_key(tmp_path, "taken", "shop", 50)
+    with pytest.raises(CestaError) as refused:
+        add_key(tmp_path, name, "shop", rate)
+    assert sentence in str(refused.value)
+    assert [key.name for key in read_keys(tmp_path)] == ["taken"]
+
+
+def test_a_revoked_key_is_gone_and_an_unknown_one_named(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        add_key(tmp_path, name, "shop", 50)
+    revoke_key(tmp_path, "one")
+
+    assert [key.name for key in read_keys(tmp_path)] == ["two"]
+    with pytest.raises(CestaError, match='no key "one"; there are: two'):
+        revoke_key(tmp_path, "one")
+
+
+def test_commands_at_once_lose_no_key(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: add_key(tmp_path, f"key-{n}", "shop", 50), range(40)))
+    assert len(read_keys(tmp_path)) == 40
+
+
+def test_a_file_that_somebody_else_wrote_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_text('[{"name": "x"}]')
+    with pytest.raises(CestaError, match=r"keys\.json is not as cesta keys writes it"):
+        read_keys(tmp_path)
+
+
+def test_each_rate_has_its_zone_and_batches_a_thirty_second_of_it(tmp_path: Path) -> None:
+    """64 requests per second are 2 batches of 32 in a second: 120 in a minute."""
+    for name, rate in (("a", 64), ("b", 64), ("c", 1)):
+        add_key(tmp_path, name, "shop", rate)
+    write_keys(tmp_path)
+
+    keys = (tmp_path / "keys.conf").read_text()
+    assert keys.count("limit_req_zone") == 4
+    assert "zone=rate_64:1m rate=64r/s;" in keys
+    assert "zone=batch_64:1m rate=120r/m;" in keys
+    assert "zone=batch_1:1m rate=2r/m;" in keys
+    assert "limit_req zone=rate_64 burst=64 nodelay;" in (tmp_path / "rate.conf").read_text()
+
+
+@pytest.mark.parametrize(
+    ("percent", "lines"),
+    [
+        (0, ["    * recommender;"]),
+        (2.5, ["    2.50% recommender_canary;", "    * recommender;"]),
+        (100, ["    * recommender_canary;"]),
+    ],
+)
+def test_a_split_is_one_line(tmp_path: Path, percent: float, lines: list[str]) -> None:
+    write_split(tmp_path, percent)
+    assert (tmp_path / "split.conf").read_text().splitlines()[2:-1] == lines
+
+
+@pytest.mark.parametrize("percent", [-1, 100.5])
+def test_no_other_share_can_be_split_off(tmp_path: Path, percent: float) -> None:
+    with pytest.raises(CestaError, match="cannot be split off; 0 to 100"):
+        write_split(tmp_path, percent)

@@ -1,0 +1,148 @@
+"""Nobody gets more than a share, and nobody can hold the door."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from door import Door, OpenDoor
+
+from ensemble.server import Server
+from export_scripts.gateway.keys import add_key
+
+pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
+
+
+def test_a_key_has_its_rate_and_as_much_in_a_burst(door: Door) -> None:
+    """5 requests per second and a burst of 5; others are not touched. The refusal says when to come back."""
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(lambda _: door.recommend("i1", key="slow-shop"), range(40)))
+
+    assert Counter(answer.status for answer in answers).keys() == {200, 429}
+    refused = next(answer for answer in answers if answer.status == 429)
+    assert refused.headers["retry-after"] == "1"
+    assert refused.error == "too many requests for this key; try again later"
+    assert door.recommend("i1").status == 200
+
+
+def test_a_batch_is_limited_by_itself(open_gateway: OpenDoor, triton: Server) -> None:
+    """A key of 5 requests per second may send 9 batches in a minute, 4 of them at once."""
+    door = open_gateway(triton_http=triton.http, triton_grpc=triton.grpc, workers=1)
+    batch = {"queries": [{}]}
+    statuses = [door.ask("/v1/recommend/batch", batch, key="slow-shop").status for _ in range(8)]
+
+    assert statuses == [200] * 5 + [429] * 3
+
+
+@pytest.fixture(scope="module")
+def paused() -> Iterator[str]:
+    """A server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_requests_in_flight_are_bounded(open_gateway: OpenDoor, paused: str) -> None:
+    """32 of one key, then 429 at once; 64 in all, then 503 at once. Those in flight end with 504."""
+    door = open_gateway(triton_http=paused, triton_grpc=paused)
+    for name in ("second", "third"):
+        door.keys[name] = add_key(door.settings.folder, name, "shop", 1000)
+    door.gateway.reload()
+
+    def timed(key: str) -> tuple[int, float]:
+        began = time.monotonic()
+        return door.recommend("i1", key=key).status, time.monotonic() - began
+
+    with ThreadPoolExecutor(120) as threads:
+        asked = [threads.submit(timed, key) for key in ("shop", "second", "third") for _ in range(40)]
+        answers = [one.result() for one in asked]
+
+    counts = Counter(status for status, _ in answers)
+    assert set(counts) == {429, 503, 504}
+    assert counts[504] == 64
+    assert max(took for status, took in answers if status in (429, 503)) < 1.9
+    assert min(took for status, took in answers if status == 504) >= 1.9
+
+
+def test_slow_clients_do_not_hold_the_door(door: Door) -> None:
+    """200 connections drip the bytes of their headers; good requests are answered meanwhile, and the slow
+    ones are cut off after five seconds.
+    """
+    with ExitStack() as stack:
+        slow = [stack.enter_context(door.connect()) for _ in range(200)]
+        for connection in slow:
+            connection.sendall(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        began = time.monotonic()
+        times = []
+        while time.monotonic() - began < 5.5:
+            asked = time.monotonic()
+            assert door.recommend("i1").status == 200
+            times.append(time.monotonic() - asked)
+            for connection in slow:
+                _drip(connection)
+        assert all(_closed(connection) for connection in slow)
+    assert statistics.median(times) < 0.5
+
+
+def _drip(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # cut off: what this waits for
+        connection.sendall(b"x")
+
+
+def _closed(connection: socket.socket) -> bool:
+    connection.settimeout(2)
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+
+
+def test_a_flood_is_turned_away_and_leaves_nothing_behind(door: Door) -> None:
+    """More askers than may be in flight, for two seconds: who is let in is answered in bounded time, the
+    others hear 429 or 503; then it is as before, in no more memory than before.
+    """
+
+    def memory() -> int:
+        workers = Path(f"/proc/{door.gateway.pid}/task/{door.gateway.pid}/children").read_text().split()
+        return sum(_resident_kib(int(worker)) for worker in workers)
+
+    def ask(n: int) -> tuple[int, float]:
+        began = time.monotonic()
+        status = door.recommend(f"i{n % 199}", f"i{n * 7 % 199}", f"flood-{n}").status
+        return status, time.monotonic() - began
+
+    before = memory()
+    ends = time.monotonic() + 2
+    with ThreadPoolExecutor(150) as threads:
+        runs = [threads.submit(_until, ends, ask, n) for n in range(150)]
+        answers = [answer for run in runs for answer in run.result()]
+
+    counts = Counter(status for status, _ in answers)
+    assert set(counts) <= {200, 429, 503}
+    assert counts[200] > 50
+    accepted = sorted(took for status, took in answers if status == 200)
+    assert accepted[int(0.99 * len(accepted))] < 2
+    assert door.recommend("i1").status == 200
+    assert memory() < before + 20_000
+
+
+def _until(ends: float, ask, n: int) -> list[tuple[int, float]]:
+    answers = []
+    while time.monotonic() < ends:
+        n += 1000
+        answers.append(ask(n))
+    return answers
+
+
+def _resident_kib(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))

@@ -1,0 +1,118 @@
+"""docs/openapi.yaml says what the gateway does: every documented answer is had from the running one."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from door import Answer, Door, OpenDoor, Supervisor, free_ports
+from jsonschema import Draft202012Validator
+
+from ensemble.server import Server
+
+pytestmark = pytest.mark.triton
+
+DOCUMENT = yaml.safe_load((Path(__file__).parents[2] / "docs" / "openapi.yaml").read_text())
+OPERATIONS = [(path, method) for path, methods in DOCUMENT["paths"].items() for method in methods]
+LARGE = b" " * 70_000
+BODIES = {"/v1/recommend": {"basket": ["i1"]}, "/v1/recommend/batch": {"queries": [{"basket": ["i1"]}]}}
+ITEMS = {"items": {"i1": {"name": "Eggs", "department": "dairy"}}}
+
+
+@pytest.fixture(scope="module")
+def closed(open_gateway: OpenDoor) -> Door:
+    """Nothing stands behind this one."""
+    (port,) = free_ports(1)
+    gone = f"127.0.0.1:{port}"
+    return open_gateway(triton_http=gone, triton_grpc=gone, supervisor=gone, workers=1)
+
+
+@pytest.fixture(scope="module")
+def open_(open_gateway: OpenDoor, triton: Server, supervisor: Supervisor) -> Door:
+    door = open_gateway(triton_http=triton.http, triton_grpc=triton.grpc)
+    (door.settings.folder / "items.json").write_text(json.dumps(ITEMS))
+    return door
+
+
+def test_the_document_is_an_openapi_one() -> None:
+    """Each $ref leads somewhere, each schema is one."""
+    assert DOCUMENT["openapi"] == "3.1.0"
+    for schema in DOCUMENT["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+    refs = re.findall(r'"\$ref": "([^"]+)"', json.dumps(DOCUMENT))
+    assert refs
+    for ref in refs:
+        assert resolved({"$ref": ref})
+
+
+def resolved(node: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node:
+        found: Any = DOCUMENT
+        for name in node["$ref"].removeprefix("#/").split("/"):
+            found = found[name]
+        node = found
+    return node
+
+
+def check(path: str, method: str, answer: Answer) -> int:
+    """Fail unless the answer is documented with this body and these headers; returns its status."""
+    responses = _responses(path, method)
+    assert str(answer.status) in responses, (path, method, answer)
+    response = resolved(responses[str(answer.status)])
+    if "content" in response:
+        assert answer.headers["content-type"] == "application/json"
+        schema = response["content"]["application/json"]["schema"]
+        whole = {**schema, "components": DOCUMENT["components"]}
+        Draft202012Validator(whole).validate(answer.body)
+    for header in response.get("headers", {}):
+        assert header.lower() in answer.headers
+    return answer.status
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_every_documented_answer_is_given(path: str, method: str, open_: Door, closed: Door) -> None:
+    """All but 503 and 504, which test_limits.py and test_errors.py provoke."""
+    body = BODIES.get(path)
+    keys = ["shop", "admin", None]
+    answers = [open_.ask(path, body, key=key) for key in keys] + [closed.ask(path, body, key="admin")]
+    slow = "slow-admin" if path.startswith("/admin/") else "slow-shop"
+    with ThreadPoolExecutor(20) as threads:
+        answers += threads.map(lambda _: open_.ask(path, body, key=slow), range(60))
+    statuses = {check(path, method, answer) for answer in answers}
+    statuses.add(check(path, method, open_.ask(path, body, key="admin", method="DELETE")))
+    if body is not None:
+        wrong: list[tuple[Any, dict[str, str]]] = [
+            ([], {}),
+            (LARGE, {}),
+            (body, {"Content-Type": "text/plain"}),
+        ]
+        statuses |= {check(path, method, open_.ask(path, sent, headers=said)) for sent, said in wrong}
+    if path == "/v1/items":
+        tag = {"If-None-Match": open_.ask(path).headers["etag"]}
+        statuses.add(check(path, method, open_.ask(path, headers=tag)))
+
+    documented = {int(status) for status in _responses(path, method)}
+    assert documented - statuses <= {503, 504}
+
+
+def _responses(path: str, method: str) -> dict[str, Any]:
+    responses: dict[str, Any] = DOCUMENT["paths"][path][method]["responses"]
+    return responses
+
+
+def test_items_come_compressed_and_once(open_: Door) -> None:
+    """The compressed file that stands beside is sent as it is."""
+    (open_.settings.folder / "items.json.gz").write_bytes(gzip.compress(json.dumps(ITEMS).encode()))
+    received = open_.send(
+        b"GET /v1/items HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nConnection: close\r\n"
+        b"Authorization: Bearer %b\r\n\r\n" % open_.keys["shop"].encode()
+    )
+    head, _, content = received.partition(b"\r\n\r\n")
+    assert b"Content-Encoding: gzip" in head
+    assert json.loads(gzip.decompress(content)) == ITEMS

@@ -1,0 +1,114 @@
+"""A shop's JSON, in and out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from door import Door
+
+pytestmark = pytest.mark.triton
+
+REASONS = {"usual", "together", "similar", "popular", "category"}
+
+
+def test_the_best_items_come_first_with_scores_and_reasons(door: Door) -> None:
+    """Ten without k; no padding, no tensors; the release and the request's id beside them."""
+    answer = door.recommend("i1", "i2")
+
+    assert answer.status == 200
+    assert set(answer.body) == {"release", "items", "request_id"}
+    assert answer.body["release"] == 2
+    items = answer.body["items"]
+    assert len(items) == len({item["item_id"] for item in items}) == 10
+    assert [item["score"] for item in items] == sorted((item["score"] for item in items), reverse=True)
+    assert all(set(item["reasons"]) <= REASONS for item in items)
+
+
+def test_everything_may_be_left_out(door: Door) -> None:
+    for body in ({}, {"basket": None, "user_id": None}, {"basket": [""], "categories": []}):
+        assert len(door.ask("/v1/recommend", body).body["items"]) == 10
+
+
+def test_k_slices(door: Door) -> None:
+    bodies = [door.ask("/v1/recommend", {"basket": ["i1"], "k": k}).body["items"] for k in (20, 1)]
+
+    assert [len(items) for items in bodies] == [20, 1]
+    assert bodies[0][:1] == bodies[1]
+
+
+def test_equal_baskets_share_an_entry_of_the_cache(door: Door, triton: Any) -> None:
+    """Whatever their order and repetitions: the gateway sorts them."""
+    import tritonclient.grpc
+
+    def hits() -> int:
+        with tritonclient.grpc.InferenceServerClient(triton.grpc) as client:
+            (stats,) = client.get_inference_statistics("recommender").model_stats
+        return int(stats.inference_stats.cache_hit.count)
+
+    first = door.recommend("i31", "i32", "i33")
+    before = hits()
+    again = door.recommend("i33", "i31", "", "i32", "i31")
+
+    assert again.body["items"] == first.body["items"]
+    assert hits() == before + 1
+
+
+def test_a_batch_answers_each_query_in_order(door: Door) -> None:
+    """As many as allowed; the same answers as one by one."""
+    queries = [{"basket": [f"i{n}"], "k": 3} for n in range(1, 33)]
+    answer = door.ask("/v1/recommend/batch", {"queries": queries})
+
+    assert answer.status == 200
+    alone = [door.ask("/v1/recommend", query).body["items"] for query in queries]
+    assert [each["items"] for each in answer.body["answers"]] == alone
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "cut off": (b'{"basket": ["i1"', "the body is not JSON: "),
+    "nothing": (b"", "the body is not JSON: "),
+    "not UTF-8": (b'{"basket": ["k\xe4se"]}', "the body is not UTF-8"),
+    "nested deeply": (b"[" * 60_000, "the body is not JSON: "),
+    "a list": ([], 'an object such as {"basket": [...]} is wanted; got a list'),
+    "null": (b"null", 'an object such as {"basket": [...]} is wanted; got null'),
+    "another key": ({"user": "900"}, 'unknown key "user"; known are basket, exclude, categories, user_id, k'),
+    "the request id": ({"id": "x"}, 'unknown key "id"'),
+    "a prototype": (b'{"__proto__": {}}', 'unknown key "__proto__"'),
+    "text for a list": ({"basket": "i1"}, "basket is a list of strings; got a string"),
+    "numbers": ({"basket": ["i1", 5]}, "basket holds a number; ids are strings"),
+    "a list in a list": ({"exclude": [["i1"]]}, "exclude holds a list; ids are strings"),
+    "null in a list": ({"categories": [None]}, "categories holds null; ids are strings"),
+    "a list of users": ({"user_id": ["1", "2"]}, "user_id is a string; got a list"),
+    "k 0": ({"k": 0}, "k is a whole number from 1 to 20; got 0"),
+    "k 21": ({"k": 21}, "k is a whole number from 1 to 20; got 21"),
+    "k 1.5": ({"k": 1.5}, "k is a whole number from 1 to 20; got 1.5"),
+    "k text": ({"k": "5"}, 'k is a whole number from 1 to 20; got "5"'),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_understood_is_refused_in_a_sentence(door: Door, case: str) -> None:
+    body, sentence = REFUSED[case]
+    answer = door.ask("/v1/recommend", body)
+
+    assert answer.status == 400
+    assert answer.error.startswith(sentence)
+
+
+REFUSED_BATCHES: dict[str, tuple[Any, str]] = {
+    "no list": ({"queries": {}}, "queries is a list of queries; got an object"),
+    "none": ({"queries": []}, "queries has 0 entries; 1 to 32 are allowed"),
+    "too many": ({"queries": [{}] * 33}, "queries has 33 entries; 1 to 32 are allowed"),
+    "a bad one": ({"queries": [{}, {"k": 0}]}, "queries[1]: k is a whole number"),
+    "a query alone": ({"basket": []}, 'unknown key "basket"; known are queries'),
+    "null": ({"queries": [None]}, "queries[0]: an object such as"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_BATCHES)
+def test_a_batch_that_cannot_be_understood_is_refused_whole(door: Door, case: str) -> None:
+    body, sentence = REFUSED_BATCHES[case]
+    answer = door.ask("/v1/recommend/batch", body)
+
+    assert answer.status == 400
+    assert answer.error.startswith(sentence)

@@ -1,0 +1,253 @@
+"""While it runs: keys come and go, the split moves, the log changes its level, requests are counted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from door import Door, OpenDoor
+from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
+
+from ensemble.server import Server
+from export_scripts.cli import app
+from export_scripts.gateway.keys import add_key, revoke_key
+from export_scripts.gateway.nginx import check
+from export_scripts.gateway.request_metrics import RequestMetrics
+from export_scripts.gateway.state import write_split
+
+pytestmark = pytest.mark.triton
+
+
+@pytest.fixture(scope="module")
+def own(open_gateway: OpenDoor, triton: Server) -> Door:
+    """A gateway whose files these tests change."""
+    return open_gateway(triton_http=triton.http, triton_grpc=triton.grpc)
+
+
+def logged(door: Door, request_id: str) -> dict:
+    """The request's line, once it is written."""
+    return json.loads(_await(lambda: _line(door.settings.access_log, request_id)))
+
+
+def _line(log: Path, request_id: str) -> str:
+    return next((line for line in log.read_text().splitlines() if f'"request_id":"{request_id}"' in line), "")
+
+
+def _await(value: Callable[[], str]) -> str:
+    ends = time.monotonic() + 5
+    while not (found := value()):
+        assert time.monotonic() < ends, "never logged"
+        time.sleep(0.01)
+    return found
+
+
+# ---- keys
+
+
+def test_a_key_works_from_its_command_to_its_revocation(own: Door) -> None:
+    """As `cesta keys` changes them: the gateway knows at once, and the key stands in no file."""
+    folder = own.settings.folder
+    done = CliRunner().invoke(app, ["keys", "add", "kiosk", "--rate", "30", "--folder", str(folder)])
+    secret = done.stdout.strip()
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert own.ask("/v1/recommend", {}, key=secret).status == 200
+
+    listed = CliRunner().invoke(app, ["keys", "list", "--folder", str(folder)]).stdout
+    assert "kiosk" in listed
+    assert secret not in listed
+    CliRunner().invoke(app, ["keys", "revoke", "kiosk", "--folder", str(folder)])
+    assert own.ask("/v1/recommend", {}, key=secret).status == 401
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert secret.encode() not in path.read_bytes(), path
+
+
+def test_revoking_a_key_drops_nobody_else_s_request(own: Door) -> None:
+    """Requests go on over kept and new connections while keys come and go."""
+    stop, failures, served = threading.Event(), [], []
+
+    def shop() -> None:
+        while not stop.is_set():
+            try:
+                answer = own.recommend(f"i{len(served) % 100}")
+                (served if answer.status == 200 else failures).append(answer.status)
+            except OSError as error:
+                failures.append(error)
+
+    shops = [threading.Thread(target=shop) for _ in range(3)]
+    for one in shops:
+        one.start()
+    for n in range(3):
+        add_key(own.settings.folder, f"guest-{n}", "shop", 7)
+        own.gateway.reload()
+        revoke_key(own.settings.folder, f"guest-{n}")
+        own.gateway.reload()
+    stop.set()
+    for one in shops:
+        one.join()
+
+    assert failures == []
+    assert len(served) > 20
+
+
+def test_files_that_nginx_refuses_are_not_taken_over(own: Door) -> None:
+    """The sentence is nginx's own; the old ones hold."""
+    from export_scripts.errors import CestaError
+
+    good = (own.settings.folder / "split.conf").read_text()
+    (own.settings.folder / "split.conf").write_text("nonsense;")
+    try:
+        with pytest.raises(CestaError, match='unknown directive "nonsense"'):
+            own.gateway.reload()
+        assert own.recommend("i1").status == 200
+    finally:
+        (own.settings.folder / "split.conf").write_text(good)
+    check(own.settings)
+
+
+# ---- the split
+
+
+@pytest.fixture
+def split(own: Door) -> Iterator[Callable[[float], None]]:
+    """`split(30)`: 30 % go to the canary from now on."""
+
+    def apply(percent: float) -> None:
+        write_split(own.settings.folder, percent)
+        own.gateway.reload()
+
+    yield apply
+    apply(0)
+
+
+def releases(door: Door, sessions: int) -> list[int]:
+    return [
+        door.recommend("i1", headers={"X-Session-Id": f"customer-{n}"}).body["release"]
+        for n in range(sessions)
+    ]
+
+
+def test_a_share_of_the_customers_meets_the_canary_and_stays_with_it(own: Door, split: Callable) -> None:
+    """Release 1 is the canary. More percent move some customers over and none back."""
+    assert set(releases(own, 20)) == {2}
+    split(30)
+    first = releases(own, 100)
+    assert releases(own, 100) == first
+    assert 15 <= first.count(1) <= 45
+    split(60)
+    second = releases(own, 100)
+    assert all(now == 1 for before, now in zip(first, second, strict=True) if before == 1)
+    assert second.count(1) > first.count(1)
+    split(100)
+    assert set(releases(own, 20)) == {1}
+
+    answer = own.recommend("i1", headers={"X-Request-Id": "to-the-canary"})
+    line = logged(own, "to-the-canary")
+    assert (line["release"], line["model"]) == (str(answer.body["release"]), "recommender_canary")
+
+
+def test_a_canary_that_is_not_loaded_costs_nobody_an_answer(
+    own: Door, split: Callable, triton: Server
+) -> None:
+    import tritonclient.grpc
+
+    with tritonclient.grpc.InferenceServerClient(triton.grpc) as client:
+        client.unload_model("recommender_canary")
+        try:
+            split(100)
+            _await(lambda: "" if client.is_model_ready("recommender_canary") else "unloaded")
+            assert set(releases(own, 5)) == {2}
+        finally:
+            client.load_model("recommender_canary")
+
+
+# ---- log and metrics
+
+
+def test_a_request_is_one_line_without_what_was_asked(own: Door) -> None:
+    """Enough to find it and to bill it; nothing of customers."""
+    headers = {"X-Request-Id": "find-me", "X-Session-Id": "secret-session"}
+    question = {"basket": ["secret-item"], "user_id": "secret-user", "exclude": ["secret-other"]}
+    own.ask("/v1/recommend?secret-argument", question, headers=headers)
+    line = logged(own, "find-me")
+
+    assert line.pop("time").startswith("20")
+    assert line.pop("trace").startswith("00-")
+    assert 0 <= line.pop("seconds") < 5
+    assert 0 <= float(line.pop("upstream_seconds")) < 5
+    assert line.pop("bytes_in") > 100
+    assert line.pop("bytes_out") > 500
+    assert line == {
+        "request_id": "find-me",
+        "key": "shop",
+        "route": "recommend",
+        "method": "POST",
+        "status": 200,
+        "grpc": "",
+        "release": "2",
+        "model": "recommender",
+    }
+    for log in own.settings.run.glob("*.log"):
+        text = log.read_text(errors="replace")
+        assert own.keys["shop"] not in text
+        assert "secret-item" not in text
+        assert "secret-user" not in text
+
+
+def test_every_line_is_json_whatever_was_sent(own: Door) -> None:
+    own.send(b'GET /"\x01\\ HTTP/1.1\r\nHost: "\r\nX-Request-Id: "},{\r\nConnection: close\r\n\r\n')
+    own.send(b"\x16\x03\x01\x02\x00\x01\r\n\r\n")
+    for line in own.settings.access_log.read_bytes().splitlines():
+        assert set(json.loads(line)) >= {"request_id", "status"}
+
+
+def test_the_log_s_level_changes_while_it_runs(own: Door) -> None:
+    """From warnings to everything that nginx tells, and back."""
+    log = own.settings.run / "error.log"
+    for level, told in (("info", True), ("warn", False)):
+        own.gateway.reload(dataclasses.replace(own.settings, log_level=level))
+        before = log.stat().st_size
+        own.ask(
+            "/v1/recommend", b"x" * 70_000
+        )  # "client intended to send too large body" is an error: always told
+        own.send(b"GET / HTTP/1.1\r\n\r\n")  # "client sent HTTP/1.1 request without Host": info
+        new = _await(lambda: log.read_bytes()[before:].decode(errors="replace"))  # noqa: B023
+        assert ("without" in new) is told
+
+
+def test_requests_are_counted_and_timed(own: Door) -> None:
+    """By route, key, status, release and model; gRPC's errors by the HTTP status of the same meaning."""
+    from cesta_client import CestaError, Recommender
+
+    registry = CollectorRegistry()
+    metrics = RequestMetrics(own.settings.log_socket, registry)
+    try:
+        for _ in range(3):
+            own.recommend("i1")
+        own.ask("/v1/recommend", {"k": 0})
+        own.ask("/nowhere", key=None)
+        with Recommender(own.settings.grpc, api_key="wrong") as shop, pytest.raises(CestaError):
+            shop.recommend()
+
+        def value(name: str, **labels: str) -> float:
+            return registry.get_sample_value(name, labels) or 0
+
+        def counted(route: str, key: str, status: str, release: str = "", model: str = "") -> float:
+            labels = {"route": route, "key": key, "status": status, "release": release, "model": model}
+            return value("cesta_gateway_requests_total", **labels)
+
+        _await(lambda: "yes" if counted("grpc", "", "401") else "")
+        assert counted("recommend", "shop", "200", "2", "recommender") == 3
+        assert counted("recommend", "shop", "400") == 1
+        assert counted("other", "", "404") == 1
+        assert counted("grpc", "", "401") == 1
+        assert value("cesta_gateway_request_seconds_count", route="recommend", key="shop") == 4
+        assert value("cesta_gateway_unread_lines_total") == 0
+    finally:
+        metrics.close()

@@ -1,0 +1,72 @@
+"""The built release behind the gateway: what the real sampler says reaches a shop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from live import Live
+
+from tests.gateway.door import Door, open_door
+
+pytestmark = pytest.mark.triton
+
+
+@pytest.fixture(scope="module")
+def door(live: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    from export_scripts.errors import CestaError
+
+    try:
+        door = open_door(tmp_path_factory.mktemp("gateway"), triton_http=live.http, triton_grpc=live.grpc)
+    except CestaError as error:
+        if "apt-get install" in str(error):
+            pytest.skip(str(error))
+        raise
+    yield door
+    door.gateway.stop()
+
+
+REFUSED = {
+    "201 items": ({"basket": [str(n) for n in range(201)]}, "basket has 201 items; at most 200 are allowed"),
+    "1001 excludes": ({"exclude": [str(n) for n in range(1001)]}, "exclude has 1001 ids; at most 1000 are"),
+    "a long id": ({"basket": ["x" * 129]}, "basket holds an id of 129 bytes; at most 128 are allowed: "),
+    "a long user": ({"user_id": "y" * 129}, "user_id holds an id of 129 bytes; at most 128 are allowed: "),
+    "an unknown category": ({"categories": ["x"]}, 'unknown category "x"; use a value of a category'),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_the_sampler_s_own_sentence_reaches_the_shop(door: Door, case: str) -> None:
+    """Without Triton's words around it; in a batch with the place of the query."""
+    query, sentence = REFUSED[case]
+    answer = door.ask("/v1/recommend", query)
+    assert answer.status == 400
+    assert answer.error.startswith(sentence)
+
+    answer = door.ask("/v1/recommend/batch", {"queries": [{}, query]})
+    assert answer.status == 400
+    assert answer.error.startswith(f"queries[1]: {sentence}")
+
+
+def test_a_household_s_basket_is_answered_as_by_triton_itself(door: Door, live: Live) -> None:
+    from questions import Question, over_generate
+
+    basket = tuple(live.item_ids[:3])
+    answer = door.ask("/v1/recommend", {"basket": basket, "user_id": live.user_ids[0], "k": 20})
+    direct = over_generate(live, [Question(basket, live.user_ids[0])])
+
+    assert [item["item_id"] for item in answer.body["items"]] == direct.item_ids[0].tolist()
+    assert answer.body["release"] == live.release
+
+
+def test_the_catalog_has_every_item_s_name(door: Door, live: Live) -> None:
+    """As etl has read it; asked for again, it has not changed."""
+    from export_scripts.gateway.items import write_items
+
+    count = write_items(Path(live.built.root) / "data", door.settings.folder)
+    answer = door.ask("/v1/items")
+
+    assert len(answer.body["items"]) == count == live.built.shop.n_items - 1
+    assert answer.body["items"][live.item_ids[0]]["name"]
+    assert door.ask("/v1/items", headers={"If-None-Match": answer.headers["etag"]}).status == 304
