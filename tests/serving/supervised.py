@@ -7,7 +7,6 @@ import json
 import os
 import queue
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from processes import Watched, children, command
+
+from ensemble.runtime_folder import sweep
 
 CESTA = [sys.executable, "-m", "export_scripts.cli"]
 FREE_PORTS = ["--http-port=0", "--grpc-port=0", "--metrics-port=0", "--supervisor-port=0"]
@@ -98,8 +99,7 @@ class Supervised:
         self._reader.join(20)
         for stream in (self.process.stdout, self.process.stderr):
             stream.close()
-        for runtime in self.runtimes:
-            shutil.rmtree(runtime, ignore_errors=True)
+        sweep()
 
     def _ready(self) -> dict[str, str]:
         for line in self.process.stdout:
