@@ -49,6 +49,10 @@ class Stopped(Exception):  # noqa: N818 - likewise
 class Served(Protocol):
     """A server that has answered once."""
 
+    @property
+    def release(self) -> int:
+        """That answered."""
+
     def canary(self) -> int:
         """The release that answered. Raises CanaryMissed."""
 
@@ -159,6 +163,7 @@ class Watchdog:
         self._starts += 1
         server = self._open_server()
         self._opened_s = self._clock()
+        self._answered(server.release)
         return server
 
     def _watch(self, server: Served) -> tuple[str, str] | None:

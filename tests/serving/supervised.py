@@ -50,15 +50,23 @@ class Supervised:
 
     def look(self) -> None:
         """Take note of the server and the stubs that run now."""
-        (self.triton,) = children(self.process.pid)
-        self.processes = [Watched(self.process.pid), Watched(self.triton)]
-        for stub in children(self.triton):
-            with contextlib.suppress(ProcessLookupError):  # Triton forks some that soon end
-                self.processes.append(Watched(stub))
-        options = " ".join(command(self.triton))
+        (triton,) = children(self.process.pid)
+        options = " ".join(command(triton))
         self.shm_prefix = re.search(r"shm-region-prefix-name=(\S+)", options)[1]
         self.runtime = Path(re.search(r"--backend-directory=(\S+)/backends", options)[1])
         self.runtimes.add(self.runtime)
+        self.triton, self.processes = triton, [Watched(self.process.pid), Watched(triton)]
+        for stub in children(triton):
+            with contextlib.suppress(ProcessLookupError):  # Triton forks some that soon end
+                self.processes.append(Watched(stub))
+
+    def look_again(self) -> None:
+        """As `look`, once the next server has been started, ready or not."""
+        before, deadline = self.triton, time.monotonic() + 20
+        while self.triton == before:
+            assert time.monotonic() < deadline
+            with contextlib.suppress(ValueError, TypeError, OSError):  # none, or not yet tritonserver
+                self.look()
 
     def event(self, *names: str, within_s: float = 40) -> Event:
         """Wait for the next event of one of these names."""
