@@ -49,6 +49,10 @@ class Stopped(Exception):  # noqa: N818 - likewise
 class Served(Protocol):
     """A server that has answered once."""
 
+    @property
+    def release(self) -> int:
+        """That answered."""
+
     def canary(self) -> int:
         """The release that answered. Raises CanaryMissed."""
 
@@ -159,6 +163,7 @@ class Watchdog:
         self._starts += 1
         server = self._open_server()
         self._opened_s = self._clock()
+        self._answered(server.release)
         return server
 
     def _watch(self, server: Served) -> tuple[str, str] | None:
@@ -189,28 +194,23 @@ class Watchdog:
         now, before = self._clock(), self.health
         if now - self._opened_s >= STEADY_S:
             self._starts = 0
+        since = before.since_s if before.release == release else now
+        self._now(ready=True, reason="", release=release, since_s=since, asked_s=now, answered_s=now)
         if before.release not in (None, release):
             log.info("release switched", release=release, before=before.release)
         if self._lost:
             reason, lost_s = self._lost
-            restarts = self.restarts.total()
-            log.info(
-                "server restored",
-                release=release,
-                reason=reason,
-                down_s=round(now - lost_s, 2),
-                restarts=restarts,
-            )
+            down = {"down_s": round(now - lost_s, 2), "restarts": self.restarts.total()}
+            log.info("server restored", release=release, reason=reason, **down)
             self._lost = None
         elif not before.ready and before.answered_s is not None:
             log.info("canary answered", release=release, down_s=round(now - before.answered_s, 2))
-        since = before.since_s if before.release == release else now
-        self._now(ready=True, reason="", release=release, since_s=since, asked_s=now, answered_s=now)
 
     def _missed(self, missed: CanaryMissed) -> None:
-        if self.health.ready:
-            log.warning("canary missed", reason=str(missed), release=self.health.release)
+        before = self.health
         self._now(ready=False, reason=str(missed), asked_s=self._clock())
+        if before.ready:
+            log.warning("canary missed", reason=str(missed), release=before.release)
 
     def _replace(self, kind: str, reason: str) -> Served:
         """A server in place of one that is lost, however many starts it takes. Raises Stopped."""

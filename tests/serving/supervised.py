@@ -7,7 +7,6 @@ import json
 import os
 import queue
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from processes import Watched, children, command
+
+from ensemble.runtime_folder import sweep
 
 CESTA = [sys.executable, "-m", "export_scripts.cli"]
 FREE_PORTS = ["--http-port=0", "--grpc-port=0", "--metrics-port=0", "--supervisor-port=0"]
@@ -49,15 +50,23 @@ class Supervised:
 
     def look(self) -> None:
         """Take note of the server and the stubs that run now."""
-        (self.triton,) = children(self.process.pid)
-        self.processes = [Watched(self.process.pid), Watched(self.triton)]
-        for stub in children(self.triton):
-            with contextlib.suppress(ProcessLookupError):  # Triton forks some that soon end
-                self.processes.append(Watched(stub))
-        options = " ".join(command(self.triton))
+        (triton,) = children(self.process.pid)
+        options = " ".join(command(triton))
         self.shm_prefix = re.search(r"shm-region-prefix-name=(\S+)", options)[1]
         self.runtime = Path(re.search(r"--backend-directory=(\S+)/backends", options)[1])
         self.runtimes.add(self.runtime)
+        self.triton, self.processes = triton, [Watched(self.process.pid), Watched(triton)]
+        for stub in children(triton):
+            with contextlib.suppress(ProcessLookupError):  # Triton forks some that soon end
+                self.processes.append(Watched(stub))
+
+    def look_again(self) -> None:
+        """As `look`, once the next server has been started, ready or not."""
+        before, deadline = self.triton, time.monotonic() + 20
+        while self.triton == before:
+            assert time.monotonic() < deadline
+            with contextlib.suppress(ValueError, TypeError, OSError):  # none, or not yet tritonserver
+                self.look()
 
     def event(self, *names: str, within_s: float = 40) -> Event:
         """Wait for the next event of one of these names."""
@@ -98,8 +107,7 @@ class Supervised:
         self._reader.join(20)
         for stream in (self.process.stdout, self.process.stderr):
             stream.close()
-        for runtime in self.runtimes:
-            shutil.rmtree(runtime, ignore_errors=True)
+        sweep()
 
     def _ready(self) -> dict[str, str]:
         for line in self.process.stdout:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +23,7 @@ import tritonclient.http
 from processes import Watched, children, command, shared_memory
 from toy_models import write_python_model
 
+from ensemble.runtime_folder import sweep
 from ensemble.server import Server, ServerError
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]
@@ -149,7 +149,7 @@ def foreground(repository: Path, start_server: object) -> Iterator[Foreground]:
     if not server.triton.ended(0):
         os.kill(server.triton.pid, signal.SIGKILL)
     server.process.communicate(timeout=20)
-    shutil.rmtree(server.runtime, ignore_errors=True)  # a parent that was killed could not
+    sweep()  # a parent that was killed could not
 
 
 def test_three_free_ports_are_chosen_and_answer(start_server: Callable[..., Server], tmp_path: Path) -> None:

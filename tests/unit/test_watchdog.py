@@ -44,6 +44,7 @@ class Toy:
     ) -> None:
         self._time, self._canary, self._ends_s, self._works = time, canary, ends_s, works
         self._started = time.now
+        self.release = first if isinstance(first := canary(0), int) else 1
         self.asked: list[float] = []
         self.stopped: list[bool] = []
 
@@ -151,7 +152,7 @@ def test_one_missed_canary_is_bad_luck() -> None:
 
 def test_one_dead_instance_of_several_is_noticed() -> None:
     """Every other canary fails: those between do not make up for it."""
-    answers = iter([DEAD, 1] * 100)
+    answers = iter([1, DEAD] * 100)
     world = World(20, lambda time: Toy(time, lambda seconds: next(answers)), Toy)
     world.run()
     assert len(world.servers) == 2
