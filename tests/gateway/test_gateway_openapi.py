@@ -77,7 +77,7 @@ def check(path: str, method: str, answer: Answer) -> int:
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_every_documented_answer_is_given(path: str, method: str, open_: Door, closed: Door) -> None:
-    """All but 503 and 504, which test_limits.py and test_errors.py provoke."""
+    """All but 503 and 504, which the tests of limits and errors provoke."""
     body = BODIES.get(path)
     keys = ["shop", "admin", None]
     answers = [open_.ask(path, body, key=key) for key in keys] + [closed.ask(path, body, key="admin")]

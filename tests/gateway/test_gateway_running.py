@@ -192,6 +192,7 @@ def test_a_request_is_one_line_without_what_was_asked(own: Door) -> None:
         "grpc": "",
         "release": "2",
         "model": "recommender",
+        "trouble": "",
     }
     for log in own.settings.run.glob("*.log"):
         text = log.read_text(errors="replace")

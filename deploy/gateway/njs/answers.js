@@ -3,9 +3,7 @@
 const SENTENCE = /^(?:\[request id: [^\]]*\] )?in ensemble '[^']*', ((?:unknown category|basket|exclude|categories|user_id) .*)$/;
 
 function refusal(status, text) {
-    const error = new Error(text);
-    error.status = status;
-    return error;
+    return {status: status, message: text};  // no Error: njs 0.7.9 takes 0.8 ms to carry one through an await
 }
 
 function refuse(status, text) {
@@ -18,12 +16,12 @@ function reply(r, status, body) {
     r.return(status, JSON.stringify(body) + '\n');
 }
 
-// The text of an error for the caller; one that was not meant for him is logged instead.
+// The text of an error for the caller; one that was not meant for him goes into the request log.
 function told(r, error) {
     if (error.status) {
         return error.message;
     }
-    r.error(`njs: ${error.stack || error.message}`);
+    r.variables.trouble = error.stack || error.message;
     return 'the gateway failed';
 }
 
