@@ -14,14 +14,17 @@ from export_scripts.errors import WontOverwrite
 MINUTE_S = 60
 
 
-def write_file(target: Path, content: bytes, staged_in: Path | None = None) -> None:
+def write_file(target: Path, content: bytes, staged_in: Path | None = None, mode: int | None = None) -> None:
     """Write or replace ``target``; when that fails, what was there before stays and nothing else does.
 
     ``staged_in`` is another folder of the same file system for the unfinished file, by default the target's.
+    ``mode`` holds before anything is written: a secret is never readable for others.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = (staged_in or target.parent) / f".{target.name}.partial"
     try:
+        if mode is not None:
+            partial.touch(mode)
         partial.write_bytes(content)
         _flush_one(partial)
         partial.replace(target)

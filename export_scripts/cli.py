@@ -223,13 +223,19 @@ def paper(
 
 @app.command()
 def serve(
-    repository: Annotated[str, typer.Option(help="A published repository: a folder, s3://… or gs://…")] = str(
-        ARTIFACTS / "repository"
-    ),
+    repository: Annotated[
+        str, typer.Option(envvar="CESTA_REPOSITORY", help="A published one: a folder, s3://… or gs://…")
+    ] = str(ARTIFACTS / "repository"),
+    host: Annotated[
+        str, typer.Option(help="Never one that faces a network that is not private.")
+    ] = "127.0.0.1",
     http_port: int = 8000,
     grpc_port: int = 8001,
     metrics_port: int = 8002,
     supervisor_port: Annotated[int, typer.Option(help="Of health, status and metrics of its own.")] = 8003,
+    gateway: Annotated[
+        Path | None, typer.Option(help="The folder of a gateway to count for and take admins from.")
+    ] = None,
 ) -> None:
     """Serve a published repository in the foreground on loopback; Ctrl-C and SIGTERM drain and stop.
 
@@ -239,7 +245,7 @@ def serve(
     from export_scripts.supervisor.serve import serve as run
 
     ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
-    run(ServerSettings(repository=repository, **ports), supervisor_port)
+    run(ServerSettings(repository=repository, host=host, **ports), supervisor_port, gateway)
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """The supervisor's HTTP app: health, status, metrics. For loopback, or behind the gateway.
 
-It only reads what the watchdog knows and never waits for Triton, so that a hung server cannot hang it.
+Health and status only read what the watchdog knows and never wait for Triton: a hung server cannot hang them.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from export_scripts.supervisor.admin import Operator, make_router
 from export_scripts.supervisor.canary import DEADLINE_S
 from export_scripts.supervisor.metrics import CONTENT_TYPE, Metrics
 from export_scripts.supervisor.status import Status
@@ -24,8 +25,10 @@ _POLL_S = 0.02
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-def make_app(watchdog: Watchdog, status: Status, metrics: Metrics) -> FastAPI:
-    """The app; serve it with one worker, in the watchdog's process."""
+def make_app(
+    watchdog: Watchdog, status: Status, metrics: Metrics, operator: Operator | None = None
+) -> FastAPI:
+    """The app; serve it with one worker, in the watchdog's process. It changes nothing without an operator."""
     app = FastAPI(title="cesta supervisor", docs_url=None, redoc_url=None, openapi_url=None)
     app.middleware("http")(_with_request_id)
     app.add_exception_handler(StarletteHTTPException, _refused)
@@ -56,6 +59,8 @@ def make_app(watchdog: Watchdog, status: Status, metrics: Metrics) -> FastAPI:
         """For Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
+    if operator:
+        app.include_router(make_router(operator))
     return app
 
 

@@ -17,14 +17,14 @@ class Metrics:
     """`observe` takes each canary's seconds; `text` is what Prometheus scrapes."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
         self._canary = Histogram(
             "cesta_canary_seconds",
             "How long each canary took, those without an answer included",
             buckets=_BUCKETS_S,
-            registry=self._registry,
+            registry=self.registry,
         )
-        ProcessCollector(namespace="cesta_supervisor", registry=self._registry)
+        ProcessCollector(namespace="cesta_supervisor", registry=self.registry)
 
     def observe(self, seconds: float) -> None:
         """One canary, answered or not."""
@@ -32,11 +32,11 @@ class Metrics:
 
     def tell_of(self, status: Status) -> None:
         """Show what it knows, too."""
-        self._registry.register(_StatusCollector(status))
+        self.registry.register(_StatusCollector(status))
 
     def text(self) -> bytes:
         """In Prometheus's text format."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)
 
 
 class _StatusCollector(Collector):

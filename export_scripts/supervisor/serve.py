@@ -1,5 +1,6 @@
 """`cesta serve`: the embedded server under a watchdog, and the app that tells about it."""
 
+import contextlib
 import signal
 import socket
 import threading
@@ -10,11 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import structlog
+import uvicorn
+from fastapi import FastAPI
 
 from ensemble.control_secret import make_secret
 from ensemble.server import ServerError, ServerSettings
 from ensemble.server_settings import claim_ports
 from export_scripts.contract import ENSEMBLE
+from export_scripts.gateway.link import GatewayLink, admin_token
+from export_scripts.releases.model_control import ModelControl
+from export_scripts.settings import load_settings
+from export_scripts.supervisor.admin import Operator
+from export_scripts.supervisor.app import make_app
 from export_scripts.supervisor.embedded import EmbeddedServer, open_server
 from export_scripts.supervisor.metrics import Metrics
 from export_scripts.supervisor.server_log import logged
@@ -28,8 +36,10 @@ _ASKED = (signal.SIGINT, signal.SIGTERM)
 _APP_ENDS_S = 2
 
 
-def serve(settings: ServerSettings, port: int) -> None:
+def serve(settings: ServerSettings, port: int, gateway: Path | None = None) -> None:
     """Serve in the foreground until Ctrl-C or SIGTERM, which drain; the app listens on `port` (0: any).
+
+    `gateway` is the folder of one to work with: its requests are counted, its admins may change releases.
 
     Raises ServerError or CestaError if the first start fails. Later ones are tried again and again.
     """
@@ -37,7 +47,7 @@ def serve(settings: ServerSettings, port: int) -> None:
         for asked in _ASKED:  # both: a shell starts background jobs with SIGINT ignored
             signal.signal(asked, signal.default_int_handler)
         with _listening(settings.host, port) as listener:
-            _serve(_complete(settings), listener)
+            _serve(_complete(settings), listener, gateway)
     except KeyboardInterrupt:
         return
 
@@ -50,7 +60,7 @@ def _complete(settings: ServerSettings) -> ServerSettings:
     return replace(claim_ports(settings), control_secret=secret, models=models)
 
 
-def _serve(settings: ServerSettings, listener: socket.socket) -> None:
+def _serve(settings: ServerSettings, listener: socket.socket, gateway: Path | None) -> None:
     ending, metrics = threading.Event(), Metrics()
     opened = 0
 
@@ -68,13 +78,24 @@ def _serve(settings: ServerSettings, listener: socket.socket) -> None:
     metrics.tell_of(status)
     watching = in_thread(watchdog.run)
     try:
-        with _app(watchdog, status, metrics, listener):
+        with contextlib.ExitStack() as stack:
+            operator = None
+            if gateway:
+                stack.enter_context(GatewayLink(gateway, repository, metrics.registry))
+                operator = _operator(settings, repository, gateway)
+            stack.enter_context(_app(make_app(watchdog, status, metrics, operator), listener))
             watching.result()
     finally:
         for asked in _ASKED:
             signal.signal(asked, signal.SIG_IGN)  # once is enough: the drain has its own limit
         ending.set()
         watching.exception()
+
+
+def _operator(settings: ServerSettings, repository: Path, gateway: Path) -> Operator:
+    grpc = f"{settings.host}:{settings.grpc_port}"
+    control = lambda: ModelControl(grpc, settings.control_secret)  # noqa: E731 - one for each change
+    return Operator(repository, control, load_settings().release, admin_token(gateway))
 
 
 def _tell(server: EmbeddedServer, listener: socket.socket) -> None:
@@ -100,14 +121,10 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _app(watchdog: Watchdog, status: Status, metrics: Metrics, listener: socket.socket) -> Iterator[None]:
+def _app(app: FastAPI, listener: socket.socket) -> Iterator[None]:
     """The app in a thread of its own: neither it nor the watchdog can hold the other up."""
-    import uvicorn  # here: Triton starts meanwhile
-
-    from export_scripts.supervisor.app import make_app
-
     config = uvicorn.Config(
-        make_app(watchdog, status, metrics),
+        app,
         log_config=None,  # what it has to say goes through the caller's logging
         access_log=False,
         timeout_graceful_shutdown=_APP_ENDS_S,
