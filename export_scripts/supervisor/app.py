@@ -28,7 +28,7 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 def make_app(
     watchdog: Watchdog, status: Status, metrics: Metrics, operator: Operator | None = None
 ) -> FastAPI:
-    """The app; serve it with one worker, in the watchdog's process. It changes nothing without an operator."""
+    """The app; serve it with one worker, beside the watchdog. It changes nothing without an operator."""
     app = FastAPI(title="cesta supervisor", docs_url=None, redoc_url=None, openapi_url=None)
     app.middleware("http")(_with_request_id)
     app.add_exception_handler(StarletteHTTPException, _refused)
