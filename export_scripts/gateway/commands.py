@@ -27,14 +27,13 @@ def keys() -> None:
 
     \b
     The usual day:
-      cesta keys add webshop --rate 200     prints the key, once; hand it over in private
-      cesta keys add ops --role admin       may promote and roll back, too
-      cesta keys list                       names, roles, rates; never the keys
-      cesta keys revoke webshop             refused from now on
+      cesta keys add webshop --rate 200   prints the key, once
+      cesta keys add ops --role admin     may promote and roll back, too
+      cesta keys list                     names, roles, rates; never the keys
+      cesta keys revoke webshop           refused from now on
 
-    Only hashes are kept, in keys.json of the gateway's folder. A gateway that runs on this folder takes every
-    change over at once and drops no request; one in a container does with
-    "docker compose kill --signal HUP gateway".
+    Only hashes are kept, in keys.json of the gateway's folder. A gateway that runs here takes a change over
+    at once and drops no request. One in a container: "docker compose kill --signal HUP gateway".
     """
 
 

@@ -1,9 +1,13 @@
 """The gateway's templates, what fills them in, and the table that explains them."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
-from export_scripts.gateway.nginx import CONFIGURATION, GatewaySettings, variables
+import pytest
+
+from export_scripts.gateway.nginx import CONFIGURATION, GatewaySettings, render, variables
 
 WORD = re.compile(r"\$\{([A-Z_]+)\}")
 
@@ -15,6 +19,23 @@ def test_every_variable_is_filled_in_and_explained(tmp_path: Path) -> None:
     explained = set(re.findall(r"`((?:GATEWAY|TRITON|SUPERVISOR)_[A-Z_]+)`", table))
 
     assert used == set(variables(GatewaySettings(tmp_path))) == explained
+
+
+@pytest.mark.skipif(not shutil.which("envsubst"), reason="apt-get install gettext-base")
+@pytest.mark.parametrize("tls", [False, True])
+def test_envsubst_makes_the_same_files(tmp_path: Path, tls: bool) -> None:
+    """As the nginx image calls it: with the names that its environment defines."""
+    pair = {"certificate": tmp_path / "tls.crt", "certificate_key": tmp_path / "tls.key"} if tls else {}
+    settings = GatewaySettings(tmp_path, **pair)
+    render(settings)
+    values = variables(settings)
+    defined = " ".join(f"${{{name}}}" for name in values)
+
+    for rendered in (settings.run / "conf").iterdir():
+        template = (CONFIGURATION / f"{rendered.name}.template").read_text()
+        command = ["envsubst", defined]
+        done = subprocess.run(command, input=template, env=values, capture_output=True, text=True, check=True)
+        assert done.stdout == rendered.read_text()
 
 
 def test_every_file_is_used() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,12 +13,15 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 from door import Door
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from cesta_client import AsyncRecommender, InvalidRequest, Query, Recommender, Throttled, Unauthorized
 
 pytestmark = pytest.mark.triton
 
+FUZZ = int(os.environ.get("FUZZ", 150))  # random requests; more by hand
 BASKETS = [("i1",), ("i2", "i3"), ()]
 
 
@@ -158,6 +162,30 @@ def test_only_the_client_s_form_of_a_question_is_passed_on(call: Call, form: str
     assert code == "INVALID_ARGUMENT"
     assert text
     assert call("ModelInfer", infer_request(B)) == ("OK", "")
+
+
+@settings(
+    max_examples=int(os.environ.get("FUZZ", 150)), deadline=None, suppress_health_check=list(HealthCheck)
+)
+@given(st.data())
+def test_a_garbled_message_is_refused_or_answered(
+    door: Door, garbled_channel: grpc.Channel, data: Any
+) -> None:
+    """Bytes changed, left out and put in, at random: nothing breaks behind, or in the gateway."""
+    message = bytearray(infer_request(B, ("user_id", [1, 1])).SerializeToString())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(message) - 1))
+        message[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
+    infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    metadata = [("authorization", f"Bearer {door.keys['shop']}")]
+    code = infer.future(bytes(message), timeout=5, metadata=metadata).code()
+    assert code in (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT), bytes(message)
+
+
+@pytest.fixture
+def channel(door: Door) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(door.settings.grpc) as channel:
+        yield channel
 
 
 def test_compressed_messages_are_refused(call: Call) -> None:
