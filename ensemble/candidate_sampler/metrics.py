@@ -6,7 +6,9 @@ under the names that Prometheus gives them, and a thread of its own sends what w
 """
 
 import threading
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -22,8 +24,8 @@ USERS: Final = (
 )  # no id given; not of this release; of this release
 BASKETS: Final = ("empty", "unknown", "known")  # no ids given; none of this release; at least one
 STAGES: Final = ("parse", "sample", "respond")
-BASKET_SIZES: Final = np.array([0, 1, 2, 3, 5, 10, 20, 50, 100, 200, np.inf])
-SECONDS: Final = np.array([0.25e-3, 0.5e-3, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1, np.inf])
+BASKET_SIZES: Final = (0, 1, 2, 3, 5, 10, 20, 50, 100)
+SECONDS: Final = (0.25e-3, 0.5e-3, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 HELP: Final = {
     "cesta_sampler_queries_total": "Queries sampled, by what was known of their user and basket",
@@ -43,22 +45,30 @@ class Series(NamedTuple):
 
 
 class Tally:
-    """What one process has counted since it started. ``values[i]`` belongs to ``series[i]``."""
+    """What one process has counted since it started."""
 
     def __init__(self) -> None:
-        groups = [
+        counters = [
             [Series("cesta_sampler_queries_total", {"user": u, "basket": b}) for u in USERS for b in BASKETS],
             [Series("cesta_sampler_item_ids_total", {"item": name}) for name in ("known", "unknown")],
             [Series("cesta_sampler_candidates_total", {"source": name}) for name in SOURCES],
             [Series("cesta_sampler_refused_total", {})],
-            _histogram("cesta_sampler_basket_items", BASKET_SIZES),
-            *(_histogram("cesta_sampler_stage_seconds", SECONDS, stage=stage) for stage in STAGES),
         ]
-        self.series = [series for group in groups for series in group]
-        self.values = np.zeros(len(self.series))
-        parts = np.split(self.values, np.cumsum([len(group) for group in groups])[:-1])  # views
-        self._queries, self._items, self._candidates, self._refused, self._sizes, *stages = parts
-        self._stages = dict(zip(STAGES, stages, strict=True))
+        self._counts = np.zeros(sum(map(len, counters)))
+        parts = np.split(self._counts, np.cumsum([len(group) for group in counters])[:-1])  # views
+        self._queries, self._items, self._candidates, self._refused = parts
+        self._sizes = _Histogram(BASKET_SIZES)
+        self._stages = {stage: _Histogram(SECONDS) for stage in STAGES}
+        histograms = [
+            self._sizes.series("cesta_sampler_basket_items"),
+            *(h.series("cesta_sampler_stage_seconds", stage=name) for name, h in self._stages.items()),
+        ]
+        self.series = list(chain(*counters, *histograms))
+
+    def totals(self) -> NDArray[np.float64]:
+        """(n,) one for each of ``series``."""
+        histograms = [h.totals() for h in (self._sizes, *self._stages.values())]
+        return np.concatenate([self._counts, *histograms])
 
     def sampled(self, queries: Sequence[Query], sources: NDArray[np.int32]) -> None:
         """Count a batch of queries, and by their (batch, C) sources what was proposed to them."""
@@ -69,9 +79,8 @@ class Tally:
         baskets = (known > 0) + (known + unknown > 0).astype(np.int64)
         self._queries += np.bincount(users * len(BASKETS) + baskets, minlength=len(self._queries))
         self._items += known.sum(), unknown.sum()
-        masks = np.bincount(sources.ravel(), minlength=len(_BITS_OF))
-        self._candidates += masks @ _BITS_OF
-        _observe(self._sizes, BASKET_SIZES, known + unknown)
+        self._candidates += np.bincount(sources.ravel(), minlength=len(_BITS_OF)) @ _BITS_OF
+        self._sizes.observe_all(known + unknown)
 
     def refused(self, requests: int) -> None:
         """Count requests that were refused."""
@@ -79,7 +88,33 @@ class Tally:
 
     def took(self, stage: str, seconds: float) -> None:
         """Count what one of STAGES took for a batch."""
-        _observe(self._stages[stage], SECONDS, np.array([seconds]))
+        self._stages[stage].observe(seconds)
+
+
+class _Histogram:
+    """Counts by upper bound, not yet cumulative: that can wait until they are sent."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds, self._sum = bounds, 0.0
+        self._counts = np.zeros(len(bounds) + 1)  # the last: above all bounds
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def observe_all(self, values: NDArray[np.int64]) -> None:
+        self._counts += np.bincount(np.searchsorted(self._bounds, values), minlength=len(self._counts))
+        self._sum += float(values.sum())
+
+    def series(self, name: str, **labels: str) -> list[Series]:
+        """The lines that Prometheus expects of a histogram, in the order of ``totals``."""
+        bounds = [*(f"{bound:g}" for bound in self._bounds), "+Inf"]
+        buckets = [Series(f"{name}_bucket", labels | {"le": bound}) for bound in bounds]
+        return [*buckets, Series(f"{name}_sum", labels), Series(f"{name}_count", labels)]
+
+    def totals(self) -> NDArray[np.float64]:
+        cumulative = self._counts.cumsum()
+        return np.concatenate([cumulative, [self._sum, cumulative[-1]]])
 
 
 class Reporter:
@@ -92,7 +127,7 @@ class Reporter:
         names = dict.fromkeys(series.family for series in tally.series)
         self._families = {name: family(name, _help(name), family.COUNTER) for name in names}
         self._metrics = [self._families[name].Metric(own | labels) for name, own in tally.series]
-        self._tally, self._sent, self._period_s = tally, np.zeros_like(tally.values), period_s
+        self._tally, self._sent, self._period_s = tally, np.zeros(len(tally.series)), period_s
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
         self._thread.start()
@@ -101,6 +136,8 @@ class Reporter:
         """Send the rest and end. A server that is gone is not waited for."""
         self._ending.set()
         self._thread.join(timeout=2)
+        self._metrics.clear()
+        self._families.clear()  # takes the series off the page: the release is no longer served
 
     def _run(self) -> None:
         while not self._ending.wait(self._period_s):
@@ -108,7 +145,7 @@ class Reporter:
         self._send()
 
     def _send(self) -> None:
-        values = self._tally.values.copy()  # what a pass adds meanwhile is sent the next time
+        values = self._tally.totals()  # what a pass adds meanwhile is sent the next time
         gained = values - self._sent
         for place in np.flatnonzero(gained)[::-1]:  # a histogram's buckets last to first: they stay in order
             self._metrics[place].increment(float(gained[place]))
@@ -117,18 +154,6 @@ class Reporter:
 
 # (masks, sources): which sources a candidate's mask names.
 _BITS_OF: Final = (np.arange(2 ** len(SOURCES))[:, None] & np.array(list(SOURCES.values()))) > 0
-
-
-def _histogram(name: str, edges: NDArray[np.float64], **labels: str) -> list[Series]:
-    """Cumulative buckets, then sum and count."""
-    bounds = [*(f"{edge:g}" for edge in edges[:-1]), "+Inf"]
-    buckets = [Series(f"{name}_bucket", labels | {"le": bound}) for bound in bounds]
-    return [*buckets, Series(f"{name}_sum", labels), Series(f"{name}_count", labels)]
-
-
-def _observe(histogram: NDArray[np.float64], edges: NDArray[np.float64], values: NDArray[Any]) -> None:
-    histogram[:-2] += (values[:, None] <= edges).sum(axis=0)
-    histogram[-2:] += values.sum(), len(values)
 
 
 def _help(family: str) -> str:
