@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from urllib.request import urlopen
 
 import pytest
@@ -16,17 +15,11 @@ pytestmark = pytest.mark.triton
 LINE = re.compile(r"^(cesta_sampler_\w+){(.*)} (\S+)$", re.MULTILINE)
 
 
-@pytest.fixture(scope="module")
-def shop(serve_built: Callable[..., Live]) -> Live:
-    """A server of its own, without a cache: the numbers below are of the questions below."""
-    return serve_built(response_cache_bytes=0)
-
-
-def scraped(shop: Live) -> dict[str, float]:
+def scraped(uncached: Live) -> dict[str, float]:
     """`name{labels}` → value, without the labels that are the same everywhere."""
-    with urlopen(f"http://{shop.metrics}/metrics", timeout=5) as page:
+    with urlopen(f"http://{uncached.metrics}/metrics", timeout=5) as page:
         lines = LINE.findall(page.read().decode())
-    own = {f'release="{shop.release}"', 'model_instance="candidate_sampler_0_0"'}
+    own = {f'release="{uncached.release}"', 'model_instance="candidate_sampler_0_0"'}
     assert all(own <= set(labels.split(",")) for _, labels, _ in lines)
     return {
         f"{name}{{{','.join(sorted(set(labels.split(',')) - own))}}}": float(value)
@@ -34,31 +27,31 @@ def scraped(shop: Live) -> dict[str, float]:
     }
 
 
-def await_count(shop: Live, line: str, value: float) -> dict[str, float]:
+def await_count(uncached: Live, line: str, value: float) -> dict[str, float]:
     """The sampler sends its sums once a second."""
     deadline = time.monotonic() + 5
-    while (found := scraped(shop))[line] < value:
+    while (found := scraped(uncached))[line] < value:
         assert time.monotonic() < deadline, f"{line} is {found[line]}, not {value}"
         time.sleep(0.05)
     return found
 
 
-def test_a_scrape_tells_who_asked_for_what(shop: Live) -> None:
+def test_a_scrape_tells_who_asked_for_what(uncached: Live) -> None:
     """A batch of three, one refused request: each is counted by the release that answered."""
     batches = 'cesta_sampler_stage_seconds_count{stage="parse"}'
     everything = "cesta_sampler_basket_items_count{}"
-    before = await_count(shop, everything, 1)  # the canary of the fixture
-    known, user = shop.item_ids[0], shop.user_ids[0]
+    before = await_count(uncached, everything, 1)  # the canary that found it ready
+    known, user = uncached.item_ids[0], uncached.user_ids[0]
 
     over_grpc(
-        shop,
+        uncached,
         [Question((known, "no such item"), user), Question((), "no such user"), Question(("no such item",))],
     )
     with pytest.raises(OSError, match="400"):
-        over_generate(shop, [Question(categories=("no such category",))])
+        over_generate(uncached, [Question(categories=("no such category",))])
 
-    await_count(shop, everything, before[everything] + 3)
-    now = await_count(shop, batches, before[batches] + 2)
+    await_count(uncached, everything, before[everything] + 3)
+    now = await_count(uncached, batches, before[batches] + 2)
     gained = {line: now[line] - before[line] for line in now if now[line] != before[line]}
     assert {line: gain for line, gain in gained.items() if "queries" in line or "item_ids" in line} == {
         'cesta_sampler_queries_total{basket="known",user="known"}': 1,
