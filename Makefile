@@ -6,7 +6,7 @@ PIP := bin/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve ask test lint clean clean-all
+.PHONY: help install demo serve stack test lint clean clean-all
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -31,6 +31,9 @@ demo: install  ## real receipts to served recommendations, shown and stopped aga
 
 serve: install  ## serve the published release on 127.0.0.1:8000 (HTTP) and :8001 (gRPC) until Ctrl-C
 	@exec $(APP)/bin/cesta serve
+
+stack: install  ## gateway on 127.0.0.1:8080 before it all, with Prometheus on :9090 and Alertmanager on :9093
+	@exec $(APP)/bin/cesta stack
 
 test: install lint  ## every test, those against a live Triton included
 	$(APP)/bin/python -m pytest

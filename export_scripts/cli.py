@@ -248,6 +248,19 @@ def serve(
     run(ServerSettings(repository=repository, host=host, **ports), supervisor_port, gateway)
 
 
+@app.command("stack")
+def stack_(
+    out: Out = ARTIFACTS,
+    repository: Annotated[
+        str | None, typer.Option(envvar="CESTA_REPOSITORY", help="By default OUT/repository.")
+    ] = None,
+) -> None:
+    """Gateway, supervisor, Triton, Prometheus and Alertmanager on loopback, until Ctrl-C; logs in OUT."""
+    from export_scripts.stack import Addresses, serve_stack
+
+    serve_stack(out.absolute(), repository or str(out.absolute() / "repository"), Addresses())
+
+
 @app.command()
 def ask(
     basket: Ids = None,

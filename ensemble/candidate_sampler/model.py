@@ -1,12 +1,13 @@
 """Triton's adapter of the candidate sampler: tensors → queries → one call for the whole batch → tensors."""
 
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .batch import Candidates
+from .metrics import Reporter, Tally
 from .query import BadRequest, Query
 from .sampler import CandidateSampler
 
@@ -21,30 +22,40 @@ class TritonPythonModel:
         self._sampler = CandidateSampler.load(folder / "arrays")
         self._vocabulary = self._sampler.vocabulary()
         self._sampler.sample([Query()])  # compiles the kernels, before the first shopper waits for it
+        self._tally = Tally()
+        labels = {"release": args["model_version"], "model_instance": args["model_instance_name"]}
+        self._reporter = Reporter(self._tally, pb_utils.MetricFamily, labels)
+
+    def finalize(self) -> None:
+        """The release is unloaded, or the server stops."""
+        self._reporter.close()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One pass over all queries of all requests; a bad request fails alone."""
+        begun = perf_counter()
         parsed = [self._parse(request) for request in requests]
+        self._tally.took("parse", (after_parse := perf_counter()) - begun)
+        self._tally.refused(sum(isinstance(found, BadRequest) for found in parsed))
         queries = [query for found in parsed if not isinstance(found, BadRequest) for query in found]
         if not queries:
             return [_refusal(found) for found in parsed]
-        outputs = {
+        outputs = self._sample(queries)
+        self._tally.took("sample", (after_sample := perf_counter()) - after_parse)
+        responses = _responses(parsed, outputs)
+        self._tally.took("respond", perf_counter() - after_sample)
+        return responses
+
+    def _sample(self, queries: list[Query]) -> dict[str, Any]:
+        """The output tensors of all queries."""
+        candidates = self._sampler.sample(queries)
+        self._tally.sampled(queries, candidates.sources)
+        return {
             "user_row": np.array([[q.user_row] for q in queries], np.int32),
             "basket_rows": self._sampler.basket_rows(queries),
-            **_tensors(self._sampler.sample(queries)),
+            "candidate_rows": candidates.rows,
+            "candidate_features": candidates.features,
+            "candidate_sources": candidates.sources,
         }
-        responses, start = [], 0
-        for found in parsed:
-            if isinstance(found, BadRequest):
-                responses.append(_refusal(found))
-                continue
-            part = slice(start, start := start + len(found))
-            responses.append(
-                pb_utils.InferenceResponse(
-                    [pb_utils.Tensor(name, array[part]) for name, array in outputs.items()]
-                )
-            )
-        return responses
 
     def _parse(self, request: Any) -> list[Query] | BadRequest:
         """One query per row of the request's batch, or what is wrong with it."""
@@ -68,12 +79,17 @@ class TritonPythonModel:
             return error
 
 
-def _tensors(candidates: Candidates) -> dict[str, Any]:
-    return {
-        "candidate_rows": candidates.rows,
-        "candidate_features": candidates.features,
-        "candidate_sources": candidates.sources,
-    }
+def _responses(parsed: list[list[Query] | BadRequest], outputs: dict[str, Any]) -> list[Any]:
+    """Each request's rows of the outputs, or its refusal."""
+    responses, start = [], 0
+    for found in parsed:
+        if isinstance(found, BadRequest):
+            responses.append(_refusal(found))
+            continue
+        part = slice(start, start := start + len(found))
+        tensors = [pb_utils.Tensor(name, array[part]) for name, array in outputs.items()]
+        responses.append(pb_utils.InferenceResponse(tensors))
+    return responses
 
 
 def _refusal(error: Any) -> Any:

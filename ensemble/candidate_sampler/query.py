@@ -23,6 +23,8 @@ class Query:
     exclude: list[int] = field(default_factory=list)
     wanted: list[int] = field(default_factory=list)  # category numbers
     now: int | None = None  # None: the moment the arrays were made for
+    named: bool = field(default=False, compare=False)  # a user id was given; counted, like the next
+    unknown_items: int = field(default=0, compare=False)  # distinct ids of the basket without a row
 
 
 class Vocabulary:
@@ -47,19 +49,23 @@ class Vocabulary:
         """
         if user_id:
             _check_id("user_id", user_id, self._users)
+        basket_ids = _checked("basket", basket, MAX_BASKET, self._items)
+        basket_rows = self._item_rows(basket_ids)
         return Query(
             user_row=self._users.get(user_id, 0),
-            basket=self._item_rows("basket", basket, MAX_BASKET),
-            exclude=self._item_rows("exclude", exclude, MAX_EXCLUDE),
+            basket=basket_rows,
+            exclude=self._item_rows(_checked("exclude", exclude, MAX_EXCLUDE, self._items)),
             wanted=[
                 self._category(i)
                 for i in _checked("categories", categories, MAX_CATEGORIES, self._categories)
             ],
             now=now,
+            named=bool(user_id),
+            unknown_items=len(basket_ids) - len(basket_rows),
         )
 
-    def _item_rows(self, what: str, ids: Iterable[bytes], most: int) -> list[int]:
-        return [row for i in _checked(what, ids, most, self._items) if (row := self._items.get(i, 0))]
+    def _item_rows(self, ids: Iterable[bytes]) -> list[int]:
+        return [row for i in ids if (row := self._items.get(i, 0))]
 
     def _category(self, name: bytes) -> int:
         number = self._categories.get(name, 0)

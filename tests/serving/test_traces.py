@@ -1,0 +1,130 @@
+"""Triton's spans, as a collector gets them over OTLP/HTTP, hang below the span that the client names."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc
+from live import MODEL, Live
+
+pytestmark = pytest.mark.triton
+
+CLIENT_SPAN = "b7ad6b7169203331"
+
+
+class Collector:
+    """An OTLP/HTTP endpoint at `url`; `trace(id)` waits for the spans of one trace."""
+
+    def __init__(self) -> None:
+        arrived: queue.Queue[dict[str, Any]] = queue.Queue()
+
+        class Endpoint(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                assert self.headers["Content-Type"] == "application/json"
+                export = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                for resource in export["resourceSpans"]:
+                    for span in (s for scope in resource["scopeSpans"] for s in scope["spans"]):
+                        arrived.put(span | {"resource": resource["resource"]})
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._arrived = arrived
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1/traces"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def trace(self, trace_id: str, spans: int) -> dict[str, dict[str, Any]]:
+        """Name → span, of a trace of so many; a part's `compute` span is named after the part, too."""
+        found = []
+        while len(found) < spans:
+            span = self._arrived.get(timeout=15)
+            assert span["traceId"] == trace_id, f"nobody asked for a trace of {span}"
+            found.append(span)
+        names = {span["spanId"]: span["name"] for span in found}
+        return {
+            f"{names[s['parentSpanId']]}.compute" if s["name"] == "compute" else s["name"]: s for s in found
+        }
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    collector = Collector()
+    yield collector
+    collector.close()
+
+
+@pytest.fixture(scope="module")
+def traced(serve_built: Callable[..., Live], collector: Collector) -> Live:
+    """Started as docs/observability.md says; only requests that bring a traceparent are traced."""
+    settings = ("mode=opentelemetry", "level=TIMESTAMPS", "rate=0", f"opentelemetry,url={collector.url}")
+    more = ("opentelemetry,resource=service.name=cesta", "opentelemetry,bsp_schedule_delay=100")
+    return serve_built(extra_args=tuple(f"--trace-config={setting}" for setting in (*settings, *more)))
+
+
+def over_http(traced: Live, headers: dict[str, str], request_id: str, basket: str) -> None:
+    body = json.dumps({"basket": [basket], "id": request_id}).encode()
+    url = f"http://{traced.http}/v2/models/{MODEL}/generate"
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=5) as answer:
+        assert answer.status == 200
+
+
+def over_grpc(traced: Live, headers: dict[str, str], request_id: str, basket: str) -> None:
+    with tritonclient.grpc.InferenceServerClient(traced.grpc) as client:
+        tensor = tritonclient.grpc.InferInput("basket", [1, 1], "BYTES")
+        tensor.set_data_from_numpy(np.array([[basket.encode()]], object))
+        client.infer(MODEL, [tensor], request_id=request_id, headers=headers)
+
+
+@pytest.mark.parametrize("ask", [over_http, over_grpc])
+def test_every_stage_of_a_traced_request_is_a_span_below_the_client_s(
+    traced: Live, collector: Collector, ask: Callable[..., None]
+) -> None:
+    """The request, the ensemble, and of each part its queue and its work, all with the request's id."""
+    trace_id = f"{ask.__name__.encode().hex():0>32}"
+    ask(traced, {}, "untraced", f"{ask.__name__} 1")
+    ask(traced, {"traceparent": f"00-{trace_id}-{CLIENT_SPAN}-01"}, "basket-42", f"{ask.__name__} 2")
+
+    spans = collector.trace(trace_id, spans=6)
+    parents = {
+        "InferRequest": CLIENT_SPAN,
+        "recommender": spans["InferRequest"]["spanId"],
+        "candidate_sampler": spans["recommender"]["spanId"],
+        "candidate_sampler.compute": spans["candidate_sampler"]["spanId"],
+        "ncf_scorer": spans["recommender"]["spanId"],
+        "ncf_scorer.compute": spans["ncf_scorer"]["spanId"],
+    }
+    assert {name: span["parentSpanId"] for name, span in spans.items()} == parents
+    assert {"key": "service.name", "value": {"stringValue": "cesta"}} in spans["InferRequest"]["resource"][
+        "attributes"
+    ]
+    for model in ("recommender", "candidate_sampler", "ncf_scorer"):
+        told = {a["key"]: next(iter(a["value"].values())) for a in spans[model]["attributes"]}
+        assert told["triton.request_id"] == "basket-42"
+        assert int(told["triton.model_version"]) == traced.release
+
+
+def test_an_answer_from_the_cache_has_no_spans_of_the_parts(traced: Live, collector: Collector) -> None:
+    """Nothing was sampled or scored; what is left are the request and the ensemble."""
+    over_http(traced, {}, "", "asked twice")
+    over_http(traced, {"traceparent": f"00-{'c' * 32}-{CLIENT_SPAN}-01"}, "", "asked twice")
+    assert set(collector.trace("c" * 32, spans=2)) == {"InferRequest", "recommender"}

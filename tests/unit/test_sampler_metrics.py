@@ -1,0 +1,118 @@
+"""What the sampler counts, by hand; that it reaches Triton's page is tested in tests/serving."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ensemble.candidate_sampler.metrics import HELP, Reporter, Tally
+from ensemble.candidate_sampler.query import Query, Vocabulary
+from ensemble.candidate_sampler.sources import POPULAR, TOGETHER, USUAL
+
+SHOP = Vocabulary(items={b"tea": 1, b"milk": 2}, users={b"ann": 1}, categories={})
+
+
+def counted(tally: Tally) -> dict[str, float]:
+    """`name{labels}` → value, without the zeros."""
+    lines = (f"{s.family}{sorted(s.labels.items())}" for s in tally.series)
+    return {line: value for line, value in zip(lines, tally.totals().tolist(), strict=True) if value}
+
+
+def value(tally: Tally, family: str, **labels: str) -> float:
+    return counted(tally).get(f"{family}{sorted(labels.items())}", 0)
+
+
+def sampled(*queries: Query, sources: list[list[int]] | None = None) -> Tally:
+    tally = Tally()
+    tally.sampled(queries, np.array(sources or [[0]] * len(queries), np.int32))
+    return tally
+
+
+@pytest.mark.parametrize(
+    ("basket", "user_id", "labels"),
+    [
+        ([], b"", {"user": "none", "basket": "empty"}),
+        ([b"tea", b"nope"], b"ann", {"user": "known", "basket": "known"}),
+        ([b"nope"], b"bob", {"user": "unknown", "basket": "unknown"}),
+    ],
+)
+def test_a_query_is_counted_by_what_was_known_of_it(
+    basket: list[bytes], user_id: bytes, labels: dict[str, str]
+) -> None:
+    tally = sampled(SHOP.query(basket, user_id), SHOP.query(basket, user_id))
+    assert value(tally, "cesta_sampler_queries_total", **labels) == 2
+    assert sum("queries_total" in line for line in counted(tally)) == 1
+
+
+def test_unknown_item_ids_are_counted_once_each() -> None:
+    """Two of the basket's four distinct ids; excluded ids and padding are no part of the basket."""
+    basket = [b"tea", b"milk", b"nope", b"nope", b"neither", b""]
+    tally = sampled(SHOP.query(basket, exclude=[b"what"]), SHOP.query([b"tea"]))
+    assert value(tally, "cesta_sampler_item_ids_total", item="known") == 3
+    assert value(tally, "cesta_sampler_item_ids_total", item="unknown") == 2
+
+
+def test_a_candidate_counts_for_each_of_its_sources_and_padding_for_none() -> None:
+    tally = sampled(Query(), Query(), sources=[[USUAL | TOGETHER, POPULAR, 0], [USUAL, 0, 0]])
+    found = {
+        name: value(tally, "cesta_sampler_candidates_total", source=name) for name in ("usual", "popular")
+    }
+    assert found == {"usual": 2, "popular": 1}
+    assert value(tally, "cesta_sampler_candidates_total", source="similar") == 0
+
+
+def test_basket_sizes_fill_a_cumulative_histogram() -> None:
+    """Sizes 0, 2 and 4, unknown ids included: up to 2 there are two of them, up to 5 all three."""
+    tally = sampled(Query(), Query(basket=[1, 2]), Query(basket=[1], unknown_items=3))
+    name = "cesta_sampler_basket_items"
+    buckets = {le: value(tally, f"{name}_bucket", le=le) for le in ("0", "1", "2", "3", "5", "100", "+Inf")}
+    assert buckets == {"0": 1, "1": 1, "2": 2, "3": 2, "5": 3, "100": 3, "+Inf": 3}
+    assert (value(tally, f"{name}_sum"), value(tally, f"{name}_count")) == (6, 3)
+
+
+def test_each_stage_has_a_histogram_of_seconds_per_batch() -> None:
+    tally = Tally()
+    tally.took("sample", 0.002)
+    tally.took("sample", 0.2)
+    name = "cesta_sampler_stage_seconds"
+    assert value(tally, f"{name}_bucket", stage="sample", le="0.0025") == 1
+    assert value(tally, f"{name}_bucket", stage="sample", le="0.25") == 2
+    assert value(tally, f"{name}_sum", stage="sample") == pytest.approx(0.202)
+    assert value(tally, f"{name}_count", stage="parse") == 0
+
+
+class Triton:
+    """Stands for `pb_utils.MetricFamily`: remembers the calls, by name and labels of their series."""
+
+    COUNTER = 0
+
+    def __init__(self) -> None:
+        self.calls: dict[str, list[float]] = {}
+
+    def __call__(self, name: str, description: str, kind: int) -> SimpleNamespace:
+        assert (bool(description), kind) == (True, self.COUNTER)
+        return SimpleNamespace(Metric=partial(self._series, name))
+
+    def _series(self, name: str, labels: dict[str, str]) -> SimpleNamespace:
+        return SimpleNamespace(increment=self.calls.setdefault(f"{name}{sorted(labels.items())}", []).append)
+
+
+def test_what_was_gained_is_sent_in_sum_at_the_latest_when_the_release_is_unloaded() -> None:
+    """One call for three queries, and none for what stayed 0; each series is there from the start."""
+    tally, triton = Tally(), Triton()
+    reporter = Reporter(tally, triton, {"release": "7"}, period_s=60)
+    tally.sampled([Query(), Query(), Query()], np.zeros((3, 1), np.int32))
+    reporter.close()
+
+    queries = {line: calls for line, calls in triton.calls.items() if "queries_total" in line}
+    labels = [("basket", "empty"), ("release", "7"), ("user", "none")]
+    assert {line: calls for line, calls in queries.items() if calls} == {
+        f"cesta_sampler_queries_total{labels}": [3.0]
+    }
+    assert len(queries) == 9
+
+
+def test_every_family_says_what_it_means() -> None:
+    names = {series.family for series in Tally().series}
+    assert all(any(name.startswith(known) for known in HELP) for name in names)
