@@ -1,0 +1,176 @@
+"""The whole stack on loopback, as `make stack` starts it: asked, administered, scraped, searched for leaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import children, command
+
+from ensemble.control_secret import find_secret
+from export_scripts import publish
+from export_scripts.errors import CestaError
+from export_scripts.gateway.keys import add_key
+from export_scripts.gateway.link import admin_token
+from export_scripts.gateway.nginx import GatewaySettings, reload
+from export_scripts.gateway.state import write_state
+from export_scripts.releases import history
+from export_scripts.releases.promote import promote
+from export_scripts.stack import Addresses, stack
+from tests.toy_runs import TOY_SAMPLER, toy_run
+
+pytestmark = [pytest.mark.triton, pytest.mark.timeout(240)]
+
+
+@dataclass
+class Stack:
+    out: Path
+    addresses: Addresses
+    shop: str  # a key
+    admin: str
+    ended: Callable[[], str | None]
+
+    def ask(self, path: str, key: str, body: object = None, method: str | None = None) -> tuple[int, Any]:
+        """Status and JSON of one request to the gateway."""
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://{self.addresses.http}{path}", data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def recommend(self) -> int:
+        """The release that answers."""
+        status, answer = self.ask("/v1/recommend", self.shop, {"basket": ["i1"], "k": 3})
+        assert status == 200, answer
+        return int(answer["release"])
+
+    def query(self, promql: str) -> list[dict[str, Any]]:
+        text = urllib.parse.urlencode({"query": promql})
+        with urllib.request.urlopen(f"http://{self.addresses.prometheus}/api/v1/query?{text}") as answer:
+            return list(json.load(answer)["data"]["result"])
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """On two toy releases, the first active."""
+    out = tmp_path_factory.mktemp("stack")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
+        for seed in (1, 2):
+            publish.publish(toy_run(out / f"run-{seed}", seed), out / "repository")
+    promote(out / "repository", 1)
+    keys = [add_key(out / "gateway", name, role, 1000) for name, role in (("web", "shop"), ("ops", "admin"))]
+    try:
+        with stack(out, str(out / "repository"), addresses := free_addresses()) as ended:
+            yield Stack(out, addresses, *keys, ended)
+    except CestaError as error:
+        if "apt-get install" in str(error):
+            pytest.skip(str(error))
+        raise
+
+
+def free_addresses() -> Addresses:
+    with ExitStack() as held:  # all at once, so that they differ
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in fields(Addresses)]
+        return Addresses(*(f"127.0.0.1:{socket.getsockname()[1]}" for socket in sockets))
+
+
+def eventually(found: Callable[[], object], timeout_s: float = 20) -> None:
+    """Prometheus and nginx tell nobody when they have seen something."""
+    until = time.monotonic() + timeout_s
+    while not found():
+        assert time.monotonic() < until, "not within the time"
+        time.sleep(0.1)
+
+
+def test_an_admin_promotes_and_rolls_back_through_the_gateway(running: Stack) -> None:
+    """A shop's key may not; the history names the key; what was promoted answers at once."""
+    assert running.recommend() == 1
+    assert running.ask("/admin/releases/2/promote", running.shop, method="POST")[0] == 403
+    status, record = running.ask("/admin/releases/2/promote", running.admin, method="POST")
+    assert (status, record["release"], record["before"]) == (200, 2, 1), record
+    assert running.recommend() == 2
+    assert running.ask("/admin/rollback", running.admin, method="POST")[0] == 200
+    assert running.recommend() == 1
+    listed = running.ask("/admin/releases", running.admin)[1]
+    assert (listed["active"], len(listed["releases"])) == (1, 2)
+    assert [record["who"] for record in history.read(running.out / "repository")][-2:] == ["key:ops"] * 2
+    assert running.ask("/admin/releases/7/promote", running.admin, method="POST")[0] == 409
+
+
+def test_a_canary_release_gets_its_share(running: Stack) -> None:
+    """Of sessions, until it is ended; the gateway follows the repository."""
+    path = "/admin/releases/2/canary"
+    assert running.ask(f"{path}?percent=50", running.admin, method="POST")[0] == 200
+    eventually(lambda: {running.recommend() for _ in range(20)} == {1, 2})
+    assert running.ask(f"{path}?percent=0", running.admin, method="POST")[0] == 200
+    eventually(lambda: {running.recommend() for _ in range(20)} == {1})
+
+
+def test_prometheus_sees_all_of_it(running: Stack) -> None:
+    """Triton, supervisor, Alertmanager; the gateway's requests by release."""
+    running.recommend()
+    eventually(lambda: len(running.query("up == 1")) == 3)
+    answered = 'cesta_gateway_requests_total{route="recommend", status="200", release="1"}'
+    eventually(lambda: running.query(answered))
+    eventually(lambda: running.query('nv_inference_request_success{model="ncf_scorer"} > 0'))
+    assert running.ended() is None
+
+
+def test_a_key_is_revoked_while_it_runs(running: Stack) -> None:
+    """And keys that stay go on being let in."""
+    from export_scripts.gateway.keys import revoke_key
+
+    folder = running.out / "gateway"
+    key = add_key(folder, "guest", "shop", 10)
+    for revoked in (False, True):
+        if revoked:
+            revoke_key(folder, "guest")
+        write_state(folder)
+        assert reload(GatewaySettings(folder))
+        assert running.ask("/v1/recommend", key, {"basket": []})[0] == (401 if revoked else 200)
+        assert running.recommend() == 1
+
+
+def test_no_secret_is_left_where_others_read(running: Stack) -> None:
+    """Neither in a log, nor in a command line, nor in a figure; the files that hold one are the owner's."""
+    running.recommend()
+    token = admin_token(running.out / "gateway")
+    secrets = {
+        "shop's key": running.shop,
+        "admin's key": running.admin,
+        "token": token,
+        "control": find_secret(),
+    }
+    assert all(len(secret) >= 16 for secret in secrets.values())
+    may_hold = {running.out / "gateway" / name for name in ("admin_token", "admin_token.conf")}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in may_hold)
+    files = [path for path in running.out.rglob("*") if path.is_file() and path not in may_hold]
+    texts = {str(path): path.read_bytes() for path in files}
+    texts |= {" ".join(line): " ".join(line).encode() for line in command_lines(os.getpid())}
+    with urllib.request.urlopen(f"http://{running.addresses.supervisor}/metrics") as page:
+        texts["metrics"] = page.read()
+    found = [
+        (what, name) for what, text in texts.items() for name, s in secrets.items() if s.encode() in text
+    ]
+    assert found == []
+
+
+def command_lines(pid: int) -> list[list[str]]:
+    """Of all that this process started, and all that they did."""
+    below = children(pid)
+    return [command(child) for child in below] + [line for child in below for line in command_lines(child)]
