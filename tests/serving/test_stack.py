@@ -1,4 +1,4 @@
-"""The whole stack on loopback, as `make stack` starts it: asked, administered, scraped, searched for leaks."""
+"""The whole stack on loopback, as `make stack` starts it: asked, administered, scraped, searched."""
 
 from __future__ import annotations
 

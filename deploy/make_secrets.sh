@@ -1,0 +1,29 @@
+#!/bin/sh
+# Makes ./secrets for docker compose: what can be drawn by chance is, the rest gets a placeholder to be replaced.
+# What is there already stays.
+set -eu
+umask 077
+mkdir -p secrets
+cd secrets
+
+draw() {
+    [ -e "$1" ] || openssl rand -hex 32 > "$1"
+}
+
+draw control_secret
+draw grafana_password
+draw registry_user
+draw registry_password
+[ -e registry_credentials ] || printf '[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n' \
+    "$(cat registry_user)" "$(cat registry_password)" > registry_credentials
+for url in critical_url warning_url; do  # incoming webhooks
+    [ -e "$url" ] || echo "http://127.0.0.1:9/nobody-is-told" > "$url"
+done
+[ -e tls_key.pem ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 \
+    -subj "/CN=${1:-localhost}" -addext "subjectAltName=DNS:${1:-localhost}" \
+    -keyout tls_key.pem -out tls_certificate.pem 2>/dev/null
+# The containers run as 10001 and others; a bind-mounted secret keeps its owner, so the files are readable and the
+# folder is not.
+chmod 0644 ./*
+chmod 0711 .
+echo "secrets/ is complete; replace tls_*.pem by a pair of your own, critical_url and warning_url by webhooks"
