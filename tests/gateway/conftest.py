@@ -69,6 +69,8 @@ def open_gateway(tmp_path_factory: pytest.TempPathFactory, supervisor: Superviso
     yield start
     for door in doors:
         door.gateway.stop()
+        log = (door.settings.run / "error.log").read_bytes()
+        assert b"exited on signal" not in log  # a worker that crashed
 
 
 @pytest.fixture(scope="session")

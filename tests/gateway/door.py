@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 from export_scripts.gateway.keys import Role, add_key
 from export_scripts.gateway.nginx import Gateway, GatewaySettings
 
+FUZZ = int(os.environ.get("FUZZ", 150))  # requests at random
 TIMEOUT_S = 5  # an answer that takes longer counts as none
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 import tritonclient.http
-from door import TIMEOUT_S, Door
+from door import FUZZ, TIMEOUT_S, Door
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -204,9 +203,7 @@ requests = st.tuples(
 )
 
 
-@settings(
-    max_examples=int(os.environ.get("FUZZ", 150)), deadline=None, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=FUZZ, deadline=None, suppress_health_check=list(HealthCheck))
 @given(requests)
 def test_no_request_brings_an_undocumented_answer(door: Door, request_: tuple) -> None:
     """FUZZ=10000 in the environment, and --timeout=0, ask so many."""
