@@ -148,8 +148,8 @@ ROWS: dict[str, list[Panel]] = {
             "Candidates of a query by source",
             "short",
             {
-                "{{source}}": f"{rate('cesta_sampler_candidates_total', 'source')}"
-                f" / on () group_left sum(rate(cesta_sampler_queries_total[{RATE}]))"
+                "{{source}}": f"{rate('cesta_sampler_candidates_total', 'source')} / on () group_left"
+                f' sum(rate(cesta_sampler_stage_seconds_count{{stage="sample"}}[{RATE}]))'
             },
         ),
     ],
