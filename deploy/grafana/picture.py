@@ -1,7 +1,8 @@
 """A picture of the dashboard's panels without Grafana: `python deploy/grafana/picture.py HOST:PORT out.png`.
 
-Asks a running Prometheus what each panel asks, draws lines as SVG, and has chromium print the page. Panels without data
-are left out. For documents, where no Grafana can be installed; it looks like the dashboard, it is not it.
+Asks a running Prometheus what each panel asks, draws lines as SVG, and has chromium print the page. Panels
+without data are left out. For documents where no Grafana can be installed: it looks like the dashboard, but
+is not it.
 """
 
 import html
@@ -32,7 +33,8 @@ body { background: #111217; color: #ccccdc; font: 12px sans-serif; margin: 12px;
 h2 { font-size: 14px; margin: 14px 0 6px; font-weight: 500 }
 section { display: flex; flex-wrap: wrap; gap: 10px }
 figure { background: #181b1f; margin: 0; padding: 8px; width: 404px }
-figcaption { margin-bottom: 4px } span { margin-right: 10px; white-space: nowrap } text { fill: #8e8e9c; font-size: 10px }
+figcaption { margin-bottom: 4px } span { margin-right: 10px; white-space: nowrap }
+text { fill: #8e8e9c; font-size: 10px }
 """
 
 

@@ -31,7 +31,7 @@ SECONDS: Final = (0.25e-3, 0.5e-3, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0
 HELP: Final = {
     "cesta_sampler_queries_total": "Queries sampled, by what was known of their user and basket",
     "cesta_sampler_item_ids_total": "Distinct item ids in baskets, by whether the release holds them",
-    "cesta_sampler_candidates_total": "Candidates by source, of each pass's first query; one may have several",
+    "cesta_sampler_candidates_total": "Candidates of each pass's first query, by source",
     "cesta_sampler_refused_total": "Requests refused for the caller's fault",
     "cesta_sampler_basket_items": "Distinct item ids of a query's basket",
     "cesta_sampler_stage_seconds": "Seconds that a pass over one batch spent in a stage",
