@@ -45,6 +45,7 @@ def ratio(part: str, whole: str) -> str:
 
 REQUESTS, SECONDS = "cesta_gateway_requests_total", "cesta_gateway_request_seconds"
 MODEL = '{model=~"recommender.*"}'
+BAD = '{model=~"recommender.*", status=~"5.."}'
 FAILED = f'{{{SHOPS}, status=~"5.."}}'
 ANSWERED = f"{{{SHOPS}}}"
 
@@ -108,7 +109,7 @@ ROWS: dict[str, list[Panel]] = {
             "percentunit",
             {
                 "{{model}} {{release}}": ratio(
-                    rate(REQUESTS, "model, release", '{model=~"recommender.*", status=~"5.."}'),
+                    f"({rate(REQUESTS, 'model, release', BAD)} or 0 * {rate(REQUESTS, 'model, release', MODEL)})",
                     rate(REQUESTS, "model, release", MODEL),
                 )
             },
@@ -221,7 +222,7 @@ ROWS: dict[str, list[Panel]] = {
             {
                 "machine, used": "nv_cpu_memory_used_bytes",
                 "machine, all": "nv_cpu_memory_total_bytes",
-                "supervisor": "cesta_supervisor_resident_memory_bytes",
+                "supervisor": "cesta_supervisor_process_resident_memory_bytes",
             },
         ),
     ],

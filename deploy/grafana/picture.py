@@ -51,7 +51,7 @@ def main(prometheus: str, out: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
         page.write_text(f"<meta charset=utf-8><style>{STYLE}</style>{body}", encoding="utf-8")
-        height = 40 + 190 * body.count("<h2>") // 4 + 190 * body.count("<figure>") // 3 + 120
+        height = 60 + sum(38 + 212 * -(-row.count("<figure>") // 3) for row in body.split("<h2>")[1:])
         subprocess.run(
             [
                 "chromium",
@@ -81,7 +81,7 @@ def _lines(prometheus: str, panel: dict[str, Any]) -> dict[str, list[tuple[float
                 r"{{(\w+)}}", lambda m, one=one: one["metric"].get(m[1], ""), target["legendFormat"]
             )
             points = [(float(t), float(v)) for t, v in one["values"] if v != "NaN"]
-            if any(v for _, v in points):
+            if points:
                 found[legend] = points
     return found
 
@@ -106,7 +106,7 @@ def _figure(panel: dict[str, Any], lines: dict[str, list[tuple[float, float]]]) 
     return (
         f"<figure><figcaption>{html.escape(panel['title'])}</figcaption>"
         f"<svg width='{WIDTH}' height='{HEIGHT}'>{grid}{''.join(drawn)}</svg>"
-        f"<div>{''.join(legend)}</div></figure>"
+        f"<div>{' '.join(legend)}</div></figure>"
     )
 
 
