@@ -45,6 +45,7 @@ def ratio(part: str, whole: str) -> str:
 
 REQUESTS, SECONDS = "cesta_gateway_requests_total", "cesta_gateway_request_seconds"
 MODEL = '{model=~"recommender.*"}'
+BY = "model, release"
 BAD = '{model=~"recommender.*", status=~"5.."}'
 FAILED = f'{{{SHOPS}, status=~"5.."}}'
 ANSWERED = f"{{{SHOPS}}}"
@@ -97,7 +98,7 @@ ROWS: dict[str, list[Panel]] = {
             "Answers by release",
             "reqps",
             {
-                "{{model}} {{release}}": rate(REQUESTS, "model, release", MODEL),
+                "{{model}} {{release}}": rate(REQUESTS, BY, MODEL),
                 "computed by {{version}}": rate(
                     "nv_inference_request_success", "version", '{model="ncf_scorer"}'
                 ),
@@ -109,8 +110,8 @@ ROWS: dict[str, list[Panel]] = {
             "percentunit",
             {
                 "{{model}} {{release}}": ratio(
-                    f"({rate(REQUESTS, 'model, release', BAD)} or 0 * {rate(REQUESTS, 'model, release', MODEL)})",
-                    rate(REQUESTS, "model, release", MODEL),
+                    f"({rate(REQUESTS, BY, BAD)} or 0 * {rate(REQUESTS, BY, MODEL)})",
+                    rate(REQUESTS, BY, MODEL),
                 )
             },
         ),

@@ -88,7 +88,7 @@ def _lines(prometheus: str, panel: dict[str, Any]) -> dict[str, list[tuple[float
 
 def _figure(panel: dict[str, Any], lines: dict[str, list[tuple[float, float]]]) -> str:
     factor, unit = SCALES.get(panel["fieldConfig"]["defaults"]["unit"], (1, ""))
-    top = max(v for points in lines.values() for _, v in points) * factor * 1.1
+    top = max(v for points in lines.values() for _, v in points) * factor * 1.1 or 1
     begin = min(t for points in lines.values() for t, _ in points)
     length = max(max(t for points in lines.values() for t, _ in points) - begin, 1)
     drawn, legend = [], []
