@@ -45,6 +45,8 @@ def ratio(part: str, whole: str) -> str:
 
 REQUESTS, SECONDS = "cesta_gateway_requests_total", "cesta_gateway_request_seconds"
 MODEL = '{model=~"recommender.*"}'
+BY = "model, release"
+BAD = '{model=~"recommender.*", status=~"5.."}'
 FAILED = f'{{{SHOPS}, status=~"5.."}}'
 ANSWERED = f"{{{SHOPS}}}"
 
@@ -96,7 +98,7 @@ ROWS: dict[str, list[Panel]] = {
             "Answers by release",
             "reqps",
             {
-                "{{model}} {{release}}": rate(REQUESTS, "model, release", MODEL),
+                "{{model}} {{release}}": rate(REQUESTS, BY, MODEL),
                 "computed by {{version}}": rate(
                     "nv_inference_request_success", "version", '{model="ncf_scorer"}'
                 ),
@@ -108,8 +110,8 @@ ROWS: dict[str, list[Panel]] = {
             "percentunit",
             {
                 "{{model}} {{release}}": ratio(
-                    rate(REQUESTS, "model, release", '{model=~"recommender.*", status=~"5.."}'),
-                    rate(REQUESTS, "model, release", MODEL),
+                    f"({rate(REQUESTS, BY, BAD)} or 0 * {rate(REQUESTS, BY, MODEL)})",
+                    rate(REQUESTS, BY, MODEL),
                 )
             },
         ),
@@ -148,8 +150,8 @@ ROWS: dict[str, list[Panel]] = {
             "Candidates of a query by source",
             "short",
             {
-                "{{source}}": f"{rate('cesta_sampler_candidates_total', 'source')}"
-                f" / on () group_left sum(rate(cesta_sampler_queries_total[{RATE}]))"
+                "{{source}}": f"{rate('cesta_sampler_candidates_total', 'source')} / on () group_left"
+                f' sum(rate(cesta_sampler_stage_seconds_count{{stage="sample"}}[{RATE}]))'
             },
         ),
     ],
@@ -221,7 +223,7 @@ ROWS: dict[str, list[Panel]] = {
             {
                 "machine, used": "nv_cpu_memory_used_bytes",
                 "machine, all": "nv_cpu_memory_total_bytes",
-                "supervisor": "cesta_supervisor_resident_memory_bytes",
+                "supervisor": "cesta_supervisor_process_resident_memory_bytes",
             },
         ),
     ],

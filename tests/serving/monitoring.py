@@ -169,5 +169,5 @@ cesta_ready 1
 cesta_active_release 1
 cesta_restarts_total{{trouble="exited"}} 0
 cesta_promotions_failed_total {self.promotions_failed}
-cesta_supervisor_resident_memory_bytes 5e7
+cesta_supervisor_process_resident_memory_bytes 5e7
 """
