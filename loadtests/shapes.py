@@ -1,0 +1,45 @@
+"""How many shoppers there are at each moment: smoke, ramp, soak, spike. Chosen by --shape."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from locust import LoadTestShape
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Stages as (share of the length, share of the shoppers), one after the other."""
+
+    length_s: float
+    shoppers: int
+    stages: tuple[tuple[float, float], ...]
+
+    def shoppers_at(self, passed_s: float, length_s: float, shoppers: int) -> int | None:
+        """How many there are after `passed_s` of `length_s`, None when it is over."""
+        end = 0.0
+        for share, part in self.stages:
+            end += share * length_s
+            if passed_s < end:
+                return max(round(part * shoppers), 1)
+        return None
+
+
+SHAPES: Final = {
+    "smoke": Shape(20, 8, ((1.0, 1.0),)),
+    "ramp": Shape(120, 64, tuple((0.125, step / 8) for step in range(1, 9))),
+    "soak": Shape(1800, 16, ((1.0, 1.0),)),
+    "spike": Shape(90, 64, ((0.4, 0.1), (0.2, 1.0), (0.4, 0.1))),
+}
+_NEW_A_SECOND: Final = 50  # shoppers who come at once would all connect at once
+
+
+class ChosenShape(LoadTestShape):
+    """The shape of --shape, as long as --length-s and with as many as --shoppers say."""
+
+    def tick(self) -> tuple[int, float] | None:
+        assert self.runner is not None
+        options = self.runner.environment.parsed_options
+        shape = SHAPES[options.shape]
+        length_s, most = options.length_s or shape.length_s, options.shoppers or shape.shoppers
+        shoppers = shape.shoppers_at(self.get_run_time(), length_s, most)
+        return None if shoppers is None else (shoppers, _NEW_A_SECOND)
