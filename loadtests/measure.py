@@ -179,6 +179,10 @@ class _Session:
             name = process_name(pid)
             used[name] = used.get(name, 0.0) + seconds - before.get(pid, 0.0)
         total = sum(used.values()) + found.cpu_s
+        # Below saturation what a server does while it waits for work is most of it, so none is told.
+        by_process = {
+            name: s / max(answered, 1) * 1e6 for name, s in used.items() if s and concurrency != HALF
+        }
         lookups = sum(counted[name] - counts[name] for name in ("cache_hit", "cache_miss"))
         return Measured(
             server=self._server.name,
@@ -190,7 +194,7 @@ class _Session:
             p50_ms=found.p50_ms,
             p99_ms=found.p99_ms,
             errors=found.errors,
-            cpu_us={name: s / max(answered, 1) * 1e6 for name, s in used.items() if s > 0},
+            cpu_us=by_process,
             generator_share=found.cpu_s / total if total else 0.0,
             pss_mib=processes.pss_mib(),
             hit_share=(counted["cache_hit"] - counts["cache_hit"]) / lookups if lookups else None,

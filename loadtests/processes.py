@@ -14,7 +14,7 @@ from typing import Final, Self
 MARK: Final = "CESTA_BENCH_MARK"
 _PROC: Final = Path("/proc")
 _TICKS_S: Final = os.sysconf("SC_CLK_TCK")
-_LAST_WORDS: Final = 3_000  # characters of the log shown when a server does not start
+_LAST_WORDS: Final = 600  # characters of the log shown when a server does not start
 
 CpuSeconds = dict[int, float]  # by process id
 

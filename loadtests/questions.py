@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.query import MAX_BASKET
 from export_scripts.settings import SplitSettings
-from export_scripts.shop import Shop, load_shop
+from export_scripts.shop import load_shop
 from export_scripts.splits import split_by_time
 
 SEED: Final = 7
@@ -53,8 +53,15 @@ def visits_of_test_month(data: Path, run: Path) -> list[Visit]:
     rng = np.random.default_rng(SEED)
     kinds = rng.choice(list(KINDS), shop.n_baskets - test, p=list(KINDS.values()))
     start, second = int(shop.times[test]), shop.day / 86_400
+    ids = shop.catalog["item_id"].tolist()
     return [
-        Visit(kind, (int(shop.times[number]) - start) / second, _questions(shop, number, kind, rng))
+        Visit(
+            kind,
+            (int(shop.times[number]) - start) / second,
+            _questions(
+                [ids[row] for row in shop.basket(number)], shop.user_ids[shop.users[number]], kind, rng
+            ),
+        )
         for number, kind in enumerate(kinds.tolist(), test)
     ]
 
@@ -71,10 +78,8 @@ def arrivals(visits: list[Visit], mean_gap_s: float) -> NDArray[np.float64]:
     return gaps * (mean_gap_s / max(gaps.mean(), 1e-9))
 
 
-def _questions(shop: Shop, number: int, kind: str, rng: np.random.Generator) -> tuple[Question, ...]:
-    ids = shop.catalog["item_id"].to_numpy()[shop.basket(number)].tolist()
+def _questions(ids: list[str], user: str, kind: str, rng: np.random.Generator) -> tuple[Question, ...]:
     items = [ids[i] for i in rng.permutation(len(ids))][:MAX_BASKET]
-    user = shop.user_ids[shop.users[number]]
     if kind == "anonymous":
         return tuple(Question(_basket(items[:n])) for n in sorted({1, len(items)}))
     if kind == "filling":

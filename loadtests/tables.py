@@ -149,7 +149,7 @@ def _cells(row: Row) -> list[str]:
         f"{row['p50_ms']:.2f}",
         f"{row['p99_ms']:.2f}",
         str(row["errors"]),
-        f"{row['cpu_us_per_request_total']:,.0f}",
+        f"{row['cpu_us_per_request_total']:,.0f}" if row["cpu_us_per_request"] else "-",
         f"{row['peak_mib']:,.0f}" if row["peak_mib"] else "-",
     ]
 

@@ -9,9 +9,9 @@ differ in length.
 import asyncio
 import json
 import sys
+import tempfile
 
 import numpy as np
-import uvloop
 from mlserver import MLModel, MLServer, ModelSettings, Settings
 from mlserver.codecs import NumpyCodec, StringCodec
 from mlserver.types import InferenceRequest, InferenceResponse
@@ -46,7 +46,8 @@ class Recommend(MLModel):
         )
 
 
-async def serve(http_port: int) -> None:
+async def serve(http_port: int, metrics: str) -> None:
+    """Until it is told to end; `metrics` is a folder that its workers write to."""
     settings = Settings(
         host="127.0.0.1",
         http_port=http_port,
@@ -54,6 +55,7 @@ async def serve(http_port: int) -> None:
         metrics_port=http_port + 2,
         parallel_workers=WORKERS,
         debug=False,
+        metrics_dir=metrics,
         logging_settings=None,
     )
     model = ModelSettings(
@@ -64,5 +66,5 @@ async def serve(http_port: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.install()
-    asyncio.run(serve(int(sys.argv[1])))
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(serve(int(sys.argv[1]), folder))
