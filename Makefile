@@ -6,7 +6,7 @@ PIP := bin/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve ask test lint clean clean-all
+.PHONY: help install demo serve ask load bench test lint clean clean-all
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -31,6 +31,12 @@ demo: install  ## real receipts to served recommendations, shown and stopped aga
 
 serve: install  ## serve the published release on 127.0.0.1:8000 (HTTP) and :8001 (gRPC) until Ctrl-C
 	@exec $(APP)/bin/cesta serve
+
+load: install  ## shoppers and an open loop against the published release, held to loadtests/budgets.toml
+	@$(APP)/bin/python -m loadtests.load
+
+bench: install  ## cesta beside what people would use instead, in one run (15 minutes; needs wrk)
+	@$(APP)/bin/python -m loadtests.bench
 
 test: install lint  ## every test, those against a live Triton included
 	$(APP)/bin/python -m pytest

@@ -69,7 +69,7 @@ def sections(found: dict[str, Any]) -> dict[str, str]:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     run = (
         f"{found['started']}, {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, "
-        f"Python {machine['python']}, {versions}; {plan['repetitions']} repetitions of {plan['seconds']:g} s, "
+        f"Python {machine['python']}, {versions}; {plan['repetitions']} times {plan['seconds']:g} s, "
         f"{stream['questions']:,} questions, {stream['different']:,} different; "
         f"{found['minutes']} minutes.{loaded}"
     )
