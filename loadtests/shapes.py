@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Final
 
-from locust import LoadTestShape
-
 
 @dataclass(frozen=True)
 class Shape:
@@ -30,16 +28,3 @@ SHAPES: Final = {
     "soak": Shape(1800, 16, ((1.0, 1.0),)),
     "spike": Shape(90, 64, ((0.4, 0.1), (0.2, 1.0), (0.4, 0.1))),
 }
-_NEW_A_SECOND: Final = 50  # shoppers who come at once would all connect at once
-
-
-class ChosenShape(LoadTestShape):
-    """The shape of --shape, as long as --length-s and with as many as --shoppers say."""
-
-    def tick(self) -> tuple[int, float] | None:
-        assert self.runner is not None
-        options = self.runner.environment.parsed_options
-        shape = SHAPES[options.shape]
-        length_s, most = options.length_s or shape.length_s, options.shoppers or shape.shoppers
-        shoppers = shape.shoppers_at(self.get_run_time(), length_s, most)
-        return None if shoppers is None else (shoppers, _NEW_A_SECOND)

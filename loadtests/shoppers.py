@@ -1,6 +1,6 @@
 """Locust's shoppers: they replay the test month's real baskets, with the gaps between visits as they were.
 
-    locust -f loadtests/shoppers.py,loadtests/shapes.py --headless --shape smoke --host 127.0.0.1:8000
+    locust -f loadtests/shoppers.py --headless --shape smoke --host 127.0.0.1:8000
     locust … --wire grpc --host 127.0.0.1:8001
     locust … --path /v1/recommend --key KEY --host 127.0.0.1:8080
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import gevent
-from locust import User, events, task
+from locust import LoadTestShape, User, events, task
 from locust.env import Environment
 
 from cesta_client import Recommender
@@ -26,6 +26,7 @@ from loadtests.shapes import SHAPES
 from loadtests.wires import GATEWAY, GENERATE, TRITON, Wire
 
 TIMEOUT_S = 5.0
+NEW_A_SECOND = 50  # shoppers who came all at once would all connect at once
 STEP_S = 0.05  # between two questions of one visit; as long as nobody really shops, but not at once
 
 
@@ -34,6 +35,9 @@ class Shop(Protocol):
 
     def ask(self, question: Question) -> int:
         """Ask, and return how many items came back."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
 
 
 class HttpShop:
@@ -58,6 +62,9 @@ class HttpShop:
             raise ValueError(f"HTTP {response.status}: {found[:200]!r}")
         return len(self._wire.decode(found, response.headers).item_ids)
 
+    def close(self) -> None:
+        self._connection.close()
+
 
 class GrpcShop:
     """The client over gRPC."""
@@ -68,6 +75,9 @@ class GrpcShop:
     def ask(self, question: Question) -> int:
         return len(self._shop.recommend(question.basket, user_id=question.user_id or None, k=20))
 
+    def close(self) -> None:
+        self._shop.close()
+
 
 class Shopper(User):
     """One of many who share the month's visits of their kind: whoever is free takes the next."""
@@ -77,6 +87,7 @@ class Shopper(User):
 
     def on_start(self) -> None:
         self._shop = connect(self.environment)
+        self.environment.shops.append(self._shop)  # type: ignore[attr-defined]
         self._visits: Iterator[tuple[Visit, float]] = self.environment.month[self.kind]  # type: ignore[attr-defined]
 
     @task
@@ -127,6 +138,18 @@ class BasketFiller(Shopper):
     weight = 2
 
 
+class ChosenShape(LoadTestShape):
+    """The shape of --shape, as long as --length-s and with as many as --shoppers say."""
+
+    def tick(self) -> tuple[int, float] | None:
+        assert self.runner is not None
+        options = self.runner.environment.parsed_options
+        shape = SHAPES[options.shape]
+        length_s, most = options.length_s or shape.length_s, options.shoppers or shape.shoppers
+        shoppers = shape.shoppers_at(self.get_run_time(), length_s, most)
+        return None if shoppers is None else (shoppers, NEW_A_SECOND)
+
+
 def connect(environment: Environment) -> Shop:
     """As the options say."""
     options = environment.parsed_options
@@ -158,6 +181,7 @@ def _prepare(environment: Environment, **_: Any) -> None:
 
         grpc_gevent.init_gevent()
     load_budget(options.shape, options.budgets)  # a missing one is found before the run, not after
+    environment.shops = []  # type: ignore[attr-defined]
     visits = visits_of_test_month(options.release / "data", options.release / "run")
     gaps = cycle(arrivals(visits, options.gap_s).tolist())
     environment.month = {  # type: ignore[attr-defined]
@@ -168,6 +192,8 @@ def _prepare(environment: Environment, **_: Any) -> None:
 
 @events.quitting.add_listener
 def _judge(environment: Environment, **_: Any) -> None:
+    for shop in environment.shops:  # type: ignore[attr-defined]
+        shop.close()  # now: gRPC's own way at exit would wait for ever on gevent, which is gone by then
     total, options = environment.stats.total, environment.parsed_options
     measured = {
         f"p{percent}_ms": total.get_response_time_percentile(percent / 100) or 0.0 for percent in (50, 95, 99)
