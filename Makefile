@@ -50,4 +50,4 @@ clean:  ## remove what was generated
 	rm -rf artifacts .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 clean-all: clean  ## remove the environments too
-	rm -rf $(APP) $(SERVING)
+	rm -rf $(APP) $(SERVING) .venv-peers

@@ -132,8 +132,8 @@ class _Session:
         self._next = 0  # of the stream; with the cache on no question may come round again
 
     def measure(self) -> Iterator[Measured]:
-        seconds, best = self._plan.seconds, 0.0
-        self._load(self._plan.concurrency[-1], WARM_UP_S)
+        seconds, most, best = self._plan.seconds, self._plan.concurrency[-1], 0.0
+        self._load(most, WARM_UP_S)
         for concurrency in self._plan.concurrency:
             one = self._measured(concurrency, lambda n=concurrency: self._load(n, seconds))
             best = max(best, one.rps)
@@ -141,9 +141,8 @@ class _Session:
         if self._plan.half and not self._server.cached:
             yield self._measured(HALF, lambda: self._at_rate(best / 2, seconds))
         if self._server.cached:
-            self._load(self._plan.concurrency[-1], WARM_UP_S, hot=True)
-            for concurrency in self._plan.concurrency:
-                yield self._measured(concurrency, lambda n=concurrency: self._load(n, seconds, True), "hit")
+            self._load(most, WARM_UP_S, hot=True)
+            yield self._measured(most, lambda: self._load(most, seconds, hot=True), "hit")
 
     def _load(self, concurrency: int, seconds: float, hot: bool = False) -> Load:
         if isinstance(self._wire, Wire):

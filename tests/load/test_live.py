@@ -23,12 +23,15 @@ pytestmark = pytest.mark.triton
 
 
 @pytest.fixture(scope="module")
-def release(built: Built) -> Release:
+def release(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
+    """The built release; what its kernels are compiled to is shared by the servers of this module alone."""
     try:
         find_serving_environment()
     except ServerError as error:
         pytest.skip(str(error))
-    return Release(built.root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield Release(built.root)
 
 
 @pytest.fixture(scope="module")
