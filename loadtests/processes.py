@@ -15,6 +15,7 @@ MARK: Final = "CESTA_BENCH_MARK"
 _PROC: Final = Path("/proc")
 _TICKS_S: Final = os.sysconf("SC_CLK_TCK")
 _LAST_WORDS: Final = 600  # characters of the log shown when a server does not start
+_KILLED_WITHIN_S: Final = 5.0  # a large process takes a moment to go
 
 CpuSeconds = dict[int, float]  # by process id
 
@@ -90,9 +91,12 @@ class MarkedProcesses:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(grace_s)
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        ends = time.monotonic() + _KILLED_WITHIN_S
+        while (left := self.pids()) and time.monotonic() < ends:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
         self._process.wait()
         self._process = None
         self._log.close()
