@@ -40,36 +40,43 @@ def running(release: Release) -> Iterator[Running]:
         yield found
 
 
-def loaded(running: Running, release: Release, folder: Path, *more: str) -> int:
-    """A load test of two seconds."""
-    host = running.grpc if "grpc" in more else running.http
-    length = ["--length-s=2", "--open-loop-s=1", "--shoppers=4"]
-    words = [f"--host={host}", f"--release={release.root}", f"--out={folder}", *length, *more]
-    return load.main(words)
+NEVER_BROKEN = {"p50_ms": 1e9, "p95_ms": 1e9, "p99_ms": 1e9, "error_rate": 0, "requests_per_s": 1}
 
 
-def test_a_broken_budget_fails_and_is_named(
-    running: Running, release: Release, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def words(running: Running, release: Release, folder: Path, wire: str, **limits: float) -> list[str]:
+    """A load test of a second, held to `limits` alone."""
+    budget = "".join(f"{name} = {limit}\n" for name, limit in (NEVER_BROKEN | limits).items())
+    (folder / "budgets.toml").write_text(f"[smoke]\n{budget}[open_loop]\n{budget}")
+    host = running.grpc if wire == "grpc" else running.http
+    few = ["--length-s=1", "--shoppers=4", "--open-loop-s=0", f"--wire={wire}"]
+    budgets = f"--budgets={folder / 'budgets.toml'}"
+    return [f"--host={host}", f"--release={release.root}", f"--out={folder}", budgets, *few]
+
+
+@pytest.mark.parametrize("wire", ["http", "grpc"])
+def test_shoppers_who_are_served_in_time_keep_the_budget(
+    wire: str, running: Running, release: Release, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Nobody answers in a thousandth of a millisecond; all other limits are out of reach."""
-    budgets = tmp_path / "budgets.toml"
-    limits = "p50_ms = 0.001\np95_ms = 1e9\np99_ms = 1e9\nerror_rate = 0\nrequests_per_s = 0\n"
-    budgets.write_text(f"[smoke]\n{limits}[open_loop]\n{limits}")
-    assert loaded(running, release, tmp_path, f"--budgets={budgets}") == 1
-    printed = capfd.readouterr().out
-    said = [line.partition(" is ")[0] for line in printed.splitlines() if line.startswith("budget ")]
-    assert said == ["budget [smoke] broken: p50_ms", "budget [open_loop] broken: p50_ms"]
+    code = load.main(words(running, release, tmp_path, wire))
+    assert code == 0, capfd.readouterr()
     assert list(tmp_path.glob("smoke-*.html"))
 
 
-def test_shoppers_over_grpc_keep_a_generous_budget(
+def test_a_broken_budget_fails_the_run_and_is_named(
     running: Running, release: Release, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    budgets = tmp_path / "budgets.toml"
-    limits = "p50_ms = 1e9\np95_ms = 1e9\np99_ms = 1e9\nerror_rate = 0\nrequests_per_s = 1\n"
-    budgets.write_text(f"[smoke]\n{limits}")
-    code = loaded(running, release, tmp_path, f"--budgets={budgets}", "--wire", "grpc")
-    assert code == 0, capfd.readouterr()
+    """Nobody answers in a thousandth of a millisecond."""
+    assert load.main(words(running, release, tmp_path, "http", p50_ms=0.001)) == 1
+    said = [line for line in capfd.readouterr().out.splitlines() if line.startswith("budget ")]
+    assert [line.partition(" is ")[0] for line in said] == ["budget [smoke] broken: p50_ms"]
+
+
+def test_the_open_loop_keeps_its_rate_and_has_a_budget_too(
+    running: Running, release: Release, tmp_path: Path
+) -> None:
+    given = load.parse([*words(running, release, tmp_path, "http", p99_ms=0.001), "--open-loop-s=1"])
+    (sentence,) = load.knock(given, running.http)
+    assert sentence.startswith("p99_ms is ")
 
 
 def test_cesta_is_not_far_below_the_chain_without_a_server(release: Release, tmp_path: Path) -> None:
