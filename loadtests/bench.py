@@ -124,7 +124,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--release", type=Path, default=Path("artifacts"), help="what cesta build left (artifacts)")
     add("--out", type=Path, default=Path("artifacts/bench"), help="where results go (artifacts/bench)")
     add("--repetitions", type=int, default=3)
-    add("--seconds", type=float, default=3.0, help="of each measurement (3)")
+    add("--seconds", type=float, default=2.0, help="of each measurement (2); wrk takes whole ones")
     add("--concurrency", type=int, nargs="+", default=[1, 8, 32])
     add("--only", nargs="+", default=[], metavar="WORD", help="servers whose names hold one of the words")
     add(

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ensemble.serving_environment import find_serving_environment
 
@@ -93,7 +93,7 @@ def perf_analyzer(
 def in_process(run: Path, questions: Path, *, batch: int, seconds: float) -> Load:
     """The chain without a server or a generator, one process per core."""
     command = [sys.executable, "-m", "loadtests.limit", str(questions), f"--run={run}", f"--batch={batch}"]
-    printed, _ = _run([*command, f"--seconds={seconds}"])
+    printed, _ = _run([*command, f"--seconds={seconds}"], env={"OMP_NUM_THREADS": "1"})  # a process per core
     return Load(**_result(printed))
 
 
@@ -142,7 +142,7 @@ def _run(command: list[str], env: dict[str, str] | None = None) -> tuple[str, fl
     return printed, usage.ru_utime + usage.ru_stime
 
 
-def _result(printed: str) -> dict[str, float]:
+def _result(printed: str) -> dict[str, Any]:
     if not (found := re.search(r"^RESULT (.*)$", printed, flags=re.MULTILINE)):
         raise GeneratorError(f"the generator printed no result: {printed[-1000:]}")
-    return json.loads(found[1])
+    return dict(json.loads(found[1]))

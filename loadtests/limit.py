@@ -25,7 +25,8 @@ def work(run: Path, questions: list[dict[str, Any]], batch: int, seconds: float,
     for some in batches[: max(200 // batch, 2)]:
         chain.recommend(some)
     turn.wait()
-    times, start, cpu = [], time.perf_counter(), time.process_time()
+    times: list[float] = []
+    start, cpu = time.perf_counter(), time.process_time()
     while (now := time.perf_counter()) - start < seconds:
         chain.recommend(batches[len(times) % len(batches)])
         times.append(time.perf_counter() - now)

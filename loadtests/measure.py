@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +32,7 @@ class Plan:
 
     out: Path
     repetitions: int = 3
-    seconds: float = 3.0
+    seconds: float = 2.0
     concurrency: tuple[int, ...] = (1, 8, 32)
     questions: int = 0  # of the stream, 0: all
     half: bool = True  # measure latency at half of saturation too
@@ -135,7 +136,7 @@ class _Session:
         seconds, most, best = self._plan.seconds, self._plan.concurrency[-1], 0.0
         self._load(most, WARM_UP_S)
         for concurrency in self._plan.concurrency:
-            one = self._measured(concurrency, lambda n=concurrency: self._load(n, seconds))
+            one = self._measured(concurrency, partial(self._load, concurrency, seconds))
             best = max(best, one.rps)
             yield one
         if self._plan.half and not self._server.cached:

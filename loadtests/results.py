@@ -100,7 +100,7 @@ def _best(
             and name in r["server"]
         ),
     )
-    return found and found["rps"]
+    return float(found["rps"]) if found else None
 
 
 def _least_p99(rows: Sequence[Row], kind: str) -> float | None:
