@@ -44,8 +44,12 @@ def test_a_refusal_is_an_error() -> None:
     assert outcome.errors == 2
 
 
-def test_a_stall_is_counted_for_everyone_who_came_meanwhile() -> None:
-    """Due every 10 ms of a stall of 300: 30 waiters, the first for all of it, the middle one for half."""
+def test_a_stall_is_counted_for_everyone_who_came_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Due every 10 ms of a stall of 300: 30 waiters, the first for all of it, the middle one for half.
+
+    Over one connection, so that 29 of them cannot even be sent before it ends.
+    """
+    monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
     due = [i / 100 for i in range(30)]
     outcome = asyncio.run(asked(ANSWERS["length"], due, STALL_S))
     assert len(outcome.latencies) == 30
