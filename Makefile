@@ -6,7 +6,7 @@ PIP := bin/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve stack test lint clean clean-all
+.PHONY: help install demo serve stack load bench test lint clean clean-all
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -35,6 +35,12 @@ serve: install  ## serve the published release on 127.0.0.1:8000 (HTTP) and :800
 stack: install  ## gateway on 127.0.0.1:8080 before it all, with Prometheus on :9090 and Alertmanager on :9093
 	@exec $(APP)/bin/cesta stack
 
+load: install  ## shoppers and an open loop against the published release, held to loadtests/budgets.toml
+	@$(APP)/bin/python -m loadtests.load
+
+bench: install  ## cesta beside what people would use instead, in one run (15 minutes; needs wrk)
+	@$(APP)/bin/python -m loadtests.bench
+
 test: install lint  ## every test, those against a live Triton included
 	$(APP)/bin/python -m pytest
 
@@ -47,4 +53,4 @@ clean:  ## remove what was generated
 	rm -rf artifacts .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 clean-all: clean  ## remove the environments too
-	rm -rf $(APP) $(SERVING)
+	rm -rf $(APP) $(SERVING) .venv-peers

@@ -13,7 +13,7 @@ from export_scripts.cli import app
 from export_scripts.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-GENERATED = {".venv", ".venv-serving", "artifacts"}
+GENERATED = {".venv", ".venv-serving", ".venv-peers", "artifacts"}
 DOCUMENTS = sorted(p for p in ROOT.rglob("*.md") if not GENERATED & set(p.parts))
 TEXTS = {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8") for p in DOCUMENTS}
 COMMANDS = [

@@ -16,9 +16,12 @@ TRITONS = {"triton_python_backend_utils", "c_python_backend_utils"}  # given by 
 
 TRITONCLIENTS = {"gevent", "geventhttpclient", "aiohttp"}  # what tritonclient[http] brings
 
+WEB = {"fastapi", "pydantic", "uvicorn", "starlette", "bentoml", "litserve", "mlserver", "ray"}
+
 ALLOWED = {
     "client/src": {"cesta_client", "numpy", "tritonclient", *TRITONCLIENTS},
     "ensemble": {"ensemble", "numpy", "faiss", "numba", "onnxruntime", *TRITONS},
+    "loadtests/peers": {"loadtests", "ensemble", "export_scripts", "numpy", "onnx", "torch", *WEB},
 }
 SAMPLER_ALLOWED = {"numpy", "numba", "faiss", *TRITONS}
 
@@ -66,6 +69,14 @@ def test_the_onnx_backend_stands_alone() -> None:
 def test_nothing_imports_from_deploy_or_tests(folder: str) -> None:
     for path in modules(folder):
         assert not imported(path) & {"deploy", "tests"}, path
+
+
+def test_the_load_tests_ask_as_a_shop_would() -> None:
+    """Through the client, or in bytes; the servers they are compared with stay in peers/."""
+    allowed = {"loadtests", "cesta_client", "ensemble", "export_scripts", "numpy", "rich", "tritonclient"}
+    for path in modules("loadtests"):
+        if path.parent.name != "peers":
+            assert third_party(path) <= allowed | {"locust", "gevent", "grpc"}, path
 
 
 def test_offline_code_does_not_know_the_load_tests() -> None:

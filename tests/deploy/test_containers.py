@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
+import yaml
 
 from export_scripts.errors import CestaError
 from export_scripts.gateway.keys import add_key
@@ -22,7 +22,7 @@ from export_scripts.gateway.nginx import Gateway, GatewaySettings
 from export_scripts.gateway.state import write_state
 
 ROOT = Path(__file__).resolve().parents[2]
-COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 IMAGES = sorted((ROOT / "deploy" / "images").glob("*/Dockerfile"))
 VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z_]+)(?::?-([^}]*))?\}")

@@ -1,0 +1,164 @@
+"""The comparison with what people would use instead, in one run.
+
+python -m loadtests.bench --release artifacts
+
+main
+├── prepare      the test month's questions, in every wire's form, and the right answers
+├── for each repetition, in alternating order
+│   ├── measure_server   start alone, check answers, warm up, measure each wire and concurrency, stop
+│   └── measure_limit    the same chain without a server
+└── write        medians, spread and ratios: artifacts/bench/<time>.json, a table, a plot
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from loadtests import agreement, tables
+from loadtests.environments import NotInstalledError
+from loadtests.generators import GeneratorError
+from loadtests.measure import Plan, measure_limit, measure_server, prepare
+from loadtests.processes import NotReadyError
+from loadtests.results import Measured, ratios_of, rows_of
+from loadtests.servers import SERVERS, Release, Server
+
+QUICK: Final = ("cesta", "FastAPI, reference")  # c and e; f comes along
+REFUSALS: Final = (NotInstalledError, NotReadyError, GeneratorError, agreement.DisagreementError)
+
+
+def run(release: Release, plan: Plan, servers: Sequence[Server], console: Console) -> dict[str, Any]:
+    """Measure and return what is written; servers that cannot be measured are in `not_measured` by name."""
+    started = datetime.now(UTC)
+    material = prepare(release, plan)
+    measured: list[Measured] = []
+    refused: dict[str, str] = {}
+    for repetition in range(plan.repetitions):
+        for server in servers if repetition % 2 == 0 else servers[::-1]:
+            if server.label in refused:
+                continue
+            console.print(f"{repetition + 1}/{plan.repetitions} {server.label}", highlight=False)
+            try:
+                measured += _shown(measure_server(server, release, plan, material), console)
+            except REFUSALS as error:
+                refused[server.label] = str(error)
+                console.print(f"  not measured: {error}", style="red", highlight=False, markup=False)
+        console.print(f"{repetition + 1}/{plan.repetitions} in process", highlight=False)
+        measured += _shown(measure_limit(release, plan, material), console)
+    rows = rows_of(measured)
+    return {
+        "rows": rows,
+        "ratios": ratios_of(rows),
+        "not_measured": refused,
+        "machine": machine(),
+        "stream": material.about,
+        "plan": {
+            "repetitions": plan.repetitions,
+            "seconds": plan.seconds,
+            "concurrency": list(plan.concurrency),
+        },
+        "started": started.isoformat(timespec="seconds"),
+        "minutes": round((datetime.now(UTC) - started).total_seconds() / 60, 1),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Where it ran, and how busy the machine was with other work before."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    packages = ("onnxruntime", "torch", "fastapi", "uvicorn", "numpy")
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+    }
+
+
+def busy_cores(seconds: float = 0.5) -> float:
+    """Cores in use by anyone right now; a comparison wants it near 0 before it starts."""
+
+    def used() -> float:
+        ticks = [int(n) for n in Path("/proc/stat").read_text(encoding="utf-8").split("\n")[0].split()[1:]]
+        return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")  # without idle, iowait
+
+    before = used()
+    time.sleep(seconds)
+    return (used() - before) / seconds
+
+
+def _shown(found: Iterator[Measured], console: Console) -> Iterator[Measured]:
+    for one in found:
+        console.print(
+            f"  {one.wire:<15} cache {one.cache:<4} {one.concurrency!s:>4}  {one.rps:9,.0f}/s"
+            f"  p50 {one.p50_ms:8.2f}  p99 {one.p99_ms:8.2f} ms  {sum(one.cpu_us.values()):8,.0f} µs CPU",
+            highlight=False,
+        )
+        yield one
+
+
+def chosen(only: Sequence[str]) -> list[Server]:
+    """The servers whose names hold one of the words given; all without any."""
+    return [s for s in SERVERS if not only or any(word.lower() in s.label.lower() for word in only)]
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.bench", description=main.__doc__)
+    add = parser.add_argument
+    add("--release", type=Path, default=Path("artifacts"), help="what cesta build left (artifacts)")
+    add("--out", type=Path, default=Path("artifacts/bench"), help="where results go (artifacts/bench)")
+    add("--repetitions", type=int, default=3)
+    add("--seconds", type=float, default=2.0, help="of each measurement (2); wrk takes whole ones")
+    add("--concurrency", type=int, nargs="+", default=[1, 8, 32])
+    add("--only", nargs="+", default=[], metavar="WORD", help="servers whose names hold one of the words")
+    add(
+        "--quick",
+        action="store_true",
+        help="seconds, not minutes: cesta uncached, FastAPI and the limit, once",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compare cesta with other servers of the same release; see docs/performance.md."""
+    given, console = parse(arguments), Console(stderr=True)
+    if given.quick:
+        plan = Plan(
+            given.out, repetitions=1, seconds=1.0, concurrency=(8,), questions=2_000, half=False, grpc=False
+        )
+        servers = [s for s in SERVERS if s.name in QUICK and not s.cached]
+    else:
+        plan = Plan(given.out, given.repetitions, given.seconds, tuple(given.concurrency))
+        servers = chosen(given.only)
+    busy = busy_cores()
+    if busy > 0.2:
+        console.print(f"{busy:.1f} cores are busy with other work: these figures are for developing only")
+    found = run(Release(given.release.absolute()), plan, servers, console) | {
+        "busy_cores_before": round(busy, 2)
+    }
+    file = given.out / f"{found['started'].replace(':', '')}.json"
+    file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    file.with_suffix(".svg").write_text(tables.plot(found["rows"]), encoding="utf-8")
+    tables.show(found, Console())
+    print(file)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Who sends the load: wrk for HTTP and perf_analyzer for gRPC, both compiled, and what they found."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ensemble.serving_environment import find_serving_environment
+
+FOLDER: Final = Path(__file__).resolve().parent
+PERF_ANALYZER_FROM: Final = "2.48.0"  # the last tritonclient wheels that hold it are of this time
+_TRIES: Final = 3  # perf_analyzer's windows; it wants to see so many before it reports
+_LIBRARIES: Final = {
+    "libb64.so.0d": "libb64-*",
+    "libcudart.so.12": "libcudart-*",
+}  # of the serving environment
+
+
+class GeneratorError(Exception):
+    """A load generator that is missing or failed; the text names the way out."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one generator run found; latencies in milliseconds, `cpu_s` is the generator's own."""
+
+    requests: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+    cpu_s: float
+
+    @property
+    def rps(self) -> float:
+        return self.requests / self.seconds
+
+
+def wrk(address: str, requests: Path, *, connections: int, seconds: float, first: int = 0) -> Load:
+    """Closed loop over HTTP: each connection sends the next request when it has its answer."""
+    if not shutil.which("wrk"):
+        raise GeneratorError("wrk is not installed; on Debian: apt-get install wrk")
+    command = ["wrk", "--threads=1", f"--connections={connections}", f"--duration={max(round(seconds), 1)}s"]
+    command += ["--timeout=10s", f"--script={FOLDER / 'replay.lua'}", f"http://{address}"]
+    printed, cpu_s = _run([*command, "--", str(requests), str(first)])
+    return Load(cpu_s=cpu_s, **_result(printed))
+
+
+def open_loop(address: str, requests: Path, *, rate: float, seconds: float, first: int = 0) -> Load:
+    """Open loop over HTTP: a constant rate, latency counted from the moment a request was due."""
+    command = [sys.executable, "-m", "loadtests.open_loop", address, str(requests)]
+    printed, cpu_s = _run([*command, f"--rate={rate:.1f}", f"--seconds={seconds}", f"--first={first}"])
+    return Load(cpu_s=cpu_s, **_result(printed))
+
+
+def perf_analyzer(
+    binary: Path, address: str, questions: Path, *, seconds: float, concurrency: int = 0, rate: float = 0
+) -> Load:
+    """gRPC: closed loop at a `concurrency`, or a constant `rate`, latency counted from the real start."""
+    how = (
+        [f"--request-rate-range={rate:.0f}", "--request-distribution=constant"]
+        if rate
+        else [f"--concurrency-range={concurrency}"]
+    )
+    window_ms = round(seconds * 1000 / _TRIES)
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.csv"
+        command = [str(binary), "-m", "recommender", "-i", "grpc", "-u", address, "--async", *how]
+        command += [f"--input-data={questions}", f"--measurement-interval={window_ms}"]
+        command += [f"--max-trials={_TRIES}", "--stability-percentage=999", "-f", str(report)]
+        _, cpu_s = _run(command, env={"LD_LIBRARY_PATH": str(binary.parent)})
+        with report.open(encoding="utf-8") as lines:
+            row = next(csv.DictReader(lines))
+    rps = float(row["Inferences/Second"])
+    measured_s = window_ms * _TRIES / 1000
+    return Load(
+        requests=round(rps * measured_s),
+        seconds=measured_s,
+        p50_ms=float(row["p50 latency"]) / 1000,
+        p99_ms=float(row["p99 latency"]) / 1000,
+        errors=0,  # it ends with an error at the first one
+        cpu_s=cpu_s,
+    )
+
+
+def in_process(run: Path, questions: Path, *, batch: int, seconds: float) -> Load:
+    """The chain without a server or a generator, one process per core."""
+    command = [sys.executable, "-m", "loadtests.limit", str(questions), f"--run={run}", f"--batch={batch}"]
+    printed, _ = _run([*command, f"--seconds={seconds}"], env={"OMP_NUM_THREADS": "1"})  # a process per core
+    return Load(**_result(printed))
+
+
+def find_perf_analyzer(folder: Path) -> Path:
+    """The binary out of the wheel tritonclient 2.48.0, below `folder`, fetched by pip the first time."""
+    binary = folder / "perf_analyzer"
+    if not binary.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _unpack(binary)
+    return binary
+
+
+def _unpack(binary: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        wanted = f"tritonclient=={PERF_ANALYZER_FROM}"
+        done = subprocess.run([*pip, f"--dest={scratch}", wanted], capture_output=True, text=True)
+        if done.returncode:
+            raise GeneratorError(f"pip download {wanted} failed: {done.stderr[-500:]}")
+        (wheel,) = Path(scratch).glob("*.whl")
+        shutil.unpack_archive(wheel, scratch, "zip")
+        (found,) = (path for path in Path(scratch).rglob("perf_analyzer") if path.is_file())
+        for name, pattern in _LIBRARIES.items():  # it was linked to libraries that the server brings too
+            own = find_serving_environment().site_packages / "nvidia_pytriton.libs"
+            shutil.copy(next(own.glob(pattern)), binary.parent / name)
+        found.chmod(0o755)
+        found.rename(binary)
+
+
+def _run(command: list[str], env: dict[str, str] | None = None) -> tuple[str, float]:
+    """Its output and the CPU seconds it used."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as out:
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}
+        )
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            raise
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        printed = out.read()
+    if process.returncode:
+        raise GeneratorError(f"{Path(command[0]).name} ended with {process.returncode}: {printed[-1000:]}")
+    return printed, usage.ru_utime + usage.ru_stime
+
+
+def _result(printed: str) -> dict[str, Any]:
+    if not (found := re.search(r"^RESULT (.*)$", printed, flags=re.MULTILINE)):
+        raise GeneratorError(f"the generator printed no result: {printed[-1000:]}")
+    return dict(json.loads(found[1]))

@@ -1,0 +1,105 @@
+"""A load test from start to end: a server, Locust's shoppers, then an open loop, held to budgets.toml.
+
+python -m loadtests.load --shape smoke                       # on a server that it starts
+python -m loadtests.load --shape spike --host 127.0.0.1:8080 --path /v1/recommend --key KEY
+"""
+
+import argparse
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from loadtests import open_loop
+from loadtests.budgets import FILE, broken, load_budget
+from loadtests.environments import ROOT
+from loadtests.questions import stream, visits_of_test_month
+from loadtests.servers import SERVERS, Release, started
+from loadtests.shapes import SHAPES
+from loadtests.wires import GATEWAY, GENERATE, TRITON
+
+RATE: Final = 100.0  # of the open loop, requests a second
+_HERE: Final = Path(__file__).resolve().parent
+
+
+@contextmanager
+def target(given: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """HTTP and gRPC address of what is tested: --host for both, else a server started for this run."""
+    if given.host:
+        yield given.host, given.host
+        return
+    ours = next(server for server in SERVERS if server.kind == "ours" and server.cached)
+    with started(ours, given.release) as running:
+        yield running.http, running.grpc
+
+
+def shop(given: argparse.Namespace, address: str, report: Path) -> int:
+    """Locust's run; its exit code tells about the budget."""
+    command = [sys.executable, "-m", "locust", "-f", str(_HERE / "shoppers.py")]
+    command += [
+        "--headless",
+        "--only-summary",
+        "--exit-code-on-error=0",
+        f"--host={address}",
+        f"--html={report}",
+    ]
+    command += [f"--release={given.release.root}", f"--shape={given.shape}", f"--length-s={given.length_s}"]
+    command += [f"--shoppers={given.shoppers}", f"--wire={given.wire}", f"--path={given.path}"]
+    command += [f"--key={given.key}", f"--budgets={given.budgets}"]
+    return subprocess.run(command, cwd=ROOT).returncode
+
+
+def knock(given: argparse.Namespace, address: str) -> list[str]:
+    """The open loop at a constant rate: what it breaks of its budget."""
+    wire = GENERATE if given.path.startswith(TRITON) else GATEWAY
+    questions = stream(visits_of_test_month(given.release.data, given.release.run))
+    requests = [wire.request(question, given.path, given.key) for question in questions[:20_000]]
+    outcome = open_loop.run(address, requests, open_loop.constant(RATE, given.open_loop_s))
+    p50, p95, p99 = np.percentile(outcome.latencies, [50, 95, 99]) * 1000
+    answered = len(outcome.latencies)
+    measured = {"p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "error_rate": outcome.errors / answered}
+    measured["requests_per_s"] = answered / max(given.open_loop_s, outcome.seconds)
+    print(f"open loop, {RATE:g}/s: " + ", ".join(f"{name} {value:.4g}" for name, value in measured.items()))
+    return broken(load_budget("open_loop", given.budgets), measured)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.load", description=main.__doc__)
+    add = parser.add_argument
+    add("--shape", choices=sorted(SHAPES), default="smoke")
+    add("--release", type=lambda text: Release(Path(text).absolute()), default="artifacts")
+    add("--host", default="", help="host:port of a server that runs already; without it one is started")
+    add("--wire", choices=("http", "grpc"), default="http", help="of the shoppers")
+    add("--path", default=GENERATE.path, help="a gateway's is /v1/recommend")
+    add("--key", default="", help="sent as Authorization: Bearer KEY")
+    add("--length-s", type=float, default=0, help="0: the shape's own")
+    add("--shoppers", type=int, default=0, help="at most; 0: the shape's own")
+    add("--open-loop-s", type=float, default=10, help="0: no open loop after the shoppers")
+    add("--budgets", type=Path, default=FILE)
+    add("--out", type=Path, default=Path("artifacts/loadtests"), help="where reports go")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Test with shoppers and with an open loop; 1 when a budget is broken, and says which."""
+    given = parse(arguments)
+    given.out.mkdir(parents=True, exist_ok=True)
+    report = (given.out / f"{given.shape}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.html").absolute()
+    with target(given) as (http, grpc):
+        code = shop(given, grpc if given.wire == "grpc" else http, report)
+        sentences = knock(given, http) if given.open_loop_s and given.wire == "http" else []
+    for sentence in sentences:
+        print(f"budget [open_loop] broken: {sentence}")
+    print(report)
+    return 1 if code or sentences else 0
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main())

@@ -1,0 +1,104 @@
+"""Every recommendable item scored for every request: what a web app over an NCF checkpoint does.
+
+The scorer reads 26 features, so they are made for every item too. They come from the release's own compiled
+kernel, opened so wide that nothing is cut away: a web app would hardly do better, and numpy would be slower.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import torch
+
+from ensemble.candidate_sampler.arrays import load_arrays, load_limits
+from ensemble.candidate_sampler.batch import Candidates
+from ensemble.candidate_sampler.query import Query
+from ensemble.candidate_sampler.sampler import CandidateSampler
+from ensemble.reference import Answers, Reference
+from export_scripts.ncf import NCF, NCFShape
+
+ANSWERS: Final = 20
+BEYOND: Final = 1_024  # room for what a user bought and what can no longer be recommended
+
+
+class TorchScorer:
+    """The trained network as it came out of training, before any folding."""
+
+    def __init__(self, checkpoint: Path, item_ids: list[str]) -> None:
+        torch.set_num_threads(1)  # a worker per core
+        saved = torch.load(checkpoint, weights_only=True)
+        self._model = NCF(NCFShape(**{**saved["shape"], "hidden": tuple(saved["shape"]["hidden"])}))
+        self._model.load_state_dict(saved["state"])
+        self._model.eval()
+        self._ids = np.array(item_ids, np.object_)
+
+    @torch.inference_mode()
+    def score(self, query: Query, candidates: Candidates) -> Answers:
+        """The best of one query's candidates."""
+        rows = torch.from_numpy(candidates.rows)
+        scores = self._model(
+            torch.tensor([query.user_row]),
+            torch.tensor([query.basket or [0]]),
+            rows,
+            torch.from_numpy(candidates.features),
+        ).masked_fill(rows == 0, -1e9)
+        best = scores.topk(ANSWERS)
+        places = best.indices.numpy()
+        return Answers(
+            self._ids[np.take_along_axis(candidates.rows, places, 1)],
+            best.values.numpy(),
+            np.take_along_axis(candidates.sources, places, 1),
+        )
+
+
+class WholeCatalog:
+    """Sampler opened to the whole catalog, then torch, or the released graph, whose inputs are widened."""
+
+    def __init__(self, run: Path, checkpoint: Path | None = None) -> None:
+        """With a `checkpoint` torch scores, else ONNX Runtime."""
+        arrays, limits = load_arrays(run / "arrays"), load_limits(run / "arrays")
+        pool, items = len(arrays.popularity.order), len(arrays.popularity.score)
+        capacity = min(pool + BEYOND, items - 1)
+        wide = limits | {"capacity": capacity, "fill": pool, "width": items}
+        self._sampler = CandidateSampler(arrays, wide)
+        graph = widened((run / "model.onnx").read_bytes(), limits["capacity"], capacity)
+        self._reference = Reference(self._sampler, graph) if checkpoint is None else None
+        item_ids = [item.decode() for item in arrays.item_ids.unpack()]
+        self._torch = TorchScorer(checkpoint, item_ids) if checkpoint else None
+        self._vocabulary = self._sampler.vocabulary()
+        self._answer(Query())
+
+    def recommend(self, questions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """One answer per question, one after the other: a batch of them would leave the caches."""
+        found = []
+        for question in questions:
+            basket = [item.encode() for item in question.get("basket", ())]
+            query = self._vocabulary.query(basket=basket, user_id=question.get("user_id", "").encode())
+            answer = self._answer(query)
+            found.append(
+                {
+                    "item_ids": answer.item_ids[0].tolist(),
+                    "scores": answer.scores[0].tolist(),
+                    "reasons": answer.reasons[0].tolist(),
+                }
+            )
+        return found
+
+    def _answer(self, query: Query) -> Answers:
+        candidates = self._sampler.sample([query])
+        if self._torch:
+            return self._torch.score(query, candidates)
+        assert self._reference is not None
+        return self._reference.score([query], candidates)
+
+
+def widened(graph: bytes, capacity: int, wider: int) -> bytes:
+    """The released graph for `wider` candidates instead of `capacity`: only its inputs' sizes change."""
+    model = onnx.load_from_string(graph)
+    for tensor in model.graph.input:
+        for dim in tensor.type.tensor_type.shape.dim:
+            if dim.dim_value == capacity and tensor.name.startswith("candidate_"):
+                dim.dim_value = wider
+    return model.SerializeToString()

@@ -1,0 +1,144 @@
+"""What a server's processes use, by /proc; found by a mark in their environment, whoever started them."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+MARK: Final = "CESTA_BENCH_MARK"
+_PROC: Final = Path("/proc")
+_TICKS_S: Final = os.sysconf("SC_CLK_TCK")
+_LAST_WORDS: Final = 600  # characters of the log shown when a server does not start
+_KILLED_WITHIN_S: Final = 5.0  # a large process takes a moment to go
+
+CpuSeconds = dict[int, float]  # by process id
+
+
+class NotReadyError(Exception):
+    """A server that ended or did not become ready; the text holds its last words."""
+
+
+class MarkedProcesses:
+    """A server process with all that it starts, daemons included. Log lines go to a file that is removed."""
+
+    def __init__(self, command: Sequence[str], variables: Mapping[str, str], folder: Path) -> None:
+        self._mark = f"{MARK}={uuid.uuid4().hex}"
+        self._command = list(command)
+        self._variables = {**os.environ, **variables, MARK: self._mark.partition("=")[2]}
+        self._folder = folder
+        self._log = tempfile.NamedTemporaryFile(prefix="cesta-bench-", suffix=".log")  # noqa: SIM115 - closed at the end
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            self._command,
+            cwd=self._folder,
+            env=self._variables,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a Ctrl-C reaches the bench alone, which stops this in order
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def log(self) -> str:
+        """What was printed so far."""
+        return Path(self._log.name).read_text(encoding="utf-8", errors="replace")
+
+    def pids(self) -> list[int]:
+        """Every process that carries the mark."""
+        mark = self._mark.encode()
+        found = []
+        for folder in _PROC.iterdir():
+            with contextlib.suppress(OSError):
+                if folder.name.isdecimal() and mark in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+        return found
+
+    def wait_ready(self, ready: Callable[[], bool], timeout_s: float) -> None:
+        """Return once `ready`. Raises NotReadyError, with the log's end, if it ends or is not."""
+        ends = time.monotonic() + timeout_s
+        while not ready():
+            ended = self._process is not None and self._process.poll() is not None
+            if ended or time.monotonic() > ends:
+                what = "ended while starting" if ended else f"was not ready after {timeout_s:g} s"
+                raise NotReadyError(f"{self._command[0]} … {what}: {self.log[-_LAST_WORDS:]}")
+            time.sleep(0.05)
+
+    def cpu(self) -> CpuSeconds:
+        """User and system time of every process so far."""
+        return {pid: cpu for pid in self.pids() if (cpu := _cpu_seconds(pid)) is not None}
+
+    def pss_mib(self) -> float:
+        """Proportional set size of all: pages that n processes share count 1/n in each."""
+        return sum(map(_pss_kib, self.pids())) / 1024
+
+    def stop(self, grace_s: float = 15) -> None:
+        """Ask the first process to end, wait, then kill what is left, each by its id. Safe to call twice."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace_s)
+        ends = time.monotonic() + _KILLED_WITHIN_S
+        while (left := self.pids()) and time.monotonic() < ends:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+        self._process.wait()
+        self._process = None
+        self._log.close()
+
+
+def process_name(pid: int) -> str:
+    """What a process does, in a word or two, by its command line."""
+    words = _command(pid)
+    line = " ".join(words)
+    if "triton_python_backend_stub" in line:
+        return "stub " + next((m for m in ("candidate_sampler", "ncf_scorer") if m in line), "")
+    if words and "/" not in words[0] and "::" in words[0]:  # Ray's titles: ray::ServeReplica:…
+        return words[0].rstrip(":")
+    if "spawn_main" in line or "--multiprocessing-fork" in line:
+        return "worker"
+    if "resource_tracker" in line:
+        return "resource tracker"
+    if "-m" in words:
+        return words[words.index("-m") + 1].rpartition(".")[2]
+    if len(words) > 1 and "python" in Path(words[0]).name and words[1].endswith(".py"):
+        return Path(words[1]).stem
+    return Path(words[0]).name if words else "?"
+
+
+def _command(pid: int) -> list[str]:
+    try:
+        return (_PROC / str(pid) / "cmdline").read_text(errors="replace").rstrip("\0").split("\0")
+    except OSError:
+        return []
+
+
+def _cpu_seconds(pid: int) -> float | None:
+    try:
+        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it ended
+        return None
+    return (int(fields[11]) + int(fields[12])) / _TICKS_S  # utime, stime
+
+
+def _pss_kib(pid: int) -> int:
+    try:
+        lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)

@@ -1,0 +1,170 @@
+"""The servers that are compared: how each is started on a release, and how it is asked."""
+
+import contextlib
+import http.client
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from loadtests.environments import ROOT, environment
+from loadtests.peers.chain import RUN
+from loadtests.processes import MarkedProcesses
+from loadtests.questions import Question
+from loadtests.wires import BINARY, GENERATE, LISTED, OPEN_INFERENCE, PLAIN, Answer, Wire
+
+GRPC: Final = "gRPC"
+READY_WITHIN_S: Final = 240.0  # the first start compiles the sampler's kernel, and Ray is slow by itself
+TIMEOUT_S: Final = 10.0
+QUIET: Final = {  # nothing is reported to anybody, and no token is written to the home folder
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "BENTOML_DO_NOT_TRACK": "true",
+}
+
+
+@dataclass(frozen=True)
+class Release:
+    """What `cesta build` left below a folder: data, checkpoint, run and repository."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def repository(self) -> Path:
+        return self.root / "repository"
+
+
+@dataclass(frozen=True)
+class Server:
+    """One contestant. `kind` is ours, peer or whole; `module` below `loadtests.peers`, not for ours."""
+
+    name: str
+    kind: str
+    wires: tuple[Wire, ...]
+    module: str = ""
+    peer: str = ""  # with an environment of its own
+    cached: bool = False
+
+    @property
+    def grpc(self) -> bool:
+        """Whether it is asked over gRPC too."""
+        return self.kind == "ours"
+
+    @property
+    def label(self) -> str:
+        """Its name, and with the cache on a word for that."""
+        return f"{self.name}, cached" if self.cached else self.name
+
+    @property
+    def cache(self) -> str:
+        return "on" if self.cached else "off"
+
+
+SERVERS: Final = (
+    Server("cesta", "ours", (GENERATE, BINARY)),
+    Server("cesta", "ours", (GENERATE, BINARY), cached=True),
+    Server("FastAPI, reference", "peer", (PLAIN,), "fastapi_reference"),
+    Server("BentoML", "peer", (LISTED,), "bentoml_app", "bentoml"),
+    Server("LitServe", "peer", (PLAIN,), "litserve_app", "litserve"),
+    Server("MLServer", "peer", (OPEN_INFERENCE,), "mlserver_app", "mlserver"),
+    Server("Ray Serve", "peer", (PLAIN,), "ray_serve_app", "ray_serve"),
+    Server("FastAPI, whole catalog, ONNX", "whole", (PLAIN,), "fastapi_whole_onnx"),
+    Server("FastAPI, whole catalog, torch", "whole", (PLAIN,), "fastapi_whole_torch"),
+)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that answers; addresses are host:port."""
+
+    processes: MarkedProcesses
+    http: str
+    grpc: str = ""
+
+
+@contextmanager
+def started(server: Server, release: Release) -> Iterator[Running]:
+    """Start it alone, wait until it answers a question, stop it.
+
+    Raises NotInstalledError or NotReadyError with the reason.
+    """
+    variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'client' / 'src'}", "PYTHONDONTWRITEBYTECODE": "1"}
+    variables |= {"OMP_NUM_THREADS": "1", RUN: str(release.run), **QUIET}
+    if server.kind == "ours":
+        command = [sys.executable, "-m", "ensemble.server", "--repository", str(release.repository)]
+        command += ["--http-port=0", "--grpc-port=0", "--metrics-port=0", "--drain-s=1"]
+        command += [] if server.cached else ["--response-cache-bytes=0"]
+        port = 0
+    else:
+        python = str(environment(server.peer)) if server.peer else sys.executable
+        port = free_ports()
+        command = [python, "-m", f"loadtests.peers.{server.module}", str(port)]
+    with MarkedProcesses(command, variables, ROOT) as processes:
+        if server.kind == "ours":
+            running = _wait_for_triton(processes)
+        else:
+            running = Running(processes, f"127.0.0.1:{port}")
+        wire, canary = server.wires[0], Question(("canary",))
+        processes.wait_ready(lambda: _answers(running.http, wire, canary), READY_WITHIN_S)
+        yield running
+
+
+def ask(address: str, wire: Wire, question: Question, path: str | None = None, key: str = "") -> Answer:
+    """One question over a connection of its own. Raises OSError or ValueError when it is not answered."""
+    host, port = address.rsplit(":", 1)
+    body, more = wire.encode(question)
+    bearer = {"authorization": f"Bearer {key}"} if key else {}
+    connection = http.client.HTTPConnection(host, int(port), timeout=TIMEOUT_S)
+    with contextlib.closing(connection):
+        headers = {"content-type": "application/json", **more, **bearer}
+        connection.request("POST", path or wire.path, body, headers)
+        response = connection.getresponse()
+        found = response.read()
+        if response.status != 200:
+            raise ValueError(f"{address} answers {response.status}: {found[:300]!r}")
+        return wire.decode(found, {name.lower(): value for name, value in response.getheaders()})
+
+
+def free_ports(following: int = 2) -> int:
+    """A port that is free, with `following` free ones after it (MLServer wants three)."""
+    while True:
+        with contextlib.ExitStack() as held:
+            first = held.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                for offset in range(1, following + 1):
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
+            except (OSError, OverflowError):
+                continue
+        return port
+
+
+def _wait_for_triton(processes: MarkedProcesses) -> Running:
+    said: list[re.Match[str]] = []
+
+    def ready() -> bool:
+        said.extend(re.finditer(r"^ready: http (\S+) grpc (\S+)", processes.log, flags=re.MULTILINE))
+        return bool(said)
+
+    processes.wait_ready(ready, READY_WITHIN_S)
+    return Running(processes, said[0][1], said[0][2])
+
+
+def _answers(address: str, wire: Wire, question: Question) -> bool:
+    try:
+        return bool(ask(address, wire, question).item_ids)
+    except (OSError, ValueError, http.client.HTTPException):
+        return False

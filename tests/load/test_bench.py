@@ -1,0 +1,67 @@
+"""What cannot be measured is told, not left out."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from loadtests import bench, tables
+from loadtests.environments import NotInstalledError, environment
+from loadtests.measure import Plan
+from loadtests.results import Measured
+from loadtests.servers import SERVERS, Release
+
+ROW = Measured("any", "peer", "HTTP JSON", "off", 1, 10.0, 1.0, 2.0, 0, {"worker": 5.0}, 0.1, 9.0)
+
+
+class NoMaterial:
+    about = {"questions": 1, "different": 1}  # noqa: RUF012 - nobody changes it
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """A run of two repetitions in which Ray Serve cannot be installed."""
+
+    def measure(server: Any, *_: object) -> Iterator[Measured]:
+        if server.name == "Ray Serve":
+            raise NotInstalledError("ERROR: no wheel of ray for this machine")
+        yield ROW
+
+    monkeypatch.setattr(bench, "prepare", lambda *_: NoMaterial())
+    monkeypatch.setattr(bench, "measure_server", measure)
+    monkeypatch.setattr(bench, "measure_limit", lambda *_: iter([ROW]))
+    silent = Console(file=io.StringIO())
+    return bench.run(Release(tmp_path), Plan(tmp_path, repetitions=2), SERVERS, silent)
+
+
+def test_a_server_that_cannot_be_installed_is_reported(found: dict[str, Any]) -> None:
+    """In the file, in the terminal's table and in the document's."""
+    reason = "ERROR: no wheel of ray for this machine"
+    assert found["not_measured"] == {"Ray Serve": reason}
+    page = io.StringIO()
+    tables.show(found, Console(file=page, width=200))
+    assert f"Ray Serve was not measured: {reason}" in page.getvalue()
+    assert f"| Ray Serve | {reason} |" in tables.sections(found | {"busy_cores_before": 0})["refused"]
+
+
+def test_a_busy_machine_is_told_in_the_document(found: dict[str, Any]) -> None:
+    assert "not for quoting" in tables.sections(found | {"busy_cores_before": 1.5})["run"]
+    assert "not for quoting" not in tables.sections(found | {"busy_cores_before": 0.0})["run"]
+
+
+def test_every_peer_with_pins_is_a_server() -> None:
+    pinned = {path.stem for path in (Path(bench.__file__).parent / "peers").glob("*.txt")}
+    assert pinned == {server.peer for server in SERVERS if server.peer}
+
+
+def test_an_environment_that_is_there_is_not_made_again(tmp_path: Path) -> None:
+    """Its stamp holds the hash of the pins."""
+    import hashlib
+
+    pins = Path(bench.__file__).parent / "peers" / "litserve.txt"
+    (tmp_path / "litserve").mkdir()
+    (tmp_path / "litserve" / ".installed").write_text(hashlib.sha256(pins.read_bytes()).hexdigest())
+    assert environment("litserve", tmp_path) == tmp_path / "litserve" / "bin" / "python"

@@ -1,0 +1,98 @@
+"""Load tests and comparison, in small, on a real server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ensemble.serving_environment import ServerError, find_serving_environment
+from loadtests import bench, load
+from loadtests.budgets import FILE
+from loadtests.servers import SERVERS, Release, Running, started
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from slices import Built
+
+pytestmark = pytest.mark.triton
+
+
+@pytest.fixture(scope="module")
+def release(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
+    """The built release; what its kernels are compiled to is shared by the servers of this module alone."""
+    try:
+        find_serving_environment()
+    except ServerError as error:
+        pytest.skip(str(error))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield Release(built.root)
+
+
+@pytest.fixture(scope="module")
+def running(release: Release) -> Iterator[Running]:
+    with started(SERVERS[0], release) as found:
+        yield found
+
+
+NEVER_BROKEN = {"p50_ms": 1e9, "p95_ms": 1e9, "p99_ms": 1e9, "error_rate": 0, "requests_per_s": 1}
+
+
+def words(running: Running, release: Release, folder: Path, wire: str, **limits: float) -> list[str]:
+    """A load test of a second, held to `limits` alone."""
+    budget = "".join(f"{name} = {limit}\n" for name, limit in (NEVER_BROKEN | limits).items())
+    (folder / "budgets.toml").write_text(f"[smoke]\n{budget}[open_loop]\n{budget}")
+    host = running.grpc if wire == "grpc" else running.http
+    few = ["--length-s=1", "--shoppers=4", "--open-loop-s=0", f"--wire={wire}"]
+    budgets = f"--budgets={folder / 'budgets.toml'}"
+    return [f"--host={host}", f"--release={release.root}", f"--out={folder}", budgets, *few]
+
+
+@pytest.mark.parametrize("wire", ["http", "grpc"])
+def test_shoppers_who_are_served_in_time_keep_the_budget(
+    wire: str, running: Running, release: Release, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = load.main(words(running, release, tmp_path, wire))
+    assert code == 0, capfd.readouterr()
+    assert list(tmp_path.glob("smoke-*.html"))
+
+
+def test_a_broken_budget_fails_the_run_and_is_named(
+    running: Running, release: Release, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody answers in a thousandth of a millisecond."""
+    assert load.main(words(running, release, tmp_path, "http", p50_ms=0.001)) == 1
+    said = [line for line in capfd.readouterr().out.splitlines() if line.startswith("budget ")]
+    assert [line.partition(" is ")[0] for line in said] == ["budget [smoke] broken: p50_ms"]
+
+
+def test_the_open_loop_keeps_its_rate_and_has_a_budget_too(
+    running: Running, release: Release, tmp_path: Path
+) -> None:
+    given = load.parse([*words(running, release, tmp_path, "http", p99_ms=0.001), "--open-loop-s=1"])
+    (sentence,) = load.knock(given, running.http)
+    assert sentence.startswith("p99_ms is ")
+
+
+def test_cesta_is_not_far_below_the_chain_without_a_server(release: Release, tmp_path: Path) -> None:
+    """Relative, in one run, with much room for a busy machine: the target itself is docs/performance.md's."""
+    if not shutil.which("wrk"):
+        pytest.skip("wrk is not installed; on Debian: apt-get install wrk")
+    assert bench.main(["--quick", f"--release={release.root}", f"--out={tmp_path}"]) == 0
+    found = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert found["not_measured"] == {}
+    measured = {(row["server"], row["wire"]) for row in found["rows"]}
+    fastapi, limit = ("FastAPI, reference", "HTTP JSON"), ("in process", "none")
+    assert measured == {("cesta", "HTTP JSON"), ("cesta", "HTTP V2 binary"), fastapi, limit}
+    assert not any(row["errors"] for row in found["rows"])
+    assert found["ratios"]["over_limit"] > 0.1
+    assert next(tmp_path.glob("*.svg")).read_text().startswith("<svg")
+
+
+def test_the_budgets_of_the_repository_are_used() -> None:
+    assert load.parse([]).budgets == FILE

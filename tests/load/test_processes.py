@@ -1,0 +1,38 @@
+"""A server is all the processes that it started, wherever they went."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from loadtests.processes import MarkedProcesses, NotReadyError
+
+LEAVES_A_DAEMON = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+sum(range(3_000_000))
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_daemons_are_counted_and_end_with_their_server(tmp_path: Path) -> None:
+    with MarkedProcesses([sys.executable, "-c", LEAVES_A_DAEMON], {}, tmp_path) as processes:
+        processes.wait_ready(lambda: "ready" in processes.log, timeout_s=20)
+        processes.wait_ready(lambda: len(processes.pids()) == 2, timeout_s=20)
+        pids = processes.pids()
+        assert os.getpid() not in pids
+        assert sum(processes.cpu().values()) > 0
+        assert processes.pss_mib() > 1
+        processes.stop()
+        assert not [pid for pid in pids if Path(f"/proc/{pid}/exe").exists()]
+
+
+def test_one_that_ends_while_starting_says_why(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "raise SystemExit('no such release')"]
+    with (
+        MarkedProcesses(command, {}, tmp_path) as processes,
+        pytest.raises(NotReadyError, match="ended while starting: no such release"),
+    ):
+        processes.wait_ready(lambda: False, timeout_s=20)
