@@ -8,7 +8,6 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from export_scripts.contract import ENSEMBLE
@@ -29,8 +28,9 @@ from export_scripts.releases.configs import (
 from export_scripts.releases.gate import objections
 from export_scripts.releases.golden import check_canary, check_golden
 from export_scripts.releases.model_control import ModelControl
-from export_scripts.releases.repository import active_release, locked, read_release
+from export_scripts.releases.repository import active_release, read_release
 from export_scripts.releases.stand_in import unload
+from export_scripts.releases.store import Repository, locked
 from export_scripts.releases.verify import verify_release
 from export_scripts.settings import ReleaseSettings
 
@@ -52,7 +52,7 @@ class Steps:
 
 
 def promote(
-    repository: Path,
+    repository: Repository,
     release: int,
     control: ModelControl | None = None,
     *,
@@ -76,7 +76,7 @@ def promote(
             return _record(repository, "promote", release, before, control, steps, **forced)
 
 
-def roll_back(repository: Path, control: ModelControl | None = None) -> history.Record:
+def roll_back(repository: Repository, control: ModelControl | None = None) -> history.Record:
     """Return to the release that was active before this one; in milliseconds while that is still loaded.
 
     Raises CestaError if there is none, and NotPromoted as ``promote``.
@@ -97,7 +97,7 @@ def roll_back(repository: Path, control: ModelControl | None = None) -> history.
             return _record(repository, "rollback", release, before, control, steps)
 
 
-def served_release(repository: Path, control: ModelControl) -> int:
+def served_release(repository: Repository, control: ModelControl) -> int:
     """The release that the server's ensemble is pinned to. Raises CestaError if it serves something else."""
     config = control.config(ENSEMBLE)
     if identity(config) != identity_on_disk(repository):
@@ -110,7 +110,7 @@ def served_release(repository: Path, control: ModelControl) -> int:
 
 @contextlib.contextmanager
 def _told(
-    repository: Path, what: str, release: int, control: ModelControl | None
+    repository: Repository, what: str, release: int, control: ModelControl | None
 ) -> Iterator[tuple[Steps, int | None]]:
     """Yield the steps and the release before; a failure is recorded and becomes NotPromoted."""
     steps, before = Steps(), active_release(repository)
@@ -132,7 +132,7 @@ def _told(
 
 @contextlib.contextmanager
 def _switched(
-    repository: Path,
+    repository: Repository,
     release: int,
     before: int | None,
     control: ModelControl | None,
@@ -177,7 +177,7 @@ def _load(control: ModelControl, release: int, loaded: dict[str, set[int]], step
 
 
 def _undo(
-    repository: Path,
+    repository: Repository,
     texts: dict[str, str],
     release: int,
     before: int | None,
@@ -206,7 +206,7 @@ def _unload_others(control: ModelControl, configs: dict[str, Config]) -> None:
             control.load(configs[model])
 
 
-def _previous(repository: Path, release: int, before: int | None) -> int | None:
+def _previous(repository: Repository, release: int, before: int | None) -> int | None:
     """What stays loaded beside ``release``: the one before, or where that is it, the one before that."""
     if before != release:
         return before
@@ -215,7 +215,7 @@ def _previous(repository: Path, release: int, before: int | None) -> int | None:
 
 
 def _objections(
-    repository: Path, described: dict[str, Any], before: int | None, bars: ReleaseSettings | None
+    repository: Repository, described: dict[str, Any], before: int | None, bars: ReleaseSettings | None
 ) -> list[str]:
     if before == described["release"]:
         return []
@@ -223,7 +223,7 @@ def _objections(
 
 
 def _record(
-    repository: Path,
+    repository: Repository,
     what: str,
     release: int,
     before: int | None,

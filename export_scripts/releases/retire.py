@@ -1,20 +1,18 @@
 """Old releases unloaded and deleted; never the active one, the one before it, or a newer one."""
 
-import shutil
-from pathlib import Path
-
 from export_scripts.contract import ENSEMBLE
 from export_scripts.errors import CestaError
 from export_scripts.releases import history
 from export_scripts.releases.configs import PARTS, configs_of, part_config, write_configs
 from export_scripts.releases.model_control import ModelControl
 from export_scripts.releases.promote import served_release
-from export_scripts.releases.repository import active_release, locked, version_folders
+from export_scripts.releases.repository import active_release, releases, version_folders
+from export_scripts.releases.store import Repository, delete_folder, give_up, locked
 
 LEAST = 2  # the active release, and the one to roll back to
 
 
-def retire(repository: Path, control: ModelControl | None = None, keep: int = LEAST) -> list[int]:
+def retire(repository: Repository, control: ModelControl | None = None, keep: int = LEAST) -> list[int]:
     """Delete releases older than the active one, but for the ``keep`` that were active last; their numbers.
 
     Raises CestaError if ``keep`` is below LEAST, if nothing is active, or if the server serves another
@@ -26,7 +24,8 @@ def retire(repository: Path, control: ModelControl | None = None, keep: int = LE
         active = _active(repository, control)
         line = history.line_of_succession(repository)
         folders = [path for path in version_folders(repository) if int(path.name) < active]
-        old = sorted({int(path.name) for path in folders} - set(line[-keep:]))
+        found, whole = {int(path.name) for path in folders} - set(line[-keep:]), set(releases(repository))
+        old = [number for number in sorted(found) if give_up(repository, number, number in whole)]
         if control is not None:
             _unload(control, old)
         if old:
@@ -38,7 +37,7 @@ def retire(repository: Path, control: ModelControl | None = None, keep: int = LE
     return old
 
 
-def _active(repository: Path, control: ModelControl | None) -> int:
+def _active(repository: Repository, control: ModelControl | None) -> int:
     active = active_release(repository)
     if active is None:
         raise CestaError(f'no release is active in {repository}; run "cesta release promote" first')
@@ -60,9 +59,7 @@ def _unload(control: ModelControl, old: list[int]) -> None:
             control.wait_unloaded(model, number)
 
 
-def _delete(repository: Path, release: int) -> None:
+def _delete(repository: Repository, release: int) -> None:
     """The ensemble's folder first: without its manifest there is no release, whatever else is left of it."""
     for model in (ENSEMBLE, *PARTS):
-        folder = repository / model / str(release)
-        if folder.exists():
-            shutil.rmtree(folder)
+        delete_folder(repository / model / str(release))

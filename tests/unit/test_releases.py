@@ -15,8 +15,9 @@ from export_scripts.releases.diff import diff
 from export_scripts.releases.gate import objections
 from export_scripts.releases.golden import difference
 from export_scripts.releases.promote import promote, roll_back
-from export_scripts.releases.repository import active_release, locked, read_release, releases
+from export_scripts.releases.repository import active_release, read_release, releases
 from export_scripts.releases.retire import retire
+from export_scripts.releases.store import locked
 from export_scripts.releases.verify import verify_release
 from export_scripts.settings import ReleaseSettings
 from tests.unit.test_publish import make_run
