@@ -29,6 +29,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Self
 
+from .repository_url import triton_url
 from .server_settings import ServerSettings, check_repository, claim_ports, parse_settings
 from .serving_environment import (
     ServerError,
@@ -206,7 +207,7 @@ class Server:
         cache_bytes = settings.response_cache_bytes
         return [
             str(environment.triton / "bin" / "tritonserver"),
-            f"--model-repository={settings.repository}",
+            f"--model-repository={triton_url(settings.repository)}",
             f"--backend-directory={runtime / 'backends'}",
             f"--cache-directory={environment.triton / 'caches'}",
             f"--backend-config=python,shm-region-prefix-name={self.shm_prefix}",
