@@ -36,6 +36,8 @@ class BadNetwork:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else the kernel holds each body back for 40 ms
+            wbufsize = -1
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -69,6 +71,7 @@ class BadNetwork:
                     self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content[: len(content) - cut])
+                self.wfile.flush()
                 self.close_connection = self.close_connection or cut > 0
 
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = forward  # noqa: N815 - http.server's names

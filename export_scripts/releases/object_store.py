@@ -45,6 +45,7 @@ def move_in(staged: list[Path], staging: Path, repository: ObjectPath, release: 
     *files, last = [(path, _target(path, staging, repository, release)) for path in staged]
     for path, target in files:
         target.upload(path)
+    _check_sizes(repository, release, {target: path.stat().st_size for path, target in files})
     _check_claim(claim, mine)
     last[1].upload(last[0])
     try:
@@ -184,6 +185,16 @@ def _create(path: ObjectPath, content: bytes) -> bool:
 def _check_claim(claim: ObjectPath, mine: bytes) -> None:
     if claim.read_bytes() != mine:
         raise CestaError(f"{claim} was given up by retire, {PUBLISHING_S:.0f} s of silence; publish again")
+
+
+def _check_sizes(repository: ObjectPath, release: int, sent: dict[ObjectPath, int]) -> None:
+    """Raise CestaError if the store does not hold what was sent: an upload that was cut off unseen."""
+    kept = {path: path.listed for path in _files_of(repository, release)}
+    for path, size in sent.items():
+        if kept.get(path) != size:
+            raise CestaError(
+                f"{path} has {kept.get(path, 0)} bytes of the {size} that were sent; publish again"
+            )
 
 
 def _files_of(repository: ObjectPath, release: int) -> list[ObjectPath]:

@@ -99,6 +99,7 @@ def test_a_published_release_is_not_active(run: Path, repository: Repository) ->
     assert not list(repository.glob("*/config.pbtxt"))
 
 
+@folder_only
 def test_the_first_promoted_release(run: Path, repository: Repository) -> None:
     assert publish_active(run, repository) == 1
     assert loadable(repository) == 1
@@ -119,6 +120,7 @@ def test_releases_hold_code_data_and_graph(run: Path, repository: Repository) ->
     assert not any("__pycache__" in name for name in files)
 
 
+@folder_only
 def test_the_next_release_keeps_the_active_one_loadable(
     tmp_path: Path, run: Path, repository: Repository
 ) -> None:
@@ -146,6 +148,7 @@ def test_the_manifest_lists_the_release_where_it_lies(run: Path, repository: Rep
     assert described["files"].keys() == present - {"recommender/1/manifest.json"}
 
 
+@folder_only
 @pytest.mark.parametrize("name", ["candidate_sampler/1/kernels.py", "ncf_scorer/1/model.onnx"])
 def test_an_altered_release_is_found(run: Path, repository: Repository, name: str) -> None:
     """Code and graph as much as arrays."""
@@ -169,6 +172,7 @@ def test_a_stranger_in_a_release_is_found(run: Path, repository: Repository) -> 
         verify_release(repository)
 
 
+@folder_only
 def test_asking_for_what_is_not_there(run: Path, repository: Repository) -> None:
     with pytest.raises(CestaError, match="no release in"):
         read_release(repository)
@@ -219,6 +223,7 @@ def test_a_run_of_another_contract_is_not_published(tmp_path: Path, repository: 
     assert not repository.exists()
 
 
+@folder_only
 def test_a_new_contract_needs_a_new_repository(tmp_path: Path, run: Path, repository: Repository) -> None:
     """Releases share one config.pbtxt, so the active one would stop loading."""
     publish_active(run, repository)

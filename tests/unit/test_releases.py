@@ -20,6 +20,7 @@ from export_scripts.releases.retire import retire
 from export_scripts.releases.store import Repository, locked
 from export_scripts.releases.verify import verify_release
 from export_scripts.settings import ReleaseSettings
+from tests.killed import TOY_SAMPLER
 from tests.repositories import KINDS, empty_repository, folder_only
 from tests.unit.test_publish import make_run
 
@@ -27,8 +28,9 @@ OFF = ReleaseSettings(hr_at_10=0, ndcg_at_10=0)
 
 
 @pytest.fixture(params=KINDS)
-def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Repository:
+def repository(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     """Release 1 active, release 2 published; neither measured."""
+    monkeypatch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
     repository = empty_repository(request)
     for seed in (1, 2):
         publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)
@@ -107,8 +109,8 @@ def flip_a_byte(repository: Repository) -> str:
 
 
 def remove_a_file(repository: Repository) -> str:
-    (repository / "candidate_sampler" / "2" / "kernels.py").unlink()
-    return "candidate_sampler/2/kernels.py is missing"
+    (repository / "candidate_sampler" / "2" / "model.py").unlink()
+    return "candidate_sampler/2/model.py is missing"
 
 
 def bring_another_s_manifest(repository: Repository) -> str:
