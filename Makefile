@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 APP := .venv
 SERVING := .venv-serving
+MOTO := .venv-moto
 PIP := bin/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
@@ -32,7 +33,12 @@ demo: install  ## real receipts to served recommendations, shown and stopped aga
 serve: install  ## serve the published release on 127.0.0.1:8000 (HTTP) and :8001 (gRPC) until Ctrl-C
 	@exec $(APP)/bin/cesta serve
 
-test: install lint  ## every test, those against a live Triton included
+$(MOTO)/.installed: tests/moto-requirements.txt
+	$(PYTHON) -m venv $(MOTO)
+	$(MOTO)/$(PIP) install --quiet --requirement tests/moto-requirements.txt
+	@touch $@
+
+test: install $(MOTO)/.installed lint  ## every test, those against a live Triton included
 	$(APP)/bin/python -m pytest
 
 lint: $(APP)/.installed  ## style, formats and types
@@ -44,4 +50,4 @@ clean:  ## remove what was generated
 	rm -rf artifacts .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 clean-all: clean  ## remove the environments too
-	rm -rf $(APP) $(SERVING)
+	rm -rf $(APP) $(SERVING) $(MOTO)

@@ -226,7 +226,11 @@ def serve(
 ) -> None:
     """Serve a published repository in the foreground on loopback; Ctrl-C and SIGTERM drain and stop."""
     from ensemble.server import main as run
+    from export_scripts.releases.repository import read_release
+    from export_scripts.releases.store import open_repository
 
+    if "://" in repository:
+        read_release(open_repository(repository))  # says better than tritonserver what is missing, and sooner
     ports = {"--http-port": http_port, "--grpc-port": grpc_port, "--metrics-port": metrics_port}
     sys.exit(run(["--repository", repository, *(f"{name}={port}" for name, port in ports.items())]))
 

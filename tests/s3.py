@@ -19,7 +19,7 @@ class S3:
     def __init__(self) -> None:
         python = Path(os.environ.get("CESTA_MOTO_ENV", ENVIRONMENT)) / "bin" / "python"
         if not python.exists():
-            raise FileNotFoundError(f'no moto in {python.parents[1]}; run "make install"')
+            raise FileNotFoundError(f'no moto in {python.parents[1]}; run "make test"')
         command = [str(python), "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
         self.process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=_plain_environment()

@@ -273,7 +273,7 @@ def _connect(scheme: str, url: str) -> "ObjectStore":
             "max_retries": RETRIES,
             "retry_timeout": silence * RETRIES,
             "backoff": {
-                "init_backoff": timedelta(seconds=0.2),
+                "init_backoff": timedelta(seconds=0.1),
                 "max_backoff": timedelta(seconds=5),
                 "base": 2,
             },

@@ -159,8 +159,10 @@ class _Lease:
             raise CestaError(f"{self.path} was just given back by another cesta; try again")
         content, tag = self.path.read_tagged()
         age_s = (datetime.now(UTC) - modified).total_seconds()
-        if age_s < LEASE_S or not self.path.replace_tagged(mine, tag):
-            holder = json.loads(content).get("who", "another cesta")
+        about = json.loads(content)
+        free = age_s > LEASE_S or _died_here(about)
+        if not free or not self.path.replace_tagged(mine, tag):
+            holder = about["who"]
             raise CestaError(
                 f"{self.path.parent} is being changed by another cesta ({holder}); wait until it is done. "
                 f"One that was killed is waited for {LEASE_S:.0f} s"
@@ -208,6 +210,21 @@ def _target(path: Path, staging: Path, repository: ObjectPath, release: int) -> 
 
 def _signed() -> bytes:
     """Nobody else's: whoever reads it back knows that it was written by this call."""
-    about: dict[str, Any] = {"who": f"process {os.getpid()} on {socket.gethostname()}"}
-    about |= {"at": datetime.now(UTC).isoformat(timespec="seconds"), "token": secrets.token_hex(16)}
+    about: dict[str, Any] = {
+        "who": f"process {os.getpid()} on {socket.gethostname()}",
+        "machine": _machine(),
+        "process": os.getpid(),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "token": secrets.token_hex(16),
+    }
     return json.dumps(about).encode()
+
+
+def _died_here(about: dict[str, Any]) -> bool:
+    """Was this signed on this machine, by a process that is gone?"""
+    return about.get("machine") == _machine() and not Path(f"/proc/{about['process']}").exists()
+
+
+def _machine() -> str:
+    """Where process ids mean the same: two containers may share a host name."""
+    return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
