@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-PASS, FAIL, STALL, TRUNCATE, DROP = "pass", "fail", "stall", "truncate", "drop"
+PASS, FAIL, DENY, STALL, TRUNCATE, DROP = "pass", "fail", "deny", "stall", "truncate", "drop"
 
 Plan = Callable[[str, str], str]  # method, path → one of the above
 
@@ -57,8 +57,9 @@ class BadNetwork:
                 if what in (STALL, DROP):
                     self.close_connection = True
                     return
-                if what == FAIL:
-                    self.answer(500, {}, b"<Error><Code>InternalError</Code></Error>", 0)
+                if what in (FAIL, DENY):
+                    status, code = (500, b"InternalError") if what == FAIL else (403, b"AccessDenied")
+                    self.answer(status, {}, b"<Error><Code>%s</Code></Error>" % code, 0)
                     return
                 status, headers, content = network.ask(self.command, self.path, dict(self.headers), body)
                 self.answer(status, headers, content, len(content) // 2 if what == TRUNCATE else 0)

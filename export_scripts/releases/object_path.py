@@ -1,4 +1,4 @@
-"""A name in an object store (S3, Google Cloud Storage, Azure) that reads like a ``pathlib.Path``.
+"""A name in an object store (S3, Google Cloud Storage) that reads like a ``pathlib.Path``.
 
 Only what a repository needs of one. Credentials and endpoint come from the environment, by the names that the
 stores' own tools use. A request that may be repeated is, with growing pauses; what then still fails is a
@@ -30,7 +30,6 @@ ALLOWED = "letters, digits, dots, dashes and underscores"  # tritonserver reads 
 ENVIRONMENT = {
     "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
-    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
     "memory": "nothing",
 }
 
@@ -47,7 +46,7 @@ class ObjectPath:
 
     @classmethod
     def at(cls, url: str) -> Self:
-        """The root of what ``url`` names: ``s3://bucket/prefix``, ``gs://…``, ``az://…``, ``memory://name``.
+        """The root of what ``url`` names: ``s3://bucket/prefix``, ``gs://…``, ``memory://name``.
 
         Nothing is asked of the store yet.
         """

@@ -1,7 +1,7 @@
 """A repository in an object store: numbers, uploads, the lock and the record, where nothing can be renamed.
 
-Everything rests on conditional writes: create if absent, replace if unchanged. S3, Google Cloud Storage,
-Azure and MinIO have them. A store that passes over the condition is found out at each use and refused.
+Everything rests on conditional writes: create if absent, replace if unchanged. S3, MinIO and Google
+Cloud Storage have them. A store that passes over the condition is found out at each use and refused.
 """
 
 import json

@@ -26,7 +26,7 @@ from export_scripts.releases.repository import active_release, releases
 from export_scripts.releases.store import Repository, locked, open_repository
 from export_scripts.releases.verify import verify_release
 from tests.killed import TOY_SAMPLER
-from tests.network import FAIL, PASS, STALL, TRUNCATE, BadNetwork
+from tests.network import DENY, FAIL, PASS, STALL, TRUNCATE, BadNetwork
 from tests.s3 import S3
 from tests.toy_runs import toy_run
 
@@ -72,6 +72,7 @@ def test_a_hiccup_is_not_noticed(run: Path, repository: Repository, network: Bad
     ("what", "sentence"),
     [
         (FAIL, "500 Internal Server Error.*try again, or look at AWS_ACCESS_KEY_ID"),
+        (DENY, "the store refuses these credentials; look at AWS_ACCESS_KEY_ID"),
         (STALL, r"the store is silent \(CESTA_STORE_TIMEOUT_S=1\)"),
     ],
 )
@@ -130,6 +131,12 @@ def test_where_nothing_listens(run: Path, s3: S3, monkeypatch: pytest.MonkeyPatc
 def test_a_bucket_that_is_not_there(run: Path, s3: S3) -> None:
     with pytest.raises(CestaError, match=r"s3://nobody-made-it/a.*: no such bucket; create it"):
         publish.publish(run, open_repository("s3://nobody-made-it/a"))
+
+
+def test_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    with pytest.raises(CestaError, match=r's3://shop/a needs obstore; run pip install "cesta\[stores\]"'):
+        open_repository("s3://shop/a")
 
 
 @pytest.mark.parametrize("url", ["ftp://a/b", "s3://", "s3://bucket/a b", "s3://bucket/ä?"])
