@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 APP := .venv
 SERVING := .venv-serving
+MOTO := .venv-moto
 PIP := bin/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
@@ -41,7 +42,12 @@ load: install  ## shoppers and an open loop against the published release, held 
 bench: install  ## cesta beside what people would use instead, in one run (15 minutes; needs wrk)
 	@$(APP)/bin/python -m loadtests.bench
 
-test: install lint  ## every test, those against a live Triton included
+$(MOTO)/.installed: tests/moto-requirements.txt
+	$(PYTHON) -m venv $(MOTO)
+	$(MOTO)/$(PIP) install --quiet --requirement tests/moto-requirements.txt
+	@touch $@
+
+test: install $(MOTO)/.installed lint  ## every test, those against a live Triton included
 	$(APP)/bin/python -m pytest
 
 lint: $(APP)/.installed  ## style, formats and types
@@ -53,4 +59,4 @@ clean:  ## remove what was generated
 	rm -rf artifacts .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 clean-all: clean  ## remove the environments too
-	rm -rf $(APP) $(SERVING) .venv-peers
+	rm -rf $(APP) $(SERVING) $(MOTO) .venv-peers

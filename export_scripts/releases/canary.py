@@ -4,8 +4,6 @@ Triton serves it as the ensemble ``recommender_canary``; the gateway sends the s
 release, and rolling back, ends it.
 """
 
-from pathlib import Path
-
 from export_scripts.errors import CestaError
 from export_scripts.releases import history
 from export_scripts.releases.configs import (
@@ -18,14 +16,14 @@ from export_scripts.releases.configs import (
 )
 from export_scripts.releases.gate import check_gate
 from export_scripts.releases.model_control import ModelControl
-from export_scripts.releases.repository import locked
+from export_scripts.releases.store import Repository, locked
 from export_scripts.releases.switch import Change, agreed_release, switched, tidy, told
 from export_scripts.releases.verify import verify_release
 from export_scripts.settings import ReleaseSettings
 
 
 def start_canary(
-    repository: Path,
+    repository: Repository,
     release: int,
     percent: float,
     control: ModelControl | None = None,
@@ -56,7 +54,7 @@ def start_canary(
 
 
 def stop_canary(
-    repository: Path, release: int, control: ModelControl | None = None, *, who: str | None = None
+    repository: Repository, release: int, control: ModelControl | None = None, *, who: str | None = None
 ) -> history.Record:
     """Send every request to the active release again. Raises CestaError if it is not the canary release."""
     found = canary_on_disk(repository)

@@ -10,16 +10,22 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from export_scripts.releases.store import open_repository
 from export_scripts.settings import load_settings
 
 if TYPE_CHECKING:
     from export_scripts.releases.model_control import ModelControl
 
-REPOSITORY = Path(__file__).resolve().parents[2] / "artifacts" / "repository"
+REPOSITORY = str(Path(__file__).resolve().parents[2] / "artifacts" / "repository")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
-Repository = Annotated[Path, typer.Option(help="A published repository: a local folder.")]
+Repository = Annotated[
+    Any,
+    typer.Option(
+        parser=open_repository, metavar="TEXT", help="A published repository: a folder, s3://… or gs://…"
+    ),
+]
 Address = Annotated[str, typer.Option(help="host:port of the server's gRPC, as cesta serve prints it.")]
 Offline = Annotated[bool, typer.Option(help="Change only what the next start serves.")]
 Release = Annotated[int, typer.Argument(help="A release's number.")]

@@ -5,15 +5,14 @@ operator's and stay when a release is rolled back; the tensors are held to the m
 """
 
 import uuid
-from pathlib import Path
 from typing import NamedTuple
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from export_scripts.atomic import write_file
 from export_scripts.contract import ENSEMBLE, MODEL_REPOSITORY, SAMPLER, SCORER, read_config
 from export_scripts.releases.repository import CONFIG
+from export_scripts.releases.store import Repository, write_file
 
 PARTS = (SCORER, SAMPLER)  # in the order of loading: what is asked last is there first
 CANARY = "recommender_canary"  # a second ensemble, of the canary release
@@ -77,27 +76,27 @@ def identity(config: Config) -> str:
     return config.parameters[IDENTITY].string_value if IDENTITY in config.parameters else ""
 
 
-def identity_on_disk(repository: Path) -> str:
+def identity_on_disk(repository: Repository) -> str:
     """As ``identity``; a new one where nothing was promoted yet."""
     path = repository / ENSEMBLE / CONFIG
     return identity(read_config(path)) if path.exists() else uuid.uuid4().hex
 
 
-def configs_of(repository: Path, served: Served, front: str = ENSEMBLE) -> dict[str, Config]:
+def configs_of(repository: Repository, served: Served, front: str = ENSEMBLE) -> dict[str, Config]:
     """Model → config of the parts and one of FRONTS, which comes last."""
     configs = {model: part_config(model, served.loaded) for model in PARTS}
     return configs | {front: front_config(front, served, identity_on_disk(repository) or uuid.uuid4().hex)}
 
 
-def write_configs(repository: Path, configs: dict[str, Config]) -> None:
+def write_configs(repository: Repository, configs: dict[str, Config]) -> None:
     """The front's comes last: its rename is the moment at which its release becomes the active one."""
     if CANARY in configs:
         folder = repository / CANARY / str(configs[CANARY].ensemble_scheduling.step[0].model_version)
-        write_file(folder / PLACEHOLDER, b"", staged_in=repository)
+        write_file(folder / PLACEHOLDER, b"", repository)
     _write(repository, {model: text_format.MessageToString(config) for model, config in configs.items()})
 
 
-def canary_on_disk(repository: Path) -> Canary | None:
+def canary_on_disk(repository: Repository) -> Canary | None:
     """What the next start serves beside the active release; None if nothing."""
     path = repository / CANARY / CONFIG
     if not path.exists():
@@ -107,18 +106,18 @@ def canary_on_disk(repository: Path) -> Canary | None:
     return Canary(int(release), float(config.parameters[PERCENT].string_value))
 
 
-def end_canary(repository: Path) -> None:
+def end_canary(repository: Repository) -> None:
     """No start of a server loads a canary release from now on."""
     (repository / CANARY / CONFIG).unlink(missing_ok=True)
 
 
-def read_texts(repository: Path) -> dict[str, str]:
+def read_texts(repository: Repository) -> dict[str, str]:
     """The configs as they stand, for ``put_back``."""
     paths = {model: repository / model / CONFIG for model in (*PARTS, *FRONTS)}
     return {model: path.read_text(encoding="utf-8") for model, path in paths.items() if path.exists()}
 
 
-def put_back(repository: Path, texts: dict[str, str]) -> None:
+def put_back(repository: Repository, texts: dict[str, str]) -> None:
     """Undo ``write_configs``: what ``read_texts`` found before, and nothing else."""
     for model in (*PARTS, *FRONTS):
         if model not in texts:
@@ -126,9 +125,8 @@ def put_back(repository: Path, texts: dict[str, str]) -> None:
     _write(repository, texts)
 
 
-def _write(repository: Path, texts: dict[str, str]) -> None:
+def _write(repository: Repository, texts: dict[str, str]) -> None:
     now = read_texts(repository)
     for model in (*PARTS, *FRONTS):
         if model in texts and texts[model] != now.get(model):
-            # Staged outside: any strange name in a model's folder makes Triton reload all of its versions.
-            write_file(repository / model / CONFIG, texts[model].encode(), staged_in=repository)
+            write_file(repository / model / CONFIG, texts[model].encode(), repository)

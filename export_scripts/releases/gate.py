@@ -1,17 +1,21 @@
 """May a release replace the active one? Metrics against bars and the active one's interval."""
 
-from pathlib import Path
 from typing import Any
 
 from export_scripts.errors import CestaError
 from export_scripts.releases.repository import read_release
+from export_scripts.releases.store import Repository
 from export_scripts.settings import ReleaseSettings
 
 MEASURES = ("hr_at_10", "ndcg_at_10")
 
 
 def check_gate(
-    repository: Path, described: dict[str, Any], active: int | None, bars: ReleaseSettings | None, force: bool
+    repository: Repository,
+    described: dict[str, Any],
+    active: int | None,
+    bars: ReleaseSettings | None,
+    force: bool,
 ) -> dict[str, list[str]]:
     """What a record says of the gate: {"forced": objections}, or nothing where there are none.
 

@@ -8,37 +8,35 @@ import json
 import os
 import socket
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
+from export_scripts.releases import store
 from export_scripts.releases.repository import active_release
+from export_scripts.releases.store import Repository
 
 NAME = "promotions.jsonl"
 
 Record = dict[str, Any]  # at, who, what, release; before, server, seconds, forced, failed
 
 
-def append(repository: Path, what: str, release: int, *, who: str | None = None, **details: Any) -> Record:
+def append(
+    repository: Repository, what: str, release: int, *, who: str | None = None, **details: Any
+) -> Record:
     """Add a record and flush it to disk; returns it. ``who`` is by default the user of this process."""
     record: Record = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "who": who or _who()}
     record |= {"what": what, "release": release, **details}
-    path = repository / NAME
-    torn = path.exists() and not path.read_bytes().endswith(b"\n")  # by a power failure
-    with path.open("a", encoding="utf-8") as file:
-        file.write(("\n" if torn else "") + json.dumps(record, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    store.append(repository / NAME, record)
     return record
 
 
-def read(repository: Path) -> list[Record]:
+def read(repository: Repository) -> list[Record]:
     """All records, oldest first. A last line that was cut off by a power failure is passed over."""
     path = repository / NAME
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [record for line in lines if (record := _parsed(line)) is not None]
 
 
-def line_of_succession(repository: Path) -> list[int]:
+def line_of_succession(repository: Repository) -> list[int]:
     """Releases that were active, oldest first; the last is the active one, the one before it the previous.
 
     A promotion adds to the line, a rollback takes back from it.
@@ -56,13 +54,13 @@ def line_of_succession(repository: Path) -> list[int]:
     return [number for number in line if number != active] + ([] if active is None else [active])
 
 
-def previous(repository: Path) -> int | None:
+def previous(repository: Repository) -> int | None:
     """The release that was active before; None if there was none."""
     line = line_of_succession(repository)
     return line[-2] if len(line) > 1 else None
 
 
-def numbers(repository: Path) -> set[int]:
+def numbers(repository: Repository) -> set[int]:
     """Every release that the file knows: a number is never given twice, since caches outlive a release."""
     return {record["release"] for record in read(repository)}
 

@@ -1,20 +1,18 @@
 """Which release is served: promote one, or roll back to the one before. Either ends a canary release."""
 
-from pathlib import Path
-
 from export_scripts.errors import CestaError
 from export_scripts.releases import history
 from export_scripts.releases.configs import PARTS, Served
 from export_scripts.releases.gate import check_gate
 from export_scripts.releases.model_control import ModelControl
-from export_scripts.releases.repository import locked
+from export_scripts.releases.store import Repository, locked
 from export_scripts.releases.switch import Change, Golden, switched, told
 from export_scripts.releases.verify import verify_release
 from export_scripts.settings import ReleaseSettings
 
 
 def promote(
-    repository: Path,
+    repository: Repository,
     release: int,
     control: ModelControl | None = None,
     *,
@@ -39,7 +37,7 @@ def promote(
 
 
 def roll_back(
-    repository: Path, control: ModelControl | None = None, *, who: str | None = None
+    repository: Repository, control: ModelControl | None = None, *, who: str | None = None
 ) -> history.Record:
     """Return to the release that was active before this one; in milliseconds while that is still loaded.
 
@@ -62,7 +60,7 @@ def roll_back(
             return change.record()
 
 
-def _previous(repository: Path, release: int, before: int | None) -> int | None:
+def _previous(repository: Repository, release: int, before: int | None) -> int | None:
     """What stays loaded beside ``release``: the one before, or where that is it, the one before that."""
     if before != release:
         return before

@@ -1,8 +1,5 @@
 """Old releases unloaded and deleted; never the active one, the one before it, a canary or a newer one."""
 
-import shutil
-from pathlib import Path
-
 from export_scripts.contract import ENSEMBLE
 from export_scripts.errors import CestaError
 from export_scripts.releases import history
@@ -15,13 +12,14 @@ from export_scripts.releases.configs import (
     write_configs,
 )
 from export_scripts.releases.model_control import ModelControl
-from export_scripts.releases.repository import locked, version_folders
+from export_scripts.releases.repository import releases, version_folders
+from export_scripts.releases.store import Repository, delete_folder, give_up, locked
 from export_scripts.releases.switch import agreed_release
 
 LEAST = 2  # the active release, and the one to roll back to
 
 
-def retire(repository: Path, control: ModelControl | None = None, keep: int = LEAST) -> list[int]:
+def retire(repository: Repository, control: ModelControl | None = None, keep: int = LEAST) -> list[int]:
     """Delete releases older than the active one, but for the ``keep`` that were active last; their numbers.
 
     Raises CestaError if ``keep`` is below LEAST, if nothing is active, or if the server serves another
@@ -35,7 +33,8 @@ def retire(repository: Path, control: ModelControl | None = None, keep: int = LE
         canary = canary_on_disk(repository)
         kept = {*line[-keep:], *([canary.release] if canary else [])}
         folders = [path for path in version_folders(repository) if int(path.name) < active]
-        old = sorted({int(path.name) for path in folders} - kept)
+        found, whole = {int(path.name) for path in folders} - kept, set(releases(repository))
+        old = [number for number in sorted(found) if give_up(repository, number, number in whole)]
         if control is not None:
             _unload(control, old)
         if old:
@@ -58,9 +57,7 @@ def _unload(control: ModelControl, old: list[int]) -> None:
             control.wait_unloaded(model, number)
 
 
-def _delete(repository: Path, release: int) -> None:
+def _delete(repository: Repository, release: int) -> None:
     """The ensemble's folder first: without its manifest there is no release, whatever else is left of it."""
     for model in (ENSEMBLE, *PARTS):
-        folder = repository / model / str(release)
-        if folder.exists():
-            shutil.rmtree(folder)
+        delete_folder(repository / model / str(release))

@@ -4,15 +4,12 @@ Triton keeps a failed version on its books, and /v2/health/ready false, until th
 once and unloaded again; loading the others without it does not help. So another release's files stand in.
 """
 
-import os
-import shutil
-from pathlib import Path
-
 from export_scripts.releases.configs import part_config
 from export_scripts.releases.model_control import ModelControl
+from export_scripts.releases.store import Repository, standing_in
 
 
-def unload(control: ModelControl, repository: Path, model: str, release: int, kept: set[int]) -> None:
+def unload(control: ModelControl, repository: Repository, model: str, release: int, kept: set[int]) -> None:
     """Leave the versions ``kept`` of a part loaded, and nothing on the server's books of ``release``."""
     if control.states(model).get(release) not in ("READY", ""):
         _load_stand_in(control, repository, model, release, kept)
@@ -20,13 +17,10 @@ def unload(control: ModelControl, repository: Path, model: str, release: int, ke
     control.wait_unloaded(model, release)
 
 
-def _load_stand_in(control: ModelControl, repository: Path, model: str, release: int, kept: set[int]) -> None:
+def _load_stand_in(
+    control: ModelControl, repository: Repository, model: str, release: int, kept: set[int]
+) -> None:
     """Load files that are known to load under the number of those that do not, which stay on disk."""
-    folder, aside = repository / model / str(release), repository / f".failed-{model}-{release}"
-    folder.rename(aside)
-    try:
-        shutil.copytree(repository / model / str(max(kept)), folder, copy_function=os.link)
+    folder, other = (repository / model / str(number) for number in (release, max(kept)))
+    with standing_in(folder, other, aside=repository / f".failed-{model}-{release}"):
         control.load(part_config(model, kept | {release}))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)

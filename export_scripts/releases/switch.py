@@ -5,11 +5,9 @@ then write the configs and load the ensemble anew. Without one: write the config
 """
 
 import contextlib
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -21,6 +19,7 @@ from export_scripts.releases.configs import (
     CANARY,
     FRONTS,
     PARTS,
+    PLACEHOLDER,
     Config,
     Served,
     canary_on_disk,
@@ -37,6 +36,7 @@ from export_scripts.releases.golden import check_canary, check_golden
 from export_scripts.releases.model_control import ModelControl
 from export_scripts.releases.repository import active_release
 from export_scripts.releases.stand_in import unload
+from export_scripts.releases.store import Repository, delete_folder
 
 Golden = list[dict[str, Any]]
 
@@ -66,7 +66,7 @@ class Steps:
 class Change:
     """One change of one repository and the server on it: its steps, and its record."""
 
-    repository: Path
+    repository: Repository
     what: str  # of FAILED
     release: int
     control: ModelControl | None = None
@@ -82,7 +82,7 @@ class Change:
         return history.append(self.repository, self.what, self.release, who=self.who, **about)
 
 
-def served_release(repository: Path, control: ModelControl) -> int:
+def served_release(repository: Repository, control: ModelControl) -> int:
     """The release that the server's ensemble is pinned to. Raises CestaError if it serves something else."""
     config = control.config(ENSEMBLE)
     if identity(config) != identity_on_disk(repository):
@@ -93,7 +93,7 @@ def served_release(repository: Path, control: ModelControl) -> int:
     return int(config.ensemble_scheduling.step[0].model_version)
 
 
-def agreed_release(repository: Path, control: ModelControl | None) -> int:
+def agreed_release(repository: Repository, control: ModelControl | None) -> int:
     """The active release. Raises CestaError if there is none, or if the server serves another."""
     active = active_release(repository)
     if active is None:
@@ -222,9 +222,9 @@ def _remove_canaries(change: Change, kept: set[int]) -> None:
     """What is left of canary releases but those ``kept``: in the server, and their placeholders."""
     if change.control and not kept and change.control.ready(CANARY):
         change.control.unload(CANARY)
-    for folder in (change.repository / CANARY).glob("*/"):
-        if int(folder.name) not in kept:
-            shutil.rmtree(folder)
+    for placeholder in (change.repository / CANARY).glob(f"*/{PLACEHOLDER}"):
+        if int(placeholder.parent.name) not in kept:
+            delete_folder(placeholder.parent)
 
 
 def _versions(config: Config) -> set[int]:

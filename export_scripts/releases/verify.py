@@ -1,7 +1,6 @@
 """A release is what its manifest says, and fits the contract that it would be served under."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from export_scripts import manifest
@@ -16,11 +15,12 @@ from export_scripts.contract import (
 )
 from export_scripts.errors import CestaError
 from export_scripts.releases.repository import active_release, read_release, release_folders
+from export_scripts.releases.store import Repository
 
 GRAPH = "model.onnx"  # the name that Triton's C++ backend asks for
 
 
-def verify_release(repository: Path, release: int | None = None) -> dict[str, Any]:
+def verify_release(repository: Repository, release: int | None = None) -> dict[str, Any]:
     """Manifest of a release, by default of the active one, after everything it says was found to be so.
 
     Raises CestaError naming the first file that is missing, altered, foreign or breaks the contract.
@@ -41,7 +41,7 @@ def verify_release(repository: Path, release: int | None = None) -> dict[str, An
     return described
 
 
-def check_contract(described: dict[str, Any], path: Path) -> None:
+def check_contract(described: dict[str, Any], path: Repository) -> None:
     """Raise CestaError if a manifest, read from ``path``, has other sizes or tensors than config.pbtxt."""
     front = read_config(MODEL_REPOSITORY / ENSEMBLE / "config.pbtxt")
     ours = vars(read_contract()) | {"inputs": tensors(front.input), "outputs": tensors(front.output)}
@@ -51,12 +51,12 @@ def check_contract(described: dict[str, Any], path: Path) -> None:
         raise CestaError(f'{path} has another contract: {listed}; run "cesta export" and "cesta publish"')
 
 
-def check_graph(graph: Path) -> None:
+def check_graph(graph: Repository) -> None:
     """Hold a scorer's graph to its config.pbtxt. Raises CestaError naming the first tensor that differs."""
     import onnx  # half a second that "cesta release list" does not need
 
     config = read_config(MODEL_REPOSITORY / SCORER / "config.pbtxt")
-    model = onnx.load(str(graph)).graph
+    model = onnx.load_model_from_string(graph.read_bytes()).graph
     sides = (("input", config.input, model.input), ("output", config.output, model.output))
     for side, declared, values in sides:
         expected, got = tensors(declared), _onnx_tensors(values)

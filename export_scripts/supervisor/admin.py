@@ -7,7 +7,6 @@ X-Cesta-Key, and so in the audit log and in the repository's history.
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import structlog
@@ -22,6 +21,7 @@ from export_scripts.releases.history import previous
 from export_scripts.releases.model_control import ModelControl
 from export_scripts.releases.promote import promote, roll_back
 from export_scripts.releases.repository import active_release, read_release, releases
+from export_scripts.releases.store import Repository
 from export_scripts.settings import ReleaseSettings
 
 log = structlog.get_logger()
@@ -33,7 +33,7 @@ Record = dict[str, Any]
 class Operator:
     """What may be done to one repository and the server on it, by whoever knows ``token``."""
 
-    repository: Path
+    repository: Repository
     control: Callable[[], ModelControl]
     bars: ReleaseSettings
     token: str

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
-from pathlib import Path
 
 from ensemble.server import Server, ServerError, ServerSettings
 from ensemble.server_settings import check_repository
 from export_scripts.contract import ENSEMBLE
 from export_scripts.errors import CestaError
 from export_scripts.releases.model_control import ModelControl
+from export_scripts.releases.store import Repository
 from export_scripts.supervisor.canary import Canary
 from export_scripts.supervisor.pinned import load_active, load_others
 from export_scripts.supervisor.threads import in_thread
@@ -43,7 +43,9 @@ class EmbeddedServer:
         self.server.stop(grace_s=None if drain else 0)
 
 
-def open_server(settings: ServerSettings, ending: Ending, on_log: Callable[[str], object]) -> EmbeddedServer:
+def open_server(
+    settings: ServerSettings, repository: Repository, ending: Ending, on_log: Callable[[str], object]
+) -> EmbeddedServer:
     """Start a server on a repository and return it when the active release answers.
 
     Raises Stopped once `ending` is set; ServerError or CestaError with the way out when it does not come up.
@@ -54,32 +56,29 @@ def open_server(settings: ServerSettings, ending: Ending, on_log: Callable[[str]
         server.start()
         control = ModelControl(server.grpc, settings.control_secret)
         canary = Canary(server.grpc)
-        loading = in_thread(lambda: _bring_up(server, control, canary, ending))
+        loading = in_thread(lambda: _bring_up(server, repository, control, canary, ending))
         release = _until(server, ending, loading, control)
     except BaseException:
         server.stop(grace_s=0)
         raise
-    if not settings.models:
-        in_thread(lambda: _load_rest(Path(settings.repository), control))
+    in_thread(lambda: _load_rest(repository, control))
     return EmbeddedServer(server, canary, release)
 
 
-def _bring_up(server: Server, control: ModelControl, canary: Canary, ending: Ending) -> int:
+def _bring_up(
+    server: Server, repository: Repository, control: ModelControl, canary: Canary, ending: Ending
+) -> int:
     """Have the active release loaded; the release that answers."""
     while not (server.exit_code is not None or ending.is_set() or control.is_there()):
         time.sleep(POLL_S)
-    if not server.settings.models:
-        load_active(Path(server.settings.repository), control)
-    while True:
-        try:
-            return canary.ask(FIRST_ANSWER_S)
-        except CanaryMissed as missed:
-            if server.settings.models and not ending.wait(POLL_S):
-                continue  # Triton loads by itself, and ends if it cannot
-            raise ServerError(f"the active release does not answer: {missed}") from None
+    load_active(repository, control)
+    try:
+        return canary.ask(FIRST_ANSWER_S)
+    except CanaryMissed as missed:
+        raise ServerError(f"the active release does not answer: {missed}") from None
 
 
-def _load_rest(repository: Path, control: ModelControl) -> None:
+def _load_rest(repository: Repository, control: ModelControl) -> None:
     with control:
         load_others(repository, control)
 

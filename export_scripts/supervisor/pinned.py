@@ -6,7 +6,6 @@ active one from being served. Here the active one answers before anything else i
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import structlog
 
@@ -14,13 +13,14 @@ from export_scripts.contract import ENSEMBLE, SAMPLER, SCORER, read_config
 from export_scripts.errors import CestaError
 from export_scripts.releases.configs import CANARY, Config
 from export_scripts.releases.model_control import ModelControl
-from export_scripts.releases.repository import CONFIG, active_release, locked
+from export_scripts.releases.repository import CONFIG, active_release
 from export_scripts.releases.stand_in import unload
+from export_scripts.releases.store import Repository, locked
 
 log = structlog.get_logger()
 
 
-def load_active(repository: Path, control: ModelControl) -> int:
+def load_active(repository: Repository, control: ModelControl) -> int:
     """Have the pinned release served, and no other; its number. Raises CestaError with Triton's words."""
     release = active_release(repository)
     if release is None:
@@ -34,7 +34,7 @@ def load_active(repository: Path, control: ModelControl) -> int:
     return release
 
 
-def load_others(repository: Path, control: ModelControl) -> None:
+def load_others(repository: Repository, control: ModelControl) -> None:
     """Load the previous and the canary release beside the active one; what fails is logged, left out."""
     try:
         with locked(repository):  # a promotion meanwhile would know nothing of these
@@ -49,7 +49,7 @@ def load_others(repository: Path, control: ModelControl) -> None:
     log.info("all loaded", releases=sorted(control.ready(SAMPLER) & control.ready(SCORER)))
 
 
-def _load_beside(repository: Path, control: ModelControl, model: str, release: int) -> None:
+def _load_beside(repository: Repository, control: ModelControl, model: str, release: int) -> None:
     ready = control.ready(model)
     if release in ready or not (repository / model / str(release)).exists():
         return
@@ -79,11 +79,11 @@ def _pins(ensemble: Config) -> list[tuple[str, int]]:
     return [(step.model_name, int(step.model_version)) for step in ensemble.ensemble_scheduling.step]
 
 
-def _named(repository: Path, model: str) -> set[int]:
+def _named(repository: Repository, model: str) -> set[int]:
     return set(read_config(repository / model / CONFIG).version_policy.specific.versions)
 
 
-def _part(repository: Path, model: str, versions: Iterable[int]) -> Config:
+def _part(repository: Repository, model: str, versions: Iterable[int]) -> Config:
     """The config on disk, with these versions instead of those that it names."""
     config = read_config(repository / model / CONFIG)
     config.version_policy.specific.versions[:] = sorted(versions)

@@ -17,9 +17,9 @@ from fastapi import FastAPI
 from ensemble.control_secret import make_secret
 from ensemble.server import ServerError, ServerSettings
 from ensemble.server_settings import claim_ports
-from export_scripts.contract import ENSEMBLE
 from export_scripts.gateway.link import GatewayLink, admin_token
 from export_scripts.releases.model_control import ModelControl
+from export_scripts.releases.store import Repository, open_repository
 from export_scripts.settings import load_settings
 from export_scripts.supervisor.admin import Operator
 from export_scripts.supervisor.app import make_app
@@ -53,29 +53,28 @@ def serve(settings: ServerSettings, port: int, gateway: Path | None = None) -> N
 
 
 def _complete(settings: ServerSettings) -> ServerSettings:
-    """With a secret, with ports that stay the same over all restarts, and with who loads what."""
+    """With a secret, with ports that stay the same over all restarts, and without models."""
     secret = settings.control_secret or make_secret()
-    # From a folder the supervisor loads, the active release first; from a URL Triton does, all or nothing.
-    models = (ENSEMBLE,) if "://" in str(settings.repository) else ()
-    return replace(claim_ports(settings), control_secret=secret, models=models)
+    return replace(claim_ports(settings), control_secret=secret, models=())  # loaded over gRPC, see pinned.py
 
 
 def _serve(settings: ServerSettings, listener: socket.socket, gateway: Path | None) -> None:
     ending, metrics = threading.Event(), Metrics()
+    repository = open_repository(settings.repository)
     opened = 0
 
     def open_one() -> EmbeddedServer:
         nonlocal opened
-        server = open_server(settings, ending, logged())
+        server = open_server(settings, repository, ending, logged())
         opened += 1
         if opened == 1:
             _tell(server, listener)
         return server
 
     watchdog = Watchdog(open_one, ending, time.monotonic, on_canary=metrics.observe)
-    repository = None if "://" in str(settings.repository) else Path(settings.repository)
     status = Status(watchdog, repository)
     metrics.tell_of(status)
+    in_thread(lambda: status.follow(ending))
     watching = in_thread(watchdog.run)
     try:
         with contextlib.ExitStack() as stack:
@@ -92,7 +91,7 @@ def _serve(settings: ServerSettings, listener: socket.socket, gateway: Path | No
         watching.exception()
 
 
-def _operator(settings: ServerSettings, repository: Path, gateway: Path) -> Operator:
+def _operator(settings: ServerSettings, repository: Repository, gateway: Path) -> Operator:
     grpc = f"{settings.host}:{settings.grpc_port}"
     control = lambda: ModelControl(grpc, settings.control_secret)  # noqa: E731 - one for each change
     return Operator(repository, control, load_settings().release, admin_token(gateway))

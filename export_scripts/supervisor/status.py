@@ -1,26 +1,44 @@
 """What the supervisor tells: which release answers, since when, how good it is, what went wrong."""
 
+import contextlib
 import time
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from export_scripts.errors import CestaError
 from export_scripts.releases import history
 from export_scripts.releases.repository import read_release
-from export_scripts.supervisor.watchdog import LOST, Watchdog
+from export_scripts.releases.store import Repository
+from export_scripts.supervisor.watchdog import LOST, Ending, Watchdog
+
+log = structlog.get_logger()
+
+ELSEWHERE_S = 15.0  # between two looks at an object store
 
 
 class Status:
-    """Of a watchdog and the repository that it serves; ``repository`` is None where it is not a folder."""
+    """Of a watchdog and its repository. One in an object store is only looked at by `follow`."""
 
-    def __init__(self, watchdog: Watchdog, repository: Path | None) -> None:
+    def __init__(self, watchdog: Watchdog, repository: Repository) -> None:
         self.watchdog = watchdog
         self._repository = repository
         self._started = time.monotonic()
-        self._metrics = lru_cache(maxsize=2)(self._metrics_of)  # a release is immutable
         self._records: tuple[float, list[history.Record]] = (0.0, [])
+        self._metrics: dict[int, Any] = {}  # of one release: it is immutable
+
+    def follow(self, ending: Ending) -> None:
+        """Look at an object store until ``ending``: who asks for status must not wait for it."""
+        while not isinstance(self._repository, Path):
+            try:
+                self._records = 0.0, history.read(self._repository)
+                self._read_metrics()
+            except (CestaError, OSError) as error:
+                log.warning("repository not read", reason=str(error))
+            if ending.wait(ELSEWHERE_S):
+                return
 
     def uptime_s(self) -> float:
         """Of the supervisor, whatever became of servers."""
@@ -34,7 +52,7 @@ class Status:
             "reason": health.reason,
             "release": health.release,
             "since": self._since(),
-            "metrics": None if health.release is None else self._metrics(health.release),
+            "metrics": self._metrics_of(health.release),
             "uptime_s": round(self.uptime_s(), 1),
             "restarts": restarts.total(),
             "restarts_by_trouble": {trouble: restarts[trouble] for trouble in LOST},
@@ -59,18 +77,20 @@ class Status:
 
     def _history(self) -> list[history.Record]:
         """Read again when it was added to."""
-        if self._repository is None:
-            return []
-        path = self._repository / history.NAME
-        changed = path.stat().st_mtime if path.exists() else 0.0
-        if changed != self._records[0]:
-            self._records = changed, history.read(self._repository)
+        if isinstance(self._repository, Path):
+            path = self._repository / history.NAME
+            changed = path.stat().st_mtime if path.exists() else 0.0
+            if changed != self._records[0]:
+                self._records = changed, history.read(self._repository)
         return self._records[1]
 
-    def _metrics_of(self, release: int) -> Any:
-        if self._repository is None:
-            return None
-        try:
-            return read_release(self._repository, release).get("metrics")
-        except (CestaError, OSError):  # deleted while it serves
-            return None
+    def _metrics_of(self, release: int | None) -> Any:
+        if isinstance(self._repository, Path):
+            with contextlib.suppress(CestaError, OSError):  # deleted while it serves
+                self._read_metrics()
+        return self._metrics.get(release or 0)
+
+    def _read_metrics(self) -> None:
+        release = self.watchdog.health.release
+        if release is not None and release not in self._metrics:
+            self._metrics = {release: read_release(self._repository, release).get("metrics")}

@@ -14,14 +14,16 @@ from export_scripts.releases.configs import CANARY, canary_on_disk
 from export_scripts.releases.promote import promote, roll_back
 from export_scripts.releases.repository import CONFIG, active_release
 from export_scripts.releases.retire import retire
+from export_scripts.releases.store import Repository
 from export_scripts.settings import ReleaseSettings
+from tests.repositories import KINDS, empty_repository, folder_only
 from tests.unit.test_publish import make_run
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
+@pytest.fixture(params=KINDS)
+def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Repository:
     """Release 2 active, 1 before it, 3 a canary release of 5 %."""
-    repository = tmp_path / "repository"
+    repository = empty_repository(request)
     for seed in (1, 2, 3):
         publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)
     promote(repository, 1)
@@ -30,29 +32,30 @@ def repository(tmp_path: Path) -> Path:
     return repository
 
 
-def loadable(repository: Path, model: str) -> list[int]:
+def loadable(repository: Repository, model: str) -> list[int]:
     return list(read_config(repository / model / CONFIG).version_policy.specific.versions)
 
 
-def leftovers(repository: Path) -> list[str]:
+def leftovers(repository: Repository) -> list[str]:
     """Names in the canary's folder."""
-    return sorted(path.name for path in (repository / CANARY).glob("*"))
+    found = [*(repository / CANARY).glob("*"), *(repository / CANARY).glob("*/*")]
+    return sorted({str(path).partition(f"/{CANARY}/")[2] for path in found if path.is_file()})
 
 
-def test_it_stands_beside_the_active_release(repository: Path) -> None:
+def test_it_stands_beside_the_active_release(repository: Repository) -> None:
     assert (active_release(repository), canary_on_disk(repository)) == (2, (3, 5.0))
     assert loadable(repository, "candidate_sampler") == loadable(repository, "ncf_scorer") == [1, 2, 3]
     assert loadable(repository, CANARY) == [3]
-    assert leftovers(repository) == ["3", "config.pbtxt"]
+    assert leftovers(repository) == ["3/placeholder", "config.pbtxt"]
     assert history.line_of_succession(repository) == [1, 2]
 
 
-def test_the_percent_and_the_release_can_be_changed(repository: Path) -> None:
+def test_the_percent_and_the_release_can_be_changed(repository: Repository) -> None:
     start_canary(repository, 3, 12.5)
     assert canary_on_disk(repository) == (3, 12.5)
     start_canary(repository, 1, 50)
     assert canary_on_disk(repository) == (1, 50.0)
-    assert leftovers(repository) == ["1", "config.pbtxt"]
+    assert leftovers(repository) == ["1/placeholder", "config.pbtxt"]
     assert loadable(repository, "ncf_scorer") == [1, 2]
 
 
@@ -66,7 +69,7 @@ def test_the_percent_and_the_release_can_be_changed(repository: Path) -> None:
     ],
     ids=["promoted", "another promoted", "rolled back", "stopped"],
 )
-def test_what_ends_it(repository: Path, end: object, active: int, loaded: list[int]) -> None:
+def test_what_ends_it(repository: Repository, end: object, active: int, loaded: list[int]) -> None:
     """The next start serves the active release alone."""
     assert callable(end)
     end(repository)
@@ -75,7 +78,9 @@ def test_what_ends_it(repository: Path, end: object, active: int, loaded: list[i
     assert leftovers(repository) == []
 
 
-def test_a_promotion_that_fails_does_not_end_it(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_promotion_that_fails_does_not_end_it(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device", "x")
 
@@ -84,9 +89,10 @@ def test_a_promotion_that_fails_does_not_end_it(repository: Path, monkeypatch: p
         with pytest.raises(NotPromoted, match="release 2 is still the active one"):
             promote(repository, 3)
     assert canary_on_disk(repository) == (3, 5.0)
-    assert leftovers(repository) == ["3", "config.pbtxt"]
+    assert leftovers(repository) == ["3/placeholder", "config.pbtxt"]
 
 
+@folder_only
 @pytest.mark.parametrize(
     ("release", "percent", "reason"),
     [
@@ -97,13 +103,14 @@ def test_a_promotion_that_fails_does_not_end_it(repository: Path, monkeypatch: p
         (3, float("nan"), "--percent nan: say"),
     ],
 )
-def test_what_is_refused(repository: Path, release: int, percent: float, reason: str) -> None:
+def test_what_is_refused(repository: Repository, release: int, percent: float, reason: str) -> None:
     with pytest.raises(CestaError, match=reason):
         start_canary(repository, release, percent)
     assert canary_on_disk(repository) == (3, 5.0)
 
 
-def test_the_gate_stands_before_it(repository: Path) -> None:
+@folder_only
+def test_the_gate_stands_before_it(repository: Repository) -> None:
     """Customers see a canary release too."""
     bars = ReleaseSettings(hr_at_10=0.2, ndcg_at_10=0)
     with pytest.raises(NotPromoted, match='step "gate" failed: its hr_at_10 was not measured'):
@@ -117,29 +124,24 @@ def test_none_can_stand_beside_nothing(tmp_path: Path) -> None:
         start_canary(tmp_path / "repository", 1, 5)
 
 
-def test_another_than_the_canary_release_cannot_be_ended(repository: Path) -> None:
+def test_another_than_the_canary_release_cannot_be_ended(repository: Repository) -> None:
     with pytest.raises(CestaError, match=r"release 1 is not the canary release of .*; release 3 is"):
         stop_canary(repository, 1)
 
 
-def test_it_is_never_retired(repository: Path) -> None:
+def test_it_is_never_retired(repository: Repository, tmp_path: Path) -> None:
     """Even if it is older than the active release."""
+    publish.publish(make_run(tmp_path / "run-4", 4), repository)
+    promote(repository, 3)
+    promote(repository, 4)
     start_canary(repository, 1, 5)
-    promote_past(repository, 1)
     assert retire(repository) == [2]
     assert canary_on_disk(repository) == (1, 5.0)
     assert loadable(repository, "ncf_scorer") == [1, 3, 4]
 
 
-def promote_past(repository: Path, canary: int) -> None:
-    """Releases 3 and 4 were active last, and ``canary`` gets requests."""
-    publish.publish(make_run(repository.parent / "run-4", 4), repository)
-    promote(repository, 3)
-    promote(repository, 4)
-    start_canary(repository, canary, 5)
-
-
-def test_the_command(repository: Path) -> None:
+@folder_only
+def test_the_command(repository: Repository) -> None:
     where = ["--repository", str(repository), "--offline"]
     run = CliRunner().invoke
     done = run(commands.app, ["canary", "3", "--percent", "7", *where])

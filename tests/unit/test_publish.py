@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,17 @@ import pytest
 import torch
 
 from ensemble.candidate_sampler.features import FEATURES
-from export_scripts import atomic, manifest, publish
+from export_scripts import manifest, publish
 from export_scripts.contract import MODELS, read_config, read_contract
 from export_scripts.errors import CestaError
 from export_scripts.graph import build_graph, fold
 from export_scripts.ncf import NCF, NCFShape
-from export_scripts.releases import configs, history, verify
+from export_scripts.releases import configs, history, object_store, verify
 from export_scripts.releases.promote import promote
-from export_scripts.releases.repository import active_release, read_release, releases
+from export_scripts.releases.repository import active_release, read_release, release_folders, releases
+from export_scripts.releases.store import Repository
 from export_scripts.releases.verify import verify_release
+from tests.repositories import KINDS, empty_repository, folder_only
 
 
 def make_run(folder: Path, seed: int = 0, **changes: Any) -> Path:
@@ -44,7 +45,7 @@ def make_run(folder: Path, seed: int = 0, **changes: Any) -> Path:
     return folder
 
 
-def publish_active(run: Path, repository: Path) -> int:
+def publish_active(run: Path, repository: Repository) -> int:
     """Publish and promote, as a build does."""
     release = publish.publish(run, repository)
     promote(repository, release)
@@ -56,50 +57,57 @@ def run(tmp_path: Path) -> Path:
     return make_run(tmp_path / "run")
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    return tmp_path / "repository"
+@pytest.fixture(params=KINDS)
+def repository(request: pytest.FixtureRequest) -> Repository:
+    return empty_repository(request)
 
 
-def versions(repository: Path, model: str) -> list[int]:
+def names(repository: Repository) -> set[str]:
+    """What lies in it, but for the numbers that a bucket keeps."""
+    return {path.name for path in repository.iterdir()} - {object_store.NUMBERS}
+
+
+def versions(repository: Repository, model: str) -> list[int]:
     """What the model's config lets Triton load."""
     return list(read_config(repository / model / "config.pbtxt").version_policy.specific.versions)
 
 
-def pins(repository: Path) -> set[int]:
+def pins(repository: Repository) -> set[int]:
     steps = read_config(repository / "recommender" / "config.pbtxt").ensemble_scheduling.step
     return {step.model_version for step in steps}
 
 
-def loadable(repository: Path) -> int:
+def loadable(repository: Repository) -> int:
     """The active release, after all that Triton needs for it was found."""
     (active,) = pins(repository)
     for model in MODELS:
         assert active in versions(repository, model)
         for version in versions(repository, model):
             assert any((repository / model / str(version)).iterdir())
-        strangers = [p.name for p in (repository / model).iterdir() if not p.name.isdigit()]
+        strangers = [path.name for path in (repository / model).iterdir() if not path.name.isdigit()]
         assert strangers == ["config.pbtxt"]  # anything else makes Triton reload every version
     verify_release(repository)
     return active
 
 
-def test_a_published_release_is_not_active(run: Path, repository: Path) -> None:
+def test_a_published_release_is_not_active(run: Path, repository: Repository) -> None:
     """Number 1, whole; no config names it, and nothing is left of the staging."""
     assert publish.publish(run, repository) == 1
     assert verify_release(repository, 1)["release"] == 1
     assert active_release(repository) is None
-    assert sorted(p.name for p in repository.iterdir()) == sorted(MODELS)
+    assert names(repository) == set(MODELS)
     assert not list(repository.glob("*/config.pbtxt"))
 
 
-def test_the_first_promoted_release(run: Path, repository: Path) -> None:
+@folder_only
+def test_the_first_promoted_release(run: Path, repository: Repository) -> None:
     assert publish_active(run, repository) == 1
     assert loadable(repository) == 1
-    assert sorted(p.name for p in repository.iterdir()) == sorted([*MODELS, history.NAME])
+    assert names(repository) == {*MODELS, history.NAME}
 
 
-def test_releases_hold_code_data_and_graph(run: Path, repository: Path) -> None:
+@folder_only
+def test_releases_hold_code_data_and_graph(run: Path, repository: Repository) -> None:
     """In the places where Triton looks for them."""
     publish.publish(run, repository)
     files = {p.relative_to(repository).as_posix() for p in repository.rglob("*") if p.is_file()}
@@ -112,7 +120,10 @@ def test_releases_hold_code_data_and_graph(run: Path, repository: Path) -> None:
     assert not any("__pycache__" in name for name in files)
 
 
-def test_the_next_release_keeps_the_active_one_loadable(tmp_path: Path, run: Path, repository: Path) -> None:
+@folder_only
+def test_the_next_release_keeps_the_active_one_loadable(
+    tmp_path: Path, run: Path, repository: Repository
+) -> None:
     """The parts serve both, so that a server switches without a gap; the ensemble serves the new one."""
     publish_active(run, repository)
     assert publish_active(make_run(tmp_path / "second", seed=2), repository) == 2
@@ -125,19 +136,21 @@ def test_the_next_release_keeps_the_active_one_loadable(tmp_path: Path, run: Pat
     assert {p.name for p in (repository / "recommender").iterdir()} == {"1", "2", "3", "config.pbtxt"}
 
 
-def test_the_manifest_lists_the_release_where_it_lies(run: Path, repository: Path) -> None:
+def test_the_manifest_lists_the_release_where_it_lies(run: Path, repository: Repository) -> None:
     """Number, moment, and every file but itself, with the run's own words."""
     publish.publish(run, repository)
     described = verify_release(repository, 1)
     assert described["release"] == 1
     assert described["created_at"].endswith("+00:00")
     assert described["digest"] == manifest.read(run / "manifest.json")["digest"]
-    present = {p.relative_to(repository).as_posix() for p in repository.glob("*/1/**/*") if p.is_file()}
+    files = (path for folder in release_folders(repository, 1) for path in folder.rglob("*"))
+    present = {path.relative_to(repository).as_posix() for path in files if path.is_file()}
     assert described["files"].keys() == present - {"recommender/1/manifest.json"}
 
 
+@folder_only
 @pytest.mark.parametrize("name", ["candidate_sampler/1/kernels.py", "ncf_scorer/1/model.onnx"])
-def test_an_altered_release_is_found(run: Path, repository: Path, name: str) -> None:
+def test_an_altered_release_is_found(run: Path, repository: Repository, name: str) -> None:
     """Code and graph as much as arrays."""
     publish_active(run, repository)
     path = repository / name
@@ -147,7 +160,8 @@ def test_an_altered_release_is_found(run: Path, repository: Path, name: str) -> 
         verify_release(repository)
 
 
-def test_a_stranger_in_a_release_is_found(run: Path, repository: Path) -> None:
+@folder_only
+def test_a_stranger_in_a_release_is_found(run: Path, repository: Repository) -> None:
     """Python's own caches are none."""
     publish_active(run, repository)
     (repository / "candidate_sampler" / "1" / "__pycache__").mkdir()
@@ -158,7 +172,8 @@ def test_a_stranger_in_a_release_is_found(run: Path, repository: Path) -> None:
         verify_release(repository)
 
 
-def test_asking_for_what_is_not_there(run: Path, repository: Path) -> None:
+@folder_only
+def test_asking_for_what_is_not_there(run: Path, repository: Repository) -> None:
     with pytest.raises(CestaError, match="no release in"):
         read_release(repository)
     publish_active(run, repository)
@@ -166,22 +181,25 @@ def test_asking_for_what_is_not_there(run: Path, repository: Path) -> None:
         verify_release(repository, 7)
 
 
-def test_an_altered_run_is_not_published(run: Path, repository: Path) -> None:
+@folder_only
+def test_an_altered_run_is_not_published(run: Path, repository: Repository) -> None:
     (run / "arrays" / "clock.now.npy").write_bytes(b"?")
     with pytest.raises(CestaError, match="is not what the manifest lists"):
         publish.publish(run, repository)
     assert not repository.exists()
 
 
-def test_a_run_of_other_sampler_code_is_not_published(tmp_path: Path, repository: Path) -> None:
+@folder_only
+def test_a_run_of_other_sampler_code_is_not_published(tmp_path: Path, repository: Repository) -> None:
     """Its golden answers would not be those of the release."""
     run = make_run(tmp_path / "old", sampler_code="0" * 64)
     with pytest.raises(CestaError, match="changed since the export"):
         publish.publish(run, repository)
 
 
+@folder_only
 def test_a_graph_that_breaks_the_contract_is_not_published(
-    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """K is 20 in the graph and 10 in config.pbtxt."""
     run = make_run(tmp_path / "run")
@@ -194,7 +212,8 @@ def test_a_graph_that_breaks_the_contract_is_not_published(
         publish.publish(run, repository)
 
 
-def test_a_run_of_another_contract_is_not_published(tmp_path: Path, repository: Path) -> None:
+@folder_only
+def test_a_run_of_another_contract_is_not_published(tmp_path: Path, repository: Repository) -> None:
     """It was exported for other sizes than config.pbtxt has now."""
     run = make_run(tmp_path / "old", contract=vars(read_contract()) | {"answers": 10})
     with pytest.raises(
@@ -204,7 +223,8 @@ def test_a_run_of_another_contract_is_not_published(tmp_path: Path, repository: 
     assert not repository.exists()
 
 
-def test_a_new_contract_needs_a_new_repository(tmp_path: Path, run: Path, repository: Path) -> None:
+@folder_only
+def test_a_new_contract_needs_a_new_repository(tmp_path: Path, run: Path, repository: Repository) -> None:
     """Releases share one config.pbtxt, so the active one would stop loading."""
     publish_active(run, repository)
     active = repository / "recommender" / "1"
@@ -221,7 +241,7 @@ def test_the_source_repository_is_not_published_into(run: Path, tmp_path: Path) 
         publish.publish(run, tmp_path / "models")
 
 
-def test_a_run_is_recognised_as_published(tmp_path: Path, run: Path, repository: Path) -> None:
+def test_a_run_is_recognised_as_published(tmp_path: Path, run: Path, repository: Repository) -> None:
     """By its content, not by when it was made; active or not."""
     assert publish.published_as(run, repository) is None
     publish.publish(run, repository)
@@ -229,7 +249,7 @@ def test_a_run_is_recognised_as_published(tmp_path: Path, run: Path, repository:
     assert publish.published_as(make_run(tmp_path / "other", seed=5), repository) is None
 
 
-def test_a_number_is_never_given_twice(tmp_path: Path, run: Path, repository: Path) -> None:
+def test_a_number_is_never_given_twice(tmp_path: Path, run: Path, repository: Repository) -> None:
     """A cache may still hold what the retired release 2 answered."""
     publish_active(run, repository)
     history.append(repository, "retire", 2)
@@ -240,16 +260,18 @@ RACE = """
 import sys
 from pathlib import Path
 from export_scripts.publish import publish
+from export_scripts.releases.store import open_repository
 sys.stdin.readline()
-print(*(publish(Path(sys.argv[1]), Path(sys.argv[2])) for _ in range(4)))
+print(*(publish(Path(sys.argv[1]), open_repository(sys.argv[2])) for _ in range(int(sys.argv[3]))))
 """
 
 
-def test_publishers_that_race_get_a_number_each(run: Path, repository: Path) -> None:
-    """Three processes, four releases each: twelve numbers, every release whole."""
+def test_publishers_that_race_get_a_number_each(run: Path, repository: Repository) -> None:
+    """Three processes, as many releases each: every number once, every release whole."""
+    each = 4 if isinstance(repository, Path) else 2
     racers = [
         subprocess.Popen(
-            [sys.executable, "-c", RACE, run, repository],
+            [sys.executable, "-c", RACE, run, str(repository), str(each)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -260,14 +282,14 @@ def test_publishers_that_race_get_a_number_each(run: Path, repository: Path) -> 
         racer.stdin.write("go\n")
         racer.stdin.flush()
     got = [int(number) for racer in racers for number in racer.communicate(timeout=200)[0].split()]
-    assert sorted(got) == releases(repository) == list(range(1, 13))
+    assert sorted(got) == releases(repository) == list(range(1, 3 * each + 1))
     for release in got:
         assert verify_release(repository, release)["release"] == release
-    assert sorted(p.name for p in repository.iterdir()) == sorted(MODELS)
+    assert names(repository) == set(MODELS)
 
 
 def test_a_taken_number_is_not_overwritten(
-    tmp_path: Path, run: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, run: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another publisher was faster between looking and moving: the next number, the taken one untouched."""
     publish.publish(run, repository)
@@ -277,62 +299,10 @@ def test_a_taken_number_is_not_overwritten(
     assert verify_release(repository, 1)["digest"] != verify_release(repository, 2)["digest"]
 
 
-STEPS = ("copytree", "copy2", "manifest", "flush", "rename")
-
-
-def dying_after(step: str, calls: int, patch: pytest.MonkeyPatch) -> None:
-    """Let `step` of publishing work `calls` times and then die as if the power went."""
-    owner, name = {
-        "copytree": (publish.shutil, "copytree"),
-        "copy2": (publish.shutil, "copy2"),
-        "manifest": (manifest, "write"),
-        "flush": (atomic.os, "fsync"),
-        "rename": (Path, "rename"),
-    }[step]
-    works, left = getattr(owner, name), iter(range(calls))
-
-    def call(*args: Any, **keywords: Any) -> Any:
-        if next(left, None) is None:
-            raise KeyboardInterrupt(step)
-        return works(*args, **keywords)
-
-    patch.setattr(owner, name, call)
-
-
-def deaths(run: Path, repository: Path, step: str) -> Iterator[list[int]]:
-    """Publish, dying one call later each time, until it lives; yields the releases that there are then."""
-    for calls in range(100):
-        with pytest.MonkeyPatch.context() as patch:
-            dying_after(step, calls, patch)
-            try:
-                publish.publish(run, repository)
-            except KeyboardInterrupt:
-                assert loadable(repository) == 1
-                yield releases(repository)
-            else:
-                return
-    raise AssertionError(f"{step} never came to its end")
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_dying_at_any_step_leaves_no_release(tmp_path: Path, repository: Path, step: str) -> None:
-    """The active one loads, and the next publisher works, whatever lies around."""
-    publish_active(make_run(tmp_path / "first"), repository)
-    second = make_run(tmp_path / "second", seed=2)
-    found = list(deaths(second, repository, step))
-    assert found
-    assert all(there == [1] for there in found)
-    last = publish.published_as(second, repository)
-    assert last == publish.next_release(repository) - 1
-    assert verify_release(repository, last)["digest"] == manifest.read(second / "manifest.json")["digest"]
-    promote(repository, last)
-    assert loadable(repository) == last
-    assert sorted(p.name for p in repository.iterdir()) == sorted([*MODELS, history.NAME])
-
-
+@folder_only
 @pytest.mark.parametrize("calls", range(6))
 def test_dying_while_promoting_leaves_a_release_that_loads(
-    tmp_path: Path, repository: Path, calls: int
+    tmp_path: Path, repository: Repository, calls: int
 ) -> None:
     """Before a config is in place, between two of them, and after the last."""
     publish_active(make_run(tmp_path / "first"), repository)
@@ -356,8 +326,9 @@ def test_dying_while_promoting_leaves_a_release_that_loads(
     assert loadable(repository) == (1 if calls < 3 else 2)
 
 
+@folder_only
 def test_a_full_disk_leaves_the_active_release(
-    tmp_path: Path, run: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, run: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And gives back the space that it took."""
     publish_active(run, repository)
@@ -373,7 +344,8 @@ def test_a_full_disk_leaves_the_active_release(
     assert loadable(repository) == 1
 
 
-def test_files_are_readable_for_another_user(run: Path, repository: Path) -> None:
+@folder_only
+def test_files_are_readable_for_another_user(run: Path, repository: Repository) -> None:
     """The server need not be the publisher."""
     publish.publish(run, repository)
     for path in repository.rglob("*"):

@@ -1,0 +1,21 @@
+"""Repositories of every kind for the tests that want each: a folder and a place in an S3 bucket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from export_scripts.releases.store import Repository, open_repository
+
+KINDS = ["folder", "s3"]
+
+folder_only = pytest.mark.parametrize("repository", ["folder"], indirect=True)
+s3_only = pytest.mark.parametrize("repository", ["s3"], indirect=True)
+
+
+def empty_repository(request: Any) -> Repository:
+    """What ``request.param``, one of KINDS, names; nothing is there yet."""
+    if request.param == "folder":
+        return request.getfixturevalue("tmp_path") / "repository"
+    return open_repository(f"s3://{request.getfixturevalue('s3').bucket()}/shops/one")

@@ -1,0 +1,111 @@
+"""A server that reads its repository straight from S3."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from releases import Shop
+
+from ensemble.server import Server
+from export_scripts import manifest, publish
+from export_scripts.contract import SAMPLER, SCORER
+from export_scripts.errors import NotPromoted
+from export_scripts.releases.model_control import ModelControl
+from export_scripts.releases.promote import promote, roll_back
+from export_scripts.releases.repository import active_release, read_release, releases
+from export_scripts.releases.retire import retire
+from export_scripts.releases.store import Repository, open_repository
+from export_scripts.releases.verify import verify_release
+from tests.s3 import S3
+from tests.toy_runs import TOY_SAMPLER
+
+pytestmark = [pytest.mark.triton, pytest.mark.timeout(300)]
+
+PARTS = (SAMPLER, SCORER)
+
+
+class RemoteShop(Shop):
+    """Its repository is a bucket."""
+
+    remote: Repository
+
+    @property
+    def repository(self) -> Repository:
+        return self.remote
+
+
+@pytest.fixture
+def shop(
+    tmp_path: Path,
+    start_server: Callable[..., Server],
+    s3: S3,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[RemoteShop]:
+    monkeypatch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
+    monkeypatch.setenv("CESTA_STORE_TIMEOUT_S", "1")
+
+    def start(repository: Repository) -> Server:
+        return start_server(str(repository))
+
+    shop = RemoteShop(tmp_path, start)
+    shop.remote = open_repository(f"s3://{s3.bucket()}/shops/one")
+    yield shop
+    shop.close()
+
+
+def test_a_release_in_a_bucket_from_promotion_to_a_store_that_is_silent(shop: RemoteShop, s3: S3) -> None:
+    """Promoted; one that will not load refused and cleaned up; a store that accepts and never answers; rolled
+    back; a restart, which serves what is active.
+    """
+    one = shop.first(1)
+    two = shop.add(2)
+    assert promote(shop.repository, two, shop.control)["before"] == one
+    assert shop.mistakes(two) == []
+
+    broken = shop.add(3)
+    spoil_the_sampler(shop.repository, broken)
+    with pytest.raises(NotPromoted, match=rf'step "load {SAMPLER}" failed: .*no such table'):
+        promote(shop.repository, broken, shop.control)
+    assert shop.mistakes(two) == []
+    assert shop.control._client.is_server_ready()
+    verify_release(shop.repository, broken)  # its own files are back in their place
+
+    s3.process.send_signal(signal.SIGSTOP)
+    try:
+        assert "the store is silent (CESTA_STORE_TIMEOUT_S=1)" in refused_promotion(shop, one)
+        assert shop.mistakes(two) == []
+    finally:
+        s3.process.send_signal(signal.SIGCONT)
+
+    assert roll_back(shop.repository, shop.control)["release"] == one
+    assert shop.mistakes(one) == []
+    shop.server.stop(grace_s=0)
+    again = shop.start(shop.repository)
+    with ModelControl(again.grpc) as control:
+        assert control.ready("recommender") == {one} == {active_release(shop.repository)}
+    again.stop(grace_s=0)
+    assert retire(shop.repository) == []  # the only other ones are newer
+    assert releases(shop.repository) == [one, two, broken]
+
+
+def refused_promotion(shop: RemoteShop, release: int) -> str:
+    """What the command says, in a process of its own: what it asked for may still reach the store later."""
+    where = ["--repository", str(shop.repository), "--address", shop.server.grpc]
+    command = [sys.executable, "-m", "export_scripts.cli", "release", "promote", str(release), *where]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    return done.stderr
+
+
+def spoil_the_sampler(repository: Repository, release: int) -> None:
+    """The sampler's code runs nowhere but in Triton; its hash is right."""
+    path = repository / SAMPLER / str(release) / "model.py"
+    path.write_bytes(b'raise RuntimeError("no such table")\n')
+    described = read_release(repository, release)
+    described["files"] |= manifest.describe([path], repository)
+    manifest.write(described, repository / "recommender" / str(release))
