@@ -29,7 +29,7 @@ WHOLE_REQUEST_S = 600  # gigabytes on a slow line
 ALLOWED = "letters, digits, dots, dashes and underscores"  # tritonserver reads no others in a URL
 
 ENVIRONMENT = {
-    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_SHARED_CREDENTIALS_FILE, AWS_REGION, AWS_ENDPOINT_URL",
+    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (or a credentials file), AWS_REGION and AWS_ENDPOINT_URL",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "memory": "nothing",
 }
