@@ -1,5 +1,6 @@
 """What the sampler counts, by hand; that it reaches Triton's page is tested in tests/serving."""
 
+import time
 from functools import partial
 from types import SimpleNamespace
 
@@ -114,6 +115,20 @@ def test_what_was_gained_is_sent_in_sum_at_the_latest_when_the_release_is_unload
         f"cesta_sampler_queries_total{labels}": [3.0]
     }
     assert len(queries) == 9
+
+
+def test_nothing_is_sent_twice() -> None:
+    tally, triton = Tally(), Triton()
+    reporter = Reporter(tally, triton, {}, period_s=0.01)
+    (sent,) = [calls for line, calls in triton.calls.items() if "refused" in line]
+    tally.refused(2)
+    deadline = time.monotonic() + 5
+    while not sent:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    tally.refused(3)
+    reporter.close()
+    assert sent == [2, 3]
 
 
 def test_every_family_says_what_it_means() -> None:
