@@ -20,9 +20,10 @@ from loadtests.wires import BINARY, GENERATE, LISTED, OPEN_INFERENCE, PLAIN, Ans
 GRPC: Final = "gRPC"
 READY_WITHIN_S: Final = 240.0  # the first start compiles the sampler's kernel, and Ray is slow by itself
 TIMEOUT_S: Final = 10.0
-QUIET: Final = {  # nothing is reported to anybody, and no token is written to the home folder
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "disabled",
+PEERS_VARIABLES: Final = {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_AUTH_MODE": "disabled",  # else it writes a token to the home folder
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
     "BENTOML_DO_NOT_TRACK": "true",
 }
 
@@ -101,7 +102,7 @@ def started(server: Server, release: Release) -> Iterator[Running]:
     Raises NotInstalledError or NotReadyError with the reason.
     """
     variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'client' / 'src'}", "PYTHONDONTWRITEBYTECODE": "1"}
-    variables |= {"OMP_NUM_THREADS": "1", RUN: str(release.run), **QUIET}
+    variables |= {"OMP_NUM_THREADS": "1", RUN: str(release.run), **PEERS_VARIABLES}
     if server.kind == "ours":
         command = [sys.executable, "-m", "ensemble.server", "--repository", str(release.repository)]
         command += ["--http-port=0", "--grpc-port=0", "--metrics-port=0", "--drain-s=1"]

@@ -79,7 +79,7 @@ def sections(found: dict[str, Any]) -> dict[str, str]:
         [
             *_cells(row)[:4],
             ", ".join(f"{n} {us:,.0f}" for n, us in _heaviest(row)),
-            f"{row['generator_cpu_share']:.0%}",
+            f"{row['generator_cpu_share']:.0%}" if row["cpu_us_per_request"] else "-",
         ]
         for row in found["rows"]
     ]

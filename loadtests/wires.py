@@ -106,6 +106,11 @@ def _of_plain(body: bytes, _: Headers) -> Answer:
     return _answer(found["item_ids"], found["scores"])
 
 
+def _of_items(body: bytes, _: Headers) -> Answer:
+    items = json.loads(body)["items"]
+    return _answer([item["item_id"] for item in items], [item["score"] for item in items])
+
+
 def _of_listed(body: bytes, _: Headers) -> Answer:
     (found,) = json.loads(body)
     return _answer(found["item_ids"], found["scores"])
@@ -128,7 +133,7 @@ def _of_binary(body: bytes, headers: Headers) -> Answer:
 TRITON = "/v2/models/recommender"
 GENERATE = Wire("HTTP JSON", f"{TRITON}/generate", _plain, _of_plain)
 BINARY = Wire("HTTP V2 binary", f"{TRITON}/infer", _binary, _of_binary)
-GATEWAY = Wire("HTTP JSON", "/v1/recommend", _plain, _of_plain)
+GATEWAY = Wire("gateway", "/v1/recommend", _plain, _of_items)
 PLAIN = Wire("HTTP JSON", "/recommend", _plain, _of_plain)
 LISTED = Wire("HTTP JSON", "/recommend", _listed, _of_listed)
 OPEN_INFERENCE = Wire("HTTP V2 JSON", TRITON + "/infer", _in_a_tensor, _of_tensors)

@@ -13,8 +13,15 @@ from starlette.requests import Request
 
 from loadtests.peers.chain import MAX_BATCH, MAX_WAIT_S, WORKERS, Chain
 
+QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 
-@serve.deployment(num_replicas=WORKERS, ray_actor_options={"num_cpus": 1}, max_ongoing_requests=2 * MAX_BATCH)
+
+@serve.deployment(
+    num_replicas=WORKERS,
+    ray_actor_options={"num_cpus": 1},
+    max_ongoing_requests=2 * MAX_BATCH,
+    logging_config=QUIET,
+)
 class Recommend:
     """One replica."""
 
@@ -35,7 +42,7 @@ if __name__ == "__main__":
     )
     serve.start(
         http_options={"host": "127.0.0.1", "port": int(sys.argv[1])},
-        logging_config={"enable_access_log": False},
+        logging_config=QUIET,
     )
     serve.run(Recommend.bind(), route_prefix="/recommend")
     signal.sigwait([signal.SIGTERM, signal.SIGINT])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from loadtests.questions import STEPS, Question, Visit, arrivals, stream, visits_of_test_month
-from loadtests.wires import BINARY, GENERATE, read_requests, write_requests
+from loadtests.wires import BINARY, GATEWAY, GENERATE, Answer, read_requests, write_requests
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,3 +65,10 @@ def test_a_gateway_gets_its_path_and_key() -> None:
     request = GENERATE.request(Question(("a",)), "/v1/recommend", "secret")
     assert request.startswith(b"POST /v1/recommend HTTP/1.1\r\n")
     assert b"\r\nauthorization: Bearer secret\r\n" in request
+
+
+def test_a_gateway_s_answer_is_read() -> None:
+    body = (
+        b'{"release": 2, "items": [{"item_id": "a", "score": 1.5, "reasons": ["usual"]}], "request_id": ""}'
+    )
+    assert GATEWAY.decode(body, {}) == Answer(["a"], [1.5])
