@@ -77,7 +77,7 @@ def _row(group: Sequence[Measured]) -> Row:
         **{name: round(median(getattr(one, name) for one in group), 3) for name in _SPREAD},
         "errors": sum(one.errors for one in group),
         "cpu_us_per_request": cpu,
-        "cpu_us_per_request_total": round(sum(cpu.values()), 1),
+        "cpu_us_per_request_total": round(sum(cpu.values()), 1) if cpu else None,
         "generator_cpu_share": round(median(one.generator_share for one in group), 3),
         "peak_mib": round(max(one.pss_mib for one in group), 1),
         "hit_share": round(median(hits), 3) if hits else None,
