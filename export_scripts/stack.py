@@ -113,6 +113,7 @@ def _prometheus(folder: Path, a: Addresses) -> tuple[Path, list[str], str]:
             _program("prometheus", "prometheus"),
             f"--config.file={folder / 'conf' / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
+            "--storage.tsdb.retention.time=35d",
             f"--web.listen-address={a.prometheus}",
         ],
         f"{a.prometheus}/-/ready",

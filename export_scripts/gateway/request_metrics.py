@@ -33,7 +33,7 @@ class RequestMetrics:
         self._seconds = Histogram(
             "cesta_gateway_request_seconds",
             "From the first byte of a request to the last of its answer.",
-            ["route", "key"],
+            ["route", "release"],
             buckets=BUCKETS_S,
             registry=registry,
         )
@@ -68,4 +68,4 @@ class RequestMetrics:
         route, key, grpc = request["route"], request["key"], request["grpc"]
         status = _HTTP_OF_GRPC.get(int(grpc), 500) if grpc else request["status"]
         self._requests.labels(route, key, status, request["release"], request["model"]).inc()
-        self._seconds.labels(route, key).observe(request["seconds"])
+        self._seconds.labels(route, request["release"]).observe(request["seconds"])

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header
 from fastapi.exceptions import HTTPException
+from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from export_scripts.errors import CestaError, NotPromoted
@@ -27,6 +28,18 @@ from export_scripts.settings import ReleaseSettings
 log = structlog.get_logger()
 
 Record = dict[str, Any]
+
+
+class Promotion(BaseModel, extra="forbid"):
+    """The body of a promotion, which may be left out."""
+
+    force: bool = False
+
+
+class Share(Promotion):
+    """The body of a canary release."""
+
+    percent: float = Field(ge=0, lt=100)
 
 
 @dataclass(frozen=True)
@@ -63,8 +76,9 @@ def make_router(operator: Operator) -> APIRouter:
         }
 
     @router.post("/releases/{release}/promote")
-    async def promote_release(release: int, by: asking, force: bool = False) -> Record:
+    async def promote_release(release: int, by: asking, how: Promotion | None = None) -> Record:
         """Have it served; ``force`` passes the gate."""
+        force = how is not None and how.force
         return await _changed(
             "promote",
             by,
@@ -74,10 +88,9 @@ def make_router(operator: Operator) -> APIRouter:
         )
 
     @router.post("/releases/{release}/canary")
-    async def canary_release(
-        release: int, by: asking, percent: Annotated[float, Query(ge=0, lt=100)] = 5, force: bool = False
-    ) -> Record:
+    async def canary_release(release: int, by: asking, how: Share) -> Record:
         """Give it this share of the requests; 0 ends it."""
+        percent, force = how.percent, how.force
         if percent == 0:
             return await _changed(
                 "end canary", by, lambda control: stop_canary(operator.repository, release, control, who=by)

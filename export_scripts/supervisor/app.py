@@ -84,7 +84,9 @@ async def _with_request_id(request: Request, answer: Callable[[Request], Awaitab
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, StarletteHTTPException):
         return _error(request, error.status_code, str(error.detail), dict(error.headers or {}))
-    return _error(request, 400, str(error))
+    assert isinstance(error, RequestValidationError)
+    found = ("{}: {}".format(".".join(map(str, e["loc"][1:] or e["loc"])), e["msg"]) for e in error.errors())
+    return _error(request, 400, "; ".join(found))
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:

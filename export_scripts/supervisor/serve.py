@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ log = structlog.get_logger()
 
 _ASKED = (signal.SIGINT, signal.SIGTERM)
 _APP_ENDS_S = 2
+_LOOK_S = 0.2
 
 
 def serve(settings: ServerSettings, port: int, gateway: Path | None = None) -> None:
@@ -83,12 +85,20 @@ def _serve(settings: ServerSettings, listener: socket.socket, gateway: Path | No
                 stack.enter_context(GatewayLink(gateway, repository, metrics.registry))
                 operator = _operator(settings, repository, gateway)
             stack.enter_context(_app(make_app(watchdog, status, metrics, operator), listener))
-            watching.result()
+            _wait(watching)
     finally:
         for asked in _ASKED:
             signal.signal(asked, signal.SIG_IGN)  # once is enough: the drain has its own limit
         ending.set()
         watching.exception()
+
+
+def _wait(watching: Future[None]) -> None:
+    """Until it is done. In short waits: a signal that another thread was handed does not end a long one."""
+    while not watching.done():
+        with contextlib.suppress(TimeoutError):
+            watching.exception(_LOOK_S)
+    watching.result()
 
 
 def _operator(settings: ServerSettings, repository: Repository, gateway: Path) -> Operator:

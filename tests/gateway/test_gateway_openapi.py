@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -75,11 +76,21 @@ def check(path: str, method: str, answer: Answer) -> int:
     return answer.status
 
 
+def await_turn(door: Door, path: str) -> None:
+    """Health checks share one rate, which the test before may have used up."""
+    until = time.monotonic() + 10
+    while path in ("/healthz", "/readyz") and door.ask(path).status == 429:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_every_documented_answer_is_given(path: str, method: str, open_: Door, closed: Door) -> None:
     """All but 503 and 504, which the tests of limits and errors provoke."""
     body = BODIES.get(path)
     keys = ["shop", "admin", None]
+    await_its_turn(open_, path)
+    await_turn(open_, path)
     answers = [open_.ask(path, body, key=key) for key in keys] + [closed.ask(path, body, key="admin")]
     slow = "slow-admin" if path.startswith("/admin/") else "slow-shop"
     with ThreadPoolExecutor(20) as threads:

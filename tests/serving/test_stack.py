@@ -115,9 +115,9 @@ def test_an_admin_promotes_and_rolls_back_through_the_gateway(running: Stack) ->
 def test_a_canary_release_gets_its_share(running: Stack) -> None:
     """Of sessions, until it is ended; the gateway follows the repository."""
     path = "/admin/releases/2/canary"
-    assert running.ask(f"{path}?percent=50", running.admin, method="POST")[0] == 200
+    assert running.ask(path, running.admin, {"percent": 50})[0] == 200
     eventually(lambda: {running.recommend() for _ in range(20)} == {1, 2})
-    assert running.ask(f"{path}?percent=0", running.admin, method="POST")[0] == 200
+    assert running.ask(path, running.admin, {"percent": 0})[0] == 200
     eventually(lambda: {running.recommend() for _ in range(20)} == {1})
 
 

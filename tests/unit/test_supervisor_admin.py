@@ -45,9 +45,9 @@ class Admin:
         app = make_app(watchdog, Status(watchdog, repository), Metrics(), operator)
         self._client = TestClient(app, raise_server_exceptions=False)
 
-    def ask(self, method: str, path: str, token: str = TOKEN) -> Any:
+    def ask(self, method: str, path: str, token: str | bytes = TOKEN, **body: object) -> Any:
         headers = {"X-Cesta-Admin": token, "X-Cesta-Key": "ops"}
-        return self._client.request(method, f"/admin{path}", headers=headers)
+        return self._client.request(method, f"/admin{path}", headers=headers, json=body or None)
 
 
 @pytest.fixture
@@ -73,25 +73,29 @@ def test_a_release_is_promoted_and_rolled_back(repository: Path) -> None:
 
 def test_a_canary_release_is_started_listed_and_ended(repository: Path) -> None:
     admin = Admin(repository)
-    assert admin.ask("POST", "/releases/2/canary?percent=7").status_code == 200
+    assert admin.ask("POST", "/releases/2/canary", percent=7).status_code == 200
     listed = admin.ask("GET", "/releases").json()
     assert (listed["active"], listed["canary"]) == (1, {"release": 2, "percent": 7.0})
     assert [release["release"] for release in listed["releases"]] == [1, 2]
-    assert admin.ask("POST", "/releases/2/canary?percent=0").status_code == 200
+    assert admin.ask("POST", "/releases/2/canary", percent=0).status_code == 200
     assert canary_on_disk(repository) is None
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "sentence"),
+    ("path", "body", "status", "sentence"),
     [
-        ("/releases/9/promote", 409, "no release 9"),
-        ("/releases/2/canary?percent=100", 400, "percent"),
-        ("/releases/two/promote", 400, "release"),
-        ("/rollback", 400, "no release was active"),
+        ("/releases/9/promote", {}, 409, "no release 9"),
+        ("/releases/2/canary", {"percent": 100}, 400, "percent: Input should be less than 100"),
+        ("/releases/2/canary", {}, 400, "body: Field required"),
+        ("/releases/2/canary", {"percent": 5, "persent": 7}, 400, "persent: Extra inputs"),
+        ("/releases/two/promote", {}, 400, "release: Input should be a valid integer"),
+        ("/rollback", {}, 400, "no release was active"),
     ],
 )
-def test_what_cannot_be_done_is_said(repository: Path, path: str, status: int, sentence: str) -> None:
-    answer = Admin(repository).ask("POST", path)
+def test_what_cannot_be_done_is_said(
+    repository: Path, path: str, body: dict[str, object], status: int, sentence: str
+) -> None:
+    answer = Admin(repository).ask("POST", path, **body)
     assert answer.status_code == status
     assert sentence in answer.json()["error"]
     assert answer.json()["request_id"]
@@ -103,12 +107,12 @@ def test_the_gate_holds_and_can_be_forced(repository: Path) -> None:
     refused = admin.ask("POST", "/releases/2/promote")
     assert (refused.status_code, active_release(repository)) == (409, 1)
     assert "was not measured" in refused.json()["error"]
-    assert admin.ask("POST", "/releases/2/promote?force=true").json()["forced"]
+    assert admin.ask("POST", "/releases/2/promote", force=True).json()["forced"]
 
 
 @pytest.mark.parametrize("token", ["", "another", "ünknown"])
 def test_who_does_not_come_through_the_gateway_is_refused(repository: Path, token: str) -> None:
     """Whoever else reaches the port may look at health alone."""
     for method, path in (("GET", "/releases"), ("POST", "/releases/2/promote"), ("POST", "/rollback")):
-        assert Admin(repository).ask(method, path, token.encode()).status_code == 403  # type: ignore[arg-type]
+        assert Admin(repository).ask(method, path, token.encode()).status_code == 403
     assert active_release(repository) == 1
