@@ -89,7 +89,6 @@ def test_every_documented_answer_is_given(path: str, method: str, open_: Door, c
     """All but 503 and 504, which the tests of limits and errors provoke."""
     body = BODIES.get(path)
     keys = ["shop", "admin", None]
-    await_its_turn(open_, path)
     await_turn(open_, path)
     answers = [open_.ask(path, body, key=key) for key in keys] + [closed.ask(path, body, key="admin")]
     slow = "slow-admin" if path.startswith("/admin/") else "slow-shop"
