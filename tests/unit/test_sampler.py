@@ -128,7 +128,7 @@ def test_baskets_add_up_over_the_root_of_their_size() -> None:
 
 def with_roots(**values: float) -> object:
     """All features, those not named 0, roots taken where the sampler takes them; to be compared with."""
-    roots = {FEATURES[column] for column in kernels.ROOTS}
+    roots = {name for name, root in zip(FEATURES, kernels.IS_ROOT, strict=True) if root}
     return pytest.approx(
         {n: math.sqrt(values.get(n, 0)) if n in roots else values.get(n, 0) for n in FEATURES}, rel=1e-6
     )
