@@ -20,7 +20,7 @@ from .query import Query, Vocabulary
 FLAT_INDEX_UP_TO = 100_000
 
 # From so many queries on, an exact search is one matrix product: .067 ms a query in batches of 16 instead of
-# .112 one by one. faiss compares queries times dimensions with its threshold, which is 2,000 queries by itself.
+# .112 one by one. faiss compares queries times dimensions with its threshold, by itself 2,000 queries.
 MATRIX_FROM = 5
 
 
