@@ -43,14 +43,16 @@ def release() -> None:
       cesta release list           what there is, and what is active
       cesta release verify 7       every file is as it was published
       cesta release diff 6 7       what changes: data, settings, metrics
-      cesta release canary 7 --percent 5    a share of the requests first
+      cesta release canary 7       a share of the requests first
       cesta release promote 7      serve it, if it proves good
       cesta release rollback       looks wrong: back, in milliseconds
       cesta release retire         has proven itself: delete old ones
 
-    A running server is switched without a failed request. Where none runs, the next "cesta serve" starts
-    with what was promoted. What fails is undone; the sentence says at which step and why, and the old release
-    answers all the while. Who did what stands in promotions.jsonl of the repository.
+    \b
+    A running server is switched without a failed request. Where none runs, the
+    next "cesta serve" starts with what was promoted. What fails is undone: the
+    sentence says at which step and why, and the old release answers all the
+    while. Who did what stands in promotions.jsonl of the repository.
     """
 
 
