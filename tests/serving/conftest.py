@@ -16,6 +16,7 @@ from ensemble.server import Server, ServerError, ServerSettings
 from ensemble.serving_environment import find_serving_environment
 
 if TYPE_CHECKING:
+    from releases import Shop
     from slices import Built
 
 StartServer = Callable[..., Server]
@@ -96,3 +97,17 @@ def live(serve_built: Callable[..., Live]) -> Live:
 def uncached(serve_built: Callable[..., Live]) -> Live:
     """The release without the response cache: every answer is computed, none can be spoilt."""
     return serve_built(response_cache_bytes=0)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """A repository for toy releases, and the server that is started on it when it is first asked."""
+    from releases import Shop  # here: toy runs bring torch
+
+    from export_scripts import publish
+    from tests.toy_runs import TOY_SAMPLER
+
+    monkeypatch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
+    shop = Shop(tmp_path, start_server)
+    yield shop
+    shop.close()

@@ -84,11 +84,11 @@ class Shop:
         check_canary(self.control, version)
         return version
 
-    def mistakes(self, release: int) -> list[str]:
-        """What is wrong with the ensemble's answers, if this release should give them."""
+    def mistakes(self, release: int, front: str = ENSEMBLE) -> list[str]:
+        """What is wrong with an ensemble's answers, if this release should give them."""
         found = []
         for basket, want in zip(BASKETS, self.expected(release), strict=True):
-            version, tensors = self.control.ask(ENSEMBLE, request_tensors({"basket": list(basket)}))
+            version, tensors = self.control.ask(front, request_tensors({"basket": list(basket)}))
             problem = difference(answer_of(tensors), want)
             if version != release or problem:
                 found.append(f"{basket}: release {version}, {problem}")

@@ -4,43 +4,16 @@ from __future__ import annotations
 
 import re
 import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from releases import BASKETS, Shop
 
-from ensemble.server import Server
-from export_scripts import publish
 from export_scripts.errors import NotPromoted
 from export_scripts.releases.canary import start_canary, stop_canary
 from export_scripts.releases.configs import CANARY, PARTS
-from export_scripts.releases.golden import answer_of, difference, request_tensors
 from export_scripts.releases.promote import promote
-from tests.toy_runs import TOY_SAMPLER
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
-
-
-@pytest.fixture
-def shop(
-    tmp_path: Path, start_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Shop]:
-    monkeypatch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
-    shop = Shop(tmp_path, start_server)
-    yield shop
-    shop.close()
-
-
-def canary_mistakes(shop: Shop, release: int) -> list[str]:
-    """What is wrong with the canary's answers, if this release should give them."""
-    found = []
-    for basket, want in zip(BASKETS, shop.expected(release), strict=True):
-        version, tensors = shop.control.ask(CANARY, request_tensors({"basket": list(basket)}))
-        problem = difference(answer_of(tensors), want)
-        if version != release or problem:
-            found.append(f"{basket}: release {version}, {problem}")
-    return found
 
 
 def scored(shop: Shop) -> dict[int, int]:
@@ -59,7 +32,7 @@ def test_a_canary_release_from_start_to_promotion(shop: Shop) -> None:
     two = shop.add(2)
     start_canary(shop.repository, two, 5, shop.control)
     assert shop.mistakes(one) == []
-    assert canary_mistakes(shop, two) == []
+    assert shop.mistakes(two, CANARY) == []
     counted = scored(shop)
     assert counted[one] >= len(BASKETS)
     assert counted[two] >= len(BASKETS)
@@ -68,7 +41,7 @@ def test_a_canary_release_from_start_to_promotion(shop: Shop) -> None:
 
     shop.restart()
     assert shop.mistakes(one) == []
-    assert canary_mistakes(shop, two) == []
+    assert shop.mistakes(two, CANARY) == []
 
     promote(shop.repository, two, shop.control)
     assert shop.mistakes(two) == []
@@ -114,6 +87,6 @@ def test_one_that_fails_leaves_what_there_was(shop: Shop, monkeypatch: pytest.Mo
         with pytest.raises(NotPromoted, match='step "canary"'):
             promote(shop.repository, three, shop.control)
     assert "undoing" not in str(e.value)
-    assert canary_mistakes(shop, two) == []
+    assert shop.mistakes(two, CANARY) == []
     assert shop.mistakes(one) == []
     assert shop.is_ready()

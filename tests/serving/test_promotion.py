@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import onnx
 import pytest
 from releases import Shop
 
-from ensemble.server import Server
 from export_scripts import manifest, publish
 from export_scripts.contract import ENSEMBLE, SAMPLER, SCORER
 from export_scripts.errors import NotPromoted
@@ -19,21 +15,10 @@ from export_scripts.releases.promote import promote, roll_back
 from export_scripts.releases.repository import active_release, read_release, releases
 from export_scripts.releases.retire import retire
 from export_scripts.releases.verify import verify_release
-from tests.toy_runs import TOY_SAMPLER
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
 
 PARTS = (SAMPLER, SCORER)
-
-
-@pytest.fixture
-def shop(
-    tmp_path: Path, start_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Shop]:
-    monkeypatch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
-    shop = Shop(tmp_path, start_server)
-    yield shop
-    shop.close()
 
 
 def test_a_release_from_promotion_to_retirement(shop: Shop) -> None:
