@@ -15,7 +15,7 @@ from fastapi.exceptions import HTTPException
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from export_scripts.errors import CestaError, NotPromoted
+from export_scripts.errors import CestaError
 from export_scripts.releases.canary import start_canary, stop_canary
 from export_scripts.releases.configs import canary_on_disk
 from export_scripts.releases.history import previous
@@ -117,7 +117,7 @@ def make_router(operator: Operator) -> APIRouter:
             record = await run_in_threadpool(run)
         except CestaError as error:
             log.warning("admin", what=what, by=by, failed=str(error))
-            raise HTTPException(409 if isinstance(error, NotPromoted) else 400, str(error)) from None
+            raise HTTPException(409, str(error)) from None
         log.info("admin", what=what, by=by, release=record["release"], before=record["before"])
         return record
 

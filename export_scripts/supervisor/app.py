@@ -14,6 +14,7 @@ from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from export_scripts.errors import CestaError
 from export_scripts.supervisor.admin import Operator, make_router
 from export_scripts.supervisor.canary import DEADLINE_S
 from export_scripts.supervisor.metrics import CONTENT_TYPE, Metrics
@@ -33,6 +34,7 @@ def make_app(
     app.middleware("http")(_with_request_id)
     app.add_exception_handler(StarletteHTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _refused)
+    app.add_exception_handler(CestaError, _unavailable)
     app.add_exception_handler(Exception, _failed)
 
     @app.get("/healthz")
@@ -87,6 +89,11 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     found = ("{}: {}".format(".".join(map(str, e["loc"][1:] or e["loc"])), e["msg"]) for e in error.errors())
     return _error(request, 400, "; ".join(found))
+
+
+async def _unavailable(request: Request, error: Exception) -> JSONResponse:
+    """A repository that cannot be read now."""
+    return _error(request, 503, str(error))
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:

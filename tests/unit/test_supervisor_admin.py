@@ -14,6 +14,7 @@ from export_scripts.releases import history
 from export_scripts.releases.configs import canary_on_disk
 from export_scripts.releases.promote import promote
 from export_scripts.releases.repository import active_release
+from export_scripts.releases.store import locked
 from export_scripts.settings import ReleaseSettings
 from export_scripts.supervisor.admin import Operator
 from export_scripts.supervisor.app import make_app
@@ -89,7 +90,7 @@ def test_a_canary_release_is_started_listed_and_ended(repository: Path) -> None:
         ("/releases/2/canary", {}, 400, "body: Field required"),
         ("/releases/2/canary", {"percent": 5, "persent": 7}, 400, "persent: Extra inputs"),
         ("/releases/two/promote", {}, 400, "release: Input should be a valid integer"),
-        ("/rollback", {}, 400, "no release was active"),
+        ("/rollback", {}, 409, "no release was active"),
     ],
 )
 def test_what_cannot_be_done_is_said(
@@ -116,3 +117,19 @@ def test_who_does_not_come_through_the_gateway_is_refused(repository: Path, toke
     for method, path in (("GET", "/releases"), ("POST", "/releases/2/promote"), ("POST", "/rollback")):
         assert Admin(repository).ask(method, path, token.encode()).status_code == 403
     assert active_release(repository) == 1
+
+
+def test_one_change_at_a_time(repository: Path) -> None:
+    """The second is told to wait, and nothing of it is done."""
+    with locked(repository):
+        refused = Admin(repository).ask("POST", "/releases/2/promote")
+    assert refused.status_code == 409
+    assert "is being changed by another cesta" in refused.json()["error"]
+    assert active_release(repository) == 1
+
+
+def test_a_repository_that_cannot_be_read_is_said(repository: Path) -> None:
+    (repository / "recommender" / "1" / "manifest.json").write_text("{")
+    refused = Admin(repository).ask("GET", "/releases")
+    assert refused.status_code == 503
+    assert "manifest.json is damaged" in refused.json()["error"]
