@@ -1,5 +1,6 @@
 """docker-compose.yml, the images and what they mount without a Docker engine: schemas, linters, nginx."""
 
+import contextlib
 import http.client
 import os
 import re
@@ -149,6 +150,7 @@ def test_a_container_s_nginx_follows_its_state(tmp_path: Path) -> None:
         stderr=subprocess.STDOUT,
     )
     try:
+        wait_for(lambda: "sleep" in programs(follower.pid))  # it has looked at the state once
         key = add_key(tmp_path, "second", "shop", 10)
         write_state(tmp_path)
         wait_for(lambda: status(settings.http, key) != 401)
@@ -156,6 +158,17 @@ def test_a_container_s_nginx_follows_its_state(tmp_path: Path) -> None:
         os.killpg(follower.pid, signal.SIGTERM)
         follower.wait()
         gateway.stop()
+
+
+def programs(group: int) -> set[str]:
+    """Names of the processes of a process group."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            name, _, rest = (process / "stat").read_text().partition("(")[2].rpartition(")")
+            if int(rest.split()[2]) == group:
+                found.add(name)
+    return found
 
 
 def free_address() -> str:
