@@ -61,8 +61,11 @@ def previous(repository: Repository) -> int | None:
 
 
 def numbers(repository: Repository) -> set[int]:
-    """Every release that the file knows: a number is never given twice, since caches outlive a release."""
-    return {record["release"] for record in read(repository)}
+    """Every release that was ever changed: a number is never given twice, since caches outlive a release.
+
+    What failed may have named a release that never was.
+    """
+    return {record["release"] for record in read(repository) if "failed" not in record}
 
 
 def _parsed(line: str) -> Record | None:

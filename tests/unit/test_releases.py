@@ -261,3 +261,10 @@ def test_the_record_says_who_and_how(repository: Repository) -> None:
     assert record.keys() == {"at", "who", "what", "release", "before", "server", "seconds"}
     assert "@" in record["who"]
     assert record["seconds"].keys() == {"verify", "gate", "write"}
+
+
+def test_a_number_that_never_was_is_not_skipped(repository: Repository) -> None:
+    """Though the history knows that somebody asked for it."""
+    with pytest.raises(NotPromoted, match="no release 99"):
+        promote(repository, 99)
+    assert publish.next_release(repository) == 3
