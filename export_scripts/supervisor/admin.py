@@ -80,6 +80,7 @@ def make_router(operator: Operator) -> APIRouter:
         """Have it served; ``force`` passes the gate."""
         force = how is not None and how.force
         return await _changed(
+            operator,
             "promote",
             by,
             lambda control: promote(
@@ -93,9 +94,13 @@ def make_router(operator: Operator) -> APIRouter:
         percent, force = how.percent, how.force
         if percent == 0:
             return await _changed(
-                "end canary", by, lambda control: stop_canary(operator.repository, release, control, who=by)
+                operator,
+                "end canary",
+                by,
+                lambda control: stop_canary(operator.repository, release, control, who=by),
             )
         return await _changed(
+            operator,
             "canary",
             by,
             lambda control: start_canary(
@@ -106,22 +111,29 @@ def make_router(operator: Operator) -> APIRouter:
     @router.post("/rollback")
     async def roll_back_release(by: asking) -> Record:
         """Return to the release that was active before."""
-        return await _changed("rollback", by, lambda control: roll_back(operator.repository, control, who=by))
-
-    async def _changed(what: str, by: str, change: Callable[[ModelControl], Record]) -> Record:
-        def run() -> Record:
-            with operator.control() as control:
-                return change(control)
-
-        try:
-            record = await run_in_threadpool(run)
-        except CestaError as error:
-            log.warning("admin", what=what, by=by, failed=str(error))
-            raise HTTPException(409, str(error)) from None
-        log.info("admin", what=what, by=by, release=record["release"], before=record["before"])
-        return record
+        return await _changed(
+            operator, "rollback", by, lambda control: roll_back(operator.repository, control, who=by)
+        )
 
     return router
+
+
+async def _changed(
+    operator: Operator, what: str, by: str, change: Callable[[ModelControl], Record]
+) -> Record:
+    """Do it beside the app's own work, and write down who wanted it. A change that fails becomes a 409."""
+
+    def run() -> Record:
+        with operator.control() as control:
+            return change(control)
+
+    try:
+        record = await run_in_threadpool(run)
+    except CestaError as error:
+        log.warning("admin", what=what, by=by, failed=str(error))
+        raise HTTPException(409, str(error)) from None
+    log.info("admin", what=what, by=by, release=record["release"], before=record["before"])
+    return record
 
 
 def _summary(described: Record) -> Record:

@@ -154,6 +154,7 @@ def test_a_container_s_nginx_follows_its_state(tmp_path: Path) -> None:
         key = add_key(tmp_path, "second", "shop", 10)
         write_state(tmp_path)
         wait_for(lambda: status(settings.http, key) != 401)
+        assert status(settings.http, key) == 405  # let in, and told that this path wants a POST
     finally:
         os.killpg(follower.pid, signal.SIGTERM)
         follower.wait()
