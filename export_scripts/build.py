@@ -1,6 +1,5 @@
 """Receipts to release: etl → train → evaluate → export → publish → promote. What is fresh is kept."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -10,6 +9,7 @@ from export_scripts.etl import etl
 from export_scripts.evaluate import evaluate
 from export_scripts.export import export
 from export_scripts.ledger import Ledger, file_state
+from export_scripts.outputs import Outputs
 from export_scripts.publish import publish, published_as
 from export_scripts.releases.promote import promote
 from export_scripts.releases.repository import active_release
@@ -18,33 +18,6 @@ from export_scripts.settings import Settings
 from export_scripts.train import train
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Where a build leaves things below its folder."""
-
-    root: Path
-
-    @property
-    def data(self) -> Path:
-        return self.root / "data"
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.root / "checkpoint.pt"
-
-    @property
-    def metrics(self) -> Path:
-        return self.root / "metrics.json"
-
-    @property
-    def run(self) -> Path:
-        return self.root / "run"
-
-    @property
-    def repository(self) -> Path:
-        return self.root / "repository"
 
 
 def build(

@@ -132,7 +132,7 @@ def etl(
 @app.command()
 def train(out: Out = ARTIFACTS, settings: File = None, change: Changes = None) -> None:
     """Interactions → checkpoint (OUT/checkpoint.pt)."""
-    from export_scripts.build import Outputs
+    from export_scripts.outputs import Outputs
     from export_scripts.train import train as run
 
     o = Outputs(out)
@@ -149,8 +149,8 @@ def evaluate(
     ] = False,
 ) -> None:
     """Checkpoint → metrics on the test period beside simple rankers (OUT/metrics.json, OUT/report.html)."""
-    from export_scripts.build import Outputs
     from export_scripts.evaluate import evaluate as run
+    from export_scripts.outputs import Outputs
     from export_scripts.report import NAME, print_report
 
     o = Outputs(out)
@@ -162,8 +162,8 @@ def evaluate(
 @app.command()
 def export(out: Out = ARTIFACTS, settings: File = None, change: Changes = None) -> None:
     """Checkpoint → run folder with ONNX graph, sampler arrays and manifest (OUT/run)."""
-    from export_scripts.build import Outputs
     from export_scripts.export import export as run
+    from export_scripts.outputs import Outputs
 
     o = Outputs(out)
     print(run(_settings(settings, changes=change), o.data, o.checkpoint, o.metrics, o.run))
@@ -177,7 +177,7 @@ def publish(
     promote: Annotated[bool, typer.Option("--promote", help="Make it what the next start serves.")] = False,
 ) -> None:
     """Run folder → the next release of a published repository; the first is promoted."""
-    from export_scripts.build import Outputs
+    from export_scripts.outputs import Outputs
     from export_scripts.publish import publish as run
     from export_scripts.releases.promote import promote as activate
     from export_scripts.releases.repository import active_release
@@ -204,8 +204,8 @@ def build(
     promote: Annotated[bool, typer.Option(help="Have the next start of a server serve the release.")] = True,
 ) -> None:
     """All five stages; those whose inputs did not change are kept. A running server keeps its release."""
-    from export_scripts.build import Outputs
     from export_scripts.build import build as run
+    from export_scripts.outputs import Outputs
     from export_scripts.releases.store import open_repository
     from export_scripts.report import print_report
 

@@ -24,19 +24,20 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from export_scripts.outputs import Outputs
 from loadtests import agreement, tables
 from loadtests.environments import NotInstalledError
 from loadtests.generators import GeneratorError
 from loadtests.measure import Plan, measure_limit, measure_server, prepare
 from loadtests.processes import NotReadyError
 from loadtests.results import Measured, ratios_of, rows_of
-from loadtests.servers import SERVERS, Release, Server
+from loadtests.servers import SERVERS, Server
 
 QUICK: Final = ("cesta", "FastAPI, reference")  # c and e; f comes along
 REFUSALS: Final = (NotInstalledError, NotReadyError, GeneratorError, agreement.DisagreementError)
 
 
-def run(release: Release, plan: Plan, servers: Sequence[Server], console: Console) -> dict[str, Any]:
+def run(release: Outputs, plan: Plan, servers: Sequence[Server], console: Console) -> dict[str, Any]:
     """Measure and return what is written; servers that cannot be measured are in `not_measured` by name."""
     started = datetime.now(UTC)
     material = prepare(release, plan)
@@ -149,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     busy = busy_cores()
     if busy > 0.2:
         console.print(f"{busy:.1f} cores are busy with other work: these figures are for developing only")
-    found = run(Release(given.release.absolute()), plan, servers, console) | {
+    found = run(Outputs(given.release.absolute()), plan, servers, console) | {
         "busy_cores_before": round(busy, 2)
     }
     file = given.out / f"{found['started'].replace(':', '')}.json"

@@ -16,11 +16,12 @@ from typing import Final
 
 import numpy as np
 
+from export_scripts.outputs import Outputs
 from loadtests import open_loop
 from loadtests.budgets import FILE, broken, load_budget
 from loadtests.environments import ROOT
 from loadtests.questions import stream, visits_of_test_month
-from loadtests.servers import SERVERS, Release, started
+from loadtests.servers import SERVERS, started
 from loadtests.shapes import SHAPES
 from loadtests.wires import GATEWAY, GENERATE, TRITON
 
@@ -73,7 +74,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.load", description=main.__doc__)
     add = parser.add_argument
     add("--shape", choices=sorted(SHAPES), default="smoke")
-    add("--release", type=lambda text: Release(Path(text).absolute()), default="artifacts")
+    add("--release", type=lambda text: Outputs(Path(text).absolute()), default="artifacts")
     add("--host", default="", help="host:port of a server that runs already; without it one is started")
     add("--wire", choices=("http", "grpc"), default="http", help="of the shoppers")
     add("--path", default=GENERATE.path, help="a gateway's is /v1/recommend")

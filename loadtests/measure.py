@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from export_scripts.outputs import Outputs
 from loadtests import agreement, generators
 from loadtests.generators import Load
 from loadtests.peers.chain import Chain
@@ -16,7 +17,7 @@ from loadtests.peers.whole_catalog import WholeCatalog
 from loadtests.processes import process_name
 from loadtests.questions import Question, stream, visits_of_test_month
 from loadtests.results import HALF, LIMIT, WHOLE, Measured
-from loadtests.servers import GRPC, Release, Running, Server, ask, started
+from loadtests.servers import GRPC, Running, Server, ask, started
 from loadtests.wires import TRITON, Answer, Wire, write_perf_analyzer_input, write_requests
 
 CHECKED: Final = 40  # questions of which every server's answers are compared with the reference's
@@ -46,7 +47,7 @@ class Plan:
 class Material:
     """The stream, its files by wire, and what the right answers to its first questions are."""
 
-    def __init__(self, release: Release, plan: Plan) -> None:
+    def __init__(self, release: Outputs, plan: Plan) -> None:
         questions = stream(visits_of_test_month(release.data, release.run))
         self.questions = questions[: plan.questions or None]
         self.folder = plan.requests
@@ -80,14 +81,14 @@ class Material:
         return write_perf_analyzer_input(there, self.folder / "grpc.json")
 
 
-def prepare(release: Release, plan: Plan) -> Material:
+def prepare(release: Outputs, plan: Plan) -> Material:
     """Everything that is made once; old request files are of another stream."""
     for old in plan.requests.glob("*"):
         old.unlink()
     return Material(release, plan)
 
 
-def measure_server(server: Server, release: Release, plan: Plan, material: Material) -> Iterator[Measured]:
+def measure_server(server: Server, release: Outputs, plan: Plan, material: Material) -> Iterator[Measured]:
     """Each of its wires at each concurrency. With the cache on each wire has a fresh server."""
     wires: list[Wire | str] = [*server.wires, *([GRPC] if server.grpc and plan.grpc else [])]
     for together in [[wire] for wire in wires] if server.cached else [wires]:
@@ -99,7 +100,7 @@ def measure_server(server: Server, release: Release, plan: Plan, material: Mater
                 yield from _Session(server, running, wire, plan, material).measure()
 
 
-def measure_limit(release: Release, plan: Plan, material: Material) -> Iterator[Measured]:
+def measure_limit(release: Outputs, plan: Plan, material: Material) -> Iterator[Measured]:
     """The chain in its own processes, in batches of each concurrency."""
     file = material.folder / "questions.json"
     file.write_text(json.dumps([question.json for question in material.questions[:8_000]]), encoding="utf-8")

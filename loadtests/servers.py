@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
+from export_scripts.outputs import Outputs
 from loadtests.environments import ROOT, environment
 from loadtests.peers.chain import RUN
 from loadtests.processes import MarkedProcesses
@@ -26,25 +26,6 @@ PEERS_VARIABLES: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
     "BENTOML_DO_NOT_TRACK": "true",
 }
-
-
-@dataclass(frozen=True)
-class Release:
-    """What `cesta build` left below a folder: data, checkpoint, run and repository."""
-
-    root: Path
-
-    @property
-    def data(self) -> Path:
-        return self.root / "data"
-
-    @property
-    def run(self) -> Path:
-        return self.root / "run"
-
-    @property
-    def repository(self) -> Path:
-        return self.root / "repository"
 
 
 @dataclass(frozen=True)
@@ -96,7 +77,7 @@ class Running:
 
 
 @contextmanager
-def started(server: Server, release: Release) -> Iterator[Running]:
+def started(server: Server, release: Outputs) -> Iterator[Running]:
     """Start it alone, wait until it answers a question, stop it.
 
     Raises NotInstalledError or NotReadyError with the reason.

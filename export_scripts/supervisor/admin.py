@@ -13,7 +13,6 @@ import structlog
 from fastapi import APIRouter, Depends, Header
 from fastapi.exceptions import HTTPException
 from pydantic import BaseModel, Field
-from starlette.concurrency import run_in_threadpool
 
 from export_scripts.errors import CestaError
 from export_scripts.releases.canary import start_canary, stop_canary
@@ -51,9 +50,22 @@ class Operator:
     bars: ReleaseSettings
     token: str
 
+    def change(
+        self, what: str, by: str, command: Callable[..., Record], *values: Any, **named: Any
+    ) -> Record:
+        """Do what a release command does, and log who wanted it. One that fails becomes a 409."""
+        try:
+            with self.control() as control:
+                record = command(self.repository, *values, control, who=by, **named)
+        except CestaError as error:
+            log.warning("admin", what=what, by=by, failed=str(error))
+            raise HTTPException(409, str(error)) from None
+        log.info("admin", what=what, by=by, release=record["release"], before=record["before"])
+        return record
+
 
 def make_router(operator: Operator) -> APIRouter:
-    """The routes below /admin. A change that fails is answered 409 in the words of the command."""
+    """The routes below /admin, each in a thread: a promotion takes its time. What fails is answered 409."""
 
     def who(x_cesta_admin: Annotated[str, Header()] = "", x_cesta_key: Annotated[str, Header()] = "") -> str:
         if not secrets.compare_digest(x_cesta_admin.encode(), operator.token.encode()):
@@ -76,64 +88,25 @@ def make_router(operator: Operator) -> APIRouter:
         }
 
     @router.post("/releases/{release}/promote")
-    async def promote_release(release: int, by: asking, how: Promotion | None = None) -> Record:
+    def promote_release(release: int, by: asking, how: Promotion | None = None) -> Record:
         """Have it served; ``force`` passes the gate."""
-        force = how is not None and how.force
-        return await _changed(
-            operator,
-            "promote",
-            by,
-            lambda control: promote(
-                operator.repository, release, control, bars=operator.bars, force=force, who=by
-            ),
-        )
+        gate = {"bars": operator.bars, "force": how is not None and how.force}
+        return operator.change("promote", by, promote, release, **gate)
 
     @router.post("/releases/{release}/canary")
-    async def canary_release(release: int, by: asking, how: Share) -> Record:
+    def canary_release(release: int, by: asking, how: Share) -> Record:
         """Give it this share of the requests; 0 ends it."""
-        percent, force = how.percent, how.force
-        if percent == 0:
-            return await _changed(
-                operator,
-                "end canary",
-                by,
-                lambda control: stop_canary(operator.repository, release, control, who=by),
-            )
-        return await _changed(
-            operator,
-            "canary",
-            by,
-            lambda control: start_canary(
-                operator.repository, release, percent, control, bars=operator.bars, force=force, who=by
-            ),
-        )
+        if how.percent == 0:
+            return operator.change("end canary", by, stop_canary, release)
+        gate = {"bars": operator.bars, "force": how.force}
+        return operator.change("canary", by, start_canary, release, how.percent, **gate)
 
     @router.post("/rollback")
-    async def roll_back_release(by: asking) -> Record:
+    def roll_back_release(by: asking) -> Record:
         """Return to the release that was active before."""
-        return await _changed(
-            operator, "rollback", by, lambda control: roll_back(operator.repository, control, who=by)
-        )
+        return operator.change("rollback", by, roll_back)
 
     return router
-
-
-async def _changed(
-    operator: Operator, what: str, by: str, change: Callable[[ModelControl], Record]
-) -> Record:
-    """Do it beside the app's own work, and write down who wanted it. A change that fails becomes a 409."""
-
-    def run() -> Record:
-        with operator.control() as control:
-            return change(control)
-
-    try:
-        record = await run_in_threadpool(run)
-    except CestaError as error:
-        log.warning("admin", what=what, by=by, failed=str(error))
-        raise HTTPException(409, str(error)) from None
-    log.info("admin", what=what, by=by, release=record["release"], before=record["before"])
-    return record
 
 
 def _summary(described: Record) -> Record:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from export_scripts.outputs import Outputs
 from loadtests import bench, tables
 from loadtests.environments import NotInstalledError, environment
 from loadtests.measure import Plan
 from loadtests.results import Measured
-from loadtests.servers import SERVERS, Release
+from loadtests.servers import SERVERS
 
 ROW = Measured("any", "peer", "HTTP JSON", "off", 1, 10.0, 1.0, 2.0, 0, {"worker": 5.0}, 0.1, 9.0)
 
@@ -34,7 +35,7 @@ def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     monkeypatch.setattr(bench, "measure_server", measure)
     monkeypatch.setattr(bench, "measure_limit", lambda *_: iter([ROW]))
     silent = Console(file=io.StringIO())
-    return bench.run(Release(tmp_path), Plan(tmp_path, repetitions=2), SERVERS, silent)
+    return bench.run(Outputs(tmp_path), Plan(tmp_path, repetitions=2), SERVERS, silent)
 
 
 def test_a_server_that_cannot_be_installed_is_reported(found: dict[str, Any]) -> None:

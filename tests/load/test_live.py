@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ensemble.serving_environment import ServerError, find_serving_environment
+from export_scripts.outputs import Outputs
 from loadtests import bench, load
 from loadtests.budgets import FILE
-from loadtests.servers import SERVERS, Release, Running, started
+from loadtests.servers import SERVERS, Running, started
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.triton
 
 
 @pytest.fixture(scope="module")
-def release(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
+def release(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outputs]:
     """The built release; what its kernels are compiled to is shared by the servers of this module alone."""
     try:
         find_serving_environment()
@@ -31,11 +32,11 @@ def release(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         pytest.skip(str(error))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield Release(built.root)
+        yield Outputs(built.root)
 
 
 @pytest.fixture(scope="module")
-def running(release: Release) -> Iterator[Running]:
+def running(release: Outputs) -> Iterator[Running]:
     with started(SERVERS[0], release) as found:
         yield found
 
@@ -43,7 +44,7 @@ def running(release: Release) -> Iterator[Running]:
 NEVER_BROKEN = {"p50_ms": 1e9, "p95_ms": 1e9, "p99_ms": 1e9, "error_rate": 0, "requests_per_s": 1}
 
 
-def words(running: Running, release: Release, folder: Path, wire: str, **limits: float) -> list[str]:
+def words(running: Running, release: Outputs, folder: Path, wire: str, **limits: float) -> list[str]:
     """A load test of a second, held to `limits` alone."""
     budget = "".join(f"{name} = {limit}\n" for name, limit in (NEVER_BROKEN | limits).items())
     (folder / "budgets.toml").write_text(f"[smoke]\n{budget}[open_loop]\n{budget}")
@@ -55,7 +56,7 @@ def words(running: Running, release: Release, folder: Path, wire: str, **limits:
 
 @pytest.mark.parametrize("wire", ["http", "grpc"])
 def test_shoppers_who_are_served_in_time_keep_the_budget(
-    wire: str, running: Running, release: Release, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    wire: str, running: Running, release: Outputs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     code = load.main(words(running, release, tmp_path, wire))
     assert code == 0, capfd.readouterr()
@@ -63,7 +64,7 @@ def test_shoppers_who_are_served_in_time_keep_the_budget(
 
 
 def test_a_broken_budget_fails_the_run_and_is_named(
-    running: Running, release: Release, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    running: Running, release: Outputs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Nobody answers in a thousandth of a millisecond."""
     assert load.main(words(running, release, tmp_path, "http", p50_ms=0.001)) == 1
@@ -72,14 +73,14 @@ def test_a_broken_budget_fails_the_run_and_is_named(
 
 
 def test_the_open_loop_keeps_its_rate_and_has_a_budget_too(
-    running: Running, release: Release, tmp_path: Path
+    running: Running, release: Outputs, tmp_path: Path
 ) -> None:
     given = load.parse([*words(running, release, tmp_path, "http", p99_ms=0.001), "--open-loop-s=1"])
     (sentence,) = load.knock(given, running.http)
     assert sentence.startswith("p99_ms is ")
 
 
-def test_cesta_is_not_far_below_the_chain_without_a_server(release: Release, tmp_path: Path) -> None:
+def test_cesta_is_not_far_below_the_chain_without_a_server(release: Outputs, tmp_path: Path) -> None:
     """Relative, in one run, with much room for a busy machine: the target itself is docs/performance.md's."""
     if not shutil.which("wrk"):
         pytest.skip("wrk is not installed; on Debian: apt-get install wrk")

@@ -15,10 +15,10 @@ import structlog
 import torch
 
 from export_scripts import train as train_module
-from export_scripts.build import Outputs
 from export_scripts.checkpoint import load_curve
 from export_scripts.errors import WontOverwrite
 from export_scripts.etl import etl
+from export_scripts.outputs import Outputs
 from export_scripts.resume import FOLDER, MARKER, Resume
 from export_scripts.settings import Settings, load_settings
 from export_scripts.train import train
