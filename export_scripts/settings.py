@@ -124,6 +124,7 @@ class TrainSettings(SettingsTable):
     hidden_per_basket: int = Field(ge=1)
     cold_share: float = Field(ge=0, le=1)
     candidates: int = Field(ge=2)
+    drawn_from: int = Field(ge=2)
     price_of_new: float = Field(ge=0, lt=1)
     training_queries: int = Field(ge=1)
     validation_queries: int = Field(ge=1)

@@ -88,8 +88,9 @@ def training_sets(
     s = settings.train
     rng = np.random.default_rng(s.seed)
     thinning = Thinning(s.candidates, arrays.prior.weights)
+    wide = replace(contract, candidates=s.drawn_from)
     training = collect(
-        shop, arrays, asked.training, settings, contract, "training", rng, thinning, s.user_dropout
+        shop, arrays, asked.training, settings, wide, "training", rng, thinning, s.user_dropout
     )
     return training, collect(shop, arrays, asked.validation, settings, contract, "validation", rng)
 
