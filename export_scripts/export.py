@@ -31,8 +31,10 @@ def export(settings: Settings, data: Path, checkpoint: Path, metrics: Path, run:
     with staged_folder(run, marker=manifest.NAME) as folder:
         (folder / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
         (folder / "arrays").mkdir()
-        save_snapshot(snapshot(shop, shop.n_baskets, settings, prior), settings, contract, folder / "arrays")
-        manifest.write(_manifest(settings, shop, contract, measured, folder), folder)
+        arrays = snapshot(shop, shop.n_baskets, settings, prior)
+        nearest = save_snapshot(arrays, settings, contract, folder / "arrays")
+        described = _manifest(settings, shop, contract, measured, folder)
+        manifest.write(described | {"nearest": {n: about._asdict() for n, about in nearest.items()}}, folder)
     return run
 
 

@@ -107,7 +107,12 @@ def empty_candidates() -> Candidates:
 
     sizes = read_contract()
     limits = dict.fromkeys(("similar", "popular", "per_category", "basket_categories", "fill", "cold"), 1)
-    limits |= {"width": 1024, "capacity": sizes.candidates, "basket_slots": sizes.basket_slots}
+    limits |= {
+        "width": 1024,
+        "exact_up_to": 1024,
+        "capacity": sizes.candidates,
+        "basket_slots": sizes.basket_slots,
+    }
     return CandidateSampler(tiny_arrays(), limits).sample([query.Query()])
 
 

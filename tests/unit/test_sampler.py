@@ -4,7 +4,6 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -212,26 +211,6 @@ def test_nearest_items_are_those_with_support_and_no_more() -> None:
     few = arrays_of(shop_of([(0, 0, [2, 3]), (0, 1, [2, 3]), (0, 2, [1])], items=3), min_support=2)
     found = proposed(sampler_of(few, similar=10, fill=3).sample([Query(basket=[3])]))
     assert {row for row, bits in found.items() if bits & SIMILAR} == {2}
-
-
-def test_a_graph_is_built_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of several, timing would choose the candidates; afterwards faiss has its threads back."""
-    threads: list[int] = []
-
-    class Graph(faiss.IndexHNSWFlat):  # type: ignore[misc]
-        def add(self, vectors: np.ndarray) -> None:
-            threads.append(faiss.omp_get_max_threads())
-            super().add(vectors)
-
-    monkeypatch.setattr(faiss, "IndexHNSWFlat", Graph)
-    monkeypatch.setattr("ensemble.candidate_sampler.sampler.FLAT_INDEX_UP_TO", 0)
-    before = faiss.omp_get_max_threads()
-    try:
-        faiss.omp_set_num_threads(3)
-        random_sampler()
-        assert (set(threads), faiss.omp_get_max_threads()) == ({1}, 3)
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 def test_a_query_without_user_and_basket_is_near_nothing() -> None:
