@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Retrieval, SamplerArrays
+from .scan import Scan
 
 Float = NDArray[np.float32]
 Rows = NDArray[np.int32]
@@ -29,10 +30,6 @@ LISTS: Final = 2.0
 POINTS_PER_LIST: Final = 64  # that k-means sees; of 256 recall is the same
 ROUNDS: Final = 10  # of k-means
 SEED: Final = 7
-
-# From so many queries on, an exact search is one matrix product: .067 ms a query in batches of 16 instead of
-# .112 one by one. faiss compares queries times dimensions with its threshold, by itself 2,000 queries.
-MATRIX_FROM: Final = 5
 
 TIE: Final = (
     1e-4  # a score that is less by this share only is as good: rounding, and items with equal vectors
@@ -56,7 +53,6 @@ class Nearest:
     """The indexes of one release: of the items that were counted, and of the groups of cold ones."""
 
     def __init__(self, arrays: SamplerArrays, similar: Any, cold: Any, limits: dict[str, int]):
-        faiss.cvar.distance_compute_blas_threshold = MATRIX_FROM * arrays.retrieval.items.shape[1]
         self._similar, self._cold = similar, cold
         self._most_similar, self._most_cold = limits["similar"], limits["cold"]
         self._rows = np.append(arrays.popularity.order, np.int32(0))  # [-1]: faiss found no more
@@ -78,7 +74,7 @@ class Nearest:
         """What ``save`` left, mapped into memory. Raises FileNotFoundError or ValueError naming the file."""
         items = arrays.retrieval.items
         indexes = {
-            name: exact_index(items[rows])
+            name: Scan(items[rows])
             if len(rows) <= limits["exact_up_to"]
             else map_index(_file(folder, name), (len(rows), items.shape[1]))
             for name, rows in _indexed(arrays).items()
@@ -88,7 +84,7 @@ class Nearest:
     def save(self, folder: Path) -> None:
         """Write ``nearest.<name>.faiss`` for each index that is not exact."""
         for name, index in (("similar", self._similar), ("cold", self._cold)):
-            if not isinstance(index, faiss.IndexFlat):
+            if not isinstance(index, Scan):
                 faiss.write_index(index, str(_file(folder, name)))
 
     def similar(self, vectors: Float, skip: NDArray[np.bool_]) -> Rows:
@@ -144,11 +140,14 @@ def build_index(name: str, vectors: Float, queries: Float, most: int, exact_up_t
     By one thread: with more, their timing may decide what is near, and with it training and release. So many
     lists are probed as RECALL takes. Raises RecallError if all are too few.
     """
-    if len(vectors) <= exact_up_to:
-        return exact_index(vectors), About(len(vectors))
+    n = max(min(most, len(vectors)), 1)
     with _one_thread():
+        right = exact_index(vectors).search(queries, n)[0]
+        if len(vectors) <= exact_up_to:
+            scan = Scan(vectors)
+            recall = recall_of(scan.search(queries, n)[1], vectors, queries, right) if len(vectors) else 1.0
+            return scan, About(len(vectors), recall=round(recall, 4))
         index = _in_lists(vectors)
-        right = exact_index(vectors).search(queries, max(min(most, len(vectors)), 1))[0]
         index.nprobe, recall = _fewest_probes(index, vectors, queries, right)
     if not recall >= RECALL:
         raise RecallError(

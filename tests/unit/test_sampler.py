@@ -15,6 +15,7 @@ from ensemble.candidate_sampler.arrays import Retrieval, SamplerArrays, load_arr
 from ensemble.candidate_sampler.batch import Candidates, Touched
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.kernels import sample_batch
+from ensemble.candidate_sampler.largest import largest
 from ensemble.candidate_sampler.query import MAX_BASKET, MAX_EXCLUDE, Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import CATEGORY, POPULAR, SIMILAR, SOURCES, TOGETHER, USUAL
@@ -253,7 +254,7 @@ def test_ties_do_not_push_out_a_better_candidate() -> None:
 def test_the_nth_largest_is_that_of_a_sorted_list(values: list[int], data: st.DataObject) -> None:
     rank = data.draw(st.integers(1, len(values)))
     assert (
-        kernels._largest.py_func(np.array(values, np.float32), rank) == sorted(values, reverse=True)[rank - 1]
+        largest.py_func(np.array(values, np.float32), rank) == sorted(values, reverse=True)[rank - 1]
     )
 
 
