@@ -1,8 +1,8 @@
 """A release as it would be with more items: its own ones, and copies of those that sell.
 
 Nothing is trained. A copy has the vectors and tables of its source with noise, some of its sales, its
-categories, and its partners, each of them or a copy of it. The release's own items stay what they are and keep
-their rows, so that the test month's questions are about every catalog the same, and ask for as much work.
+categories, and its partners, each of them or a copy of it. The release's own items stay what they are and
+keep their rows: the test month's questions fit every catalog and ask each for as much work.
 """
 
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ Float = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Family:
-    """Who is whose copy. Number k ≥ 2 of the countable item at place p is row first + (k - 2) · countable + p."""
+    """Who is whose copy: number k ≥ 2 of the countable item at place p is row first + (k - 2) n + p."""
 
-    countable: int  # items that the release counts, which alone are copied
+    countable: int  # n: items that the release counts, which alone are copied
     source: Int  # (rows,) the release's row that each is, or is a copy of
     share: NDArray[np.float64]  # (rows,) of its source's sales: in proportion to 1/k
     size: Int  # (items of the release,) how many rows each has

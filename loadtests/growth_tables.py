@@ -11,6 +11,8 @@ from loadtests.tables import fill
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
 PLOT: Final = Path("images") / "growth.svg"  # below the document's folder
 
+GREEN, BLUE = "#2a7", "#47b"
+
 Row = dict[str, Any]
 
 COLUMNS: Final[dict[str, Callable[[Row], str]]] = {
@@ -94,18 +96,15 @@ def _panel(left: int, unit: str, items: Sequence[int], series: dict[str, list[fl
         f'<path d="M{left + 20} 240H{left + 310}" stroke="#999"/>',
     ]
     parts += [f'<text x="{x(n):.0f}" y="258" text-anchor="middle">{_short(n)}</text>' for n in items]
-    for (name, values), color in zip(series.items(), ("#2a7", "#47b"), strict=True):
+    for (name, values), color in zip(series.items(), (GREEN, BLUE), strict=True):
         points = " ".join(f"{x(n):.1f},{y(v):.1f}" for n, v in zip(items, values, strict=True))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
         parts += [
-            f'<text x="{x(n):.0f}" y="{y(v) - 6:.0f}" text-anchor="middle">{v:,.3g}</text>'
-            if v < 100
-            else f'<text x="{x(n):.0f}" y="{y(v) - 6:.0f}" text-anchor="middle">{v:,.0f}</text>'
+            f'<text x="{x(n):.0f}" y="{y(v) - 6:.0f}" text-anchor="middle">{_short(v)}</text>'
             for n, v in zip(items, values, strict=True)
         ]
-        row = 275 if color == "#2a7" else 275
-        place = left + 20 if color == "#2a7" else left + 160
-        parts.append(f'<text x="{place}" y="{row}" style="fill:{color}">{name}</text>')
+        place = left + 20 + 140 * (color != GREEN)
+        parts.append(f'<text x="{place}" y="275" style="fill:{color}">{name}</text>')
     return "".join(parts)
 
 
@@ -118,5 +117,8 @@ def _times(rows: Sequence[Row], connections: str) -> str:
     return f"{last / first:.2f}"
 
 
-def _short(n: int) -> str:
-    return f"{n / 1e6:g} M" if n >= 1_000_000 else f"{n / 1e3:.0f} k"
+def _short(n: float) -> str:
+    """Of few letters: 1.23, 820, 28 k, 1 M."""
+    if n >= 1e6:
+        return f"{n / 1e6:.3g} M"
+    return f"{n / 1e3:.0f} k" if n >= 1e4 else f"{n:,.0f}" if n >= 100 else f"{n:.3g}"

@@ -85,7 +85,7 @@ class MarkedProcesses:
         return sum(_pss_kib(pid)["Pss"] for pid in self.pids()) / 1024
 
     def memory_mib(self, pids: Sequence[int] | None = None) -> dict[str, float]:
-        """The same, of all or of ``pids``, and how much of it is ``mapped`` files: what the system can drop."""
+        """The same, of all or of ``pids``, and how much of it is ``mapped`` files, which can be dropped."""
         found = [_pss_kib(pid) for pid in (self.pids() if pids is None else pids)]
         kinds = {"pss": "Pss", "mapped": "Pss_File"}
         return {name: round(sum(kib[kind] for kib in found) / 1024, 1) for name, kind in kinds.items()}
