@@ -7,13 +7,16 @@ that the release knows the last weeks too.
 from pathlib import Path
 from typing import Any
 
+import onnx
+
+from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.reference import Reference
 from export_scripts import manifest
 from export_scripts.atomic import staged_folder
 from export_scripts.checkpoint import load_checkpoint
 from export_scripts.contract import ENSEMBLE, MODEL_REPOSITORY, Contract, read_config, read_contract, tensors
 from export_scripts.errors import CestaError
-from export_scripts.graph import build_graph, fold
+from export_scripts.graph import build_graph, fold, save_graph
 from export_scripts.publish import sampler_code
 from export_scripts.settings import Settings
 from export_scripts.shop import Shop, load_shop
@@ -23,19 +26,32 @@ GOLDEN_REQUESTS = 8
 
 
 def export(settings: Settings, data: Path, checkpoint: Path, metrics: Path, run: Path) -> Path:
-    """Write the run folder ``run`` whole or not at all: ``model.onnx``, ``arrays/`` and ``manifest.json``."""
+    """Write the run folder ``run`` whole or not at all: the graph, ``arrays/`` and ``manifest.json``."""
     shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     measured = read_metrics(metrics, checkpoint)
     graph = build_graph(fold(model), shop.catalog["item_id"].tolist(), contract)
+    arrays = snapshot(shop, shop.n_baskets, settings, prior)
     with staged_folder(run, marker=manifest.NAME) as folder:
-        (folder / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
-        (folder / "arrays").mkdir()
-        arrays = snapshot(shop, shop.n_baskets, settings, prior)
-        nearest = save_snapshot(arrays, settings, contract, folder / "arrays")
-        described = _manifest(settings, shop, contract, measured, folder)
-        manifest.write(described | {"nearest": {n: about._asdict() for n, about in nearest.items()}}, folder)
+        made = write_parts(graph, arrays, settings, contract, folder)
+        manifest.write(_manifest(settings, shop, contract, measured, folder) | made, folder)
     return run
+
+
+def write_parts(
+    graph: onnx.ModelProto, arrays: SamplerArrays, settings: Settings, contract: Contract, folder: Path
+) -> dict[str, Any]:
+    """Write the graph and ``arrays/`` into ``folder``; what the manifest says of them."""
+    save_graph(graph, folder)
+    (folder / "arrays").mkdir()
+    nearest = save_snapshot(arrays, settings, contract, folder / "arrays")
+    files = manifest.describe(folder.rglob("*"), folder)
+    return {
+        "nearest": {name: about._asdict() for name, about in nearest.items()},
+        "sampler_code": manifest.digest(sampler_code()),  # what the golden answers are made with
+        "digest": manifest.digest(files),
+        "files": files,
+    }
 
 
 def read_metrics(metrics: Path, checkpoint: Path) -> dict[str, Any] | None:
@@ -54,7 +70,7 @@ def _manifest(
     settings: Settings, shop: Shop, contract: Contract, measured: dict[str, Any] | None, folder: Path
 ) -> dict[str, Any]:
     front = read_config(MODEL_REPOSITORY / ENSEMBLE / "config.pbtxt")
-    files = manifest.describe(folder.rglob("*"), folder)
+    reference = Reference.load(folder)
     return {
         "data": {
             "fingerprint": shop.fingerprint,
@@ -67,19 +83,16 @@ def _manifest(
         },
         "contract": vars(contract) | {"inputs": tensors(front.input), "outputs": tensors(front.output)},
         "metrics": measured,
-        "golden": golden(shop, Reference.load(folder), contract),
+        "golden": answers(reference, golden_requests(shop, contract)),
         # How the tables were read is what etl noted, which may have run with other settings than this stage.
         "settings": settings.model_dump(mode="json", exclude={"data", "etl"}) | shop.etl_settings,
         "git_commit": manifest.git_commit(),
         "made_with": manifest.made_with(),
-        "sampler_code": manifest.digest(sampler_code()),  # what the golden answers were made with
-        "digest": manifest.digest(files),
-        "files": files,
     }
 
 
-def golden(shop: Shop, reference: Reference, contract: Contract) -> list[dict[str, Any]]:
-    """Requests with the answers the release must give: the last baskets of the data, and an empty one."""
+def golden_requests(shop: Shop, contract: Contract) -> list[dict[str, Any]]:
+    """What a release must answer as its manifest says: the last baskets of the data, and an empty one."""
     requests: list[dict[str, Any]] = [{"basket": [], "user_id": ""}]
     for number in range(shop.n_baskets - 1, -1, -1):
         rows = shop.basket(number)
@@ -88,6 +101,11 @@ def golden(shop: Shop, reference: Reference, contract: Contract) -> list[dict[st
         if len(rows) <= contract.basket_slots:  # the sampler refuses longer ones
             user_id = shop.user_ids[shop.users[number]]
             requests.append({"basket": shop.catalog["item_id"].iloc[rows].tolist(), "user_id": user_id})
+    return requests
+
+
+def answers(reference: Reference, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The golden requests with their answers."""
     return [{"request": request, "answer": _answer(reference, request)} for request in requests]
 
 
