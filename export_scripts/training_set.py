@@ -43,7 +43,7 @@ class TrainingSet:
 class Thinning:
     """Keep ``candidates`` of a query's: the better half by the ``prior`` (F,), the rest at random.
 
-    A softmax over 160 of 600, those drawn counting for those left out (importance sampling, Bengio & Senécal
+    A softmax over 160 of them, those drawn counting for those left out (importance sampling, Bengio & Senécal
     2003), learns what all of them teach in a quarter of time and memory.
     """
 

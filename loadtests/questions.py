@@ -31,7 +31,7 @@ class Question(NamedTuple):
 
     @property
     def json(self) -> dict[str, list[str] | str]:
-        """The request's plain JSON: both fields always, since Triton batches only requests with the same ones."""
+        """The request's plain JSON, both fields always: Triton batches only requests with the same."""
         return {"basket": list(self.basket), "user_id": self.user_id}
 
 

@@ -253,9 +253,7 @@ def test_ties_do_not_push_out_a_better_candidate() -> None:
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=60), st.data())
 def test_the_nth_largest_is_that_of_a_sorted_list(values: list[int], data: st.DataObject) -> None:
     rank = data.draw(st.integers(1, len(values)))
-    assert (
-        largest.py_func(np.array(values, np.float32), rank) == sorted(values, reverse=True)[rank - 1]
-    )
+    assert largest.py_func(np.array(values, np.float32), rank) == sorted(values, reverse=True)[rank - 1]
 
 
 def big_shop_sampler(items: int = 1_100, **limits: int) -> CandidateSampler:
