@@ -56,11 +56,8 @@ class Reference:
         item_ids, scores, reasons = self._session.run(
             ["item_ids", "scores", "reasons"],
             {
-                "user_row": np.array([q.user_row for q in queries], np.int32).reshape(-1, 1),
-                "basket_rows": self.sampler.basket_rows(queries),
-                "candidate_rows": candidates.rows,
+                "rows": self.sampler.rows(queries, candidates),
                 "candidate_features": candidates.features,
-                "candidate_sources": candidates.sources,
             },
         )
         return Answers(item_ids, scores, reasons)

@@ -46,8 +46,9 @@ def read_contract(models: Path = MODEL_REPOSITORY) -> Contract:
     outputs = tensors(read_config(models / SAMPLER / "config.pbtxt").output)
     answers = tensors(read_config(models / SCORER / "config.pbtxt").output)
     candidates, features = outputs["candidate_features"][1]
+    (rows,) = outputs["rows"][1]
     if features != len(FEATURES):
         raise CestaError(
             f"candidate_features has {features} columns in config.pbtxt, features.py names {len(FEATURES)}"
         )
-    return Contract(outputs["basket_rows"][1][0], candidates, features, answers["item_ids"][1][0])
+    return Contract(rows - 1 - 2 * candidates, candidates, features, answers["item_ids"][1][0])

@@ -49,13 +49,7 @@ class TritonPythonModel:
         """The output tensors of all queries."""
         candidates = self._sampler.sample(queries)
         self._tally.sampled(queries, candidates.sources)
-        return {
-            "user_row": np.array([[q.user_row] for q in queries], np.int32),
-            "basket_rows": self._sampler.basket_rows(queries),
-            "candidate_rows": candidates.rows,
-            "candidate_features": candidates.features,
-            "candidate_sources": candidates.sources,
-        }
+        return {"rows": self._sampler.rows(queries, candidates), "candidate_features": candidates.features}
 
     def _parse(self, request: Any) -> list[Query] | BadRequest:
         """One query per row of the request's batch, or what is wrong with it."""

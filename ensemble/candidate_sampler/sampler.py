@@ -88,6 +88,11 @@ class CandidateSampler:
             rows[i, : len(query.basket)] = query.basket
         return rows
 
+    def rows(self, queries: Sequence[Query], candidates: Candidates) -> NDArray[np.int32]:
+        """(batch, 1 + L + 2 C): the user, the basket, the candidates and their sources, side by side."""
+        users = np.array([[query.user_row] for query in queries], np.int32)
+        return np.concatenate([users, self.basket_rows(queries), candidates.rows, candidates.sources], axis=1)
+
     def _run(self, queries: Queries) -> Candidates:
         shape = (len(queries.user_rows), self.capacity)
         out = Candidates(
