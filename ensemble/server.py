@@ -242,6 +242,8 @@ class Server:
             f"--backend-config=python,shm-region-prefix-name={self.shm_prefix}",
             "--model-control-mode=explicit",  # polling would serve a release that is half written
             *(f"--load-model={model}" for model in settings.models),
+            # Only where Triton reads configs: it would reload every version when config.pbtxt changes.
+            *([f"--model-config-name={settings.config}"] if settings.config and settings.models else []),
             f"--exit-on-error={str(settings.strict).lower()}",
             f"--exit-timeout-secs={settings.drain_s}",
             f"--http-address={settings.host}",

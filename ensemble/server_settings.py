@@ -27,6 +27,7 @@ class ServerSettings:
     grpc_port: int = 8001
     metrics_port: int = 8002
     models: tuple[str, ...] = ("recommender",)  # an ensemble brings its steps along; ("*",) is every model
+    config: str = ""  # the models' configs/<config>.pbtxt, where they have one, instead of config.pbtxt
     strict: bool = True  # a model that fails to load ends the server
     response_cache_bytes: int = 64 * 2**20  # 0: none
     threads: int = 1  # of BLAS and OpenMP in every stub process
@@ -90,6 +91,7 @@ def parse_settings(description: str | None, arguments: Sequence[str] | None) -> 
     add("--grpc-port", type=int, help="0: any free one (8001)")
     add("--metrics-port", type=int, help="0: any free one (8002)")
     add("--model", action="append", dest="models", help="load this one at start; repeatable (recommender)")
+    add("--config", help="take configs/CONFIG.pbtxt of the models that have one, e.g. tensorrt")
     add("--response-cache-bytes", type=int, help="0: no response cache (64 MiB)")
     add("--threads", type=int, help="of BLAS and OpenMP in every model process (1)")
     add("--drain-s", type=int, help="time for requests in flight when asked to stop (10)")

@@ -242,6 +242,9 @@ def serve(
     grpc_port: int = 8001,
     metrics_port: int = 8002,
     supervisor_port: Annotated[int, typer.Option(help="Of health, status and metrics of its own.")] = 8003,
+    config: Annotated[
+        str, typer.Option(envvar="CESTA_CONFIG", help="The models' configs/CONFIG.pbtxt, e.g. tensorrt.")
+    ] = "",
     gateway: Annotated[
         Path | None, typer.Option(help="The folder of a gateway to count for and take admins from.")
     ] = None,
@@ -258,7 +261,7 @@ def serve(
     if "://" in repository:
         read_release(open_repository(repository))  # says better than tritonserver what is missing, and sooner
     ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
-    run(ServerSettings(repository=repository, host=host, **ports), supervisor_port, gateway)
+    run(ServerSettings(repository=repository, host=host, config=config, **ports), supervisor_port, gateway)
 
 
 @app.command("stack")
