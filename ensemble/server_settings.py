@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .response_cache import parse_cache
 from .serving_environment import ServerError
 
 _PORTS = ("http_port", "grpc_port", "metrics_port")
@@ -29,7 +30,7 @@ class ServerSettings:
     models: tuple[str, ...] = ("recommender",)  # an ensemble brings its steps along; ("*",) is every model
     config: str = ""  # the models' configs/<config>.pbtxt, where they have one, instead of config.pbtxt
     strict: bool = True  # a model that fails to load ends the server
-    response_cache_bytes: int = 64 * 2**20  # 0: none
+    response_cache: int | str = 64 * 2**20  # bytes of its memory, 0 for none, or redis://[user@]host[:port]
     threads: int = 1  # of BLAS and OpenMP in every stub process
     drain_s: int = 10  # for what is in flight at the end; an idle keep-alive HTTP connection uses all of it
     log_verbose: int = 0
@@ -92,7 +93,9 @@ def parse_settings(description: str | None, arguments: Sequence[str] | None) -> 
     add("--metrics-port", type=int, help="0: any free one (8002)")
     add("--model", action="append", dest="models", help="load this one at start; repeatable (recommender)")
     add("--config", help="take configs/CONFIG.pbtxt of the models that have one, e.g. tensorrt")
-    add("--response-cache-bytes", type=int, help="0: no response cache (64 MiB)")
+    add(
+        "--response-cache", type=parse_cache, help="bytes, 0 for none, or redis://[user@]host[:port] (64 MiB)"
+    )
     add("--threads", type=int, help="of BLAS and OpenMP in every model process (1)")
     add("--drain-s", type=int, help="time for requests in flight when asked to stop (10)")
     add("--log-verbose", type=int)

@@ -245,6 +245,10 @@ def serve(
     config: Annotated[
         str, typer.Option(envvar="CESTA_CONFIG", help="The models' configs/CONFIG.pbtxt, e.g. tensorrt.")
     ] = "",
+    response_cache: Annotated[
+        str,
+        typer.Option(envvar="CESTA_RESPONSE_CACHE", help="Bytes, 0 for none, or redis://[user@]host[:port]."),
+    ] = str(64 * 2**20),
     gateway: Annotated[
         Path | None, typer.Option(help="The folder of a gateway to count for and take admins from.")
     ] = None,
@@ -253,6 +257,7 @@ def serve(
 
     A server that dies, hangs or no longer recommends is started again with the active release.
     """
+    from ensemble.response_cache import parse_cache
     from ensemble.server import ServerSettings
     from export_scripts.releases.repository import read_release
     from export_scripts.releases.store import open_repository
@@ -261,7 +266,9 @@ def serve(
     if "://" in repository:
         read_release(open_repository(repository))  # says better than tritonserver what is missing, and sooner
     ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
-    run(ServerSettings(repository=repository, host=host, config=config, **ports), supervisor_port, gateway)
+    cache = parse_cache(response_cache)
+    settings = ServerSettings(repository=repository, host=host, config=config, response_cache=cache, **ports)
+    run(settings, supervisor_port, gateway)
 
 
 @app.command("stack")
