@@ -160,13 +160,20 @@ def evaluate(
 
 
 @app.command()
-def export(out: Out = ARTIFACTS, settings: File = None, change: Changes = None) -> None:
+def export(
+    out: Out = ARTIFACTS,
+    settings: File = None,
+    change: Changes = None,
+    tensorrt: Annotated[
+        bool, typer.Option("--tensorrt", help="Have TensorRT answer too, as the CPU does; needs a GPU.")
+    ] = False,
+) -> None:
     """Checkpoint → run folder with ONNX graph, sampler arrays and manifest (OUT/run)."""
     from export_scripts.export import export as run
     from export_scripts.outputs import Outputs
 
     o = Outputs(out)
-    print(run(_settings(settings, changes=change), o.data, o.checkpoint, o.metrics, o.run))
+    print(run(_settings(settings, changes=change), o.data, o.checkpoint, o.metrics, o.run, tensorrt))
 
 
 @app.command()

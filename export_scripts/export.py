@@ -4,9 +4,13 @@ The weights are those that evaluate measured; counts, tower and histories are ta
 that the release knows the last weeks too.
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
+import onnxruntime as ort
+
+from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
 from export_scripts import manifest
 from export_scripts.atomic import staged_folder
@@ -18,12 +22,21 @@ from export_scripts.publish import sampler_code
 from export_scripts.settings import Settings
 from export_scripts.shop import Shop, load_shop
 from export_scripts.snapshot import save_snapshot, snapshot
+from export_scripts.tensorrt import check_on_tensorrt, require_tensorrt
 
 GOLDEN_REQUESTS = 8
+TENSORRT_BATCHES = (1, 16, 64)  # the engine's least, best and largest
 
 
-def export(settings: Settings, data: Path, checkpoint: Path, metrics: Path, run: Path) -> Path:
-    """Write the run folder ``run`` whole or not at all: ``model.onnx``, ``arrays/`` and ``manifest.json``."""
+def export(
+    settings: Settings, data: Path, checkpoint: Path, metrics: Path, run: Path, on_tensorrt: bool = False
+) -> Path:
+    """Write the run folder ``run`` whole or not at all: ``model.onnx``, ``arrays/`` and ``manifest.json``.
+
+    ``on_tensorrt`` has the graph answer there too, which the manifest then says.
+    """
+    if on_tensorrt:
+        require_tensorrt(ort.get_available_providers())
     shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     measured = read_metrics(metrics, checkpoint)
@@ -32,7 +45,12 @@ def export(settings: Settings, data: Path, checkpoint: Path, metrics: Path, run:
         (folder / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
         (folder / "arrays").mkdir()
         save_snapshot(snapshot(shop, shop.n_baskets, settings, prior), settings, contract, folder / "arrays")
-        manifest.write(_manifest(settings, shop, contract, measured, folder), folder)
+        described = _manifest(settings, shop, contract, measured, folder)
+        if on_tensorrt:
+            described["tensorrt"] = check_on_tensorrt(
+                graph.SerializeToString(), _batches(shop, folder, contract)
+            )
+        manifest.write(described, folder)
     return run
 
 
@@ -76,23 +94,41 @@ def _manifest(
     }
 
 
+def _batches(shop: Shop, folder: Path, contract: Contract) -> list[dict[str, Any]]:
+    """The scorer's inputs for the last baskets, in batches of TENSORRT_BATCHES."""
+    reference = Reference.load(folder)
+    requests = _last_baskets(shop, contract, max(TENSORRT_BATCHES))
+    queries = [_query(reference, requests[i % len(requests)]) for i in range(max(TENSORRT_BATCHES))]
+    batches = (queries[:size] for size in TENSORRT_BATCHES)
+    return [copy.deepcopy(reference.inputs(batch, reference.sampler.sample(batch))) for batch in batches]
+
+
 def golden(shop: Shop, reference: Reference, contract: Contract) -> list[dict[str, Any]]:
     """Requests with the answers the release must give: the last baskets of the data, and an empty one."""
+    requests = _last_baskets(shop, contract, GOLDEN_REQUESTS)
+    return [{"request": request, "answer": _answer(reference, request)} for request in requests]
+
+
+def _last_baskets(shop: Shop, contract: Contract, most: int) -> list[dict[str, Any]]:
+    """Up to so many requests, the first an empty one."""
     requests: list[dict[str, Any]] = [{"basket": [], "user_id": ""}]
     for number in range(shop.n_baskets - 1, -1, -1):
         rows = shop.basket(number)
-        if len(requests) == GOLDEN_REQUESTS:
+        if len(requests) == most:
             break
         if len(rows) <= contract.basket_slots:  # the sampler refuses longer ones
             user_id = shop.user_ids[shop.users[number]]
             requests.append({"basket": shop.catalog["item_id"].iloc[rows].tolist(), "user_id": user_id})
-    return [{"request": request, "answer": _answer(reference, request)} for request in requests]
+    return requests
+
+
+def _query(reference: Reference, request: dict[str, Any]) -> Query:
+    basket = [item_id.encode() for item_id in request["basket"]]
+    return reference.vocabulary.query(basket=basket, user_id=request["user_id"].encode())
 
 
 def _answer(reference: Reference, request: dict[str, Any]) -> dict[str, Any]:
-    basket = [item_id.encode() for item_id in request["basket"]]
-    query = reference.vocabulary.query(basket=basket, user_id=request["user_id"].encode())
-    answer = reference.recommend([query])
+    answer = reference.recommend([_query(reference, request)])
     return {
         "item_ids": answer.item_ids[0].tolist(),
         "scores": [round(float(s), 4) for s in answer.scores[0]],

@@ -38,8 +38,8 @@ def test_the_engine_is_built_for_every_batch_that_triton_forms() -> None:
 
 def test_no_engine_outlives_its_release() -> None:
     """Its file is not named after the weights in it."""
-    assert ACCELERATOR.parameters["trt_engine_cache_enable"] == "0"
-    assert ACCELERATOR.parameters["trt_timing_cache_enable"] == "1"
+    assert ACCELERATOR.parameters["trt_engine_cache_enable"] == "false"
+    assert ACCELERATOR.parameters["trt_timing_cache_enable"] == "true"
 
 
 def test_a_config_is_chosen_by_its_name_and_pinned() -> None:

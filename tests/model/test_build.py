@@ -18,7 +18,7 @@ from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
 from export_scripts import build as build_module
 from export_scripts import export as export_module
-from export_scripts import manifest
+from export_scripts import manifest, tensorrt
 from export_scripts.build import Outputs, build
 from export_scripts.checkpoint import load_checkpoint
 from export_scripts.errors import CestaError
@@ -263,6 +263,30 @@ def test_a_full_disk_leaves_the_old_run(
         export(settings_of(tables), copy.data, copy.checkpoint, copy.metrics, copy.run)
     assert manifest.verify_run(copy.run) == before
     assert not list(copy.root.glob(".*"))
+
+
+def test_tensorrt_is_asked_for_before_any_work(copy: Outputs, tables: dict[str, object]) -> None:
+    """This machine's onnxruntime has no GPU: one sentence, and the run stays as it was."""
+    before = manifest.verify_run(copy.run)
+    with pytest.raises(CestaError, match=r"no TensorrtExecutionProvider; --tensorrt needs an NVIDIA GPU"):
+        export(
+            settings_of(tables), copy.data, copy.data / "nowhere", copy.metrics, copy.run, on_tensorrt=True
+        )
+    assert manifest.verify_run(copy.run) == before
+    assert not list(copy.root.glob(".*"))
+
+
+def test_a_run_that_tensorrt_answered_says_so(
+    copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CPU stands on both sides: batches of 1, 16 and 64, no difference, the same files as without."""
+    files = manifest.verify_run(copy.run)["files"]
+    monkeypatch.setattr(tensorrt, "PROVIDER", tensorrt.CPU)
+    export(settings_of(tables), copy.data, copy.checkpoint, copy.metrics, copy.run, on_tensorrt=True)
+    described = manifest.verify_run(copy.run)
+    asked = {key: described["tensorrt"][key] for key in ("queries", "largest_difference", "tolerance")}
+    assert asked == {"queries": 81, "largest_difference": 0.0, "tolerance": 0.02}
+    assert described["files"] == files
 
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
