@@ -22,7 +22,7 @@ $(APP)/.installed: pyproject.toml client/pyproject.toml constraints.txt export_s
 	$(APP)/$(PIP) install --quiet --constraint constraints.txt --editable './client' --editable '.[train,demo,dev]'
 	@touch $@
 
-$(SERVING)/.installed: ensemble/requirements.txt $(APP)/.installed
+$(SERVING)/.installed: ensemble/requirements.txt ensemble/sampler-requirements.txt $(APP)/.installed
 	$(PYTHON) -m venv $(SERVING)
 	$(SERVING)/$(PIP) install --quiet --requirement ensemble/requirements.txt
 	@touch $@

@@ -132,6 +132,11 @@ def child_variables(runtime: Path, environment: ServingEnvironment, *, threads: 
 
 
 def _assemble_backends(folder: Path, environment: ServingEnvironment) -> None:
+    if os.statvfs(folder.parent).f_flag & os.ST_NOEXEC:
+        raise ServerError(
+            f"{folder.parent.parent} is mounted noexec and tritonserver's backends are run from there; mount "
+            "it with exec (docker: --tmpfs /tmp:exec), or point TMPDIR elsewhere"
+        )
     # Copies, not links: Triton refuses a backend library that "escapes" the backend directory.
     ignore = shutil.ignore_patterns("__pycache__", "*.md")
     shutil.copytree(environment.triton / "backends" / "python", folder / "python", ignore=ignore)

@@ -16,6 +16,7 @@ import pytest
 from ensemble.server_settings import ServerSettings, check_repository, claim_ports, parse_settings
 from ensemble.serving_environment import (
     ServerError,
+    assemble_runtime,
     check_serving_environment,
     check_space,
     child_variables,
@@ -104,6 +105,16 @@ def test_too_little_space_is_refused(
 
     with pytest.raises(ServerError, match=reason):
         check_space(temporary=Path("/spool"))
+
+
+def test_a_temporary_folder_that_runs_nothing_is_refused(
+    make_environment: MakeEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Docker mounts a tmpfs; Triton would say no more than "failed to map segment"."""
+    monkeypatch.setattr(os, "statvfs", lambda folder: SimpleNamespace(f_flag=os.ST_NOEXEC | os.ST_NOSUID))
+
+    with pytest.raises(ServerError, match=rf"{tmp_path} is mounted noexec .*--tmpfs /tmp:exec.*TMPDIR"):
+        assemble_runtime(tmp_path / "runtime", find_serving_environment(make_environment()))
 
 
 def test_a_repository_without_a_release_is_refused(tmp_path: Path) -> None:
