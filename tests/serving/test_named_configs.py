@@ -78,6 +78,7 @@ def test_a_server_that_was_started_with_a_named_config_keeps_to_it(
         assert delay(control) == DELAY_US
         assert control.config("candidate_sampler").dynamic_batching.max_queue_delay_microseconds == 100
 
+        serving = Watched(*scorers(server))
         two = shop.add(2)
         described = read_release(shop.repository, two)
         described["golden"][1]["answer"]["scores"][3] += 0.01  # what a GPU's rounding may do
@@ -86,6 +87,7 @@ def test_a_server_that_was_started_with_a_named_config_keeps_to_it(
 
         assert control.ready(SCORER) == {1, 2}
         assert delay(control) == DELAY_US
+        assert serving.ended()  # to Triton, config.pbtxt is now a file of all versions
 
 
 def test_a_supervised_server_is_given_the_named_config(
