@@ -39,7 +39,7 @@ class ServerSettings:
 
 
 def check_repository(settings: ServerSettings) -> None:
-    """Refuse a local repository without a release of the models asked for; a URL is left to Triton."""
+    """Refuse a local repository without the releases or the config asked for; a URL is left to Triton."""
     if "://" in str(settings.repository):
         return
     repository = Path(settings.repository)
@@ -53,6 +53,11 @@ def check_repository(settings: ServerSettings) -> None:
                 f"no release of {model} in {repository} was promoted; "
                 'run "cesta release list", then "cesta release promote"'
             )
+    if settings.config and not any(repository.glob(f"*/configs/{settings.config}.pbtxt")):
+        raise ServerError(
+            f"no model in {repository} has a configs/{settings.config}.pbtxt, and Triton would take "
+            'config.pbtxt; "cesta release promote" adds those of model_repository/'
+        )
 
 
 def claim_ports(settings: ServerSettings) -> ServerSettings:

@@ -133,6 +133,19 @@ def test_a_repository_without_a_release_is_refused(tmp_path: Path) -> None:
     check_repository(settings)
 
 
+def test_a_named_config_that_no_model_has_is_refused(tmp_path: Path) -> None:
+    """Triton would go on with config.pbtxt without a word."""
+    (tmp_path / "recommender" / "3").mkdir(parents=True)
+    (tmp_path / "recommender" / "config.pbtxt").touch()
+    settings = ServerSettings(repository=tmp_path, config="tensorrt")
+
+    with pytest.raises(ServerError, match=r"no model in .* has a configs/tensorrt\.pbtxt.*release promote"):
+        check_repository(settings)
+    (tmp_path / "ncf_scorer" / "configs").mkdir(parents=True)
+    (tmp_path / "ncf_scorer" / "configs" / "tensorrt.pbtxt").touch()
+    check_repository(settings)
+
+
 def test_a_repository_elsewhere_is_left_to_triton() -> None:
     """A URL cannot be looked at from here."""
     check_repository(ServerSettings(repository="s3://http://127.0.0.1:5005/bucket/repository"))
