@@ -11,7 +11,8 @@ from processes import command
 from releases import Shop
 
 import ensemble
-from ensemble.server import Server, ServerError
+from ensemble.response_cache import PASSWORD_FILE
+from ensemble.server import Server, ServerError, ServerSettings
 from ensemble.serving_environment import find_serving_environment
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]
@@ -50,6 +51,33 @@ def test_the_embedded_server_has_no_redis(shop: Shop, start_server: Callable[...
         ServerError, match=r"no Redis cache: there is no .*/caches/redis/libtritoncache_redis\.so"
     ):
         start_server(shop.repository, response_cache="redis://127.0.0.1")
+
+
+def test_a_redis_s_password_reaches_the_server_by_its_environment(
+    installation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program in tritonserver's place tells what it was started with: the password is no argument."""
+    (tmp_path / "recommender" / "1").mkdir(parents=True)
+    (tmp_path / "recommender" / "config.pbtxt").touch()
+    for name in ("bin", "caches"):
+        (installation / name).unlink()
+    (installation / "caches" / "redis").mkdir(parents=True)
+    (installation / "caches" / "redis" / "libtritoncache_redis.so").touch()
+    program = installation / "bin" / "tritonserver"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "password $TRITONCACHE_REDIS_PASSWORD"\nprintf "%s\\n" "$@"\n')
+    program.chmod(0o755)
+    (tmp_path / "password").write_text("s3cret\n")
+    monkeypatch.setenv(PASSWORD_FILE, str(tmp_path / "password"))
+    told: list[str] = []
+    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+    settings = ServerSettings(repository=tmp_path, response_cache="redis://cache:7000", **ports)
+
+    with Server(settings, on_log=told.append) as server:
+        assert server.wait(10) == 0
+
+    assert [line for line in told if "s3cret" in line] == ["password s3cret"]
+    assert {"--cache-config=redis,host=cache", "--cache-config=redis,port=7000"} < {*told}
 
 
 @pytest.mark.parametrize(
