@@ -8,8 +8,10 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnxruntime as ort
 
+from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
 from export_scripts import manifest
@@ -17,7 +19,7 @@ from export_scripts.atomic import staged_folder
 from export_scripts.checkpoint import load_checkpoint
 from export_scripts.contract import ENSEMBLE, MODEL_REPOSITORY, Contract, read_config, read_contract, tensors
 from export_scripts.errors import CestaError
-from export_scripts.graph import build_graph, fold
+from export_scripts.graph import GRAPH, build_graph, fold, save_graph
 from export_scripts.publish import sampler_code
 from export_scripts.settings import Settings
 from export_scripts.shop import Shop, load_shop
@@ -31,7 +33,7 @@ TENSORRT_BATCHES = (1, 16, 64)  # the engine's least, best and largest
 def export(
     settings: Settings, data: Path, checkpoint: Path, metrics: Path, run: Path, on_tensorrt: bool = False
 ) -> Path:
-    """Write the run folder ``run`` whole or not at all: ``model.onnx``, ``arrays/`` and ``manifest.json``.
+    """Write the run folder ``run`` whole or not at all: the graph, ``arrays/`` and ``manifest.json``.
 
     ``on_tensorrt`` has the graph answer there too, which the manifest then says.
     """
@@ -41,17 +43,29 @@ def export(
     model, prior = load_checkpoint(checkpoint, shop, settings)
     measured = read_metrics(metrics, checkpoint)
     graph = build_graph(fold(model), shop.catalog["item_id"].tolist(), contract)
+    arrays = snapshot(shop, shop.n_baskets, settings, prior)
     with staged_folder(run, marker=manifest.NAME) as folder:
-        (folder / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
-        (folder / "arrays").mkdir()
-        save_snapshot(snapshot(shop, shop.n_baskets, settings, prior), settings, contract, folder / "arrays")
-        described = _manifest(settings, shop, contract, measured, folder)
+        made = write_parts(graph, arrays, settings, contract, folder)
         if on_tensorrt:
-            described["tensorrt"] = check_on_tensorrt(
-                graph.SerializeToString(), _batches(shop, folder, contract)
-            )
-        manifest.write(described, folder)
+            made["tensorrt"] = check_on_tensorrt(str(folder / GRAPH), _batches(shop, folder, contract))
+        manifest.write(_manifest(settings, shop, contract, measured, folder) | made, folder)
     return run
+
+
+def write_parts(
+    graph: onnx.ModelProto, arrays: SamplerArrays, settings: Settings, contract: Contract, folder: Path
+) -> dict[str, Any]:
+    """Write the graph and ``arrays/`` into ``folder``; what the manifest says of them."""
+    save_graph(graph, folder)
+    (folder / "arrays").mkdir()
+    nearest = save_snapshot(arrays, settings, contract, folder / "arrays")
+    files = manifest.describe(folder.rglob("*"), folder)
+    return {
+        "nearest": {name: about._asdict() for name, about in nearest.items()},
+        "sampler_code": manifest.digest(sampler_code()),  # what the golden answers are made with
+        "digest": manifest.digest(files),
+        "files": files,
+    }
 
 
 def read_metrics(metrics: Path, checkpoint: Path) -> dict[str, Any] | None:
@@ -70,7 +84,7 @@ def _manifest(
     settings: Settings, shop: Shop, contract: Contract, measured: dict[str, Any] | None, folder: Path
 ) -> dict[str, Any]:
     front = read_config(MODEL_REPOSITORY / ENSEMBLE / "config.pbtxt")
-    files = manifest.describe(folder.rglob("*"), folder)
+    reference = Reference.load(folder)
     return {
         "data": {
             "fingerprint": shop.fingerprint,
@@ -83,14 +97,11 @@ def _manifest(
         },
         "contract": vars(contract) | {"inputs": tensors(front.input), "outputs": tensors(front.output)},
         "metrics": measured,
-        "golden": golden(shop, Reference.load(folder), contract),
+        "golden": answers(reference, golden_requests(shop, contract)),
         # How the tables were read is what etl noted, which may have run with other settings than this stage.
         "settings": settings.model_dump(mode="json", exclude={"data", "etl"}) | shop.etl_settings,
         "git_commit": manifest.git_commit(),
         "made_with": manifest.made_with(),
-        "sampler_code": manifest.digest(sampler_code()),  # what the golden answers were made with
-        "digest": manifest.digest(files),
-        "files": files,
     }
 
 
@@ -103,10 +114,9 @@ def _batches(shop: Shop, folder: Path, contract: Contract) -> list[dict[str, Any
     return [copy.deepcopy(reference.inputs(batch, reference.sampler.sample(batch))) for batch in batches]
 
 
-def golden(shop: Shop, reference: Reference, contract: Contract) -> list[dict[str, Any]]:
-    """Requests with the answers the release must give: the last baskets of the data, and an empty one."""
-    requests = _last_baskets(shop, contract, GOLDEN_REQUESTS)
-    return [{"request": request, "answer": _answer(reference, request)} for request in requests]
+def golden_requests(shop: Shop, contract: Contract) -> list[dict[str, Any]]:
+    """What a release must answer as its manifest says: the last baskets of the data, and an empty one."""
+    return _last_baskets(shop, contract, GOLDEN_REQUESTS)
 
 
 def _last_baskets(shop: Shop, contract: Contract, most: int) -> list[dict[str, Any]]:
@@ -125,6 +135,11 @@ def _last_baskets(shop: Shop, contract: Contract, most: int) -> list[dict[str, A
 def _query(reference: Reference, request: dict[str, Any]) -> Query:
     basket = [item_id.encode() for item_id in request["basket"]]
     return reference.vocabulary.query(basket=basket, user_id=request["user_id"].encode())
+
+
+def answers(reference: Reference, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The golden requests with their answers."""
+    return [{"request": request, "answer": _answer(reference, request)} for request in requests]
 
 
 def _answer(reference: Reference, request: dict[str, Any]) -> dict[str, Any]:

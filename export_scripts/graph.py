@@ -7,19 +7,30 @@ Equal to ``ncf.NCF`` up to rounding; tests hold that.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 from export_scripts.contract import Contract
+from export_scripts.errors import CestaError
 from export_scripts.ncf import NCF
+from export_scripts.releases.verify import GRAPH, TABLES
 
 OPSET = 17  # every operator here is unchanged from 13 to today; 17 is what older servers read
 IR_VERSION = 8  # the one that belongs to opset 17
 PADDING_SCORE = np.float32(-1e9)  # finite, because JSON has no infinity
+
+# Tables of so many bytes lie beside the graph: ONNX Runtime maps them, where it copies what is in the graph,
+# twice while it loads. Small ones stay, and with them a small shop's graph in one file.
+LARGE: Final = 1 << 20
+MOST_BYTES: Final = (
+    2_000_000_000  # a protobuf message holds 2 GiB; while the graph is made its tables are in it
+)
 
 Table = NDArray[np.float32]
 
@@ -39,6 +50,29 @@ class FoldedNCF:
     wide: Table  # (F, 1) raw features into the score
     hidden: list[tuple[Table, Table]]  # the further layers: (in, out), (out,)
     out: Table  # (last, 1)
+
+    @classmethod
+    def read(cls, graph: Path) -> "FoldedNCF":
+        """The tables of a graph that ``save_graph`` wrote."""
+        found = {t.name: t for t in onnx.load(str(graph)).graph.initializer}
+        of = {name: numpy_helper.to_array(t) for name, t in found.items() if t.data_type == TensorProto.FLOAT}
+        nothing = {"user_gmf": len(of["user_mlp"]), "basket_gmf": len(of["item_mlp"])}
+        nothing["item_gmf"] = nothing["basket_gmf"]
+        layers = sum(name.startswith("hidden_") for name in of) // 2
+        return cls(
+            **{name: of.get(name, np.zeros((rows, 0), np.float32)) for name, rows in nothing.items()},
+            **{name: of[name] for name in ("user_mlp", "basket_mlp", "item_mlp", "item_bias")},
+            features=of["feature_weights"],
+            wide=of["wide_weights"],
+            hidden=[(of[f"hidden_{i}_weights"], of[f"hidden_{i}_bias"]) for i in range(2, layers + 2)],
+            out=of["out_weights"],
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Of all tables."""
+        layers = [table for layer in self.hidden for table in layer]
+        return sum(table.nbytes for table in [*vars(self).values(), *layers] if isinstance(table, np.ndarray))
 
 
 @torch.no_grad()
@@ -76,7 +110,14 @@ def build_graph(folded: FoldedNCF, item_ids: list[str], contract: Contract) -> o
     """The scorer's graph; ``item_ids`` (items,) are part of it, row 0 being "".
 
     Inputs and outputs are those of ``model_repository/ncf_scorer/config.pbtxt``, with a dynamic batch axis.
+    Raises CestaError if its tables are more than a protobuf message can hold.
     """
+    size = folded.nbytes + sum(len(item_id.encode()) + 8 for item_id in item_ids)
+    if size > MOST_BYTES:
+        raise CestaError(
+            f"the scorer's tables for {len(item_ids):,} items take {size:,} bytes; an ONNX graph holds "
+            f"{MOST_BYTES:,}. Lower the first number of train.hidden, or list fewer products"
+        )
     g = _Graph()
     n_items, n_users = len(item_ids), len(folded.user_gmf)
     user = g.known_rows("user_row", n_users)  # (B, 1)
@@ -115,6 +156,15 @@ def build_graph(folded: FoldedNCF, item_ids: list[str], contract: Contract) -> o
     sources = g.node("GatherElements", "candidate_sources", best, axis=1)
     g.node("Where", g.node("Greater", rows, g.int32(0)), sources, g.int32(0), outputs=["reasons"])
     return g.model(contract)
+
+
+def save_graph(graph: onnx.ModelProto, folder: Path) -> None:
+    """Write GRAPH into ``folder``, and TABLES beside it if a table is LARGE; ``graph`` loses those tables."""
+    external_data_helper.convert_model_to_external_data(
+        graph, all_tensors_to_one_file=True, location=TABLES, size_threshold=LARGE
+    )
+    external_data_helper.write_external_data_tensors(graph, str(folder))
+    (folder / GRAPH).write_bytes(graph.SerializeToString(deterministic=True))
 
 
 class _Graph:

@@ -18,7 +18,7 @@ from export_scripts.settings import Settings
 from export_scripts.snapshot import limits, recommendable
 from export_scripts.splits import HiddenItems, as_queries
 
-RECALL_AT: Final = (100, 250, 500, 1000)
+RECALL_AT: Final = (100, 250, 500, 600, 1000)
 CATALOG_BATCH: Final = 2  # a query's features of the whole catalog are 2 MB, what the scorer makes of them 15
 BEYOND: Final = 1_024  # room for what a user bought before it fell out of what can be recommended
 

@@ -15,7 +15,7 @@ from export_scripts.errors import CestaError
 from export_scripts.releases import history
 from export_scripts.releases.repository import active_release, read_release, releases, version_folders
 from export_scripts.releases.store import Repository, move_in, staging_folder, taken_numbers
-from export_scripts.releases.verify import GRAPH, check_contract, check_graph
+from export_scripts.releases.verify import GRAPH, TABLES, check_contract, check_graph
 
 SAMPLER_CODE = Path(__file__).resolve().parent.parent / "ensemble" / "candidate_sampler"
 
@@ -84,7 +84,8 @@ def _stage(run: Path, folder: Path) -> None:
     for name in sampler_code():
         shutil.copy2(SAMPLER_CODE / name, sampler / name)
     scorer.mkdir()
-    shutil.copy2(run / GRAPH, scorer / GRAPH)
+    for name in _scorers(run):
+        shutil.copy2(run / name, scorer / name)
     ensemble.mkdir()  # the manifest keeps it from being empty, which object stores cannot hold
 
 
@@ -96,9 +97,16 @@ def _describe(described: dict[str, Any], folder: Path, release: int) -> None:
 
 def _published_files(described: dict[str, Any], release: int) -> manifest.Files:
     """The run's files and the sampler's modules by the places where the release has them."""
-    graph = {f"{SCORER}/{release}/{GRAPH}": described["files"][GRAPH]}
-    rest = described["files"] | sampler_code()
-    return graph | {f"{SAMPLER}/{release}/{name}": about for name, about in rest.items() if name != GRAPH}
+    files = described["files"] | sampler_code()
+    return {
+        f"{SCORER if name in (GRAPH, TABLES) else SAMPLER}/{release}/{name}": about
+        for name, about in files.items()
+    }
+
+
+def _scorers(run: Path) -> list[str]:
+    """Names of the run's files that are the scorer's; only a graph with large tables has two."""
+    return [name for name in (GRAPH, TABLES) if (run / name).exists()]
 
 
 if __name__ == "__main__":

@@ -97,6 +97,7 @@ class SamplerSettings(SettingsTable):
     cold: int = Field(ge=0, le=100)
     cold_per_content: int = Field(ge=1)
     width: int = Field(ge=1024)
+    exact_up_to: int = Field(ge=0)
 
 
 class RetrievalSettings(SettingsTable):
@@ -124,6 +125,7 @@ class TrainSettings(SettingsTable):
     hidden_per_basket: int = Field(ge=1)
     cold_share: float = Field(ge=0, le=1)
     candidates: int = Field(ge=2)
+    drawn_from: int = Field(ge=2)
     price_of_new: float = Field(ge=0, lt=1)
     training_queries: int = Field(ge=1)
     validation_queries: int = Field(ge=1)

@@ -22,8 +22,10 @@ from ensemble.candidate_sampler.arrays import (
     save_arrays,
 )
 from ensemble.candidate_sampler.features import FEATURES
+from ensemble.candidate_sampler.nearest import About, Nearest, RecallError
 from export_scripts import counts
 from export_scripts.contract import Contract
+from export_scripts.errors import CestaError
 from export_scripts.retrieval import train_tower
 from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.shop import Shop
@@ -102,17 +104,38 @@ def with_content(arrays: SamplerArrays) -> NDArray[np.bool_]:
 def limits(settings: Settings, contract: Contract) -> dict[str, int]:
     """What ``limits.json`` holds: the sources' shares and the contract's sizes."""
     s = settings.sampler
-    names = ("similar", "popular", "per_category", "basket_categories", "fill", "cold", "width")
+    names = (
+        "similar",
+        "popular",
+        "per_category",
+        "basket_categories",
+        "fill",
+        "cold",
+        "width",
+        "exact_up_to",
+    )
     return {name: getattr(s, name) for name in names} | {
         "capacity": contract.candidates,
         "basket_slots": contract.basket_slots,
     }
 
 
-def save_snapshot(arrays: SamplerArrays, settings: Settings, contract: Contract, folder: Path) -> None:
-    """Write arrays and limits into ``folder``, which must exist."""
+def save_snapshot(
+    arrays: SamplerArrays, settings: Settings, contract: Contract, folder: Path
+) -> dict[str, About]:
+    """Write arrays, limits and indexes into ``folder``, which must exist; returns what the indexes are.
+
+    Raises CestaError if an index finds too little.
+    """
+    sizes = limits(settings, contract)
     save_arrays(arrays, folder)
-    (folder / "limits.json").write_text(json.dumps(limits(settings, contract), indent=2) + "\n")
+    (folder / "limits.json").write_text(json.dumps(sizes, indent=2) + "\n")
+    try:
+        nearest, about = Nearest.build(arrays, sizes)
+    except RecallError as error:
+        raise CestaError(str(error)) from None
+    nearest.save(folder)
+    return about
 
 
 def _tower(

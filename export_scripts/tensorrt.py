@@ -34,8 +34,11 @@ def require_tensorrt(available: Sequence[str]) -> None:
         raise CestaError(f"this onnxruntime has {', '.join(available)} and no {PROVIDER}; {NEEDS}; {WITHOUT}")
 
 
-def check_on_tensorrt(graph: bytes, batches: Sequence[Tensors]) -> dict[str, Any]:
-    """Answer the scorer's inputs on both; what the manifest says of it. Raises CestaError if they differ."""
+def check_on_tensorrt(graph: bytes | str, batches: Sequence[Tensors]) -> dict[str, Any]:
+    """Answer the scorer's inputs on both; what the manifest says of it. Raises CestaError if they differ.
+
+    ``graph`` is one, or the file of one, which may have tables beside it.
+    """
     config = read_config(MODEL_REPOSITORY / SCORER / NAMED / "tensorrt.pbtxt")
     device = open_session(graph, [(PROVIDER, provider_options(config)), "CUDAExecutionProvider", CPU])
     host = open_session(graph, [CPU])
@@ -56,8 +59,11 @@ def provider_options(config: Any) -> dict[str, str]:
     return options | {"trt_fp16_enable": str(precision == "FP16").lower()}
 
 
-def open_session(graph: bytes, providers: Sequence[Any]) -> Any:
-    """A session on the first of ``providers``. Raises CestaError where ONNX Runtime would fall back."""
+def open_session(graph: bytes | str, providers: Sequence[Any]) -> Any:
+    """A session of a graph, or of its file, on the first of ``providers``.
+
+    Raises CestaError where ONNX Runtime would fall back.
+    """
     wanted = providers[0][0] if isinstance(providers[0], tuple) else providers[0]
     try:
         session = ort.InferenceSession(graph, providers=list(providers))

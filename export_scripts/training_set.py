@@ -43,7 +43,7 @@ class TrainingSet:
 class Thinning:
     """Keep ``candidates`` of a query's: the better half by the ``prior`` (F,), the rest at random.
 
-    A softmax over 160 of 600, those drawn counting for those left out (importance sampling, Bengio & Senécal
+    A softmax over 160 of them, those drawn counting for those left out (importance sampling, Bengio & Senécal
     2003), learns what all of them teach in a quarter of time and memory.
     """
 
@@ -88,8 +88,9 @@ def training_sets(
     s = settings.train
     rng = np.random.default_rng(s.seed)
     thinning = Thinning(s.candidates, arrays.prior.weights)
+    wide = replace(contract, candidates=s.drawn_from)
     training = collect(
-        shop, arrays, asked.training, settings, contract, "training", rng, thinning, s.user_dropout
+        shop, arrays, asked.training, settings, wide, "training", rng, thinning, s.user_dropout
     )
     return training, collect(shop, arrays, asked.validation, settings, contract, "validation", rng)
 

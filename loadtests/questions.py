@@ -31,9 +31,8 @@ class Question(NamedTuple):
 
     @property
     def json(self) -> dict[str, list[str] | str]:
-        """The request's plain JSON, without what is empty."""
-        user: dict[str, list[str] | str] = {"user_id": self.user_id} if self.user_id else {}
-        return user | ({"basket": list(self.basket)} if self.basket else {})
+        """The request's plain JSON, both fields always: Triton batches only requests with the same."""
+        return {"basket": list(self.basket), "user_id": self.user_id}
 
 
 @dataclass(frozen=True)

@@ -85,12 +85,10 @@ def _in_a_tensor(question: Question) -> tuple[bytes, dict[str, str]]:
 
 
 def _binary(question: Question) -> tuple[bytes, dict[str, str]]:
-    given = {"basket": list(question.basket), "user_id": [question.user_id] if question.user_id else []}
     tensors = []
-    for name, ids in given.items():
-        if ids:
-            tensors.append(InferInput(name, [1, len(ids)], "BYTES"))
-            tensors[-1].set_data_from_numpy(np.array([[i.encode() for i in ids]], np.object_))
+    for name, ids in {"basket": question.basket or [""], "user_id": [question.user_id]}.items():
+        tensors.append(InferInput(name, [1, len(ids)], "BYTES"))
+        tensors[-1].set_data_from_numpy(np.array([[i.encode() for i in ids]], np.object_))
     body, json_size = InferenceServerClient.generate_request_body(tensors)
     headers = {"content-type": "application/octet-stream"}
     return body, headers | {"inference-header-content-length": str(json_size)}

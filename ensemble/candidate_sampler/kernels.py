@@ -16,6 +16,7 @@ import numpy as np
 from .arrays import SamplerArrays
 from .batch import EXCLUDED, FREE, IN_BASKET, Candidates, Derived, Limits, Queries, Touched
 from .features import FEATURES
+from .largest import largest
 from .sources import SOURCES
 
 ZERO, ONE = np.float32(0.0), np.float32(1.0)  # keeps the arithmetic in single precision
@@ -237,7 +238,7 @@ def _reserve(places, scores):  # type: ignore[no-untyped-def]
 def _keep_best(n, t, rows, features, sources):  # type: ignore[no-untyped-def]
     """Copy the candidates into the outputs; when they are too many, those with the highest score."""
     capacity = rows.shape[0]
-    threshold = _largest(t.scores[:n].copy(), capacity) if n > capacity else np.float32(-np.inf)
+    threshold = largest(t.scores[:n].copy(), capacity) if n > capacity else np.float32(-np.inf)
     kept = 0
     for ties in (False, True):  # last, so that ties at the threshold cannot push out a better one
         for place in range(n):
@@ -247,33 +248,6 @@ def _keep_best(n, t, rows, features, sources):  # type: ignore[no-untyped-def]
                 for k in range(features.shape[1]):
                     features[kept, k] = t.features[place, k]
                 kept += 1
-
-
-@numba.njit(nogil=True)
-def _largest(values, rank):  # type: ignore[no-untyped-def]
-    """The value of 1-based `rank` from the top, by Hoare's quickselect; reorders `values`.
-
-    np.partition would do, but takes longer to compile than all the rest.
-    """
-    low, high = 0, values.shape[0] - 1
-    while low < high:
-        pivot = values[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while values[i] > pivot:
-                i += 1
-            while values[j] < pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i, j = i + 1, j - 1
-        if rank - 1 <= j:
-            high = j
-        elif rank - 1 >= i:
-            low = i
-        else:
-            break
-    return values[rank - 1]
 
 
 @numba.njit(nogil=True)

@@ -67,7 +67,7 @@ class Tally:
             self._known_items += known
             self._unknown_items += unknown
             self._sizes.observe(known + unknown)
-        self._new.append(sources[0].tobytes())  # of one: looking at all 600 of each costs 3 % of a pass
+        self._new.append(sources[0].tobytes())  # of one: looking at those of each query costs 3 % of a pass
 
     def refused(self, requests: int) -> None:
         """Count requests that were refused."""

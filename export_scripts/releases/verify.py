@@ -18,6 +18,7 @@ from export_scripts.releases.repository import active_release, read_release, rel
 from export_scripts.releases.store import Repository
 
 GRAPH = "model.onnx"  # the name that Triton's C++ backend asks for
+TABLES = "model.data"  # beside it, the tables of a graph with large ones
 
 
 def verify_release(repository: Repository, release: int | None = None) -> dict[str, Any]:

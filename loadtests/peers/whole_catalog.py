@@ -63,7 +63,7 @@ class WholeCatalog:
         capacity = min(pool + BEYOND, items - 1)
         wide = limits | {"capacity": capacity, "fill": pool, "width": items}
         self._sampler = CandidateSampler(arrays, wide)
-        graph = widened((run / "model.onnx").read_bytes(), limits["capacity"], capacity)
+        graph = widened(onnx.load(str(run / "model.onnx")), limits["capacity"], capacity)
         self._reference = Reference(self._sampler, graph) if checkpoint is None else None
         item_ids = [item.decode() for item in arrays.item_ids.unpack()]
         self._torch = TorchScorer(checkpoint, item_ids) if checkpoint else None
@@ -94,9 +94,8 @@ class WholeCatalog:
         return self._reference.score([query], candidates)
 
 
-def widened(graph: bytes, capacity: int, wider: int) -> bytes:
+def widened(model: onnx.ModelProto, capacity: int, wider: int) -> bytes:
     """The released graph for `wider` candidates instead of `capacity`: only its inputs' sizes change."""
-    model = onnx.load_from_string(graph)
     for tensor in model.graph.input:
         for dim in tensor.type.tensor_type.shape.dim:
             if dim.dim_value == capacity and tensor.name.startswith("candidate_"):

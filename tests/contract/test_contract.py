@@ -107,7 +107,12 @@ def empty_candidates() -> Candidates:
 
     sizes = read_contract()
     limits = dict.fromkeys(("similar", "popular", "per_category", "basket_categories", "fill", "cold"), 1)
-    limits |= {"width": 1024, "capacity": sizes.candidates, "basket_slots": sizes.basket_slots}
+    limits |= {
+        "width": 1024,
+        "exact_up_to": 1024,
+        "capacity": sizes.candidates,
+        "basket_slots": sizes.basket_slots,
+    }
     return CandidateSampler(tiny_arrays(), limits).sample([query.Query()])
 
 
@@ -136,7 +141,7 @@ def test_other_feature_counts_are_refused(tmp_path: Path) -> None:
     for model in MODELS:
         (tmp_path / model).mkdir()
         text = (MODEL_REPOSITORY / model / "config.pbtxt").read_text()
-        (tmp_path / model / "config.pbtxt").write_text(text.replace("[ 600, 26 ]", "[ 600, 25 ]"))
+        (tmp_path / model / "config.pbtxt").write_text(text.replace("[ 256, 26 ]", "[ 256, 25 ]"))
     with pytest.raises(CestaError, match=r"has 25 columns in config.pbtxt, features.py names 26"):
         read_contract(tmp_path)
 
@@ -153,4 +158,4 @@ def test_a_config_that_is_none_is_one_sentence(tmp_path: Path) -> None:
 
 def test_tensors_reads_types_and_dims(configs: dict) -> None:
     found: Tensors = tensors(configs[SAMPLER].output)
-    assert found["candidate_features"] == ("FP32", [600, 26])
+    assert found["candidate_features"] == ("FP32", [256, 26])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from live import Live
 
-from cesta_client import Query, Reason, Recommendations, Recommender
+from cesta_client import AsyncRecommender, Query, Reason, Recommendations, Recommender
 
 pytestmark = pytest.mark.triton
 
@@ -50,6 +51,25 @@ def test_basket_items_are_never_recommended(shop: Recommender, queries: list[Que
     for query, answer in zip(queries, shop.recommend_many(queries), strict=True):
         assert not set(ids(answer)) & set(query.basket)
         assert len(set(ids(answer))) == K
+
+
+def test_questions_with_and_without_a_customer_share_passes(uncached: Live, queries: list[Query]) -> None:
+    """Every second shopper is a stranger; Triton would not batch them if their requests had other inputs."""
+
+    async def ask() -> None:
+        async with AsyncRecommender(uncached.grpc, protocol="grpc", timeout_s=10) as shop:
+            users = (query.user_id if place % 2 else "" for place, query in enumerate(queries))
+            await asyncio.gather(
+                *(
+                    shop.recommend(query.basket, user_id=user)
+                    for query, user in zip(queries, users, strict=True)
+                )
+            )
+
+    asyncio.run(ask())  # connections, and whatever else happens once
+    before = uncached.counts("candidate_sampler")["execution"]
+    asyncio.run(ask())
+    assert uncached.counts("candidate_sampler")["execution"] - before <= len(queries) / 3
 
 
 def test_excluded_items_are_never_recommended_and_others_take_their_places(

@@ -216,6 +216,9 @@ def test_grpc_finds_a_server_that_has_come_back_without_waiting_a_second(refusin
         back.server.stop(None).wait()
 
 
+INPUTS = [("basket", [1, 1], "BYTES"), ("user_id", [1, 1], "BYTES")]
+
+
 @every_client
 def test_http_carries_the_question_and_reads_the_answer(kind, http_shop):
     answer = ask(
@@ -235,8 +238,8 @@ def test_http_carries_the_question_and_reads_the_answer(kind, http_shop):
     length = int(headers["inference-header-content-length"])
     asked = json.loads(body[:length])
     assert asked["id"] == "checkout-17"
-    assert [(i["name"], i["shape"], i["datatype"]) for i in asked["inputs"]] == [("basket", [1, 1], "BYTES")]
-    assert body[length:] == b"\x04\x00\x00\x00milk"
+    assert [(i["name"], i["shape"], i["datatype"]) for i in asked["inputs"]] == INPUTS
+    assert body[length:] == b"\x04\x00\x00\x00milk" + b"\x00\x00\x00\x00"
 
 
 @every_client
@@ -253,8 +256,8 @@ def test_grpc_carries_the_question_and_reads_the_answer(kind, grpc_shop):
     request, metadata = grpc_shop.seen[0]
     assert (metadata["authorization"], metadata["x-shop"]) == ("Bearer s3cret", "Berlin")
     assert (request.model_name, request.id) == ("recommender", "checkout-17")
-    assert [(i.name, list(i.shape), i.datatype) for i in request.inputs] == [("basket", [1, 1], "BYTES")]
-    assert list(request.raw_input_contents) == [b"\x04\x00\x00\x00milk"]
+    assert [(i.name, list(i.shape), i.datatype) for i in request.inputs] == INPUTS
+    assert list(request.raw_input_contents) == [b"\x04\x00\x00\x00milk", b"\x00\x00\x00\x00"]
 
 
 TRITON_SAID = b'{"error": "in ensemble \'recommender\', [request id: 5] category \\"x\\" is unknown"}'

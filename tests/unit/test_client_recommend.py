@@ -75,7 +75,7 @@ def test_an_answer_of_nothing_still_names_its_release():
 def test_k_cuts_the_answer_and_is_not_sent():
     wire = Wire(["b", "c", "d"], [3, 2, 1], [0, 0, 0])
     assert ids(Recommender(transport=wire).recommend(basket=["a"], k=2)) == ["b", "c"]
-    assert wire.seen == [{"basket": [[b"a"]]}]
+    assert wire.seen == [{"basket": [[b"a"]], "user_id": [[b""]]}]
 
 
 def test_ids_travel_sorted_unique_and_in_utf8_so_that_equal_baskets_share_a_cache_entry():
@@ -94,17 +94,22 @@ def test_ids_travel_sorted_unique_and_in_utf8_so_that_equal_baskets_share_a_cach
 
 
 @pytest.mark.parametrize("nothing", [{}, {"basket": [], "user_id": ""}, {"basket": [""], "exclude": None}])
-def test_a_question_without_anything_is_one_empty_basket_id(nothing):
+def test_a_question_without_anything_is_an_empty_id_each(nothing):
     """Triton refuses a request that has no input at all."""
     wire = Wire()
     Recommender(transport=wire).recommend(**nothing)
-    assert wire.seen == [{"basket": [[b""]]}]
+    assert wire.seen == [{"basket": [[b""]], "user_id": [[b""]]}]
 
 
-def test_only_the_inputs_in_use_travel():
+def test_basket_and_user_always_travel_and_the_rest_where_it_is_used():
+    """Triton batches only requests with the same inputs."""
     wire = Wire()
     Recommender(transport=wire).recommend(user_id="900")
-    assert wire.seen == [{"user_id": [[b"900"]]}]
+    Recommender(transport=wire).recommend(basket=["a"], exclude=["b"])
+    assert wire.seen == [
+        {"basket": [[b""]], "user_id": [[b"900"]]},
+        {"basket": [[b"a"]], "user_id": [[b""]], "exclude": [[b"b"]]},
+    ]
 
 
 def test_many_queries_are_one_request_padded_with_empty_ids():

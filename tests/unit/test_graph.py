@@ -1,13 +1,17 @@
 """The folded ONNX graph is the torch model, and keeps its promises for rows and padding."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 import torch
 
+from export_scripts import graph as graph_module
 from export_scripts.contract import Contract, read_contract
-from export_scripts.graph import IR_VERSION, OPSET, PADDING_SCORE, FoldedNCF, build_graph, fold
+from export_scripts.errors import CestaError
+from export_scripts.graph import IR_VERSION, OPSET, PADDING_SCORE, FoldedNCF, build_graph, fold, save_graph
 from export_scripts.ncf import NCF, NCFShape
 
 USERS, ITEMS, FEATURES = 5, 40, 4
@@ -163,3 +167,49 @@ def test_the_served_sizes_load(model: NCF) -> None:
     graph = build_graph(fold(model), IDS, sizes).SerializeToString()
     outputs = ort.InferenceSession(graph, providers=["CPUExecutionProvider"]).get_outputs()
     assert [o.shape for o in outputs] == [["batch", served.answers]] * 3
+
+
+def test_large_tables_lie_beside_the_graph(
+    model: NCF, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, session: ort.InferenceSession
+) -> None:
+    """Those of at least LARGE bytes, in one file; the answers stay, to the last bit."""
+    monkeypatch.setattr(graph_module, "LARGE", 2_000)
+    save_graph(build_graph(fold(model), IDS, CONTRACT), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.data", "model.onnx"]
+    # item_mlp and basket_mlp are 40 rows of 16 floats, 2,560 bytes each; those of the GMF are 1,280.
+    assert 2 * 2_560 <= (tmp_path / "model.data").stat().st_size < 2 * 2_560 + 8_192
+    beside = ort.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    for one, other in zip(session.run(None, queries(9)), beside.run(None, queries(9)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_small_graph_is_one_file(model: NCF, tmp_path: Path) -> None:
+    save_graph(build_graph(fold(model), IDS, CONTRACT), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("gmf", [0, 8])
+def test_tables_are_read_back_from_a_graph(gmf: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside and beside it alike."""
+    monkeypatch.setattr(graph_module, "LARGE", 2_000)
+    folded = fold(NCF(NCFShape(USERS, ITEMS, FEATURES, gmf=gmf, mlp=8, hidden=(16, 8, 4))))
+    save_graph(build_graph(folded, IDS, CONTRACT), tmp_path)
+    found = FoldedNCF.read(tmp_path / "model.onnx")
+    assert found.nbytes == folded.nbytes
+    for name, table in vars(folded).items():
+        tables = (
+            zip(table, getattr(found, name), strict=True)
+            if name == "hidden"
+            else [(table, getattr(found, name))]
+        )
+        for one, other in tables:
+            assert all(map(np.array_equal, one, other)), name
+
+
+def test_tables_that_no_protobuf_holds_are_refused(model: NCF, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is built; the sentence names the way out."""
+    monkeypatch.setattr(graph_module, "MOST_BYTES", 5_000)
+    with pytest.raises(
+        CestaError, match=r"for 40 items take \d,\d{3} bytes; .* 5,000. Lower the first number"
+    ):
+        build_graph(fold(model), IDS, CONTRACT)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from ensemble.candidate_sampler.features import FEATURES
+from export_scripts import graph as graph_module
 from export_scripts import manifest, publish
 from export_scripts.contract import MODEL_REPOSITORY, MODELS, read_config, read_contract
 from export_scripts.errors import CestaError
@@ -123,6 +125,25 @@ def test_releases_hold_code_data_and_graph(run: Path, repository: Repository) ->
         "recommender/1/manifest.json",
     } <= files
     assert not any("__pycache__" in name for name in files)
+
+
+def test_tables_beside_the_graph_are_published_with_it(
+    run: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listed and verified like everything else."""
+    graph = onnx.load(str(run / "model.onnx"))
+    monkeypatch.setattr(graph_module, "LARGE", 1)
+    graph_module.save_graph(graph, run)
+    described = json.loads((run / manifest.NAME).read_text())
+    files = manifest.describe((p for p in run.rglob("*") if p.name != manifest.NAME), run)
+    manifest.write(described | {"files": files, "digest": manifest.digest(files)}, run)
+    assert publish_active(run, repository) == 1
+    published = repository / "ncf_scorer" / "1" / "model.data"
+    assert published.read_bytes() == (run / "model.data").read_bytes()
+    assert "ncf_scorer/1/model.data" in verify_release(repository, 1)["files"]
+    published.write_bytes(b"other weights")
+    with pytest.raises(CestaError, match=r"ncf_scorer/1/model\.data is not what the manifest lists"):
+        verify_release(repository, 1)
 
 
 @folder_only

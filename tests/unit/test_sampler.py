@@ -4,7 +4,6 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,6 +15,7 @@ from ensemble.candidate_sampler.arrays import Retrieval, SamplerArrays, load_arr
 from ensemble.candidate_sampler.batch import Candidates, Touched
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.kernels import sample_batch
+from ensemble.candidate_sampler.largest import largest
 from ensemble.candidate_sampler.query import MAX_BASKET, MAX_EXCLUDE, Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import CATEGORY, POPULAR, SIMILAR, SOURCES, TOGETHER, USUAL
@@ -214,26 +214,6 @@ def test_nearest_items_are_those_with_support_and_no_more() -> None:
     assert {row for row, bits in found.items() if bits & SIMILAR} == {2}
 
 
-def test_a_graph_is_built_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of several, timing would choose the candidates; afterwards faiss has its threads back."""
-    threads: list[int] = []
-
-    class Graph(faiss.IndexHNSWFlat):  # type: ignore[misc]
-        def add(self, vectors: np.ndarray) -> None:
-            threads.append(faiss.omp_get_max_threads())
-            super().add(vectors)
-
-    monkeypatch.setattr(faiss, "IndexHNSWFlat", Graph)
-    monkeypatch.setattr("ensemble.candidate_sampler.sampler.FLAT_INDEX_UP_TO", 0)
-    before = faiss.omp_get_max_threads()
-    try:
-        faiss.omp_set_num_threads(3)
-        random_sampler()
-        assert (set(threads), faiss.omp_get_max_threads()) == ({1}, 3)
-    finally:
-        faiss.omp_set_num_threads(before)
-
-
 def test_a_query_without_user_and_basket_is_near_nothing() -> None:
     found = proposed(sampler_of(ARRAYS, similar=4, fill=6).sample([Query()]))
     assert not any(bits & SIMILAR for bits in found.values())
@@ -273,9 +253,7 @@ def test_ties_do_not_push_out_a_better_candidate() -> None:
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=60), st.data())
 def test_the_nth_largest_is_that_of_a_sorted_list(values: list[int], data: st.DataObject) -> None:
     rank = data.draw(st.integers(1, len(values)))
-    assert (
-        kernels._largest.py_func(np.array(values, np.float32), rank) == sorted(values, reverse=True)[rank - 1]
-    )
+    assert largest.py_func(np.array(values, np.float32), rank) == sorted(values, reverse=True)[rank - 1]
 
 
 def big_shop_sampler(items: int = 1_100, **limits: int) -> CandidateSampler:

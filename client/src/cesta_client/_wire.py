@@ -22,20 +22,20 @@ OUTPUTS = {"item_ids": "BYTES", "scores": "FP32", "reasons": "INT32"}
 def tensors_of(queries: Sequence[Query]) -> Tensors:
     """(B) queries → input tensors (B, n) of UTF-8 bytes, short rows padded with b"".
 
-    An input that no query uses is left out: it would only make another cache key.
+    Basket and user are always sent, since Triton batches only requests with the same inputs, and one user per
+    query: its cache key holds bytes but no shapes, so two baskets of one item each would share their entry
+    with one basket of two. The others, seldom used, are left out where no query has them.
     """
-    columns: dict[str, list[tuple[str, ...]]] = {
-        "basket": [query.basket for query in queries],
-        "user_id": [(query.user_id,) if query.user_id else () for query in queries],
+    always: dict[str, list[tuple[str, ...]]] = {
+        "basket": [query.basket or ("",) for query in queries],
+        "user_id": [(query.user_id,) for query in queries],
+    }
+    seldom: dict[str, list[tuple[str, ...]]] = {
         "exclude": [query.exclude for query in queries],
         "categories": [query.categories for query in queries],
     }
-    if len(queries) > 1:
-        # Triton's cache key holds bytes but no shapes: without one user per query, two baskets of one item
-        # each would share their entry with one basket of two.
-        columns["user_id"] = [(query.user_id,) for query in queries]
-    used = {name: _padded(rows) for name, rows in columns.items() if any(rows)}
-    return used or {"basket": _padded([("",)] * len(queries))}  # Triton refuses a request without inputs
+    used = always | {name: rows for name, rows in seldom.items() if any(rows)}
+    return {name: _padded(rows) for name, rows in used.items()}
 
 
 def _padded(rows: Sequence[tuple[str, ...]]) -> NDArray[np.object_]:
