@@ -49,6 +49,15 @@ def test_the_sampler_s_own_sentence_reaches_the_shop(door: Door, case: str) -> N
     assert answer.error.startswith(f"queries[1]: {sentence}")
 
 
+def test_an_id_that_fills_the_body_is_refused_by_the_sampler(door: Door) -> None:
+    """What the gateway adds on the way to Triton does not make it too large."""
+    body = b'{"basket": ["' + b"x" * (65536 - 16) + b'"]}'
+    assert len(body) == 65536
+    answer = door.ask("/v1/recommend", body)
+    assert answer.status == 400
+    assert answer.error.startswith("basket holds an id of 65520 bytes; at most 128 are allowed")
+
+
 def test_a_household_s_basket_is_answered_as_by_triton_itself(door: Door, live: Live) -> None:
     from questions import Question, over_generate
 

@@ -97,7 +97,8 @@ function question(body, where) {
         asked.user_id = user;
     }
     if (body.k !== undefined && !(Number.isInteger(body.k) && body.k >= 1 && body.k <= MAX_K)) {
-        refuse(`${where}k is a whole number from 1 to ${MAX_K}; got ${JSON.stringify(body.k).slice(0, 40)}`);
+        const got = typeof body.k == 'number' ? String(body.k) : JSON.stringify(body.k);  // 1e400 is no null
+        refuse(`${where}k is a whole number from 1 to ${MAX_K}; got ${got.slice(0, 40)}`);
     }
     return Object.keys(asked).length ? asked : {basket: ['']};  // Triton refuses a request without inputs
 }
