@@ -55,7 +55,7 @@ class RequestMetrics:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
         self._socket.bind(str(path))
-        path.chmod(0o666)  # nginx's workers run as another user; the folder keeps strangers out
+        path.chmod(0o660)  # for nginx's workers, of the same user or group; others could count what never was
         self._path = path
         self._thread = threading.Thread(target=self._receive, name="request metrics", daemon=True)
         self._thread.start()

@@ -272,6 +272,7 @@ def test_requests_are_counted_and_timed(own: Door) -> None:
     registry = CollectorRegistry()
     metrics = RequestMetrics(own.settings.log_socket, registry)
     try:
+        assert own.settings.log_socket.stat().st_mode & 0o007 == 0  # strangers count nothing
         for _ in range(3):
             own.recommend("i1")
         own.ask("/v1/recommend", {"k": 0})
