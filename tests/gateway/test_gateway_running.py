@@ -246,6 +246,19 @@ def test_a_request_is_one_line_without_what_was_asked(own: Door) -> None:
         assert "secret-user" not in text
 
 
+@pytest.mark.parametrize("wire", ["grpc", "http"])
+def test_the_client_s_request_id_is_the_log_s(own: Door, wire: str) -> None:
+    """Where it can stand in a line; another is replaced, and a header's own counts more."""
+    address = own.settings.grpc if wire == "grpc" else own.settings.http
+    with Recommender(address, protocol=wire, api_key=own.keys["shop"], timeout_s=5) as shop:
+        shop.recommend(["i1"], request_id=f"basket-42-{wire}")
+        shop.recommend(["i1"], request_id=f"basket 43 {wire}")
+    assert logged(own, f"basket-42-{wire}")["route"] == ("grpc" if wire == "grpc" else "tensors")
+    assert f"basket 43 {wire}" not in own.settings.access_log.read_text()
+    released(own, wire, "anyone", f"header-{wire}")
+    assert logged(own, f"header-{wire}")["status"] == 200
+
+
 def test_every_line_is_json_whatever_was_sent(own: Door) -> None:
     own.send(b'GET /"\x01\\ HTTP/1.1\r\nHost: "\r\nX-Request-Id: "},{\r\nConnection: close\r\n\r\n')
     own.send(b"\x16\x03\x01\x02\x00\x01\r\n\r\n")

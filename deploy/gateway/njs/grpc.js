@@ -20,7 +20,7 @@ function refuse(text) {
 function infer(r) {
     let count;
     try {
-        count = count_of(r.requestBuffer || Buffer.alloc(0));
+        count = count_of(r, r.requestBuffer || Buffer.alloc(0));
     } catch (e) {
         r.headersOut['Content-Type'] = 'application/grpc';
         r.headersOut['grpc-status'] = INVALID_ARGUMENT;
@@ -84,7 +84,7 @@ function addressed(body, model) {
     return Buffer.concat([head, body.slice(5), Buffer.from([10, model.length]), Buffer.from(model)]);
 }
 
-function count_of(body) {
+function count_of(r, body) {
     if (body.length < 5 || body.readUInt32BE(1) != body.length - 5) {
         refuse('one message is wanted');
     }
@@ -92,6 +92,7 @@ function count_of(body) {
         refuse('compressed messages are not read; send it uncompressed');
     }
     const request = message(body, 5, body.length, REQUEST);
+    r.variables.message_id = text(body, request.id);
     if (text(body, request.model_name) != upstream.MODEL || request.model_version) {
         refuse(`model "${upstream.MODEL}" is the only one here, without a version`);
     }

@@ -49,6 +49,7 @@ function read(r) {
         refuse('Inference-Header-Content-Length is not the length of the JSON before binary tensors');
     }
     const given = JSON.parse(body.toString('utf8', 0, size));
+    r.variables.message_id = typeof given.id == 'string' ? given.id : '';
     const inputs = given.inputs.map((tensor) => ({
         name: tensor.name,
         shape: tensor.shape,
