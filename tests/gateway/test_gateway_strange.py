@@ -21,6 +21,8 @@ NO_JSON = "the body is not JSON: "
 ANSWERED = {
     "NUL within an id": b'{"basket": ["i1\\u0000"]}',
     "half of a surrogate pair": b'{"basket": ["\\ud800"]}',
+    "half a pair as a user": b'{"user_id": "\\ud800"}',
+    "half a pair as a category": b'{"categories": ["\\udc00"]}',
     "a pair the wrong way round": b'{"basket": ["\\ude00\\ud83d"]}',
     "no characters": b'{"basket": ["\\uffff\\ufffe"]}',
     "line ends and quotes": b'{"basket": ["a\\r\\nb", "c\\"d", "e\\\\f", "\\u2028"]}',
