@@ -26,7 +26,8 @@ def test_the_best_items_come_first_with_scores_and_reasons(door: Door) -> None:
 
 
 def test_everything_may_be_left_out(door: Door) -> None:
-    for body in ({}, {"basket": None, "user_id": None}, {"basket": [""], "categories": []}):
+    empty = ({}, {"basket": None, "user_id": None}, {"basket": [""], "categories": []})
+    for body in (*empty, {"user_id": "900"}, {"exclude": ["i1"]}, {"categories": ["x"]}):
         assert len(door.ask("/v1/recommend", body).body["items"]) == 10
 
 
