@@ -4,6 +4,7 @@ import answers from 'answers.js';
 import upstream from 'upstream.js';
 
 const LISTS = ['basket', 'exclude', 'categories'];
+const EMPTY = [''];  // an id that is none
 const KNOWN = LISTS.concat(['user_id', 'k']);
 const MAX_K = 20;
 const MAX_QUERIES = 32;
@@ -93,14 +94,14 @@ function question(body, where) {
     if (user !== undefined && user !== null && typeof user != 'string') {
         refuse(`${where}user_id is a string; got ${kind(user)}`);
     }
-    if (user) {
-        asked.user_id = user;
-    }
+    // Always both, empty or not: Triton batches only requests with the same inputs.
+    asked.basket = asked.basket || EMPTY;
+    asked.user_id = user || '';
     if (body.k !== undefined && !(Number.isInteger(body.k) && body.k >= 1 && body.k <= MAX_K)) {
         const got = typeof body.k == 'number' ? String(body.k) : JSON.stringify(body.k);  // 1e400 is no null
         refuse(`${where}k is a whole number from 1 to ${MAX_K}; got ${got.slice(0, 40)}`);
     }
-    return Object.keys(asked).length ? asked : {basket: ['']};  // Triton refuses a request without inputs
+    return asked;
 }
 
 function sorted(ids, name) {
