@@ -37,9 +37,8 @@ SEED: Final = 7
 # .112 one by one. faiss compares queries times dimensions with its threshold, by itself 2,000 queries.
 MATRIX_FROM: Final = 5
 
-TIE: Final = (
-    1e-4  # a score that is less by this share only is as good: rounding, and items with equal vectors
-)
+# A score that is less by this share only is as good: rounding, and items with equal vectors.
+TIE: Final = 1e-4
 
 
 class RecallError(ValueError):
