@@ -205,7 +205,7 @@ def _file(folder: Path, name: str) -> Path:
 def _in_lists(vectors: Float) -> Any:
     """An inverted file over the vectors, which lie in the list of the nearest centre by distance.
 
-    By inner product, which it is searched by, long centres would draw twice as many to themselves.
+    By inner product, which it is searched by, long centres would draw most of them to themselves.
     """
     n, d = vectors.shape
     lists = max(round(LISTS * n**0.5), 1)
