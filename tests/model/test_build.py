@@ -327,6 +327,25 @@ def test_a_gpu_s_rounding_is_within_the_tolerance(copy: Outputs) -> None:
     assert 0 < largest < ACCELERATED_TOLERANCE / 2
 
 
+def test_an_index_is_part_of_the_release(tables: dict[str, object], tmp_path: Path) -> None:
+    """Above sampler.exact_up_to: listed, described, the same when exported again, and held to its hash."""
+    out, settings = Outputs(tmp_path), settings_of(tables, **{"sampler.exact_up_to": 10})
+    assert build(settings, out.root) == 1
+    described = manifest.verify_run(out.run)
+    name = "arrays/nearest.similar.faiss"
+    assert described["nearest"]["similar"]["lists"] > 0
+    assert described["nearest"]["similar"]["recall"] >= 0.98
+    export(settings, out.data, out.checkpoint, out.metrics, out.run)
+    assert manifest.verify_run(out.run)["files"][name] == described["files"][name]
+    published = out.repository / "candidate_sampler" / "1" / name
+    assert (
+        verify_release(out.repository, 1)["files"][f"candidate_sampler/1/{name}"] == described["files"][name]
+    )
+    published.write_bytes(published.read_bytes()[:-1] + b"?")
+    with pytest.raises(CestaError, match=r"nearest\.similar\.faiss is not what the manifest lists"):
+        verify_release(out.repository, 1)
+
+
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 
