@@ -7,7 +7,7 @@ PIP := bin/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve stack load bench test lint clean clean-all
+.PHONY: help install demo serve stack load bench growth test lint clean clean-all
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -22,7 +22,7 @@ $(APP)/.installed: pyproject.toml client/pyproject.toml constraints.txt export_s
 	$(APP)/$(PIP) install --quiet --constraint constraints.txt --editable './client' --editable '.[train,demo,dev]'
 	@touch $@
 
-$(SERVING)/.installed: ensemble/requirements.txt $(APP)/.installed
+$(SERVING)/.installed: ensemble/requirements.txt ensemble/sampler-requirements.txt $(APP)/.installed
 	$(PYTHON) -m venv $(SERVING)
 	$(SERVING)/$(PIP) install --quiet --requirement ensemble/requirements.txt
 	@touch $@
@@ -41,6 +41,9 @@ load: install  ## shoppers and an open loop against the published release, held 
 
 bench: install  ## cesta beside what people would use instead, in one run (15 minutes; needs wrk)
 	@$(APP)/bin/python -m loadtests.bench
+
+growth: install  ## the release with its items multiplied, served at each size (15 minutes; needs wrk)
+	@$(APP)/bin/python -m loadtests.growth
 
 $(MOTO)/.installed: tests/moto-requirements.txt
 	$(PYTHON) -m venv $(MOTO)

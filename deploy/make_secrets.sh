@@ -14,6 +14,7 @@ draw control_secret
 draw grafana_password
 draw registry_user
 draw registry_password
+draw redis_password
 [ -e registry_credentials ] || printf '[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n' \
     "$(cat registry_user)" "$(cat registry_password)" > registry_credentials
 for url in critical_url warning_url; do  # incoming webhooks

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -53,11 +54,10 @@ class Reference:
 
     def score(self, queries: Sequence[Query], candidates: Candidates) -> Answers:
         """Rank candidates that were sampled before."""
-        item_ids, scores, reasons = self._session.run(
-            ["item_ids", "scores", "reasons"],
-            {
-                "rows": self.sampler.rows(queries, candidates),
-                "candidate_features": candidates.features,
-            },
-        )
+        inputs = self.inputs(queries, candidates)
+        item_ids, scores, reasons = self._session.run(["item_ids", "scores", "reasons"], inputs)
         return Answers(item_ids, scores, reasons)
+
+    def inputs(self, queries: Sequence[Query], candidates: Candidates) -> dict[str, NDArray[Any]]:
+        """The scorer's, by name; the candidates' are views of the sampler's own arrays."""
+        return {"rows": self.sampler.rows(queries, candidates), "candidate_features": candidates.features}

@@ -1,4 +1,4 @@
-"""The embedded tritonserver: find it, start it on a published repository, stop it without a trace.
+"""A tritonserver, by default the embedded one: start it on a published repository, stop it without a trace.
 
     python -m ensemble.server --repository artifacts/repository
 
@@ -30,12 +30,14 @@ from typing import Self
 
 from . import control_secret
 from .repository_url import triton_url
+from .response_cache import cache_options, cache_secret
 from .runtime_folder import SHARED_MEMORY, RuntimeFolder, sweep
 from .server_settings import ServerSettings, check_repository, claim_ports, parse_settings
 from .serving_environment import (
     ServerError,
     ServingEnvironment,
     assemble_runtime,
+    backend_directory,
     check_serving_environment,
     check_space,
     child_variables,
@@ -202,6 +204,7 @@ class Server:
             process = subprocess.Popen(
                 [*trampoline, *self._command(environment, runtime)],
                 env=child_variables(runtime, environment, threads=self.settings.threads)
+                | cache_secret(self.settings.response_cache)
                 | ({control_secret.VARIABLE: secret} if secret else {}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -233,15 +236,16 @@ class Server:
 
     def _command(self, environment: ServingEnvironment, runtime: Path) -> list[str]:
         settings = self.settings
-        cache_bytes = settings.response_cache_bytes
         return [
             str(environment.triton / "bin" / "tritonserver"),
             f"--model-repository={triton_url(settings.repository)}",
-            f"--backend-directory={runtime / 'backends'}",
+            f"--backend-directory={backend_directory(runtime, environment)}",
             f"--cache-directory={environment.triton / 'caches'}",
             f"--backend-config=python,shm-region-prefix-name={self.shm_prefix}",
             "--model-control-mode=explicit",  # polling would serve a release that is half written
             *(f"--load-model={model}" for model in settings.models),
+            # Only where Triton reads configs: it would reload every version when config.pbtxt changes.
+            *([f"--model-config-name={settings.config}"] if settings.config and settings.models else []),
             f"--exit-on-error={str(settings.strict).lower()}",
             f"--exit-timeout-secs={settings.drain_s}",
             f"--http-address={settings.host}",
@@ -250,9 +254,10 @@ class Server:
             f"--grpc-port={settings.grpc_port}",
             f"--metrics-address={settings.host}",
             f"--metrics-port={settings.metrics_port}",
-            "--allow-gpu-metrics=false",  # there is none to measure, and looking for it logs errors
+            # The embedded one sees no GPU, and looking for it logs errors.
+            f"--allow-gpu-metrics={str(environment.installation is not None).lower()}",
             f"--log-verbose={settings.log_verbose}",
-            *([f"--cache-config=local,size={cache_bytes}"] if cache_bytes else []),
+            *cache_options(settings.response_cache, environment.triton / "caches"),
             *(_RESTRICTIONS if settings.control_secret else ()),
             *settings.extra_args,
         ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .response_cache import parse_cache
 from .serving_environment import ServerError
 
 _PORTS = ("http_port", "grpc_port", "metrics_port")
@@ -27,8 +28,9 @@ class ServerSettings:
     grpc_port: int = 8001
     metrics_port: int = 8002
     models: tuple[str, ...] = ("recommender",)  # an ensemble brings its steps along; ("*",) is every model
+    config: str = ""  # the models' configs/<config>.pbtxt, where they have one, instead of config.pbtxt
     strict: bool = True  # a model that fails to load ends the server
-    response_cache_bytes: int = 64 * 2**20  # 0: none
+    response_cache: int | str = 64 * 2**20  # bytes of its memory, 0 for none, or redis://[user@]host[:port]
     threads: int = 1  # of BLAS and OpenMP in every stub process
     drain_s: int = 10  # for what is in flight at the end; an idle keep-alive HTTP connection uses all of it
     log_verbose: int = 0
@@ -37,7 +39,7 @@ class ServerSettings:
 
 
 def check_repository(settings: ServerSettings) -> None:
-    """Refuse a local repository without a release of the models asked for; a URL is left to Triton."""
+    """Refuse a local repository without the releases or the config asked for; a URL is left to Triton."""
     if "://" in str(settings.repository):
         return
     repository = Path(settings.repository)
@@ -51,6 +53,11 @@ def check_repository(settings: ServerSettings) -> None:
                 f"no release of {model} in {repository} was promoted; "
                 'run "cesta release list", then "cesta release promote"'
             )
+    if settings.config and not any(repository.glob(f"*/configs/{settings.config}.pbtxt")):
+        raise ServerError(
+            f"no model in {repository} has a configs/{settings.config}.pbtxt, and Triton would take "
+            'config.pbtxt; "cesta release promote" adds those of model_repository/'
+        )
 
 
 def claim_ports(settings: ServerSettings) -> ServerSettings:
@@ -90,7 +97,10 @@ def parse_settings(description: str | None, arguments: Sequence[str] | None) -> 
     add("--grpc-port", type=int, help="0: any free one (8001)")
     add("--metrics-port", type=int, help="0: any free one (8002)")
     add("--model", action="append", dest="models", help="load this one at start; repeatable (recommender)")
-    add("--response-cache-bytes", type=int, help="0: no response cache (64 MiB)")
+    add("--config", help="take configs/CONFIG.pbtxt of the models that have one, e.g. tensorrt")
+    add(
+        "--response-cache", type=parse_cache, help="bytes, 0 for none, or redis://[user@]host[:port] (64 MiB)"
+    )
     add("--threads", type=int, help="of BLAS and OpenMP in every model process (1)")
     add("--drain-s", type=int, help="time for requests in flight when asked to stop (10)")
     add("--log-verbose", type=int)

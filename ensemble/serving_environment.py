@@ -1,4 +1,4 @@
-"""The serving environment: where the embedded tritonserver lives, and whether it can run on this machine.
+"""The serving environment: where tritonserver and what runs inside it live, and whether they can run here.
 
 Used from the application environment: all about the other one is read from its files, nothing is imported.
 """
@@ -6,25 +6,32 @@ Used from the application environment: all about the other one is read from its 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _MINIMUM_GLIBC = (2, 35)  # what this tritonserver was linked against
+_STUB = "triton_python_backend_stub"
+_LIBRARIES = "nvidia_pytriton.libs"
 _MINIMUM_FREE_BYTES = 64 * 2**20  # of shared memory: a stub takes 1 MiB and grows with its batches
 
 
 class ServerError(RuntimeError):
-    """The embedded tritonserver cannot start, died, or did not become ready; the text names the way out."""
+    """The tritonserver cannot start, died, or did not become ready; the text names the way out."""
 
 
 @dataclass(frozen=True)
 class ServingEnvironment:
-    """A Python environment with `nvidia-pytriton` in it; see `ensemble/requirements.txt`."""
+    """A Python environment for the stubs, and the tritonserver that runs them.
+
+    By default that is the embedded one, of the wheel `nvidia-pytriton` in the same environment.
+    """
 
     root: Path
     site_packages: Path
+    installation: Path | None = None  # such as an image's /opt/tritonserver: bin, backends, caches, lib
 
     @property
     def python_version(self) -> str:
@@ -33,13 +40,15 @@ class ServingEnvironment:
 
     @property
     def triton(self) -> Path:
-        """The folder of the wheel that holds the server, its backends and its stubs."""
-        return self.site_packages / "pytriton" / "tritonserver"
+        """The folder of the server, its backends and its caches."""
+        return self.installation or self.site_packages / "pytriton" / "tritonserver"
 
     @property
     def stub(self) -> Path:
-        """The process that runs a Python model: one binary per Python version, linked to that `libpython`."""
-        return self.triton / "python_backend_stubs" / self.python_version / "triton_python_backend_stub"
+        """The process that runs a Python model, linked to one `libpython`; the wheel has one for each."""
+        if self.installation:
+            return self.triton / "backends" / "python" / _STUB
+        return self.triton / "python_backend_stubs" / self.python_version / _STUB
 
     @property
     def interpreter(self) -> Path:
@@ -48,18 +57,23 @@ class ServingEnvironment:
 
     @property
     def library_path(self) -> list[Path]:
-        """Where the stub finds its `libpython` and the libraries of the wheel."""
+        """Where the stub finds its `libpython`, and the server its libraries."""
         base = self.interpreter.parent.parent / "lib"
         own_python = [base] if any(base.glob(f"libpython{self.python_version}.so*")) else []
-        return [*own_python, self.site_packages / "nvidia_pytriton.libs"]
+        return [*own_python, self.triton / "lib" if self.installation else self.site_packages / _LIBRARIES]
 
 
 def find_serving_environment(root: Path | None = None) -> ServingEnvironment:
-    """Return the one at `root`, else at `$CESTA_SERVING_ENV`, else in `.venv-serving` of the checkout."""
+    """Return the one at `root`, else at `$CESTA_SERVING_ENV`, else in `.venv-serving` of the checkout.
+
+    `$CESTA_TRITON` names a tritonserver to run instead of the one in it.
+    """
     root = root or Path(os.environ.get("CESTA_SERVING_ENV") or _CHECKOUT / ".venv-serving")
+    installation = Path(os.environ["CESTA_TRITON"]).absolute() if os.environ.get("CESTA_TRITON") else None
     for site_packages in sorted(root.glob("lib/python3.*/site-packages")):
-        if (site_packages / "pytriton" / "tritonserver" / "bin" / "tritonserver").is_file():
-            return ServingEnvironment(root.absolute(), site_packages.absolute())
+        environment = ServingEnvironment(root.absolute(), site_packages.absolute(), installation)
+        if installation or (environment.triton / "bin" / "tritonserver").is_file():
+            return environment
     raise ServerError(
         f'no tritonserver in the serving environment {root}; run "make install", '
         "or set CESTA_SERVING_ENV to an environment made from ensemble/requirements.txt"
@@ -68,9 +82,12 @@ def find_serving_environment(root: Path | None = None) -> ServingEnvironment:
 
 def check_serving_environment(environment: ServingEnvironment) -> None:
     """Refuse what would fail later, or worse, answer wrongly. One sentence per reason, as a `ServerError`."""
-    _check_stub(environment)
+    if environment.installation:
+        _check_installation(environment)
+    else:
+        _check_stub(environment)
+        _check_glibc()
     _check_numpy(environment)
-    _check_glibc()
 
 
 def check_space(shared_memory: Path = Path("/dev/shm"), temporary: Path | None = None) -> None:
@@ -89,8 +106,14 @@ def check_space(shared_memory: Path = Path("/dev/shm"), temporary: Path | None =
 
 def assemble_runtime(folder: Path, environment: ServingEnvironment) -> None:
     """Fill `folder` with what the server is started with, about 3 MB: `backends/` and `python/`."""
-    _assemble_backends(folder / "backends", environment)
+    if not environment.installation:
+        _assemble_backends(folder / "backends", environment)
     _assemble_python(folder / "python", environment)
+
+
+def backend_directory(folder: Path, environment: ServingEnvironment) -> Path:
+    """An installation's own backends, its C++ ONNX Runtime among them; else those in the runtime `folder`."""
+    return environment.triton / "backends" if environment.installation else folder / "backends"
 
 
 def child_variables(runtime: Path, environment: ServingEnvironment, *, threads: int) -> dict[str, str]:
@@ -109,6 +132,11 @@ def child_variables(runtime: Path, environment: ServingEnvironment, *, threads: 
 
 
 def _assemble_backends(folder: Path, environment: ServingEnvironment) -> None:
+    if os.statvfs(folder.parent).f_flag & os.ST_NOEXEC:
+        raise ServerError(
+            f"{folder.parent.parent} is mounted noexec and tritonserver's backends are run from there; mount "
+            "it with exec (docker: --tmpfs /tmp:exec), or point TMPDIR elsewhere"
+        )
     # Copies, not links: Triton refuses a backend library that "escapes" the backend directory.
     ignore = shutil.ignore_patterns("__pycache__", "*.md")
     shutil.copytree(environment.triton / "backends" / "python", folder / "python", ignore=ignore)
@@ -139,6 +167,26 @@ def _check_stub(environment: ServingEnvironment) -> None:
         raise ServerError(
             f"the serving environment {environment.root} has Python {environment.python_version} and its "
             f'tritonserver runs {known}; run "make install" with one of those'
+        )
+
+
+def _check_installation(environment: ServingEnvironment) -> None:
+    """It is whole, and its stub is for the Python of the environment."""
+    backends = environment.triton / "backends"
+    for path in (environment.triton / "bin" / "tritonserver", environment.stub, backends / "onnxruntime"):
+        if not path.exists():
+            raise ServerError(
+                f"CESTA_TRITON is {environment.triton} and there is no {path}; set it to a tritonserver "
+                "with the backends python and onnxruntime, or unset it for the embedded one"
+            )
+    linked = {
+        found.decode() for found in re.findall(rb"libpython(3\.\d+)\.so", environment.stub.read_bytes())
+    }
+    if linked and environment.python_version not in linked:
+        raise ServerError(
+            f"{environment.stub} runs Python {' or '.join(sorted(linked))} and the serving environment "
+            f"{environment.root} has Python {environment.python_version}; make one with the former from "
+            "ensemble/sampler-requirements.txt and set CESTA_SERVING_ENV to it"
         )
 
 

@@ -160,13 +160,20 @@ def evaluate(
 
 
 @app.command()
-def export(out: Out = ARTIFACTS, settings: File = None, change: Changes = None) -> None:
+def export(
+    out: Out = ARTIFACTS,
+    settings: File = None,
+    change: Changes = None,
+    tensorrt: Annotated[
+        bool, typer.Option("--tensorrt", help="Have TensorRT answer too, as the CPU does; needs a GPU.")
+    ] = False,
+) -> None:
     """Checkpoint → run folder with ONNX graph, sampler arrays and manifest (OUT/run)."""
     from export_scripts.export import export as run
     from export_scripts.outputs import Outputs
 
     o = Outputs(out)
-    print(run(_settings(settings, changes=change), o.data, o.checkpoint, o.metrics, o.run))
+    print(run(_settings(settings, changes=change), o.data, o.checkpoint, o.metrics, o.run, tensorrt))
 
 
 @app.command()
@@ -242,6 +249,13 @@ def serve(
     grpc_port: int = 8001,
     metrics_port: int = 8002,
     supervisor_port: Annotated[int, typer.Option(help="Of health, status and metrics of its own.")] = 8003,
+    config: Annotated[
+        str, typer.Option(envvar="CESTA_CONFIG", help="The models' configs/CONFIG.pbtxt, e.g. tensorrt.")
+    ] = "",
+    response_cache: Annotated[
+        str,
+        typer.Option(envvar="CESTA_RESPONSE_CACHE", help="Bytes, 0 for none, or redis://[user@]host[:port]."),
+    ] = str(64 * 2**20),
     gateway: Annotated[
         Path | None, typer.Option(help="The folder of a gateway to count for and take admins from.")
     ] = None,
@@ -250,6 +264,7 @@ def serve(
 
     A server that dies, hangs or no longer recommends is started again with the active release.
     """
+    from ensemble.response_cache import parse_cache
     from ensemble.server import ServerSettings
     from export_scripts.releases.repository import read_release
     from export_scripts.releases.store import open_repository
@@ -258,7 +273,9 @@ def serve(
     if "://" in repository:
         read_release(open_repository(repository))  # says better than tritonserver what is missing, and sooner
     ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
-    run(ServerSettings(repository=repository, host=host, **ports), supervisor_port, gateway)
+    cache = parse_cache(response_cache)
+    settings = ServerSettings(repository=repository, host=host, config=config, response_cache=cache, **ports)
+    run(settings, supervisor_port, gateway)
 
 
 @app.command("stack")

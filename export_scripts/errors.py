@@ -3,6 +3,7 @@
 CestaError          every error whose message is meant for the person at the keyboard
 ├── BadSettings     pipeline.toml, a user's own toml or an override
 ├── BadInput        a shop's tables; holds every problem found, not only the first
+├── BeingChanged    a repository that somebody else changes just now; nothing was done
 ├── NotPromoted     a release that did not become the active one; the one before still is
 └── WontOverwrite   a target folder that cesta did not write
 """
@@ -17,6 +18,10 @@ class CestaError(Exception):
 
 class BadSettings(CestaError):  # noqa: N818 - the name says what is wrong, "except BadInput" reads
     """A settings file or override that cannot be used."""
+
+
+class BeingChanged(CestaError):  # noqa: N818 - likewise
+    """A repository that another process holds; it will be free in a moment."""
 
 
 class NotPromoted(CestaError):  # noqa: N818 - likewise

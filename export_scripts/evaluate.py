@@ -11,7 +11,6 @@ from typing import Any, Final
 import numpy as np
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
-from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts import baselines, manifest, report
 from export_scripts.atomic import write_file
 from export_scripts.checkpoint import load_checkpoint, load_curve
@@ -26,7 +25,7 @@ from export_scripts.rankers import Ranker, Served, Untrained
 from export_scripts.rivals import train_rivals
 from export_scripts.settings import Settings
 from export_scripts.shop import Shop, load_shop
-from export_scripts.snapshot import limits, recommendable, snapshot
+from export_scripts.snapshot import recommendable, sampler_of, snapshot
 from export_scripts.splits import HiddenItems, Split, hide_items, split_by_time
 
 BASKET_SIZES: Final = {"1": (1, 1), "2-4": (2, 4), "5-9": (5, 9), "10+": (10, 2**31)}
@@ -62,7 +61,7 @@ def evaluate(
     known, most = recommendable(arrays), settings.splits.hidden_per_basket
     hidden = hide_items(shop, split.test, split.end, known, most, rng).sample(settings.evaluate.queries, rng)
     cold = hide_cold(shop, arrays, split.test, split.end, settings, rng)
-    questions = Questions(shop, hidden, CandidateSampler(arrays, limits(settings, contract)))
+    questions = Questions(shop, hidden, sampler_of(arrays, settings, contract))
     served = Served(model, shop.catalog["item_id"].tolist(), questions.sampler, contract)
     others, missing = (
         train_rivals(shop, split, arrays, questions.sampler, settings, contract) if rivals else ([], {})

@@ -4,29 +4,41 @@ The weights are those that evaluate measured; counts, tower and histories are ta
 that the release knows the last weeks too.
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import onnx
+import onnxruntime as ort
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
+from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
 from export_scripts import manifest
 from export_scripts.atomic import staged_folder
 from export_scripts.checkpoint import load_checkpoint
 from export_scripts.contract import ENSEMBLE, MODEL_REPOSITORY, Contract, read_config, read_contract, tensors
 from export_scripts.errors import CestaError
-from export_scripts.graph import build_graph, fold, save_graph
+from export_scripts.graph import GRAPH, build_graph, fold, save_graph
 from export_scripts.publish import sampler_code
 from export_scripts.settings import Settings
 from export_scripts.shop import Shop, load_shop
 from export_scripts.snapshot import save_snapshot, snapshot
+from export_scripts.tensorrt import check_on_tensorrt, require_tensorrt
 
 GOLDEN_REQUESTS = 8
+TENSORRT_BATCHES = (1, 16, 64)  # the engine's least, best and largest
 
 
-def export(settings: Settings, data: Path, checkpoint: Path, metrics: Path, run: Path) -> Path:
-    """Write the run folder ``run`` whole or not at all: the graph, ``arrays/`` and ``manifest.json``."""
+def export(
+    settings: Settings, data: Path, checkpoint: Path, metrics: Path, run: Path, on_tensorrt: bool = False
+) -> Path:
+    """Write the run folder ``run`` whole or not at all: the graph, ``arrays/`` and ``manifest.json``.
+
+    ``on_tensorrt`` has the graph answer there too, which the manifest then says.
+    """
+    if on_tensorrt:
+        require_tensorrt(ort.get_available_providers())
     shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     measured = read_metrics(metrics, checkpoint)
@@ -34,6 +46,8 @@ def export(settings: Settings, data: Path, checkpoint: Path, metrics: Path, run:
     arrays = snapshot(shop, shop.n_baskets, settings, prior)
     with staged_folder(run, marker=manifest.NAME) as folder:
         made = write_parts(graph, arrays, settings, contract, folder)
+        if on_tensorrt:
+            made["tensorrt"] = check_on_tensorrt(str(folder / GRAPH), _batches(shop, folder, contract))
         manifest.write(_manifest(settings, shop, contract, measured, folder) | made, folder)
     return run
 
@@ -91,17 +105,36 @@ def _manifest(
     }
 
 
+def _batches(shop: Shop, folder: Path, contract: Contract) -> list[dict[str, Any]]:
+    """The scorer's inputs for the last baskets, in batches of TENSORRT_BATCHES."""
+    reference = Reference.load(folder)
+    requests = _last_baskets(shop, contract, max(TENSORRT_BATCHES))
+    queries = [_query(reference, requests[i % len(requests)]) for i in range(max(TENSORRT_BATCHES))]
+    batches = (queries[:size] for size in TENSORRT_BATCHES)
+    return [copy.deepcopy(reference.inputs(batch, reference.sampler.sample(batch))) for batch in batches]
+
+
 def golden_requests(shop: Shop, contract: Contract) -> list[dict[str, Any]]:
     """What a release must answer as its manifest says: the last baskets of the data, and an empty one."""
+    return _last_baskets(shop, contract, GOLDEN_REQUESTS)
+
+
+def _last_baskets(shop: Shop, contract: Contract, most: int) -> list[dict[str, Any]]:
+    """Up to so many requests, the first an empty one."""
     requests: list[dict[str, Any]] = [{"basket": [], "user_id": ""}]
     for number in range(shop.n_baskets - 1, -1, -1):
         rows = shop.basket(number)
-        if len(requests) == GOLDEN_REQUESTS:
+        if len(requests) == most:
             break
         if len(rows) <= contract.basket_slots:  # the sampler refuses longer ones
             user_id = shop.user_ids[shop.users[number]]
             requests.append({"basket": shop.catalog["item_id"].iloc[rows].tolist(), "user_id": user_id})
     return requests
+
+
+def _query(reference: Reference, request: dict[str, Any]) -> Query:
+    basket = [item_id.encode() for item_id in request["basket"]]
+    return reference.vocabulary.query(basket=basket, user_id=request["user_id"].encode())
 
 
 def answers(reference: Reference, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -110,9 +143,7 @@ def answers(reference: Reference, requests: list[dict[str, Any]]) -> list[dict[s
 
 
 def _answer(reference: Reference, request: dict[str, Any]) -> dict[str, Any]:
-    basket = [item_id.encode() for item_id in request["basket"]]
-    query = reference.vocabulary.query(basket=basket, user_id=request["user_id"].encode())
-    answer = reference.recommend([query])
+    answer = reference.recommend([_query(reference, request)])
     return {
         "item_ids": answer.item_ids[0].tolist(),
         "scores": [round(float(s), 4) for s in answer.scores[0]],

@@ -15,7 +15,7 @@ from export_scripts.ncf import NCF
 from export_scripts.questions import BATCH, Questions
 from export_scripts.rankers import Served
 from export_scripts.settings import Settings
-from export_scripts.snapshot import limits, recommendable
+from export_scripts.snapshot import recommendable, sampler_of
 from export_scripts.splits import HiddenItems, as_queries
 
 RECALL_AT: Final = (100, 250, 500, 600, 1000)
@@ -66,7 +66,7 @@ def _by_prior(
     holds all shorter ones.
     """
     cold = ~recommendable(arrays)
-    sampler = CandidateSampler(arrays, limits(settings, replace(contract, candidates=most)))
+    sampler = sampler_of(arrays, settings, replace(contract, candidates=most))
     places, sources = [np.zeros(0)], [np.zeros(0, np.int32)]
     for hidden in questions.hidden.batches(BATCH):
         found = sampler.sample(as_queries(questions.shop, hidden))
@@ -113,8 +113,8 @@ def _everything(arrays: SamplerArrays, settings: Settings, contract: Contract) -
     """A sampler that fills up with best sellers until all of the pool are candidates."""
     pool, items = len(arrays.popularity.order), len(arrays.popularity.score)
     capacity = min(pool + BEYOND, max(items - 1, contract.answers))
-    wide = limits(settings, replace(contract, candidates=capacity))
-    return CandidateSampler(arrays, wide | {"fill": pool, "width": items})
+    wide = replace(contract, candidates=capacity)
+    return sampler_of(arrays, settings, wide, fill=pool, width=items)
 
 
 def _compared(sampled: Bools, whole: Bools) -> dict[str, float | None]:

@@ -23,6 +23,7 @@ from ensemble.candidate_sampler.arrays import (
 )
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.nearest import About, Nearest, RecallError
+from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts import counts
 from export_scripts.contract import Contract
 from export_scripts.errors import CestaError
@@ -118,6 +119,19 @@ def limits(settings: Settings, contract: Contract) -> dict[str, int]:
         "capacity": contract.candidates,
         "basket_slots": contract.basket_slots,
     }
+
+
+def sampler_of(
+    arrays: SamplerArrays, settings: Settings, contract: Contract, **wider: int
+) -> CandidateSampler:
+    """The sampler over a snapshot, in memory; ``wider`` limits replace those of the settings.
+
+    Raises CestaError if an index finds too little.
+    """
+    try:
+        return CandidateSampler(arrays, limits(settings, contract) | wider)
+    except RecallError as error:
+        raise CestaError(str(error)) from None
 
 
 def save_snapshot(

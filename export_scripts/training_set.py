@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.batch import Candidates
 from ensemble.candidate_sampler.query import Query
-from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts.contract import Contract
 from export_scripts.progress import Progress
 from export_scripts.settings import Settings
 from export_scripts.shop import Shop
-from export_scripts.snapshot import limits, recommendable, with_content
+from export_scripts.snapshot import recommendable, sampler_of, with_content
 from export_scripts.splits import HiddenItems, Split, as_queries, hide_items
 
 BATCH = 256
@@ -111,7 +110,7 @@ def collect(
     The share ``anonymous`` of the queries is asked without the user: their features know no history either,
     which is what the scorer will see of unknown users.
     """
-    sampler = CandidateSampler(arrays, limits(settings, contract))
+    sampler = sampler_of(arrays, settings, contract)
     n, f = len(hidden), contract.features
     c = min(contract.candidates, thinning.candidates) if thinning else contract.candidates
     kept = TrainingSet(

@@ -138,15 +138,19 @@ def served(out: Outputs, requests: Path, repetitions: int, seconds: float) -> di
 def _latency(
     running: Running, requests: Path, connections: int, repetitions: int, seconds: float
 ) -> dict[str, float]:
-    """Medians over the repetitions, each with questions of its own."""
-    found = [
-        generators.wrk(running.http, requests, connections=connections, seconds=seconds, first=number * 5_000)
-        for number in range(repetitions)
-    ]
+    """Medians over the repetitions, each with questions of its own; ``cpu_us`` of all processes a request."""
+    found, cpu_us = [], []
+    for number in range(repetitions):
+        first, before = number * 5_000, running.processes.cpu()
+        load = generators.wrk(running.http, requests, connections=connections, seconds=seconds, first=first)
+        used = sum(s - before.get(pid, 0.0) for pid, s in running.processes.cpu().items())
+        found.append(load)
+        cpu_us.append(used / load.requests * 1e6)
     return {
         "rps": round(median(load.rps for load in found), 1),
         "p50_ms": round(median(load.p50_ms for load in found), 3),
         "p99_ms": round(median(load.p99_ms for load in found), 3),
+        "cpu_us": round(median(cpu_us)),
         "errors": sum(load.errors for load in found),
     }
 

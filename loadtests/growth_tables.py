@@ -22,6 +22,7 @@ COLUMNS: Final[dict[str, Callable[[Row], str]]] = {
     "p50, 8 connections": lambda r: f"{r['load']['8']['p50_ms']:.2f} ms",
     "p99, 8": lambda r: f"{r['load']['8']['p99_ms']:.2f} ms",
     "requests/s, 8": lambda r: f"{r['load']['8']['rps']:,.0f}",
+    "CPU, 8": lambda r: f"{r['load']['8']['cpu_us']:,} µs",
     "memory": lambda r: f"{r['memory_mib']['pss']:,.0f} MiB",
     "of it mapped": lambda r: f"{r['memory_mib']['mapped']:,.0f} MiB",
     "start": lambda r: f"{r['start_s']:.1f} s",

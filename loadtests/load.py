@@ -1,7 +1,7 @@
 """A load test from start to end: a server, Locust's shoppers, then an open loop, held to budgets.toml.
 
 python -m loadtests.load --shape smoke                       # on a server that it starts
-python -m loadtests.load --shape spike --host 127.0.0.1:8080 --path /v1/recommend --key KEY
+CESTA_KEYS=K1,K2 python -m loadtests.load --shape spike --host 127.0.0.1:8080 --path /v1/recommend
 """
 
 import argparse
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,7 @@ from loadtests.environments import ROOT
 from loadtests.questions import stream, visits_of_test_month
 from loadtests.servers import SERVERS, started
 from loadtests.shapes import SHAPES
-from loadtests.wires import GATEWAY, GENERATE, TRITON
+from loadtests.wires import GENERATE, WIRES, keys
 
 RATE: Final = 100.0  # of the open loop, requests a second
 _HERE: Final = Path(__file__).resolve().parent
@@ -52,15 +53,15 @@ def shop(given: argparse.Namespace, address: str, report: Path) -> int:
     ]
     command += [f"--release={given.release.root}", f"--shape={given.shape}", f"--length-s={given.length_s}"]
     command += [f"--shoppers={given.shoppers}", f"--wire={given.wire}", f"--path={given.path}"]
-    command += [f"--key={given.key}", f"--budgets={given.budgets}"]
+    command += [f"--budgets={given.budgets}"]
     return subprocess.run(command, cwd=ROOT).returncode
 
 
 def knock(given: argparse.Namespace, address: str) -> list[str]:
     """The open loop at a constant rate: what it breaks of its budget."""
-    wire = GENERATE if given.path.startswith(TRITON) else GATEWAY
-    questions = stream(visits_of_test_month(given.release.data, given.release.run))
-    requests = [wire.request(question, given.path, given.key) for question in questions[:20_000]]
+    questions = stream(visits_of_test_month(given.release.data, given.release.run))[:20_000]
+    asked = zip(questions, cycle(keys()), strict=False)
+    requests = [WIRES[given.path].request(question, key=key) for question, key in asked]
     outcome = open_loop.run(address, requests, open_loop.constant(RATE, given.open_loop_s))
     p50, p95, p99 = np.percentile(outcome.latencies, [50, 95, 99]) * 1000
     answered = len(outcome.latencies)
@@ -77,8 +78,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--release", type=lambda text: Outputs(Path(text).absolute()), default="artifacts")
     add("--host", default="", help="host:port of a server that runs already; without it one is started")
     add("--wire", choices=("http", "grpc"), default="http", help="of the shoppers")
-    add("--path", default=GENERATE.path, help="a gateway's is /v1/recommend")
-    add("--key", default="", help="sent as Authorization: Bearer KEY")
+    add("--path", choices=sorted(WIRES), default=GENERATE.path, help="of HTTP")
     add("--length-s", type=float, default=0, help="0: the shape's own")
     add("--shoppers", type=int, default=0, help="at most; 0: the shape's own")
     add("--open-loop-s", type=float, default=10, help="0: no open loop after the shoppers")

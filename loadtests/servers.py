@@ -87,7 +87,7 @@ def started(server: Server, release: Outputs) -> Iterator[Running]:
     if server.kind == "ours":
         command = [sys.executable, "-m", "ensemble.server", "--repository", str(release.repository)]
         command += ["--http-port=0", "--grpc-port=0", "--metrics-port=0", "--drain-s=1"]
-        command += [] if server.cached else ["--response-cache-bytes=0"]
+        command += [] if server.cached else ["--response-cache=0"]
         port = 0
     else:
         python = str(environment(server.peer)) if server.peer else sys.executable

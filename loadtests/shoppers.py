@@ -2,7 +2,7 @@
 
     locust -f loadtests/shoppers.py --headless --shape smoke --host 127.0.0.1:8000
     locust … --wire grpc --host 127.0.0.1:8001
-    locust … --path /v1/recommend --key KEY --host 127.0.0.1:8080
+    CESTA_KEYS=KEY locust … --path /v1/recommend --host 127.0.0.1:8080
 
 A closed loop: a shopper asks again when answered. See open_loop.py for the other kind. `make load` runs both.
 """
@@ -23,7 +23,7 @@ from cesta_client import Recommender
 from loadtests.budgets import FILE, broken, load_budget
 from loadtests.questions import Question, Visit, arrivals, visits_of_test_month
 from loadtests.shapes import SHAPES
-from loadtests.wires import GATEWAY, GENERATE, TRITON, Wire
+from loadtests.wires import GENERATE, WIRES, Wire, keys
 
 TIMEOUT_S = 5.0
 NEW_A_SECOND = 50  # shoppers who came all at once would all connect at once
@@ -43,16 +43,16 @@ class Shop(Protocol):
 class HttpShop:
     """A kept connection, as a shop's own server would have it."""
 
-    def __init__(self, address: str, wire: Wire, path: str, key: str) -> None:
+    def __init__(self, address: str, wire: Wire, key: str) -> None:
         self._connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S)
-        self._wire, self._path = wire, path
+        self._wire = wire
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
 
     def ask(self, question: Question) -> int:
         body, more = self._wire.encode(question)
         headers = {"content-type": "application/json", **more, **self._headers}
         try:
-            self._connection.request("POST", self._path, body, headers)
+            self._connection.request("POST", self._wire.path, body, headers)
             response = self._connection.getresponse()
             found = response.read()
         except BaseException:
@@ -151,13 +151,13 @@ class ChosenShape(LoadTestShape):
 
 
 def connect(environment: Environment) -> Shop:
-    """As the options say."""
+    """As the options say; keys go round."""
     options = environment.parsed_options
-    address = str(environment.host)
+    address, known = str(environment.host), keys()
+    key = known[len(environment.shops) % len(known)]  # type: ignore[attr-defined]
     if options.wire == "grpc":
-        return GrpcShop(address, options.key)
-    path = options.path
-    return HttpShop(address, GENERATE if path.startswith(TRITON) else GATEWAY, path, options.key)
+        return GrpcShop(address, key)
+    return HttpShop(address, WIRES[options.path], key)
 
 
 @events.init_command_line_parser.add_listener
@@ -168,8 +168,7 @@ def _options(parser: ArgumentParser) -> None:
     parser.add_argument("--shoppers", type=int, default=0, help="at most; 0: the shape's own")
     parser.add_argument("--gap-s", type=float, default=0.2, help="mean time between a shopper's visits")
     parser.add_argument("--wire", choices=("http", "grpc"), default="http")
-    parser.add_argument("--path", default=GENERATE.path, help="a gateway's is /v1/recommend")
-    parser.add_argument("--key", default="", help="sent as Authorization: Bearer KEY")
+    parser.add_argument("--path", choices=sorted(WIRES), default=GENERATE.path, help="of HTTP")
     parser.add_argument("--budgets", type=Path, default=FILE, help="toml with a table per shape")
 
 

@@ -1,6 +1,7 @@
 """How a question travels: its raw HTTP request, and the answer read back, for every server's own form."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +32,18 @@ class Wire:
     encode: Callable[[Question], tuple[bytes, dict[str, str]]]
     decode: Callable[[bytes, Headers], Answer]
 
-    def request(self, question: Question, path: str | None = None, key: str = "") -> bytes:
-        """The whole HTTP/1.1 request; `path` and a Bearer `key` as a gateway wants them."""
+    def request(self, question: Question, key: str = "") -> bytes:
+        """The whole HTTP/1.1 request; with a Bearer `key` as a gateway wants it."""
         body, more = self.encode(question)
         bearer = {"authorization": f"Bearer {key}"} if key else {}
         headers = {"host": "cesta", "content-type": "application/json", **more, **bearer}
-        lines = [f"POST {path or self.path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
+        lines = [f"POST {self.path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
         return "\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode() + body
+
+
+def keys() -> list[str]:
+    """A gateway's keys, to be used in turns; [""] without. No option: command lines are for all to see."""
+    return os.environ.get("CESTA_KEYS", "").split(",")
 
 
 def write_requests(wire: Wire, questions: Iterable[Question], file: Path) -> Path:
@@ -135,3 +141,4 @@ GATEWAY = Wire("gateway", "/v1/recommend", _plain, _of_items)
 PLAIN = Wire("HTTP JSON", "/recommend", _plain, _of_plain)
 LISTED = Wire("HTTP JSON", "/recommend", _listed, _of_listed)
 OPEN_INFERENCE = Wire("HTTP V2 JSON", TRITON + "/infer", _in_a_tensor, _of_tensors)
+WIRES = {wire.path: wire for wire in (GENERATE, BINARY, GATEWAY)}  # how cesta is asked over HTTP, by path

@@ -44,6 +44,8 @@ def ratio(part: str, whole: str) -> str:
 
 
 REQUESTS, SECONDS = "cesta_gateway_requests_total", "cesta_gateway_request_seconds"
+UPSTREAM = "cesta_gateway_upstream_seconds"
+GIVEN = f'{{{SHOPS}, release!=""}}'  # what Triton was asked and has answered
 MODEL = '{model=~"recommender.*"}'
 BY = "model, release"
 BAD = '{model=~"recommender.*", status=~"5.."}'
@@ -91,6 +93,23 @@ ROWS: dict[str, list[Panel]] = {
         ),
         Panel("Latency by release", "s", {"p95 {{release}}": quantile(0.95, SECONDS, "release", ANSWERED)}),
         Panel("Latency by route", "s", {"p95 {{route}}": quantile(0.95, SECONDS, "route")}),
+        Panel(
+            "Behind the gateway",
+            "s",
+            {"p95 {{route}}": quantile(0.95, UPSTREAM, "route", GIVEN)},
+            "Waited for Triton; of a batch's queries at once the slowest counts.",
+        ),
+        Panel(
+            "In the gateway itself",
+            "s",
+            {
+                "{{route}}": ratio(
+                    f"({rate(f'{SECONDS}_sum', 'route', GIVEN)} - {rate(f'{UPSTREAM}_sum', 'route', GIVEN)})",
+                    rate(f"{SECONDS}_count", "route", GIVEN),
+                )
+            },
+            "Mean of answered requests; what a client's slow line takes counts, too.",
+        ),
     ],
     "Releases: active and canary": [
         Panel("Active release", "none", {"release": "max(cesta_active_release)"}, stat=True),

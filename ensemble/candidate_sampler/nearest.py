@@ -20,8 +20,8 @@ from .scan import Scan
 Float = NDArray[np.float32]
 Rows = NDArray[np.int32]
 
-# Of what an exact search finds, on SAMPLE queries; so many of 150 leave the standard error at .002.
-RECALL: Final = 0.98
+RECALL: Final = 0.98  # of what an exact search finds, at least
+AIM: Final = 0.985  # on the sample, for other queries may find less: so many of 150 leave an error of .002
 SAMPLE: Final = 500
 
 # Times the root of the number of vectors. With twice as many lists the build takes four times as long
@@ -34,9 +34,8 @@ LENGTH_POWER: Final = 4
 ROUNDS: Final = 10  # of k-means
 SEED: Final = 7
 
-TIE: Final = (
-    1e-4  # a score that is less by this share only is as good: rounding, and items with equal vectors
-)
+# A score that is less by this share only is as good: rounding, and items with equal vectors.
+TIE: Final = 1e-4
 
 
 class RecallError(ValueError):
@@ -141,7 +140,7 @@ def build_index(name: str, vectors: Float, queries: Float, most: int, exact_up_t
     """An index over ``vectors`` (n, d), and what it is.
 
     By one thread: with more, their timing may decide what is near, and with it training and release. So many
-    lists are probed as RECALL takes. Raises RecallError if all are too few.
+    lists are probed as AIM takes. Raises RecallError if all of them find less than RECALL.
     """
     n = max(min(most, len(vectors)), 1)
     with _one_thread():
@@ -205,7 +204,7 @@ def _file(folder: Path, name: str) -> Path:
 def _in_lists(vectors: Float) -> Any:
     """An inverted file over the vectors, which lie in the list of the nearest centre by distance.
 
-    By inner product, which it is searched by, long centres would draw twice as many to themselves.
+    By inner product, which it is searched by, long centres would draw most of them to themselves.
     """
     n, d = vectors.shape
     lists = max(round(LISTS * n**0.5), 1)
@@ -244,19 +243,19 @@ def _by_length(vectors: Float, most: int) -> Float:
 
 
 def _fewest_probes(index: Any, vectors: Float, queries: Float, right: Float) -> tuple[int, float]:
-    """How many lists a query must read for RECALL, all if that is too little; and the recall with so many."""
+    """How many lists a query must read for AIM, all if that is too little; and the recall with so many."""
 
     def recall(probes: int) -> float:
         index.nprobe = probes
         return recall_of(index.search(queries, right.shape[1])[1], vectors, queries, right)
 
     few, enough = 0, 1
-    while (found := recall(enough)) < RECALL and enough < index.nlist:
+    while (found := recall(enough)) < AIM and enough < index.nlist:
         few, enough = enough, min(2 * enough, index.nlist)
     while enough - few > 1:
         middle = (few + enough) // 2
         here = recall(middle)
-        if here >= RECALL:
+        if here >= AIM:
             enough, found = middle, here
         else:
             few = middle

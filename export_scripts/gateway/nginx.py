@@ -41,6 +41,9 @@ class GatewaySettings:
     certificate: Path | None = None  # PEM, with `certificate_key`: both ports then speak TLS alone
     certificate_key: Path | None = None
     workers: int = 2
+    traced: str = (
+        "1%"  # of the requests, 0.01% to 100%: they get a traceparent; one that a client sends is kept
+    )
     log_level: str = "warn"
 
     @property
@@ -71,6 +74,7 @@ def variables(settings: GatewaySettings) -> dict[str, str]:
         "GATEWAY_SSL": "ssl" if settings.certificate else "",
         "GATEWAY_CERTIFICATE": str(settings.certificate or ""),
         "GATEWAY_CERTIFICATE_KEY": str(settings.certificate_key or ""),
+        "GATEWAY_TRACED": settings.traced,
         "GATEWAY_ACCESS_LOG": str(run / "access.log"),
         "GATEWAY_ERROR_LOG": str(run / "error.log"),
         "GATEWAY_LOG_LEVEL": settings.log_level,

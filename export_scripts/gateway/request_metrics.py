@@ -5,6 +5,7 @@ what comes without a valid key has no name.
 """
 
 import json
+import re
 import socket
 import threading
 from pathlib import Path
@@ -15,6 +16,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _RECEIVE_BYTES = 4 * 2**20  # some 10,000 lines: what a second's pause may miss
 _LINE_BYTES = 8192
+
+_SECONDS = re.compile(r"\d+\.\d+")  # "0.004", "0.000, 0.004" after a second try
 
 # What an error is called over gRPC, as the HTTP status of the same meaning.
 _HTTP_OF_GRPC = {0: 200, 3: 400, 4: 504, 5: 503, 7: 403, 8: 429, 12: 404, 13: 500, 14: 503, 16: 401}
@@ -37,6 +40,13 @@ class RequestMetrics:
             buckets=BUCKETS_S,
             registry=registry,
         )
+        self._upstream = Histogram(
+            "cesta_gateway_upstream_seconds",
+            "Of that, waited for what stands behind; of questions asked at once the slowest counts.",
+            ["route", "release"],
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
         self._unread = Counter(
             "cesta_gateway_unread_lines", "Log lines that are not as expected.", registry=registry
         )
@@ -45,7 +55,7 @@ class RequestMetrics:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
         self._socket.bind(str(path))
-        path.chmod(0o666)  # nginx's workers run as another user; the folder keeps strangers out
+        path.chmod(0o660)  # for nginx's workers, of the same user or group; others could count what never was
         self._path = path
         self._thread = threading.Thread(target=self._receive, name="request metrics", daemon=True)
         self._thread.start()
@@ -69,3 +79,5 @@ class RequestMetrics:
         status = _HTTP_OF_GRPC.get(int(grpc), 500) if grpc else request["status"]
         self._requests.labels(route, key, status, request["release"], request["model"]).inc()
         self._seconds.labels(route, request["release"]).observe(request["seconds"])
+        if behind := _SECONDS.findall(request["upstream_seconds"]):  # none of what was refused here
+            self._upstream.labels(route, request["release"]).observe(sum(map(float, behind)))

@@ -2,6 +2,7 @@
 
 They are made from the checkout's model_repository/ at each promotion: instances and batching are the
 operator's and stay when a release is rolled back; the tensors are held to the manifest by ``verify``.
+A part may have further configs by name, ``configs/<name>.pbtxt``, one of which a server may be told to take.
 """
 
 import uuid
@@ -11,6 +12,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from export_scripts.contract import ENSEMBLE, MODEL_REPOSITORY, SAMPLER, SCORER, read_config
+from export_scripts.errors import CestaError
 from export_scripts.releases.repository import CONFIG
 from export_scripts.releases.store import Repository, write_file
 
@@ -19,6 +21,8 @@ CANARY = "recommender_canary"  # a second ensemble, of the canary release
 FRONTS = (ENSEMBLE, CANARY)  # what clients ask
 IDENTITY = "cesta_repository"  # a parameter of the ensemble: tells whether a server serves this repository
 PERCENT = "cesta_percent"  # a parameter of the canary's: the share of requests that a gateway sends there
+NAMED = "configs"  # where Triton, too, looks for the configs of --model-config-name
+NAME = "cesta_config"  # a parameter in each of them: tells what a server was run with
 PLACEHOLDER = "placeholder"  # in the canary's version folder: an object store holds no empty ones
 
 Config = model_config_pb2.ModelConfig
@@ -51,11 +55,28 @@ class Served(NamedTuple):
         return release
 
 
-def part_config(model: str, versions: set[int]) -> Config:
-    """A sampler's or scorer's config that lets ``versions`` load."""
-    config = read_config(MODEL_REPOSITORY / model / CONFIG)
-    config.version_policy.specific.versions.extend(sorted(versions))
+def part_config(
+    model: str, versions: set[int], name: str = "", repository: Repository | None = None
+) -> Config:
+    """A sampler's or scorer's config, the one called ``name`` if it has that, which lets ``versions`` load.
+
+    The checkout's, or what a published ``repository`` has.
+    """
+    folder = (repository or MODEL_REPOSITORY) / model
+    named = folder / NAMED / f"{name}.pbtxt"
+    config = read_config(named if name and named.exists() else folder / CONFIG)
+    config.version_policy.specific.versions[:] = sorted(versions)
     return config
+
+
+def check_named(repository: Repository, name: str) -> None:
+    """Raise CestaError if no part of a repository has a config called ``name``; "" is config.pbtxt."""
+    known = sorted({path.name.removesuffix(".pbtxt") for path in repository.glob(f"*/{NAMED}/*.pbtxt")})
+    if name and name not in known:
+        raise CestaError(
+            f'no config "{name}" in {repository}; there is {" and ".join(known) or "none with a name"}, and '
+            '"cesta release promote" adds those of model_repository/'
+        )
 
 
 def front_config(front: str, served: Served, identity: str) -> Config:
@@ -93,6 +114,7 @@ def write_configs(repository: Repository, configs: dict[str, Config]) -> None:
     if CANARY in configs:
         folder = repository / CANARY / str(configs[CANARY].ensemble_scheduling.step[0].model_version)
         write_file(folder / PLACEHOLDER, b"", repository)
+    _write_named(repository)
     _write(repository, {model: text_format.MessageToString(config) for model, config in configs.items()})
 
 
@@ -123,6 +145,14 @@ def put_back(repository: Repository, texts: dict[str, str]) -> None:
         if model not in texts:
             (repository / model / CONFIG).unlink(missing_ok=True)
     _write(repository, texts)
+
+
+def _write_named(repository: Repository) -> None:
+    """As they are, and only where they changed: to Triton they are files that all versions share."""
+    for source in MODEL_REPOSITORY.glob(f"*/{NAMED}/*.pbtxt"):
+        target, text = repository / source.relative_to(MODEL_REPOSITORY).as_posix(), source.read_text("utf-8")
+        if not target.exists() or target.read_text(encoding="utf-8") != text:
+            write_file(target, text.encode(), repository)
 
 
 def _write(repository: Repository, texts: dict[str, str]) -> None:

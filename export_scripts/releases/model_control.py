@@ -14,8 +14,9 @@ from google.protobuf import json_format
 from tritonclient.utils import InferenceServerException
 
 from ensemble.control_secret import FILE_VARIABLE, GRPC_HEADER, VARIABLE, find_secret
+from export_scripts.contract import SCORER
 from export_scripts.errors import CestaError
-from export_scripts.releases.configs import Config
+from export_scripts.releases.configs import NAME, Config, part_config
 
 LOAD_TIMEOUT_S = 600  # a release of millions of items is read from disk, and its kernels are compiled
 ASK_TIMEOUT_S = 20  # the first question to a version that was just loaded, on a busy machine
@@ -72,6 +73,15 @@ class ModelControl:
         """
         text = json_format.MessageToJson(config, preserving_proto_field_name=True)
         self._operate("load_model", config.name, config=text, client_timeout=LOAD_TIMEOUT_S)
+
+    def load_part(self, model: str, versions: set[int]) -> None:
+        """``load`` a sampler or scorer by the checkout's config of the name that this server is run with."""
+        self.load(part_config(model, versions, self.config_name()))
+
+    def config_name(self) -> str:
+        """The named config that the scorer is loaded with; "" for config.pbtxt, or if none is loaded."""
+        parameters = self.config(SCORER).parameters if self.ready(SCORER) else {}
+        return parameters[NAME].string_value if NAME in parameters else ""
 
     def unload(self, model: str) -> None:
         """Have an ensemble forgotten; its parts stay."""

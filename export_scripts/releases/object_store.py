@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from export_scripts.contract import MODELS
-from export_scripts.errors import CestaError
+from export_scripts.errors import BeingChanged, CestaError
 from export_scripts.releases.object_path import ObjectPath
 
 NUMBERS = ".numbers"  # an object per number that was ever taken; never deleted
@@ -102,7 +102,7 @@ def write(path: ObjectPath, content: bytes, repository: ObjectPath) -> None:
 
 @contextmanager
 def locked(repository: ObjectPath) -> Iterator[None]:
-    """Hold the repository's lock, renewed until the block ends; CestaError if another does."""
+    """Hold the repository's lock, renewed until the block ends; BeingChanged if another does."""
     lease = _Lease(repository / LOCK)
     lease.take()
     over = threading.Event()
@@ -156,14 +156,14 @@ class _Lease:
     def _take_over(self, mine: bytes) -> None:
         modified = self.path.modified()
         if modified is None:
-            raise CestaError(f"{self.path} was just given back by another cesta; try again")
+            raise BeingChanged(f"{self.path} was just given back by another cesta; try again")
         content, tag = self.path.read_tagged()
         age_s = (datetime.now(UTC) - modified).total_seconds()
         about = json.loads(content)
         free = age_s > LEASE_S or _died_here(about)
         if not free or not self.path.replace_tagged(mine, tag):
             holder = about["who"]
-            raise CestaError(
+            raise BeingChanged(
                 f"{self.path.parent} is being changed by another cesta ({holder}); wait until it is done. "
                 f"One that was killed is waited for {LEASE_S:.0f} s"
             )

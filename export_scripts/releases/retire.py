@@ -8,7 +8,6 @@ from export_scripts.releases.configs import (
     Served,
     canary_on_disk,
     configs_of,
-    part_config,
     write_configs,
 )
 from export_scripts.releases.model_control import ModelControl
@@ -52,7 +51,7 @@ def _unload(control: ModelControl, old: list[int]) -> None:
         ready = control.ready(model)
         leaving = ready & set(old)
         if leaving:
-            control.load(part_config(model, ready - leaving))
+            control.load_part(model, ready - leaving)
         for number in leaving:
             control.wait_unloaded(model, number)
 

@@ -4,7 +4,6 @@ Triton keeps a failed version on its books, and /v2/health/ready false, until th
 once and unloaded again; loading the others without it does not help. So another release's files stand in.
 """
 
-from export_scripts.releases.configs import part_config
 from export_scripts.releases.model_control import ModelControl
 from export_scripts.releases.store import Repository, standing_in
 
@@ -13,7 +12,7 @@ def unload(control: ModelControl, repository: Repository, model: str, release: i
     """Leave the versions ``kept`` of a part loaded, and nothing on the server's books of ``release``."""
     if control.states(model).get(release) not in ("READY", ""):
         _load_stand_in(control, repository, model, release, kept)
-    control.load(part_config(model, kept))
+    control.load_part(model, kept)
     control.wait_unloaded(model, release)
 
 
@@ -23,4 +22,4 @@ def _load_stand_in(
     """Load files that are known to load under the number of those that do not, which stay on disk."""
     folder, other = (repository / model / str(number) for number in (release, max(kept)))
     with standing_in(folder, other, aside=repository / f".failed-{model}-{release}"):
-        control.load(part_config(model, kept | {release}))
+        control.load_part(model, kept | {release})

@@ -17,7 +17,7 @@ from typing import Any
 from export_scripts import atomic
 from export_scripts.atomic import flush, scratch_folder
 from export_scripts.contract import MODELS, SAMPLER
-from export_scripts.errors import CestaError
+from export_scripts.errors import BeingChanged
 from export_scripts.releases import object_store
 from export_scripts.releases.object_path import ObjectPath
 
@@ -136,7 +136,7 @@ def standing_in(folder: Repository, other: Repository, aside: Repository) -> Ite
 
 @contextmanager
 def locked(repository: Repository) -> Iterator[None]:
-    """Alone in changing what is active; a second one gets a CestaError. A killed one soon holds nothing."""
+    """Alone in changing what is active; a second one gets BeingChanged. A killed one soon holds nothing."""
     if isinstance(repository, ObjectPath):
         with object_store.locked(repository):
             yield
@@ -146,7 +146,10 @@ def locked(repository: Repository) -> Iterator[None]:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(folder)
-        raise CestaError(f"{repository} is being changed by another cesta; wait until it is done") from None
+        raise BeingChanged(
+            f"{repository} is being changed by another cesta, or a server that has just started loads its "
+            "releases; wait until it is done"
+        ) from None
     try:
         yield
     finally:

@@ -27,7 +27,6 @@ from export_scripts.releases.configs import (
     end_canary,
     identity,
     identity_on_disk,
-    part_config,
     put_back,
     read_texts,
     write_configs,
@@ -177,7 +176,7 @@ def _load(change: Change, loaded: dict[str, set[int]]) -> None:
     for model in PARTS:
         if change.release not in loaded[model]:
             with change.steps(f"load {model}"):
-                change.control.load(part_config(model, loaded[model] | {change.release}))
+                change.control.load_part(model, loaded[model] | {change.release})
 
 
 def _undo(change: Change, texts: dict[str, str], before: _Loaded | None, error: BaseException) -> None:
@@ -213,7 +212,7 @@ def tidy(change: Change, configs: dict[str, Config]) -> None:
         _remove_canaries(change, _versions(configs[CANARY]) if CANARY in configs else set())
         for model in PARTS if control else ():
             if control.ready(model) != _versions(configs[model]):
-                control.load(configs[model])
+                control.load_part(model, _versions(configs[model]))
     except (CestaError, OSError) as error:
         structlog.get_logger().warning("not_tidied", release=change.release, why=str(error))
 

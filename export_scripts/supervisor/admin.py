@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.exceptions import HTTPException
 from pydantic import BaseModel, Field
 
-from export_scripts.errors import CestaError
+from export_scripts.errors import BeingChanged, CestaError
 from export_scripts.releases.canary import start_canary, stop_canary
 from export_scripts.releases.configs import canary_on_disk
 from export_scripts.releases.history import previous
@@ -53,13 +53,16 @@ class Operator:
     def change(
         self, what: str, by: str, command: Callable[..., Record], *values: Any, **named: Any
     ) -> Record:
-        """Do what a release command does, and log who wanted it. One that fails becomes a 409."""
+        """Do what a release command does, and log who wanted it. One that fails becomes a 409, one that only
+        has to wait a 503.
+        """
         try:
             with self.control() as control:
                 record = command(self.repository, *values, control, who=by, **named)
         except CestaError as error:
             log.warning("admin", what=what, by=by, failed=str(error))
-            raise HTTPException(409, str(error)) from None
+            code = 503 if isinstance(error, BeingChanged) else 409  # the gateway says when to come back
+            raise HTTPException(code, str(error)) from None
         log.info("admin", what=what, by=by, release=record["release"], before=record["before"])
         return record
 

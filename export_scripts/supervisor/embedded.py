@@ -71,7 +71,7 @@ def _bring_up(
     """Have the active release loaded; the release that answers."""
     while not (server.exit_code is not None or ending.is_set() or control.is_there()):
         time.sleep(POLL_S)
-    load_active(repository, control)
+    load_active(repository, control, server.settings.config)
     try:
         return canary.ask(FIRST_ANSWER_S)
     except CanaryMissed as missed:

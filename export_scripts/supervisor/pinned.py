@@ -4,14 +4,13 @@ Triton's own `--load-model` loads all versions of a part or none, so a broken pr
 active one from being served. Here the active one answers before anything else is tried.
 """
 
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
 from export_scripts.contract import ENSEMBLE, SAMPLER, SCORER, read_config
 from export_scripts.errors import CestaError
-from export_scripts.releases.configs import CANARY, Config
+from export_scripts.releases.configs import CANARY, Config, check_named, part_config
 from export_scripts.releases.model_control import ModelControl
 from export_scripts.releases.repository import CONFIG, active_release
 from export_scripts.releases.stand_in import unload
@@ -20,14 +19,19 @@ from export_scripts.releases.store import Repository, locked
 log = structlog.get_logger()
 
 
-def load_active(repository: Repository, control: ModelControl) -> int:
-    """Have the pinned release served, and no other; its number. Raises CestaError with Triton's words."""
+def load_active(repository: Repository, control: ModelControl, config: str = "") -> int:
+    """Have the pinned release served, by the config of that name, and no other release; its number.
+
+    Raises CestaError with Triton's words.
+    """
+    check_named(repository, config)
     release = active_release(repository)
     if release is None:
         raise CestaError(f'no release in {repository} was promoted; run "cesta release promote"')
     ensemble = read_config(repository / ENSEMBLE / CONFIG)
     try:
-        _load(control, [_part(repository, model, [version]) for model, version in _pins(ensemble)])
+        pins = _pins(ensemble)
+        _load(control, [part_config(model, {version}, config, repository) for model, version in pins])
         control.load(ensemble)
     except CestaError as error:
         raise CestaError(f"release {release} cannot be served: {error}") from None
@@ -54,7 +58,7 @@ def _load_beside(repository: Repository, control: ModelControl, model: str, rele
     if release in ready or not (repository / model / str(release)).exists():
         return
     try:
-        control.load(_part(repository, model, ready | {release}))
+        control.load(part_config(model, ready | {release}, control.config_name(), repository))
     except CestaError as error:
         log.warning("release not loaded", release=release, model=model, reason=str(error))
         unload(control, repository, model, release, ready)  # else Triton never calls itself ready again
@@ -81,10 +85,3 @@ def _pins(ensemble: Config) -> list[tuple[str, int]]:
 
 def _named(repository: Repository, model: str) -> set[int]:
     return set(read_config(repository / model / CONFIG).version_policy.specific.versions)
-
-
-def _part(repository: Repository, model: str, versions: Iterable[int]) -> Config:
-    """The config on disk, with these versions instead of those that it names."""
-    config = read_config(repository / model / CONFIG)
-    config.version_policy.specific.versions[:] = sorted(versions)
-    return config

@@ -16,7 +16,8 @@ from export_scripts.supervisor.watchdog import LOST, Ending, Watchdog
 
 log = structlog.get_logger()
 
-ELSEWHERE_S = 15.0  # between two looks at an object store
+ELSEWHERE_S = 15.0  # between two looks at an object store; a release that answers first is looked up at once
+LOOK_S = 0.2
 
 
 class Status:
@@ -32,13 +33,16 @@ class Status:
     def follow(self, ending: Ending) -> None:
         """Look at an object store until ``ending``: who asks for status must not wait for it."""
         while not isinstance(self._repository, Path):
+            release = self.watchdog.health.release
             try:
                 self._records = 0.0, history.read(self._repository)
                 self._read_metrics()
             except (CestaError, OSError) as error:
                 log.warning("repository not read", reason=str(error))
-            if ending.wait(ELSEWHERE_S):
-                return
+            until = self.watchdog.now() + ELSEWHERE_S
+            while self.watchdog.health.release == release and self.watchdog.now() < until:
+                if ending.wait(LOOK_S):
+                    return
 
     def uptime_s(self) -> float:
         """Of the supervisor, whatever became of servers."""

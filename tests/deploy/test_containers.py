@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 IMAGES = sorted((ROOT / "deploy" / "images").glob("*/Dockerfile"))
+TRITONS = ("triton", "triton-gpu")
 VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z_]+)(?::?-([^}]*))?\}")
 
 
@@ -57,11 +58,11 @@ def test_what_an_image_copies_is_there(image: Path) -> None:
 
 
 def test_every_setting_is_explained() -> None:
-    """.env.example has all variables of the compose file, with their defaults, and no others."""
+    """.env.example has all variables of the compose file, with their defaults, and Compose's own."""
     used = dict(VARIABLE.findall((ROOT / "docker-compose.yml").read_text()))
     lines = (ROOT / ".env.example").read_text().splitlines()
     explained = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    assert explained == used
+    assert explained == used | {"COMPOSE_PROFILES": "cpu"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -83,15 +84,84 @@ def test_only_the_gateway_faces_a_network() -> None:
     assert published.keys() == {"gateway", "grafana"}
     assert all(port.startswith("127.0.0.1:") for port in published["grafana"])
     assert COMPOSE["networks"]["inside"] == {"internal": True}
-    for name in ("triton", "prometheus", "registry"):
+    for name in (*TRITONS, "prometheus", "registry", "redis"):
         assert list(SERVICES[name]["networks"]) == ["inside"], name
 
 
-def test_what_is_started_by_default_is_the_whole_stack() -> None:
-    """The object store is a choice; Triton goes by the names that the gateway asks."""
-    default = {name for name, service in SERVICES.items() if "profiles" not in service}
-    assert default == {"triton", "gateway", "prometheus", "alertmanager", "grafana"}
-    assert {"triton", "supervisor"} <= set(SERVICES["triton"]["networks"]["inside"]["aliases"])
+def test_a_profile_is_the_whole_stack_with_one_triton() -> None:
+    """Object store and Redis are a choice; either Triton has the names that the gateway asks."""
+    profiles = {name: service.get("profiles") for name, service in SERVICES.items()}
+    assert {name for name, which in profiles.items() if not which} == {
+        *("gateway", "prometheus", "alertmanager", "grafana")
+    }
+    chosen = {profile: [n for n in profiles if profiles[n] == [profile]] for profile in ("cpu", "gpu")}
+    assert chosen == {"cpu": ["triton"], "gpu": ["triton-gpu"]}
+    for name in TRITONS:
+        assert {"triton", "supervisor"} <= set(SERVICES[name]["networks"]["inside"]["aliases"])
+        assert SERVICES["gateway"]["depends_on"][name] == {"condition": "service_healthy", "required": False}
+
+
+@pytest.mark.parametrize("name", TRITONS)
+def test_a_triton_may_execute_what_it_starts_from(name: str) -> None:
+    """Docker mounts a tmpfs with noexec; shared memory is what the stubs speak through."""
+    (temporary,) = SERVICES[name]["tmpfs"]
+    assert temporary.startswith("/tmp:")
+    assert "exec" in temporary.rpartition(":")[2].split(",")
+    assert SERVICES[name]["shm_size"] == "1g"
+
+
+def test_the_gpu_s_triton_gets_a_gpu_and_a_config_for_it() -> None:
+    """Its image runs NVIDIA's tritonserver with the scorer's config of that name, whose timings are kept."""
+    service, image = SERVICES["triton-gpu"], (ROOT / "deploy" / "images" / "gpu" / "Dockerfile").read_text()
+    reserved = service["deploy"]["resources"]["reservations"]["devices"]
+    assert reserved == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]
+    assert re.search(r"^FROM nvcr\.io/nvidia/tritonserver:\d\d\.\d\d-py3$", image, re.MULTILINE)
+    assert "CESTA_TRITON=/opt/tritonserver" in image
+    config = VARIABLE.fullmatch(service["environment"]["CESTA_CONFIG"])[2]
+    assert f"CESTA_CONFIG={config}" in image
+    text = (ROOT / "model_repository" / "ncf_scorer" / "configs" / f"{config}.pbtxt").read_text()
+    timings = re.search(r'"trt_timing_cache_path"\s+value: "(/var/cache/\S+)"', text)[1]
+    assert f"install --directory --owner cesta /repository /gateway /var/cache/cesta {timings}" in image
+    assert "gpu-caches:/var/cache" in service["volumes"]
+
+
+def test_both_images_give_the_sampler_the_same_packages() -> None:
+    """One file pins them; the wheel's server and ONNX Runtime are the CPU image's alone."""
+    assert "--requirement sampler-requirements.txt" in (ROOT / "ensemble" / "requirements.txt").read_text()
+    assert all("ensemble/sampler-requirements.txt" in image.read_text() for image in IMAGES)
+    pins = re.findall(r"^(\S+)==", (ROOT / "ensemble" / "sampler-requirements.txt").read_text(), re.MULTILINE)
+    assert pins == ["numpy", "faiss-cpu", "numba"]
+
+
+def test_redis_starts_with_a_password_that_no_command_line_shows(tmp_path: Path) -> None:
+    """The service's own script, on a real redis-server: only the password lets in, the limits hold."""
+    if not (program := shutil.which("redis-server")):
+        pytest.skip("no redis-server; apt-get install redis-server")
+    script = SERVICES["redis"]["entrypoint"][2].replace("$$", "$")
+    script = script.replace("/run/secrets", str(tmp_path)).replace("/data", str(tmp_path))
+    (tmp_path / "redis_password").write_text("s3cret\n")
+    host, _, port = free_address().partition(":")
+    command = ["sh", "-c", script, "redis", *SERVICES["redis"]["command"], "--port", port, "--bind", host]
+    redis = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: "NOAUTH" in ask_redis(host, port, "PING"))
+        assert "PONG" in ask_redis(host, port, "AUTH s3cret", "PING")
+        assert "allkeys-lru" in ask_redis(host, port, "AUTH s3cret", "CONFIG GET maxmemory-policy")
+        running = Path(f"/proc/{redis.pid}/cmdline").read_text()
+        assert running.startswith(Path(program).name)
+        assert "s3cret" not in running
+    finally:
+        redis.terminate()
+        assert redis.wait(10) == 0
+    assert (tmp_path / "redis.conf").stat().st_mode & 0o777 == 0o600
+
+
+def ask_redis(host: str, port: str, *commands: str) -> str:
+    """What it answers to all of them; "" while nobody listens."""
+    with contextlib.suppress(ConnectionError), socket.create_connection((host, int(port)), 5) as connection:
+        connection.sendall("".join(f"{command}\r\n" for command in (*commands, "QUIT")).encode())
+        return b"".join(iter(lambda: connection.recv(4096), b"")).decode()
+    return ""
 
 
 def test_what_is_mounted_is_there() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 from door import Door, OpenDoor, free_ports
+
+from cesta_client import Recommender, TimedOut, Unavailable
 
 pytestmark = pytest.mark.triton
 
@@ -137,6 +140,33 @@ def test_no_server_is_502_and_a_silent_one_504(open_gateway: OpenDoor, silent: s
     answer = hung.recommend("i1")
     assert (answer.status, answer.error) == (504, "the recommender took too long")
     assert hung.ask("/v1/recommend/batch", {"queries": [{}, {}]}).status == 504
+
+    for door, refusal, words in (
+        (gone, Unavailable, "cannot be reached"),
+        (hung, TimedOut, "too long|within"),
+    ):
+        grpc = Recommender(door.settings.grpc, api_key=door.keys["shop"], timeout_s=5, retries=0)
+        with grpc as shop, pytest.raises(refusal, match=words):
+            shop.recommend(["i1"])
+
+
+def test_who_leaves_before_the_answer_is_a_line_of_the_log(open_gateway: OpenDoor, silent: str) -> None:
+    """nginx's 499 over gRPC, not its 000, which is no JSON; over HTTP it goes on waiting for Triton."""
+    hung = open_gateway(triton_http=silent, triton_grpc=silent, workers=1)
+    with hung.connect() as connection:
+        connection.sendall(_head(hung, "Content-Length: 2", "X-Request-Id: left") + b"{}")
+    with (
+        Recommender(hung.settings.grpc, api_key=hung.keys["shop"], timeout_s=0.2, retries=0) as shop,
+        pytest.raises(TimedOut),
+    ):
+        shop.recommend(["i1"])
+    until, lines = time.monotonic() + 5, []
+    while len(lines) < 2:
+        assert time.monotonic() < until
+        lines = [json.loads(line) for line in hung.settings.access_log.read_text().splitlines()]
+        lines = [line for line in lines if line["route"] in ("recommend", "grpc")]
+        time.sleep(0.01)
+    assert {line["route"]: line["status"] for line in lines} == {"recommend": 504, "grpc": 499}
 
 
 def test_triton_s_own_words_never_come_through(open_gateway: OpenDoor) -> None:

@@ -13,8 +13,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from door import Door, OpenDoor
+from door import TIMEOUT_S, Door, OpenDoor
 
+from cesta_client import Recommender
 from ensemble.server import Server
 from export_scripts.gateway.keys import add_key
 
@@ -91,15 +92,67 @@ def test_slow_clients_do_not_hold_the_door(door: Door) -> None:
     assert statistics.median(times) < 0.5
 
 
+def test_silent_clients_do_not_hold_the_door(door: Door) -> None:
+    """200 connections to each port say nothing, 200 stop in the middle of a body: 32 of those may wait, as
+    many as a key may have in flight, the others hear 429. Another key is answered meanwhile, over HTTP and
+    gRPC; after five seconds all are cut off.
+    """
+    began = time.monotonic()
+    with ExitStack() as stack:
+
+        def connect(address: str) -> socket.socket:
+            host, _, port = address.rpartition(":")
+            return stack.enter_context(socket.create_connection((host, int(port)), timeout=TIMEOUT_S))
+
+        silent = [
+            connect(address) for address in (door.settings.http, door.settings.grpc) for _ in range(200)
+        ]
+        halves = [connect(door.settings.http) for _ in range(200)]
+        for connection in halves:
+            connection.sendall(_head(door, "shop", 100) + b'{"basket":')
+        refused = [connection for connection in halves if _says(connection, b"HTTP/1.1 429 ")]
+        assert len(refused) == 200 - 32
+        grpc = Recommender(door.settings.grpc, api_key=door.keys["admin"], timeout_s=TIMEOUT_S, retries=0)
+        with grpc as shop:
+            while time.monotonic() - began < 4:
+                assert door.recommend("i1", key="admin").status == 200
+                assert shop.recommend(["i1"])
+        assert all(_closed(connection) for connection in silent)
+        assert all(_closed(connection) for connection in halves if connection not in refused)
+    assert time.monotonic() - began < 12
+    assert door.recommend("i1").status == 200
+
+
+def _head(door: Door, key: str, length: int) -> bytes:
+    lines = (
+        "POST /v1/recommend HTTP/1.1",
+        "Host: shop",
+        f"Authorization: Bearer {door.keys[key]}",
+        "Content-Type: application/json",
+        f"Content-Length: {length}",
+    )
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def _says(connection: socket.socket, start: bytes) -> bool:
+    connection.settimeout(0.1)
+    try:
+        return connection.recv(65536).startswith(start)
+    except TimeoutError:
+        return False
+
+
 def _drip(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):  # cut off: what this waits for
         connection.sendall(b"x")
 
 
 def _closed(connection: socket.socket) -> bool:
-    connection.settimeout(2)
+    connection.settimeout(4)
     try:
-        return connection.recv(1) == b""
+        while connection.recv(4096):  # HTTP/2 greets first
+            pass
+        return True
     except ConnectionError:
         return True
     except TimeoutError:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
+import tritonclient.grpc
 from door import Door
 
 pytestmark = pytest.mark.triton
 
 REASONS = {"usual", "together", "similar", "popular", "category"}
+
+
+def hits(triton: Any) -> int:
+    """Answers from Triton's cache so far."""
+    with tritonclient.grpc.InferenceServerClient(triton.grpc) as client:
+        (stats,) = client.get_inference_statistics("recommender").model_stats
+    return int(stats.inference_stats.cache_hit.count)
 
 
 def test_the_best_items_come_first_with_scores_and_reasons(door: Door) -> None:
@@ -26,7 +36,8 @@ def test_the_best_items_come_first_with_scores_and_reasons(door: Door) -> None:
 
 
 def test_everything_may_be_left_out(door: Door) -> None:
-    for body in ({}, {"basket": None, "user_id": None}, {"basket": [""], "categories": []}):
+    empty = ({}, {"basket": None, "user_id": None}, {"basket": [""], "categories": []})
+    for body in (*empty, {"user_id": "900"}, {"exclude": ["i1"]}, {"categories": ["x"]}):
         assert len(door.ask("/v1/recommend", body).body["items"]) == 10
 
 
@@ -39,19 +50,26 @@ def test_k_slices(door: Door) -> None:
 
 def test_equal_baskets_share_an_entry_of_the_cache(door: Door, triton: Any) -> None:
     """Whatever their order and repetitions: the gateway sorts them."""
-    import tritonclient.grpc
-
-    def hits() -> int:
-        with tritonclient.grpc.InferenceServerClient(triton.grpc) as client:
-            (stats,) = client.get_inference_statistics("recommender").model_stats
-        return int(stats.inference_stats.cache_hit.count)
-
     first = door.recommend("i31", "i32", "i33")
-    before = hits()
+    before = hits(triton)
     again = door.recommend("i33", "i31", "", "i32", "i31")
 
     assert again.body["items"] == first.body["items"]
-    assert hits() == before + 1
+    assert hits(triton) == before + 1
+
+
+def test_basket_and_user_are_always_sent(door: Door, triton: Any) -> None:
+    """Triton batches only requests with the same inputs. Asked straight with both, an answer is in the cache,
+    and there the gateway finds it for a shop that leaves one out.
+    """
+    for n, straight in enumerate([{"basket": ["i51"], "user_id": ""}, {"basket": [""], "user_id": "951"}]):
+        body = json.dumps(straight).encode()
+        asked = Request(f"http://{triton.http}/v2/models/recommender/generate", body)
+        with urlopen(asked, timeout=10) as answer:
+            assert answer.status == 200
+        before = hits(triton)
+        assert door.ask("/v1/recommend", [{"basket": ["i51"]}, {"user_id": "951"}][n]).status == 200
+        assert hits(triton) == before + 1
 
 
 def test_a_batch_answers_each_query_in_order(door: Door) -> None:

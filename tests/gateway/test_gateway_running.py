@@ -9,13 +9,18 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tritonclient.grpc
+import tritonclient.http
 from door import Door, OpenDoor
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
+from cesta_client import Query, Recommender, Unauthorized
 from ensemble.server import Server
 from export_scripts.cli import app
+from export_scripts.errors import CestaError
 from export_scripts.gateway.keys import add_key, revoke_key
 from export_scripts.gateway.nginx import check
 from export_scripts.gateway.request_metrics import RequestMetrics
@@ -98,8 +103,6 @@ def test_revoking_a_key_drops_nobody_else_s_request(own: Door) -> None:
 
 def test_files_that_nginx_refuses_are_not_taken_over(own: Door) -> None:
     """The sentence is nginx's own; the old ones hold."""
-    from export_scripts.errors import CestaError
-
     good = (own.settings.folder / "split.conf").read_text()
     (own.settings.folder / "split.conf").write_text("nonsense;")
     try:
@@ -152,17 +155,58 @@ def test_a_share_of_the_customers_meets_the_canary_and_stays_with_it(own: Door, 
     assert (line["release"], line["model"]) == (str(answer.body["release"]), "recommender_canary")
 
 
+@pytest.mark.parametrize("wire", ["grpc", "http"])
+def test_the_client_s_requests_are_split_like_the_shop_s_json(own: Door, split: Callable, wire: str) -> None:
+    """With equal session ids both fall to the same side; the log knows release and model of each."""
+    split(50)
+    expected = releases(own, 30)
+    assert set(expected) == {1, 2}
+    assert [released(own, wire, f"customer-{n}") for n in range(30)] == expected
+    for n in (expected.index(1), expected.index(2)):
+        released(own, wire, f"customer-{n}", f"{wire}-{n}")
+        line = logged(own, f"{wire}-{n}")
+        model = "recommender_canary" if expected[n] == 1 else "recommender"
+        assert (line["release"], line["model"]) == (str(expected[n]), model)
+
+
+@pytest.mark.parametrize("wire", ["grpc", "http"])
+def test_many_queries_of_one_request_are_of_one_release(own: Door, split: Callable, wire: str) -> None:
+    split(100)
+    address = own.settings.grpc if wire == "grpc" else own.settings.http
+    with Recommender(address, protocol=wire, api_key=own.keys["shop"], timeout_s=5) as shop:
+        answers = shop.recommend_many([Query([f"i{n}"], "900", k=20) for n in range(64)])
+    assert [answer.release for answer in answers] == [1] * 64
+    assert [i.item_id for i in answers[5]] == [
+        i["item_id"] for i in own.ask("/v1/recommend", {"basket": ["i5"], "k": 20}).body["items"]
+    ]
+
+
+def released(door: Door, wire: str, session: str, request_id: str = "") -> int:
+    """The release that answers cesta_client's kind of request, with a session's id."""
+    headers = {"authorization": f"Bearer {door.keys['shop']}", "x-session-id": session}
+    headers |= {"x-request-id": request_id} if request_id else {}
+    kind = tritonclient.grpc if wire == "grpc" else tritonclient.http
+    basket = kind.InferInput("basket", [1, 1], "BYTES")
+    basket.set_data_from_numpy(np.array([[b"i1"]], object))
+    address = door.settings.grpc if wire == "grpc" else door.settings.http
+    with kind.InferenceServerClient(address) as client:
+        answer = client.infer("recommender", [basket], headers=headers).get_response()
+    return int(answer.model_version if wire == "grpc" else answer["model_version"])
+
+
 def test_a_canary_that_is_not_loaded_costs_nobody_an_answer(
     own: Door, split: Callable, triton: Server
 ) -> None:
-    import tritonclient.grpc
-
+    """By any way to ask; the log names the model that answered."""
     with tritonclient.grpc.InferenceServerClient(triton.grpc) as client:
         client.unload_model("recommender_canary")
         try:
             split(100)
             _await(lambda: "" if client.is_model_ready("recommender_canary") else "unloaded")
             assert set(releases(own, 5)) == {2}
+            for wire in ("grpc", "http"):
+                assert released(own, wire, "anyone", f"no-canary-{wire}") == 2
+                assert logged(own, f"no-canary-{wire}")["model"] == "recommender"
         finally:
             client.load_model("recommender_canary")
 
@@ -172,13 +216,14 @@ def test_a_canary_that_is_not_loaded_costs_nobody_an_answer(
 
 def test_a_request_is_one_line_without_what_was_asked(own: Door) -> None:
     """Enough to find it and to bill it; nothing of customers."""
-    headers = {"X-Request-Id": "find-me", "X-Session-Id": "secret-session"}
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    headers = {"X-Request-Id": "find-me", "X-Session-Id": "secret-session", "traceparent": trace}
     question = {"basket": ["secret-item"], "user_id": "secret-user", "exclude": ["secret-other"]}
     own.ask("/v1/recommend?secret-argument", question, headers=headers)
     line = logged(own, "find-me")
 
     assert line.pop("time").startswith("20")
-    assert line.pop("trace").startswith("00-")
+    assert line.pop("trace") == trace
     assert 0 <= line.pop("seconds") < 5
     assert 0 <= float(line.pop("upstream_seconds")) < 5
     assert line.pop("bytes_in") > 100
@@ -199,6 +244,19 @@ def test_a_request_is_one_line_without_what_was_asked(own: Door) -> None:
         assert own.keys["shop"] not in text
         assert "secret-item" not in text
         assert "secret-user" not in text
+
+
+@pytest.mark.parametrize("wire", ["grpc", "http"])
+def test_the_client_s_request_id_is_the_log_s(own: Door, wire: str) -> None:
+    """Where it can stand in a line; another is replaced, and a header's own counts more."""
+    address = own.settings.grpc if wire == "grpc" else own.settings.http
+    with Recommender(address, protocol=wire, api_key=own.keys["shop"], timeout_s=5) as shop:
+        shop.recommend(["i1"], request_id=f"basket-42-{wire}")
+        shop.recommend(["i1"], request_id=f"basket 43 {wire}")
+    assert logged(own, f"basket-42-{wire}")["route"] == ("grpc" if wire == "grpc" else "tensors")
+    assert f"basket 43 {wire}" not in own.settings.access_log.read_text()
+    released(own, wire, "anyone", f"header-{wire}")
+    assert logged(own, f"header-{wire}")["status"] == 200
 
 
 def test_every_line_is_json_whatever_was_sent(own: Door) -> None:
@@ -224,16 +282,17 @@ def test_the_log_s_level_changes_while_it_runs(own: Door) -> None:
 
 def test_requests_are_counted_and_timed(own: Door) -> None:
     """By route, key, status, release and model; gRPC's errors by the HTTP status of the same meaning."""
-    from cesta_client import CestaError, Recommender
-
     registry = CollectorRegistry()
     metrics = RequestMetrics(own.settings.log_socket, registry)
     try:
+        assert own.settings.log_socket.stat().st_mode & 0o007 == 0  # strangers count nothing
         for _ in range(3):
             own.recommend("i1")
         own.ask("/v1/recommend", {"k": 0})
         own.ask("/nowhere", key=None)
-        with Recommender(own.settings.grpc, api_key="wrong") as shop, pytest.raises(CestaError):
+        with Recommender(own.settings.grpc, api_key="wrong") as shop, pytest.raises(Unauthorized):
+            shop.recommend()
+        with Recommender(own.settings.grpc, api_key=own.keys["shop"], timeout_s=5) as shop:
             shop.recommend()
 
         def value(name: str, **labels: str) -> float:
@@ -243,12 +302,20 @@ def test_requests_are_counted_and_timed(own: Door) -> None:
             labels = {"route": route, "key": key, "status": status, "release": release, "model": model}
             return value("cesta_gateway_requests_total", **labels)
 
-        _await(lambda: "yes" if counted("grpc", "", "401") else "")
+        _await(lambda: "yes" if counted("grpc", "shop", "200", "2", "recommender") else "")
         assert counted("recommend", "shop", "200", "2", "recommender") == 3
         assert counted("recommend", "shop", "400") == 1
         assert counted("other", "", "404") == 1
         assert counted("grpc", "", "401") == 1
-        assert value("cesta_gateway_request_seconds_count", route="recommend", release="2") == 3
+        for route, requests in (("recommend", 3), ("grpc", 1)):
+            times = [
+                value(f"cesta_gateway_{name}_seconds_{kind}", route=route, release="2")
+                for kind in ("count", "sum")
+                for name in ("request", "upstream")
+            ]
+            assert times[:2] == [requests, requests]
+            assert times[3] <= times[2] + 0.001 * requests  # nginx tells whole milliseconds, rounded apart
+        assert value("cesta_gateway_upstream_seconds_count", route="other", release="") == 0
         assert value("cesta_gateway_unread_lines_total") == 0
     finally:
         metrics.close()

@@ -215,7 +215,7 @@ def test_no_request_brings_an_undocumented_answer(door: Door, request_: tuple) -
     head, _, content = received.rpartition(b"\r\n\r\n")
     status = int(head.split()[1]) if head else 400
     assert status in DOCUMENTED, received[:300]
-    if status != 200:
+    if status != 200 and method != "HEAD":  # that has none
         assert set(json.loads(content)) == {"error", "request_id"}
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ensemble.serving_environment import ServerError, find_serving_environment
+from export_scripts.errors import CestaError
 from export_scripts.outputs import Outputs
 from loadtests import bench, load
 from loadtests.budgets import FILE
 from loadtests.servers import SERVERS, Running, started
+from tests.gateway.door import Door, open_door
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,6 +95,45 @@ def test_cesta_is_not_far_below_the_chain_without_a_server(release: Outputs, tmp
     assert not any(row["errors"] for row in found["rows"])
     assert found["ratios"]["over_limit"] > 0.1
     assert next(tmp_path.glob("*.svg")).read_text().startswith("<svg")
+
+
+@pytest.fixture(scope="module")
+def door(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """A gateway before it."""
+    folder = tmp_path_factory.mktemp("gateway")
+    try:
+        door = open_door(folder, triton_http=running.http, triton_grpc=running.grpc)
+    except CestaError as error:
+        if "apt-get install" in str(error):
+            pytest.skip(str(error))
+        raise
+    yield door
+    door.gateway.stop()
+
+
+@pytest.mark.parametrize("wire", ["/v1/recommend", "/v2/models/recommender/infer", "grpc"])
+def test_a_gateway_s_load_test_knocks_with_its_keys(
+    wire: str,
+    door: Door,
+    running: Running,
+    release: Outputs,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Shoppers by any way that a gateway has, in turns with two keys; over HTTP the open loop, too."""
+    front = Running(running.processes, door.settings.http, door.settings.grpc)
+    given = words(front, release, tmp_path, "grpc" if wire == "grpc" else "http")
+    if wire != "grpc":
+        given += [f"--path={wire}", "--open-loop-s=1"]
+    monkeypatch.setenv("CESTA_KEYS", "nobody's")
+    assert load.main(given) == 1
+    assert "error_rate is 1, at most 0 is allowed" in capfd.readouterr().out
+    before = door.settings.access_log.stat().st_size
+    monkeypatch.setenv("CESTA_KEYS", f"{door.keys['shop']},{door.keys['admin']}")
+    assert load.main(given) == 0, capfd.readouterr()
+    lines = [json.loads(line) for line in door.settings.access_log.read_text()[before:].splitlines()]
+    assert {line["key"] for line in lines if line["status"] == 200} == {"shop", "admin"}
 
 
 def test_the_budgets_of_the_repository_are_used() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from loadtests.questions import STEPS, Question, Visit, arrivals, stream, visits_of_test_month
-from loadtests.wires import BINARY, GATEWAY, GENERATE, Answer, read_requests, write_requests
+from loadtests.wires import BINARY, GATEWAY, GENERATE, Answer, keys, read_requests, write_requests
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,9 +62,16 @@ def test_what_is_written_for_the_generators_is_read_back(tmp_path: Path) -> None
 
 
 def test_a_gateway_gets_its_path_and_key() -> None:
-    request = GENERATE.request(Question(("a",)), "/v1/recommend", "secret")
+    request = GATEWAY.request(Question(("a",)), "secret")
     assert request.startswith(b"POST /v1/recommend HTTP/1.1\r\n")
     assert b"\r\nauthorization: Bearer secret\r\n" in request
+
+
+def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CESTA_KEYS", raising=False)
+    assert keys() == [""]
+    monkeypatch.setenv("CESTA_KEYS", "one,two")
+    assert keys() == ["one", "two"]
 
 
 def test_a_gateway_s_answer_is_read() -> None:

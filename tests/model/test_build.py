@@ -10,20 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import torch
+from onnx import helper, numpy_helper
 
 from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
 from export_scripts import build as build_module
 from export_scripts import export as export_module
-from export_scripts import manifest
+from export_scripts import manifest, tensorrt
 from export_scripts.build import Outputs, build
 from export_scripts.checkpoint import load_checkpoint
+from export_scripts.contract import read_contract
 from export_scripts.errors import CestaError
 from export_scripts.evaluate import evaluate
 from export_scripts.export import export
+from export_scripts.releases.golden import ACCELERATED_TOLERANCE
 from export_scripts.releases.repository import read_release
 from export_scripts.releases.verify import verify_release
 from export_scripts.settings import Settings, load_settings
@@ -263,6 +267,83 @@ def test_a_full_disk_leaves_the_old_run(
         export(settings_of(tables), copy.data, copy.checkpoint, copy.metrics, copy.run)
     assert manifest.verify_run(copy.run) == before
     assert not list(copy.root.glob(".*"))
+
+
+def test_tensorrt_is_asked_for_before_any_work(copy: Outputs, tables: dict[str, object]) -> None:
+    """This machine's onnxruntime has no GPU: one sentence, and the run stays as it was."""
+    before = manifest.verify_run(copy.run)
+    with pytest.raises(CestaError, match=r"no TensorrtExecutionProvider; --tensorrt needs an NVIDIA GPU"):
+        export(
+            settings_of(tables), copy.data, copy.data / "nowhere", copy.metrics, copy.run, on_tensorrt=True
+        )
+    assert manifest.verify_run(copy.run) == before
+    assert not list(copy.root.glob(".*"))
+
+
+def test_a_run_that_tensorrt_answered_says_so(
+    copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CPU stands on both sides: batches of 1, 16 and 64, no difference, the same files as without."""
+    files = manifest.verify_run(copy.run)["files"]
+    monkeypatch.setattr(tensorrt, "PROVIDER", tensorrt.CPU)
+    export(settings_of(tables), copy.data, copy.checkpoint, copy.metrics, copy.run, on_tensorrt=True)
+    described = manifest.verify_run(copy.run)
+    asked = {key: described["tensorrt"][key] for key in ("queries", "largest_difference", "tolerance")}
+    assert asked == {"queries": 81, "largest_difference": 0.0, "tolerance": 0.02}
+    assert described["files"] == files
+
+
+def rounded_factors(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Every MatMul's factors cut to 11 significant bits, as TF32 has them: c - (c - x) with c = 8193 x."""
+    split = "two_to_13_and_1"
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.graph.node:
+        for i, name in enumerate(node.input if node.op_type == "MatMul" else ()):
+            own = f"{node.name}_{i}"
+            nodes.append(helper.make_node("Mul", [name, split], [f"{own}_c"]))
+            nodes.append(helper.make_node("Sub", [f"{own}_c", name], [f"{own}_rest"]))
+            nodes.append(helper.make_node("Sub", [f"{own}_c", f"{own}_rest"], [f"{own}_rounded"]))
+            node.input[i] = f"{own}_rounded"
+        nodes.append(node)
+    copied = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    graph.graph.ClearField("node")
+    graph.graph.node.extend(copied)
+    graph.graph.initializer.append(numpy_helper.from_array(np.float32(2**13 + 1), split))
+    return graph
+
+
+def test_a_gpu_s_rounding_is_within_the_tolerance(copy: Outputs) -> None:
+    """Rounded products change scores, and none by as much as TensorRT is allowed."""
+    path = str(copy.run / "model.onnx")
+    batches = export_module._batches(load_shop(copy.data), copy.run, read_contract())
+    exact, rounded = (
+        tensorrt.open_session(graph.SerializeToString(), [tensorrt.CPU])
+        for graph in (onnx.load(path), rounded_factors(onnx.load(path)))
+    )
+    largest = max(
+        tensorrt.compare(rounded.run(tensorrt.OUTPUTS, batch), exact.run(tensorrt.OUTPUTS, batch))
+        for batch in batches
+    )
+    assert 0 < largest < ACCELERATED_TOLERANCE / 2
+
+
+def test_an_index_is_part_of_the_release(tables: dict[str, object], tmp_path: Path) -> None:
+    """Above sampler.exact_up_to: listed, described, the same when exported again, and held to its hash."""
+    out, settings = Outputs(tmp_path), settings_of(tables, **{"sampler.exact_up_to": 10})
+    assert build(settings, out.root) == 1
+    described = manifest.verify_run(out.run)
+    name = "arrays/nearest.similar.faiss"
+    assert described["nearest"]["similar"]["lists"] > 0
+    assert described["nearest"]["similar"]["recall"] >= 0.98
+    export(settings, out.data, out.checkpoint, out.metrics, out.run)
+    assert manifest.verify_run(out.run)["files"][name] == described["files"][name]
+    published = out.repository / "candidate_sampler" / "1" / name
+    assert (
+        verify_release(out.repository, 1)["files"][f"candidate_sampler/1/{name}"] == described["files"][name]
+    )
+    published.write_bytes(published.read_bytes()[:-1] + b"?")
+    with pytest.raises(CestaError, match=r"nearest\.similar\.faiss is not what the manifest lists"):
+        verify_release(out.repository, 1)
 
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]

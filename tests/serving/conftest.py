@@ -77,7 +77,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def serve_built(start_server: StartServer, built: Built, compiled: Path) -> Callable[..., Live]:
-    """`serve_built(response_cache_bytes=0)`: the built release on a server of its own, ready by a canary."""
+    """`serve_built(response_cache=0)`: the built release on a server of its own, ready by a canary."""
 
     def serve(**settings: Any) -> Live:
         server = start_server(built.repository, **settings)
@@ -96,7 +96,7 @@ def live(serve_built: Callable[..., Live]) -> Live:
 @pytest.fixture(scope="session")
 def uncached(serve_built: Callable[..., Live]) -> Live:
     """The release without the response cache: every answer is computed, none can be spoilt."""
-    return serve_built(response_cache_bytes=0)
+    return serve_built(response_cache=0)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def main() -> None:
     with ExitStack() as stack:
         servers = [
             stack.enter_context(
-                Server(ServerSettings(repository=path, response_cache_bytes=0, extra_args=extra, **ports))
+                Server(ServerSettings(repository=path, response_cache=0, extra_args=extra, **ports))
             )
             for path, extra in zip((given.before, given.after), arguments, strict=True)
         ]

@@ -152,6 +152,7 @@ class StandIn:
         self.scrapes += 1
         n = self.scrapes
         requests, seconds = "cesta_gateway_requests_total", "cesta_gateway_request_seconds"
+        upstream = "cesta_gateway_upstream_seconds"
         active = 'key="shop",release="1",model="recommender"'
         canary = 'key="app",release="2",model="recommender_canary"'
         return f"""
@@ -163,6 +164,10 @@ class StandIn:
 {seconds}_bucket{{route="recommend",key="shop",release="1",le="0.05"}} {999 * n}
 {seconds}_bucket{{route="recommend",key="shop",release="1",le="+Inf"}} {1000 * n}
 {seconds}_count{{route="recommend",key="shop",release="1"}} {1000 * n}
+{seconds}_sum{{route="recommend",key="shop",release="1"}} {9 * n}
+{upstream}_bucket{{route="recommend",key="shop",release="1",le="0.01"}} {900 * n}
+{upstream}_bucket{{route="recommend",key="shop",release="1",le="+Inf"}} {1000 * n}
+{upstream}_sum{{route="recommend",key="shop",release="1"}} {8 * n}
 cesta_canary_seconds_bucket{{le="0.01"}} {n}
 cesta_canary_seconds_bucket{{le="+Inf"}} {n}
 cesta_ready 1

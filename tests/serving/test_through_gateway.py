@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from live import Live
 
+from cesta_client import InvalidRequest, Recommender
 from tests.gateway.door import Door, open_door
 
 pytestmark = pytest.mark.triton
@@ -47,6 +48,24 @@ def test_the_sampler_s_own_sentence_reaches_the_shop(door: Door, case: str) -> N
     answer = door.ask("/v1/recommend/batch", {"queries": [{}, query]})
     assert answer.status == 400
     assert answer.error.startswith(f"queries[1]: {sentence}")
+
+
+@pytest.mark.parametrize("wire", ["grpc", "http"])
+def test_the_sentence_reaches_the_client_letter_by_letter(door: Door, wire: str) -> None:
+    """Over gRPC it travels escaped."""
+    address = door.settings.grpc if wire == "grpc" else door.settings.http
+    client = Recommender(address, protocol=wire, api_key=door.keys["shop"], timeout_s=5)
+    with client as shop, pytest.raises(InvalidRequest, match=r'^unknown category "Käse 100%"; use a value'):
+        shop.recommend(["1"], categories=["Käse 100%"])
+
+
+def test_an_id_that_fills_the_body_is_refused_by_the_sampler(door: Door) -> None:
+    """What the gateway adds on the way to Triton does not make it too large."""
+    body = b'{"basket": ["' + b"x" * (65536 - 16) + b'"]}'
+    assert len(body) == 65536
+    answer = door.ask("/v1/recommend", body)
+    assert answer.status == 400
+    assert answer.error.startswith("basket holds an id of 65520 bytes; at most 128 are allowed")
 
 
 def test_a_household_s_basket_is_answered_as_by_triton_itself(door: Door, live: Live) -> None:

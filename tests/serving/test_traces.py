@@ -1,4 +1,7 @@
-"""Triton's spans, as a collector gets them over OTLP/HTTP, hang below the span that the client names."""
+"""Triton's spans, as a collector gets them over OTLP/HTTP, hang below the span that the client names.
+
+Of requests that name none the gateway has a share traced.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,18 @@ import queue
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tritonclient.grpc
+import tritonclient.http
 from live import MODEL, Live
+
+from tests.gateway.door import Door, open_door
 
 pytestmark = pytest.mark.triton
 
@@ -128,3 +136,64 @@ def test_an_answer_from_the_cache_has_no_spans_of_the_parts(traced: Live, collec
     over_http(traced, {}, "", "asked twice")
     over_http(traced, {"traceparent": f"00-{'c' * 32}-{CLIENT_SPAN}-01"}, "", "asked twice")
     assert set(collector.trace("c" * 32, spans=2)) == {"InferRequest", "recommender"}
+
+
+# ---- behind the gateway
+
+
+@contextmanager
+def gateway(folder: Path, traced: Live, share: str) -> Iterator[Door]:
+    from export_scripts.errors import CestaError
+
+    try:
+        door = open_door(folder, triton_http=traced.http, triton_grpc=traced.grpc, traced=share)
+    except CestaError as error:
+        if "apt-get install" in str(error):
+            pytest.skip(str(error))
+        raise
+    try:
+        yield door
+    finally:
+        door.gateway.stop()
+
+
+def shop_asks(door: Door, wire: str, basket: str, headers: dict[str, str]) -> None:
+    if wire == "json":
+        assert door.recommend(basket, headers=headers).status == 200
+        return
+    kind = {"grpc": tritonclient.grpc, "http": tritonclient.http}[wire]
+    tensor = kind.InferInput("basket", [1, 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[basket.encode()]], object))
+    with kind.InferenceServerClient(door.settings.grpc if wire == "grpc" else door.settings.http) as client:
+        client.infer(MODEL, [tensor], headers=headers | {"authorization": f"Bearer {door.keys['shop']}"})
+
+
+WIRES = ("json", "grpc", "http")
+
+
+def test_the_gateway_has_the_share_traced_that_it_is_told(
+    traced: Live, collector: Collector, tmp_path: Path
+) -> None:
+    """Of 100 %, each request; the trace stands in the gateway's log."""
+    with gateway(tmp_path, traced, "100%") as door:
+        for wire in WIRES:
+            shop_asks(door, wire, f"traced over {wire}", {"x-request-id": f"traced-{wire}"})
+    logged = [json.loads(line) for line in door.settings.access_log.read_text().splitlines()]
+    traces = {line["request_id"]: line["trace"].split("-")[1] for line in logged}
+    for wire in WIRES:
+        assert len(collector.trace(traces[f"traced-{wire}"], spans=6)) == 6
+
+
+def test_the_gateway_leaves_the_rest_alone_but_for_what_a_client_has_traced(
+    traced: Live, collector: Collector, tmp_path: Path
+) -> None:
+    """A client's own span is kept if its sampled flag is set. Any other trace would fail."""
+    own = {flag: {"traceparent": f"00-{'d' * 32}-{CLIENT_SPAN}-{flag}"} for flag in ("00", "01")}
+    with gateway(tmp_path, traced, "0.01%") as door:
+        for n in range(2):
+            for wire in WIRES:
+                shop_asks(door, wire, f"left alone {n} over {wire}", own["00"] if n == 0 else {})
+        for wire in WIRES:
+            shop_asks(door, wire, f"asked for over {wire}", own["01"])
+            spans = collector.trace("d" * 32, spans=6)
+            assert spans["InferRequest"]["parentSpanId"] == CLIENT_SPAN

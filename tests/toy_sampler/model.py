@@ -23,7 +23,9 @@ class TritonPythonModel:
 
         responses = []
         for request in requests:
-            baskets = pb_utils.get_input_tensor_by_name(request, "basket").as_numpy()
+            basket = pb_utils.get_input_tensor_by_name(request, "basket")  # optional, as all inputs are
+            queries = len(request.inputs()[0].as_numpy())
+            baskets = basket.as_numpy() if basket else [[]] * queries
             tensors = [pb_utils.Tensor(*named) for named in propose(self._sizes, baskets).items()]
             responses.append(pb_utils.InferenceResponse(tensors))
         return responses

@@ -15,7 +15,7 @@ import torch
 from ensemble.candidate_sampler.features import FEATURES
 from export_scripts import graph as graph_module
 from export_scripts import manifest, publish
-from export_scripts.contract import MODELS, read_config, read_contract
+from export_scripts.contract import MODEL_REPOSITORY, MODELS, read_config, read_contract
 from export_scripts.errors import CestaError
 from export_scripts.graph import build_graph, fold
 from export_scripts.ncf import NCF, NCFShape
@@ -86,8 +86,13 @@ def loadable(repository: Repository) -> int:
         assert active in versions(repository, model)
         for version in versions(repository, model):
             assert any((repository / model / str(version)).iterdir())
-        strangers = [path.name for path in (repository / model).iterdir() if not path.name.isdigit()]
-        assert strangers == ["config.pbtxt"]  # anything else makes Triton reload every version
+        strangers = {path.name for path in (repository / model).iterdir() if not path.name.isdigit()}
+        assert strangers <= {
+            "config.pbtxt",
+            "configs",
+        }  # anything that changes makes Triton reload every version
+        for path in (repository / model).glob("configs/*"):
+            assert path.read_text() == (MODEL_REPOSITORY / model / "configs" / path.name).read_text()
     verify_release(repository)
     return active
 

@@ -16,6 +16,7 @@ import pytest
 from ensemble.server_settings import ServerSettings, check_repository, claim_ports, parse_settings
 from ensemble.serving_environment import (
     ServerError,
+    assemble_runtime,
     check_serving_environment,
     check_space,
     child_variables,
@@ -106,6 +107,16 @@ def test_too_little_space_is_refused(
         check_space(temporary=Path("/spool"))
 
 
+def test_a_temporary_folder_that_runs_nothing_is_refused(
+    make_environment: MakeEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Docker mounts a tmpfs; Triton would say no more than "failed to map segment"."""
+    monkeypatch.setattr(os, "statvfs", lambda folder: SimpleNamespace(f_flag=os.ST_NOEXEC | os.ST_NOSUID))
+
+    with pytest.raises(ServerError, match=rf"{tmp_path} is mounted noexec .*--tmpfs /tmp:exec.*TMPDIR"):
+        assemble_runtime(tmp_path / "runtime", find_serving_environment(make_environment()))
+
+
 def test_a_repository_without_a_release_is_refused(tmp_path: Path) -> None:
     """A model folder alone is no release: a numbered version is."""
     (tmp_path / "recommender" / "staging").mkdir(parents=True)
@@ -119,6 +130,19 @@ def test_a_repository_without_a_release_is_refused(tmp_path: Path) -> None:
     ):
         check_repository(settings)
     (tmp_path / "recommender" / "config.pbtxt").touch()
+    check_repository(settings)
+
+
+def test_a_named_config_that_no_model_has_is_refused(tmp_path: Path) -> None:
+    """Triton would go on with config.pbtxt without a word."""
+    (tmp_path / "recommender" / "3").mkdir(parents=True)
+    (tmp_path / "recommender" / "config.pbtxt").touch()
+    settings = ServerSettings(repository=tmp_path, config="tensorrt")
+
+    with pytest.raises(ServerError, match=r"no model in .* has a configs/tensorrt\.pbtxt.*release promote"):
+        check_repository(settings)
+    (tmp_path / "ncf_scorer" / "configs").mkdir(parents=True)
+    (tmp_path / "ncf_scorer" / "configs" / "tensorrt.pbtxt").touch()
     check_repository(settings)
 
 

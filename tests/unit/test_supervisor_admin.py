@@ -123,8 +123,8 @@ def test_one_change_at_a_time(repository: Path) -> None:
     """The second is told to wait, and nothing of it is done."""
     with locked(repository):
         refused = Admin(repository).ask("POST", "/releases/2/promote")
-    assert refused.status_code == 409
-    assert "is being changed by another cesta" in refused.json()["error"]
+    assert refused.status_code == 503
+    assert "is being changed by another cesta, or a server that has just started" in refused.json()["error"]
     assert active_release(repository) == 1
 
 

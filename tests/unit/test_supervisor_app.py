@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from export_scripts.releases import history
+from export_scripts.releases.store import Repository, open_repository, write_file
 from export_scripts.supervisor.app import make_app
 from export_scripts.supervisor.metrics import Metrics
 from export_scripts.supervisor.status import Status
@@ -21,13 +24,13 @@ READY = Health(ready=True, reason="", release=3, since_s=40.0, asked_s=100.0, an
 class Supervisor:
     """The app at the 100th second of its clock."""
 
-    def __init__(self, repository: Path) -> None:
+    def __init__(self, repository: Repository) -> None:
         self.now = 100.0
         self.watchdog = Watchdog(lambda: pytest.fail("a start"), threading.Event(), lambda: self.now)
         self.metrics = Metrics()
-        status = Status(self.watchdog, repository)
-        self.metrics.tell_of(status)
-        app = make_app(self.watchdog, status, self.metrics)
+        self.status = Status(self.watchdog, repository)
+        self.metrics.tell_of(self.status)
+        app = make_app(self.watchdog, self.status, self.metrics)
         self.client = TestClient(app, raise_server_exceptions=False)
 
     def get(self, path: str, **headers: str) -> Any:
@@ -80,6 +83,27 @@ def test_status_tells_since_when_a_release_is_active(supervisor: Supervisor, tmp
     assert status["metrics"] == {"known": {"hr_at_10": 0.2}}
     assert status["restarts"] == 0
     assert "cesta_promotions_failed_total 1.0" in supervisor.get("/metrics").text
+
+
+def test_a_release_of_an_object_store_is_looked_up_as_soon_as_it_answers() -> None:
+    """Not at the next look, for which the clock, that stands still here, would have to go on by 15 s."""
+    repository = open_repository(f"memory://{uuid.uuid4().hex}")
+    manifest = repository / "recommender" / "3" / "manifest.json"
+    write_file(manifest, b'{"metrics": {"known": {"hr_at_10": 0.2}}}', repository)
+    supervisor, ending = Supervisor(repository), threading.Event()
+    following = threading.Thread(target=supervisor.status.follow, args=(ending,))
+    following.start()
+    try:
+        assert supervisor.body("/v1/status")["metrics"] is None
+        supervisor.watchdog.health = READY
+        until = time.monotonic() + 10
+        while (metrics := supervisor.body("/v1/status")["metrics"]) is None:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    finally:
+        ending.set()
+        following.join()
+    assert metrics == {"known": {"hr_at_10": 0.2}}
 
 
 def test_metrics_tell_canaries_restarts_and_health(supervisor: Supervisor) -> None:

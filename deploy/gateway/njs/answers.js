@@ -29,16 +29,20 @@ function failed(r, error) {
     reply(r, error.status || 500, {error: told(r, error)});
 }
 
-// Refuses in our words, but for the sampler's: those are about the request.
-function refuse_as(got, where) {
-    const sentence = got.status == 400 && SENTENCE.exec(read(got.responseText).error || '');
+// Refuses in our words, but for the sampler's: those are about the request. `words` are Triton's; `unread` is said of
+// a request that Triton itself could not read, if a caller can be at fault for that.
+function refuse_as(got, status, words, where, unread) {
+    const sentence = status == 400 && SENTENCE.exec(words);
     if (sentence) {
         refuse(400, where + sentence[1]);
     }
-    if (got.status == 502 && got.variables.upstream_addr == 'triton') {  // the group's name: no connection was free
+    if (status == 400 && unread) {
+        refuse(400, unread);
+    }
+    if (status == 502 && /^triton/.test(got.variables.upstream_addr)) {  // a group's name: no connection was free
         refuse(503, 'the recommender is full; try again later');
     }
-    if (got.status == 504) {
+    if (status == 504) {
         refuse(504, 'the recommender took too long');
     }
     refuse(502, 'the recommender cannot be reached');

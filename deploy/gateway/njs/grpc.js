@@ -1,33 +1,90 @@
-// ModelInfer over gRPC: the message is read as far as to know that it asks the recommender, in the one form.
+// ModelInfer over gRPC: the message is read as far as to know that it asks the recommender, in the one form; of the
+// answer, which release gave it.
 
 import answers from 'answers.js';
 import form from 'form.js';
+import upstream from 'upstream.js';
 
-const MODEL = 'recommender';
 const REQUEST = {1: 'model_name', 2: 'model_version', 3: 'id', 4: 'parameters', 5: 'inputs', 6: 'outputs', 7: 'raw'};
 const TENSOR = {1: 'name', 2: 'datatype', 3: 'shape', 4: 'parameters', 5: 'contents'};
-const MANY = ['inputs', 'raw'];
+const ANSWER = {1: 'model_name', 2: 'model_version', 3: 'id', 4: 'parameters', 5: 'outputs', 6: 'raw'};
+const MANY = ['parameters', 'inputs', 'outputs', 'raw'];
+const INVALID_ARGUMENT = '3';
+const NOT_FOUND = '5';
+const STATUS = {3: 400, 4: 504, 14: 502};  // HTTP's, of what Triton says
 
 function refuse(text) {
     answers.refuse(400, text);
 }
 
-function grpc(r) {
+function infer(r) {
     let count;
     try {
-        count = count_of(r.requestBuffer || Buffer.alloc(0));
+        count = count_of(r, r.requestBuffer || Buffer.alloc(0));
     } catch (e) {
         r.headersOut['Content-Type'] = 'application/grpc';
-        r.headersOut['grpc-status'] = '3';  // INVALID_ARGUMENT
-        r.headersOut['grpc-message'] = answers.told(r, e).replace(/[^ -~]|%/g, '?');
+        r.headersOut['grpc-status'] = INVALID_ARGUMENT;
+        r.headersOut['grpc-message'] = escaped(answers.told(r, e));
         r.return(200, '');
         return;
     }
-    r.variables.asked_model = MODEL;
     r.internalRedirect(count == 1 ? '@one_query' : '@many_queries');
 }
 
-function count_of(body) {
+async function forward(r) {
+    try {
+        await answered(r, r.requestBuffer);
+    } catch (e) {
+        const text = answers.told(r, e);
+        if (e.status == 400) {
+            said(r, INVALID_ARGUMENT, text, '');
+        } else {
+            r.return(e.status || 500);  // nginx has the words
+        }
+    }
+}
+
+async function answered(r, body) {
+    const ask = (model) => r.subrequest('/_infer', {method: 'POST', body: addressed(body, model)});
+    const got = await upstream.asked(r, ask, (reply) => status_of(reply) == NOT_FOUND, 0);
+    const status = status_of(got);
+    if (status != '0') {
+        const words = trailer(got, 'grpc_message');
+        answers.refuse_as(got, STATUS[status] || got.status, unescaped(words), '', 'the tensors cannot be read');
+    }
+    const answer = got.responseBuffer;
+    r.variables.release = text(answer, message(answer, 5, answer.length, ANSWER).model_version);
+    said(r, status, '', answer);
+}
+
+// Status and words follow the answer as trailers; the location names them.
+function said(r, status, words, answer) {
+    r.variables.grpc_said = status;
+    r.variables.grpc_words = escaped(words);
+    r.headersOut['Content-Type'] = 'application/grpc';
+    r.return(200, answer);
+}
+
+function status_of(got) {
+    return trailer(got, 'grpc_status');
+}
+
+// Of an answer; where there is none, Triton sends it as a header.
+function trailer(got, name) {
+    return got.variables[`upstream_trailer_${name}`] || got.variables[`upstream_http_${name}`] || '';
+}
+
+// The message to another model: in protobuf the last of two names counts.
+function addressed(body, model) {
+    if (model == upstream.MODEL) {
+        return body;
+    }
+    const head = Buffer.alloc(5);
+    head.writeUInt32BE(body.length - 5 + 2 + model.length, 1);
+    return Buffer.concat([head, body.slice(5), Buffer.from([10, model.length]), Buffer.from(model)]);
+}
+
+function count_of(r, body) {
     if (body.length < 5 || body.readUInt32BE(1) != body.length - 5) {
         refuse('one message is wanted');
     }
@@ -35,8 +92,9 @@ function count_of(body) {
         refuse('compressed messages are not read; send it uncompressed');
     }
     const request = message(body, 5, body.length, REQUEST);
-    if (text(body, request.model_name) != MODEL || request.model_version) {
-        refuse(`model "${MODEL}" is the only one here, without a version`);
+    r.variables.message_id = text(body, request.id);
+    if (text(body, request.model_name) != upstream.MODEL || request.model_version) {
+        refuse(`model "${upstream.MODEL}" is the only one here, without a version`);
     }
     if (request.parameters || request.outputs) {
         refuse('parameters and outputs must be left out; every output comes');
@@ -105,4 +163,16 @@ function text(bytes, at) {
     return at ? bytes.toString('utf8', at[0], at[1]) : '';
 }
 
-export default {infer: grpc};
+function escaped(words) {
+    return words.replace(/[^ -~]|%/g, (one) => encodeURIComponent(one));
+}
+
+function unescaped(words) {
+    try {
+        return decodeURIComponent(words);
+    } catch (e) {
+        return words;
+    }
+}
+
+export default {infer, forward};

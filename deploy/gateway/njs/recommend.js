@@ -1,17 +1,18 @@
 // POST /v1/recommend and /v1/recommend/batch: a shop's JSON in and out, Triton's generate behind it.
 
 import answers from 'answers.js';
+import upstream from 'upstream.js';
 
 const LISTS = ['basket', 'exclude', 'categories'];
+const EMPTY = [''];  // an id that is none
 const KNOWN = LISTS.concat(['user_id', 'k']);
-const MODEL = 'recommender';
 const MAX_K = 20;
 const MAX_QUERIES = 32;
 const AT_ONCE = 8;  // of one batch, so that few batches do not fill the server
 const REASONS = ['usual', 'together', 'similar', 'popular', 'category'];  // bit by bit
 
 async function one(r) {
-    await answered(r, async (body) => await ask(r, question(body, ''), body));
+    await answered(r, async (body) => await ask(r, question(body, ''), body, '', 0));
 }
 
 async function many(r) {
@@ -21,7 +22,8 @@ async function many(r) {
         let found = [];
         for (let start = 0; start < queries.length; start += AT_ONCE) {
             const part = questions.slice(start, start + AT_ONCE);
-            const asked = part.map((q, n) => ask(r, q, queries[start + n], `queries[${start + n}]: `));
+            const since = upstream.seconds(r);
+            const asked = part.map((q, n) => ask(r, q, queries[start + n], `queries[${start + n}]: `, since));
             const answered_now = await Promise.all(asked);
             found = found.concat(answered_now);
         }
@@ -92,13 +94,14 @@ function question(body, where) {
     if (user !== undefined && user !== null && typeof user != 'string') {
         refuse(`${where}user_id is a string; got ${kind(user)}`);
     }
-    if (user) {
-        asked.user_id = user;
-    }
+    // Always both, empty or not: Triton batches only requests with the same inputs.
+    asked.basket = asked.basket || EMPTY;
+    asked.user_id = user || '';
     if (body.k !== undefined && !(Number.isInteger(body.k) && body.k >= 1 && body.k <= MAX_K)) {
-        refuse(`${where}k is a whole number from 1 to ${MAX_K}; got ${JSON.stringify(body.k).slice(0, 40)}`);
+        const got = typeof body.k == 'number' ? String(body.k) : JSON.stringify(body.k);  // 1e400 is no null
+        refuse(`${where}k is a whole number from 1 to ${MAX_K}; got ${got.slice(0, 40)}`);
     }
-    return Object.keys(asked).length ? asked : {basket: ['']};  // Triton refuses a request without inputs
+    return asked;
 }
 
 function sorted(ids, name) {
@@ -126,24 +129,17 @@ async function answered(r, work) {
     }
 }
 
-async function ask(r, asked, query, where) {
+async function ask(r, asked, query, where, since) {
     asked.id = r.variables.id;
-    return await asked_of(r, r.variables.model, asked, query, where || '');
-}
-
-async function asked_of(r, model, asked, query, where) {
-    r.variables.asked_model = model;
-    const got = await r.subrequest('/_generate', {method: 'POST', body: JSON.stringify(asked)});
-    r.variables.triton_s = got.variables.upstream_response_time;
-    const said = got.status == 200 ? answers.read(got.responseText) : {};
-    if (said.item_ids) {
+    const body = JSON.stringify(asked);
+    const generate = () => r.subrequest('/_generate', {method: 'POST', body: body});
+    const got = await upstream.asked(r, generate, upstream.missing, since);
+    const said = answers.read(got.responseText);
+    if (got.status == 200 && said.item_ids) {
         r.variables.release = said.model_version;
         return {release: Number(said.model_version), items: items(said, query.k || 10)};
     }
-    if (got.status == 404 && model != MODEL) {  // a canary that is not loaded costs nobody an answer
-        return await asked_of(r, MODEL, asked, query, where);
-    }
-    return answers.refuse_as(got, where);
+    return answers.refuse_as(got, got.status, said.error, where);
 }
 
 function items(answer, k) {

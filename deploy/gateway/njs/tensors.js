@@ -3,8 +3,7 @@
 
 import answers from 'answers.js';
 import form from 'form.js';
-
-const MODEL = 'recommender';
+import upstream from 'upstream.js';
 
 function refuse(text) {
     answers.refuse(400, text);
@@ -28,13 +27,14 @@ async function forward(r) {
 
 async function infer(r, request) {
     const head = Buffer.from(JSON.stringify(request.head));
-    r.variables.asked_model = MODEL;
+    const body = Buffer.concat([head, request.tensors]);
     r.variables.head_bytes = String(head.length);
-    const got = await r.subrequest('/_infer', {method: 'POST', body: Buffer.concat([head, request.tensors])});
-    r.variables.triton_s = got.variables.upstream_response_time;
+    const ask = () => r.subrequest('/_infer', {method: 'POST', body: body});
+    const got = await upstream.asked(r, ask, upstream.missing, 0);
     const length = got.headersOut['Inference-Header-Content-Length'];
     if (got.status != 200 || !length) {
-        answers.refuse_as(got, '');
+        const words = answers.read(got.responseText).error;
+        answers.refuse_as(got, got.status, words, '', 'the tensors cannot be read');
     }
     r.variables.release = JSON.parse(got.responseBuffer.toString('utf8', 0, Number(length))).model_version;
     r.headersOut['Inference-Header-Content-Length'] = length;
@@ -49,6 +49,7 @@ function read(r) {
         refuse('Inference-Header-Content-Length is not the length of the JSON before binary tensors');
     }
     const given = JSON.parse(body.toString('utf8', 0, size));
+    r.variables.message_id = typeof given.id == 'string' ? given.id : '';
     const inputs = given.inputs.map((tensor) => ({
         name: tensor.name,
         shape: tensor.shape,

@@ -1,0 +1,205 @@
+"""What no shop should send: odd JSON, odd HTTP, garbled tensors. None of it is answered with a 5xx."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from door import FUZZ, TIMEOUT_S, Answer, Door
+from tritonclient.http import InferenceServerClient, InferInput
+
+pytestmark = pytest.mark.triton
+
+MANY = json.dumps({"basket": ["i1"] * 10_000}, separators=(",", ":")).encode()
+NO_JSON = "the body is not JSON: "
+
+ANSWERED = {
+    "NUL within an id": b'{"basket": ["i1\\u0000"]}',
+    "half of a surrogate pair": b'{"basket": ["\\ud800"]}',
+    "half a pair as a user": b'{"user_id": "\\ud800"}',
+    "half a pair as a category": b'{"categories": ["\\udc00"]}',
+    "a pair the wrong way round": b'{"basket": ["\\ude00\\ud83d"]}',
+    "no characters": b'{"basket": ["\\uffff\\ufffe"]}',
+    "line ends and quotes": b'{"basket": ["a\\r\\nb", "c\\"d", "e\\\\f", "\\u2028"]}',
+    "a byte order mark": b'\xef\xbb\xbf{"basket": ["i1"]}',
+    "k as a decimal": b'{"basket": ["i1"], "k": 10.0}',
+    "k with an exponent": b'{"basket": ["i1"], "k": 1e1}',
+    "a key twice, the last one good": b'{"basket": 5, "basket": ["i1"]}',
+    "one item 10,000 times": MANY,
+    "64 KiB": b" " * (65536 - 18) + b'{"basket": ["i1"]}',
+}
+REFUSED = {
+    "NUL as it is": (b'{"basket": ["a\x00b"]}', NO_JSON),
+    "a surrogate as UTF-8": (b'{"basket": ["\xed\xa0\x80"]}', "the body is not UTF-8"),
+    "a letter in two bytes": (b'{"basket": ["\xc1\xa1"]}', "the body is not UTF-8"),
+    "UTF-16": ('{"basket": ["i1"]}'.encode("utf-16"), "the body is not UTF-8"),
+    "gzip without saying so": (gzip.compress(b"{}"), "the body is not UTF-8"),
+    "half a pair as a key": (b'{"\\ud800": 1}', 'unknown key "'),
+    "a line end as a key": (b'{"a\\nb": 1}', 'unknown key "a\nb"'),
+    "a function's name": (b'{"toString": 1}', 'unknown key "toString"'),
+    "k beyond all numbers": (b'{"k": 1e400}', "k is a whole number from 1 to 20; got Infinity"),
+    "k of 5,000 digits": (b'{"k": ' + b"1" * 5000 + b"}", "k is a whole number from 1 to 20; got Infinity"),
+    "k next to nothing": (b'{"k": 1e-400}', "k is a whole number from 1 to 20; got 0"),
+    "k of null": (b'{"k": null}', "k is a whole number from 1 to 20; got null"),
+    "k of true": (b'{"k": true}', "k is a whole number from 1 to 20; got true"),
+    "NaN": (b'{"k": NaN}', NO_JSON),
+    "an id beyond all numbers": (b'{"basket": [1e400]}', "basket holds a number; ids are strings"),
+    "a key twice, the last one bad": (
+        b'{"basket": ["i1"], "basket": 5}',
+        "basket is a list of strings; got a",
+    ),
+    "nested 10,000 deep": (b'{"basket": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", NO_JSON),
+    "a list that is an object": (
+        b'{"basket": {"0": "i1", "length": 1}}',
+        "basket is a list of strings; got an",
+    ),
+    "two documents": (b"{}{}", NO_JSON),
+    "a comment": (b"{} // all", NO_JSON),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERED)
+def test_odd_but_sound_json_is_answered(door: Door, case: str) -> None:
+    """Alone, and but for the two that fill the body as one of a batch."""
+    answer = door.ask("/v1/recommend", ANSWERED[case])
+    assert (answer.status, len(answer.body["items"])) == (200, 10)
+    if len(ANSWERED[case]) < 1000 and not case.startswith("a byte"):
+        batch = door.ask("/v1/recommend/batch", b'{"queries": [%b]}' % ANSWERED[case])
+        assert batch.body["answers"][0]["items"] == answer.body["items"]
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_broken_json_is_refused_in_a_sentence(door: Door, case: str) -> None:
+    """Alone and within a batch; the next caller is answered."""
+    body, sentence = REFUSED[case]
+    answer = door.ask("/v1/recommend", body)
+    assert (answer.status, answer.error.startswith(sentence)) == (400, True), answer
+
+    batch = door.ask("/v1/recommend/batch", b'{"queries": [{"basket": ["i1"]}, %b]}' % body)
+    assert batch.status == 400
+    assert batch.error
+    assert door.recommend("i1").status == 200
+
+
+def test_one_byte_over_64_kib_is_too_much(door: Door) -> None:
+    whole = ANSWERED["64 KiB"]
+    assert len(whole) == 65536
+    assert door.ask("/v1/recommend", whole).status == 200
+    assert door.ask("/v1/recommend", b" " + whole).status == 413
+
+
+@pytest.mark.parametrize("name", ["gzip", "br", "x"])
+def test_a_compressed_body_is_415(door: Door, name: str) -> None:
+    answer = door.ask("/v1/recommend", gzip.compress(b"{}"), headers={"Content-Encoding": name})
+    assert (answer.status, "uncompressed" in answer.error) == (415, True)
+    assert door.ask("/v1/recommend", b"{}", headers={"Content-Encoding": "identity"}).status == 200
+
+
+# ---- HTTP as it may be, and as few write it
+
+
+def request(
+    door: Door, first: str = "POST /v1/recommend HTTP/1.1", *headers: str, body: bytes = b"{}"
+) -> bytes:
+    lines = [
+        first,
+        "Host: shop",
+        f"Authorization: Bearer {door.keys['shop']}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def test_who_waits_to_be_told_to_go_on_is_told(door: Door) -> None:
+    received = door.send(request(door, "POST /v1/recommend HTTP/1.1", "Expect: 100-continue"))
+    assert received.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 ")
+
+
+def test_http_1_0_is_answered_and_closed(door: Door) -> None:
+    received = door.send(request(door, "POST /v1/recommend HTTP/1.0"))
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert b"Connection: close\r\n" in received
+
+
+def test_requests_one_behind_the_other_are_answered_in_order(door: Door) -> None:
+    """A refused one between two good ones; each with its own id."""
+    sent = b"".join(
+        request(door, "POST /v1/recommend HTTP/1.1", f"X-Request-Id: place-{n}", body=body)
+        for n, body in enumerate([b"{}", b"{", b"{}"])
+    )
+    last = request(door, "GET /v1/status HTTP/1.1", "Connection: close", body=b"")
+    answers = door.send(sent + last).split(b"HTTP/1.1 ")[1:]
+    assert [answer[:3] for answer in answers] == [b"200", b"400", b"200", b"200"]
+    for n, answer in enumerate(answers[:3]):
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["request_id"] == f"place-{n}"
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "FOO"])
+def test_methods_that_nobody_has_asked_for_are_405(door: Door, method: str) -> None:
+    received = door.send(request(door, f"{method} /v1/recommend HTTP/1.1", "Connection: close", body=b""))
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 405 ")
+    assert b"Allow: POST" in head
+    assert (body == b"") if method == "HEAD" else (set(json.loads(body)) == {"error", "request_id"})
+
+
+def test_a_wish_for_another_protocol_is_passed_over(door: Door) -> None:
+    """Neither WebSocket nor HTTP/2 may be had by an upgrade."""
+    for wish in ("websocket", "h2c"):
+        received = door.send(
+            request(door, "POST /v1/recommend HTTP/1.1", "Connection: Upgrade", f"Upgrade: {wish}")
+        )
+        assert received.startswith(b"HTTP/1.1 200 ")
+
+
+# ---- tensors
+
+
+def tensors(**columns: list[list[bytes]]) -> tuple[bytes, int]:
+    """A body as cesta_client writes it over HTTP, and how much of it is JSON."""
+    inputs = [InferInput(name, [len(rows), len(rows[0])], "BYTES") for name, rows in columns.items()]
+    for tensor, rows in zip(inputs, columns.values(), strict=True):
+        tensor.set_data_from_numpy(np.array(rows, object))
+    body, size = InferenceServerClient.generate_request_body(inputs)
+    return body, size
+
+
+def infer(door: Door, body: bytes, size: int) -> Answer:
+    connection = http.client.HTTPConnection(door.settings.http, timeout=TIMEOUT_S)
+    headers: dict[str, Any] = {
+        "Authorization": f"Bearer {door.keys['shop']}",
+        "Inference-Header-Content-Length": str(size),
+    }
+    try:
+        connection.request("POST", "/v2/models/recommender/infer", body, headers)
+        with connection.getresponse() as response:
+            content = response.read()
+    finally:
+        connection.close()
+    said = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, said, None if response.status == 200 else json.loads(content))
+
+
+def test_garbled_tensors_are_the_caller_s_fault(door: Door) -> None:
+    """Bytes behind the JSON changed, left out, put in: lengths that lie, ids cut off; FUZZ times."""
+    body, size = tensors(basket=[[b"i1", b"i2"]], user_id=[[b"u"]])
+    assert infer(door, body, size).status == 200
+    rng, refused = random.Random(0), 0
+    for _ in range(FUZZ):
+        garbled = bytearray(body)
+        at = rng.randrange(size, len(body))
+        garbled[at : at + rng.randrange(3)] = rng.randbytes(rng.randrange(3))
+        answer = infer(door, bytes(garbled), size)
+        assert answer.status in (200, 400), (answer, bytes(garbled))
+        if answer.status == 400:
+            assert answer.error
+            refused += 1
+    assert refused > FUZZ / 10
+    assert infer(door, body, size).status == 200

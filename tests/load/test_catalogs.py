@@ -1,0 +1,90 @@
+"""A grown catalog is the release's own with copies: rows, sales, partners and categories add up."""
+
+import numpy as np
+import pytest
+from world import arrays_of, proposed, random_shop, sampler_of, tower_of
+
+from ensemble.candidate_sampler.query import Query
+from loadtests.catalogs import NOISE, Family, grown, noisy
+
+SHOP = random_shop(np.random.default_rng(3))
+ARRAYS = arrays_of(SHOP, min_support=6, retrieval=tower_of(SHOP, np.random.default_rng(4), d=8))
+OWN, COUNTABLE = len(ARRAYS.popularity.score), len(ARRAYS.popularity.order)
+MANY = 3 * COUNTABLE + 5
+
+
+def test_a_size_that_the_release_has_is_the_release() -> None:
+    same, family = grown(ARRAYS, COUNTABLE, np.random.default_rng(1))
+    assert family.first == len(family.source) == OWN
+    for group, other in zip(ARRAYS, same, strict=True):
+        for one, two in zip(group, other, strict=True):
+            np.testing.assert_allclose(two, one, rtol=1e-6)
+
+
+def test_families_share_their_sales() -> None:
+    """Two rounds of copies and five more: the first five have four members, the others three."""
+    family = Family.of(ARRAYS, MANY)
+    order = np.sort(ARRAYS.popularity.order)
+    assert len(family.source) == OWN + 2 * COUNTABLE + 5
+    assert family.size[order].tolist() == [4] * 5 + [3] * (COUNTABLE - 5)
+    np.testing.assert_allclose(np.bincount(family.source, family.share), 1)
+    parts = 1 + 1 / 2 + 1 / 3 + 1 / 4
+    assert family.share[order[0]] == pytest.approx(1 / parts)
+    assert family.share[OWN + 2 * COUNTABLE] == pytest.approx(1 / 4 / parts)
+
+
+def test_who_is_picked_is_of_the_family() -> None:
+    """Its first member most often, the others less and less; who has no copies is picked always."""
+    family = Family.of(ARRAYS, MANY)
+    cold = np.setdiff1d(np.arange(OWN), ARRAYS.popularity.order)[1]
+    asked = np.repeat(np.append(np.sort(ARRAYS.popularity.order), cold), 400).astype(np.int32)
+    picked = family.pick(asked, np.random.default_rng(2))
+    np.testing.assert_array_equal(family.source[picked], asked)
+    assert (picked[asked == cold] == cold).all()
+    of_first = picked[asked == np.sort(ARRAYS.popularity.order)[0]]
+    counts = [(of_first == row).sum() for row in np.flatnonzero(family.source == of_first.min())]
+    assert len(counts) == 4
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_copies_keep_categories_and_strongest_partners() -> None:
+    many, family = grown(ARRAYS, MANY, np.random.default_rng(1))
+    for row in range(family.first, len(family.source), 37):
+        source = family.source[row]
+        np.testing.assert_array_equal(many.categories.of_item[row], ARRAYS.categories.of_item[source])
+        here, there = (slice(*a.neighbours.offsets[r : r + 2]) for a, r in ((many, row), (ARRAYS, source)))
+        partners, own = many.neighbours.items[here], ARRAYS.neighbours.items[there]
+        np.testing.assert_array_equal(family.source[partners], own[: len(partners)])
+        np.testing.assert_array_equal(
+            many.neighbours.cosine[here], ARRAYS.neighbours.cosine[there][: len(partners)]
+        )
+
+
+def test_categories_list_all_members_best_seller_first() -> None:
+    many, _ = grown(ARRAYS, MANY, np.random.default_rng(1))
+    offsets, members = many.categories.members_offsets, many.categories.members
+    for category in range(1, len(offsets) - 1):
+        here = members[offsets[category] : offsets[category + 1]]
+        assert set(here) == set(np.flatnonzero((many.categories.of_item == category).any(1)))
+        assert (np.diff(many.popularity.score[here]) <= 0).all()
+
+
+def test_vectors_of_copies_are_near_their_source() -> None:
+    family = Family.of(ARRAYS, 50 * COUNTABLE)
+    table = ARRAYS.retrieval.items
+    found = noisy(table, family, np.random.default_rng(1))
+    np.testing.assert_array_equal(found[:OWN], table)
+    spread = (found - table[family.source])[OWN:].std(0)
+    np.testing.assert_allclose(spread, NOISE * table.std(0), rtol=0.05)
+
+
+def test_a_grown_catalog_is_sampled_and_repeats() -> None:
+    """Own items and copies among the candidates; the same seed, the same catalog."""
+    queries = [Query(user_row=2, basket=[int(row)]) for row in ARRAYS.popularity.order[:5]]
+    limits = {"capacity": 200, "similar": 30, "popular": 20, "per_category": 5, "fill": 60}
+    many, other = (grown(ARRAYS, MANY, np.random.default_rng(1))[0] for _ in range(2))
+    one, two = sampler_of(many, **limits).sample(queries), sampler_of(other, **limits).sample(queries)
+    np.testing.assert_array_equal(one.rows, two.rows)
+    found = set(proposed(one))
+    assert min(found) < OWN <= max(found) < len(many.popularity.score)
+    assert len(set(many.item_ids.unpack())) == len(many.popularity.score)

@@ -1,0 +1,116 @@
+"""Configs beside config.pbtxt, `configs/<name>.pbtxt`: who takes them, and that they disturb nobody."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from processes import Watched, children, command
+from releases import Shop
+
+from ensemble.server import Server, ServerError
+from export_scripts import manifest
+from export_scripts.contract import ENSEMBLE, MODEL_REPOSITORY, SCORER
+from export_scripts.errors import CestaError
+from export_scripts.releases import configs
+from export_scripts.releases.model_control import ModelControl
+from export_scripts.releases.promote import promote
+from export_scripts.releases.repository import read_release
+from export_scripts.supervisor.pinned import load_active, load_others
+
+pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
+
+TENSORRT = f"{SCORER}/configs/tensorrt.pbtxt"
+DELAY_US = 123  # by which the config of these tests is known
+
+
+@pytest.fixture
+def patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a config for scorers that wait DELAY_US for more requests; it is the operator's own."""
+    sources = tmp_path / "model_repository"
+    shutil.copytree(MODEL_REPOSITORY, sources)
+    text = (sources / SCORER / "config.pbtxt").read_text()
+    text = text.replace("microseconds: 100", f"microseconds: {DELAY_US}")
+    text += 'parameters { key: "cesta_config" value { string_value: "patient" } }\n'
+    (sources / SCORER / "configs" / "patient.pbtxt").write_text(text)
+    monkeypatch.setattr(configs, "MODEL_REPOSITORY", sources)
+    return "patient"
+
+
+def delay(control: ModelControl) -> int:
+    return int(control.config(SCORER).dynamic_batching.max_queue_delay_microseconds)
+
+
+def scorers(server: Server) -> set[int]:
+    """Processes of the scorer's versions."""
+    return {pid for pid in children(server.pid) if any(f"/{SCORER}/" in word for word in command(pid))}
+
+
+def test_what_serves_is_not_reloaded_for_a_config_that_others_take(shop: Shop) -> None:
+    """Promotions write it once: the process that serves stays the same. Touched, it has Triton reload all."""
+    one = shop.first(1)
+    source = (MODEL_REPOSITORY / TENSORRT).read_text()
+    assert (shop.repository / TENSORRT).read_text() == source
+    written = (shop.repository / TENSORRT).stat().st_mtime_ns
+    (serving,) = scorers(shop.server)
+
+    promote(shop.repository, shop.add(2), shop.control)
+
+    assert (shop.repository / TENSORRT).stat().st_mtime_ns == written
+    assert serving in scorers(shop.server)
+    assert shop.control.ready(SCORER) == {one, one + 1}
+    (shop.repository / TENSORRT).touch()
+    shop.control.load_part(SCORER, {one})
+    assert Watched(serving).ended()
+
+
+def test_a_server_that_was_started_with_a_named_config_keeps_to_it(
+    shop: Shop, patient: str, start_server: Callable[..., Server]
+) -> None:
+    """Triton takes it by --model-config-name, the next release by the promotion, which asks the server.
+    Golden answers may then differ by what another processor rounds.
+    """
+    promote(shop.repository, shop.add(1))
+    server = start_server(shop.repository, config=patient)
+    with ModelControl(server.grpc) as control:
+        assert delay(control) == DELAY_US
+        assert control.config("candidate_sampler").dynamic_batching.max_queue_delay_microseconds == 100
+
+        serving = Watched(*scorers(server))
+        two = shop.add(2)
+        described = read_release(shop.repository, two)
+        described["golden"][1]["answer"]["scores"][3] += 0.01  # what a GPU's rounding may do
+        manifest.write(described, shop.repository / ENSEMBLE / str(two))
+        promote(shop.repository, two, control)
+
+        assert control.ready(SCORER) == {1, 2}
+        assert delay(control) == DELAY_US
+        assert serving.ended()  # to Triton, config.pbtxt is now a file of all versions
+
+
+def test_a_supervised_server_is_given_the_named_config(
+    shop: Shop, patient: str, start_server: Callable[..., Server]
+) -> None:
+    """Started empty, as `cesta serve` does: the active release and the one before it load by that config."""
+    promote(shop.repository, shop.add(1))
+    promote(shop.repository, shop.add(2))
+    with ModelControl(start_server(shop.repository, models=()).grpc) as control:
+        with pytest.raises(CestaError, match=r'no config "h100" in .*; there is patient and tensorrt, and'):
+            load_active(shop.repository, control, "h100")
+        load_active(shop.repository, control, patient)
+        load_others(shop.repository, control)
+
+        assert control.ready(SCORER) == {1, 2}
+        assert delay(control) == DELAY_US
+
+
+def test_the_embedded_server_refuses_the_gpu_s_config(
+    shop: Shop, start_server: Callable[..., Server]
+) -> None:
+    """In Triton's own words: as `cesta serve --config tensorrt` would end where no GPU is."""
+    promote(shop.repository, shop.add(1))
+
+    with pytest.raises(ServerError, match="ncf_scorer has kind KIND_GPU but no GPUs are available"):
+        start_server(shop.repository, config="tensorrt")
