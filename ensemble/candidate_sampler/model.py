@@ -11,8 +11,6 @@ from .metrics import Reporter, Tally
 from .query import BadRequest, Query
 from .sampler import CandidateSampler
 
-INPUTS = ("basket", "user_id", "exclude", "categories")
-
 
 class TritonPythonModel:
     """One instance is one process with its own sampler; the arrays are mapped, so instances share them."""
@@ -53,8 +51,7 @@ class TritonPythonModel:
 
     def _parse(self, request: Any) -> list[Query] | BadRequest:
         """One query per row of the request's batch, or what is wrong with it."""
-        tensors = {name: pb_utils.get_input_tensor_by_name(request, name) for name in INPUTS}
-        arrays = {name: tensor.as_numpy() for name, tensor in tensors.items() if tensor is not None}
+        arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         for name, array in arrays.items():
             if array.ndim != 2 or not len(array):  # 0 or 2**32 queries arrive without their axis
                 return BadRequest(f"{name} is a batch of 0 queries; at least 1 is needed")

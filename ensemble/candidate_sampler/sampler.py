@@ -1,7 +1,7 @@
 """The candidate sampler: a batch of queries in, (batch, C) candidate rows with their features out."""
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +133,8 @@ def _rows_by_id(ids: Ids) -> dict[bytes, int]:
 
 def _ragged(lists: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Lists of rows → (offsets (batch + 1,), flat rows)."""
-    offsets = np.zeros(len(lists) + 1, np.int64)
-    np.cumsum([len(rows) for rows in lists], out=offsets[1:])
-    return offsets, np.fromiter(chain.from_iterable(lists), np.int32, int(offsets[-1]))
+    offsets = [0, *accumulate(map(len, lists))]
+    return np.array(offsets, np.int64), np.fromiter(chain.from_iterable(lists), np.int32, offsets[-1])
 
 
 def _read_only(arrays: SamplerArrays) -> SamplerArrays:

@@ -27,6 +27,7 @@ from export_scripts.gateway.nginx import GatewaySettings, reload
 from export_scripts.gateway.state import write_state
 from export_scripts.releases import history
 from export_scripts.releases.promote import promote
+from export_scripts.releases.store import locked
 from export_scripts.stack import Addresses, stack
 from tests.toy_runs import TOY_SAMPLER, toy_run
 
@@ -110,6 +111,9 @@ def test_an_admin_promotes_and_rolls_back_through_the_gateway(running: Stack) ->
     assert (listed["active"], len(listed["releases"])) == (1, 2)
     assert [record["who"] for record in history.read(running.out / "repository")][-2:] == ["key:ops"] * 2
     assert running.ask("/admin/releases/7/promote", running.admin, method="POST")[0] == 409
+    with locked(running.out / "repository"):
+        status, refused = running.ask("/admin/releases/2/promote", running.admin, method="POST")
+    assert (status, "wait until it is done" in refused["error"]) == (503, True)
 
 
 def test_a_canary_release_gets_its_share(running: Stack) -> None:
