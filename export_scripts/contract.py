@@ -26,6 +26,12 @@ class Contract:
     features: int
     answers: int
 
+    @property
+    def rows(self) -> dict[str, int]:
+        """The parts of the tensor ``rows`` between the steps, with their widths, in order."""
+        c = self.candidates
+        return {"user_row": 1, "basket_rows": self.basket_slots, "candidate_rows": c, "candidate_sources": c}
+
 
 def read_config(path: Path) -> model_config_pb2.ModelConfig:
     """A config.pbtxt as Triton reads it. Raises CestaError, for a syntax error with line and column."""
@@ -46,9 +52,9 @@ def read_contract(models: Path = MODEL_REPOSITORY) -> Contract:
     outputs = tensors(read_config(models / SAMPLER / "config.pbtxt").output)
     answers = tensors(read_config(models / SCORER / "config.pbtxt").output)
     candidates, features = outputs["candidate_features"][1]
-    (rows,) = outputs["rows"][1]
     if features != len(FEATURES):
         raise CestaError(
             f"candidate_features has {features} columns in config.pbtxt, features.py names {len(FEATURES)}"
         )
-    return Contract(rows - 1 - 2 * candidates, candidates, features, answers["item_ids"][1][0])
+    basket_slots = outputs["rows"][1][0] - 1 - 2 * candidates
+    return Contract(basket_slots, candidates, features, answers["item_ids"][1][0])

@@ -120,9 +120,7 @@ def build_graph(folded: FoldedNCF, item_ids: list[str], contract: Contract) -> o
         )
     g = _Graph()
     n_items, n_users = len(item_ids), len(folded.user_gmf)
-    parts = g.int64([1, contract.basket_slots, contract.candidates, contract.candidates])
-    asked = ["user_row", "basket_rows", "candidate_rows", "candidate_sources"]
-    g.node("Split", "rows", parts, outputs=asked, axis=1)
+    g.node("Split", "rows", g.int64([*contract.rows.values()]), outputs=[*contract.rows], axis=1)
     user = g.known_rows("user_row", n_users)  # (B, 1)
     basket = g.known_rows("basket_rows", n_items)  # (B, L)
     candidate = g.known_rows("candidate_rows", n_items)  # (B, C)
@@ -219,7 +217,7 @@ class _Graph:
             self._nodes,
             "ncf_scorer",
             inputs=[
-                value("rows", i32, 1 + c.basket_slots + 2 * c.candidates),
+                value("rows", i32, sum(c.rows.values())),
                 value("candidate_features", f32, c.candidates, c.features),
             ],
             outputs=[

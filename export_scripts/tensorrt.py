@@ -45,7 +45,7 @@ def check_on_tensorrt(graph: bytes | str, batches: Sequence[Tensors]) -> dict[st
     largest = max(compare(device.run(OUTPUTS, batch), host.run(OUTPUTS, batch)) for batch in batches)
     return {
         "onnxruntime": ort.__version__,
-        "queries": sum(len(batch["user_row"]) for batch in batches),
+        "queries": sum(len(batch["rows"]) for batch in batches),
         "largest_difference": round(largest, 6),
         "tolerance": ACCELERATED_TOLERANCE,
     }

@@ -4,7 +4,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .metrics import Reporter, Tally

@@ -23,21 +23,25 @@ class Scan:
     """Compares a query with each of ``vectors`` (n, d). Not thread-safe: the scores belong to the call."""
 
     def __init__(self, vectors: Float):
-        codes, self._scales = coded(vectors)
         self._vectors, self._components = vectors.shape
+        # What all have in common changes no order, and would leave the differences few of the 255 steps.
+        middle = vectors.mean(0) if len(vectors) else np.zeros(self._components, np.float32)
+        codes, self._scales = coded(vectors - middle)
         self._codes = np.zeros((-(-self._components // STEP) * STEP, self._vectors), np.int8)
         self._codes[: self._components] = codes.T
         self._scores = np.empty(self._vectors, np.float32)
 
     def search(self, queries: Float, wanted: int) -> tuple[Float, NDArray[np.int64]]:
-        """(batch, d) → (batch, wanted) scores and places of the nearest, lower places first; -1: no more."""
-        batch, found = len(queries), min(wanted, self._vectors)
-        scores = np.full((batch, wanted), -np.inf, np.float32)
-        places = np.full((batch, wanted), -1, np.int64)
-        if found:
-            filled = np.zeros((batch, len(self._codes)), np.float32)
+        """(batch, d) → (batch, wanted) scores and places of the nearest, lower places first; -1: no more.
+
+        Scores lack what is the same for all vectors: the query's product with their mean.
+        """
+        scores = np.full((len(queries), wanted), -np.inf, np.float32)
+        places = np.full((len(queries), wanted), -1, np.int64)
+        if self._vectors:
+            filled = np.zeros((len(queries), len(self._codes)), np.float32)
             filled[:, : self._components] = queries
-            _search(filled, self._codes, self._scales, self._scores, scores[:, :found], places[:, :found])
+            _search(filled, self._codes, self._scales, self._scores, scores, places)
         return scores, places
 
 
@@ -78,11 +82,11 @@ def _tops(scores, size, tops):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True)
 def _keep(scores, size, tops, found, best, places):  # type: ignore[no-untyped-def]
-    """Fill `best` and `places` (wanted,) with the largest scores, of equal ones those that come first.
+    """Fill `best` and `places` with the largest scores, of equal ones those that come first.
 
     The wanted-th largest of the tops is reached by as many scores, so that no lower one is an answer.
     """
-    wanted = places.shape[0]
+    wanted = min(places.shape[0], scores.shape[0])
     bound = largest(tops.copy(), wanted) if tops.shape[0] >= wanted else np.float32(-np.inf)
     n = 0
     for block in range(tops.shape[0]):

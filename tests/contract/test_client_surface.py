@@ -14,6 +14,7 @@ from tritonclient.grpc import model_config_pb2
 
 import cesta_client
 from cesta_client import _limits, _wire
+from export_scripts.contract import read_contract
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "client" / "src"
@@ -95,10 +96,9 @@ def test_inputs_and_outputs_are_those_of_the_recommender():
 
 def test_the_limits_are_those_of_the_server():
     config = model_config(_wire.MODEL)
-    sampler = {tensor.name: list(tensor.dims) for tensor in model_config("candidate_sampler").output}
     assert config.max_batch_size == _limits.MAX_BATCH
     assert {tuple(tensor.dims) for tensor in config.output} == {(_limits.MAX_K,)}
-    assert sampler["basket_rows"] == [_limits.MAX_BASKET]
+    assert read_contract().basket_slots == _limits.MAX_BASKET
 
 
 def test_the_limits_on_ids_are_those_of_the_sampler():

@@ -7,8 +7,8 @@ import pytest
 
 import cesta_client
 from ensemble.candidate_sampler import query
-from ensemble.candidate_sampler.batch import Candidates
 from ensemble.candidate_sampler.features import FEATURES
+from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import SOURCES
 from export_scripts.contract import (
     ENSEMBLE,
@@ -88,11 +88,11 @@ def test_batches_pass_whole(configs: dict) -> None:
 
 def test_the_samplers_arrays_are_its_outputs(configs: dict) -> None:
     """dtype and width of what a CandidateSampler returns; the adapter adds nothing but names."""
-    sizes = read_contract()
+    sampler = empty_sampler()
+    candidates = sampler.sample([query.Query()])
     found = {
-        "user_row": np.zeros((1, 1), np.int32),
-        "basket_rows": np.zeros((1, sizes.basket_slots), np.int32),
-        **{f"candidate_{name}": array for name, array in empty_candidates()._asdict().items()},
+        "rows": sampler.rows([query.Query()], candidates),
+        "candidate_features": candidates.features,
     }
     declared = tensors(configs[SAMPLER].output)
     assert found.keys() == declared.keys()
@@ -100,9 +100,21 @@ def test_the_samplers_arrays_are_its_outputs(configs: dict) -> None:
         assert (found[name].dtype, list(found[name].shape[1:])) == (DTYPES[dtype], dims)
 
 
-def empty_candidates() -> Candidates:
-    """What the sampler of an empty shop answers: made by the sampler itself."""
-    from ensemble.candidate_sampler.sampler import CandidateSampler
+def test_rows_lie_in_the_order_that_the_graph_takes_them_apart(configs: dict) -> None:
+    """User, basket, candidates, their sources."""
+    sampler, asked = empty_sampler(), query.Query(user_row=1, basket=[2])
+    candidates = sampler.sample([asked])
+    parts = np.split(sampler.rows([asked], candidates)[0], np.cumsum([*read_contract().rows.values()])[:-1])
+    found = dict(zip(read_contract().rows, parts, strict=True))
+    assert found["user_row"].tolist() == [1]
+    assert found["basket_rows"].tolist() == [2] + [0] * (query.MAX_BASKET - 1)
+    np.testing.assert_array_equal(found["candidate_rows"], candidates.rows[0])
+    np.testing.assert_array_equal(found["candidate_sources"], candidates.sources[0])
+    assert found["candidate_sources"].any()
+
+
+def empty_sampler() -> CandidateSampler:
+    """The sampler of a tiny shop, with the contract's sizes."""
     from tests.unit.test_baselines import tiny_arrays
 
     sizes = read_contract()
@@ -113,7 +125,7 @@ def empty_candidates() -> Candidates:
         "capacity": sizes.candidates,
         "basket_slots": sizes.basket_slots,
     }
-    return CandidateSampler(tiny_arrays(), limits).sample([query.Query()])
+    return CandidateSampler(tiny_arrays(), limits)
 
 
 def test_features_are_as_many_everywhere() -> None:

@@ -35,16 +35,12 @@ def propose(sizes: Any, baskets: Sequence[Sequence[bytes]]) -> dict[str, Any]:
     """The sampler's outputs; `sizes` are seed, items, and the contract's L, C and F."""
     seed, items, slots, width, features = sizes
     n = len(baskets)
-    found = {
-        "user_row": np.zeros((n, 1), np.int32),
-        "basket_rows": np.zeros((n, slots), np.int32),
-        "candidate_rows": np.zeros((n, width), np.int32),
-        "candidate_features": np.zeros((n, width, features), np.float32),
-        "candidate_sources": np.zeros((n, width), np.int32),
-    }
+    rows = np.zeros((n, 1 + slots + 2 * width), np.int32)
+    values = np.zeros((n, width, features), np.float32)
+    candidates, sources = rows[:, 1 + slots :][:, :width], rows[:, -width:]
     for i, basket in enumerate(baskets):
         rng = np.random.default_rng([seed, zlib.crc32(b" ".join(sorted(filter(None, basket))))])
-        found["candidate_rows"][i, :PROPOSED] = rng.permutation(items)[:PROPOSED] + 1
-        found["candidate_features"][i, :PROPOSED] = rng.normal(size=(PROPOSED, features))
-        found["candidate_sources"][i, :PROPOSED] = rng.integers(1, 32, PROPOSED)
-    return found
+        candidates[i, :PROPOSED] = rng.permutation(items)[:PROPOSED] + 1
+        values[i, :PROPOSED] = rng.normal(size=(PROPOSED, features))
+        sources[i, :PROPOSED] = rng.integers(1, 32, PROPOSED)
+    return {"rows": rows, "candidate_features": values}

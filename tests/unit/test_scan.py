@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.candidate_sampler.scan import Scan, coded
+from ensemble.candidate_sampler.scan import Scan, _search, coded
 
 RNG = np.random.default_rng(3)
 
@@ -35,7 +35,7 @@ def test_a_vector_of_zeros_stays_one() -> None:
 def test_it_finds_the_largest_products(n: int, d: int, wanted: int, seed: int) -> None:
     """Of the vectors that its codes stand for; what numpy sorts, a rounding apart."""
     vectors, query = vectors_of(n, d, seed), vectors_of(1, d, seed + 1)
-    codes, scales = coded(vectors)
+    codes, scales = coded(vectors - vectors.mean(0))
     right = (codes * scales[:, None]) @ query[0]
     scores, places = Scan(vectors).search(query, wanted)
     found = places[0][places[0] >= 0]
@@ -62,6 +62,27 @@ def test_fewer_vectors_than_wanted_leave_places_empty() -> None:
 def test_no_vectors_find_nothing() -> None:
     _, places = Scan(np.zeros((0, 4), np.float32)).search(vectors_of(2, 4), 5)
     assert (places == -1).all()
+
+
+def test_what_all_vectors_share_costs_no_recall() -> None:
+    """A component of thirty in vectors that else differ by a third of one."""
+    vectors = vectors_of(5_000, 64) * np.float32(0.3)
+    vectors[:, 0] += 30
+    queries = vectors_of(20, 64, 1)
+    right = np.argsort(-(queries @ vectors.T), axis=1)[:, :150]
+    _, places = Scan(vectors).search(queries, 150)
+    shared = [len({*a.tolist()} & {*b.tolist()}) / 150 for a, b in zip(places, right, strict=True)]
+    assert np.mean(shared) > 0.98
+
+
+def test_a_batch_compiles_nothing_that_one_query_did_not() -> None:
+    """Also where there are fewer vectors than wanted: no shopper waits for a compiler."""
+    few = Scan(vectors_of(30, 8))
+    few.search(vectors_of(1, 8), 150)
+    before = len(_search.signatures)
+    few.search(vectors_of(5, 8), 150)
+    Scan(vectors_of(3_000, 8)).search(vectors_of(5, 8), 150)
+    assert len(_search.signatures) == before
 
 
 def test_a_batch_does_not_change_an_answer() -> None:

@@ -57,7 +57,7 @@ def test_the_engine_is_built_with_triton_s_options() -> None:
         "trt_fp16_enable"
     }
     assert options["trt_fp16_enable"] == "false"
-    assert options["trt_profile_max_shapes"].startswith("user_row:64x1,")
+    assert options["trt_profile_max_shapes"].startswith("rows:64x713,")
     half = type(TENSORRT)()
     half.CopyFrom(TENSORRT)
     (accelerator,) = half.optimization.execution_accelerators.gpu_execution_accelerator
