@@ -90,7 +90,7 @@ class CandidateSampler:
 
     def rows(self, queries: Sequence[Query], candidates: Candidates) -> NDArray[np.int32]:
         """(batch, 1 + L + 2 C): the user, the basket, the candidates and their sources, side by side."""
-        users = np.array([[query.user_row] for query in queries], np.int32)
+        users = np.array([query.user_row for query in queries], np.int32).reshape(-1, 1)
         return np.concatenate([users, self.basket_rows(queries), candidates.rows, candidates.sources], axis=1)
 
     def _run(self, queries: Queries) -> Candidates:
