@@ -288,6 +288,27 @@ def _clear(n, user, now, basket, excludes, wanted, t, histories, categories, pai
 
 
 @numba.njit(cache=True, nogil=True)
+def outside(rows, first, end):  # type: ignore[no-untyped-def]
+    """Place of the first of `rows` that is not in first … end - 1, or -1."""
+    for place in range(rows.shape[0]):
+        if rows[place] < first or rows[place] >= end:
+            return place
+    return -1
+
+
+@numba.njit(cache=True, nogil=True)
+def pool(vectors, offsets, rows, out) -> None:  # type: ignore[no-untyped-def]
+    """Add each list's `vectors` (items, d), over the root of its size, to `out` (batch, d), which is zero."""
+    for i in range(out.shape[0]):
+        size = offsets[i + 1] - offsets[i]
+        for row in rows[offsets[i] : offsets[i + 1]]:
+            for k in range(out.shape[1]):
+                out[i, k] += vectors[row, k]
+        for k in range(out.shape[1]):
+            out[i, k] /= np.float32(math.sqrt(max(size, 1)))
+
+
+@numba.njit(cache=True, nogil=True)
 def sample_batch(
     q: Queries, a: SamplerArrays, derived: Derived, limits: Limits, t: Touched, out: Candidates
 ) -> None:
@@ -306,9 +327,10 @@ def sample_batch(
         _block(basket, excludes, wanted, t, a.categories, finest)
 
         n, baskets, purchases = _walk_history(user, now, size, t, a.histories, finest, day, filtered)
-        n = _propose(q.similar[i], q.similar.shape[1], SIMILAR, n, t, filtered)
+        known = user > 0 or size > 0  # else there is nothing that an item could be similar to
+        n = _propose(q.similar[i], q.similar.shape[1] if known else 0, SIMILAR, n, t, filtered)
         first_cold = n  # without those the user bought before, which need no help
-        n = after_cold = _propose(q.cold[i], limits.cold, SIMILAR, n, t, filtered)
+        n = after_cold = _propose(q.cold[i], limits.cold if known else 0, SIMILAR, n, t, filtered)
         n = _propose(a.popularity.order, limits.popular, POPULAR, n, t, filtered)
         n = _walk_categories(basket, finest, n, t, a.categories, limits, filtered)
         n = _walk_neighbours(basket, n, t, a.neighbours, filtered)

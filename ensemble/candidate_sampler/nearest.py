@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Retrieval, SamplerArrays
+from .kernels import pool
 from .scan import Scan
 
 Float = NDArray[np.float32]
@@ -89,20 +90,18 @@ class Nearest:
             if not isinstance(index, Scan):
                 faiss.write_index(index, str(_file(folder, name)))
 
-    def similar(self, vectors: Float, skip: NDArray[np.bool_]) -> Rows:
-        """(batch, d) → (batch, n) item rows, nearest first; 0 where there are fewer, and where ``skip``."""
+    def similar(self, vectors: Float) -> Rows:
+        """(batch, d) → (batch, n) item rows, in any order; 0 where there are fewer."""
         _, places = self._similar.search(vectors, self._most_similar)
-        rows = self._rows[places]
-        rows[skip] = 0
-        return np.ascontiguousarray(rows, dtype=np.int32)
+        rows: Rows = self._rows.take(places)
+        return rows
 
-    def cold(self, vectors: Float, skip: NDArray[np.bool_]) -> Rows:
+    def cold(self, vectors: Float) -> Rows:
         """The members of as many groups as there may be items: basket and excludes may hold the nearest."""
         if not self._most_cold or len(self._cold_rows) == 1:
             return np.zeros((len(vectors), 0), np.int32)
         _, groups = self._cold.search(vectors, self._most_cold)
-        rows: Rows = self._cold_rows[groups]
-        rows[skip] = 0
+        rows: Rows = self._cold_rows.take(groups, axis=0)
         return rows.reshape(len(vectors), -1)
 
 
@@ -111,9 +110,8 @@ def query_vectors(
 ) -> tuple[Float, Float]:
     """(batch, d) the users' vectors and the baskets', summed over the square root of their size."""
     sums = np.zeros((len(users), tower.users.shape[1]), np.float32)
-    np.add.at(sums, np.repeat(np.arange(len(users)), np.diff(offsets)), tower.basket[baskets])
-    sums /= np.sqrt(np.maximum(np.diff(offsets), 1))[:, None]
-    return tower.users[users], sums.astype(np.float32, copy=False)
+    pool(tower.basket, offsets, baskets, sums)
+    return tower.users[users], sums
 
 
 def sample_queries(arrays: SamplerArrays) -> Float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .arrays import Ids, SamplerArrays, load_arrays, load_limits
 from .batch import Candidates, Derived, Limits, Queries, Touched, new_scratch
 from .features import FEATURES
-from .kernels import sample_batch
+from .kernels import outside, sample_batch
 from .nearest import Nearest, query_vectors
 from .query import Query, Vocabulary
 
@@ -63,7 +63,6 @@ class CandidateSampler:
         _check_rows("category", wanted, 1, self._categories)
         user_vectors, basket_vectors = query_vectors(self.arrays.retrieval, users, basket_offsets, baskets)
         vectors = user_vectors + basket_vectors
-        anonymous = (users == 0) & (np.diff(basket_offsets) == 0)  # nothing that an item could be similar to
         return self._run(
             Queries(
                 user_rows=users,
@@ -74,8 +73,8 @@ class CandidateSampler:
                 excludes=excludes,
                 wanted_offsets=wanted_offsets,
                 wanted=wanted,
-                similar=self._nearest.similar(vectors, anonymous),
-                cold=self._nearest.cold(vectors, anonymous),
+                similar=self._nearest.similar(vectors),
+                cold=self._nearest.cold(vectors),
                 user_vectors=user_vectors,
                 basket_vectors=basket_vectors,
             )
@@ -122,9 +121,8 @@ def _derived(arrays: SamplerArrays) -> Derived:
 
 
 def _check_rows(what: str, rows: NDArray[np.int32], first: int, end: int) -> None:
-    outside = (rows < first) | (rows >= end)
-    if outside.any():
-        raise IndexError(f"{what} row {rows[outside][0]} is outside {first} … {end - 1}")
+    if (place := outside(rows, first, end)) >= 0:
+        raise IndexError(f"{what} row {rows[place]} is outside {first} … {end - 1}")
 
 
 def _rows_by_id(ids: Ids) -> dict[bytes, int]:

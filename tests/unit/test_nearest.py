@@ -48,7 +48,6 @@ def shop_arrays() -> SamplerArrays:
 
 ARRAYS = shop_arrays()
 QUERIES = np.random.default_rng(9).normal(size=(64, 8)).astype(np.float32)
-NOBODY = np.zeros(len(QUERIES), bool)
 
 
 def test_few_items_are_all_compared() -> None:
@@ -56,7 +55,7 @@ def test_few_items_are_all_compared() -> None:
     built, about = Nearest.build(ARRAYS, EXACT)
     order = ARRAYS.popularity.order
     by_hand = order[np.argsort(-(QUERIES @ ARRAYS.retrieval.items[order].T), axis=1)]
-    found = built.similar(QUERIES, NOBODY)
+    found = built.similar(QUERIES)
     for rows, right in zip(found, by_hand, strict=True):
         assert len({*rows.tolist()} & {*right[:50].tolist()}) >= 48
         assert {*right[:40].tolist()} <= {*rows.tolist()}
@@ -124,9 +123,9 @@ def test_what_is_saved_finds_the_same(limits: dict[str, int], tmp_path: Path) ->
     assert len(files) == (2 if limits is LISTS else 0)
     loaded = Nearest.load(tmp_path, load_arrays(tmp_path), limits)
     for one in (Nearest.similar, Nearest.cold):
-        found = one(built, QUERIES, NOBODY)
+        found = one(built, QUERIES)
         assert found.any()
-        np.testing.assert_array_equal(one(loaded, QUERIES, NOBODY), found)
+        np.testing.assert_array_equal(one(loaded, QUERIES), found)
 
 
 def test_lists_stay_in_their_file(tmp_path: Path) -> None:
