@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ensemble.candidate_sampler import kernels, scan
+from ensemble.candidate_sampler.query import Query
+from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.serving_environment import ServerError, find_serving_environment
 from loadtests import switching, switching_tables
 from loadtests.answered import Answered
+from loadtests.questions import stream, visits_of_test_month
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +60,27 @@ def test_latencies_are_medians_and_failures_add_up() -> None:
     repetitions = [{"rest": WINDOW | {"p99_ms": p99, "most_ms": p99, "failed": 1}} for p99 in (3.0, 1.0, 2.0)]
     (found,) = switching.latencies(repetitions).values()
     assert found == {"requests": 600, "p50_ms": 2.0, "p99_ms": 2.0, "most_ms": 3.0, "failed": 3}
+
+
+def test_an_empty_question_compiles_all_that_any_question_needs(built: Built) -> None:
+    """It is what the sampler asks itself at load; everybody's first question finds the kernels there."""
+    sampler = CandidateSampler.load(built.run / "arrays")
+    vocabulary = sampler.vocabulary()
+    sampler.sample([Query()])
+    compiled = _signatures()
+    assert compiled["sample_batch"]
+    category = next(filter(None, sampler.arrays.category_names.unpack()))
+    for question in stream(visits_of_test_month(built.data, built.run))[:50]:
+        basket, user_id = [item.encode() for item in question.basket], question.user_id.encode()
+        sampler.sample([vocabulary.query(basket=basket, user_id=user_id)])
+    sampler.sample([vocabulary.query(categories=[category]), Query()])
+    assert _signatures() == compiled
+
+
+def _signatures() -> dict[str, list[Any]]:
+    """What each kernel is compiled for."""
+    found = [*vars(kernels).items(), *vars(scan).items()]
+    return {name: list(kernel.signatures) for name, kernel in found if hasattr(kernel, "signatures")}
 
 
 @pytest.mark.triton
