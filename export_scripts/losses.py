@@ -10,7 +10,7 @@ from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import SIMILAR, SOURCES, USUAL
 from export_scripts.contract import Contract
-from export_scripts.metrics import MISSED, TOP, Ranks
+from export_scripts.metrics import MISSED, NAMES, Ranks, gains
 from export_scripts.ncf import NCF
 from export_scripts.questions import BATCH, Questions
 from export_scripts.rankers import Served
@@ -90,8 +90,8 @@ def full_catalog(
 ) -> dict[str, Any]:
     """The same scorer over everything that can be recommended, on some of the queries.
 
-    ``ours`` holds the ranks end to end of all queries, by name ("known", "unknown"); ``loss`` is the share of
-    the catalog's HR@10 that the sampler costs.
+    ``ours`` holds the ranks end to end of all queries, by name ("known", "unknown"). HR@10 and NDCG@10 are
+    those over the catalog, ``sampled_…`` with the sampler; ``loss`` and ``ndcg_loss`` the shares it costs.
     """
     n = len(questions.hidden)
     chosen = np.sort(
@@ -105,7 +105,7 @@ def full_catalog(
     result: dict[str, Any] = {"queries": len(chosen)}
     for name, ranks in ours.items():
         whole = some.rank([scorer], name == "known", f"catalog {name}", CATALOG_BATCH)[Served.NAME].ranks
-        result[name] = _compared(ranks[chosen] < TOP, whole < TOP)
+        result[name] = _compared(ranks[chosen], whole)
     return result
 
 
@@ -117,11 +117,15 @@ def _everything(arrays: SamplerArrays, settings: Settings, contract: Contract) -
     return sampler_of(arrays, settings, wide, fill=pool, width=items)
 
 
-def _compared(sampled: Bools, whole: Bools) -> dict[str, float | None]:
-    ours, all_of_it = _share(sampled), _share(whole)
-    loss = round(1 - float(sampled.sum() / whole.sum()), 4) if whole.any() else None
-    return {"hr_at_10": all_of_it, "sampled_hr_at_10": ours, "loss": loss}
+def _compared(sampled: Ranks, whole: Ranks) -> dict[str, float | None]:
+    ours, catalog = (dict(zip(NAMES, gains(ranks).T, strict=True)) for ranks in (sampled, whole))
+    found: dict[str, float | None] = {}
+    for name, loss in {"hr_at_10": "loss", "ndcg_at_10": "ndcg_loss"}.items():
+        found[name], found[f"sampled_{name}"] = _share(catalog[name]), _share(ours[name])
+        all_of_it = catalog[name].sum()
+        found[loss] = round(1 - float(ours[name].sum() / all_of_it), 4) if all_of_it else None
+    return found
 
 
-def _share(hits: Bools) -> float | None:
+def _share(hits: Bools | NDArray[np.float64]) -> float | None:
     return round(float(hits.mean()), 4) if len(hits) else None

@@ -235,8 +235,16 @@ def _lost_by_the_sampler(found: Found) -> str:
     text += f" ({percent(recall['repeat'])} of repeats, {percent(recall['explore'])} of new ones)."
     if loss is None:
         return text
-    cost = f"costs {percent(loss)} of HR@10" if loss >= 0 else f"gains {percent(-loss)} of HR@10"
+    costs = [_cost(loss, "HR@10"), _cost(whole["known"].get("ndcg_loss"), "NDCG@10")]
+    cost = " and ".join(filter(None, costs))
     return f"{text} Against scoring the whole catalog the sampler {cost} ({whole['queries']:,} queries)."
+
+
+def _cost(loss: float | None, measure: str) -> str:
+    """Nothing where it was not measured, as in metrics of older versions."""
+    if loss is None:
+        return ""
+    return f"{'costs' if loss >= 0 else 'gains'} {percent(abs(loss))} of {measure}"
 
 
 def _cold_groups(cold: Found) -> dict[str, Found]:

@@ -30,7 +30,7 @@ from loadtests.environments import NotInstalledError
 from loadtests.generators import GeneratorError
 from loadtests.measure import Plan, measure_limit, measure_server, prepare
 from loadtests.processes import NotReadyError
-from loadtests.results import Measured, ratios_of, rows_of
+from loadtests.results import Measured, catalog_share, ratios_of, rows_of
 from loadtests.servers import SERVERS, Server
 
 QUICK: Final = ("cesta", "FastAPI, reference")  # c and e; f comes along
@@ -58,7 +58,7 @@ def run(release: Outputs, plan: Plan, servers: Sequence[Server], console: Consol
     rows = rows_of(measured)
     return {
         "rows": rows,
-        "ratios": ratios_of(rows),
+        "ratios": ratios_of(rows) | {"ndcg_share_of_whole_vocabulary": _catalog_share(release)},
         "not_measured": refused,
         "machine": machine(),
         "stream": material.about,
@@ -70,6 +70,13 @@ def run(release: Outputs, plan: Plan, servers: Sequence[Server], console: Consol
         "started": started.isoformat(timespec="seconds"),
         "minutes": round((datetime.now(UTC) - started).total_seconds() / 60, 1),
     }
+
+
+def _catalog_share(release: Outputs) -> float | None:
+    """What the speed over the whole catalog's was paid with; None without metrics."""
+    if not release.metrics.exists():
+        return None
+    return catalog_share(json.loads(release.metrics.read_text(encoding="utf-8")))
 
 
 def machine() -> dict[str, Any]:

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +18,7 @@ from ensemble.serving_environment import find_serving_environment
 
 FOLDER: Final = Path(__file__).resolve().parent
 PERF_ANALYZER_FROM: Final = "2.48.0"  # the last tritonclient wheels that hold it are of this time
+MEANWHILE_S: Final = 300  # an open loop whose end nobody tells goes on so long
 _TRIES: Final = 3  # perf_analyzer's windows; it wants to see so many before it reports
 _LIBRARIES: Final = {
     "libb64.so.0d": "libb64-*",
@@ -58,6 +61,28 @@ def open_loop(address: str, requests: Path, *, rate: float, seconds: float, firs
     command = [sys.executable, "-m", "loadtests.open_loop", address, str(requests)]
     printed, cpu_s = _run([*command, f"--rate={rate:.1f}", f"--seconds={seconds}", f"--first={first}"])
     return Load(cpu_s=cpu_s, **_result(printed))
+
+
+@contextmanager
+def open_loop_meanwhile(address: str, requests: Path, answers: Path, *, rate: float) -> Iterator[None]:
+    """The same from before the block to its end; then `answers` holds every answer (loadtests.open_loop)."""
+    command = [sys.executable, "-m", "loadtests.open_loop", address, str(requests), f"--rate={rate:.1f}"]
+    command += [f"--seconds={MEANWHILE_S}", f"--answers={answers}", "--until-closed"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            printed = process.stdout.readline()
+            if printed.startswith("BEGUN"):
+                yield
+                process.stdin.close()
+            printed += process.stdout.read()
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise GeneratorError(f"the open loop ended with {process.returncode}: {printed[-1000:]}")
 
 
 def perf_analyzer(

@@ -1,6 +1,6 @@
 """What was measured, as the rows and ratios of `artifacts/bench/<time>.json`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
@@ -57,6 +57,15 @@ def ratios_of(rows: Sequence[Row]) -> dict[str, float | None]:
         "p99_at_half_of_saturation_ms": _least_p99(rows, OURS),
         "best_peer_p99_at_half_of_saturation_ms": _least_p99(rows, PEER),
     }
+
+
+def catalog_share(metrics: Mapping[str, Any]) -> float | None:
+    """NDCG@10 of what is served over that of scoring the whole catalog, on the same queries of known users.
+
+    None where `cesta evaluate` did not measure it: an older version, no queries.
+    """
+    loss = metrics.get("full_catalog", {}).get("known", {}).get("ndcg_loss")
+    return None if loss is None else round(1 - loss, 4)
 
 
 def best_row(rows: Sequence[Row], accept: Callable[[Row], bool]) -> Row | None:

@@ -5,9 +5,10 @@ import http.client
 import re
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from export_scripts.outputs import Outputs
@@ -26,6 +27,8 @@ PEERS_VARIABLES: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
     "BENTOML_DO_NOT_TRACK": "true",
 }
+
+_IMPORTS: Final = {"PYTHONPATH": f"{ROOT}:{ROOT / 'client' / 'src'}", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,7 @@ def started(server: Server, release: Outputs) -> Iterator[Running]:
 
     Raises NotInstalledError or NotReadyError with the reason.
     """
-    variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'client' / 'src'}", "PYTHONDONTWRITEBYTECODE": "1"}
-    variables |= {"OMP_NUM_THREADS": "1", RUN: str(release.run), **PEERS_VARIABLES}
+    variables = _IMPORTS | {"OMP_NUM_THREADS": "1", RUN: str(release.run), **PEERS_VARIABLES}
     if server.kind == "ours":
         command = [sys.executable, "-m", "ensemble.server", "--repository", str(release.repository)]
         command += ["--http-port=0", "--grpc-port=0", "--metrics-port=0", "--drain-s=1"]
@@ -101,6 +103,18 @@ def started(server: Server, release: Outputs) -> Iterator[Running]:
         wire, canary = server.wires[0], Question(("canary",))
         processes.wait_ready(lambda: _answers(running.http, wire, canary), READY_WITHIN_S)
         yield running
+
+
+@contextmanager
+def supervised(repository: Path, variables: Mapping[str, str]) -> Iterator[Running]:
+    """`cesta serve` from its command line to its first answer, without a cache for answers; stop it.
+
+    Raises NotReadyError with the reason.
+    """
+    ports = [f"--{name}-port=0" for name in ("http", "grpc", "metrics", "supervisor")]
+    command = [sys.executable, "-m", "export_scripts.cli", "serve", f"--repository={repository}", *ports]
+    with MarkedProcesses([*command, "--response-cache=0"], _IMPORTS | variables, ROOT) as processes:
+        yield _wait_for_triton(processes)  # it calls itself ready after a canary's answer
 
 
 def ask(address: str, wire: Wire, question: Question, path: str | None = None, key: str = "") -> Answer:

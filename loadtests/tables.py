@@ -37,6 +37,7 @@ _SAYS: Final = {
     "over_best_peer": "cesta over the best peer with the same candidates",
     "over_best_peer_by_json": "the same, cesta over plain JSON as the peers",
     "over_whole_vocabulary": "cesta over the whole catalog by torch",
+    "ndcg_share_of_whole_vocabulary": "the release's NDCG@10 as a share of scoring the whole catalog",
     "over_whole_vocabulary_by_onnx": "cesta over the whole catalog by ONNX Runtime",
     "over_limit": "cesta over the chain without a server",
     "cached_over_best_peer": "cesta, cache on, the month's questions in their order, over the best peer",
@@ -55,7 +56,7 @@ def show(found: dict[str, Any], console: Console) -> None:
         table.add_row(*_cells(row))
     console.print(table)
     for name, value in found["ratios"].items():
-        console.print(f"{_SAYS[name]}: {_number(value)}", highlight=False)
+        console.print(f"{_SAYS[name]}: {_ratio(name, value)}", highlight=False)
     for name, reason in found["not_measured"].items():
         console.print(f"{name} was not measured: {reason}", style="red", markup=False, highlight=False)
 
@@ -86,7 +87,7 @@ def sections(found: dict[str, Any]) -> dict[str, str]:
     return {
         "run": run,
         "rows": _markdown(_COLUMNS, rows),
-        "ratios": _markdown(("ratio", ""), [[_SAYS[n], _number(v)] for n, v in found["ratios"].items()]),
+        "ratios": _markdown(("ratio", ""), [[_SAYS[n], _ratio(n, v)] for n, v in found["ratios"].items()]),
         "cpu": _markdown(
             (*_COLUMNS[:4], "CPU µs per request, by process", "generator's share of all CPU"), cpu
         ),
@@ -159,8 +160,9 @@ def _heaviest(row: Row, most: int = 4) -> list[tuple[str, float]]:
     return [pair for pair in by_time[:most] if pair[1] >= 1]
 
 
-def _number(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:,.2f}"
+def _ratio(name: str, value: float | None) -> str:
+    digits = 4 if name == "ndcg_share_of_whole_vocabulary" else 2  # its target is .99
+    return "not measured" if value is None else f"{value:,.{digits}f}"
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

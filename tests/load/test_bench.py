@@ -1,6 +1,7 @@
 """What cannot be measured is told, not left out."""
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,21 @@ def test_a_server_that_cannot_be_installed_is_reported(found: dict[str, Any]) ->
     tables.show(found, Console(file=page, width=200))
     assert f"Ray Serve was not measured: {reason}" in page.getvalue()
     assert f"| Ray Serve | {reason} |" in tables.sections(found | {"busy_cores_before": 0})["refused"]
+
+
+def test_the_release_s_share_of_the_whole_catalog_is_told(tmp_path: Path) -> None:
+    """Of metrics.json in the release's folder; without one it was not measured."""
+    assert bench._catalog_share(Outputs(tmp_path)) is None
+    (tmp_path / "metrics.json").write_text(json.dumps({"full_catalog": {"known": {"ndcg_loss": 0.0055}}}))
+    assert bench._catalog_share(Outputs(tmp_path)) == 0.9945
+
+
+def test_the_share_stands_among_the_ratios(found: dict[str, Any]) -> None:
+    """To the digits that its target, .99, needs."""
+    said = "| the release's NDCG@10 as a share of scoring the whole catalog"
+    assert f"{said} | not measured |" in tables.sections(found | {"busy_cores_before": 0})["ratios"]
+    found["ratios"]["ndcg_share_of_whole_vocabulary"] = 0.9945
+    assert f"{said} | 0.9945 |" in tables.sections(found | {"busy_cores_before": 0})["ratios"]
 
 
 def test_a_busy_machine_is_told_in_the_document(found: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from loadtests import tables
 from loadtests.agreement import DisagreementError, agree, check
 from loadtests.questions import Question
-from loadtests.results import HALF, Measured, ratios_of, rows_of
+from loadtests.results import HALF, Measured, catalog_share, ratios_of, rows_of
 from loadtests.wires import Answer
 
 ONE = Measured(
@@ -39,6 +39,21 @@ def test_ratios_compare_the_best_of_each() -> None:
     assert (found["cached_over_best_peer"], found["hits_over_best_peer"]) == (3, 20)
     assert found["p99_at_half_of_saturation_ms"] == 1.5
     assert found["over_whole_vocabulary_by_onnx"] is None
+
+
+@pytest.mark.parametrize(
+    ("whole", "share"),
+    [
+        ({"ndcg_at_10": 0.2, "sampled_ndcg_at_10": 0.199, "ndcg_loss": 0.005, "loss": 0.04}, 0.995),
+        ({"hr_at_10": 0.25, "sampled_hr_at_10": 0.24, "loss": 0.04}, None),  # of an older version
+        ({"ndcg_at_10": None, "sampled_ndcg_at_10": None, "ndcg_loss": None}, None),  # no queries
+    ],
+)
+def test_the_share_of_the_catalog_s_ndcg_is_that_of_the_same_queries(
+    whole: dict[str, float | None], share: float | None
+) -> None:
+    assert catalog_share({"full_catalog": {"queries": 9, "known": whole}}) == share
+    assert catalog_share({}) is None
 
 
 def test_the_document_gets_the_file_s_tables() -> None:

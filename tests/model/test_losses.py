@@ -166,6 +166,15 @@ def test_the_loss_is_the_share_of_hits_that_the_sampler_costs(
     assert found["known"]["loss"] == 1
     assert found["known"]["hr_at_10"] > 0
     assert found["known"]["sampled_hr_at_10"] == 0
+    assert found["known"]["ndcg_loss"] == 1
+    assert 0 < found["known"]["ndcg_at_10"] < found["known"]["hr_at_10"]
+
+
+def test_a_lower_place_costs_ndcg_and_no_hit() -> None:
+    """Of two queries one is found at the top by both, the other at place 3 instead of 1: 1/log2(4) of 1."""
+    found = losses._compared(np.array([0.0, 2.0]), np.array([0.0, 0.0]))
+    assert (found["hr_at_10"], found["sampled_hr_at_10"], found["loss"]) == (1, 1, 0)
+    assert (found["ndcg_at_10"], found["sampled_ndcg_at_10"], found["ndcg_loss"]) == (1, 0.75, 0.25)
 
 
 def test_no_queries_lose_nothing(
@@ -183,4 +192,7 @@ def test_no_queries_lose_nothing(
         "hr_at_10": None,
         "sampled_hr_at_10": None,
         "loss": None,
+        "ndcg_at_10": None,
+        "sampled_ndcg_at_10": None,
+        "ndcg_loss": None,
     }

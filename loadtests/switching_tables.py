@@ -1,0 +1,108 @@
+"""A switching result as a table on the terminal, and as the tables of docs/performance.md."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from loadtests.environments import ROOT
+from loadtests.tables import fill
+
+DOCUMENT: Final = ROOT / "docs" / "performance.md"
+
+CHANGES: Final = {
+    "promotion of a release that is not loaded, all of it": "promotion_{}_s",
+    "of it verifying its files": "promotion_{}_verify_s",
+    "of it loading both parts, which compiles the kernels": "promotion_{}_loading_s",
+    "of it golden requests": "promotion_{}_golden_ms",
+    "of it the switch": "promotion_{}_switch_ms",
+    "rollback, all of it": "rollback_{}_s",
+    "of it the switch back": "rollback_{}_switch_ms",
+}
+SINGLE: Final = {
+    "start to first answer, kernels not compiled": "start_empty_s",
+    "start to first answer, kernels compiled before": "start_filled_s",
+    "first question after a start": "first_after_start_ms",
+    "the next hundred": "later_after_start_ms",
+    "first question after a promotion": "first_after_promotion_ms",
+    "its next hundred": "later_after_promotion_ms",
+    "memory after the start": "memory_before_mib",
+    "memory with two releases": "memory_two_mib",
+    "memory in the end": "memory_after_mib",
+}
+WINDOWS: Final = {
+    "rest": "at rest",
+    "promotion": "a promotion is under way",
+    "switch": "the second around its switch",
+    "rollback": "the second around a rollback's",
+    "all": "all of it",
+}
+_UNITS: Final = {"s": "s", "ms": "ms", "mib": "MiB"}
+
+
+def write(found: dict[str, Any], document: Path) -> None:
+    """Replace the document's switching parts."""
+    text = document.read_text(encoding="utf-8")
+    document.write_text(fill(text, sections(found)), encoding="utf-8")
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """Print the same tables."""
+    for text in sections(found).values():
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def sections(found: dict[str, Any]) -> dict[str, str]:
+    """The document's generated parts by name, in markdown."""
+    machine, plan, busy = found["machine"], found["plan"], found["busy_cores_before"]
+    loaded = f" **{busy} cores were busy with other work: not for quoting.**" if busy > 0.2 else ""
+    run = (
+        f"{found['started']}, {machine['cores']} cores of {machine['cpu']}, {plan['repetitions']} times; "
+        f"{found['minutes']} minutes. {found['windows']['all']['failed']} requests failed, "
+        f"{len(found['mixed'])} answers were not those of the release that gave them; an answer sampled "
+        f"by one release and scored by the other would show in {found['a_mix_shows']:.0%} of the "
+        f"questions.{loaded}"
+    )
+    shown = found["figures"]
+    return {
+        "switching_run": run,
+        "switching_single": _table(["", "median", "least to most"], _singles(shown)),
+        "switching_changes": _table(
+            ["", "nobody asks", f"{plan['rate']:g} requests/s"],
+            [
+                [label, *(_value(shown, key.format(when)) for when in ("rest", "load"))]
+                for label, key in CHANGES.items()
+            ],
+        ),
+        "switching_load": _table(
+            ["", "requests", "p50 ms", "p99 ms", "longest ms", "failed"],
+            [_window(label, found["windows"][name]) for name, label in WINDOWS.items()],
+        ),
+    }
+
+
+def _singles(figures: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    for label, key in SINGLE.items():
+        low, high = figures[key]["spread"]
+        rows.append([label, _value(figures, key), f"{_number(low)} to {_number(high)}"])
+    return rows
+
+
+def _window(label: str, found: dict[str, float]) -> list[str]:
+    times = [f"{found[name]:.1f}" for name in ("p50_ms", "p99_ms", "most_ms")]
+    return [label, f"{found['requests']:,.0f}", *times, f"{found['failed']:.0f}"]
+
+
+def _value(figures: dict[str, Any], key: str) -> str:
+    return f"{_number(figures[key]['median'])} {_UNITS[key.rpartition('_')[2]]}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,50 @@
+"""Another release of the same shop: what a new training would bring, without a training.
+
+Its sampler proposes other candidates and its scorer gives other scores, so that every answer tells which of
+both releases gave it, and one that was sampled by the one and scored by the other is neither's.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ensemble.candidate_sampler.arrays import load_arrays
+from ensemble.reference import Reference
+from export_scripts import manifest
+from export_scripts.atomic import staged_folder
+from export_scripts.contract import read_contract
+from export_scripts.export import answers
+from export_scripts.graph import GRAPH, FoldedNCF, build_graph, save_graph
+from loadtests.questions import Question
+
+SEED: Final = 7
+NOISE: Final = 0.5  # of an item's bias, in units of the score
+
+
+def write_variant(run: Path, variant: Path) -> None:
+    """A run like ``run``, of the same size, with golden answers of its own."""
+    rng = np.random.default_rng(SEED)
+    described = manifest.read(run / manifest.NAME)
+    with staged_folder(variant, marker=manifest.NAME) as folder:
+        shutil.copytree(run / "arrays", folder / "arrays")
+        arrays = load_arrays(run / "arrays")
+        np.save(folder / "arrays" / "prior.weights.npy", rng.permutation(arrays.prior.weights))
+        tables = FoldedNCF.read(run / GRAPH)
+        noise = NOISE * rng.standard_normal(tables.item_bias.shape, np.float32)
+        tables = replace(tables, item_bias=tables.item_bias + noise)
+        ids = [item_id.decode() for item_id in arrays.item_ids.unpack()]
+        save_graph(build_graph(tables, ids, read_contract()), folder)
+        files = manifest.describe(folder.rglob("*"), folder)
+        golden = answers(Reference.load(folder), [golden["request"] for golden in described["golden"]])
+        made = {"golden": golden, "files": files, "digest": manifest.digest(files)}
+        manifest.write(described | made, folder)
+
+
+def right_answers(sampler: Path, scorer: Path, questions: Sequence[Question]) -> list[dict[str, Any]]:
+    """To each question, by the sampler of one run and the scorer of the same or of another."""
+    reference = Reference(Reference.load(sampler).sampler, scorer / GRAPH)
+    return [found["answer"] for found in answers(reference, [question.json for question in questions])]
