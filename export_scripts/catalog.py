@@ -37,7 +37,7 @@ def read_products(
     text = {column: text_column(table, column, data.missing, problems) for column in read}
     if id_column not in text:
         return pd.DataFrame()
-    ids = text.pop(id_column)
+    ids = text[id_column]  # stays a column, for rules and categories that name it
     check_ids(table, id_column, ids, problems)
     products = pd.DataFrame({"item_id": ids, **{c: t.fillna("") for c, t in text.items() if c != "item_id"}})
     if set(names) <= set(products):

@@ -1,5 +1,6 @@
 """The `cesta` command: the pipeline's stages, the server and a question to it."""
 
+import csv
 import errno
 import json
 import sys
@@ -33,7 +34,10 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", help="One setting, e.g. --set data.columns.user_id=customer; repeatable."),
 ]
-Ids = Annotated[list[str] | None, typer.Option(help="An item id; repeatable, or several with commas.")]
+Ids = Annotated[
+    list[str] | None,
+    typer.Option(help="An item id; repeatable, or several as a csv line: a,b or '\"Milk, 2%\",b'."),
+]
 Excluded = Annotated[list[str] | None, typer.Option(help="An item id never to come back; likewise.")]
 Repository = Annotated[
     str | None, typer.Option(help="Where releases go: a folder, s3://… or gs://…; by default OUT/repository.")
@@ -145,7 +149,8 @@ def evaluate(
     settings: File = None,
     change: Changes = None,
     rivals: Annotated[
-        bool, typer.Option("--all", help="Other libraries' models too: half an hour and 6 GB more.")
+        bool,
+        typer.Option("--all", help="Other libraries' models too: ten minutes and 4 GB for the demo's data."),
     ] = False,
 ) -> None:
     """Checkpoint → metrics on the test period beside simple rankers (OUT/metrics.json, OUT/report.html)."""
@@ -311,7 +316,11 @@ def ask(
     try:
         with cesta_client.Recommender(address, protocol=protocol, timeout_s=timeout_s) as shop:  # type: ignore[arg-type]
             answer = shop.recommend(
-                basket=_split(basket), user_id=user, k=k, exclude=_split(exclude), categories=category or None
+                basket=_ids("--basket", basket),
+                user_id=user,
+                k=k,
+                exclude=_ids("--exclude", exclude),
+                categories=category or None,
             )
     except cesta_client.CestaError as error:
         raise CestaError(str(error)) from None
@@ -330,8 +339,17 @@ def ask(
         Console(width=110).print(answer_table("What goes in next", answer, catalog_of(out / "data")))
 
 
-def _split(values: list[str] | None) -> list[str]:
-    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
+def _ids(option: str, values: list[str] | None) -> list[str]:
+    """Ids of all ``values``, each a line of csv: one that holds a comma stands in double quotes."""
+    found: list[str] = []
+    for value in values or []:
+        try:
+            rows = list(csv.reader([value], skipinitialspace=True, strict=True))
+        except csv.Error as error:
+            way_out = """an id with commas or quotes is written as in csv, e.g. '"Milk, 2%",b'"""
+            raise CestaError(f"{option} {value} cannot be read ({error}); {way_out}") from None
+        found += [part.strip() for row in rows for part in row if part.strip()]
+    return found
 
 
 @app.command()

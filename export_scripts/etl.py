@@ -29,7 +29,7 @@ from export_scripts.catalog import (
 )
 from export_scripts.errors import BadInput, Problem, Problems
 from export_scripts.settings import Settings
-from export_scripts.tables import read_table
+from export_scripts.tables import SHOWN_ROWS, read_table
 from export_scripts.transactions import known_users, read_lines
 
 FOLDER = "data"  # below the run's folder
@@ -163,7 +163,11 @@ def check_any_pair(lines: pd.DataFrame, source: str, why: pd.Series) -> None:
     pairs = lines.groupby("basket_id", observed=True)["item_id"].nunique()
     if (pairs < 2).all():
         left = f"{len(lines):,} of {len(why):,} lines are left after dropping"
-        way_out = "is basket_id the receipt, and not the line? what do [etl.drop] and returns leave?"
+        dropped = [f"{n:,}: {cause}" for cause, n in why[why != ""].value_counts().items()]
+        left += f" ({'; '.join(dropped[:SHOWN_ROWS])})" if dropped else ""
+        way_out = (
+            "is basket_id the receipt, and not the line? what do [etl.drop], unlisted and returns leave?"
+        )
         raise BadInput([Problem(source, f"no basket holds two distinct items; {left}", way_out)])
 
 

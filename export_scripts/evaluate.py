@@ -58,8 +58,9 @@ def evaluate(
     arrays = snapshot(shop, split.test, settings, prior)
     check_leaks(shop, arrays, split.test, settings)
     rng = np.random.default_rng(settings.train.seed)
-    known, most = recommendable(arrays), settings.splits.hidden_per_basket
-    hidden = hide_items(shop, split.test, split.end, known, most, rng).sample(settings.evaluate.queries, rng)
+    known, per_basket = recommendable(arrays), settings.splits.hidden_per_basket
+    hidden = hide_items(shop, split.test, split.end, known, per_basket, rng)
+    hidden = hidden.sample(settings.evaluate.queries, rng)
     cold = hide_cold(shop, arrays, split.test, split.end, settings, rng)
     questions = Questions(shop, hidden, sampler_of(arrays, settings, contract))
     served = Served(model, shop.catalog["item_id"].tolist(), questions.sampler, contract)

@@ -5,7 +5,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Iterable
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from export_scripts.errors import CestaError
 from export_scripts.releases.object_path import ObjectPath
 
 NAME: Final = "manifest.json"
-LIBRARIES: Final = ("faiss-cpu", "numba", "numpy", "onnx", "onnxruntime", "pandas", "scipy", "torch")
+LIBRARIES: Final = ("faiss", "numba", "numpy", "onnx", "onnxruntime", "pandas", "scipy", "torch")
 
 Place = Path | ObjectPath
 Files = dict[str, dict[str, Any]]  # path relative to a folder, with slashes → {"sha256", "bytes"}
@@ -83,8 +83,12 @@ def check_files(listed: Files, present: Files, folder: Place, *, way_out: str) -
 
 
 def made_with() -> dict[str, str]:
-    """Versions of Python and of the libraries that shape a run."""
-    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+    """Versions of Python and of the libraries that shape a run.
+
+    Of the modules, not of what was installed: onnxruntime is also in onnxruntime-gpu, faiss in faiss-gpu.
+    """
+    versions = {name: str(import_module(name).__version__) for name in LIBRARIES}
+    return {"python": platform.python_version()} | versions
 
 
 def git_commit() -> str | None:

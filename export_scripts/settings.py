@@ -56,6 +56,10 @@ class DataSettings(SettingsTable):
     def _fits_together(self) -> "DataSettings":
         if self.products and not self.transactions:
             raise ValueError("products without transactions: give both, or neither for the Complete Journey")
+        for key in ("name_columns", "category_columns"):
+            columns: tuple[str, ...] = getattr(self, key)
+            if twice := sorted({column for column in columns if columns.count(column) > 1}):
+                raise ValueError(f"{key} lists {', '.join(twice)} more than once: list each column once")
         taken = {"item_id", "name"} & set(self.category_columns)
         if taken:
             raise ValueError(

@@ -17,7 +17,11 @@ from export_scripts.errors import Problem, Problems
 
 SHOWN_ROWS = 5  # enough to find the pattern, few enough to read
 DELIMITERS = (",", ";", "\t", "|")
-EXACT_FLOAT = 2**53  # integers above it are rounded in a float64 column
+EXACT_BITS = {
+    16: 11,
+    32: 24,
+    64: 53,
+}  # of a float column: integers above two to the power of that are rounded
 
 
 @dataclass(frozen=True)
@@ -210,8 +214,9 @@ def _is_utf8(content: bytes) -> bool:
 
 def _whole_numbers(table: Table, name: str, array: pa.Array, problems: Problems) -> pa.Array:
     values = array.to_numpy(zero_copy_only=False).astype(np.float64)
-    bad = np.abs(values) > EXACT_FLOAT
-    what = f'column "{name}" is a float column with values above 2^53, whose last digits are lost'
+    bits = EXACT_BITS[array.type.bit_width]
+    bad = np.abs(values) >= 2**bits  # the power itself may be the next integer, rounded
+    what = f'column "{name}" is a {array.type} column with values of 2^{bits} or more: last digits are lost'
     table.refuse(bad, array, what, "store ids as text or integers", problems)
     if bad.any():
         return pa.nulls(len(array), pa.large_string())

@@ -4,8 +4,9 @@ Every source writes into one table of touched items, so an item that several sou
 several bits, and each feature is a by-product of the source that reads the data anyway. The tables are as
 long as the catalog but only the touched part is ever cleared: cost grows with the query, not with the shop.
 
-All compiled functions stand in this one module: numba believes its cache as long as this file is the same,
-and would go on with old code after an edit of another.
+Numba believes a function's cache as long as its own file is the same, and goes on with old code after an
+edit of another file that it calls. So what sample_batch calls stands here, all but largest.py, which scan.py
+calls too: after an edit of that one, touch both.
 """
 
 import math

@@ -6,8 +6,10 @@ under the names that Prometheus gives them, and a thread of its own sends what w
 Python: between two passes each numpy call costs 20 to 40 µs, for it finds the caches full of the catalog.
 """
 
+import logging
 import threading
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Sequence
 from itertools import accumulate, chain
 from typing import Any, Final, NamedTuple
@@ -26,6 +28,7 @@ USERS: Final = (
 BASKETS: Final = ("empty", "unknown", "known")  # no ids given; none of this release; at least one
 STAGES: Final = ("parse", "sample", "respond")
 BASKET_SIZES: Final = (0, 1, 2, 3, 5, 10, 20, 50, 100)
+KEPT: Final = 10_000  # passes whose sources wait to be added up: seconds of full load, 10 MB
 SECONDS: Final = (0.25e-3, 0.5e-3, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 HELP: Final = {
@@ -54,7 +57,7 @@ class Tally:
         self._masks: NDArray[np.int64] = np.zeros(
             2 ** len(SOURCES), np.int64
         )  # candidates by `sources` value
-        self._new: list[bytes] = []  # sources not yet added to them
+        self._new: deque[bytes] = deque(maxlen=KEPT)  # not yet added to them; while nobody asks, the newest
         self._sizes = _Histogram("cesta_sampler_basket_items", BASKET_SIZES)
         self._stages = {s: _Histogram("cesta_sampler_stage_seconds", SECONDS, stage=s) for s in STAGES}
 
@@ -127,7 +130,8 @@ class _Histogram:
 class Reporter:
     """Sends what a tally gained to Triton's metrics, every ``period_s`` and once more at the end.
 
-    ``family`` is ``pb_utils.MetricFamily``; ``labels`` tell this process from others of the same server.
+    ``family`` is ``pb_utils.MetricFamily``; ``labels`` tell this process from others of the same server. What
+    Triton does not take is logged, the first time, and sent the next time.
     """
 
     def __init__(self, tally: Tally, family: Any, labels: dict[str, str], period_s: float = 1.0):
@@ -136,6 +140,7 @@ class Reporter:
         self._families = {name: family(name, _help(name), family.COUNTER) for name in names}
         self._metrics = [self._families[name].Metric(own | labels) for name, own in series]
         self._tally, self._sent, self._period_s = tally, [0.0] * len(series), period_s
+        self._failed = False
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
         self._thread.start()
@@ -149,18 +154,25 @@ class Reporter:
 
     def _run(self) -> None:
         while not self._ending.wait(self._period_s):
+            self._try_to_send()
+        self._try_to_send()
+
+    def _try_to_send(self) -> None:
+        try:
             self._send()
-        self._send()
+        except Exception as error:  # Triton's errors share no narrower class
+            if not self._failed:
+                logging.getLogger("cesta.sampler").warning(
+                    "metrics are late, Triton does not take them: %r", error
+                )
+            self._failed = True
 
     def _send(self) -> None:
         totals = [total for _, total in self._tally.lines()]  # what comes meanwhile is sent the next time
-        added = zip(self._metrics, totals, self._sent, strict=True)
-        for metric, total, sent in reversed(
-            list(added)
-        ):  # a histogram's buckets last to first: always in order
-            if total > sent:
-                metric.increment(float(total - sent))
-        self._sent = totals
+        for place in reversed(range(len(totals))):  # a histogram's buckets last to first: always in order
+            if totals[place] > self._sent[place]:
+                self._metrics[place].increment(float(totals[place] - self._sent[place]))
+                self._sent[place] = totals[place]  # at once: the next call may fail
 
 
 def _help(family: str) -> str:

@@ -61,6 +61,83 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return out
 
 
+def strange_ids(folder: Path, rng: np.random.Generator) -> Shop:
+    """Every id and category holds commas, quotes and a line break."""
+    tables = make_shop(folder, rng, users=15, items=30, baskets=150)
+    for path in (tables.transactions, tables.products):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        for column in {"user_id", "basket_id", "item_id", "department"} & set(table):
+            table[column] = table[column].where(table[column] == "", 'Ä, "' + table[column] + '",\n<b>')
+        table.to_csv(path, index=False)
+    return tables
+
+
+def with_lines(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path, np.random.Generator], Shop]:
+    def make(folder: Path, rng: np.random.Generator) -> Shop:
+        tables = make_shop(folder, rng, users=15, items=30, baskets=150)
+        lines = pd.read_csv(tables.transactions, dtype=str, keep_default_na=False)
+        change(lines).to_csv(tables.transactions, index=False)
+        return tables
+
+    return make
+
+
+def with_a_bag(lines: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([lines, lines.drop_duplicates("basket_id").assign(item_id="bag", quantity=1)])
+
+
+def with_returns(lines: pd.DataFrame) -> pd.DataFrame:
+    return lines.assign(quantity=np.where(np.arange(len(lines)) % 3, 1, -1))
+
+
+def of_three_items(lines: pd.DataFrame) -> pd.DataFrame:
+    return lines.assign(item_id=(lines["item_id"].astype(int) % 3).astype(str))
+
+
+def never_listed(folder: Path, rng: np.random.Generator) -> Shop:
+    """The products table has other ids than the receipts."""
+    tables = make_shop(folder, rng, users=15, items=30, baskets=150)
+    products = pd.read_csv(tables.products, dtype=str)
+    products.assign(item_id="new " + products["item_id"]).to_csv(tables.products, index=False)
+    return tables
+
+
+# How they are made, and settings.
+ODD_SHOPS: dict[str, tuple[Callable[[Path, np.random.Generator], Shop], dict[str, str]]] = {
+    "strange ids": (strange_ids, {}),
+    "one item in every basket": (with_lines(with_a_bag), {}),
+    "three items": (with_lines(of_three_items), {}),
+    "one time for all": (with_lines(lambda lines: lines.assign(timestamp="2024-01-01T00:00:00")), {}),
+    "returns": (with_lines(with_returns), {"etl.returns": "drop"}),
+    "listed items never sold": (never_listed, {}),
+    "everybody comes once": (with_lines(lambda lines: lines.assign(user_id=lines["basket_id"])), {}),
+    "one customer": (with_lines(lambda lines: lines.assign(user_id="restaurant")), {}),
+}
+
+
+@pytest.mark.parametrize("name", ODD_SHOPS)
+def test_odd_shops_are_built_and_answer(tmp_path: Path, name: str) -> None:
+    """Each sold item alone, each user, nobody: ids of the shop, finite scores, and not what was given."""
+    make, settings = ODD_SHOPS[name]
+    given = make(tmp_path / "shop", np.random.default_rng(1)).overrides() | settings
+    out = Outputs(tmp_path / "out")
+    assert build(load_settings(overrides=given), out.root) == 1
+
+    shop, reference = load_shop(out.data), Reference.load(out.run)
+    sold = shop.catalog["item_id"].to_numpy()[np.unique(shop.items)]
+    users = [user for user in pd.read_parquet(out.data / "users.parquet")["user_id"] if user]
+    ask = reference.vocabulary.query
+    queries = (
+        [ask([item.encode()]) for item in sold] + [ask(user_id=user.encode()) for user in users] + [ask()]
+    )
+    answers = reference.recommend(queries)
+    assert sum(query.unknown_items for query in queries) == 0
+    assert (answers.item_ids[:, 0] != "").all()
+    assert np.isfinite(answers.scores[answers.item_ids != ""]).all()
+    assert set(answers.item_ids.ravel()) <= {*shop.catalog["item_id"], ""}
+    assert all(item not in row for item, row in zip(sold, answers.item_ids, strict=False))
+
+
 def at_most(group: dict[str, Any], measure: str) -> float:
     """The upper end of what the measure may be in truth."""
     return float(group["interval"][measure][1])

@@ -103,6 +103,14 @@ def test_the_same_product_row_twice_is_one_product(tmp_path: Path) -> None:
     assert len(read(tmp_path, "item_id,name\n1,Tea\n1,Tea\n2,Jam\n")) == 2
 
 
+def test_rules_and_categories_may_name_the_id_column(tmp_path: Path) -> None:
+    """Gift cards, say, are dropped by their id, whatever the shop calls it."""
+    settings = {"data.products_item_id": "sku", "data.category_columns": ["sku"], "etl.drop.sku": ["gift"]}
+    products = read(tmp_path, "sku,name\ngift,Card\n2,Jam\n", **settings)
+    assert list(not_merchandise(products, {"sku": ["gift"]})) == ["sku = gift", ""]
+    assert build_catalog(products, pd.Index([]), ["sku"])["sku"].tolist() == ["", "2", "gift"]
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "words"),
     [

@@ -114,6 +114,33 @@ def test_values_are_read_as_json_or_text(monkeypatch: pytest.MonkeyPatch, text: 
     assert taken["table.key"] == value
 
 
+@pytest.mark.parametrize(
+    ("values", "ids"),
+    [
+        (None, []),
+        (["a"], ["a"]),
+        (["a,b", "c"], ["a", "b", "c"]),
+        ([" a , b,, "], ["a", "b"]),
+        (['"Milk, 2%",b', "c"], ["Milk, 2%", "b", "c"]),
+        (['a, "Milk, 2%"'], ["a", "Milk, 2%"]),
+        (['"5"" nails, long"'], ['5" nails, long']),
+        (['5" nails'], ['5" nails']),
+        (['"two\nlines"'], ["two\nlines"]),
+    ],
+)
+def test_ids_are_read_as_csv(values: list[str] | None, ids: list[str]) -> None:
+    """An id with a comma stands in quotes; without quotes a comma parts two ids."""
+    assert cli._ids("--basket", values) == ids
+
+
+@pytest.mark.parametrize("value", ['"Milk, 2%', '"Milk, 2%" b', "two\nlines"])
+def test_ids_that_are_no_csv_are_refused_with_an_example(cesta: Run, value: str) -> None:
+    status, out, err = cesta("ask", "--exclude", value)
+    assert (status, out) == (1, "")
+    assert f"--exclude {value} cannot be read" in err
+    assert """'"Milk, 2%",b'""" in err
+
+
 def test_relative_tables_count_from_the_working_folder(
     cesta: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -189,6 +189,12 @@ BAD = {
         {"etl.drop.aisle": ["fuel"]},
         ["no basket holds two distinct items", "1 of 2 lines"],
     ),
+    "ids of the products look otherwise": (
+        "basket_id,item_id,quantity\nb,007,1\nb,008,1\nb,2,-1\n",
+        ITEMS,
+        {"etl.unlisted": "drop", "etl.returns": "drop"},
+        ["0 of 3 lines", "2: not in the products table; 1: returned (quantity below 0)", "unlisted"],
+    ),
     "both tables": (
         "basket_id,item_id,quantity\n,1,-1\n",
         "sku,name\n1,Tea\n",

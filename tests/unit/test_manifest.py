@@ -1,5 +1,6 @@
 """The manifest's listing, and the check of files against it."""
 
+import importlib.metadata
 import json
 import re
 from pathlib import Path
@@ -78,6 +79,21 @@ def test_versions_are_recorded() -> None:
     made_with = manifest.made_with()
     assert made_with.keys() == {"python", *manifest.LIBRARIES}
     json.dumps(made_with)
+
+
+def test_another_build_of_a_library_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cesta export --tensorrt` has its onnxruntime out of the distribution onnxruntime-gpu."""
+    found = importlib.metadata.distribution
+
+    def distribution(name: str) -> importlib.metadata.Distribution:
+        if name in {"onnxruntime", "faiss-cpu"}:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", distribution)
+    made_with = manifest.made_with()
+    assert made_with["onnxruntime"][:2] == "1."
+    assert made_with["faiss"][:2] == "1."
 
 
 def test_outside_a_checkout_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:

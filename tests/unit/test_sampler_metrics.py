@@ -1,5 +1,6 @@
 """What the sampler counts, by hand; that it reaches Triton's page is tested in tests/serving."""
 
+import threading
 import time
 from functools import partial
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ensemble.candidate_sampler.metrics import HELP, Reporter, Tally
+from ensemble.candidate_sampler.metrics import HELP, KEPT, Reporter, Tally
 from ensemble.candidate_sampler.query import Query, Vocabulary
 from ensemble.candidate_sampler.sources import POPULAR, TOGETHER, USUAL
 
@@ -129,6 +130,50 @@ def test_nothing_is_sent_twice() -> None:
     tally.refused(3)
     reporter.close()
     assert sent == [2, 3]
+
+
+class FailingTriton(Triton):
+    """Takes no requests refused until it is well, and says when it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.well, self.asked = False, threading.Semaphore(0)
+
+    def _series(self, name: str, labels: dict[str, str]) -> SimpleNamespace:
+        taken = super()._series(name, labels)
+        return SimpleNamespace(increment=partial(self._increment, taken)) if "refused" in name else taken
+
+    def _increment(self, taken: SimpleNamespace, value: float) -> None:
+        self.asked.release()
+        if not self.well:
+            raise RuntimeError("the server is busy")
+        taken.increment(value)
+
+
+def test_what_triton_does_not_take_is_sent_later_and_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The thread goes on; what was taken before the failure is not sent again; one line in the log."""
+    tally, triton = Tally(), FailingTriton()
+    tally.refused(2)
+    tally.took("parse", 0.002)  # sent before the refused, in the same turn
+    reporter = Reporter(tally, triton, {}, period_s=0.01)
+    assert all(triton.asked.acquire(timeout=5) for _ in range(3))
+    triton.well = True
+    reporter.close()
+
+    (refused,) = [calls for line, calls in triton.calls.items() if "refused" in line]
+    (count,) = [calls for line, calls in triton.calls.items() if "seconds_count" in line and "parse" in line]
+    assert (refused, count) == ([2.0], [1.0])
+    (record,) = caplog.records
+    assert "the server is busy" in record.getMessage()
+
+
+def test_memory_is_bounded_while_nothing_can_be_sent() -> None:
+    """Candidates of the oldest passes are forgotten, queries are not."""
+    tally = Tally()
+    for _ in range(KEPT + 3):
+        tally.sampled([Query()], np.array([[USUAL]], np.int32))
+    assert value(tally, "cesta_sampler_candidates_total", source="usual") == KEPT
+    assert value(tally, "cesta_sampler_queries_total", user="none", basket="empty") == KEPT + 3
 
 
 def test_every_family_says_what_it_means() -> None:

@@ -70,6 +70,11 @@ def test_relative_paths_count_from_the_file_they_stand_in(tmp_path: Path) -> Non
         ('[etl]\nreturns = "ignore"\n', ["etl.returns", "'refuse' or 'drop'", "ignore"]),
         ('[data]\nproducts = "p.csv"\n', ["products without transactions"]),
         ('[data]\ncategory_columns = ["name"]\n', ["category_columns", "name"]),
+        (
+            '[data]\ncategory_columns = ["cat", "kind", "cat"]\n',
+            ["category_columns lists cat more than once"],
+        ),
+        ('[data]\nname_columns = ["title", "title"]\n', ["name_columns lists title more than once"]),
         ("etl = 5\n", ["etl", "5"]),
         ("data = 5\n", ["data", "5"]),
         ("[etl\n", ["my.toml", "is not toml"]),

@@ -5,6 +5,7 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
@@ -105,10 +106,19 @@ def test_ids_of_any_parquet_type_are_strings(tmp_path: Path, users: pa.Array, ex
     assert pd.isna(user.iloc[1])
 
 
-def test_float_ids_beyond_exact_integers_are_refused(tmp_path: Path) -> None:
-    """Their last digits are gone, so that two customers may have become one."""
-    with pytest.raises(BadInput, match=r"(?s)user_id.*2\^53.*row 2"):
-        read_columns(tmp_path, user_id=pa.array([1.0, 2.0**60]))
+@pytest.mark.parametrize("bits", [11, 24, 53])
+def test_float_ids_beyond_exact_integers_are_refused(tmp_path: Path, bits: int) -> None:
+    """Their last digits are gone: 2^24 + 1 is 2^24 in 32 bits, and two customers have become one."""
+    kind = {11: np.float16, 24: np.float32, 53: np.float64}[bits]
+    with pytest.raises(BadInput, match=rf"(?s)user_id.*2\^{bits} or more.*row 2"):
+        read_columns(tmp_path, user_id=pa.array(np.array([1, 2**bits + 1]).astype(kind)))
+
+
+@pytest.mark.parametrize(("kind", "largest"), [(np.float16, 2**11 - 1), (np.float32, 2**24 - 1)])
+def test_float_ids_up_to_there_are_whole_numbers(tmp_path: Path, kind: type, largest: int) -> None:
+    users = read_columns(tmp_path, user_id=pa.array(np.array([largest, np.nan], kind)))["user_id"]
+    assert users.iloc[0] == str(largest)
+    assert pd.isna(users.iloc[1])
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters='"\r\n\0'), min_size=1, max_size=20))
