@@ -103,6 +103,19 @@ def test_revoking_a_key_drops_nobody_else_s_request(own: Door) -> None:
     assert len(served) > 20
 
 
+@pytest.mark.parametrize("name", ["default", "include", "news"])
+def test_a_key_that_is_called_by_a_word_of_nginx_has_its_rate(own: Door, name: str) -> None:
+    """One per second and one more: of five at once some are too many."""
+    secret = add_key(own.settings.folder, name, "shop", 1)
+    try:
+        own.gateway.reload()
+        statuses = {own.recommend("i1", key=secret).status for _ in range(5)}
+        assert statuses == {200, 429}
+    finally:
+        revoke_key(own.settings.folder, name)
+        own.gateway.reload()
+
+
 def test_files_that_nginx_refuses_are_not_taken_over(own: Door) -> None:
     """The sentence is nginx's own; the old ones hold."""
     good = (own.settings.folder / "split.conf").read_text()
