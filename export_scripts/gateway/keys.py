@@ -81,7 +81,7 @@ def _hashed(secret: str) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Alone in writing the folder's keys and what nginx includes; another one waits. Not to be taken twice."""
+    """Alone in writing the folder's keys and what nginx includes; another waits. Not to be taken twice."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)  # a file could be one that another user made
     try:

@@ -125,7 +125,7 @@ def test_a_key_may_be_called_by_a_word_of_nginx(tmp_path: Path, name: str) -> No
 
 
 def test_what_nginx_includes_is_never_older_than_the_keys(tmp_path: Path) -> None:
-    """Commands at once, each of which writes it: no key is lost in it, and none that was revoked comes back."""
+    """Commands at once, each of which writes it: no key is lost, and none that was revoked comes back."""
 
     def guest(n: int) -> None:
         add_key(tmp_path, f"guest-{n}", "shop", 50)
