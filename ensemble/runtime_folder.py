@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
+import re
 import select
 import shutil
 import signal
@@ -19,6 +21,7 @@ from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
 _FOLDER = "cesta-runtime-"
+_NAME = re.compile(f"{_FOLDER}[0-9a-f]{{12}}")
 _LOCK = "lock"
 _GRACE_S = 2  # a server whose parent was killed got a SIGTERM then, and drains
 _PROGRAMS = ("tritonserver", "triton_python_backend_stub")
@@ -58,6 +61,8 @@ def sweep(folder: Path | None = None) -> list[Path]:
     """
     swept = []
     for runtime in Path(folder or tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        if not _is_ours(runtime):
+            continue
         with contextlib.suppress(OSError), (runtime / _LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shm_prefix = _shm_prefix(runtime.name.removeprefix(_FOLDER))
@@ -68,12 +73,19 @@ def sweep(folder: Path | None = None) -> list[Path]:
     return swept
 
 
+def _is_ours(runtime: Path) -> bool:
+    """Whether this user's `RuntimeFolder` may have made it: in /tmp anybody can, by any name."""
+    with contextlib.suppress(FileNotFoundError):
+        return bool(_NAME.fullmatch(runtime.name)) and runtime.lstat().st_uid == os.geteuid()
+    return False
+
+
 def _shm_prefix(name: str) -> str:
     return f"cesta-{name}-"
 
 
 def _remove_shared_memory(prefix: str) -> None:
-    for segment in SHARED_MEMORY.glob(f"{prefix}*"):
+    for segment in SHARED_MEMORY.glob(f"{glob.escape(prefix)}*"):
         segment.unlink(missing_ok=True)
 
 

@@ -75,7 +75,7 @@ def _not_installed(error: ModuleNotFoundError) -> str:
 def _disk_trouble(error: OSError) -> str:
     """A file system's refusal in a sentence; numpy reports a full disk without number and name."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, None)
-    way_out = "free some space" if full else "choose another --out"
+    way_out = "free some space" if full else "choose another folder"
     return f"{error.filename or 'the output'}: {error.strerror or error}; {way_out}"
 
 

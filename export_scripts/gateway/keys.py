@@ -7,6 +7,7 @@ the guessing of what people think up, and would cost every request 50 ms.
 import fcntl
 import hashlib
 import json
+import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -57,7 +58,7 @@ def add_key(folder: Path, name: str, role: Role, rate: int) -> str:
     if not 1 <= rate <= MAX_RATE:
         raise CestaError(f"rate {rate} is not 1 to {MAX_RATE} requests per second")
     secret = f"cesta_{secrets.token_urlsafe(32)}"
-    with _locked(folder) as keys:
+    with _changed(folder) as keys:
         if any(key.name == name for key in keys):
             raise CestaError(f'there is a key "{name}" already; revoke it, or take another name')
         keys.append(Key(name, role, rate, _hashed(secret), datetime.now(UTC).isoformat(timespec="seconds")))
@@ -66,7 +67,7 @@ def add_key(folder: Path, name: str, role: Role, rate: int) -> str:
 
 def revoke_key(folder: Path, name: str) -> None:
     """Forget a key."""
-    with _locked(folder) as keys:
+    with _changed(folder) as keys:
         left = [key for key in keys if key.name != name]
         if len(left) == len(keys):
             known = ", ".join(key.name for key in keys) or "none"
@@ -79,11 +80,21 @@ def _hashed(secret: str) -> str:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[list[Key]]:
-    """The keys, to be changed by one process at a time; written when the block ends well."""
+def locked(folder: Path) -> Iterator[None]:
+    """Alone in writing the folder's keys and what nginx includes; another waits. Not to be taken twice."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".{FILE}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    handle = os.open(folder, os.O_RDONLY)  # a file could be one that another user made
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _changed(folder: Path) -> Iterator[list[Key]]:
+    """The keys, to be changed; written when the block ends well."""
+    with locked(folder):
         keys = read_keys(folder)
         yield keys
         content = json.dumps([asdict(key) for key in keys], indent=1) + "\n"

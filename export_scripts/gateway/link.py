@@ -3,7 +3,6 @@
 Both sides meet in the gateway's folder, which containers share.
 """
 
-import contextlib
 import secrets
 import threading
 from pathlib import Path
@@ -72,11 +71,9 @@ class GatewayLink:
 
 def admin_token(folder: Path) -> str:
     """What the gateway shows the supervisor when it asks for an admin; made where there is none, 0600."""
-    path = folder / TOKEN
-    with contextlib.suppress(FileNotFoundError):
-        return path.read_text().strip()
-    folder.mkdir(parents=True, exist_ok=True)
-    token = secrets.token_urlsafe(32)
-    write_file(path, token.encode(), mode=0o600)
-    write_file(folder / f"{TOKEN}.conf", f"proxy_set_header X-Cesta-Admin {token};\n".encode(), mode=0o600)
+    path, included = folder / TOKEN, folder / f"{TOKEN}.conf"
+    token = path.read_text().strip() if path.exists() else secrets.token_urlsafe(32)
+    if not (path.exists() and included.exists()):  # a start may have been killed between the two
+        write_file(included, f"proxy_set_header X-Cesta-Admin {token};\n".encode(), mode=0o600)
+        write_file(path, token.encode(), mode=0o600)
     return token

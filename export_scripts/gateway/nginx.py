@@ -25,6 +25,8 @@ CONFIGURATION: Final = Path(__file__).resolve().parents[2] / "deploy" / "gateway
 _MODULE = Path("/usr/lib/nginx/modules/ngx_http_js_module.so")
 _INSTALL = "apt-get install nginx libnginx-mod-http-js"
 _VARIABLE = re.compile(r"\$\{([A-Z_]+)\}")
+# The first two words are there once nginx has renamed itself.
+_MASTER = re.compile(r"(?:nginx: master process )?\S*nginx .*?-c (.+?/conf/nginx\.conf)(?: |$)", re.DOTALL)
 _START_S = 10
 
 
@@ -174,6 +176,8 @@ def reload(settings: GatewaySettings) -> bool:
     """
     try:
         master = int((settings.run / "nginx.pid").read_text())
+        if not _is_master(master, settings.run / "conf" / "nginx.conf"):
+            return False
         before = _workers(master)
     except (OSError, ValueError):
         return False
@@ -210,6 +214,13 @@ def _command(settings: GatewaySettings, *options: str) -> list[str]:
         str(run / "conf" / "nginx.conf"),
         *options,
     ]
+
+
+def _is_master(pid: int, configuration: Path) -> bool:
+    """Whether it is the nginx of this file: what a killed one left in nginx.pid may be anybody's by now."""
+    title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    found = _MASTER.match(title)
+    return bool(found) and configuration.samefile(found[1])
 
 
 def _workers(master: int) -> set[int]:

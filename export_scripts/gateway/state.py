@@ -9,7 +9,7 @@ from typing import Final
 
 from export_scripts.atomic import write_file
 from export_scripts.errors import CestaError
-from export_scripts.gateway.keys import Key, read_keys
+from export_scripts.gateway.keys import Key, locked, read_keys
 
 BATCH: Final = 32  # queries: what a request of several counts as
 _WRITTEN = "# Written by cesta; changes are lost.\n"
@@ -17,12 +17,24 @@ _WRITTEN = "# Written by cesta; changes are lost.\n"
 
 def write_state(folder: Path) -> None:
     """Write all that nginx includes, from keys.json; the split stays as it is, by default none."""
-    write_keys(folder)
-    if not (folder / "split.conf").exists():
-        write_split(folder, 0)
+    with locked(folder):
+        _write_keys(folder)
+        if not (folder / "split.conf").exists():
+            _write_split(folder, 0)
 
 
-def write_keys(folder: Path) -> None:
+def write_split(folder: Path, percent: float) -> None:
+    """Have this share of requests (0 to 100, two decimals) answered by `recommender_canary` from a reload on.
+
+    Equal key and X-Session-Id always fall to the same side; more percent only move some over.
+    """
+    if not 0 <= percent <= 100:
+        raise CestaError(f"{percent} % of the requests cannot be split off; 0 to 100")
+    with locked(folder):
+        _write_split(folder, percent)
+
+
+def _write_keys(folder: Path) -> None:
     """keys.json → maps from a key's hash to name and role, and one zone per rate that occurs."""
     keys = read_keys(folder)
     rates = sorted({key.rate for key in keys})
@@ -34,13 +46,7 @@ def write_keys(folder: Path) -> None:
     _write(folder / "rate.batch.conf", "".join(batches))
 
 
-def write_split(folder: Path, percent: float) -> None:
-    """Have this share of requests (0 to 100, two decimals) answered by `recommender_canary` from a reload on.
-
-    Equal key and X-Session-Id always fall to the same side; more percent only move some over.
-    """
-    if not 0 <= percent <= 100:
-        raise CestaError(f"{percent} % of the requests cannot be split off; 0 to 100")
+def _write_split(folder: Path, percent: float) -> None:
     share = (
         f"    {percent:.2f}% recommender_canary;\n" if 0 < percent < 100 else ""
     )  # nginx refuses 0 and 100
@@ -51,7 +57,9 @@ def write_split(folder: Path, percent: float) -> None:
 def _zones(keys: Sequence[Key], rate: int) -> str:
     """Requests with an empty $rate_… are not counted by its zones: those of keys with other rates."""
     variable = f"$rate_{rate}"
-    limited = _map("$key_name", variable, [(key.name, key.name) for key in keys if key.rate == rate])
+    # nginx takes both backslashes off again: a key may be called "default" or "include", words of maps.
+    pairs = [(f"\\\\{key.name}", key.name) for key in keys if key.rate == rate]
+    limited = _map("$key_name", variable, pairs)
     per_minute = max(1, round(60 * rate / BATCH))
     return (
         f"{limited}limit_req_zone {variable} zone=rate_{rate}:1m rate={rate}r/s;\n"

@@ -57,16 +57,17 @@ def stop_canary(
     repository: Repository, release: int, control: ModelControl | None = None, *, who: str | None = None
 ) -> history.Record:
     """Send every request to the active release again. Raises CestaError if it is not the canary release."""
-    found = canary_on_disk(repository)
-    if found is None or found.release != release:
-        there = f"release {found.release} is" if found else "there is none"
-        raise CestaError(f"release {release} is not the canary release of {repository}; {there}")
     change = Change(repository, "end canary", release, control, who)
-    with locked(repository), told(change) as steps:
-        served = Served(agreed_release(repository, control), history.previous(repository))
-        with steps("write"):
-            end_canary(repository)
-            configs = configs_of(repository, served)
-            write_configs(repository, configs)
-        tidy(change, configs)
-        return change.record()
+    with locked(repository):
+        found = canary_on_disk(repository)
+        if found is None or found.release != release:
+            there = f"release {found.release} is" if found else "there is none"
+            raise CestaError(f"release {release} is not the canary release of {repository}; {there}")
+        with told(change) as steps:
+            served = Served(agreed_release(repository, control), history.previous(repository))
+            with steps("write"):
+                end_canary(repository)
+                configs = configs_of(repository, served)
+                write_configs(repository, configs)
+            tidy(change, configs)
+            return change.record()

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from export_scripts.errors import CestaError
 from export_scripts.releases.store import open_repository
 from export_scripts.settings import load_settings
 
@@ -61,15 +62,16 @@ def list_(repository: Repository = REPOSITORY) -> None:
     """What there is: number, age, data, HR@10, and which one is active or was before."""
     from export_scripts.releases.configs import canary_on_disk
     from export_scripts.releases.history import previous
-    from export_scripts.releases.repository import active_release, read_release, releases
+    from export_scripts.releases.repository import active_release, read_release
 
+    numbers = _published(repository)
     marks = {previous(repository): "previous", active_release(repository): "active"}
     if canary := canary_on_disk(repository):
         marks[canary.release] = f"canary {canary.percent:g} %"
     table = Table()
     for column in ("release", "created at", "data until", "HR@10", ""):
         table.add_column(column)
-    for number in releases(repository):
+    for number in numbers:
         described = read_release(repository, number)
         known = (described.get("metrics") or {}).get("known") or {}
         data, hr = described.get("data") or {}, known.get("hr_at_10")
@@ -85,6 +87,7 @@ def show(release: Release, repository: Repository = REPOSITORY) -> None:
     from export_scripts.releases.history import read
     from export_scripts.releases.repository import read_release
 
+    _published(repository)
     described = read_release(repository, release)
     left_out = {"files", "golden"}
     shown = {name: value for name, value in described.items() if name not in left_out}
@@ -97,6 +100,7 @@ def verify(release: Release, repository: Repository = REPOSITORY) -> None:
     """Hash every file, hold the graph to the contract; names the first file that is not as it should be."""
     from export_scripts.releases.verify import verify_release
 
+    _published(repository)
     files = verify_release(repository, release)["files"]
     size = sum(about["bytes"] for about in files.values())
     print(f"release {release} is whole: {len(files)} files, {size / 1e6:.1f} MB")
@@ -112,6 +116,7 @@ def diff(
     from export_scripts.releases.diff import diff as run
     from export_scripts.releases.repository import read_release
 
+    _published(repository)
     table = Table("", f"release {one}", f"release {other}")
     for row in run(read_release(repository, one), read_release(repository, other)):
         table.add_row(*row)
@@ -134,7 +139,7 @@ def promote(
     """
     from export_scripts.releases.promote import promote as run
 
-    with _server(address, offline) as control:
+    with _server(repository, address, offline) as control:
         _print(run(repository, release, control, bars=load_settings(settings).release, force=force))
 
 
@@ -155,7 +160,7 @@ def canary(
     """
     from export_scripts.releases.canary import start_canary, stop_canary
 
-    with _server(address, offline) as control:
+    with _server(repository, address, offline) as control:
         if percent == 0:
             stop_canary(repository, release, control)
             print(f"release {release} is not the canary release any more")
@@ -172,7 +177,7 @@ def rollback(
     """Return to the release that was active before; in milliseconds, since it is still loaded. No gate."""
     from export_scripts.releases.promote import roll_back as run
 
-    with _server(address, offline) as control:
+    with _server(repository, address, offline) as control:
         _print(run(repository, control))
 
 
@@ -186,16 +191,17 @@ def retire(
     """Unload and delete releases older than the active one; never it, the one before, or a newer one."""
     from export_scripts.releases.retire import retire as run
 
-    with _server(address, offline) as control:
+    with _server(repository, address, offline) as control:
         gone = run(repository, control, keep)
     print(f"retired {', '.join(map(str, gone))}" if gone else "nothing to retire")
 
 
 @contextmanager
-def _server(address: str, offline: bool) -> "Iterator[ModelControl | None]":
-    """The running server; None, said on stdout, where there is none."""
+def _server(repository: Any, address: str, offline: bool) -> "Iterator[ModelControl | None]":
+    """The running server, for a change of the repository; None, said on stdout, where there is none."""
     from export_scripts.releases.model_control import ModelControl
 
+    _published(repository)
     if offline:
         yield None
         return
@@ -205,6 +211,16 @@ def _server(address: str, offline: bool) -> "Iterator[ModelControl | None]":
             return
     print(f"no server at {address}: this changes what the next start serves")
     yield None
+
+
+def _published(repository: Any) -> list[int]:
+    """Its releases. Raises CestaError where there are none: it is a typing error, or too early."""
+    from export_scripts.releases.repository import releases
+
+    found = releases(repository)
+    if not found:
+        raise CestaError(f'no repository in {repository}; run "cesta publish" first, or give --repository')
+    return found
 
 
 def _print(record: dict[str, Any], what: str = "is active") -> None:

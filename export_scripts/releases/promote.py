@@ -43,21 +43,26 @@ def roll_back(
 
     Raises CestaError if there is none, and NotPromoted as ``promote``.
     """
+    with locked(repository):
+        change = Change(repository, "rollback", _way_back(repository), control, who)
+        with told(change) as steps:
+            release = change.release
+            golden: Golden = []
+            if control is None or any(release not in control.ready(model) for model in PARTS):
+                with steps("verify"):
+                    golden = verify_release(repository, release)["golden"]
+            with switched(change, Served(release, _previous(repository, release, change.before)), golden):
+                return change.record()
+
+
+def _way_back(repository: Repository) -> int:
     line = history.line_of_succession(repository)
     if len(line) < 2:
         raise CestaError(
             f"no release was active in {repository} before {line[0] if line else 'now'}; "
             'name one with "cesta release promote"'
         )
-    release = line[-2]
-    change = Change(repository, "rollback", release, control, who)
-    with locked(repository), told(change) as steps:
-        golden: Golden = []
-        if control is None or any(release not in control.ready(model) for model in PARTS):
-            with steps("verify"):
-                golden = verify_release(repository, release)["golden"]
-        with switched(change, Served(release, _previous(repository, release, change.before)), golden):
-            return change.record()
+    return line[-2]
 
 
 def _previous(repository: Repository, release: int, before: int | None) -> int | None:

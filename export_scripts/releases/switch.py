@@ -117,7 +117,7 @@ def told(change: Change) -> Iterator[Steps]:
     except (CestaError, OSError) as error:
         why = "; ".join([str(error), *getattr(error, "__notes__", [])])
         step, before = change.steps.now, change.before
-        with contextlib.suppress(OSError):  # a full disk may be what failed
+        with contextlib.suppress(OSError, CestaError):  # a full disk or a silent store may be what failed
             change.record(failed=step, why=why)
         still = "nothing is active" if before is None else f"release {before} is still the active one"
         raise NotPromoted(

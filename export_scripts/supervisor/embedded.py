@@ -52,15 +52,14 @@ def open_server(
     """
     check_repository(replace(settings, models=(ENSEMBLE,)))
     server = Server(settings, on_log=on_log)
-    try:
+    with contextlib.ExitStack() as failed:
+        failed.callback(server.stop, grace_s=0)
         server.start()
-        control = ModelControl(server.grpc, settings.control_secret)
-        canary = Canary(server.grpc)
+        control = failed.enter_context(ModelControl(server.grpc, settings.control_secret))
+        canary = failed.enter_context(Canary(server.grpc))
         loading = in_thread(lambda: _bring_up(server, repository, control, canary, ending))
         release = _until(server, ending, loading, control)
-    except BaseException:
-        server.stop(grace_s=0)
-        raise
+        failed.pop_all()
     in_thread(lambda: _load_rest(repository, control))
     return EmbeddedServer(server, canary, release)
 

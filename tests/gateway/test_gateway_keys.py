@@ -1,17 +1,20 @@
-"""The file of keys, and what nginx includes of it; no nginx needed."""
+"""The file of keys, and what nginx includes of it; none has to run."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from export_scripts.errors import CestaError
-from export_scripts.gateway.keys import add_key, read_keys, revoke_key
-from export_scripts.gateway.state import write_keys, write_split
+from export_scripts.gateway.keys import add_key, locked, read_keys, revoke_key
+from export_scripts.gateway.nginx import GatewaySettings, check, render
+from export_scripts.gateway.state import write_split, write_state
 
 
 def test_only_a_hash_is_kept(tmp_path: Path) -> None:
@@ -76,7 +79,7 @@ def test_each_rate_has_its_zone_and_batches_a_thirty_second_of_it(tmp_path: Path
     """64 requests per second are 2 batches of 32 in a second: 120 in a minute."""
     for name, rate in (("a", 64), ("b", 64), ("c", 1)):
         add_key(tmp_path, name, "shop", rate)
-    write_keys(tmp_path)
+    write_state(tmp_path)
 
     keys = (tmp_path / "keys.conf").read_text()
     assert keys.count("limit_req_zone") == 4
@@ -103,3 +106,57 @@ def test_a_split_is_one_line(tmp_path: Path, percent: float, lines: list[str]) -
 def test_no_other_share_can_be_split_off(tmp_path: Path, percent: float) -> None:
     with pytest.raises(CestaError, match="cannot be split off; 0 to 100"):
         write_split(tmp_path, percent)
+
+
+@pytest.mark.parametrize("name", ["default", "include", "hostnames", "volatile", "news", "42"])
+def test_a_key_may_be_called_by_a_word_of_nginx(tmp_path: Path, name: str) -> None:
+    """Of maps: each of them, and what nginx would read as an escape."""
+    add_key(tmp_path, name, "shop", 50)
+    settings = GatewaySettings(tmp_path)
+    render(settings)
+    try:
+        check(settings)
+    except CestaError as error:
+        if "apt-get install" in str(error):
+            pytest.skip(str(error))
+        raise
+    limited = (tmp_path / "keys.conf").read_text().split("map $key_name $rate_50")[1]
+    assert f"    \\\\{name} {name};\n" in limited
+
+
+def test_what_nginx_includes_is_never_older_than_the_keys(tmp_path: Path) -> None:
+    """Commands at once, each of which writes it: no key is lost, and none that was revoked comes back."""
+
+    def guest(n: int) -> None:
+        add_key(tmp_path, f"guest-{n}", "shop", 50)
+        write_state(tmp_path)
+        if n % 2:
+            revoke_key(tmp_path, f"guest-{n}")
+            write_state(tmp_path)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(guest, range(40)))
+    names = {line.split()[1].rstrip(";") for line in _entries(tmp_path / "keys.conf", "$key_name")}
+    assert names == {f"guest-{n}" for n in range(0, 40, 2)}
+
+
+def test_who_writes_what_nginx_includes_waits_for_who_changes_keys(tmp_path: Path) -> None:
+    """Keys are read once nobody else is at them: here one is revoked meanwhile."""
+    for name in ("one", "two"):
+        add_key(tmp_path, name, "shop", 50)
+    one, two = read_keys(tmp_path)
+    with locked(tmp_path):
+        writing = threading.Thread(target=write_state, args=(tmp_path,))
+        writing.start()
+        writing.join(0.2)
+        assert writing.is_alive()
+        (tmp_path / "keys.json").write_text(json.dumps([asdict(two)]))
+    writing.join(5)
+    assert one.sha256 not in (tmp_path / "keys.conf").read_text()
+    assert two.sha256 in (tmp_path / "keys.conf").read_text()
+
+
+def _entries(path: Path, variable: str) -> list[str]:
+    """Lines of the map from a key's hash to this variable."""
+    lines = path.read_text().split(f"map $key_hash {variable} {{\n")[1].split("}")[0].splitlines()
+    return lines[1:]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ from ensemble.server import Server
 from export_scripts.cli import app
 from export_scripts.errors import CestaError
 from export_scripts.gateway.keys import add_key, revoke_key
-from export_scripts.gateway.nginx import check
+from export_scripts.gateway.nginx import GatewaySettings, check, reload, render
 from export_scripts.gateway.request_metrics import RequestMetrics
 from export_scripts.gateway.state import write_split
 
@@ -99,6 +101,19 @@ def test_revoking_a_key_drops_nobody_else_s_request(own: Door) -> None:
 
     assert failures == []
     assert len(served) > 20
+
+
+@pytest.mark.parametrize("name", ["default", "include", "news"])
+def test_a_key_that_is_called_by_a_word_of_nginx_has_its_rate(own: Door, name: str) -> None:
+    """One per second and one more: of five at once some are too many."""
+    secret = add_key(own.settings.folder, name, "shop", 1)
+    try:
+        own.gateway.reload()
+        statuses = {own.recommend("i1", key=secret).status for _ in range(5)}
+        assert statuses == {200, 429}
+    finally:
+        revoke_key(own.settings.folder, name)
+        own.gateway.reload()
 
 
 def test_files_that_nginx_refuses_are_not_taken_over(own: Door) -> None:
@@ -319,3 +334,30 @@ def test_requests_are_counted_and_timed(own: Door) -> None:
         assert value("cesta_gateway_unread_lines_total") == 0
     finally:
         metrics.close()
+
+
+# ---- the process
+
+
+def test_the_number_of_an_nginx_that_was_killed_may_be_another_s(tmp_path: Path) -> None:
+    """A stranger is not signalled, and neither is the nginx of another folder: none runs on this one."""
+    settings = GatewaySettings(tmp_path)
+    render(settings)
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        (settings.run / "nginx.pid").write_text(f"{stranger.pid}\n")
+        try:
+            assert reload(settings) is False
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+    assert stranger.returncode == -signal.SIGKILL
+
+
+def test_a_gateway_is_found_by_any_path_to_its_folder(own: Door, tmp_path: Path) -> None:
+    """Through a link, too; and only by its own folder."""
+    link, other = tmp_path / "link", GatewaySettings(tmp_path / "other")
+    link.symlink_to(own.settings.folder)
+    assert reload(GatewaySettings(link)) is True
+    render(other)
+    (other.run / "nginx.pid").write_text(f"{own.gateway.pid}\n")
+    assert reload(other) is False

@@ -9,8 +9,10 @@ import contextlib
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,13 @@ import tritonclient.grpc as triton
 from processes import children, command, shared_memory
 from supervised import Event, Supervised
 
+from ensemble.server_settings import ServerSettings, claim_ports
 from export_scripts import publish
 from export_scripts.contract import SAMPLER, SCORER
 from export_scripts.releases.model_control import ModelControl
 from export_scripts.releases.promote import promote, roll_back
+from export_scripts.supervisor import embedded
+from export_scripts.supervisor.watchdog import Stopped
 from tests.toy_runs import TOY_SAMPLER, toy_run
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
@@ -221,3 +226,34 @@ def test_what_a_killed_supervisor_leaves_is_swept_by_the_next(
     assert not killed.runtime.exists()
     assert following.runtime.exists()
     assert following.ask("/readyz") == (200, {"ready": True, "release": 1})
+
+
+def test_a_start_that_fails_lets_go_of_its_connections(
+    published: Path, start_server: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is another try every few seconds, each with connections of its own."""
+    made: list[str] = []
+    held: list[object] = []
+
+    def counted(kind: Any) -> type:
+        class Counted(kind):
+            def __init__(self, *values: object) -> None:
+                super().__init__(*values)
+                made.append(kind.__name__)
+                held.append(self)
+
+            def close(self) -> None:
+                super().close()
+                held.remove(self)
+
+        return Counted
+
+    for name in ("ModelControl", "Canary"):
+        monkeypatch.setattr(embedded, name, counted(getattr(embedded, name)))
+    ending = threading.Event()
+    ending.set()
+    settings = claim_ports(ServerSettings(repository=published, http_port=0, grpc_port=0, metrics_port=0))
+    with pytest.raises(Stopped):
+        embedded.open_server(replace(settings, models=()), published, ending, lambda line: None)
+    assert made == ["ModelControl", "Canary"]
+    assert held == []

@@ -174,7 +174,7 @@ def test_tables_that_are_not_there(cesta: Run, tmp_path: Path) -> None:
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", "o"),
-            "o: Permission denied; choose another --out\n",
+            "o: Permission denied; choose another folder\n",
         ),
     ],
 )
@@ -188,6 +188,21 @@ def test_the_disk_refuses(
 
     monkeypatch.setattr("export_scripts.publish.publish", refuse)
     assert cesta("publish", "--out", tmp_path) == (1, "", message)
+
+
+VERBS = ["list", "show 1", "verify 1", "diff 1 2", "promote 1", "canary 1", "rollback", "retire"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("made", [False, True])
+def test_a_release_of_no_repository(cesta: Run, tmp_path: Path, verb: str, made: bool) -> None:
+    """A typing error, or a folder in which nothing was published: one sentence, whatever was wanted."""
+    place = tmp_path / "typo"
+    if made:
+        place.mkdir()
+    offline = ["--offline"] if verb.split()[0] in ("promote", "canary", "rollback", "retire") else []
+    sentence = f'no repository in {place}; run "cesta publish" first, or give --repository\n'
+    assert cesta("release", *verb.split(), "--repository", place, *offline) == (1, "", sentence)
 
 
 def test_a_folder_that_cannot_be_made(cesta: Run, tmp_path: Path) -> None:

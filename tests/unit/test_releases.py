@@ -1,7 +1,8 @@
 """Releases without a server: the gate, the record, damage, retiring, and what the command prints."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,38 @@ def test_a_full_disk_while_promoting_changes_nothing(
         with pytest.raises(NotPromoted, match=r"No space left on device.*promotions\.jsonl"):
             promote(repository, 2)
     assert {path: path.read_bytes() for path in repository.glob("*/config.pbtxt")} == before
+
+
+@pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), CestaError("it is silent")])
+def test_what_failed_is_told_though_it_cannot_be_recorded(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    """By a full disk or a store that is silent: the sentence is about the release, not about the record."""
+    flip_a_byte(repository)
+
+    def refuse(*_: object) -> None:
+        raise trouble
+
+    monkeypatch.setattr("export_scripts.releases.store.append", refuse)
+    with pytest.raises(NotPromoted, match=r'release 1 is still the active one: step "verify" failed'):
+        promote(repository, 2)
+
+
+def test_the_way_back_is_looked_for_when_nobody_else_can_change_it(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another operator promotes release 2 just before: then 1 is what was active before."""
+
+    @contextmanager
+    def locked_later(place: Repository) -> Iterator[None]:
+        monkeypatch.undo()
+        promote(place, 2)
+        with locked(place):
+            yield
+
+    monkeypatch.setattr("export_scripts.releases.promote.locked", locked_later)
+    assert roll_back(repository)["before"] == 2
+    assert active_release(repository) == 1
 
 
 def test_the_way_back(repository: Repository) -> None:

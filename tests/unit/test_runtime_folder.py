@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -70,3 +71,29 @@ def test_only_what_the_dead_left_is_swept(tmp_path: Path) -> None:
         for parent, *_ in parents:
             parent.kill()
             parent.communicate()
+
+
+@pytest.mark.parametrize("name", ["*", "?" * 12, "[0-9]" * 4, "0123456789ab-", ""])
+def test_a_name_that_no_server_has_sweeps_nothing(tmp_path: Path, name: str) -> None:
+    """Anybody may make a folder in /tmp: its name would stand for the shared memory of others."""
+    others = tmp_path / "shm" / "cesta-0123456789ab-0"
+    others.touch()
+    folder = tmp_path / "tmp" / f"cesta-runtime-{name}"
+    folder.mkdir()
+    (folder / "lock").touch()
+    assert sweep() == []
+    assert sorted(everything(tmp_path)) == sorted([folder, others])
+
+
+def test_another_user_s_folder_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if its lock can be had."""
+    parts = [tmp_path / "shm" / "cesta-0123456789ab-0", tmp_path / "tmp" / "cesta-runtime-0123456789ab"]
+    parts[0].touch()
+    parts[1].mkdir()
+    (parts[1] / "lock").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: parts[1].stat().st_uid + 1)
+        assert sweep() == []
+    assert sorted(everything(tmp_path)) == sorted(parts)
+    assert sweep() == [parts[1]]
+    assert everything(tmp_path) == []
