@@ -105,7 +105,7 @@ def recall(run: Path, questions: Sequence[Question]) -> dict[str, float]:
     vectors = _vectors(arrays, [_query(reference, question) for question in questions])
     order = arrays.popularity.order
     items = arrays.retrieval.items[order]
-    found = Nearest.load(folder, arrays, load_limits(folder)).similar(vectors, np.zeros(len(vectors), bool))
+    found = Nearest.load(folder, arrays, load_limits(folder)).similar(vectors)
     place = np.full(len(arrays.popularity.score), -1)
     place[order] = np.arange(len(order))
     right = exact_index(items).search(vectors, found.shape[1])[0]
