@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 import torch
+from onnx import numpy_helper
 
 from ensemble.candidate_sampler.arrays import load_arrays, load_limits
 from ensemble.candidate_sampler.batch import Candidates
@@ -63,7 +64,7 @@ class WholeCatalog:
         capacity = min(pool + BEYOND, items - 1)
         wide = limits | {"capacity": capacity, "fill": pool, "width": items}
         self._sampler = CandidateSampler(arrays, wide)
-        graph = widened(onnx.load(str(run / "model.onnx")), limits["capacity"], capacity)
+        graph = widened(onnx.load(str(run / "model.onnx")), capacity)
         self._reference = Reference(self._sampler, graph) if checkpoint is None else None
         item_ids = [item.decode() for item in arrays.item_ids.unpack()]
         self._torch = TorchScorer(checkpoint, item_ids) if checkpoint else None
@@ -94,10 +95,14 @@ class WholeCatalog:
         return self._reference.score([query], candidates)
 
 
-def widened(model: onnx.ModelProto, capacity: int, wider: int) -> bytes:
-    """The released graph for `wider` candidates instead of `capacity`: only its inputs' sizes change."""
+def widened(model: onnx.ModelProto, wider: int) -> bytes:
+    """The released graph for `wider` candidates: only its inputs' sizes change, and how `rows` is parted."""
+    (split,) = (node for node in model.graph.node if node.op_type == "Split")
+    (sizes,) = (tensor for tensor in model.graph.initializer if tensor.name == split.input[1])
+    user, basket, *_ = numpy_helper.to_array(sizes).tolist()
+    parts = np.array([user, basket, wider, wider], np.int64)
+    sizes.CopyFrom(numpy_helper.from_array(parts, sizes.name))
+    widths = {"rows": int(parts.sum()), "candidate_features": wider}
     for tensor in model.graph.input:
-        for dim in tensor.type.tensor_type.shape.dim:
-            if dim.dim_value == capacity and tensor.name.startswith("candidate_"):
-                dim.dim_value = wider
+        tensor.type.tensor_type.shape.dim[1].dim_value = widths[tensor.name]
     return model.SerializeToString()

@@ -1,0 +1,29 @@
+"""The whole catalog scored for every request: by the released graph, and by torch, alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from loadtests.peers.whole_catalog import WholeCatalog
+
+if TYPE_CHECKING:
+    from slices import Built
+
+QUESTIONS = [{"basket": [], "user_id": ""}]
+
+
+def test_the_released_graph_ranks_the_catalog_as_torch_does(built: Built) -> None:
+    """Its inputs are opened from 256 candidates to all items; ids, order and scores are the network's."""
+    shop = built.shop
+    rows = shop.basket(shop.n_baskets - 1)[:3]
+    basket = shop.catalog["item_id"].iloc[rows].tolist()
+    questions = [*QUESTIONS, {"basket": basket, "user_id": shop.user_ids[1]}]
+    by_graph, by_torch = (
+        WholeCatalog(built.run, checkpoint).recommend(questions) for checkpoint in (None, built.checkpoint)
+    )
+    for ours, theirs in zip(by_graph, by_torch, strict=True):
+        assert len({*ours["item_ids"]}) == 20
+        assert ours["scores"] == pytest.approx(theirs["scores"], abs=1e-3)
+        assert len({*ours["item_ids"]} & {*theirs["item_ids"]}) >= 19  # a near tie may fall out at the end
