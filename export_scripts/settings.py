@@ -101,7 +101,7 @@ class SamplerSettings(SettingsTable):
     cold: int = Field(ge=0, le=100)
     cold_per_content: int = Field(ge=1)
     width: int = Field(ge=1024)
-    exact_up_to: int = Field(ge=0)
+    scan_up_to: int = Field(ge=0)
 
 
 class RetrievalSettings(SettingsTable):

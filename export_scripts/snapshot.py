@@ -113,7 +113,7 @@ def limits(settings: Settings, contract: Contract) -> dict[str, int]:
         "fill",
         "cold",
         "width",
-        "exact_up_to",
+        "scan_up_to",
     )
     return {name: getattr(s, name) for name in names} | {
         "capacity": contract.candidates,

@@ -110,7 +110,7 @@ def _panel(left: int, unit: str, items: Sequence[int], series: dict[str, list[fl
 
 
 def _search(index: dict[str, Any]) -> str:
-    return f"{index['probes']} of {index['lists']} lists" if index["lists"] else "exact"
+    return f"{index['probes']} of {index['lists']} lists" if index["lists"] else "all compared"
 
 
 def _times(rows: Sequence[Row], connections: str) -> str:

@@ -27,7 +27,7 @@ LIMITS = {
     "fill": 1,
     "cold": 0,
     "width": 4096,
-    "exact_up_to": 50_000,
+    "scan_up_to": 50_000,
 }
 
 

@@ -1,8 +1,8 @@
-"""The nearest items of a query by inner product: an exact search while they are few, by lists above.
+"""The nearest items of a query by inner product: all are compared while they are few, by lists above.
 
 Lists are faiss's inverted file. k-means parts the vectors, kept in half precision; a query reads the
 ``probes`` lists whose centres fit it best. The export builds them once, into a file that Triton's processes
-map. An exact index needs no file: its vectors are among the arrays.
+map. A comparison of all needs no file: the vectors are among the arrays.
 """
 
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ class RecallError(ValueError):
 
 
 class About(NamedTuple):
-    """What an index is, for the manifest; an exact one has no lists and finds everything."""
+    """What an index is, for the manifest; without lists all vectors are compared."""
 
     vectors: int
     lists: int = 0
@@ -66,7 +66,7 @@ class Nearest:
         """Both indexes and what they are, by name. Raises RecallError if one finds too little."""
         items, queries = arrays.retrieval.items, sample_queries(arrays)
         built = {
-            name: build_index(name, items[rows], queries, limits[name], limits["exact_up_to"])
+            name: build_index(name, items[rows], queries, limits[name], limits["scan_up_to"])
             for name, rows in _indexed(arrays).items()
         }
         indexes = {name: index for name, (index, _) in built.items()}
@@ -78,14 +78,14 @@ class Nearest:
         items = arrays.retrieval.items
         indexes = {
             name: Scan(items[rows])
-            if len(rows) <= limits["exact_up_to"]
+            if len(rows) <= limits["scan_up_to"]
             else map_index(_file(folder, name), (len(rows), items.shape[1]))
             for name, rows in _indexed(arrays).items()
         }
         return cls(arrays, **indexes, limits=limits)
 
     def save(self, folder: Path) -> None:
-        """Write ``nearest.<name>.faiss`` for each index that is not exact."""
+        """Write ``nearest.<name>.faiss`` for each index that has lists."""
         for name, index in (("similar", self._similar), ("cold", self._cold)):
             if not isinstance(index, Scan):
                 faiss.write_index(index, str(_file(folder, name)))
@@ -134,7 +134,7 @@ def sample_queries(arrays: SamplerArrays) -> Float:
     return user_vectors + basket_vectors
 
 
-def build_index(name: str, vectors: Float, queries: Float, most: int, exact_up_to: int) -> tuple[Any, About]:
+def build_index(name: str, vectors: Float, queries: Float, most: int, scan_up_to: int) -> tuple[Any, About]:
     """An index over ``vectors`` (n, d), and what it is.
 
     By one thread: with more, their timing may decide what is near, and with it training and release. So many
@@ -143,7 +143,7 @@ def build_index(name: str, vectors: Float, queries: Float, most: int, exact_up_t
     n = max(min(most, len(vectors)), 1)
     with _one_thread():
         right = exact_index(vectors).search(queries, n)[0]
-        if len(vectors) <= exact_up_to:
+        if len(vectors) <= scan_up_to:
             scan = Scan(vectors)
             recall = recall_of(scan.search(queries, n)[1], vectors, queries, right) if len(vectors) else 1.0
             return scan, About(len(vectors), recall=round(recall, 4))
@@ -152,7 +152,7 @@ def build_index(name: str, vectors: Float, queries: Float, most: int, exact_up_t
     if not recall >= RECALL:
         raise RecallError(
             f"the index of {name} items finds {recall:.3f} of what an exact search finds; {RECALL} is "
-            f"the least. Set sampler.exact_up_to to {len(vectors)} or more to search exactly"
+            f"the least. Set sampler.scan_up_to to {len(vectors)} or more, and all are compared"
         )
     return index, About(len(vectors), index.nlist, index.nprobe, round(float(recall), 4))
 

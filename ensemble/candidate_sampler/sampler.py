@@ -20,7 +20,7 @@ class CandidateSampler:
     """Samples from one release's arrays. Not thread-safe: the scratch belongs to the call in progress.
 
     ``capacity`` is C, the number of candidate rows; ``basket_slots`` is L, the padded length of a basket.
-    Without ``nearest`` the indexes are built, which takes seconds where they are not exact.
+    Without ``nearest`` the indexes are built, which takes seconds where they have lists.
     """
 
     def __init__(self, arrays: SamplerArrays, limits: dict[str, int], nearest: Nearest | None = None):

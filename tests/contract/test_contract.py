@@ -121,7 +121,7 @@ def empty_sampler() -> CandidateSampler:
     limits = dict.fromkeys(("similar", "popular", "per_category", "basket_categories", "fill", "cold"), 1)
     limits |= {
         "width": 1024,
-        "exact_up_to": 1024,
+        "scan_up_to": 1024,
         "capacity": sizes.candidates,
         "basket_slots": sizes.basket_slots,
     }

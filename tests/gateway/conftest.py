@@ -8,10 +8,9 @@ from collections.abc import Iterator
 import pytest
 from door import Door, OpenDoor, Supervisor, open_door
 
-from ensemble.server import Server, ServerError, ServerSettings
-from ensemble.serving_environment import find_serving_environment
-from export_scripts.errors import CestaError
+from ensemble.server import Server, ServerSettings
 from export_scripts.releases.configs import CANARY
+from tests import needs
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +21,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     from export_scripts.releases.promote import promote
     from tests.toy_runs import TOY_SAMPLER, toy_run  # here: it brings torch
 
-    try:
-        find_serving_environment()
-    except ServerError as error:
-        pytest.skip(str(error))
+    needs.a_tritonserver()
     root = tmp_path_factory.mktemp("toys")
     repository = root / "repository"
     with pytest.MonkeyPatch.context() as patch:
@@ -57,13 +53,9 @@ def open_gateway(tmp_path_factory: pytest.TempPathFactory, supervisor: Superviso
     doors: list[Door] = []
 
     def start(**settings: object) -> Door:
-        try:
-            behind = {"supervisor": supervisor.address} | settings
+        behind = {"supervisor": supervisor.address} | settings
+        with needs.debian_packages():
             doors.append(open_door(tmp_path_factory.mktemp("gateway"), **behind))
-        except CestaError as error:
-            if "apt-get install" in str(error):
-                pytest.skip(str(error))
-            raise
         return doors[-1]
 
     yield start

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ensemble.serving_environment import ServerError, find_serving_environment
-from export_scripts.errors import CestaError
 from export_scripts.outputs import Outputs
 from loadtests import bench, load
 from loadtests.budgets import FILE
 from loadtests.servers import SERVERS, Running, started
+from tests import needs
 from tests.gateway.door import Door, open_door
 
 if TYPE_CHECKING:
@@ -28,10 +27,7 @@ pytestmark = pytest.mark.triton
 @pytest.fixture(scope="module")
 def release(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outputs]:
     """The built release; what its kernels are compiled to is shared by the servers of this module alone."""
-    try:
-        find_serving_environment()
-    except ServerError as error:
-        pytest.skip(str(error))
+    needs.a_tritonserver()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield Outputs(built.root)
@@ -101,12 +97,8 @@ def test_cesta_is_not_far_below_the_chain_without_a_server(release: Outputs, tmp
 def door(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     """A gateway before it."""
     folder = tmp_path_factory.mktemp("gateway")
-    try:
+    with needs.debian_packages():
         door = open_door(folder, triton_http=running.http, triton_grpc=running.grpc)
-    except CestaError as error:
-        if "apt-get install" in str(error):
-            pytest.skip(str(error))
-        raise
     yield door
     door.gateway.stop()
 

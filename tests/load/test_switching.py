@@ -10,10 +10,10 @@ import pytest
 from ensemble.candidate_sampler import kernels, scan
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
-from ensemble.serving_environment import ServerError, find_serving_environment
 from loadtests import switching, switching_tables
 from loadtests.answered import Answered
 from loadtests.questions import stream, visits_of_test_month
+from tests import needs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,10 +89,7 @@ def test_releases_change_under_load_and_nobody_gets_a_wrong_answer(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both releases answer in the loop, and each of its answers is that of the release that it names."""
-    try:
-        find_serving_environment()
-    except ServerError as error:
-        pytest.skip(str(error))
+    needs.a_tritonserver()
     seen: list[list[Answered]] = []
     check = switching.wrong
     monkeypatch.setattr(

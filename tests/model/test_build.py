@@ -328,8 +328,8 @@ def test_a_gpu_s_rounding_is_within_the_tolerance(copy: Outputs) -> None:
 
 
 def test_an_index_is_part_of_the_release(tables: dict[str, object], tmp_path: Path) -> None:
-    """Above sampler.exact_up_to: listed, described, the same when exported again, and held to its hash."""
-    out, settings = Outputs(tmp_path), settings_of(tables, **{"sampler.exact_up_to": 10})
+    """Above sampler.scan_up_to: listed, described, the same when exported again, and held to its hash."""
+    out, settings = Outputs(tmp_path), settings_of(tables, **{"sampler.scan_up_to": 10})
     assert build(settings, out.root) == 1
     described = manifest.verify_run(out.run)
     name = "arrays/nearest.similar.faiss"

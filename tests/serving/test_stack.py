@@ -20,7 +20,6 @@ from processes import children, command
 
 from ensemble.control_secret import find_secret
 from export_scripts import publish
-from export_scripts.errors import CestaError
 from export_scripts.gateway.keys import add_key
 from export_scripts.gateway.link import admin_token
 from export_scripts.gateway.nginx import GatewaySettings, reload
@@ -29,6 +28,7 @@ from export_scripts.releases import history
 from export_scripts.releases.promote import promote
 from export_scripts.releases.store import locked
 from export_scripts.stack import Addresses, stack
+from tests import needs
 from tests.toy_runs import TOY_SAMPLER, toy_run
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(240)]
@@ -75,13 +75,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             publish.publish(toy_run(out / f"run-{seed}", seed), out / "repository")
     promote(out / "repository", 1)
     keys = [add_key(out / "gateway", name, role, 1000) for name, role in (("web", "shop"), ("ops", "admin"))]
-    try:
-        with stack(out, str(out / "repository"), addresses := free_addresses()) as ended:
-            yield Stack(out, addresses, *keys, ended)
-    except CestaError as error:
-        if "apt-get install" in str(error):
-            pytest.skip(str(error))
-        raise
+    with (
+        needs.debian_packages(),
+        stack(out, str(out / "repository"), addresses := free_addresses()) as ended,
+    ):
+        yield Stack(out, addresses, *keys, ended)
 
 
 def free_addresses() -> Addresses:

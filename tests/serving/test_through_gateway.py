@@ -9,6 +9,7 @@ import pytest
 from live import Live
 
 from cesta_client import InvalidRequest, Recommender
+from tests import needs
 from tests.gateway.door import Door, open_door
 
 pytestmark = pytest.mark.triton
@@ -16,14 +17,8 @@ pytestmark = pytest.mark.triton
 
 @pytest.fixture(scope="module")
 def door(live: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    from export_scripts.errors import CestaError
-
-    try:
+    with needs.debian_packages():
         door = open_door(tmp_path_factory.mktemp("gateway"), triton_http=live.http, triton_grpc=live.grpc)
-    except CestaError as error:
-        if "apt-get install" in str(error):
-            pytest.skip(str(error))
-        raise
     yield door
     door.gateway.stop()
 

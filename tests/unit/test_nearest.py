@@ -28,8 +28,8 @@ from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import SIMILAR
 
 ITEMS = 2_000
-LISTS = {"similar": 50, "cold": 3, "exact_up_to": 100}
-EXACT = LISTS | {"exact_up_to": ITEMS}
+LISTS = {"similar": 50, "cold": 3, "scan_up_to": 100}
+SCANNED = LISTS | {"scan_up_to": ITEMS}
 
 
 def shop_arrays() -> SamplerArrays:
@@ -52,7 +52,7 @@ QUERIES = np.random.default_rng(9).normal(size=(64, 8)).astype(np.float32)
 
 def test_few_items_are_all_compared() -> None:
     """By hand the largest inner products; bytes for vectors may miss one at the end of the list."""
-    built, about = Nearest.build(ARRAYS, EXACT)
+    built, about = Nearest.build(ARRAYS, SCANNED)
     order = ARRAYS.popularity.order
     by_hand = order[np.argsort(-(QUERIES @ ARRAYS.retrieval.items[order].T), axis=1)]
     found = built.similar(QUERIES)
@@ -65,7 +65,7 @@ def test_few_items_are_all_compared() -> None:
 
 def test_exactly_as_many_as_the_limit_are_few() -> None:
     many = len(ARRAYS.popularity.order)
-    kinds = [Nearest.build(ARRAYS, EXACT | {"exact_up_to": n})[1]["similar"].lists for n in (many, many - 1)]
+    kinds = [Nearest.build(ARRAYS, SCANNED | {"scan_up_to": n})[1]["similar"].lists for n in (many, many - 1)]
     assert kinds == [0, round(2 * many**0.5)]
 
 
@@ -90,7 +90,7 @@ def test_vectors_that_half_precision_cannot_hold_are_refused() -> None:
     """Above 65,504 all are infinite and so alike; the way out is to search exactly."""
     vectors = ARRAYS.retrieval.items * np.float32(1e6)
     with pytest.raises(
-        RecallError, match=r"similar items finds 0\.\d+ .*; 0\.98 is the least.*exact_up_to to 2001"
+        RecallError, match=r"similar items finds 0\.\d+ .*; 0\.98 is the least.*scan_up_to to 2001"
     ):
         build_index("similar", vectors, sample_queries(ARRAYS), 50, 0)
     assert build_index("similar", vectors, QUERIES, 50, ITEMS + 1)[1].recall >= RECALL
@@ -113,7 +113,7 @@ def test_k_means_learns_from_the_long_vectors() -> None:
     np.testing.assert_array_equal(nearest._by_length(vectors, 1_010), vectors)
 
 
-@pytest.mark.parametrize("limits", [EXACT, LISTS], ids=["exact", "lists"])
+@pytest.mark.parametrize("limits", [SCANNED, LISTS], ids=["exact", "lists"])
 def test_what_is_saved_finds_the_same(limits: dict[str, int], tmp_path: Path) -> None:
     save_arrays(ARRAYS, tmp_path)
     built, about = Nearest.build(ARRAYS, limits)
@@ -210,7 +210,7 @@ def test_the_sampler_proposes_the_same_by_either() -> None:
     """But for the few of the nearest that lists miss; what other sources propose stays."""
     queries = [Query(user_row=1 + n % 3, basket=[n + 1, 2 * n + 3]) for n in range(40)]
     exact, lists = (
-        sampler_of(ARRAYS, capacity=800, similar=50, exact_up_to=n).sample(queries) for n in (ITEMS, 100)
+        sampler_of(ARRAYS, capacity=800, similar=50, scan_up_to=n).sample(queries) for n in (ITEMS, 100)
     )
     same = []
     for number in range(len(queries)):

@@ -24,8 +24,19 @@ def answer(ids: list[str], scores: list[float]) -> list[np.ndarray]:
     return [np.array([ids], object), np.array([scores], np.float32), reasons]
 
 
+def refused(available: list[str]) -> bool:
+    try:
+        tensorrt.require_tensorrt(available)
+    except CestaError:
+        return True
+    return False
+
+
 def test_an_onnxruntime_with_tensorrt_will_do() -> None:
-    tensorrt.require_tensorrt(GPU)
+    """Wherever it stands among the providers; take it away, and the others do not."""
+    assert not refused(GPU)
+    assert not refused(GPU[::-1])
+    assert refused(GPU[1:])
 
 
 @pytest.mark.parametrize("available", [[CPU], ["CUDAExecutionProvider", CPU]])
