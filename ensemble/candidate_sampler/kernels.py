@@ -239,7 +239,7 @@ def _reserve(places, scores):  # type: ignore[no-untyped-def]
 def _keep_best(n, t, rows, features, sources):  # type: ignore[no-untyped-def]
     """Copy the candidates into the outputs; when they are too many, those with the highest score."""
     capacity = rows.shape[0]
-    threshold = largest(t.scores[:n].copy(), capacity) if n > capacity else np.float32(-np.inf)
+    threshold = largest(t.scores[:n], capacity) if n > capacity else np.float32(-np.inf)
     kept = 0
     for ties in (False, True):  # last, so that ties at the threshold cannot push out a better one
         for place in range(n):

@@ -1,8 +1,8 @@
 """The nearest items of a query by inner product: all are compared while they are few, by lists above.
 
 Lists are faiss's inverted file. k-means parts the vectors, kept in half precision; a query reads the
-``probes`` lists whose centres fit it best. The export builds them once, into a file that Triton's processes
-map. A comparison of all needs no file: the vectors are among the arrays.
+``probes`` lists whose centres fit it best. The export builds either once, into a file of the release: an
+ONNX model for the comparison of all, or the lists, which Triton's processes map.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .arrays import Retrieval, SamplerArrays
 from .kernels import pool
-from .scan import Scan
+from .scan import Scan, scan_graph
 
 Float = NDArray[np.float32]
 Rows = NDArray[np.int32]
@@ -74,21 +74,21 @@ class Nearest:
 
     @classmethod
     def load(cls, folder: Path, arrays: SamplerArrays, limits: dict[str, int]) -> "Nearest":
-        """What ``save`` left, mapped into memory. Raises FileNotFoundError or ValueError naming the file."""
+        """What ``save`` left. Raises FileNotFoundError or ValueError naming the file."""
         items = arrays.retrieval.items
         indexes = {
-            name: Scan(items[rows])
-            if len(rows) <= limits["scan_up_to"]
-            else map_index(_file(folder, name), (len(rows), items.shape[1]))
+            name: open_index(folder, name, (len(rows), items.shape[1]), limits["scan_up_to"])
             for name, rows in _indexed(arrays).items()
         }
         return cls(arrays, **indexes, limits=limits)
 
     def save(self, folder: Path) -> None:
-        """Write ``nearest.<name>.faiss`` for each index that has lists."""
+        """Write ``nearest.<name>.onnx`` or ``nearest.<name>.faiss`` for each index."""
         for name, index in (("similar", self._similar), ("cold", self._cold)):
-            if not isinstance(index, Scan):
-                faiss.write_index(index, str(_file(folder, name)))
+            if isinstance(index, Scan):
+                index.save(folder / f"nearest.{name}.onnx")
+            else:
+                faiss.write_index(index, str(folder / f"nearest.{name}.faiss"))
 
     def similar(self, vectors: Float) -> Rows:
         """(batch, d) → (batch, n) item rows, in any order; 0 where there are fewer."""
@@ -144,7 +144,7 @@ def build_index(name: str, vectors: Float, queries: Float, most: int, scan_up_to
     with _one_thread():
         right = exact_index(vectors).search(queries, n)[0]
         if len(vectors) <= scan_up_to:
-            scan = Scan(vectors)
+            scan = Scan(scan_graph(vectors))
             recall = recall_of(scan.search(queries, n)[1], vectors, queries, right) if len(vectors) else 1.0
             return scan, About(len(vectors), recall=round(recall, 4))
         index = _in_lists(vectors)
@@ -164,20 +164,27 @@ def exact_index(vectors: Float) -> Any:
     return index
 
 
-def map_index(file: Path, shape: tuple[int, int]) -> Any:
-    """The index over vectors of ``shape`` in ``file``, whose lists stay there: processes share its pages.
-
-    IO_FLAG_MMAP would do the same, and start 32 threads for each search to fetch lists ahead.
-    """
+def open_index(folder: Path, name: str, shape: tuple[int, int], scan_up_to: int) -> Any:
+    """The index that ``folder`` holds over vectors of ``shape``, which tells its kind."""
+    file = folder / f"nearest.{name}.{'onnx' if shape[0] <= scan_up_to else 'faiss'}"
     if not file.exists():
         raise FileNotFoundError(f"{file} is missing; publish the release again")
-    index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
-    if (index.ntotal, index.d) != shape:
+    index = Scan(file) if file.suffix == ".onnx" else map_index(file)
+    found = index.shape if isinstance(index, Scan) else (index.ntotal, index.d)
+    if found != shape:
         raise ValueError(
-            f"{file} indexes {index.ntotal} vectors of {index.d}; the arrays have {shape[0]} of {shape[1]}; "
+            f"{file} indexes {found[0]} vectors of {found[1]}; the arrays have {shape[0]} of {shape[1]}; "
             "publish the release again"
         )
     return index
+
+
+def map_index(file: Path) -> Any:
+    """The lists stay in the file: processes share its pages.
+
+    IO_FLAG_MMAP would do the same, and start 32 threads for each search to fetch lists ahead.
+    """
+    return faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
 
 
 def recall_of(found: NDArray[np.int64], vectors: Float, queries: Float, right: Float) -> float:
@@ -193,10 +200,6 @@ def recall_of(found: NDArray[np.int64], vectors: Float, queries: Float, right: F
 def _indexed(arrays: SamplerArrays) -> dict[str, Rows]:
     """The item rows whose vectors each index is over, by its name."""
     return {"similar": arrays.popularity.order, "cold": arrays.cold.members[:, 0]}
-
-
-def _file(folder: Path, name: str) -> Path:
-    return folder / f"nearest.{name}.faiss"
 
 
 def _in_lists(vectors: Float) -> Any:

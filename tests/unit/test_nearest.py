@@ -118,9 +118,10 @@ def test_what_is_saved_finds_the_same(limits: dict[str, int], tmp_path: Path) ->
     save_arrays(ARRAYS, tmp_path)
     built, about = Nearest.build(ARRAYS, limits)
     built.save(tmp_path)
-    files = sorted(file.name for file in tmp_path.glob("*.faiss"))
-    assert files == sorted(f"nearest.{name}.faiss" for name in about if about[name].lists)
-    assert len(files) == (2 if limits is LISTS else 0)
+    files = sorted(file.name for file in tmp_path.glob("nearest.*"))
+    kind = "faiss" if limits is LISTS else "onnx"
+    assert files == [f"nearest.cold.{kind}", f"nearest.similar.{kind}"]
+    assert {bool(one.lists) for one in about.values()} == {limits is LISTS}
     loaded = Nearest.load(tmp_path, load_arrays(tmp_path), limits)
     for one in (Nearest.similar, Nearest.cold):
         found = one(built, QUERIES)
@@ -134,13 +135,12 @@ def test_lists_stay_in_their_file(tmp_path: Path) -> None:
     vectors = np.random.default_rng(1).normal(size=(60_000, 32)).astype(np.float32)
     index, _ = build_index("similar", vectors, vectors[:8], 10, 0)
     faiss.write_index(index, str(file))
-    shape = tuple(vectors.shape)
     code = (
         "import pathlib; from ensemble.candidate_sampler.nearest import map_index\n"
         "def anonymous():\n"
         "    lines = pathlib.Path('/proc/self/smaps_rollup').read_text().splitlines()\n"
         "    return next(int(l.split()[1]) for l in lines if l.startswith('Anonymous:'))\n"
-        f"before = anonymous(); index = map_index(pathlib.Path({str(file)!r}), {shape})\n"
+        f"before = anonymous(); index = map_index(pathlib.Path({str(file)!r}))\n"
         "mappings = pathlib.Path('/proc/self/maps').read_text().count('big.faiss')\n"
         "print(anonymous() - before, mappings)"
     )
@@ -150,13 +150,14 @@ def test_lists_stay_in_their_file(tmp_path: Path) -> None:
     assert grown_kib * 1024 < file.stat().st_size / 4
 
 
-def test_a_build_repeats_to_the_last_byte(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("limits", "kind"), [(SCANNED, "onnx"), (LISTS, "faiss")])
+def test_a_build_repeats_to_the_last_byte(limits: dict[str, int], kind: str, tmp_path: Path) -> None:
     """In other processes, whatever the number of threads that they are given."""
     save_arrays(ARRAYS, tmp_path)
     code = (
         "import sys, pathlib; from ensemble.candidate_sampler.arrays import load_arrays\n"
         "from ensemble.candidate_sampler.nearest import Nearest; here = pathlib.Path(sys.argv[1])\n"
-        f"Nearest.build(load_arrays(here.parent), {LISTS})[0].save(here)"
+        f"Nearest.build(load_arrays(here.parent), {limits})[0].save(here)"
     )
     digests = set()
     for threads in ("1", "2"):
@@ -171,7 +172,7 @@ def test_a_build_repeats_to_the_last_byte(tmp_path: Path) -> None:
                 "PYTHONDONTWRITEBYTECODE": "1",
             },
         )
-        digests.add(hashlib.sha256((folder / "nearest.similar.faiss").read_bytes()).hexdigest())
+        digests.add(hashlib.sha256((folder / f"nearest.similar.{kind}").read_bytes()).hexdigest())
     assert len(digests) == 1
 
 
@@ -194,16 +195,19 @@ def test_one_thread_builds(monkeypatch: pytest.MonkeyPatch) -> None:
         faiss.omp_set_num_threads(before)
 
 
-def test_a_file_that_is_missing_or_of_other_arrays_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("limits", "kind"), [(SCANNED, "onnx"), (LISTS, "faiss")])
+def test_a_file_that_is_missing_or_of_other_arrays_is_named(
+    limits: dict[str, int], kind: str, tmp_path: Path
+) -> None:
     save_arrays(ARRAYS, tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"nearest\.similar\.faiss is missing; publish"):
-        Nearest.load(tmp_path, ARRAYS, LISTS)
-    Nearest.build(ARRAYS, LISTS)[0].save(tmp_path)
+    with pytest.raises(FileNotFoundError, match=rf"nearest\.similar\.{kind} is missing; publish"):
+        Nearest.load(tmp_path, ARRAYS, limits)
+    Nearest.build(ARRAYS, limits)[0].save(tmp_path)
     fewer = ARRAYS._replace(popularity=ARRAYS.popularity._replace(order=ARRAYS.popularity.order[:-1]))
     with pytest.raises(
-        ValueError, match=r"nearest\.similar\.faiss indexes \d+ vectors of 8; the arrays have"
+        ValueError, match=rf"nearest\.similar\.{kind} indexes \d+ vectors of 8; the arrays have"
     ):
-        Nearest.load(tmp_path, fewer, LISTS)
+        Nearest.load(tmp_path, fewer, limits)
 
 
 def test_the_sampler_proposes_the_same_by_either() -> None:
