@@ -185,7 +185,7 @@ def lambdarank(training: TrainingSet, validation: TrainingSet, settings: Setting
         "label_gain": [0, 1],
         "learning_rate": 0.1,
         "num_leaves": 31,
-        "min_data_in_leaf": 200,  # one hit in 256 candidates: smaller leaves would learn single queries
+        "min_data_in_leaf": 200,  # one hit in 128 candidates: smaller leaves would learn single queries
         "seed": settings.train.seed,
         "deterministic": True,
         "verbose": -1,

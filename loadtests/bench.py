@@ -133,7 +133,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--out", type=Path, default=Path("artifacts/bench"), help="where results go (artifacts/bench)")
     add("--repetitions", type=int, default=3)
     add("--seconds", type=float, default=2.0, help="of each measurement (2); wrk takes whole ones")
-    add("--concurrency", type=int, nargs="+", default=[1, 8, 32])
+    add("--concurrency", type=int, nargs="+", default=[1, 8, 32, 128])
     add("--only", nargs="+", default=[], metavar="WORD", help="servers whose names hold one of the words")
     add(
         "--quick",

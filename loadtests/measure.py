@@ -34,7 +34,7 @@ class Plan:
     out: Path
     repetitions: int = 3
     seconds: float = 2.0
-    concurrency: tuple[int, ...] = (1, 8, 32)
+    concurrency: tuple[int, ...] = (1, 8, 32, 128)
     questions: int = 0  # of the stream, 0: all
     half: bool = True  # measure latency at half of saturation too
     grpc: bool = True

@@ -22,7 +22,7 @@ Float = NDArray[np.float32]
 STEPS = 63
 ZERO = 64  # the byte that stands for it
 QUERIES = 16  # multiplied at a time: more make no query cheaper, and their products take memory
-TOPS = 6  # for each place of an answer: the largest scores of some vectors, most of which are passed over by it
+TOPS = 6  # for each place of an answer: the largest score of some vectors each, by which most are passed over
 LANES = 16  # the number of tops is a multiple of these
 
 

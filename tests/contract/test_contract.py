@@ -153,7 +153,7 @@ def test_other_feature_counts_are_refused(tmp_path: Path) -> None:
     for model in MODELS:
         (tmp_path / model).mkdir()
         text = (MODEL_REPOSITORY / model / "config.pbtxt").read_text()
-        (tmp_path / model / "config.pbtxt").write_text(text.replace("[ 256, 26 ]", "[ 256, 25 ]"))
+        (tmp_path / model / "config.pbtxt").write_text(text.replace("[ 128, 26 ]", "[ 128, 25 ]"))
     with pytest.raises(CestaError, match=r"has 25 columns in config.pbtxt, features.py names 26"):
         read_contract(tmp_path)
 
@@ -170,4 +170,4 @@ def test_a_config_that_is_none_is_one_sentence(tmp_path: Path) -> None:
 
 def test_tensors_reads_types_and_dims(configs: dict) -> None:
     found: Tensors = tensors(configs[SAMPLER].output)
-    assert found["candidate_features"] == ("FP32", [256, 26])
+    assert found["candidate_features"] == ("FP32", [128, 26])

@@ -20,10 +20,11 @@ WEB = {"fastapi", "pydantic", "uvicorn", "starlette", "bentoml", "litserve", "ml
 
 ALLOWED = {
     "client/src": {"cesta_client", "numpy", "tritonclient", *TRITONCLIENTS},
-    "ensemble": {"ensemble", "numpy", "faiss", "numba", "onnxruntime", *TRITONS},
+    "ensemble": {"ensemble", "numpy", "faiss", "numba", "onnx", "onnxruntime", *TRITONS},
     "loadtests/peers": {"loadtests", "ensemble", "export_scripts", "numpy", "onnx", "torch", *WEB},
 }
-SAMPLER_ALLOWED = {"numpy", "numba", "faiss", *TRITONS}
+# onnx where an index is made, which no server does: tests/unit/test_scan.py
+SAMPLER_ALLOWED = {"numpy", "numba", "faiss", "onnx", "onnxruntime", *TRITONS}
 
 
 def modules(folder: str) -> list[Path]:

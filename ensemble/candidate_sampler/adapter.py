@@ -1,0 +1,88 @@
+"""Triton's adapter of the candidate sampler: tensors → queries → one call for the whole batch → tensors."""
+
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from .metrics import Reporter, Tally
+from .query import BadRequest, Query
+from .sampler import CandidateSampler
+
+
+class TritonPythonModel:
+    """One instance is one process with its own sampler; the arrays are mapped, so instances share them."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        folder = Path(args["model_repository"]) / args["model_version"]
+        self._sampler = CandidateSampler.load(folder / "arrays")
+        self._vocabulary = self._sampler.vocabulary()
+        self._sampler.sample([Query()])  # compiles the kernels, before the first shopper waits for it
+        self._tally = Tally()
+        labels = {"release": args["model_version"], "model_instance": args["model_instance_name"]}
+        self._reporter = Reporter(self._tally, pb_utils.MetricFamily, labels)
+
+    def finalize(self) -> None:
+        """The release is unloaded, or the server stops."""
+        self._reporter.close()
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """One pass over all queries of all requests; a bad request fails alone."""
+        begun = perf_counter()
+        parsed = [self._parse(request) for request in requests]
+        self._tally.took("parse", (after_parse := perf_counter()) - begun)
+        self._tally.refused(sum(isinstance(found, BadRequest) for found in parsed))
+        queries = [query for found in parsed if not isinstance(found, BadRequest) for query in found]
+        if not queries:
+            return [_refusal(found) for found in parsed]
+        outputs = self._sample(queries)
+        self._tally.took("sample", (after_sample := perf_counter()) - after_parse)
+        responses = _responses(parsed, outputs)
+        self._tally.took("respond", perf_counter() - after_sample)
+        return responses
+
+    def _sample(self, queries: list[Query]) -> dict[str, Any]:
+        """The output tensors of all queries."""
+        candidates = self._sampler.sample(queries)
+        self._tally.sampled(queries, candidates.sources)
+        return {"rows": self._sampler.rows(queries, candidates), "candidate_features": candidates.features}
+
+    def _parse(self, request: Any) -> list[Query] | BadRequest:
+        """One query per row of the request's batch, or what is wrong with it."""
+        arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+        for name, array in arrays.items():
+            if array.ndim != 2 or not len(array):  # 0 or 2**32 queries arrive without their axis
+                return BadRequest(f"{name} is a batch of 0 queries; at least 1 is needed")
+        batch = max((len(array) for array in arrays.values()), default=1)
+        try:
+            return [
+                self._vocabulary.query(
+                    basket=arrays["basket"][i] if "basket" in arrays else (),
+                    user_id=arrays["user_id"][i, 0] if "user_id" in arrays else b"",
+                    exclude=arrays["exclude"][i] if "exclude" in arrays else (),
+                    categories=arrays["categories"][i] if "categories" in arrays else (),
+                )
+                for i in range(batch)
+            ]
+        except BadRequest as error:
+            return error
+
+
+def _responses(parsed: list[list[Query] | BadRequest], outputs: dict[str, Any]) -> list[Any]:
+    """Each request's rows of the outputs, or its refusal."""
+    responses, start = [], 0
+    for found in parsed:
+        if isinstance(found, BadRequest):
+            responses.append(_refusal(found))
+            continue
+        part = slice(start, start := start + len(found))
+        tensors = [pb_utils.Tensor(name, array[part]) for name, array in outputs.items()]
+        responses.append(pb_utils.InferenceResponse(tensors))
+    return responses
+
+
+def _refusal(error: Any) -> Any:
+    return pb_utils.InferenceResponse(
+        error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+    )

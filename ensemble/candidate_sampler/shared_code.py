@@ -1,0 +1,59 @@
+"""Imports the sampler's code from a folder named by what it holds, which all releases of that code share.
+
+Numba finds what it once compiled by a function's module and by its file. Triton names the module by the
+release ("7.kernels"), and each release has a folder of its own, a new one at every load if the repository is
+in an object store: each would compile again what is the same to the last byte, for six seconds.
+"""
+
+import hashlib
+import importlib
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+
+
+def import_adapter(release: Path, cache: str | None) -> ModuleType:
+    """The module ``adapter`` of the code in ``release``; from below ``cache`` if that can be written to."""
+    try:
+        package = shared(release, Path(cache) / "code") if cache else release
+    except OSError:
+        package = release  # compiles for itself, as numba would without a cache
+    sys.path.insert(0, str(package.parent))
+    try:
+        return importlib.import_module(f"{package.name}.adapter")
+    finally:
+        sys.path.remove(str(package.parent))
+
+
+def shared(release: Path, folder: Path) -> Path:
+    """A package of the code in ``release`` below ``folder``, written there unless it is. Raises OSError."""
+    digest = digest_of(release)
+    package = folder / digest / "candidate_sampler"
+    if package.is_dir() and digest_of(package) == digest:
+        return package
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as staged:
+        for file in _code(release):
+            (staged_package := Path(staged, "new", "candidate_sampler")).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, staged_package / file.name)
+        shutil.rmtree(package.parent, ignore_errors=True)  # somebody changed it
+        try:
+            Path(staged, "new").rename(package.parent)
+        except OSError:
+            if not package.is_dir():  # else another process was first, with the same
+                raise
+    return package
+
+
+def digest_of(package: Path) -> str:
+    """Of the names and texts of all Python files."""
+    digest = hashlib.sha256()
+    for file in _code(package):
+        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _code(package: Path) -> list[Path]:
+    return sorted(package.glob("*.py"))

@@ -1,0 +1,44 @@
+"""A promotion of another release with the same code compiles nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import StartServer
+
+from cesta_client import Recommender
+from export_scripts.publish import publish
+from export_scripts.releases.model_control import ModelControl
+from export_scripts.releases.promote import promote
+
+if TYPE_CHECKING:
+    from slices import Built
+
+pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
+
+
+def test_the_next_release_finds_what_the_first_compiled(
+    built: Built, start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By numba's files, which hold one kernel each, and by the time that they were written."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    repository = tmp_path / "repository"
+    publish(built.run, repository)
+    publish(built.run, repository)
+    promote(repository, 1)
+    server = start_server(repository)
+    compiled = kernels(tmp_path / "cache")
+    assert any("sample_batch" in name for name in compiled)
+    with ModelControl(server.grpc) as control:
+        promote(repository, 2, control)
+    with Recommender(server.grpc) as recommender:
+        assert recommender.recommend().release == 2
+    assert kernels(tmp_path / "cache") == compiled
+    server.stop(grace_s=0)
+
+
+def kernels(cache: Path) -> dict[str, int]:
+    """When each compiled kernel was written, by its file."""
+    return {str(file): file.stat().st_mtime_ns for file in cache.rglob("*.nbc")}
