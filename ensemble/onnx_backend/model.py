@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -71,13 +71,13 @@ class GraphTensor:
         return self.shape[:1] == [_UNKNOWN]
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One request, decoded."""
 
-    index: int  # among the requests of this execute()
+    place: int  # among the requests of this execute()
     inputs: Arrays
     outputs: list[str]
+    shapes: tuple[object, ...]  # of its inputs, without the batch axis: those of equal ones run together
 
     @property
     def rows(self) -> int:
@@ -123,27 +123,26 @@ class TritonPythonModel:
         for index, request in enumerate(requests):
             try:
                 call = self._decode(index, request)
-                groups[self._group(call)].append(call)
+                groups[call.shapes if self._batches else index].append(call)
             except ValueError as error:
                 answers[index] = _failure(error)
         for calls in groups.values():
             for call, answer in zip(calls, self._answers(calls), strict=True):
-                answers[call.index] = answer
+                answers[call.place] = answer
         return answers
 
     def _decode(self, index: int, request: Any) -> Call:
-        inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-        for name, array in inputs.items():
-            if array.dtype == np.object_:
-                inputs[name] = _decoded(name, array)
+        inputs: Arrays = {}
+        shapes: list[object] = []
+        for tensor in request.inputs():
+            name, array = tensor.name(), tensor.as_numpy()
+            if array.dtype.hasobject:
+                array = _decoded(name, array)
             elif name in self._scalars:
-                inputs[name] = array.reshape(())
-        return Call(index, inputs, list(request.requested_output_names()))
-
-    def _group(self, call: Call) -> object:
-        if not self._batches:
-            return call.index
-        return frozenset((name, array.shape[1:]) for name, array in call.inputs.items())
+                array = array.reshape(())
+            inputs[name] = array
+            shapes += (name, array.shape[1:])
+        return Call(index, inputs, list(request.requested_output_names()), tuple(shapes))
 
     def _answers(self, calls: list[Call]) -> list[Any]:
         try:
@@ -184,8 +183,8 @@ def _decoded(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def _success(arrays: Arrays, scalars: frozenset[str]) -> Any:
     tensors = [
-        pb_utils.Tensor(name, np.ascontiguousarray(array).reshape(1 if name in scalars else array.shape))
-        for name, array in arrays.items()
+        pb_utils.Tensor(name, array.reshape(1) if name in scalars else array)
+        for name, array in arrays.items()  # contiguous: ONNX Runtime's own, or rows of it
     ]
     return pb_utils.InferenceResponse(output_tensors=tensors)
 

@@ -155,7 +155,8 @@ def test_what_serves_does_without_the_package_onnx(tmp_path: Path) -> None:
     """The serving environment has none: only who makes a graph imports it."""
     scan_of(vectors_of(50, 8)).save(tmp_path / "scan.onnx")
     code = (
-        "import sys, numpy as np; from pathlib import Path; from ensemble.candidate_sampler.scan import Scan\n"
+        "import sys, numpy as np; from pathlib import Path\n"
+        "from ensemble.candidate_sampler.scan import Scan\n"
         f"Scan(Path({str(tmp_path / 'scan.onnx')!r})).search(np.ones((1, 8), np.float32), 5)\n"
         "print('onnx' in sys.modules)"
     )
