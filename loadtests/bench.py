@@ -29,7 +29,7 @@ from loadtests import agreement, tables
 from loadtests.environments import NotInstalledError
 from loadtests.generators import GeneratorError
 from loadtests.measure import Plan, measure_limit, measure_server, prepare
-from loadtests.processes import NotReadyError
+from loadtests.processes import NotReadyError, stop_when_told
 from loadtests.results import Measured, catalog_share, ratios_of, rows_of
 from loadtests.servers import SERVERS, Server
 
@@ -146,6 +146,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare cesta with other servers of the same release; see docs/performance.md."""
     given, console = parse(arguments), Console(stderr=True)
+    stop_when_told()
     if given.quick:
         plan = Plan(
             given.out, repetitions=1, seconds=1.0, concurrency=(8,), questions=2_000, half=False, grpc=False

@@ -42,7 +42,7 @@ from export_scripts.snapshot import limits
 from loadtests import generators, growth_tables
 from loadtests.bench import busy_cores, machine
 from loadtests.catalogs import grown, grown_tables
-from loadtests.processes import process_name
+from loadtests.processes import process_name, stop_when_told
 from loadtests.questions import Question, stream, visits_of_test_month
 from loadtests.servers import SERVERS, Running, started
 from loadtests.wires import GENERATE, write_requests
@@ -58,6 +58,7 @@ def measure(release: Outputs, items: int, folder: Path, given: argparse.Namespac
     """One size, from the arrays to the last answer; everything is removed again."""
     questions = stream(visits_of_test_month(release.data, release.run))
     out = Outputs(folder / f"{items}")
+    shutil.rmtree(out.root, ignore_errors=True)  # of a run that was killed
     try:
         row = publish_grown(release, items, out) | recall(out.run, questions[-ASKED:])
         shutil.rmtree(out.run)  # the release holds a copy; at a million items 2 GB
@@ -189,6 +190,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve catalogs of growing size; see docs/performance.md."""
     given, console = parse(arguments), Console(stderr=True)
+    stop_when_told()
     given.out.mkdir(parents=True, exist_ok=True)
     begun, busy = datetime.now(UTC), busy_cores()
     if busy > 0.2:

@@ -21,6 +21,7 @@ from export_scripts.outputs import Outputs
 from loadtests import open_loop
 from loadtests.budgets import FILE, broken, load_budget
 from loadtests.environments import ROOT
+from loadtests.processes import stop_when_told
 from loadtests.questions import stream, visits_of_test_month
 from loadtests.servers import SERVERS, started
 from loadtests.shapes import SHAPES
@@ -90,6 +91,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Test with shoppers and with an open loop; 1 when a budget is broken, and says which."""
     given = parse(arguments)
+    stop_when_told()
     given.out.mkdir(parents=True, exist_ok=True)
     report = (given.out / f"{given.shape}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.html").absolute()
     with target(given) as (http, grpc):

@@ -21,6 +21,11 @@ _KILLED_WITHIN_S: Final = 5.0  # a large process takes a moment to go
 CpuSeconds = dict[int, float]  # by process id
 
 
+def stop_when_told() -> None:
+    """SIGTERM ends this program as Ctrl-C does: what it started is stopped, what it left aside removed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 class NotReadyError(Exception):
     """A server that ended or did not become ready; the text holds its last words."""
 

@@ -37,6 +37,7 @@ from export_scripts.releases.promote import promote, roll_back
 from loadtests import generators, switching_tables
 from loadtests.answered import around, due, figures, read_answers, wrong
 from loadtests.bench import busy_cores, machine
+from loadtests.processes import stop_when_told
 from loadtests.questions import stream, visits_of_test_month
 from loadtests.servers import READY_WITHIN_S, Running, ask, supervised
 from loadtests.variants import right_answers, write_variant
@@ -234,6 +235,7 @@ def run(given: argparse.Namespace, console: Console) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what changing releases costs; 1 when a request failed or two releases were mixed."""
     given = parse(arguments)
+    stop_when_told()
     given.out.mkdir(parents=True, exist_ok=True)
     found = run(given, Console(stderr=True))
     file = given.out / f"switching-{found['started'].replace(':', '')}.json"

@@ -14,7 +14,7 @@ DOCUMENT: Final = ROOT / "docs" / "performance.md"
 CHANGES: Final = {
     "promotion of a release that is not loaded, all of it": "promotion_{}_s",
     "of it verifying its files": "promotion_{}_verify_s",
-    "of it loading both parts, which compiles the kernels": "promotion_{}_loading_s",
+    "of it loading both parts": "promotion_{}_loading_s",
     "of it golden requests": "promotion_{}_golden_ms",
     "of it the switch": "promotion_{}_switch_ms",
     "rollback, all of it": "rollback_{}_s",

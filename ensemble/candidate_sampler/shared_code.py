@@ -35,14 +35,16 @@ def shared(release: Path, folder: Path) -> Path:
         return package
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as staged:
+        fresh = Path(staged, "fresh", package.name)
+        fresh.mkdir(parents=True)
         for file in _code(release):
-            (staged_package := Path(staged, "new", "candidate_sampler")).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, staged_package / file.name)
-        shutil.rmtree(package.parent, ignore_errors=True)  # somebody changed it
+            shutil.copyfile(file, fresh / file.name)
+        if package.is_dir() and digest_of(package) != digest:  # somebody changed it
+            package.parent.rename(Path(staged, "changed"))
         try:
-            Path(staged, "new").rename(package.parent)
+            fresh.parent.rename(package.parent)
         except OSError:
-            if not package.is_dir():  # else another process was first, with the same
+            if not package.is_dir():  # else another process was first, and its package is as good
                 raise
     return package
 

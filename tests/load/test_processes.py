@@ -1,6 +1,7 @@
 """A server is all the processes that it started, wherever they went."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -36,3 +37,23 @@ def test_one_that_ends_while_starting_says_why(tmp_path: Path) -> None:
         pytest.raises(NotReadyError, match="ended while starting: no such release"),
     ):
         processes.wait_ready(lambda: False, timeout_s=20)
+
+
+def test_a_program_that_is_told_to_end_takes_its_server_along(tmp_path: Path) -> None:
+    """By SIGTERM, as `make` and a service manager tell it."""
+    program = (
+        "import pathlib, sys, time\n"
+        "from loadtests.processes import MarkedProcesses, stop_when_told\n"
+        "stop_when_told()\n"
+        "command = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        f"with MarkedProcesses(command, {{}}, pathlib.Path({str(tmp_path)!r})) as server:\n"
+        "    print(*server.pids(), flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        server = int(running.stdout.readline())
+        assert Path(f"/proc/{server}/exe").exists()
+        running.terminate()
+        assert running.wait(20) != 0
+    assert not Path(f"/proc/{server}/exe").exists()
