@@ -40,7 +40,7 @@ TIE: Final = 1e-4
 
 
 class RecallError(ValueError):
-    """Even a search of all lists finds too little of what an exact search finds."""
+    """Even a search of all lists finds too little of what an exact search finds, or nothing can be found."""
 
 
 class About(NamedTuple):
@@ -140,6 +140,10 @@ def build_index(name: str, vectors: Float, queries: Float, most: int, scan_up_to
     By one thread: with more, their timing may decide what is near, and with it training and release. So many
     lists are probed as AIM takes. Raises RecallError if all of them find less than RECALL.
     """
+    if not np.isfinite(vectors).all():
+        raise RecallError(
+            f"some vectors of {name} items are not finite; train again, with less learning_rate"
+        )
     n = max(min(most, len(vectors)), 1)
     with _one_thread():
         right = exact_index(vectors).search(queries, n)[0]

@@ -27,7 +27,7 @@ LANES = 16  # the number of tops is a multiple of these
 
 
 class Scan:
-    """Compares queries with each of n vectors. Not thread-safe: the scores belong to the call."""
+    """Compares queries with each of n vectors."""
 
     def __init__(self, graph: bytes | Path):
         """``graph``: an ONNX model as ``scan_graph`` makes it, or the file to which ``save`` wrote it."""
@@ -40,7 +40,6 @@ class Scan:
         nobody = np.zeros((0, components), np.uint8)
         self._scales: Float = self._session.run(["scales"], {"queries": nobody})[0]
         self.shape = (len(self._scales), components)
-        self._scores = np.empty(len(self._scales), np.float32)
 
     def save(self, file: Path) -> None:
         """Write the graph to ``file``."""

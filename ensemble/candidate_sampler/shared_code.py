@@ -22,9 +22,12 @@ def import_adapter(release: Path, cache: str | None) -> ModuleType:
         package = release  # compiles for itself, as numba would without a cache
     sys.path.insert(0, str(package.parent))
     try:
-        return importlib.import_module(f"{package.name}.adapter")
+        adapter = importlib.import_module(f"{package.name}.adapter")
     finally:
         sys.path.remove(str(package.parent))
+    if Path(str(adapter.__file__)).parent != package:
+        raise ImportError(f"{adapter.__file__} was imported before; a process serves the code of one release")
+    return adapter
 
 
 def shared(release: Path, folder: Path) -> Path:

@@ -77,7 +77,7 @@ class Call(NamedTuple):
     place: int  # among the requests of this execute()
     inputs: Arrays
     outputs: list[str]
-    shapes: tuple[object, ...]  # of its inputs, without the batch axis: those of equal ones run together
+    shapes: frozenset[object]  # of its inputs, without the batch axis: those of equal ones run together
 
     @property
     def rows(self) -> int:
@@ -141,8 +141,8 @@ class TritonPythonModel:
             elif name in self._scalars:
                 array = array.reshape(())
             inputs[name] = array
-            shapes += (name, array.shape[1:])
-        return Call(index, inputs, list(request.requested_output_names()), tuple(shapes))
+            shapes.append((name, array.shape[1:]))
+        return Call(index, inputs, list(request.requested_output_names()), frozenset(shapes))
 
     def _answers(self, calls: list[Call]) -> list[Any]:
         try:

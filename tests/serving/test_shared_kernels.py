@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import StartServer
 
 from cesta_client import Recommender
+from ensemble.server import Server
 from export_scripts.publish import publish
 from export_scripts.releases.model_control import ModelControl
 from export_scripts.releases.promote import promote
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
 
 
 def test_the_next_release_finds_what_the_first_compiled(
-    built: Built, start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: Built, start_server: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By numba's files, which hold one kernel each, and by the time that they were written."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))

@@ -87,13 +87,23 @@ def test_lists_find_what_they_are_held_to_with_the_fewest_probes() -> None:
 
 
 def test_vectors_that_half_precision_cannot_hold_are_refused() -> None:
-    """Above 65,504 all are infinite and so alike; the way out is to search exactly."""
+    """Above 65,504 all are infinite and so alike; the way out is to compare all."""
     vectors = ARRAYS.retrieval.items * np.float32(1e6)
     with pytest.raises(
         RecallError, match=r"similar items finds 0\.\d+ .*; 0\.98 is the least.*scan_up_to to 2001"
     ):
         build_index("similar", vectors, sample_queries(ARRAYS), 50, 0)
     assert build_index("similar", vectors, QUERIES, 50, ITEMS + 1)[1].recall >= RECALL
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("scan_up_to", [0, ITEMS + 1])
+def test_vectors_that_are_no_numbers_are_refused(wrong: float, scan_up_to: int) -> None:
+    """One of them would have every query find nothing, and nobody would notice."""
+    vectors = ARRAYS.retrieval.items.copy()
+    vectors[7, 3] = wrong
+    with pytest.raises(RecallError, match="some vectors of similar items are not finite; train again"):
+        build_index("similar", vectors, QUERIES, 50, scan_up_to)
 
 
 def test_recall_counts_ties_and_not_what_is_missing() -> None:
@@ -113,7 +123,7 @@ def test_k_means_learns_from_the_long_vectors() -> None:
     np.testing.assert_array_equal(nearest._by_length(vectors, 1_010), vectors)
 
 
-@pytest.mark.parametrize("limits", [SCANNED, LISTS], ids=["exact", "lists"])
+@pytest.mark.parametrize("limits", [SCANNED, LISTS], ids=["all", "lists"])
 def test_what_is_saved_finds_the_same(limits: dict[str, int], tmp_path: Path) -> None:
     save_arrays(ARRAYS, tmp_path)
     built, about = Nearest.build(ARRAYS, limits)

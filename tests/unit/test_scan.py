@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.candidate_sampler.scan import STEPS, Scan, _select, coded, scan_graph
+from ensemble.candidate_sampler.scan import STEPS, Scan, _in_steps, _select, coded, scan_graph
 
 RNG = np.random.default_rng(3)
 
@@ -94,10 +94,10 @@ def test_a_batch_compiles_nothing_that_one_query_did_not() -> None:
     """Also where there are fewer vectors than wanted: no shopper waits for a compiler."""
     few = scan_of(vectors_of(30, 8))
     few.search(vectors_of(1, 8), 150)
-    before = len(_select.signatures)
+    before = len(_select.signatures), len(_in_steps.signatures)
     few.search(vectors_of(5, 8), 150)
     scan_of(vectors_of(3_000, 8)).search(vectors_of(5, 8), 150)
-    assert len(_select.signatures) == before
+    assert (len(_select.signatures), len(_in_steps.signatures)) == before
 
 
 def test_a_batch_does_not_change_an_answer() -> None:

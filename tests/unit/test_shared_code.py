@@ -91,3 +91,12 @@ def test_without_a_folder_to_write_to_it_comes_from_the_release(cache: str | Non
     (tmp_path / "file").write_text("no folder")
     adapter = import_adapter(tmp_path / number, cache and str(tmp_path / cache))
     assert (adapter.ANSWER, adapter.__name__) == (6, f"{number}.adapter")
+
+
+def test_other_code_in_the_same_process_is_refused(tmp_path: Path) -> None:
+    """Python knows the package by its name alone, and would answer with the first."""
+    import_adapter(release(tmp_path / "1", 1), str(tmp_path / "cache"))
+    with pytest.raises(
+        ImportError, match=r"adapter\.py was imported before; a process serves the code of one"
+    ):
+        import_adapter(release(tmp_path / "2", 2), str(tmp_path / "cache"))

@@ -68,7 +68,7 @@ def test_the_engine_is_built_with_triton_s_options() -> None:
         "trt_fp16_enable"
     }
     assert options["trt_fp16_enable"] == "false"
-    assert options["trt_profile_max_shapes"].startswith("rows:64x713,")
+    assert options["trt_profile_max_shapes"].startswith("rows:64x457,")
     half = type(TENSORRT)()
     half.CopyFrom(TENSORRT)
     (accelerator,) = half.optimization.execution_accelerators.gpu_execution_accelerator
