@@ -25,7 +25,7 @@ def import_adapter(release: Path, cache: str | None) -> ModuleType:
         adapter = importlib.import_module(f"{package.name}.adapter")
     finally:
         sys.path.remove(str(package.parent))
-    if Path(str(adapter.__file__)).parent != package:
+    if not Path(str(adapter.__file__)).parent.samefile(package):
         raise ImportError(f"{adapter.__file__} was imported before; a process serves the code of one release")
     return adapter
 

@@ -83,6 +83,14 @@ def test_the_adapter_comes_from_the_shared_folder(tmp_path: Path) -> None:
     assert str(adapter.__file__).startswith(str(tmp_path / "cache" / "code"))
 
 
+def test_the_folder_may_be_named_from_where_the_server_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert import_adapter(release(Path("1"), 7), "a/../cache").ANSWER == 7
+    assert (tmp_path / "cache" / "code").is_dir()
+
+
 @pytest.mark.parametrize("cache", [None, "file"])
 def test_without_a_folder_to_write_to_it_comes_from_the_release(cache: str | None, tmp_path: Path) -> None:
     """A release folder is named by its number, as Triton imports it."""
