@@ -142,7 +142,7 @@ def build_index(name: str, vectors: Float, queries: Float, most: int, scan_up_to
     """
     if not np.isfinite(vectors).all():
         raise RecallError(
-            f"some vectors of {name} items are not finite; train again, with less learning_rate"
+            f"some vectors of {name} items are not finite; train again with a smaller retrieval.learning_rate"
         )
     n = max(min(most, len(vectors)), 1)
     with _one_thread():

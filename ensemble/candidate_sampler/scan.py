@@ -20,7 +20,7 @@ Float = NDArray[np.float32]
 # Of a query's components on either side of zero. With 63 two products of bytes fit into 16 bits, in which
 # processors before VNNI add them up; more would overflow there, and 127 finds .002 more.
 STEPS = 63
-ZERO = 64  # the byte that stands for it
+ZERO = STEPS + 1  # the byte that stands for it
 QUERIES = 16  # multiplied at a time: more make no query cheaper, and their products take memory
 TOPS = 6  # for each place of an answer: the largest score of some vectors each, by which most are passed over
 LANES = 16  # the number of tops is a multiple of these
