@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
-install: $(APP)/.installed $(SERVING)/.installed  ## make the application environment and the serving environment
+install: $(APP)/.installed $(SERVING)/.compiled  ## make the application environment and the serving environment
 
 $(APP)/.installed: pyproject.toml client/pyproject.toml constraints.txt export_scripts/preflight.py
 	@$(PYTHON) -c '' 2>/dev/null || { echo "$(PYTHON) not found; install Python 3.11 or run: make PYTHON=/path/to/python3.11"; exit 1; }
@@ -25,6 +25,10 @@ $(APP)/.installed: pyproject.toml client/pyproject.toml constraints.txt export_s
 $(SERVING)/.installed: ensemble/requirements.txt ensemble/sampler-requirements.txt $(APP)/.installed
 	$(PYTHON) -m venv $(SERVING)
 	$(SERVING)/$(PIP) install --quiet --requirement ensemble/requirements.txt
+	@touch $@
+
+$(SERVING)/.compiled: $(SERVING)/.installed ensemble/compiled_backend.py $(wildcard ensemble/onnx_backend/compiled/*)
+	@$(APP)/bin/python -m ensemble.compiled_backend || true
 	@touch $@
 
 demo: install  ## real receipts to served recommendations, shown and stopped again (10 minutes at most)

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Self
 
 from . import control_secret
+from .compiled_backend import find_library
 from .repository_url import triton_url
 from .response_cache import cache_options, cache_secret
 from .runtime_folder import SHARED_MEMORY, RuntimeFolder, sweep
@@ -139,7 +140,7 @@ class Server:
         self.settings = claim_ports(self.settings)
         try:
             folder = self._runtime.make()
-            assemble_runtime(folder, environment)
+            assemble_runtime(folder, environment, self._onnx_library(environment))
             self._process = self._launch(environment, folder)
         except BaseException:
             self.stop(grace_s=0)
@@ -261,6 +262,14 @@ class Server:
             *(_RESTRICTIONS if settings.control_secret else ()),
             *settings.extra_args,
         ]
+
+    def _onnx_library(self, environment: ServingEnvironment) -> Path | None:
+        if environment.installation or self.settings.onnx_backend == "python":
+            return None
+        library = find_library(environment)
+        if library is None:
+            self._on_log('no compiled onnxruntime backend: the Python one serves, slower; see "make install"')
+        return library
 
     def _check_health(self) -> None:
         connection = http.client.HTTPConnection(self.http, timeout=1)

@@ -30,6 +30,7 @@ class ServerSettings:
     models: tuple[str, ...] = ("recommender",)  # an ensemble brings its steps along; ("*",) is every model
     config: str = ""  # the models' configs/<config>.pbtxt, where they have one, instead of config.pbtxt
     strict: bool = True  # a model that fails to load ends the server
+    onnx_backend: str = "compiled"  # where it was compiled, else "python"; an installation has its own
     response_cache: int | str = 64 * 2**20  # bytes of its memory, 0 for none, or redis://[user@]host[:port]
     threads: int = 1  # of BLAS and OpenMP in every stub process
     drain_s: int = 10  # for what is in flight at the end; an idle keep-alive HTTP connection uses all of it
@@ -101,6 +102,7 @@ def parse_settings(description: str | None, arguments: Sequence[str] | None) -> 
     add(
         "--response-cache", type=parse_cache, help="bytes, 0 for none, or redis://[user@]host[:port] (64 MiB)"
     )
+    add("--onnx-backend", choices=("compiled", "python"), help="python: even where there is a compiled one")
     add("--threads", type=int, help="of BLAS and OpenMP in every model process (1)")
     add("--drain-s", type=int, help="time for requests in flight when asked to stop (10)")
     add("--log-verbose", type=int)

@@ -104,10 +104,13 @@ def check_space(shared_memory: Path = Path("/dev/shm"), temporary: Path | None =
             raise ServerError(f"{folder} has {free // 2**20} MiB free of the {needed} needed; {way_out}")
 
 
-def assemble_runtime(folder: Path, environment: ServingEnvironment) -> None:
-    """Fill `folder` with what the server is started with, about 3 MB: `backends/` and `python/`."""
+def assemble_runtime(folder: Path, environment: ServingEnvironment, onnx_library: Path | None = None) -> None:
+    """Fill `folder` with what the server is started with, about 5 MB: `backends/` and `python/`.
+
+    `onnx_library` is the compiled `onnxruntime` backend; without one it is the Python one.
+    """
     if not environment.installation:
-        _assemble_backends(folder / "backends", environment)
+        _assemble_backends(folder / "backends", environment, onnx_library)
     _assemble_python(folder / "python", environment)
 
 
@@ -131,7 +134,7 @@ def child_variables(runtime: Path, environment: ServingEnvironment, *, threads: 
     }
 
 
-def _assemble_backends(folder: Path, environment: ServingEnvironment) -> None:
+def _assemble_backends(folder: Path, environment: ServingEnvironment, onnx_library: Path | None) -> None:
     if os.statvfs(folder.parent).f_flag & os.ST_NOEXEC:
         raise ServerError(
             f"{folder.parent.parent} is mounted noexec and tritonserver's backends are run from there; mount "
@@ -141,7 +144,11 @@ def _assemble_backends(folder: Path, environment: ServingEnvironment) -> None:
     ignore = shutil.ignore_patterns("__pycache__", "*.md")
     shutil.copytree(environment.triton / "backends" / "python", folder / "python", ignore=ignore)
     shutil.copy2(environment.stub, folder / "python")
-    shutil.copytree(Path(__file__).parent / "onnx_backend", folder / "onnxruntime", ignore=ignore)
+    (folder / "onnxruntime").mkdir()
+    if onnx_library:
+        shutil.copy2(onnx_library, folder / "onnxruntime" / "libtriton_onnxruntime.so")
+    else:
+        shutil.copy2(Path(__file__).parent / "onnx_backend" / "model.py", folder / "onnxruntime")
 
 
 def _assemble_python(folder: Path, environment: ServingEnvironment) -> None:

@@ -1,4 +1,4 @@
-"""The python-based `onnxruntime` backend on a live server: answers, refusals and what it completes."""
+"""The `onnxruntime` backends, compiled and Python, on live servers: answers, refusals and what they complete."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ import onnxruntime as ort
 import pytest
 import tritonclient.grpc as triton
 from onnx import TensorProto, helper
-from processes import stub_of
+from processes import children
 from toy_models import FLOAT, STRING, graph, identity, lookup, write_model
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from ensemble.compiled_backend import find_library
 from ensemble.control_secret import GRPC_HEADER
+from ensemble.serving_environment import find_serving_environment
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]
 
@@ -74,6 +76,11 @@ class Toys:
         names = [output.name for output in session.get_outputs()]
         return dict(zip(names, session.run(names, inputs), strict=True))
 
+    def threads(self) -> int:
+        """How many threads the server and its stubs have."""
+        processes = [self.server.pid, *children(self.server.pid)]
+        return sum(len(list(Path(f"/proc/{process}/task").iterdir())) for process in processes)
+
     def executions(self, name: str, requests: int) -> int:
         """How often the instance ran for its `requests`; Triton answers first and counts later."""
         while True:
@@ -89,10 +96,14 @@ def _input(name: str, array: np.ndarray) -> triton.InferInput:
     return tensor
 
 
-@pytest.fixture(scope="module")
-def toys(start_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Toys:
+@pytest.fixture(scope="module", params=["compiled", "python"])
+def toys(
+    request: pytest.FixtureRequest, start_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Toys:
     repository = tmp_path_factory.mktemp("toys")
-    return Toys(repository, start_server(repository, models=()))
+    if request.param == "compiled" and not find_library(find_serving_environment()):
+        pytest.skip('no compiled backend here; "make install" compiles it where there is a C++ compiler')
+    return Toys(repository, start_server(repository, models=(), onnx_backend=request.param))
 
 
 def test_every_data_type_passes_through_unchanged(toys: Toys) -> None:
@@ -302,17 +313,15 @@ def test_another_file_name_is_found(toys: Toys) -> None:
 
 
 def test_intra_op_thread_count_is_the_number_of_threads(toys: Toys) -> None:
-    """ONNX Runtime adds a pool of n - 1 threads to the process of an instance."""
+    """ONNX Runtime adds a pool of n - 1 threads for an instance."""
+    added = []
     for name, count in (("one_thread", 1), ("four_threads", 4)):
         parameter = f'parameters {{ key: "intra_op_thread_count" value {{ string_value: "{count}" }} }}\n'
+        before = toys.threads()
         toys.load(name, identity(), parameter + ONE_INSTANCE)
+        added.append(toys.threads() - before)
 
-    one, four = (
-        len(list(Path(f"/proc/{stub_of(toys.server.pid, name)}/task").iterdir()))
-        for name in ("one_thread", "four_threads")
-    )
-
-    assert four - one == 3
+    assert added[1] - added[0] == 3
 
 
 def parameter(key: str, value: str) -> str:

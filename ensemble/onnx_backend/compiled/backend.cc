@@ -1,0 +1,61 @@
+// Triton's `onnxruntime` backend for the embedded server, compiled: what ../model.py does, without a process
+// of its own.
+//
+// tritonserver loads this as <backend-directory>/onnxruntime/libtriton_onnxruntime.so and calls the functions
+// at the end. An instance holds one session. Its requests run as one batch where their shapes allow; a
+// request that makes ONNX Runtime fail gets its own error, and the others of its batch are answered.
+// ../README.md tells what a config means.
+
+#include <memory>
+
+#include "config.h"
+#include "errors.h"
+#include "instance.h"
+#include "triton.h"
+
+using namespace cesta;
+
+#define TRITON_CALLS extern "C" __attribute__((visibility("default"))) TRITONSERVER_Error*
+
+TRITON_CALLS TRITONBACKEND_ModelInitialize(TRITONBACKEND_Model* handle) {
+  return as_error([&] {
+    bool wanted = false;
+    check(TRITONBACKEND_ModelAutoCompleteConfig(handle, &wanted));
+    Model model(handle);
+    if (wanted) complete(model);
+  });
+}
+
+TRITON_CALLS TRITONBACKEND_ModelInstanceInitialize(TRITONBACKEND_ModelInstance* instance) {
+  return as_error([&] {
+    TRITONBACKEND_Model* handle = nullptr;
+    TRITONSERVER_InstanceGroupKind kind{};
+    check(TRITONBACKEND_ModelInstanceModel(instance, &handle));
+    check(TRITONBACKEND_ModelInstanceKind(instance, &kind));
+    const Model model(handle);
+    if (kind == TRITONSERVER_INSTANCEGROUPKIND_GPU)
+      throw refused("model '" + model.name() +
+                    "': instance_group asks for KIND_GPU and this onnxruntime runs on CPU only; "
+                    "set kind: KIND_CPU");
+    auto made = std::make_unique<Instance>(instance, model);
+    check(TRITONBACKEND_ModelInstanceSetState(instance, made.get()));
+    made.release();  // until it is finalized
+  });
+}
+
+TRITON_CALLS TRITONBACKEND_ModelInstanceExecute(TRITONBACKEND_ModelInstance* instance,
+                                                TRITONBACKEND_Request** requests, uint32_t count) {
+  return as_error([&] {
+    void* state = nullptr;
+    check(TRITONBACKEND_ModelInstanceState(instance, &state));
+    static_cast<Instance*>(state)->execute(requests, count);
+  });
+}
+
+TRITON_CALLS TRITONBACKEND_ModelInstanceFinalize(TRITONBACKEND_ModelInstance* instance) {
+  return as_error([&] {
+    void* state = nullptr;
+    check(TRITONBACKEND_ModelInstanceState(instance, &state));
+    delete static_cast<Instance*>(state);
+  });
+}
