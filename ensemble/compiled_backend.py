@@ -22,7 +22,7 @@ _SOURCES = Path(__file__).parent / "onnx_backend" / "compiled"
 _COMPILERS = ("c++", "g++", "clang++")  # the first that is there; $CXX goes before them
 _OPTIONS = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-fvisibility=hidden"]
 _OPTIONS += ["-static-libstdc++", "-static-libgcc"]  # an image without a compiler may have older ones
-_RUNTIME = "libonnxruntime.so.1"  # the name that ONNX Runtime's library gives itself; its file has a longer one
+_RUNTIME = "libonnxruntime.so.1"  # what ONNX Runtime's library calls itself; its file has a longer name
 
 
 def find_library(environment: ServingEnvironment) -> Path | None:

@@ -1,4 +1,4 @@
-"""The `onnxruntime` backends, compiled and Python, on live servers: answers, refusals and what they complete."""
+"""The `onnxruntime` backends, compiled and Python, on live servers: answers, refusals, completed configs."""
 
 from __future__ import annotations
 
@@ -197,6 +197,37 @@ def test_bytes_that_are_not_utf8_are_refused_for_their_request_alone(toys: Toys)
     ) as raised:
         bad.result(timeout=20)
     assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+def test_strings_that_are_cut_off_are_refused_and_the_server_lives(toys: Toys) -> None:
+    """Lengths within a tensor are the sender's: none is believed."""
+    toys.load("one_text", identity(STRING, ("n", 1)), ONE_INSTANCE)
+    for sent, reason in (
+        (b"\x05\x00\x00\x00milk", "string"),  # four letters of five
+        (b"\xff\xff\xff\xffmilk", "string"),
+        (b"\x04\x00\x00\x00milk\x01", "string"),  # a second one begins
+        (b"\x01\x00\x00\x00a\x01\x00\x00\x00b", "elements"),  # two where one was announced
+    ):
+        tensor = triton.InferInput("x", [1, 1], "BYTES")
+        tensor._raw_content = sent
+        with pytest.raises(InferenceServerException, match=reason) as raised:
+            toys.client.infer("one_text", [tensor])
+        assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+    assert toys.infer("one_text", x=np.array([["tea"]], dtype=object))["y"].tolist() == [[b"tea"]]
+
+
+def test_models_come_and_go_while_others_answer(toys: Toys) -> None:
+    """An instance that ends takes its session along, and nobody else's."""
+    allowed = {GRPC_HEADER: toys.server.settings.control_secret}
+    toys.load("stays", identity(), ONE_INSTANCE)
+    write_model(toys.repository, "comes", identity(shape=("n", 7)), ONE_INSTANCE)
+    for _ in range(3):
+        toys.client.load_model("comes", headers=allowed)
+        assert toys.infer("comes", x=np.ones((1, 7), np.float32))["y"].tolist() == [[1] * 7]
+        toys.client.unload_model("comes", headers=allowed)
+
+    assert toys.infer("stays", x=np.ones((1, 3), np.float32))["y"].tolist() == [[1] * 3]
 
 
 def test_only_the_outputs_asked_for_come_back(toys: Toys) -> None:

@@ -1,6 +1,7 @@
 // Errors of Triton and of ONNX Runtime as one exception, and ownership of what ONNX Runtime makes.
 #pragma once
 
+#include <exception>
 #include <memory>
 #include <string>
 #include <utility>
@@ -43,16 +44,26 @@ inline void ignore(TRITONSERVER_Error* error) {
   if (error) TRITONSERVER_ErrorDelete(error);
 }
 
+// What has just been thrown, within a catch block.
+inline Failure caught() {
+  try {
+    throw;
+  } catch (const Failure& failure) {
+    return failure;
+  } catch (const std::exception& error) {
+    return {TRITONSERVER_ERROR_INTERNAL, error.what()};
+  }
+}
+
 // Runs `body`; what it throws becomes the error that Triton's functions return.
 template <typename Body>
 inline TRITONSERVER_Error* as_error(Body body) {
   try {
     body();
     return nullptr;
-  } catch (const Failure& failure) {
+  } catch (...) {
+    const Failure failure = caught();
     return TRITONSERVER_ErrorNew(failure.code, failure.text.c_str());
-  } catch (const std::exception& error) {
-    return TRITONSERVER_ErrorNew(TRITONSERVER_ERROR_INTERNAL, error.what());
   }
 }
 

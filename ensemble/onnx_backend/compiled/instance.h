@@ -43,8 +43,8 @@ class Instance {
       try {
         decode(calls[i]);
         group(groups, calls[i]);
-      } catch (const Failure& failure) {
-        fail(calls[i], failure);
+      } catch (...) {
+        fail(calls[i], caught());
       }
     }
     for (const Calls& together : groups) answer(together);
@@ -88,8 +88,8 @@ class Instance {
   void answer(const Calls& calls) {
     try {
       run(calls);
-    } catch (const Failure& failure) {
-      if (calls.size() == 1) return fail(*calls[0], failure);
+    } catch (...) {
+      if (calls.size() == 1) return fail(*calls[0], caught());
       const auto half = calls.begin() + calls.size() / 2;  // 12 runs find one bad request among 64
       answer(Calls(calls.begin(), half));
       answer(Calls(half, calls.end()));
