@@ -60,6 +60,7 @@ test: install $(MOTO)/.installed lint  ## every test, those against a live Trito
 lint: $(APP)/.installed  ## style, formats and types
 	$(APP)/bin/ruff check .
 	$(APP)/bin/ruff format --check .
+	$(APP)/bin/clang-format --dry-run --Werror ensemble/onnx_backend/compiled/*.h ensemble/onnx_backend/compiled/*.cc
 	$(APP)/bin/mypy
 
 clean:  ## remove what was generated

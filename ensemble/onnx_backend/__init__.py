@@ -1,1 +1,1 @@
-"""The python-based `onnxruntime` backend of the embedded Triton; a server starts on a copy of `model.py`."""
+"""The `onnxruntime` backend of the embedded Triton: a server starts on a copy of one of the two."""

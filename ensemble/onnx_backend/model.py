@@ -1,4 +1,4 @@
-"""Triton's `onnxruntime` backend, written in Python: any ONNX model, where the C++ one is not installed.
+"""Triton's `onnxruntime` backend, written in Python: any ONNX model, where neither C++ one is there.
 
 Lies as `<backend-directory>/onnxruntime/model.py`; Triton finds it by `backend: "onnxruntime"`. A config
 means the same here as in NVIDIA's C++ backend, and what that refuses at load is refused here too:

@@ -115,12 +115,12 @@ def test_serve_answers_until_asked_to_stop_and_leaves_nothing(
     """Ctrl-C, which the whole process group gets, and SIGTERM: 0, no process, no memory, no files."""
     done = cesta("ask", "--json", f"--address={serving.addresses['grpc']}", "--timeout-s=20")
     assert json.loads(done.stdout)["release"] == live.release
-    assert len(serving.processes) == 4  # cesta, tritonserver, and a stub each for sampler and scorer
+    assert len(serving.processes) >= 3  # cesta, tritonserver, the sampler's stub, and the scorer's if it has one
     assert shared_memory(serving.shm_prefix)
 
     assert serving.end(stop) == 0
     assert serving.not_events == []  # where no person looks, all that it says is JSON
-    assert [process.ended() for process in serving.processes] == [True] * 4
+    assert all(process.ended() for process in serving.processes)
     with pytest.raises(ProcessLookupError):
         os.killpg(serving.process.pid, 0)
     assert not shared_memory(serving.shm_prefix)
