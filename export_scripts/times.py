@@ -11,7 +11,8 @@ from export_scripts.tables import Table, text_column
 # outside these years a number was read in the wrong unit, or is a day number or an Excel serial
 EARLIEST, LATEST = pd.Timestamp("1990-01-01"), pd.Timestamp("2100-01-01")
 WAY_OUT = (
-    "write ISO times (2017-01-31 18:05:00) or epoch seconds, or say how to read them: [data] timestamp_format"
+    "write ISO times (2017-01-31 18:05:00) or epoch seconds, or say how to read them: "
+    '[data] timestamp_format, for example "%m/%d/%Y %I:%M %p" for 01/31/2017 06:05 PM'
 )
 DATE_NUMBERS = {8: "%Y%m%d", 14: "%Y%m%d%H%M%S"}  # digits → format, when they start with 19 or 20
 EPOCH_UNITS = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": np.inf}  # unit → values below are read in it
