@@ -35,16 +35,21 @@ def _log_share(counts: NDArray[np.int64], baskets: int) -> NDArray[np.float32]:
     return np.log1p(counts * (10_000 / max(baskets, 1))).astype(np.float32)
 
 
-def cooccurrence(shop: Shop, end: int, min_support: int, partners: int, shrinkage: float) -> Neighbours:
+def cooccurrence(
+    shop: Shop, end: int, min_support: int, partners: int, shrinkage: float, largest_basket: int
+) -> Neighbours:
     """The strongest ``partners`` of every item by shrunk cosine, from baskets before ``end``.
+
+    Baskets of more than ``largest_basket`` items are passed over: their pairs grow by the square.
 
     n_ij counts baskets with both; cosine = n_ij / sqrt(n_i n_j), P(j|i) = n_ij / n_i, both times
     n_ij / (n_ij + shrinkage), which keeps pairs seen once or twice from leading the list.
     """
     counts = support(shop, end)
     items = shop.items[: shop.offsets[end]]
-    keep = counts[items] >= min_support
-    basket_of = np.repeat(np.arange(end, dtype=np.int32), np.diff(shop.offsets[: end + 1]))[keep]
+    sizes = np.diff(shop.offsets[: end + 1])
+    keep = (counts[items] >= min_support) & np.repeat(sizes <= largest_basket, sizes)
+    basket_of = np.repeat(np.arange(end, dtype=np.int32), sizes)[keep]
     x = sp.csr_array((np.ones(keep.sum(), np.float32), (basket_of, items[keep])), shape=(end, shop.n_items))
     return _pairs(x, counts, partners, shrinkage)
 

@@ -92,6 +92,7 @@ class SamplerSettings(SettingsTable):
     min_support: int = Field(ge=1)
     partners: int = Field(ge=1)
     shrinkage: float = Field(ge=0)
+    largest_basket: int = Field(ge=2)
     history_baskets: int = Field(ge=1)
     similar: int = Field(ge=1)
     popular: int = Field(ge=0)

@@ -62,7 +62,7 @@ def snapshot(
         user_ids=Ids.pack([i.encode() for i in shop.user_ids]),
         category_names=names,
         histories=counts.histories(shop, shop.n_baskets, s.history_baskets),
-        neighbours=counts.cooccurrence(shop, end, s.min_support, s.partners, s.shrinkage),
+        neighbours=counts.cooccurrence(shop, end, s.min_support, s.partners, s.shrinkage, s.largest_basket),
         popularity=popularity,
         categories=categories,
         category_pairs=category_pairs(shop, end, categories, s),

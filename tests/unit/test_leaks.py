@@ -50,6 +50,15 @@ def test_what_was_counted_before_passes() -> None:
     assert leak_of(CLEAN) == ""
 
 
+def test_pairs_of_large_baskets_are_not_missed() -> None:
+    """Neither side counts them, so what a small limit leaves passes, and what no limit leaves does not."""
+    settings = load_settings(overrides={"sampler.min_support": 2, "sampler.largest_basket": 6})
+    few = CLEAN._replace(neighbours=counts.cooccurrence(SHOP, START, 2, 200, 5.0, largest_basket=6))
+    check_leaks(SHOP, few, START, settings)
+    with pytest.raises(CestaError, match="neighbours know"):
+        check_leaks(SHOP, CLEAN, START, settings)
+
+
 def test_the_whole_past_passes() -> None:
     """Nothing comes after the end of the data."""
     assert leak_of(counted(SHOP.n_baskets), start=SHOP.n_baskets) == ""
