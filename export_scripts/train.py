@@ -122,8 +122,7 @@ def fit(
     nn.init.zeros_(best.gmf_weights)
     if not len(training) or not len(validation):
         log.warning(
-            "not trained, ranks by the prior alone: a period of [splits] has no questions; receipts over a "
-            "longer time would help",
+            "not trained, ranks by the prior alone: a period of [splits] has no questions",
             training_queries=len(training),
             validation_queries=len(validation),
         )
