@@ -1,5 +1,7 @@
 """Timestamps as shops write them: ISO, one consistent date format, epoch numbers, with or without a zone."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -30,7 +32,15 @@ def time_column(table: Table, name: str, written_as: str, problems: Problems) ->
         times = from_numbers(pd.Series(array.to_pandas(), dtype="float64"))
     else:
         text = text_column(table, name, (), problems)
-        times = from_text(text, written_as)
+        try:
+            times = from_text(text, written_as)
+        except (
+            ValueError,
+            re.error,
+        ) as error:  # of strptime's directives; cells that do not fit are no error
+            what = f'[data] timestamp_format "{written_as}" cannot be used: {error}'
+            problems.add(Problem(table.name, what, 'use strptime directives, for example "%d/%m/%Y %H:%M"'))
+            return pd.Series(np.nan, index=text.index)
         if times is None:
             example = text.dropna().iloc[0]
             what = f'column "{name}" reads day first as well as month first ("{example}")'

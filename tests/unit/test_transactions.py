@@ -215,6 +215,14 @@ def test_dates_that_read_both_ways_are_refused_until_a_format_is_set(tmp_path: P
     assert lines["time"].iloc[0] == pd.Timestamp("2024-04-03").timestamp()
 
 
+@pytest.mark.parametrize("written_as", ["%-d/%m/%Y", "%Q", "%d %d"])
+def test_a_format_that_strptime_refuses_is_named(tmp_path: Path, written_as: str) -> None:
+    """%-d is strftime's alone; a shell's date knows it."""
+    report = message(tmp_path, GOOD, **{"data.timestamp_format": written_as})
+    assert f'1 problem in the input\n  sales.csv: [data] timestamp_format "{written_as}" cannot' in report
+    assert "way out: use strptime directives" in report
+
+
 def test_one_wild_number_does_not_change_the_unit_of_the_others(tmp_path: Path) -> None:
     """Only the wild row is reported."""
     rows = "".join(f"b,{i},{JAN_1}\n" for i in range(9))
