@@ -76,7 +76,7 @@ def snapshot(
 def category_pairs(shop: Shop, end: int, categories: Categories, s: SamplerSettings) -> Neighbours:
     """What the finest categories go with, before ``end``."""
     n = len(categories.members_offsets) - 1
-    return counts.category_pairs(shop, end, categories.finest(), n, s.partners, s.shrinkage)
+    return counts.category_pairs(shop, end, categories.finest(), n, s.partners, s.shrinkage, s.largest_basket)
 
 
 def cold(shop: Shop, end: int, categories: Categories, s: SamplerSettings) -> Cold:

@@ -79,7 +79,7 @@ def arrays_of(
         popularity=counts.popularity(shop, end, min_support),
         categories=categories,
         category_pairs=counts.category_pairs(
-            shop, end, categories.finest(), len(categories.members_offsets) - 1, 200, shrinkage
+            shop, end, categories.finest(), len(categories.members_offsets) - 1, 200, shrinkage, 1000
         ),
         retrieval=retrieval or tower_of(shop),
         cold=counts.cold(shop, end, min_support, categories.of_item, cold_per_content),

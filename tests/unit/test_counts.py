@@ -71,6 +71,15 @@ def test_a_basket_of_too_many_items_makes_no_partners() -> None:
     assert list(partners(SHOP, 3, largest_basket=2)) == [4]
 
 
+def test_nor_partners_of_their_categories() -> None:
+    """Of baskets with at most two items, two have category 1 and one of these category 2."""
+    finest = np.array([0, 1, 2, 3, 0, 0], np.int32)
+    near = counts.category_pairs(SHOP, 4, finest, 4, 9, 0, largest_basket=2)
+    assert near.items[near.offsets[1] : near.offsets[2]].tolist() == [2]
+    assert near.cosine[near.offsets[1]] == pytest.approx(1 / math.sqrt(2))
+    assert near.offsets[3] == near.offsets[4]
+
+
 def test_popularity() -> None:
     """1 sold in 3 of 4 baskets; the last 28 days of 40 hold two baskets, of which it is in one."""
     found = counts.popularity(SHOP, 4, min_support=2)
