@@ -249,6 +249,12 @@ def test_one_line_may_carry_the_user_for_the_whole_basket(tmp_path: Path) -> Non
     ]
 
 
+@pytest.mark.parametrize("empty", ["NULL", "nan", "<NA>", "\\N", "(null)", "#N/A"])
+def test_an_empty_cell_is_no_user_however_it_is_written(tmp_path: Path, empty: str) -> None:
+    lines = read_text(tmp_path, f"user_id,basket_id,item_id\n{empty},b,1\nNADIA,c,2\n")
+    assert lines["user_id"].isna().tolist() == [True, False]
+
+
 def test_columns_may_have_other_names(tmp_path: Path) -> None:
     """[data.columns] maps them."""
     names = {"data.columns.basket_id": "receipt", "data.columns.item_id": "sku"}
@@ -297,6 +303,10 @@ BAD = {
     "long id": (
         f"basket_id,item_id\nb,{'é' * 65}\nb,{'é' * 64}\n",
         ["over 128 bytes", "(1 row)", "row 2", "shorter ids"],
+    ),
+    "ids rounded by Excel": (
+        "basket_id;item_id\nb;4.00638E+12\nb;4,00638E+12\nb;4E+12\nb;4E12\nb;4006381333931\n",
+        ['"item_id" has ids that a spreadsheet rounded', "(3 rows)", 'row 2: "4.00638E+12"', "as text"],
     ),
     "unreadable time": (
         "basket_id,item_id,timestamp\nb,1,2024-01-01\nb,2,2024-13-45\nb,3,\n",
