@@ -35,29 +35,47 @@ def _log_share(counts: NDArray[np.int64], baskets: int) -> NDArray[np.float32]:
     return np.log1p(counts * (10_000 / max(baskets, 1))).astype(np.float32)
 
 
-def cooccurrence(shop: Shop, end: int, min_support: int, partners: int, shrinkage: float) -> Neighbours:
+def cooccurrence(
+    shop: Shop, end: int, min_support: int, partners: int, shrinkage: float, largest_basket: int
+) -> Neighbours:
     """The strongest ``partners`` of every item by shrunk cosine, from baskets before ``end``.
+
+    Baskets of more than ``largest_basket`` items are passed over: their pairs grow by the square.
 
     n_ij counts baskets with both; cosine = n_ij / sqrt(n_i n_j), P(j|i) = n_ij / n_i, both times
     n_ij / (n_ij + shrinkage), which keeps pairs seen once or twice from leading the list.
     """
     counts = support(shop, end)
-    items = shop.items[: shop.offsets[end]]
+    basket_of, items = _lines(shop, end, largest_basket)
     keep = counts[items] >= min_support
-    basket_of = np.repeat(np.arange(end, dtype=np.int32), np.diff(shop.offsets[: end + 1]))[keep]
-    x = sp.csr_array((np.ones(keep.sum(), np.float32), (basket_of, items[keep])), shape=(end, shop.n_items))
+    places = (basket_of[keep], items[keep])
+    x = sp.csr_array((np.ones(keep.sum(), np.float32), places), shape=(end, shop.n_items))
     return _pairs(x, counts, partners, shrinkage)
 
 
+def _lines(shop: Shop, end: int, largest_basket: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """(lines,) basket numbers and items of the baskets before ``end`` that are not too large."""
+    sizes = np.diff(shop.offsets[: end + 1])
+    small = np.repeat(sizes <= largest_basket, sizes)
+    owner = np.repeat(np.arange(end, dtype=np.int32), sizes)
+    return owner[small], shop.items[: shop.offsets[end]][small]
+
+
 def category_pairs(
-    shop: Shop, end: int, finest: NDArray[np.int32], n: int, partners: int, shrinkage: float
+    shop: Shop,
+    end: int,
+    finest: NDArray[np.int32],
+    n: int,
+    partners: int,
+    shrinkage: float,
+    largest_basket: int,
 ) -> Neighbours:
     """The same between finest categories: what goes together where single items sell too little to tell.
 
     ``finest`` (items,) numbers below ``n``; category 0, none, has no partners.
     """
-    owner = np.repeat(np.arange(end, dtype=np.int32), np.diff(shop.offsets[: end + 1]))
-    category = finest[shop.items[: shop.offsets[end]]]
+    owner, items = _lines(shop, end, largest_basket)
+    category = finest[items]
     owner, category = owner[category > 0], category[category > 0]
     x = sp.csr_array((np.ones(len(owner), np.float32), (owner, category)), shape=(end, n))
     x.data[:] = 1  # a basket holds a category or does not

@@ -76,7 +76,7 @@ def _neighbours(shop: Shop, arrays: SamplerArrays, start: int, s: SamplerSetting
     column[asked] = np.arange(len(asked))
     places = np.flatnonzero(column[owner] >= 0)
     i, j = owner[places], near.items[places]
-    both = _together(shop, asked, start)[j, column[i]]
+    both = _together(shop, asked, start, s.largest_basket)[j, column[i]]
     wrong = _differ(near.probability[places], both * both / (both + s.shrinkage) / sales[i])
     if wrong.any():
         return f"know {wrong.sum():,} of {len(places):,} pairs by baskets of {_later(shop, i[wrong], start)}"
@@ -88,11 +88,12 @@ def _differ(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]
     return differ
 
 
-def _together(shop: Shop, asked: NDArray[np.int64], start: int) -> NDArray[np.float64]:
-    """(items, asked): baskets before ``start`` with both."""
-    items = shop.items[: shop.offsets[start]]
+def _together(shop: Shop, asked: NDArray[np.int64], start: int, largest: int) -> NDArray[np.float64]:
+    """(items, asked): baskets before ``start`` with both, of at most ``largest`` items."""
+    items, sizes = shop.items[: shop.offsets[start]], np.diff(shop.offsets[: start + 1])
     shape = (start, shop.n_items)
-    x = sp.csr_array((np.ones(len(items), np.float32), items, shop.offsets[: start + 1]), shape=shape)
+    counted = np.repeat(sizes <= largest, sizes).astype(np.float32)
+    x = sp.csr_array((counted, items, shop.offsets[: start + 1]), shape=shape)
     together: NDArray[np.float64] = (x.T @ x.tocsc()[:, asked]).toarray().astype(np.float64)
     return together
 

@@ -19,7 +19,8 @@ METRIC: Final = "hr_at_10"
 NONE: Final = "-"  # what there is nothing of
 NOTHING: Final = (
     "warning: nothing was measured. No basket of the test period (splits.test_days, at most the last eighth "
-    "of the time covered) holds two items that can be recommended; receipts over a longer time would help."
+    "of the time covered) holds two of the {items:,} items that sold often enough (sampler.min_support); "
+    "receipts over a longer time, or a lower bar, would help."
 )
 STEPS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)  # between two marks of an axis
 MOST_MARKS: Final = 6
@@ -141,7 +142,9 @@ def print_report(metrics: Path, console: Console) -> None:
     """
     found = json.loads(metrics.read_text())
     if not found["protocol"]["queries"]:
-        console.print(NOTHING, style="yellow", highlight=False)
+        console.print(
+            NOTHING.format(items=found["protocol"]["ranked_items"]), style="yellow", highlight=False
+        )
         return
     title = (
         f"Protocol W, test period, {found['protocol']['queries']:,} queries; HR@10 unless it says otherwise"

@@ -92,6 +92,7 @@ class SamplerSettings(SettingsTable):
     min_support: int = Field(ge=1)
     partners: int = Field(ge=1)
     shrinkage: float = Field(ge=0)
+    largest_basket: int = Field(ge=2)
     history_baskets: int = Field(ge=1)
     similar: int = Field(ge=1)
     popular: int = Field(ge=0)
@@ -251,6 +252,8 @@ def _explained(error: ValidationError) -> list[str]:
 
 def _explain(loc: tuple[int | str, ...], kind: str, message: str, value: object) -> str:
     *tables, key = [str(part) for part in loc] or ["settings"]
+    if kind == "tuple_type":
+        return f'  {".".join([*tables, key])}: write a list, as in ["{value}"]'
     if kind != "extra_forbidden":
         return f"  {'.'.join([*tables, key])}: {message.removeprefix('Value error, ')}" + (
             f" (it is {value!r})" if not isinstance(value, Mapping | BaseModel) else ""

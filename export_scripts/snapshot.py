@@ -62,7 +62,7 @@ def snapshot(
         user_ids=Ids.pack([i.encode() for i in shop.user_ids]),
         category_names=names,
         histories=counts.histories(shop, shop.n_baskets, s.history_baskets),
-        neighbours=counts.cooccurrence(shop, end, s.min_support, s.partners, s.shrinkage),
+        neighbours=counts.cooccurrence(shop, end, s.min_support, s.partners, s.shrinkage, s.largest_basket),
         popularity=popularity,
         categories=categories,
         category_pairs=category_pairs(shop, end, categories, s),
@@ -76,7 +76,7 @@ def snapshot(
 def category_pairs(shop: Shop, end: int, categories: Categories, s: SamplerSettings) -> Neighbours:
     """What the finest categories go with, before ``end``."""
     n = len(categories.members_offsets) - 1
-    return counts.category_pairs(shop, end, categories.finest(), n, s.partners, s.shrinkage)
+    return counts.category_pairs(shop, end, categories.finest(), n, s.partners, s.shrinkage, s.largest_basket)
 
 
 def cold(shop: Shop, end: int, categories: Categories, s: SamplerSettings) -> Cold:

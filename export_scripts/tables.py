@@ -24,6 +24,9 @@ EXACT_BITS = {
 }  # of a float column: integers above two to the power of that are rounded
 
 
+WORKBOOKS = {b"PK\x03\x04", b"\xd0\xcf\x11\xe0"}  # first bytes of xlsx and xls
+
+
 @dataclass(frozen=True)
 class Table:
     """A file as read: typed as parquet says, or all text from csv. `rows` are row numbers in the file."""
@@ -34,8 +37,12 @@ class Table:
     repaired: bool = False  # bytes that are not UTF-8 were replaced by U+FFFD, so that rows can be named
 
     def column(self, name: str) -> pa.Array:
-        """The column as one array, dictionaries decoded."""
+        """The column as one array, dictionaries decoded, UUIDs as text."""
         array = self.data.column(name).combine_chunks()
+        if array.type == pa.uuid():
+            return pa.array([value and str(value) for value in array.to_pylist()], pa.string())
+        if pa.types.is_fixed_size_binary(array.type):
+            return array.cast(pa.binary())
         return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
     def refuse(
@@ -65,6 +72,9 @@ def show(value: object) -> str:
 
 def read_table(path: Path, problems: Problems) -> Table | None:
     """Read a csv (.csv .tsv .txt, also .gz) or parquet file; None, and a problem, when it cannot be read."""
+    if path.is_dir():
+        problems.add(Problem(path.name, f"it is a folder: {path}", "join its files into one, and name that"))
+        return None
     if not path.is_file():
         problems.add(Problem(path.name, f"no such file: {path}", "check the path"))
         return None
@@ -72,7 +82,7 @@ def read_table(path: Path, problems: Problems) -> Table | None:
         problems.add(Problem(path.name, "the file is empty", "export it again, with a header line"))
         return None
     try:
-        table = _read_parquet(path) if path.suffix in {".parquet", ".pq"} else _read_csv(path, problems)
+        table = _read_parquet(path) if _is_parquet(path) else _read_csv(path, problems)
     except (pa.ArrowException, csv.Error, OSError, UnicodeError, EOFError) as error:
         reason = str(error).strip().splitlines()[0]
         way_out = "give a csv (UTF-8, header line; also .csv.gz) or a parquet file"
@@ -84,9 +94,20 @@ def read_table(path: Path, problems: Problems) -> Table | None:
         problems.add(Problem(path.name, what, "rename or remove one of each"))
         return None
     if table.data.num_rows == 0:
-        problems.add(Problem(path.name, "the table has a header but no rows", "export it again"))
+        if not any(problem.table == path.name for problem in problems.found):  # else it has, unreadable ones
+            problems.add(Problem(path.name, "the table has a header but no rows", "export it again"))
         return None
     return table
+
+
+def _is_parquet(path: Path) -> bool:
+    """By its name or its first bytes: files are renamed."""
+    return path.suffix.lower() in {".parquet", ".pq"} or _first_bytes(path) == b"PAR1"
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
 
 
 def _read_parquet(path: Path) -> Table:
@@ -95,7 +116,11 @@ def _read_parquet(path: Path) -> Table:
 
 
 def _read_csv(path: Path, problems: Problems) -> Table:
-    with pa.input_stream(path, compression="detect") as stream:
+    first = _first_bytes(path)
+    if first in WORKBOOKS:
+        raise OSError("it is an Excel workbook or a zip file")
+    gzipped = first.startswith(b"\x1f\x8b")  # whatever its name
+    with pa.input_stream(path, compression="gzip" if gzipped else "detect") as stream:
         content = stream.read()
     if content[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         raise UnicodeError("it is UTF-16, not UTF-8")
@@ -126,12 +151,16 @@ def _read_csv(path: Path, problems: Problems) -> Table:
         ),
     )
     data = data.rename_columns([name.strip() for name in data.column_names])
+    data = data.select([i for i, name in enumerate(data.column_names) if name])  # of delimiters at line ends
     rows = np.setdiff1d(np.arange(2, data.num_rows + len(broken) + 2), [row.number for row in broken])
     blank = _blank_rows(data)
     table = Table(path.name, data.filter(pa.array(~blank)), rows[~blank], repaired)
     ragged = [row for row in broken if row.text.strip()]
     if ragged:
         problems.add(_ragged(path.name, ragged, delimiter))
+    elif _has_line_breaks(data) and (line := _unmatched_quote(content, delimiter)):
+        what = f"quotes that do not match in the row of line {line}: what follows would be part of a value"
+        problems.add(Problem(path.name, what, "close each quote, and write one within a value twice"))
     return table
 
 
@@ -148,12 +177,32 @@ def _blank_rows(data: pa.Table) -> np.ndarray:
     return blank
 
 
+def _has_line_breaks(data: pa.Table) -> bool:
+    return any(pc.any(pc.match_substring(column.cast(pa.string()), "\n")).as_py() for column in data.columns)
+
+
+def _unmatched_quote(content: bytes, delimiter: str) -> int:
+    """The line where a row starts of which a quote never closes, or within a value; 0 for none.
+
+    Arrow reads on to the next quote, or to the end of the file, and rows are gone without a word.
+    """
+    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
+    rows, start = csv.reader(text, delimiter=delimiter, strict=True), 1
+    try:
+        for _ in rows:
+            start = rows.line_num + 1
+    except csv.Error:
+        return start
+    return 0
+
+
 def _ragged(name: str, rows: list[pa.csv.InvalidRow], delimiter: str) -> Problem:
     expected = rows[0].expected_columns
     return Problem(
         name,
         f"rows without the {expected} cells of the header (delimiter {delimiter!r})",
-        "put values that contain the delimiter in double quotes",
+        "the first line must be the header; "
+        "put values that contain the delimiter in double quotes, and close each quote",
         tuple((row.number, f"{row.actual_columns} cells: {show(row.text)}") for row in rows[:SHOWN_ROWS]),
         len(rows),
     )
@@ -187,7 +236,7 @@ def text_column(table: Table, name: str, missing: Collection[str], problems: Pro
     text = pc.utf8_trim_whitespace(array.cast(pa.large_string()))
     if repaired:
         bad = np.asarray(pc.match_substring(text, "\ufffd").fill_null(False))
-        way_out = "save the file as UTF-8 (Excel: CSV UTF-8)"
+        way_out = "save the file as UTF-8 (Excel: CSV UTF-8)" if table.repaired else "store it as text"
         table.refuse(bad, text, f'column "{name}" is not valid UTF-8', way_out, problems)
     text = pc.if_else(pc.is_in(text, pa.array(["", *missing], pa.large_string())), None, text)
     if pc.all(pc.match_substring_regex(text, r"^-?[0-9]+\.0+$")).as_py():
@@ -233,7 +282,8 @@ def number_column(table: Table, name: str, problems: Problems) -> pd.Series:
         values = array.cast(pa.float64(), safe=False).to_pandas().astype(np.float64)
     else:
         values = pd.to_numeric(text_column(table, name, (), problems), errors="coerce").astype(np.float64)
-    bad = ~np.isfinite(values.astype(np.float32).to_numpy())
+    with np.errstate(over="ignore"):  # reported below
+        bad = ~np.isfinite(values.astype(np.float32).to_numpy())
     what = f'column "{name}" holds no number'
     table.refuse(bad, array, what, "write plain numbers, 1.5 and not 1,5; no empty cells", problems)
     return values.mask(bad)

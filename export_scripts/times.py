@@ -1,5 +1,7 @@
 """Timestamps as shops write them: ISO, one consistent date format, epoch numbers, with or without a zone."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -11,7 +13,8 @@ from export_scripts.tables import Table, text_column
 # outside these years a number was read in the wrong unit, or is a day number or an Excel serial
 EARLIEST, LATEST = pd.Timestamp("1990-01-01"), pd.Timestamp("2100-01-01")
 WAY_OUT = (
-    "write ISO times (2017-01-31 18:05:00) or epoch seconds, or say how to read them: [data] timestamp_format"
+    "write ISO times (2017-01-31 18:05:00) or epoch seconds, or say how to read them: "
+    '[data] timestamp_format, for example "%m/%d/%Y %I:%M %p" for 01/31/2017 06:05 PM'
 )
 DATE_NUMBERS = {8: "%Y%m%d", 14: "%Y%m%d%H%M%S"}  # digits → format, when they start with 19 or 20
 EPOCH_UNITS = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": np.inf}  # unit → values below are read in it
@@ -29,7 +32,15 @@ def time_column(table: Table, name: str, written_as: str, problems: Problems) ->
         times = from_numbers(pd.Series(array.to_pandas(), dtype="float64"))
     else:
         text = text_column(table, name, (), problems)
-        times = from_text(text, written_as)
+        try:
+            times = from_text(text, written_as)
+        except (
+            ValueError,
+            re.error,
+        ) as error:  # of strptime's directives; cells that do not fit are no error
+            what = f'[data] timestamp_format "{written_as}" cannot be used: {error}'
+            problems.add(Problem(table.name, what, 'use strptime directives, for example "%d/%m/%Y %H:%M"'))
+            return pd.Series(np.nan, index=text.index)
         if times is None:
             example = text.dropna().iloc[0]
             what = f'column "{name}" reads day first as well as month first ("{example}")'

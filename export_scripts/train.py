@@ -121,7 +121,11 @@ def fit(
     best = deepcopy(model)  # until an epoch betters it, the wide term alone
     nn.init.zeros_(best.gmf_weights)
     if not len(training) or not len(validation):
-        log.warning("untrained", training_queries=len(training), validation_queries=len(validation))
+        log.warning(
+            "not trained, ranks by the prior alone: a period of [splits] has no questions",
+            training_queries=len(training),
+            validation_queries=len(validation),
+        )
         return best.eval(), UNTRAINED
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=s.learning_rate, weight_decay=s.weight_decay)

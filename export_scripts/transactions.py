@@ -11,6 +11,7 @@ from export_scripts.tables import Table, number_column, text_column
 from export_scripts.times import time_column
 
 REQUIRED = ("basket_id", "item_id")
+ROUNDED = r"\d([.,]\d+)?E\+\d+"  # 4.00638E+12, as Excel shows an EAN
 MAX_ID_BYTES = 128  # the server refuses longer ids, so no release may hold one
 
 
@@ -53,7 +54,7 @@ def find_columns(table: Table, columns: Columns, problems: Problems) -> dict[str
 def check_ids(
     table: Table, column: str, ids: pd.Series, problems: Problems, *, required: bool = True
 ) -> None:
-    """Report ids (n,) that are missing (when `required`) or longer than the server accepts."""
+    """Report ids (n,) that are missing (when `required`), longer than the server accepts, or rounded."""
     missing = ids.isna().to_numpy()
     if required:
         what = f'column "{column}" is empty'
@@ -61,6 +62,9 @@ def check_ids(
     long = np.asarray(pc.binary_length(pa.array(ids.fillna("")))) > MAX_ID_BYTES
     what = f'column "{column}" has ids over {MAX_ID_BYTES} bytes of UTF-8'
     table.refuse(long, ids, what, "use shorter ids; is it the right column?", problems)
+    rounded = ids.str.fullmatch(ROUNDED, na=False).to_numpy(bool)
+    what = f'column "{column}" has ids that a spreadsheet rounded: last digits are lost'
+    table.refuse(rounded, ids, what, "format the column as text before the export", problems)
 
 
 def check_returns(table: Table, column: str, quantity: pd.Series, problems: Problems) -> None:

@@ -75,11 +75,11 @@ def arrays_of(
         user_ids=Ids.pack([i.encode() for i in shop.user_ids]),
         category_names=names,
         histories=counts.histories(shop, shop.n_baskets, 400),
-        neighbours=counts.cooccurrence(shop, end, min_support, 200, shrinkage),
+        neighbours=counts.cooccurrence(shop, end, min_support, 200, shrinkage, 1000),
         popularity=counts.popularity(shop, end, min_support),
         categories=categories,
         category_pairs=counts.category_pairs(
-            shop, end, categories.finest(), len(categories.members_offsets) - 1, 200, shrinkage
+            shop, end, categories.finest(), len(categories.members_offsets) - 1, 200, shrinkage, 1000
         ),
         retrieval=retrieval or tower_of(shop),
         cold=counts.cold(shop, end, min_support, categories.of_item, cold_per_content),

@@ -19,7 +19,9 @@ SHOP = shop_of(
 
 def partners(shop: Shop, item: int, **settings: float) -> dict[int, tuple[float, float]]:
     near = counts.cooccurrence(
-        shop, shop.n_baskets, **({"min_support": 1, "partners": 9, "shrinkage": 0} | settings)
+        shop,
+        shop.n_baskets,
+        **({"min_support": 1, "partners": 9, "shrinkage": 0, "largest_basket": 9} | settings),
     )
     places = slice(near.offsets[item], near.offsets[item + 1])
     return {
@@ -62,6 +64,22 @@ def test_items_below_the_bar_have_no_partners() -> None:
     assert list(partners(SHOP, 3, min_support=2)) == [2, 1]
 
 
+def test_a_basket_of_too_many_items_makes_no_partners() -> None:
+    """Without 1, 2, 3 together: 1-2 once, 3-4 once; its sales still count."""
+    assert list(partners(SHOP, 1, largest_basket=2)) == [2]
+    assert partners(SHOP, 1, largest_basket=2)[2] == pytest.approx((1 / math.sqrt(6), 1 / 3))
+    assert list(partners(SHOP, 3, largest_basket=2)) == [4]
+
+
+def test_nor_partners_of_their_categories() -> None:
+    """Of baskets with at most two items, two have category 1 and one of these category 2."""
+    finest = np.array([0, 1, 2, 3, 0, 0], np.int32)
+    near = counts.category_pairs(SHOP, 4, finest, 4, 9, 0, largest_basket=2)
+    assert near.items[near.offsets[1] : near.offsets[2]].tolist() == [2]
+    assert near.cosine[near.offsets[1]] == pytest.approx(1 / math.sqrt(2))
+    assert near.offsets[3] == near.offsets[4]
+
+
 def test_popularity() -> None:
     """1 sold in 3 of 4 baskets; the last 28 days of 40 hold two baskets, of which it is in one."""
     found = counts.popularity(SHOP, 4, min_support=2)
@@ -84,7 +102,7 @@ def test_counts_do_not_see_what_comes_after(end: int) -> None:
         }
     )
     for count in (
-        lambda shop: counts.cooccurrence(shop, end, 2, 50, 1.0),
+        lambda shop: counts.cooccurrence(shop, end, 2, 50, 1.0, 1000),
         lambda shop: counts.popularity(shop, end, 2),
         lambda shop: counts.histories(shop, end, 400),
         lambda shop: counts.categories(shop, end)[0],

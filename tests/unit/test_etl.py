@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from export_scripts import complete_journey
 from export_scripts.atomic import staged_folder
 from export_scripts.errors import BadInput, WontOverwrite
-from export_scripts.etl import etl, read_shop
+from export_scripts.etl import etl, hints, read_shop
 from export_scripts.settings import Settings, load_settings
 from tests.shops import make_shop
 
@@ -136,6 +136,44 @@ def test_sold_items_that_are_not_listed(tmp_path: Path, unlisted: str, items: li
     sales = "basket_id,item_id\nb,1\nb,2\nb,3\n"
     folder = etl(settings_for(tmp_path, sales, "item_id\n1\n2\n", **{"etl.unlisted": unlisted}), tmp_path)
     assert [row[0] for row in tables(folder)[2]] == items
+
+
+def forty_baskets(bags: int = 0, **last: str) -> str:
+    """Of forty users on one day, two items each; the last twelve have other cells, the first ones a bag."""
+    lines = ["user_id,basket_id,item_id,timestamp"]
+    for n in range(40):
+        row = {"user": f"u{n}", "time": "2024-01-01"} | (last if n >= 28 else {})
+        items = [n, n + 1, "bag"] if n < bags else [n, n + 1]
+        lines += [f"{row['user']},b{n},{item},{row['time']}" for item in items]
+    return "\n".join(lines) + "\n"
+
+
+def items_of(zeros: str = "", aisle: str = "aisle ") -> str:
+    rows = [f"{zeros}{n},Item {n},{aisle}{n % 3}" for n in range(41)]
+    return "\n".join(["item_id,name,aisle", *rows, "bag,Bag,"]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("sales", "items", "largest", "hint"),
+    [
+        (forty_baskets(), items_of(), 2, ""),
+        (forty_baskets(), items_of(), 1, 'basket "b0" holds 2 items: is it one receipt?'),
+        (forty_baskets(), items_of(zeros="0"), 2, "41 of 41 sold items are not in the products table"),
+        (forty_baskets(), items_of(aisle=""), 2, "no column of the products looks like categories"),
+        (forty_baskets(user="0"), items_of(), 2, 'user "0" has 12 of 40 baskets'),
+        (forty_baskets(time="2024-03-01"), items_of(), 2, "no basket between 2024-01-01T00:00:00Z and "),
+        (forty_baskets(time="2024-02-01"), items_of(), 2, ""),
+        (forty_baskets(bags=21), items_of(), 3, 'item "bag" is in 21 of 40 baskets'),
+        (forty_baskets(bags=20), items_of(), 3, ""),
+    ],
+)
+def test_what_may_be_a_slip_is_hinted(
+    tmp_path: Path, sales: str, items: str, largest: int, hint: str
+) -> None:
+    """Each alone, and nothing of a shop without one."""
+    found = hints(read_shop(settings_for(tmp_path, sales, items)), largest)
+    assert len(found) == bool(hint), found
+    assert all(text.startswith(hint) for text in found), found
 
 
 def test_the_same_input_writes_the_same_bytes(tmp_path: Path) -> None:

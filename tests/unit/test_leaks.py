@@ -18,6 +18,7 @@ from export_scripts.etl import etl
 from export_scripts.leaks import CHECKS, NOT_COUNTED, check_leaks
 from export_scripts.settings import load_settings
 from export_scripts.shop import Shop, load_shop
+from export_scripts.snapshot import category_pairs
 from export_scripts.splits import HiddenItems, as_queries
 
 START = 200
@@ -48,6 +49,18 @@ def leak_of(arrays: SamplerArrays, shop: Shop = SHOP, start: int = START) -> str
 
 def test_what_was_counted_before_passes() -> None:
     assert leak_of(CLEAN) == ""
+
+
+def test_pairs_of_large_baskets_are_not_missed() -> None:
+    """Neither side counts them, so what a small limit leaves passes, and what no limit leaves does not."""
+    settings = load_settings(overrides={"sampler.min_support": 2, "sampler.largest_basket": 6})
+    few = CLEAN._replace(
+        neighbours=counts.cooccurrence(SHOP, START, 2, 200, 5.0, largest_basket=6),
+        category_pairs=category_pairs(SHOP, START, CLEAN.categories, settings.sampler),
+    )
+    check_leaks(SHOP, few, START, settings)
+    with pytest.raises(CestaError, match="neighbours know"):
+        check_leaks(SHOP, CLEAN, START, settings)
 
 
 def test_the_whole_past_passes() -> None:

@@ -229,5 +229,8 @@ def test_an_empty_test_period_is_one_warning(tmp_path: Path) -> None:
     out = StringIO()
     report.print_report(path, Console(file=out, width=110))
     assert out.getvalue().startswith("warning: nothing was measured")
+    assert "two of the 26,826 items that sold often enough (sampler.min_support)" in " ".join(
+        out.getvalue().split()
+    )
     assert "HR@10" not in out.getvalue()
     assert max(map(len, out.getvalue().splitlines())) <= 110

@@ -61,6 +61,13 @@ def test_relative_paths_count_from_the_file_they_stand_in(tmp_path: Path) -> Non
     ("toml", "words"),
     [
         (
+            '[data]\ncategory_columns = "aisle"\n[etl.drop]\naisle = "FUEL"\n',
+            [
+                'data.category_columns: write a list, as in ["aisle"]',
+                'etl.drop.aisle: write a list, as in ["FUEL"]',
+            ],
+        ),
+        (
             '[etl]\nreturn = "drop"\n',
             ['key "return"', "[etl]", 'did you mean "returns"?', "basket_hours", "unlisted"],
         ),

@@ -69,6 +69,27 @@ def test_byte_order_mark_gzip_crlf_and_blank_lines_are_no_trouble(tmp_path: Path
     assert list(read(path)["item_id"]) == ["1", "2"]
 
 
+@pytest.mark.parametrize("name", ["sales.csv", "sales.PARQUET"])
+def test_files_are_known_by_their_first_bytes(tmp_path: Path, name: str) -> None:
+    """Downloads are renamed: gzip without .gz, parquet as .csv or in capitals."""
+    (tmp_path / "sales").write_bytes(gzip.compress(GOOD.encode()))
+    assert list(read(tmp_path / "sales")["item_id"]) == ["1", "2"]
+    pa.parquet.write_table(pa.table({"basket_id": ["b"], "item_id": ["1"]}), tmp_path / name)
+    assert list(read(tmp_path / name)["item_id"]) == ["1"]
+
+
+def test_values_may_have_line_breaks_and_quotes(tmp_path: Path) -> None:
+    """As long as each quote is closed; and what one line says wrongly stays on that line."""
+    text = 'basket_id,item_id,name\nb,1,"Oil\n""extra"", 1 l"\nb,2,TV 32" LED\n'
+    assert list(read_text(tmp_path, text)["item_id"]) == ["1", "2"]
+    assert list(read_text(tmp_path, text.replace("Oil\n", "") + 'b,3,"Fine" oil\n')["item_id"]) == list("123")
+
+
+def test_columns_without_a_name_are_left_out(tmp_path: Path) -> None:
+    """Spreadsheets write one for each delimiter at the end of the lines."""
+    assert list(read_text(tmp_path, "basket_id,item_id,, \nb,1,,\nb,2,,\n")["item_id"]) == ["1", "2"]
+
+
 def test_ids_keep_leading_zeros_and_lose_blanks(tmp_path: Path) -> None:
     """ "007" and "7" are two products; " 7" and "7" are one."""
     lines = read_text(tmp_path, "basket_id,item_id\nb, 007\nb,7 \n")
@@ -97,6 +118,11 @@ def test_ids_that_only_sometimes_end_in_point_zero_are_left_alone(tmp_path: Path
         (pa.array(["12", None]).dictionary_encode(), "12"),
         (pa.array([b"12", None]), "12"),
         (pa.array([" 12 ", "NULL"]), "12"),
+        (pa.array([b"12", None], pa.binary(2)), "12"),
+        (
+            pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes(15) + b"\x0c", None], pa.binary(16))),
+            "00000000-0000-0000-0000-00000000000c",
+        ),
     ],
 )
 def test_ids_of_any_parquet_type_are_strings(tmp_path: Path, users: pa.Array, expected: str) -> None:
@@ -189,6 +215,14 @@ def test_dates_that_read_both_ways_are_refused_until_a_format_is_set(tmp_path: P
     assert lines["time"].iloc[0] == pd.Timestamp("2024-04-03").timestamp()
 
 
+@pytest.mark.parametrize("written_as", ["%-d/%m/%Y", "%Q", "%d %d"])
+def test_a_format_that_strptime_refuses_is_named(tmp_path: Path, written_as: str) -> None:
+    """%-d is strftime's alone; a shell's date knows it."""
+    report = message(tmp_path, GOOD, **{"data.timestamp_format": written_as})
+    assert f'1 problem in the input\n  sales.csv: [data] timestamp_format "{written_as}" cannot' in report
+    assert "way out: use strptime directives" in report
+
+
 def test_one_wild_number_does_not_change_the_unit_of_the_others(tmp_path: Path) -> None:
     """Only the wild row is reported."""
     rows = "".join(f"b,{i},{JAN_1}\n" for i in range(9))
@@ -215,6 +249,12 @@ def test_one_line_may_carry_the_user_for_the_whole_basket(tmp_path: Path) -> Non
     ]
 
 
+@pytest.mark.parametrize("empty", ["NULL", "nan", "<NA>", "\\N", "(null)", "#N/A"])
+def test_an_empty_cell_is_no_user_however_it_is_written(tmp_path: Path, empty: str) -> None:
+    lines = read_text(tmp_path, f"user_id,basket_id,item_id\n{empty},b,1\nNADIA,c,2\n")
+    assert lines["user_id"].isna().tolist() == [True, False]
+
+
 def test_columns_may_have_other_names(tmp_path: Path) -> None:
     """[data.columns] maps them."""
     names = {"data.columns.basket_id": "receipt", "data.columns.item_id": "sku"}
@@ -239,6 +279,23 @@ BAD = {
         "basket_id,item_id\nb,1\nb,1,2\n\nb\n",
         ["2 cells of the header", "(2 rows)", "row 3: 3 cells", "row 5: 1 cells"],
     ),
+    "a line before the header": (
+        "sep=;\nbasket_id;item_id;quantity\nb;1;2\n",
+        ["1 problem", "2 cells of the header", "(2 rows)", "the first line must be the header"],
+    ),
+    "a quote that opens a row": (
+        'basket_id,item_id\nb,1\n"b,1\nb,2\n',
+        ["1 problem", "(1 row)", "row 3: 1 cells", "close each quote"],
+    ),
+    "a quote that swallows the rest": (
+        'basket_id,item_id\n"b","1"\nb,"2\nb,3\n',
+        ["1 problem", "quotes that do not match", "line 3", "close each quote"],
+    ),
+    "two quotes that swallow what is between": (
+        'basket_id,item_id,name\nb,1,"a\nb"\nb,2,"Extra\nb,3,Jam\nb,4,"Virgin\n',
+        ["1 problem", "quotes that do not match", "line 4", "close each quote"],
+    ),
+    "workbook": (b"PK\x03\x04\x14\x00\x06\x00", ["1 problem", "Excel workbook", "give a csv"]),
     "empty ids": (
         "basket_id,item_id\nb,1\nb,\n ,NULL\n",
         ['"basket_id" is empty (1 row)', "row 4: (empty)", '"item_id" is empty (2 rows)', "row 3: (empty)"],
@@ -246,6 +303,10 @@ BAD = {
     "long id": (
         f"basket_id,item_id\nb,{'é' * 65}\nb,{'é' * 64}\n",
         ["over 128 bytes", "(1 row)", "row 2", "shorter ids"],
+    ),
+    "ids rounded by Excel": (
+        "basket_id;item_id\nb;4.00638E+12\nb;4,00638E+12\nb;4E+12\nb;4E12\nb;4006381333931\n",
+        ['"item_id" has ids that a spreadsheet rounded', "(3 rows)", 'row 2: "4.00638E+12"', "as text"],
     ),
     "unreadable time": (
         "basket_id,item_id,timestamp\nb,1,2024-01-01\nb,2,2024-13-45\nb,3,\n",
@@ -293,6 +354,19 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """With the path as it was given."""
     with pytest.raises(BadInput, match=r"no such file: .*nowhere\.csv"):
         read(tmp_path / "nowhere.csv")
+
+
+def test_a_folder_is_named_as_one(tmp_path: Path) -> None:
+    """Spark writes a folder of parts."""
+    with pytest.raises(BadInput, match=r"(?s)it is a folder.*join its files"):
+        read(tmp_path)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    """A hash as 16 bytes, for example: no request could name it."""
+    hashes = pa.array([b"\xff" * 16, b"\xfe" * 16], pa.binary(16))
+    with pytest.raises(BadInput, match=r'(?s)"user_id" is not valid UTF-8 \(2 rows\).*store it as text'):
+        read_columns(tmp_path, user_id=hashes)
 
 
 def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
