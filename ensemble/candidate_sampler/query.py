@@ -43,11 +43,12 @@ class Vocabulary:
         categories: Iterable[bytes] = (),
         now: int | None = None,
     ) -> Query:
-        """Look all ids up. Empty ids are padding; unknown items and users are legal, categories are not.
+        """Look all ids up, without the blanks around them, as the release has them (CHAR columns are padded).
 
+        Empty ids are padding; unknown items and users are legal, categories are not.
         Raises BadRequest for too many ids, an id that is too long or not UTF-8, or an unknown category.
         """
-        if user_id:
+        if user_id := user_id.strip():
             _check_id("user_id", user_id, self._users)
         basket_ids = _checked("basket", basket, MAX_BASKET, self._items)
         basket_rows = self._item_rows(basket_ids)
@@ -78,7 +79,7 @@ class Vocabulary:
 
 def _checked(what: str, ids: Iterable[bytes], most: int, known: Mapping[bytes, int]) -> list[bytes]:
     """The distinct ids, sorted: a basket is a set, so equal sets must give equal answers to the last bit."""
-    distinct = sorted({i for i in ids if i})
+    distinct = sorted({i.strip() for i in ids} - {b""})
     if len(distinct) > most:
         noun = "items" if what == "basket" else "ids"
         raise BadRequest(f"{what} has {len(distinct)} {noun}; at most {most} are allowed")

@@ -38,6 +38,13 @@ def test_empty_ids_are_padding() -> None:
     assert SHOP.query([b"", b"tea", b""], b"", [b""], [b"", b""]) == Query(basket=[1])
 
 
+def test_blanks_around_ids_do_not_count() -> None:
+    """Databases pad CHAR columns, and etl took those of the release away."""
+    padded = SHOP.query([b"tea   ", b"tea", b"  "], b" ann", [b"milk "], [b"drinks  "])
+    assert padded == SHOP.query([b"tea"], b"ann", [b"milk"], [b"drinks"])
+    assert (len(padded.basket), padded.unknown_items, SHOP.query(user_id=b"  ").named) == (1, 0, False)
+
+
 def test_a_basket_is_a_set() -> None:
     """Neither order nor repetition counts."""
     assert SHOP.query([b"tea", b"milk", b"tea"]) == SHOP.query([b"milk", b"tea"])
