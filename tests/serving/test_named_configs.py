@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import Watched, children, command
+import tritonclient.grpc as triton
+from live import check_canary
 from releases import Shop
 
 from ensemble.server import Server, ServerError
@@ -43,27 +44,31 @@ def delay(control: ModelControl) -> int:
     return int(control.config(SCORER).dynamic_batching.max_queue_delay_microseconds)
 
 
-def scorers(server: Server) -> set[int]:
-    """Processes of the scorer's versions."""
-    return {pid for pid in children(server.pid) if any(f"/{SCORER}/" in word for word in command(pid))}
+def answered(server: Server, release: int) -> int:
+    """What the scorer of `release` has answered since it was loaded: Triton counts anew when it reloads."""
+    with triton.InferenceServerClient(server.grpc) as client:
+        (found,) = client.get_inference_statistics(SCORER, str(release)).model_stats
+    return int(found.inference_count)
 
 
 def test_what_serves_is_not_reloaded_for_a_config_that_others_take(shop: Shop) -> None:
-    """Promotions write it once: the process that serves stays the same. Touched, it has Triton reload all."""
+    """Promotions write it once: the scorer that serves stays loaded. Touched, it has Triton reload all."""
     one = shop.first(1)
     source = (MODEL_REPOSITORY / TENSORRT).read_text()
     assert (shop.repository / TENSORRT).read_text() == source
     written = (shop.repository / TENSORRT).stat().st_mtime_ns
-    (serving,) = scorers(shop.server)
+    check_canary(shop.server)
+    before = answered(shop.server, one)
+    assert before
 
     promote(shop.repository, shop.add(2), shop.control)
 
     assert (shop.repository / TENSORRT).stat().st_mtime_ns == written
-    assert serving in scorers(shop.server)
+    assert answered(shop.server, one) >= before
     assert shop.control.ready(SCORER) == {one, one + 1}
     (shop.repository / TENSORRT).touch()
     shop.control.load_part(SCORER, {one})
-    assert Watched(serving).ended()
+    assert answered(shop.server, one) == 0
 
 
 def test_a_server_that_was_started_with_a_named_config_keeps_to_it(
@@ -78,7 +83,8 @@ def test_a_server_that_was_started_with_a_named_config_keeps_to_it(
         assert delay(control) == DELAY_US
         assert control.config("candidate_sampler").dynamic_batching.max_queue_delay_microseconds == 100
 
-        serving = Watched(*scorers(server))
+        check_canary(server)
+        assert answered(server, 1)
         two = shop.add(2)
         described = read_release(shop.repository, two)
         described["golden"][1]["answer"]["scores"][3] += 0.01  # what a GPU's rounding may do
@@ -87,7 +93,7 @@ def test_a_server_that_was_started_with_a_named_config_keeps_to_it(
 
         assert control.ready(SCORER) == {1, 2}
         assert delay(control) == DELAY_US
-        assert serving.ended()  # to Triton, config.pbtxt is now a file of all versions
+        assert not answered(server, 1)  # to Triton, config.pbtxt is now a file of all versions
 
 
 def test_a_supervised_server_is_given_the_named_config(

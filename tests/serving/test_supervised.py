@@ -23,7 +23,7 @@ from supervised import Event, Supervised
 
 from ensemble.server_settings import ServerSettings, claim_ports
 from export_scripts import publish
-from export_scripts.contract import SAMPLER, SCORER
+from export_scripts.contract import SAMPLER
 from export_scripts.releases.model_control import ModelControl
 from export_scripts.releases.promote import promote, roll_back
 from export_scripts.supervisor import embedded
@@ -159,8 +159,8 @@ def test_a_promotion_is_no_trouble(supervised: Supervised, published: Path) -> N
 def test_the_supervisor_ends_in_the_middle_of_a_restart(supervised: Supervised) -> None:
     """Asked to stop while the next server starts: 0, soon, and nothing is left; every line was JSON."""
     supervised.look()
-    os.kill(of(SCORER)(supervised.triton), signal.SIGKILL)
-    assert "ncf_scorer" in supervised.event("server fails")["reason"]
+    os.kill(of(SAMPLER)(supervised.triton), signal.SIGKILL)
+    assert SAMPLER in supervised.event("server fails")["reason"]
     supervised.look_again()
     began = time.monotonic()
     assert supervised.end() == 0
