@@ -8,16 +8,19 @@ meanwhile, and the stall counts once instead of for all who would have come. Her
 """
 
 import argparse
-import asyncio
+import gc
 import http.client
 import io
 import json
+import re
 import select
-import selectors
+import socket
 import sys
 import time
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +32,9 @@ from loadtests.wires import read_requests
 
 CONNECTIONS = 256  # at most; one more is opened only when all are waiting for answers
 TIMEOUT_S = 10.0
+TURN_S = 0.01  # the loop comes round at least so often, and asks at most so often whether it is over
+PIECE = 2**16  # bytes received at once; nearly every answer is shorter
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 
 
 class Asked(NamedTuple):
@@ -77,52 +83,124 @@ class _Received:
         return io.BytesIO(self._received)
 
 
-class _Connection(asyncio.Protocol):
+class _Connection:
     """One kept HTTP connection with at most one request on its way."""
 
-    def __init__(self, idle: deque["_Connection"], outcome: Outcome) -> None:
-        self._idle, self._outcome = idle, outcome
-        self._number, self._due = 0, 0.0
-        self._received = b""
-        self.transport: asyncio.Transport | None = None
+    def __init__(self, made: socket.socket) -> None:
+        made.setblocking(False)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = made
+        self.awaited = select.EPOLLIN
+        self.number: int | None = None  # of the request on its way
+        self.due = 0.0
+        self.unsent = self.received = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+
+class _Connections:
+    """At most CONNECTIONS to one address; what they bring goes to `outcome`."""
+
+    def __init__(self, address: str, outcome: Outcome) -> None:
+        host, port = address.rsplit(":", 1)
+        self._outcome = outcome
+        self._open: dict[int, _Connection] = {}  # by file descriptor
+        self._idle = deque[_Connection]()
+        first = socket.create_connection((host, int(port)), TIMEOUT_S)
+        self._family, self._peer = first.family, first.getpeername()
+        self._epoll = select.epoll()
+        self._idle.append(self._keep(first))
+
+    @property
+    def free(self) -> bool:
+        """Whether one more request can be sent."""
+        return bool(self._idle) or len(self._open) < CONNECTIONS
 
     def ask(self, number: int, request: bytes, due: float) -> None:
-        assert self.transport is not None
-        self._number, self._due, self._received = number, due, b""
-        self.transport.write(request)
+        """Send a request over an idle connection, else over another one."""
+        connection = self._idle.popleft() if self._idle else self._connect()
+        connection.number, connection.due, connection.received = number, due, b""
+        connection.unsent += request
+        self._send(connection)
 
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        if not _is_whole(self._received):
+    def wait(self, seconds: float) -> None:
+        """Take what comes; return when something came, or after so long.
+
+        By select, whose timeout is in microseconds: epoll's own is rounded up to milliseconds.
+        """
+        if select.select((self._epoll,), (), (), seconds)[0]:
+            for descriptor, event in self._epoll.poll(0):
+                connection = self._open[descriptor]
+                if event & select.EPOLLOUT:
+                    self._send(connection)
+                else:
+                    self._receive(connection)
+
+    def close(self) -> None:
+        for connection in self._open.values():
+            connection.socket.close()
+        self._epoll.close()
+
+    def _connect(self) -> _Connection:
+        connection = self._keep(socket.socket(self._family, socket.SOCK_STREAM))
+        connection.socket.connect_ex(self._peer)  # goes on by itself; sending tells whether it failed
+        return connection
+
+    def _keep(self, made: socket.socket) -> _Connection:
+        connection = self._open[made.fileno()] = _Connection(made)
+        self._epoll.register(made, connection.awaited)
+        return connection
+
+    def _send(self, connection: _Connection) -> None:
+        try:
+            sent = connection.socket.send(connection.unsent)
+        except BlockingIOError:  # not connected yet
+            sent = 0
+        except OSError:
+            self._drop(connection)
             return
-        self._finish(self._received[9:12] != b"200")
-        self._idle.append(self)
+        connection.unsent = connection.unsent[sent:]
+        awaited = select.EPOLLIN | select.EPOLLOUT if connection.unsent else select.EPOLLIN
+        if awaited != connection.awaited:
+            connection.awaited = awaited
+            self._epoll.modify(connection.socket, awaited)
 
-    def connection_lost(self, _: Exception | None) -> None:
-        if self._due:
-            self._finish(failed=True)
+    def _receive(self, connection: _Connection) -> None:
+        try:
+            piece = connection.socket.recv(PIECE)
+        except OSError:
+            piece = b""
+        connection.received += piece
+        if not piece or connection.number is None:  # closed, or something that nobody asked for
+            self._drop(connection)
+        elif _is_whole(connection.received):
+            self._finish(connection, failed=connection.received[9:12] != b"200")
+            self._idle.append(connection)
 
-    def _finish(self, failed: bool) -> None:
-        latency = time.perf_counter() - self._due
-        self._outcome.asked.append(Asked(self._number, latency, failed, self._received))
-        self._due = 0.0
+    def _drop(self, connection: _Connection) -> None:
+        if connection.number is None:
+            self._idle.remove(connection)
+        else:
+            self._finish(connection, failed=True)
+        del self._open[connection.socket.fileno()]
+        connection.socket.close()
+
+    def _finish(self, connection: _Connection, failed: bool) -> None:
+        assert connection.number is not None
+        latency = time.perf_counter() - connection.due
+        self._outcome.asked.append(Asked(connection.number, latency, failed, connection.received))
+        connection.number = None
 
 
 def _is_whole(received: bytes) -> bool:
     """Whether the answer has come to its end."""
-    head, _, body = received.partition(b"\r\n\r\n")
-    for line in head.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            return len(body) >= int(value)
-    return body.endswith(b"0\r\n\r\n")  # chunked, as Triton's generate is; JSON itself holds no line end
+    head = received.find(b"\r\n\r\n")
+    if head < 0:
+        return False
+    if length := _LENGTH.search(received, 0, head):
+        return len(received) >= head + 4 + int(length[1])
+    return received.endswith(b"0\r\n\r\n", head + 4)  # chunked, as generate is; JSON itself holds no line end
 
 
-async def drive(
+def run(
     address: str,
     requests: Sequence[bytes],
     due: NDArray[np.float64],
@@ -133,55 +211,42 @@ async def drive(
 
     Nothing more is sent once it is `over`; `begin` is told the first due moment when it comes.
     """
-    loop, outcome, idle = asyncio.get_running_loop(), Outcome(), deque["_Connection"]()
-    host, port = address.rsplit(":", 1)
-    opened: list[_Connection] = []
-
-    async def connect() -> None:
-        _, made = await loop.create_connection(lambda: _Connection(idle, outcome), host, int(port))
-        opened.append(made)
-        idle.append(made)
-
-    await connect()
-    start, waiting, sent = time.perf_counter(), deque[int](), 0
-    outcome.begun = start
-    begin(start)
-    while sent < len(due) or waiting or len(outcome.asked) < sent:
-        now = time.perf_counter() - start
-        if sent < len(due) and over():
-            due = due[: max(sent, 1)]
-        while sent < len(due) and due[sent] <= now:
-            waiting.append(sent)
-            sent += 1
-        while waiting and idle:
-            i = waiting.popleft()
-            idle.popleft().ask(i, requests[i % len(requests)], start + float(due[i]))
-        if waiting and len(opened) < CONNECTIONS:
-            await connect()
-            continue
-        if now > float(due[-1]) + TIMEOUT_S:
-            late = set(range(sent)) - {one.number for one in outcome.asked}
-            outcome.asked += [Asked(number, TIMEOUT_S, failed=True) for number in sorted(late)]
-            break
-        pause = due[sent] - now if sent < len(due) and not waiting else 0.001
-        await asyncio.sleep(max(min(pause, 0.01), 0))
-    outcome.seconds = time.perf_counter() - start
-    for connection in opened:
-        assert connection.transport is not None
-        connection.transport.close()
+    moments, outcome = due.tolist(), Outcome()
+    with _garbage_kept(), closing(_Connections(address, outcome)) as connections:
+        start = outcome.begun = time.perf_counter()
+        begin(start)
+        sent, look = 0, 0.0
+        while len(outcome.asked) < len(moments):
+            now = time.perf_counter() - start
+            if sent < len(moments) and now >= look:
+                look = now + TURN_S
+                if over():
+                    del moments[max(bisect_right(moments, now), 1) :]  # who is due is sent, if only later
+            while sent < len(moments) and moments[sent] <= now and connections.free:
+                connections.ask(sent, requests[sent % len(requests)], start + moments[sent])
+                sent += 1
+            if now > moments[-1] + TIMEOUT_S:
+                late = set(range(len(moments))) - {one.number for one in outcome.asked}
+                outcome.asked += [Asked(number, TIMEOUT_S, failed=True) for number in sorted(late)]
+                break
+            pause = TURN_S
+            if sent < len(moments) and connections.free:
+                pause = start + moments[sent] - time.perf_counter()
+            connections.wait(max(min(pause, TURN_S), 0))
+        outcome.seconds = time.perf_counter() - start
     return outcome
 
 
-def run(
-    address: str,
-    requests: Sequence[bytes],
-    due: NDArray[np.float64],
-    over: Callable[[], bool] = lambda: False,
-    begin: Callable[[float], object] = lambda begun: None,
-) -> Outcome:
-    """`drive` on a loop that wakes to the microsecond: epoll, the usual one, rounds up to milliseconds."""
-    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
-        return runner.run(drive(address, requests, due, over, begin))
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Collecting it would stop the loop for a millisecond or two, and nothing here refers to itself."""
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
 
 
 def constant(rate: float, seconds: float) -> NDArray[np.float64]:

@@ -1,8 +1,12 @@
 """Requests come whether or not the server keeps up, and who waits for it is counted from when it was due."""
 
 import asyncio
+import gc
+import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +15,31 @@ from loadtests import open_loop
 
 REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
 STALL_S = 0.3
+ANSWERS = {
+    "length": b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n[1, 2, 3, 4]",
+    "chunked": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nx-queue: 0\r\n\r\n"
+    b"c\r\n[1, 2, 3, 4]\r\n0\r\n\r\n",
+}
+BODY, ANSWER = "[1, 2, 3, 4]", ANSWERS["length"]
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-async def asked(
-    answer: bytes, due: list[float], stall_s: float = 0.0, over: Callable[[], bool] = lambda: False
+def asked(
+    serve: Serve, due: Sequence[float], requests: Sequence[bytes] = (REQUEST,), **how: Any
 ) -> open_loop.Outcome:
-    """Drive a server that gives `answer` to everything, but nothing to anybody in its first `stall_s`."""
+    """Drive a server that treats every connection as `serve` does."""
+
+    async def drive() -> open_loop.Outcome:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            return await asyncio.to_thread(open_loop.run, f"127.0.0.1:{port}", requests, np.array(due), **how)
+
+    return asyncio.run(drive())
+
+
+def answering(answer: bytes = ANSWER, stall_s: float = 0.0) -> Serve:
+    """Gives `answer` to everything, but nothing to anybody in its first `stall_s`."""
     begins = time.perf_counter() + stall_s
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -25,26 +48,46 @@ async def asked(
             writer.write(answer)
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        return await open_loop.drive(f"127.0.0.1:{port}", [REQUEST], np.array(due), over)
+    return serve
 
 
-ANSWERS = {
-    "length": b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
-    "chunked": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-}
+def failed(outcome: open_loop.Outcome) -> dict[int, bool]:
+    """By number, of those that were answered or failed."""
+    assert len({one.number for one in outcome.asked}) == len(outcome.asked)
+    return {one.number: one.failed for one in sorted(outcome.asked)}
+
+
+def listening(backlog: int) -> tuple[socket.socket, str]:
+    """A server's socket for tests that accept by hand, and its address."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=backlog)
+    return listener, f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("form", ANSWERS)
 def test_every_due_request_is_sent_and_answered(form: str) -> None:
-    outcome = asyncio.run(asked(ANSWERS[form], [0.0, 0.01, 0.01, 0.02]))
+    outcome = asked(answering(ANSWERS[form]), [0.0, 0.01, 0.01, 0.02])
     assert (len(outcome.latencies), outcome.errors) == (4, 0)
-    assert sorted((one.number, one.body) for one in outcome.asked) == [(n, "{}") for n in range(4)]
+    assert sorted((one.number, one.body) for one in outcome.asked) == [(n, BODY) for n in range(4)]
+
+
+@pytest.mark.parametrize("form", ANSWERS)
+def test_an_answer_may_come_in_pieces(form: str) -> None:
+    """Byte by byte, a millisecond each; its end is what counts."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(len(REQUEST)):
+            for byte in ANSWERS[form]:
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0.001)
+        writer.close()
+
+    (one,) = asked(serve, [0.0]).asked
+    assert (one.received, one.body, one.failed) == (ANSWERS[form], BODY, False)
+    assert one.latency_s >= (len(ANSWERS[form]) - 1) * 0.001
 
 
 def test_a_refusal_is_an_error() -> None:
-    outcome = asyncio.run(asked(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n", [0.0, 0.01]))
+    outcome = asked(answering(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n"), [0.0, 0.01])
     assert outcome.errors == 2
 
 
@@ -53,13 +96,58 @@ def test_an_answer_that_was_cut_off_has_no_body() -> None:
     assert open_loop.Asked(0, 0.1, True, ANSWERS["chunked"][:-8]).body == ""
 
 
+def test_requests_take_turns_and_none_comes_before_it_is_due() -> None:
+    came: list[tuple[float, bytes]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while request := await reader.read(len(REQUEST)):
+            came.append((time.perf_counter(), request))
+            writer.write(ANSWER)
+        writer.close()
+
+    due, begun = [0.0, 0.05, 0.1, 0.15], list[float]()
+    requests = [REQUEST, REQUEST.replace(b"host: x", b"host: y")]
+    outcome = asked(serve, due, requests, begin=begun.append)
+    assert begun == [outcome.begun]
+    assert [request for _, request in came] == requests * 2
+    late = np.array([at for at, _ in came]) - outcome.begun - due
+    assert late.min() >= 0
+    assert outcome.seconds >= due[-1]
+
+
+def test_a_request_is_sent_within_a_part_of_a_millisecond() -> None:
+    """As a median; a timer that counts milliseconds takes half of one."""
+    due, taken = [i * 0.0023 for i in range(100)], list[float]()
+
+    class Noted(list[bytes]):
+        def __getitem__(self, index: Any) -> Any:
+            taken.append(time.perf_counter())
+            return super().__getitem__(index)
+
+    outcome = asked(answering(), due, Noted([REQUEST]))
+    assert np.median(np.array(taken) - outcome.begun - due) < 0.0004
+
+
 def test_nothing_more_is_sent_once_it_is_over() -> None:
     """Due in an hour, too; those that were sent are waited for."""
-    begun = time.perf_counter()
-    outcome = asyncio.run(
-        asked(ANSWERS["length"], [0.0, 0.01, 3600.0], over=lambda: time.perf_counter() > begun + 0.2)
-    )
-    assert sorted(one.number for one in outcome.asked) == [0, 1]
+    ends = time.perf_counter() + 0.2
+    outcome = asked(answering(), [0.0, 0.01, 3600.0], over=lambda: time.perf_counter() > ends)
+    assert failed(outcome) == {0: False, 1: False}
+
+
+def test_who_was_due_before_it_is_over_is_sent_though_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait for the only connection while a stall outlasts the end."""
+    monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
+    ends = time.perf_counter() + STALL_S / 2
+    due = [0.0, 0.01, 0.02, 3600.0]
+    outcome = asked(answering(stall_s=STALL_S), due, over=lambda: time.perf_counter() > ends)
+    assert failed(outcome) == {0: False, 1: False, 2: False}
+
+
+def test_the_end_is_not_asked_for_at_every_turn() -> None:
+    looked = list[float]()
+    outcome = asked(answering(), [i / 1000 for i in range(100)], over=lambda: bool(looked.append(0.0)))
+    assert 1 <= len(looked) <= outcome.seconds / open_loop.TURN_S + 1
 
 
 def test_a_stall_is_counted_for_everyone_who_came_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,10 +157,155 @@ def test_a_stall_is_counted_for_everyone_who_came_meanwhile(monkeypatch: pytest.
     """
     monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
     due = [i / 100 for i in range(30)]
-    outcome = asyncio.run(asked(ANSWERS["length"], due, STALL_S))
+    outcome = asked(answering(stall_s=STALL_S), due)
     assert len(outcome.latencies) == 30
     assert max(outcome.latencies) >= STALL_S * 0.9
     assert np.median(outcome.latencies) >= STALL_S * 0.4  # a closed loop would have seen one slow answer
+
+
+def test_waiting_takes_no_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For an answer, for the only connection and for the next due moment, 200 ms each."""
+    monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
+    used = list[float]()
+    asked(answering(stall_s=0.4), [0.0, 0.2, 0.6], over=lambda: bool(used.append(time.thread_time())))
+    assert used[-1] - used[0] < 0.06
+
+
+@pytest.mark.parametrize(("stall_s", "gap_s", "opened"), [(0.0, 0.2, 1), (STALL_S, 0.02, 3)])
+def test_another_connection_is_opened_only_when_all_wait(
+    stall_s: float, gap_s: float, opened: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is enough for a server that answers at once; three at most for one that does not."""
+    monkeypatch.setattr(open_loop, "CONNECTIONS", 3)
+    answer, connections = answering(stall_s=stall_s), list[asyncio.StreamWriter]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        await answer(reader, writer)
+
+    outcome = asked(serve, [i * gap_s for i in range(5)])
+    assert (len(connections), outcome.errors) == (opened, 0)
+
+
+def test_a_closed_connection_fails_its_request_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts no more, and another one may be opened."""
+    monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
+    came = list[bytes]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while request := await reader.read(len(REQUEST)):
+            came.append(request)
+            if len(came) == 2:
+                writer.write(ANSWER[:-5])
+                break
+            writer.write(ANSWER)
+        writer.close()
+
+    outcome = asked(serve, [0.0, 0.05, 0.1, 0.15])
+    assert failed(outcome) == {0: False, 1: True, 2: False, 3: False}
+
+
+@pytest.mark.parametrize("last_words", [b"", b"HTTP/1.1 408 Too late\r\ncontent-length: 0\r\n\r\n"])
+def test_a_connection_that_was_closed_between_requests_is_not_used_again(
+    last_words: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one over which something comes that nobody asked for: it is nobody's answer."""
+    monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(len(REQUEST))
+        writer.write(ANSWER)
+        await asyncio.sleep(0.01)
+        if last_words:
+            writer.write(last_words)
+            await reader.read()
+        writer.close()
+
+    assert failed(asked(serve, [0.0, 0.05, 0.1])) == {0: False, 1: False, 2: False}
+
+
+def test_a_refused_connection_fails_its_request_and_no_other() -> None:
+    """The server listens no more when the second request wants a connection; the first one's goes on."""
+    listener, address = listening(1)
+
+    def serve() -> None:
+        with listener.accept()[0] as connection:
+            listener.close()
+            while connection.recv(len(REQUEST)):
+                time.sleep(0.1)
+                connection.sendall(ANSWER)
+
+    server = threading.Thread(target=serve)
+    server.start()
+    outcome = open_loop.run(address, [REQUEST], np.array([0.0, 0.05, 0.2]))
+    server.join()
+    assert failed(outcome) == {0: False, 1: True, 2: False}
+
+
+def test_nobody_waits_while_another_s_connection_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server accepts the first one alone; the third request's does not even find room in its queue."""
+    monkeypatch.setattr(open_loop, "TIMEOUT_S", 0.3)
+    listener, address = listening(0)
+
+    def serve() -> None:
+        with listener, listener.accept()[0] as connection:
+            while connection.recv(len(REQUEST)):
+                time.sleep(0.1)
+                connection.sendall(ANSWER)
+
+    server = threading.Thread(target=serve)
+    server.start()
+    outcome = open_loop.run(address, [REQUEST], np.array([0.0, 0.03, 0.06, 0.2]))
+    server.join()
+    assert failed(outcome) == {0: False, 1: True, 2: True, 3: False}
+    assert max(one.latency_s for one in outcome.asked if not one.failed) < 0.2
+
+
+def test_what_has_not_come_after_the_last_one_s_time_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for an answer, or for the only connection."""
+    monkeypatch.setattr(open_loop, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(len(REQUEST))
+        writer.write(ANSWER)
+        await reader.read()
+        writer.close()
+
+    outcome = asked(serve, [0.0, 0.05, 0.1])
+    assert failed(outcome) == {0: False, 1: True, 2: True}
+    assert [one.latency_s for one in outcome.asked[1:]] == [0.2, 0.2]
+    assert outcome.seconds >= 0.3
+
+
+def test_a_request_may_be_longer_than_what_can_be_sent_at_once() -> None:
+    """32 MB to a server that does not read for a while; the next one is answered meanwhile."""
+    long = REQUEST.replace(b"content-length: 0", b"content-length: 32000000") + bytes(32_000_000)
+    received = list[int]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            if b": 0" not in head:
+                await asyncio.sleep(0.2)
+                received.append(len(await reader.readexactly(32_000_000)))
+            writer.write(ANSWER)
+
+    outcome = asked(serve, [0.0, 0.05], [long, REQUEST])
+    assert received == [32_000_000]
+    assert [(one.number, one.failed) for one in outcome.asked] == [(1, False), (0, False)]
+
+
+def test_garbage_is_collected_again_afterwards() -> None:
+    """Not meanwhile, since that stops the loop for milliseconds; also after an interrupt."""
+    meanwhile = list[bool]()
+
+    def interrupt() -> bool:
+        meanwhile.append(gc.isenabled())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        asked(answering(), [0.0, 1.0], over=interrupt)
+    assert (meanwhile, gc.isenabled()) == ([False], True)
 
 
 def test_a_constant_rate_is_even() -> None:
