@@ -217,6 +217,40 @@ def test_strings_that_are_cut_off_are_refused_and_the_server_lives(toys: Toys) -
     assert toys.infer("one_text", x=np.array([["tea"]], dtype=object))["y"].tolist() == [[b"tea"]]
 
 
+def test_what_is_shown_of_a_long_string_fits_into_an_error(toys: Toys) -> None:
+    """gRPC drops an answer whose error is too long, and the client would learn nothing."""
+    toys.load("long_text", identity(STRING, ("n", 1)), ONE_INSTANCE)
+
+    with pytest.raises(InferenceServerException, match=r"holds b'(\\xff)+', which is not UTF-8") as raised:
+        toys.infer("long_text", x=np.array([[b"\xff" * 100_000]], dtype=object))
+    assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", 'a\\"b', "a\nb", "é<\x7f>"], ids=ascii)
+def test_any_name_of_a_tensor_is_found(toys: Toys, name: str) -> None:
+    """Names come from the graph; the config in JSON has them escaped, as read and as completed."""
+    model = graph(
+        [helper.make_node("Identity", [name], ["y"])], {name: (FLOAT, ("n", 3))}, {"y": (FLOAT, ("n", 3))}
+    )
+    escapes = r'parameters { key: "\"\\" value { string_value: "\001\t\n" } }' + "\n"
+    toys.load(f"named_{name.encode().hex()}", model, escapes + ONE_INSTANCE)
+
+    answer = toys.infer(f"named_{name.encode().hex()}", **{name: np.ones((1, 3), np.float32)})
+
+    assert answer["y"].tolist() == [[1, 1, 1]]
+
+
+def test_a_model_that_does_not_batch_counts_requests(toys: Toys) -> None:
+    """Its first axis is not one of rows."""
+    toys.load("rows_of_its_own", identity(shape=(2, 3)), ONE_INSTANCE)
+    toys.infer("rows_of_its_own", x=np.ones((2, 3), np.float32))
+    assert toys.executions("rows_of_its_own", requests=1) == 1
+
+    (model,) = toys.client.get_inference_statistics("rows_of_its_own").model_stats
+
+    assert [batch.batch_size for batch in model.batch_stats] == [1]
+
+
 def test_models_come_and_go_while_others_answer(toys: Toys) -> None:
     """An instance that ends takes its session along, and nobody else's."""
     allowed = {GRPC_HEADER: toys.server.settings.control_secret}
@@ -430,6 +464,16 @@ REFUSED = {
         identity(),
         parameter("intra_op_thread_count", "two"),
         'parameter intra_op_thread_count is "two"; expected an integer',
+    ),
+    "thread count beyond an int": (
+        identity(),
+        parameter("intra_op_thread_count", "4294967297"),
+        'parameter intra_op_thread_count is "4294967297"; expected an integer',
+    ),
+    "no boolean": (
+        identity(),
+        parameter("enable_mem_arena", ""),
+        'parameter enable_mem_arena is ""; expected true or false',
     ),
     "boolean": (
         identity(),
