@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -262,6 +263,33 @@ def test_models_come_and_go_while_others_answer(toys: Toys) -> None:
         toys.client.unload_model("comes", headers=allowed)
 
     assert toys.infer("stays", x=np.ones((1, 3), np.float32))["y"].tolist() == [[1] * 3]
+
+
+def test_a_server_that_ends_while_a_model_runs_does_not_crash(
+    start_server: Callable[..., Any], tmp_path: Path
+) -> None:
+    """At the end of the drain tritonserver exits; what still runs in it needs ONNX Runtime until the last."""
+    if not find_library(find_serving_environment()):
+        pytest.skip("no compiled backend here")
+    products = [helper.make_node("MatMul", [f"x{i or ''}", "w"], [f"x{i + 1}"]) for i in range(3000)]  # > 5 s
+    toys = Toys(tmp_path, start_server(tmp_path, models=(), drain_s=1))
+    toys.load(
+        "slow",
+        graph(
+            products,
+            {"x": (FLOAT, ("n", 512))},
+            {"x3000": (FLOAT, ("n", 512))},
+            {"w": np.eye(512, dtype=np.float32)},
+        ),
+        "max_batch_size: 512\n" + ONE_INSTANCE,
+    )
+    later = [toys.infer_later("slow", x=np.ones((512, 512), np.float32)) for _ in range(4)]
+    time.sleep(0.3)
+
+    toys.server.stop(grace_s=20)
+
+    assert toys.server.exit_code == 1, toys.server.log_tail  # "Exit timeout expired"; -11: it crashed
+    assert all(future.exception(timeout=20) for future in later)
 
 
 def test_only_the_outputs_asked_for_come_back(toys: Toys) -> None:

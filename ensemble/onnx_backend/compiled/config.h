@@ -84,8 +84,10 @@ struct Model {
 };
 
 inline Owned<OrtSession> open(const Model& model, const OrtSessionOptions* options) {
-  static const auto env = made<OrtEnv>(ort().CreateEnv, ORT_LOGGING_LEVEL_ERROR, "onnxruntime backend");
-  return made<OrtSession>(ort().CreateSession, env.get(), model.file().c_str(), options);
+  // Never released: at the end of the drain tritonserver exits while sessions run, and they need it.
+  static OrtEnv* const env =
+      made<OrtEnv>(ort().CreateEnv, ORT_LOGGING_LEVEL_ERROR, "onnxruntime backend").release();
+  return made<OrtSession>(ort().CreateSession, env, model.file().c_str(), options);
 }
 
 inline Owned<OrtSessionOptions> session_options(const Model& model) {
