@@ -21,7 +21,8 @@ from .serving_environment import ServerError, ServingEnvironment, find_serving_e
 _SOURCES = Path(__file__).parent / "onnx_backend" / "compiled"
 _COMPILERS = ("c++", "g++", "clang++")  # the first that is there; $CXX goes before them
 _OPTIONS = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-fvisibility=hidden"]
-_OPTIONS += ["-static-libstdc++", "-static-libgcc"]  # an image without a compiler may have older ones
+_OPTIONS += ["-static-libstdc++", "-static-libgcc"]  # an image without a compiler may have older ones ...
+_OPTIONS += ["-Wl,--exclude-libs,ALL"]  # ... which must not stand in for parts of these
 _RUNTIME = "libonnxruntime.so.1"  # what ONNX Runtime's library calls itself; its file has a longer name
 
 
@@ -44,9 +45,9 @@ def compile_library(environment: ServingEnvironment) -> Path:
         raise ServerError('there is no C++ compiler (apt-get install g++, then "make install")')
     folder = _folder(environment)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _RUNTIME).unlink(missing_ok=True)
-    (folder / _RUNTIME).symlink_to(runtime)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        Path(scratch, _RUNTIME).symlink_to(runtime)
+        Path(scratch, _RUNTIME).replace(folder / _RUNTIME)  # at no time is there none: a server may start
         made = Path(scratch, "made.so")
         _run([compiler, *_OPTIONS, "-o", str(made), *map(str, sorted(_SOURCES.glob("*.cc")))], folder)
         return made.rename(folder / f"libtriton_onnxruntime-{_digest(runtime)}.so")

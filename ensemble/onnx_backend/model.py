@@ -12,6 +12,7 @@ Runtime fail gets its own error, and the others of its batch are answered.
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -177,7 +178,7 @@ def _decoded(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     try:
         strings = [value.decode() for value in array.ravel()]
     except UnicodeDecodeError as error:
-        raise ValueError(f"input '{name}' holds {error.object!r}, which is not UTF-8") from None
+        raise ValueError(f"input '{name}' holds {error.object[:100]!r}, which is not UTF-8") from None
     return np.array(strings, dtype=np.object_).reshape(array.shape)
 
 
@@ -254,16 +255,18 @@ def _parameter(config: Config, key: str) -> str | None:
 
 def _integer(config: Config, key: str) -> int:
     text = _parameter(config, key)
-    try:
-        return 0 if text is None else int(text)
-    except ValueError:
+    if text is None:
+        return 0
+    if not re.fullmatch("-?[0-9]{1,9}", text):
         raise RefusedModelError(
             f"model '{config['name']}': parameter {key} is \"{text}\"; expected an integer"
-        ) from None
+        )
+    return int(text)
 
 
 def _boolean(config: Config, key: str) -> bool:
-    text = (_parameter(config, key) or "true").lower()
+    given = _parameter(config, key)
+    text = "true" if given is None else given.lower()
     if text not in ("true", "on", "1", "false", "off", "0"):
         raise RefusedModelError(
             f"model '{config['name']}': parameter {key} is \"{text}\"; expected true or false"

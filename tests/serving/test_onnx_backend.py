@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -217,6 +218,40 @@ def test_strings_that_are_cut_off_are_refused_and_the_server_lives(toys: Toys) -
     assert toys.infer("one_text", x=np.array([["tea"]], dtype=object))["y"].tolist() == [[b"tea"]]
 
 
+def test_what_is_shown_of_a_long_string_fits_into_an_error(toys: Toys) -> None:
+    """gRPC drops an answer whose error is too long, and the client would learn nothing."""
+    toys.load("long_text", identity(STRING, ("n", 1)), ONE_INSTANCE)
+
+    with pytest.raises(InferenceServerException, match=r"holds b'(\\xff)+', which is not UTF-8") as raised:
+        toys.infer("long_text", x=np.array([[b"\xff" * 100_000]], dtype=object))
+    assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", 'a\\"b', "a\nb", "é<\x7f>"], ids=ascii)
+def test_any_name_of_a_tensor_is_found(toys: Toys, name: str) -> None:
+    """Names come from the graph; the config in JSON has them escaped, as read and as completed."""
+    model = graph(
+        [helper.make_node("Identity", [name], ["y"])], {name: (FLOAT, ("n", 3))}, {"y": (FLOAT, ("n", 3))}
+    )
+    escapes = r'parameters { key: "\"\\" value { string_value: "\001\t\n" } }' + "\n"
+    toys.load(f"named_{name.encode().hex()}", model, escapes + ONE_INSTANCE)
+
+    answer = toys.infer(f"named_{name.encode().hex()}", **{name: np.ones((1, 3), np.float32)})
+
+    assert answer["y"].tolist() == [[1, 1, 1]]
+
+
+def test_a_model_that_does_not_batch_counts_requests(toys: Toys) -> None:
+    """Its first axis is not one of rows."""
+    toys.load("rows_of_its_own", identity(shape=(2, 3)), ONE_INSTANCE)
+    toys.infer("rows_of_its_own", x=np.ones((2, 3), np.float32))
+    assert toys.executions("rows_of_its_own", requests=1) == 1
+
+    (model,) = toys.client.get_inference_statistics("rows_of_its_own").model_stats
+
+    assert [batch.batch_size for batch in model.batch_stats] == [1]
+
+
 def test_models_come_and_go_while_others_answer(toys: Toys) -> None:
     """An instance that ends takes its session along, and nobody else's."""
     allowed = {GRPC_HEADER: toys.server.settings.control_secret}
@@ -228,6 +263,33 @@ def test_models_come_and_go_while_others_answer(toys: Toys) -> None:
         toys.client.unload_model("comes", headers=allowed)
 
     assert toys.infer("stays", x=np.ones((1, 3), np.float32))["y"].tolist() == [[1] * 3]
+
+
+def test_a_server_that_ends_while_a_model_runs_does_not_crash(
+    start_server: Callable[..., Any], tmp_path: Path
+) -> None:
+    """At the end of the drain tritonserver exits; what still runs in it needs ONNX Runtime until the last."""
+    if not find_library(find_serving_environment()):
+        pytest.skip("no compiled backend here")
+    products = [helper.make_node("MatMul", [f"x{i or ''}", "w"], [f"x{i + 1}"]) for i in range(3000)]  # > 5 s
+    toys = Toys(tmp_path, start_server(tmp_path, models=(), drain_s=1))
+    toys.load(
+        "slow",
+        graph(
+            products,
+            {"x": (FLOAT, ("n", 512))},
+            {"x3000": (FLOAT, ("n", 512))},
+            {"w": np.eye(512, dtype=np.float32)},
+        ),
+        "max_batch_size: 512\n" + ONE_INSTANCE,
+    )
+    later = [toys.infer_later("slow", x=np.ones((512, 512), np.float32)) for _ in range(4)]
+    time.sleep(0.3)
+
+    toys.server.stop(grace_s=20)
+
+    assert toys.server.exit_code == 1, toys.server.log_tail  # "Exit timeout expired"; -11: it crashed
+    assert all(future.exception(timeout=20) for future in later)
 
 
 def test_only_the_outputs_asked_for_come_back(toys: Toys) -> None:
@@ -430,6 +492,16 @@ REFUSED = {
         identity(),
         parameter("intra_op_thread_count", "two"),
         'parameter intra_op_thread_count is "two"; expected an integer',
+    ),
+    "thread count beyond an int": (
+        identity(),
+        parameter("intra_op_thread_count", "4294967297"),
+        'parameter intra_op_thread_count is "4294967297"; expected an integer',
+    ),
+    "no boolean": (
+        identity(),
+        parameter("enable_mem_arena", ""),
+        'parameter enable_mem_arena is ""; expected true or false',
     ),
     "boolean": (
         identity(),

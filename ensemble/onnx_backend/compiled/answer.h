@@ -1,6 +1,7 @@
 // What a run produced, and the answers made of it.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -47,7 +48,7 @@ class Produced {
     const size_t begin = batches_ ? first * row_values_ : 0,
                  values = batches_ ? rows * row_values_ : row_values_;
     if (const size_t size = tensor_.type->bytes) {
-      std::memcpy(buffer(output, values * size), data_ + begin * size, values * size);
+      std::copy_n(data_ + begin * size, values * size, buffer(output, values * size));  // both null if empty
       return;
     }
     char* to = buffer(output, values * sizeof(uint32_t) + ends_[begin + values] - ends_[begin]);

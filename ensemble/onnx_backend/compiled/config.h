@@ -3,9 +3,10 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cstdlib>
+#include <charconv>
 #include <filesystem>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -35,12 +36,12 @@ struct Model {
   int integer(const std::string& key) const {
     const Json* given = parameter(key);
     if (!given) return 0;
-    char* end = nullptr;
-    const long value = std::strtol(given->text().c_str(), &end, 10);
-    if (given->text().empty() || *end)
-      throw refused("model '" + name() + "': parameter " + key + " is \"" + given->text() +
-                    "\"; expected an integer");
-    return static_cast<int>(value);
+    const std::string& text = given->text();
+    int value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size())
+      throw refused("model '" + name() + "': parameter " + key + " is \"" + text + "\"; expected an integer");
+    return value;
   }
 
   bool boolean(const std::string& key) const {
@@ -60,8 +61,8 @@ struct Model {
     check(TRITONBACKEND_ModelRepository(handle, &type, &location));
     check(TRITONBACKEND_ModelVersion(handle, &version));
     const std::string& given = config["default_model_filename"].text();
-    auto path = std::filesystem::path(location) / std::to_string(version) /
-                (given.empty() || given == "null" ? "model.onnx" : given);
+    auto path =
+        std::filesystem::path(location) / std::to_string(version) / (given.empty() ? "model.onnx" : given);
     if (std::filesystem::is_directory(path)) path /= "model.onnx";
     if (!std::filesystem::is_regular_file(path))
       throw refused("model '" + name() + "': there is no " + path.string());
@@ -83,8 +84,10 @@ struct Model {
 };
 
 inline Owned<OrtSession> open(const Model& model, const OrtSessionOptions* options) {
-  static const auto env = made<OrtEnv>(ort().CreateEnv, ORT_LOGGING_LEVEL_ERROR, "onnxruntime backend");
-  return made<OrtSession>(ort().CreateSession, env.get(), model.file().c_str(), options);
+  // Never released: at the end of the drain tritonserver exits while sessions run, and they need it.
+  static OrtEnv* const env =
+      made<OrtEnv>(ort().CreateEnv, ORT_LOGGING_LEVEL_ERROR, "onnxruntime backend").release();
+  return made<OrtSession>(ort().CreateSession, env, model.file().c_str(), options);
 }
 
 inline Owned<OrtSessionOptions> session_options(const Model& model) {

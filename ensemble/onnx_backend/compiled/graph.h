@@ -38,7 +38,7 @@ constexpr Type kTypes[] = {
     {ORT_DOUBLE, TRITONSERVER_TYPE_FP64, "TYPE_FP64", "tensor(double)", 8},
     {ORT_STRING, TRITONSERVER_TYPE_BYTES, "TYPE_STRING", "tensor(string)", 0},
 };
-const char* const kOtherTypes[] = {"undefined", "tensor(complex64)", "tensor(complex128)",
+const char* const kOtherTypes[] = {"another type", "tensor(complex64)", "tensor(complex128)",
                                    "tensor(bfloat16)"};
 
 // An input or output of the ONNX graph.

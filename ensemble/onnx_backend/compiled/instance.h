@@ -182,7 +182,7 @@ class Instance {
     const uint64_t compute_ended_ns = compute_ended_ns_ ? compute_ended_ns_ : ended_ns;
     uint64_t rows = 0;
     for (const Call& call : calls) {
-      rows += call.rows();
+      rows += batches_ ? call.rows() : 1;
       ignore(TRITONBACKEND_ModelInstanceReportStatistics(handle_, call.request, call.succeeded, begun_ns,
                                                          compute_begun_ns, compute_ended_ns, ended_ns));
       ignore(TRITONBACKEND_RequestRelease(call.request, TRITONSERVER_REQUEST_RELEASE_ALL));

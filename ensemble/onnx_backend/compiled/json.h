@@ -1,6 +1,7 @@
 // The JSON of a model's config: read into a tree, changed, written again. What Triton writes is well-formed.
 #pragma once
 
+#include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -28,7 +29,7 @@ class Json {
 
   // The member `name` of an object; one that is nothing when there is none.
   const Json& operator[](const std::string& name) const {
-    static const Json nothing(Kind::kOther, "null");
+    static const Json nothing(Kind::kOther);
     for (const auto& [key, member] : members_)
       if (key == name) return member;
     return nothing;
@@ -47,7 +48,7 @@ class Json {
   long long integer() const {
     return std::strtoll(text_.c_str(), nullptr, 10);
   }  // protobuf quotes those of 64 bits
-  bool exists() const { return kind_ != Kind::kOther || text_ != "null"; }
+  bool exists() const { return kind_ != Kind::kOther || !text_.empty(); }
   bool empty() const { return items_.empty() && members_.empty(); }
 
   std::string write() const {
@@ -92,16 +93,37 @@ class Json {
     return made;
   }
 
-  // Escapes stay as they are written: names and parameters have none, and what has some is handed back
-  // unread.
   static std::string quoted_text(const char*& at) {
     if (*at != '"') throw std::invalid_argument("the config's JSON ends too early");
-    const char* begin = ++at;
-    while (*at && *at != '"') at += *at == '\\' && at[1] ? 2 : 1;
-    return std::string(begin, *at ? at++ : at);
+    std::string text;
+    for (++at; *at && *at != '"'; ++at) text += *at == '\\' ? unescaped(++at) : *at;
+    if (!*at) throw std::invalid_argument("the config's JSON ends too early");
+    ++at;
+    return text;
   }
 
-  static std::string quoted(const std::string& text) { return '"' + text + '"'; }
+  // Triton escapes quotes, backslashes and control characters; all else is there as UTF-8.
+  static char unescaped(const char*& at) {
+    if (*at == 'u') {  // and four digits
+      char code[5] = "";
+      for (int i = 0; i < 4 && at[1]; ++i) code[i] = *++at;
+      return static_cast<char>(std::strtol(code, nullptr, 16));
+    }
+    if (!*at) throw std::invalid_argument("the config's JSON ends too early");
+    const std::string letters = "bfnrt";
+    const size_t place = letters.find(*at);
+    return place == letters.npos ? *at : "\b\f\n\r\t"[place];
+  }
+
+  static std::string quoted(const std::string& text) {
+    std::string out;
+    for (const unsigned char c : text) {
+      char code[7];
+      std::snprintf(code, sizeof code, c < ' ' ? "\\u%04x" : c == '"' || c == '\\' ? "\\%c" : "%c", c);
+      out += code;
+    }
+    return '"' + out + '"';
+  }
 
   Kind kind_;
   std::string text_;

@@ -20,10 +20,11 @@ struct OrtTensorTypeAndShapeInfo;
 struct OrtTypeInfo;
 struct OrtValue;
 
-enum OrtErrorCode { ORT_INVALID_ARGUMENT = 2 };
+// Of these enums only some values are named here, and others come: hence `: int`, which holds all.
+enum OrtErrorCode : int { ORT_INVALID_ARGUMENT = 2 };
 enum OrtLoggingLevel { ORT_LOGGING_LEVEL_WARNING = 2, ORT_LOGGING_LEVEL_ERROR = 3 };
-enum OrtKind { ORT_TENSOR = 1 };
-enum OrtElement {
+enum OrtKind : int { ORT_TENSOR = 1 };
+enum OrtElement : int {
   ORT_FLOAT = 1,
   ORT_UINT8,
   ORT_INT8,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -30,8 +31,7 @@ struct Given {
       check(TRITONBACKEND_InputBuffer(handle, i, &from, &size, &memory, &memory_id));
       if (memory == TRITONSERVER_MEMORY_GPU)
         throw Failure{TRITONSERVER_ERROR_INTERNAL, "an input lies in a GPU's memory"};
-      std::memcpy(to, from, size);
-      to += size;
+      to = std::copy_n(static_cast<const char*>(from), size, to);
     }
   }
 };
@@ -84,11 +84,13 @@ inline bool is_utf8(std::string_view text) {
   return true;
 }
 
+// As Python writes bytes, of long ones the beginning: gRPC drops an answer whose error is longer than 16 KiB.
 inline std::string escaped(std::string_view text) {
   std::string out = "b'";
-  for (const unsigned char c : text) {
+  for (const unsigned char c : text.substr(0, 100)) {
+    const bool as_it_is = c >= ' ' && c < 0x7F && c != '\\' && c != '\'';
     char code[5];
-    std::snprintf(code, sizeof code, c >= ' ' && c < 0x7F ? "%c" : "\\x%02x", c);
+    std::snprintf(code, sizeof code, as_it_is ? "%c" : "\\x%02x", c);
     out += code;
   }
   return out + "'";
