@@ -98,8 +98,8 @@ def tower_of(shop: Shop, rng: np.random.Generator | None = None, d: int = 2) -> 
     return Retrieval(vectors(shop.n_users), vectors(shop.n_items), vectors(shop.n_items))
 
 
-def sampler_of(arrays: SamplerArrays, **limits: int) -> CandidateSampler:
-    return CandidateSampler(arrays, LIMITS | limits)
+def sampler_of(arrays: SamplerArrays, threads: int = 1, **limits: int) -> CandidateSampler:
+    return CandidateSampler(arrays, LIMITS | limits, threads=threads)
 
 
 def proposed(candidates: Candidates, query: int = 0) -> dict[int, int]:

@@ -1,5 +1,6 @@
 """Triton's adapter of the candidate sampler: tensors → queries → one call for the whole batch → tensors."""
 
+import json
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,7 +17,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         folder = Path(args["model_repository"]) / args["model_version"]
-        self._sampler = CandidateSampler.load(folder / "arrays")
+        self._sampler = CandidateSampler.load(folder / "arrays", _threads(json.loads(args["model_config"])))
         self._vocabulary = self._sampler.vocabulary()
         self._sampler.sample([Query()])  # compiles the kernels, before the first shopper waits for it
         self._tally = Tally()
@@ -26,6 +27,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """The release is unloaded, or the server stops."""
         self._reporter.close()
+        self._sampler.close()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One pass over all queries of all requests; a bad request fails alone."""
@@ -67,6 +69,14 @@ class TritonPythonModel:
             ]
         except BadRequest as error:
             return error
+
+
+def _threads(config: dict[str, Any]) -> int:
+    """The parameter `threads` of config.pbtxt; 1 where there is none."""
+    text = config.get("parameters", {}).get("threads", {"string_value": "1"})["string_value"]
+    if not text.isdecimal() or not int(text):
+        raise ValueError(f'candidate_sampler: parameter threads is "{text}"; expected a number from 1')
+    return int(text)
 
 
 def _responses(parsed: list[list[Query] | BadRequest], outputs: dict[str, Any]) -> list[Any]:

@@ -102,7 +102,7 @@ class Nearest:
             return np.zeros((len(vectors), 0), np.int32)
         _, groups = self._cold.search(vectors, self._most_cold)
         rows: Rows = self._cold_rows.take(groups, axis=0)
-        return rows.reshape(len(vectors), -1)
+        return rows.reshape(len(vectors), rows.shape[1] * rows.shape[2])
 
 
 def query_vectors(

@@ -1,8 +1,10 @@
 """The candidate sampler: sources and features by hand, then any query on a shop without pattern."""
 
 import math
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,8 +45,8 @@ RANDOM_ARRAYS = arrays_of(
 )
 
 
-def random_sampler(arrays: SamplerArrays = RANDOM_ARRAYS) -> CandidateSampler:
-    return sampler_of(arrays, capacity=120, similar=30, popular=20, per_category=5, fill=60, cold=10)
+def random_sampler(arrays: SamplerArrays = RANDOM_ARRAYS, threads: int = 1) -> CandidateSampler:
+    return sampler_of(arrays, threads, capacity=120, similar=30, popular=20, per_category=5, fill=60, cold=10)
 
 
 def assert_equal(one: Candidates, other: Candidates) -> None:
@@ -334,6 +336,57 @@ def test_a_batch_answers_as_one_at_a_time() -> None:
     together, asked = random_sampler().sample(queries), random_sampler()
     for i, query in enumerate(queries):
         assert_equal(Candidates(*(array[i : i + 1] for array in together)), asked.sample([query]))
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_that_share_a_batch_answer_as_one(threads: int) -> None:
+    """Whoever takes which part, and however uneven they are."""
+    alone, shared = random_sampler(), random_sampler(threads=threads)
+    for size in (0, 1, 7, 8, 15, 16, 17, 40, 64, 64, 64):
+        queries = random_queries(np.random.default_rng(size), size)
+        assert_equal(shared.sample(queries), alone.sample(queries))
+    shared.close()
+
+
+def test_large_batches_alone_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads meet within a batch of 16; one of 15 never leaves the first."""
+    here, both = threading.get_ident(), threading.Barrier(2, timeout=20)
+    seen: list[int] = []
+
+    def note(*arguments: object) -> None:
+        seen.append(threading.get_ident())
+        if len(seen) > 1:  # not for the batch of 15
+            both.wait()
+
+    asked = random_sampler(threads=2)
+    monkeypatch.setattr(sampler, "sample_batch", note)
+    asked.sample(random_queries(np.random.default_rng(1), 15))
+    assert seen == [here]
+    asked.sample(random_queries(np.random.default_rng(1), 16))
+    assert len(set(seen)) == 2
+    asked.close()
+
+
+@pytest.mark.parametrize("fails_here", [True, False])
+def test_a_part_that_fails_fails_its_batch_alone(monkeypatch: pytest.MonkeyPatch, fails_here: bool) -> None:
+    """In whichever thread: the error comes when the other is done, and the next batch is answered rightly."""
+    here, both = threading.get_ident(), threading.Barrier(2, timeout=20)
+    asked, queries = random_sampler(threads=2), random_queries(np.random.default_rng(2), 16)
+    right = random_sampler().sample(queries)
+
+    def fail(*arguments: Any) -> None:
+        both.wait()
+        if (threading.get_ident() == here) == fails_here:
+            arguments[4].slot[:] = 0
+            raise MemoryError
+        sample_batch(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sampler, "sample_batch", fail)
+        with pytest.raises(MemoryError):
+            asked.sample(queries)
+    assert_equal(asked.sample(queries), right)
+    asked.close()
 
 
 def test_what_a_basket_holds_counts_and_not_its_order() -> None:
