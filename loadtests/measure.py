@@ -89,15 +89,20 @@ def prepare(release: Outputs, plan: Plan) -> Material:
 
 
 def measure_server(server: Server, release: Outputs, plan: Plan, material: Material) -> Iterator[Measured]:
-    """Each of its wires at each concurrency. With the cache on each wire has a fresh server."""
+    """Each of its wires at each concurrency. With the cache on each of both has a fresh server.
+
+    The stream is not long enough for all of them, and no question may come round again.
+    """
     wires: list[Wire | str] = [*server.wires, *([GRPC] if server.grpc and plan.grpc else [])]
-    for together in [[wire] for wire in wires] if server.cached else [wires]:
+    all_at_once = [[(wire, plan.concurrency) for wire in wires]]
+    one_by_one = [[(wire, (concurrency,))] for wire in wires for concurrency in plan.concurrency]
+    for together in one_by_one if server.cached else all_at_once:
         with started(server, release) as running:
             right = material.of_whole_catalog if server.kind == WHOLE else material.of_reference
-            for wire in together:
+            for wire, _ in together:
                 agreement.check(_asker(running, wire), material.checked, right)
-            for wire in together:
-                yield from _Session(server, running, wire, plan, material).measure()
+            for wire, concurrencies in together:
+                yield from _Session(server, running, wire, plan, material).measure(concurrencies)
 
 
 def measure_limit(release: Outputs, plan: Plan, material: Material) -> Iterator[Measured]:
@@ -124,7 +129,7 @@ def measure_limit(release: Outputs, plan: Plan, material: Material) -> Iterator[
 
 
 class _Session:
-    """One wire of a running server, warmed up and then measured at each concurrency."""
+    """One wire of a running server, warmed up and then measured."""
 
     def __init__(
         self, server: Server, running: Running, wire: Wire | str, plan: Plan, material: Material
@@ -133,16 +138,17 @@ class _Session:
         self._plan, self._material = plan, material
         self._next = 0  # of the stream; with the cache on no question may come round again
 
-    def measure(self) -> Iterator[Measured]:
+    def measure(self, concurrencies: Sequence[int]) -> Iterator[Measured]:
+        """At each of them; then at half of the best rate or, with the cache on, at the most by hits alone."""
         seconds, most, best = self._plan.seconds, self._plan.concurrency[-1], 0.0
         self._load(most, WARM_UP_S)
-        for concurrency in self._plan.concurrency:
+        for concurrency in concurrencies:
             one = self._measured(concurrency, partial(self._load, concurrency, seconds))
             best = max(best, one.rps)
             yield one
         if self._plan.half and not self._server.cached:
             yield self._measured(HALF, lambda: self._at_rate(best / 2, seconds))
-        if self._server.cached:
+        if self._server.cached and most in concurrencies:
             self._load(most, WARM_UP_S, hot=True)
             yield self._measured(most, lambda: self._load(most, seconds, hot=True), "hit")
 
