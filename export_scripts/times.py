@@ -32,12 +32,9 @@ def time_column(table: Table, name: str, written_as: str, problems: Problems) ->
         times = from_numbers(pd.Series(array.to_pandas(), dtype="float64"))
     else:
         text = text_column(table, name, (), problems)
-        try:
+        try:  # cells that do not fit are no error, directives that strptime does not know are
             times = from_text(text, written_as)
-        except (
-            ValueError,
-            re.error,
-        ) as error:  # of strptime's directives; cells that do not fit are no error
+        except (ValueError, re.error) as error:
             what = f'[data] timestamp_format "{written_as}" cannot be used: {error}'
             problems.add(Problem(table.name, what, 'use strptime directives, for example "%d/%m/%Y %H:%M"'))
             return pd.Series(np.nan, index=text.index)

@@ -1,9 +1,8 @@
 // Triton's `onnxruntime` backend for the embedded server, compiled: what ../model.py does, without a process
 // of its own.
 //
-// tritonserver loads this as <backend-directory>/onnxruntime/libtriton_onnxruntime.so and calls the functions
-// at the end. An instance holds one session. Its requests run as one batch where their shapes allow; a
-// request that makes ONNX Runtime fail gets its own error, and the others of its batch are answered.
+// tritonserver loads this as <backend-directory>/onnxruntime/libtriton_onnxruntime.so and calls these
+// functions.
 // ../README.md tells what a config means.
 
 #include <memory>

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
@@ -16,6 +15,8 @@
 
 namespace cesta {
 
+// Its requests run as one batch where their shapes allow; one that makes ONNX Runtime fail gets its own
+// error.
 class Instance {
  public:
   Instance(TRITONBACKEND_ModelInstance* handle, const Model& model)
