@@ -45,7 +45,7 @@ load: install  ## shoppers and an open loop against the published release, held 
 bench: install  ## cesta beside what people would use instead, in one run (15 minutes; needs wrk)
 	@$(APP)/bin/python -m loadtests.bench
 
-growth: install  ## the release with its items multiplied, served at each size (15 minutes; needs wrk)
+growth: install  ## the release with its items multiplied, served at each size (10 minutes; needs wrk)
 	@$(APP)/bin/python -m loadtests.growth
 
 $(MOTO)/.installed: tests/moto-requirements.txt

@@ -1,22 +1,23 @@
 """A release as it would be with more items: its own ones, and copies of those that sell.
 
-Nothing is trained. A copy has the vectors and tables of its source with noise, some of its sales, its
-categories, and its partners, each of them or a copy of it. The release's own items stay what they are and
+Nothing is trained. A copy has the vectors of its source with noise, in the network too, some of its sales,
+its categories, and its partners, each of them or a copy of it. The release's own items stay what they are and
 keep their rows: the test month's questions fit every catalog and ask each for as much work.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import Categories, Ids, Neighbours, Popularity, SamplerArrays
-from export_scripts.graph import FoldedNCF
+from export_scripts.ncf import NCF
 
 NOISE: Final = 0.5  # of a copy's vector, in standard deviations of all vectors; heaps stay heaps
 FEWEST_PARTNERS: Final = 40  # of a copy; who sells less is known to go with less
 CHUNK: Final = 50_000  # rows whose partners are picked at once
+ITEM_TABLES: Final = ("basket_gmf", "basket_mlp", "item_gmf", "item_mlp", "item_bias")  # of the network
 
 Int = NDArray[np.int32]
 Float = NDArray[np.float32]
@@ -74,10 +75,14 @@ def grown(arrays: SamplerArrays, items: int, rng: np.random.Generator) -> tuple[
     ), family
 
 
-def grown_tables(tables: FoldedNCF, family: Family, rng: np.random.Generator) -> FoldedNCF:
-    """The scorer's tables for the grown catalog."""
-    names = ("basket_gmf", "basket_mlp", "item_gmf", "item_mlp", "item_bias")
-    return FoldedNCF(**vars(tables) | {name: noisy(getattr(tables, name), family, rng) for name in names})
+def grown_network(network: NCF, family: Family, rng: np.random.Generator) -> NCF:
+    """The scorer's network for the grown catalog; what is not of items stays."""
+    state = network.state_dict()
+    for key in (f"{name}.weight" for name in ITEM_TABLES):
+        state[key] = state[key].new_tensor(noisy(state[key].numpy(), family, rng))
+    grown = NCF(replace(network.shape, n_items=len(family.source)))
+    grown.load_state_dict(state)
+    return grown.eval()
 
 
 def noisy(table: Float, family: Family, rng: np.random.Generator) -> Float:

@@ -4,9 +4,10 @@ python -m loadtests.growth --release artifacts
 
 main
 ├── for each size
-│   ├── publish_grown    arrays and tables as if there were so many items; index, run, release, promotion
+│   ├── publish_grown    arrays and network as if there were so many items; index, run, release, promotion
 │   ├── recall           of the index, for questions that it was not made with
-│   └── served           started twice; latency at each concurrency, memory
+│   ├── served           started twice; latency at each concurrency, memory
+│   └── whole_catalog    what a web app reaches that scores every item by torch
 └── write                artifacts/bench/growth-<time>.json, the tables and the plot of docs/performance.md
 """
 
@@ -16,7 +17,9 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -33,7 +36,7 @@ from export_scripts import manifest
 from export_scripts.atomic import staged_folder
 from export_scripts.contract import read_contract
 from export_scripts.export import answers, write_parts
-from export_scripts.graph import GRAPH, FoldedNCF, build_graph
+from export_scripts.graph import build_graph, fold
 from export_scripts.outputs import Outputs
 from export_scripts.publish import publish
 from export_scripts.releases.promote import promote
@@ -41,17 +44,25 @@ from export_scripts.settings import load_settings
 from export_scripts.snapshot import limits
 from loadtests import generators, growth_tables
 from loadtests.bench import busy_cores, machine
-from loadtests.catalogs import grown, grown_tables
-from loadtests.processes import process_name, stop_when_told
+from loadtests.catalogs import grown, grown_network
+from loadtests.peers.chain import WORKERS
+from loadtests.peers.whole_catalog import load_network, save_network
+from loadtests.processes import MarkedProcesses, process_name, stop_when_told
 from loadtests.questions import Question, stream, visits_of_test_month
-from loadtests.servers import SERVERS, Running, started
-from loadtests.wires import GENERATE, write_requests
+from loadtests.results import OURS, WHOLE
+from loadtests.servers import READY_WITHIN_S, SERVERS, Running, ask, started
+from loadtests.wires import Wire, write_requests
 
-SIZES: Final = (27_000, 100_000, 300_000, 1_000_000)
-CONCURRENCY: Final = (1, 8)
+SIZES: Final = (27_000, 50_000, 100_000, 300_000, 1_000_000)
+CONCURRENCY: Final = (1, 8, 128)
 SEED: Final = 7
 ASKED: Final = 500  # questions that the recall is measured with
-CESTA: Final = next(server for server in SERVERS if server.kind == "ours" and not server.cached)
+CESTA: Final = next(server for server in SERVERS if server.kind == OURS and not server.cached)
+
+WEB_APP: Final = next(server for server in SERVERS if server.kind == WHOLE and "torch" in server.name)
+PATIENCE_S: Final = 5.0  # wrk gives an answer up after ten, and a second worker slows the first
+ENOUGH: Final = 20  # answers of each worker, or what is cut off at the end would count
+IDLE_S: Final = 0.5
 
 
 def measure(release: Outputs, items: int, folder: Path, given: argparse.Namespace) -> dict[str, Any]:
@@ -61,9 +72,9 @@ def measure(release: Outputs, items: int, folder: Path, given: argparse.Namespac
     shutil.rmtree(out.root, ignore_errors=True)  # of a run that was killed
     try:
         row = publish_grown(release, items, out) | recall(out.run, questions[-ASKED:])
-        shutil.rmtree(out.run)  # the release holds a copy; at a million items 2 GB
-        file = write_requests(GENERATE, questions, folder / "requests.bin")
-        return row | served(out, file, given.repetitions, given.seconds)
+        file = write_requests(CESTA.wires[0], questions, folder / "requests.bin")
+        row |= served(out, file, given.repetitions, given.seconds)
+        return row | {"whole_catalog": whole_catalog(out, questions, folder, given.seconds)}
     finally:
         shutil.rmtree(out.root, ignore_errors=True)
 
@@ -73,9 +84,11 @@ def publish_grown(release: Outputs, items: int, out: Outputs) -> dict[str, Any]:
     settings, contract, rng = load_settings(), read_contract(), np.random.default_rng(SEED)
     described = manifest.read(release.run / manifest.NAME)
     arrays, family = grown(load_arrays(release.run / "arrays"), items, rng)
-    tables = grown_tables(FoldedNCF.read(release.run / GRAPH), family, rng)
-    graph = build_graph(tables, [i.decode() for i in arrays.item_ids.unpack()], contract)
-    del tables
+    network = grown_network(load_network(release.checkpoint), family, rng)
+    out.root.mkdir(parents=True, exist_ok=True)
+    save_network(network, out.checkpoint)
+    graph = build_graph(fold(network), [i.decode() for i in arrays.item_ids.unpack()], contract)
+    del network
     build_s = _seconds(lambda: Nearest.build(arrays, limits(settings, contract)))
     begun = time.monotonic()
     with staged_folder(out.run, marker=manifest.NAME) as folder:
@@ -134,6 +147,48 @@ def served(out: Outputs, requests: Path, repetitions: int, seconds: float) -> di
         "memory_by_process_mib": by_process,
         "load": load,
     }
+
+
+def whole_catalog(
+    out: Outputs, questions: Sequence[Question], folder: Path, seconds: float
+) -> dict[str, float]:
+    """The web app's load, measured once: in a factor of dozens a tenth more or less is nothing."""
+    (wire,) = WEB_APP.wires
+    requests = write_requests(closing(wire), questions, folder / "requests.bin")
+    with started(WEB_APP, out) as running:
+        _wait_until_idle(running.processes)
+        answer_s = median(_seconds(partial(ask, running.http, wire, question)) for question in questions[:5])
+        connections, seconds = crowd(answer_s), max(seconds, ENOUGH * answer_s)
+        return {"connections": connections} | _latency(running, requests, connections, 1, seconds)
+
+
+def closing(wire: Wire) -> Wire:
+    """The same with a connection for each question.
+
+    A worker accepts all connections that wait when it is idle. It would keep them, and the others starve.
+    """
+
+    def encode(question: Question) -> tuple[bytes, dict[str, str]]:
+        body, headers = wire.encode(question)
+        return body, headers | {"connection": "close"}
+
+    return replace(wire, encode=encode)
+
+
+def crowd(answer_s: float) -> int:
+    """Connections that keep all workers busy; fewer if the last one of a worker's would wait too long."""
+    return max(min(4 * WORKERS, int(PATIENCE_S / answer_s)), WORKERS)
+
+
+def _wait_until_idle(processes: MarkedProcesses) -> None:
+    """Until every worker has loaded: the first one answers for all when a server is taken for started."""
+
+    def idle() -> bool:
+        before = processes.cpu()
+        time.sleep(IDLE_S)
+        return sum(processes.cpu().values()) - sum(before.values()) < IDLE_S / 10
+
+    processes.wait_ready(idle, READY_WITHIN_S)
 
 
 def _latency(

@@ -22,6 +22,9 @@ COLUMNS: Final[dict[str, Callable[[Row], str]]] = {
     "p50, 8 connections": lambda r: f"{r['load']['8']['p50_ms']:.2f} ms",
     "p99, 8": lambda r: f"{r['load']['8']['p99_ms']:.2f} ms",
     "requests/s, 8": lambda r: f"{r['load']['8']['rps']:,.0f}",
+    "requests/s, 128": lambda r: f"{r['load']['128']['rps']:,.0f}",
+    "whole catalog by torch": lambda r: _short(r["whole_catalog"]["rps"]),
+    "times": lambda r: f"{_best(r['load']) / r['whole_catalog']['rps']:,.0f}",
     "CPU, 8": lambda r: f"{r['load']['8']['cpu_us']:,} µs",
     "memory": lambda r: f"{r['memory_mib']['pss']:,.0f} MiB",
     "of it mapped": lambda r: f"{r['memory_mib']['mapped']:,.0f} MiB",
@@ -107,6 +110,11 @@ def _panel(left: int, unit: str, items: Sequence[int], series: dict[str, list[fl
         place = left + 20 + 140 * (color != GREEN)
         parts.append(f'<text x="{place}" y="275" style="fill:{color}">{name}</text>')
     return "".join(parts)
+
+
+def _best(load: dict[str, Any]) -> float:
+    """Requests/s, with as many connections as are best for it."""
+    return max(float(found["rps"]) for found in load.values())
 
 
 def _search(index: dict[str, Any]) -> str:

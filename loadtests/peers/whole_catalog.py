@@ -5,6 +5,7 @@ kernel, opened so wide that nothing is cut away: a web app would hardly do bette
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from onnx import numpy_helper
 
 from ensemble.candidate_sampler.arrays import load_arrays, load_limits
 from ensemble.candidate_sampler.batch import Candidates
+from ensemble.candidate_sampler.nearest import Nearest
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.reference import Answers, Reference
@@ -29,15 +31,13 @@ class TorchScorer:
 
     def __init__(self, checkpoint: Path, item_ids: list[str]) -> None:
         torch.set_num_threads(1)  # a worker per core
-        saved = torch.load(checkpoint, weights_only=True)
-        self._model = NCF(NCFShape(**{**saved["shape"], "hidden": tuple(saved["shape"]["hidden"])}))
-        self._model.load_state_dict(saved["state"])
-        self._model.eval()
+        self._model = load_network(checkpoint)
         self._ids = np.array(item_ids, np.object_)
 
     @torch.inference_mode()
-    def score(self, query: Query, candidates: Candidates) -> Answers:
+    def score(self, queries: Sequence[Query], candidates: Candidates) -> Answers:
         """The best of one query's candidates."""
+        (query,) = queries
         rows = torch.from_numpy(candidates.rows)
         scores = self._model(
             torch.tensor([query.user_row]),
@@ -63,11 +63,12 @@ class WholeCatalog:
         pool, items = len(arrays.popularity.order), len(arrays.popularity.score)
         capacity = min(pool + BEYOND, items - 1)
         wide = limits | {"capacity": capacity, "fill": pool, "width": items}
-        self._sampler = CandidateSampler(arrays, wide)
-        graph = widened(onnx.load(str(run / "model.onnx")), capacity)
-        self._reference = Reference(self._sampler, graph) if checkpoint is None else None
-        item_ids = [item.decode() for item in arrays.item_ids.unpack()]
-        self._torch = TorchScorer(checkpoint, item_ids) if checkpoint else None
+        self._sampler = CandidateSampler(arrays, wide, Nearest.load(run / "arrays", arrays, limits))
+        self._scorer: TorchScorer | Reference
+        if checkpoint:
+            self._scorer = TorchScorer(checkpoint, [item.decode() for item in arrays.item_ids.unpack()])
+        else:
+            self._scorer = Reference(self._sampler, widened(onnx.load(str(run / "model.onnx")), capacity))
         self._vocabulary = self._sampler.vocabulary()
         self._answer(Query())
 
@@ -88,11 +89,20 @@ class WholeCatalog:
         return found
 
     def _answer(self, query: Query) -> Answers:
-        candidates = self._sampler.sample([query])
-        if self._torch:
-            return self._torch.score(query, candidates)
-        assert self._reference is not None
-        return self._reference.score([query], candidates)
+        return self._scorer.score([query], self._sampler.sample([query]))
+
+
+def load_network(checkpoint: Path) -> NCF:
+    """The network that `cesta train` or `save_network` wrote, in evaluation mode."""
+    saved = torch.load(checkpoint, weights_only=True)
+    network = NCF(NCFShape(**{**saved["shape"], "hidden": tuple(saved["shape"]["hidden"])}))
+    network.load_state_dict(saved["state"])
+    return network.eval()
+
+
+def save_network(network: NCF, checkpoint: Path) -> None:
+    """As much of a checkpoint as a web app reads: no word of what it was trained on."""
+    torch.save({"shape": asdict(network.shape), "state": network.state_dict()}, checkpoint)
 
 
 def widened(model: onnx.ModelProto, wider: int) -> bytes:

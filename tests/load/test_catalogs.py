@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from world import arrays_of, proposed, random_shop, sampler_of, tower_of
 
 from ensemble.candidate_sampler.query import Query
-from loadtests.catalogs import NOISE, Family, grown, noisy
+from export_scripts.graph import fold
+from export_scripts.ncf import NCF, NCFShape
+from loadtests.catalogs import NOISE, Family, grown, grown_network, noisy
 
 SHOP = random_shop(np.random.default_rng(3))
 ARRAYS = arrays_of(SHOP, min_support=6, retrieval=tower_of(SHOP, np.random.default_rng(4), d=8))
@@ -76,6 +79,38 @@ def test_vectors_of_copies_are_near_their_source() -> None:
     np.testing.assert_array_equal(found[:OWN], table)
     spread = (found - table[family.source])[OWN:].std(0)
     np.testing.assert_allclose(spread, NOISE * table.std(0), rtol=0.05)
+
+
+def network() -> NCF:
+    torch.manual_seed(5)
+    found = NCF(NCFShape(n_users=4, n_items=OWN, n_features=3, gmf=4, mlp=8, hidden=(6, 4)))
+    for parameter in found.parameters():
+        torch.nn.init.normal_(parameter)
+    return found.eval()
+
+
+def test_a_grown_network_scores_own_items_as_before() -> None:
+    own, family = network(), Family.of(ARRAYS, MANY)
+    grew = grown_network(own, family, np.random.default_rng(1))
+    rows = torch.randint(1, OWN, (2, 30), generator=torch.manual_seed(6))
+    asked = (torch.tensor([0, 3]), rows[:, :5], rows, torch.randn(2, 30, 3))
+    with torch.no_grad():
+        np.testing.assert_array_equal(grew(*asked), own(*asked))
+
+
+def test_a_grown_network_folds_to_tables_of_copies() -> None:
+    """As many rows as the catalog has; a copy's are its source's and something else, in every table."""
+    family = Family.of(ARRAYS, MANY)
+    own = network()
+    before, after = fold(own), fold(grown_network(own, family, np.random.default_rng(1)))
+    for name in ("basket_gmf", "basket_mlp", "item_gmf", "item_mlp", "item_bias"):
+        found, sources = getattr(after, name), getattr(before, name)[family.source]
+        assert len(found) == len(family.source)
+        np.testing.assert_allclose(found[:OWN], sources[:OWN], atol=1e-5)
+        away = np.abs(found - sources)[OWN:].mean() / sources.std()
+        assert 0.2 < away < 0.6, name  # of a normal with a deviation of NOISE: .4
+    np.testing.assert_array_equal(after.user_mlp, before.user_mlp)
+    np.testing.assert_array_equal(after.out, before.out)
 
 
 def test_a_grown_catalog_is_sampled_and_repeats() -> None:

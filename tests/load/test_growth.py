@@ -7,10 +7,19 @@ import shutil
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
+from export_scripts.outputs import Outputs
 from export_scripts.settings import load_settings
 from loadtests import growth, growth_tables
+from loadtests.agreement import agree
+from loadtests.environments import ROOT
+from loadtests.peers.chain import Chain
+from loadtests.peers.whole_catalog import WholeCatalog
+from loadtests.processes import MarkedProcesses
+from loadtests.questions import Question, stream, visits_of_test_month
+from loadtests.wires import PLAIN, Answer
 from tests import needs
 
 if TYPE_CHECKING:
@@ -24,9 +33,15 @@ EXACT = {"vectors": 27_985, "lists": 0, "probes": 0, "recall": 1.0}
 
 def row(items: int, p50_ms: float, index: dict[str, Any], **changes: Any) -> dict[str, Any]:
     load = {"rps": 1_000.0, "p50_ms": p50_ms, "p99_ms": 3 * p50_ms, "cpu_us": 1_234, "errors": 0}
-    found = {"items": items, "load": {"1": load, "8": load}, "index": index, "recall": 0.9812}
+    found = {"items": items, "index": index, "recall": 0.9812}
+    found |= {"load": {"1": load, "8": load, "128": load | {"rps": 4_160.0}}}
+    found |= {"whole_catalog": load | {"connections": 8, "rps": 148.6}}
     found |= {"memory_mib": {"pss": 400.0, "mapped": 150.0}, "start_s": 2.5, "release_mib": 1_500}
     return found | {"export_s": 12.0, "index_s": 3.25} | changes
+
+
+def answer(found: dict[str, Any]) -> Answer:
+    return Answer(found["item_ids"], found["scores"])
 
 
 FOUND: dict[str, Any] = {
@@ -55,6 +70,10 @@ def test_the_document_gets_table_and_plot(tmp_path: Path) -> None:
     ]
     assert [line[1] for line in lines] == ["items", "---:", "27,985", "100,000"]
     assert [line[-3:-1] for line in lines[2:]] == [["all compared", "0.981"], ["40 of 632 lists", "0.981"]]
+    names = lines[0]
+    first = dict(zip(names, lines[2], strict=True))
+    assert (first["requests/s, 128"], first["whole catalog by torch"]) == ("4,160", "149")
+    assert first["times"] == "28"  # the best of each: 4,160 / 148.6
     assert "grows 1.50 times at most, of eight 1.50 times." in text
     assert "![Latency and memory by number of items](images/growth.svg)" in text
 
@@ -69,6 +88,46 @@ def test_the_plot_is_an_svg_with_every_value(tmp_path: Path) -> None:
 def test_a_busy_machine_is_told() -> None:
     assert "not for quoting" in growth_tables.sections(FOUND | {"busy_cores_before": 0.5})["growth_run"]
     assert "not for quoting" not in growth_tables.sections(FOUND)["growth_run"]
+
+
+def test_the_web_app_is_asked_by_no_more_than_it_answers_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that accepts every connection answers the last of them after so many answers' time."""
+    monkeypatch.setattr(growth, "WORKERS", 2)
+    assert growth.crowd(0.013) == 8
+    assert growth.crowd(1.1) == 4
+    assert growth.crowd(9.0) == 2  # one for each worker, come what may
+
+
+def test_the_web_app_is_asked_over_fresh_connections() -> None:
+    closing = growth.closing(PLAIN).request(Question(("a",)))
+    assert b"\r\nconnection: close\r\n" in closing
+    assert closing.replace(b"connection: close\r\n", b"") == PLAIN.request(Question(("a",)))
+
+
+def test_a_worker_that_still_loads_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as CPU time is used; scripted, since a busy machine may halt a real one for as long."""
+    processes = MarkedProcesses(["true"], {}, ROOT)
+    used_s = iter([0.0, 0.3, 0.3, 0.6, 0.6, 0.6])  # at the start and at the end of each look
+    monkeypatch.setattr(processes, "cpu", lambda: {1: next(used_s)})
+    monkeypatch.setattr(growth, "IDLE_S", 0.01)
+    growth._wait_until_idle(processes)
+    assert not [*used_s]
+
+
+def test_a_web_app_and_the_graph_answer_of_the_same_grown_catalog(built: Built, tmp_path: Path) -> None:
+    """Torch from the grown checkpoint as the released graph, copies among what they find."""
+    out = Outputs(tmp_path / "grown")
+    growth.publish_grown(built, 20_000, out)
+    asked = [question.json for question in stream(visits_of_test_month(built.data, built.run))[:20]]
+    by_torch = WholeCatalog(out.run, out.checkpoint).recommend(asked)
+    by_graph = WholeCatalog(out.run).recommend(asked)
+    assert all(agree(answer(one), answer(other)) for one, other in zip(by_torch, by_graph, strict=True))
+    assert any("-" in item_id for found in by_torch for item_id in found["item_ids"])
+    shared = [
+        len({*ours["item_ids"][:10]} & {*whole["item_ids"][:10]})
+        for ours, whole in zip(Chain(out.run).recommend(asked), by_torch, strict=True)
+    ]
+    assert np.mean(shared) > 5  # of ten: the sampler proposes what the whole catalog's best are
 
 
 @pytest.mark.triton
@@ -93,6 +152,9 @@ def test_a_catalog_by_lists_is_exported_and_served(
     assert found["index"]["recall"] >= 0.98
     assert found["recall"] > 0.95
     assert all(load["rps"] > 0 and not load["errors"] for load in found["load"].values())
+    assert found["load"].keys() == {"1", "8", "128"}
+    assert found["whole_catalog"]["rps"] > 0
+    assert not found["whole_catalog"]["errors"]
     assert 0 < found["memory_mib"]["mapped"] < found["memory_mib"]["pss"]
     assert "| 60,000 |" in document.read_text()
     assert not list((tmp_path / "out" / "growth").glob("*/"))
