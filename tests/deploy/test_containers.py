@@ -179,6 +179,22 @@ def test_the_gateway_s_variables_are_those_of_its_templates() -> None:
     assert wanted == {name for name in given if not name.startswith("NGINX_ENVSUBST")}
 
 
+@pytest.mark.parametrize(("ssl", "scheme"), [("ssl", "https"), ("", "http")])
+def test_the_gateway_s_health_is_asked_as_it_listens(tmp_path: Path, ssl: str, scheme: str) -> None:
+    """The check's own line, with a curl that says what it was asked."""
+    (tmp_path / "curl").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "curl").chmod(0o755)
+    _, check = SERVICES["gateway"]["healthcheck"]["test"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", check.replace("$$", "$")],
+        env={"PATH": str(tmp_path), "GATEWAY_SSL": ssl},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-1] == f"{scheme}://127.0.0.1:8080/healthz"
+
+
 def test_prometheus_is_told_the_services_names() -> None:
     """In the files that compose mounts."""
     names = set()
