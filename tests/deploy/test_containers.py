@@ -212,6 +212,7 @@ def test_the_secrets_are_files_that_are_made(tmp_path: Path) -> None:
         made = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
     subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
     assert made == {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700  # no other user of this machine reads them
     assert {Path(secret["file"]).name for secret in COMPOSE["secrets"].values()} == made.keys()
     assert all(made.values())
     assert "/secrets/" in (ROOT / ".gitignore").read_text().split()
