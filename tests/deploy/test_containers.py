@@ -98,7 +98,11 @@ def test_a_profile_is_the_whole_stack_with_one_triton() -> None:
     assert chosen == {"cpu": ["triton"], "gpu": ["triton-gpu"]}
     for name in TRITONS:
         assert {"triton", "supervisor"} <= set(SERVICES[name]["networks"]["inside"]["aliases"])
-        assert SERVICES["gateway"]["depends_on"][name] == {"condition": "service_healthy", "required": False}
+        assert SERVICES["gateway"]["depends_on"][name] == {
+            "condition": "service_healthy",
+            "required": False,
+            "restart": True,  # nginx has looked the name up once
+        }
 
 
 @pytest.mark.parametrize("name", TRITONS)
@@ -123,6 +127,17 @@ def test_the_gpu_s_triton_gets_a_gpu_and_a_config_for_it() -> None:
     timings = re.search(r'"trt_timing_cache_path"\s+value: "(/var/cache/\S+)"', text)[1]
     assert f"install --directory --owner cesta /repository /gateway /var/cache/cesta {timings}" in image
     assert "gpu-caches:/var/cache" in service["volumes"]
+
+
+def test_the_object_store_can_write_what_it_must() -> None:
+    """A folder of its user's, whom nobody asks for a volume; its client's settings in memory."""
+    registry = SERVICES["registry"]
+    (volume,) = registry["volumes"]
+    assert VARIABLE.match(volume)[2].startswith("./")
+    assert "chown 10001 artifacts/registry" in (ROOT / "docs" / "operations.md").read_text()
+    assert registry["user"].startswith("10001:")
+    assert registry["environment"]["MC_CONFIG_DIR"].startswith("/tmp/")
+    assert registry["tmpfs"][0].startswith("/tmp:")
 
 
 def test_both_images_give_the_sampler_the_same_packages() -> None:
