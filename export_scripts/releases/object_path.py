@@ -284,7 +284,7 @@ def _connect(scheme: str, url: str) -> "ObjectStore":
 
 
 def _forget_empty_variables() -> None:
-    """Compose sets a variable that nobody gave to "", at which obstore, which reads them by itself, panics."""
+    """Compose sets a variable that nobody gave to "", at which obstore, which reads them itself, panics."""
     for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
         del os.environ[name]
 
