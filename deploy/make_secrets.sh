@@ -23,8 +23,8 @@ done
 [ -e tls_key.pem ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 \
     -subj "/CN=${1:-localhost}" -addext "subjectAltName=DNS:${1:-localhost}" \
     -keyout tls_key.pem -out tls_certificate.pem 2>/dev/null
-# The containers run as 10001 and others; a bind-mounted secret keeps its owner, so the files are readable and the
-# folder is not.
+# The containers run as 10001 and others, and a bind-mounted secret keeps its owner: so the files are readable. They are
+# mounted one by one, past the folder, which keeps this machine's other users out.
 chmod 0644 ./*
-chmod 0711 .
+chmod 0700 .
 echo "secrets/ is complete; replace tls_*.pem by a pair of your own, critical_url and warning_url by webhooks"

@@ -33,6 +33,11 @@ def find_library(environment: ServingEnvironment) -> Path | None:
     return library if library and library.is_file() else None
 
 
+def find_compiler() -> str | None:
+    """Return $CXX or the usual names' first that is there."""
+    return next(filter(shutil.which, [*filter(None, [os.environ.get("CXX")]), *_COMPILERS]), None)
+
+
 def compile_library(environment: ServingEnvironment) -> Path:
     """Compile it, unless that was done before. Raises `ServerError` with what stands in the way."""
     if library := find_library(environment):
@@ -40,7 +45,7 @@ def compile_library(environment: ServingEnvironment) -> Path:
     runtime = _onnxruntime(environment)
     if runtime is None:
         raise ServerError(f"there is no libonnxruntime.so.* in {environment.site_packages}/onnxruntime/capi")
-    compiler = next(filter(shutil.which, [*filter(None, [os.environ.get("CXX")]), *_COMPILERS]), None)
+    compiler = find_compiler()
     if compiler is None:
         raise ServerError('there is no C++ compiler (apt-get install g++, then "make install")')
     folder = _folder(environment)

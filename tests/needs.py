@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from ensemble.compiled_backend import find_compiler, find_library
 from ensemble.serving_environment import ServerError, find_serving_environment
 from export_scripts.errors import CestaError
 
@@ -17,6 +18,18 @@ def a_tritonserver() -> None:
         find_serving_environment()
     except ServerError as error:
         pytest.skip(str(error))
+
+
+def the_compiled_backend() -> None:
+    """Skip without a C++ compiler; where there is one, a backend that is not compiled is a failure."""
+    a_tritonserver()
+    if find_library(find_serving_environment()):
+        return
+    if compiler := find_compiler():
+        pytest.fail(
+            f'no library of these sources, though {compiler} is here; "make install" says why', pytrace=False
+        )
+    pytest.skip("no C++ compiler; apt-get install g++")
 
 
 @contextmanager

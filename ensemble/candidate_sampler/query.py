@@ -48,7 +48,8 @@ class Vocabulary:
         Empty ids are padding; unknown items and users are legal, categories are not.
         Raises BadRequest for too many ids, an id that is too long or not UTF-8, or an unknown category.
         """
-        if user_id := user_id.strip():
+        if (user_id := user_id.strip()) and user_id not in self._users:
+            user_id = _trimmed(user_id)
             _check_id("user_id", user_id, self._users)
         basket_ids = _checked("basket", basket, MAX_BASKET, self._items)
         basket_rows = self._item_rows(basket_ids)
@@ -79,13 +80,23 @@ class Vocabulary:
 
 def _checked(what: str, ids: Iterable[bytes], most: int, known: Mapping[bytes, int]) -> list[bytes]:
     """The distinct ids, sorted: a basket is a set, so equal sets must give equal answers to the last bit."""
-    distinct = sorted({i.strip() for i in ids} - {b""})
+    distinct = {i.strip() for i in ids} - {b""}
+    strange = [i for i in distinct if i not in known]
+    if strange:
+        distinct = distinct.difference(strange) | {_trimmed(i) for i in strange} - {b""}
     if len(distinct) > most:
         noun = "items" if what == "basket" else "ids"
         raise BadRequest(f"{what} has {len(distinct)} {noun}; at most {most} are allowed")
-    for i in distinct:
-        _check_id(what, i, known)
-    return distinct
+    ordered = sorted(distinct)
+    if strange:
+        for i in ordered:
+            _check_id(what, i, known)
+    return ordered
+
+
+def _trimmed(value: bytes) -> bytes:
+    """Without Unicode's blanks around it, as etl trims. Only ids that are unknown without it pay for it."""
+    return value.decode(errors="surrogateescape").strip().encode(errors="surrogateescape")
 
 
 def _check_id(what: str, value: bytes, known: Mapping[bytes, int]) -> None:

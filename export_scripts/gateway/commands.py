@@ -33,7 +33,7 @@ def keys() -> None:
       cesta keys revoke webshop           refused from now on
 
     Only hashes are kept, in keys.json of the gateway's folder. A gateway that runs here takes a change over
-    at once and drops no request. One in a container: "docker compose kill --signal HUP gateway".
+    at once, one in a container sees it within some two seconds; neither drops a request.
     """
 
 
@@ -82,4 +82,8 @@ def _apply(folder: Path) -> None:
 
     write_state(folder)
     if not reload(GatewaySettings(folder)):
-        typer.echo("no gateway runs on this folder; it will know when it starts or is reloaded", err=True)
+        typer.echo(
+            "no gateway runs here on this folder; one in a container follows within some two seconds, "
+            "any other when it starts",
+            err=True,
+        )

@@ -1,7 +1,11 @@
-"""The catalog as the gateway gives it out: names and categories of all items, in one file with an ETag."""
+"""The catalog as the gateway gives it out: names and categories of all items, in one file with an ETag.
+
+python -m export_scripts.gateway.items artifacts/data artifacts/gateway  # `cesta stack` does it at its start
+"""
 
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -21,3 +25,7 @@ def write_items(data: Path, folder: Path) -> int:
     write_file(folder / FILE, content)
     write_file(folder / f"{FILE}.gz", gzip.compress(content, mtime=0))
     return len(rows)
+
+
+if __name__ == "__main__":
+    print(f"{write_items(*map(Path, sys.argv[1:]))} items")

@@ -259,6 +259,7 @@ def _connect(scheme: str, url: str) -> "ObjectStore":
         raise CestaError(f'{url} needs obstore; run pip install "cesta[stores]"') from None
     if scheme == "memory":
         return MemoryStore()
+    _forget_empty_variables()
     silence = timedelta(seconds=_timeout_s())
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     return from_url(
@@ -280,6 +281,12 @@ def _connect(scheme: str, url: str) -> "ObjectStore":
             },
         },
     )
+
+
+def _forget_empty_variables() -> None:
+    """Compose sets a variable that nobody gave to "", at which obstore, which reads them itself, panics."""
+    for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
+        del os.environ[name]
 
 
 def _credentials_of_file() -> dict[str, str]:

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 import tomllib
@@ -99,6 +100,13 @@ def test_the_limits_are_those_of_the_server():
     assert config.max_batch_size == _limits.MAX_BATCH
     assert {tuple(tensor.dims) for tensor in config.output} == {(_limits.MAX_K,)}
     assert read_contract().basket_slots == _limits.MAX_BASKET
+
+
+def test_a_request_leaves_room_in_the_gateway_s_body():
+    """For names, shapes, and a request id whose 128 bytes are escaped as JSON."""
+    limits = (ROOT / "deploy" / "gateway" / "limits.conf").read_text()
+    (body,) = re.findall(r"client_max_body_size (\d+)k;", limits)
+    assert int(body) * 1024 - _limits.MAX_TENSOR_BYTES >= 2048
 
 
 def test_the_limits_on_ids_are_those_of_the_sampler():

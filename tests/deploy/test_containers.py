@@ -98,7 +98,11 @@ def test_a_profile_is_the_whole_stack_with_one_triton() -> None:
     assert chosen == {"cpu": ["triton"], "gpu": ["triton-gpu"]}
     for name in TRITONS:
         assert {"triton", "supervisor"} <= set(SERVICES[name]["networks"]["inside"]["aliases"])
-        assert SERVICES["gateway"]["depends_on"][name] == {"condition": "service_healthy", "required": False}
+        assert SERVICES["gateway"]["depends_on"][name] == {
+            "condition": "service_healthy",
+            "required": False,
+            "restart": True,  # nginx has looked the name up once
+        }
 
 
 @pytest.mark.parametrize("name", TRITONS)
@@ -123,6 +127,17 @@ def test_the_gpu_s_triton_gets_a_gpu_and_a_config_for_it() -> None:
     timings = re.search(r'"trt_timing_cache_path"\s+value: "(/var/cache/\S+)"', text)[1]
     assert f"install --directory --owner cesta /repository /gateway /var/cache/cesta {timings}" in image
     assert "gpu-caches:/var/cache" in service["volumes"]
+
+
+def test_the_object_store_can_write_what_it_must() -> None:
+    """A folder of its user's, whom nobody asks for a volume; its client's settings in memory."""
+    registry = SERVICES["registry"]
+    (volume,) = registry["volumes"]
+    assert VARIABLE.match(volume)[2].startswith("./")
+    assert "chown 10001 artifacts/registry" in (ROOT / "docs" / "operations.md").read_text()
+    assert registry["user"].startswith("10001:")
+    assert registry["environment"]["MC_CONFIG_DIR"].startswith("/tmp/")
+    assert registry["tmpfs"][0].startswith("/tmp:")
 
 
 def test_both_images_give_the_sampler_the_same_packages() -> None:
@@ -179,6 +194,22 @@ def test_the_gateway_s_variables_are_those_of_its_templates() -> None:
     assert wanted == {name for name in given if not name.startswith("NGINX_ENVSUBST")}
 
 
+@pytest.mark.parametrize(("ssl", "scheme"), [("ssl", "https"), ("", "http")])
+def test_the_gateway_s_health_is_asked_as_it_listens(tmp_path: Path, ssl: str, scheme: str) -> None:
+    """The check's own line, with a curl that says what it was asked."""
+    (tmp_path / "curl").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "curl").chmod(0o755)
+    _, check = SERVICES["gateway"]["healthcheck"]["test"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", check.replace("$$", "$")],
+        env={"PATH": str(tmp_path), "GATEWAY_SSL": ssl},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-1] == f"{scheme}://127.0.0.1:8080/healthz"
+
+
 def test_prometheus_is_told_the_services_names() -> None:
     """In the files that compose mounts."""
     names = set()
@@ -196,6 +227,7 @@ def test_the_secrets_are_files_that_are_made(tmp_path: Path) -> None:
         made = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
     subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
     assert made == {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700  # no other user of this machine reads them
     assert {Path(secret["file"]).name for secret in COMPOSE["secrets"].values()} == made.keys()
     assert all(made.values())
     assert "/secrets/" in (ROOT / ".gitignore").read_text().split()

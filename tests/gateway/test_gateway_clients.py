@@ -47,6 +47,20 @@ def test_the_client_gets_what_the_shop_s_json_says(door: Door, wire: str) -> Non
         assert many[0].release == 2
 
 
+def test_a_batch_within_the_limits_is_answered_whatever_its_size(door: Door, wire: str) -> None:
+    """One wide basket widens 63 others; 64 of 200 long ids are a megabyte and more. All of it fits a body."""
+    wide = Query([f"{n:0128}" for n in range(200)], k=1)
+    with connected(door, wire) as shop:
+        for queries in ([wide, *[Query(["i1"], k=1)] * 63], [wide] * 64):
+            assert len(shop.recommend_many(queries, timeout_s=30)) == 64
+
+
+def test_a_question_over_64_kib_is_invalid(door: Door, wire: str) -> None:
+    """And not said to be one too many: it is never answered."""
+    with connected(door, wire) as shop, pytest.raises(InvalidRequest, match="the body is over 64 KiB"):
+        shop.recommend(exclude=[f"{n:0128}" for n in range(1000)])
+
+
 def test_asyncio_sends_its_key(door: Door, wire: str) -> None:
     async def ask() -> int:
         key = door.keys["shop"]

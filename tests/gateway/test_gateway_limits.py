@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from door import TIMEOUT_S, Door, OpenDoor
 
-from cesta_client import Recommender
+from cesta_client import Query, Recommender, Throttled
 from ensemble.server import Server
 from export_scripts.gateway.keys import add_key
 
@@ -41,6 +41,18 @@ def test_a_batch_is_limited_by_itself(open_gateway: OpenDoor, triton: Server) ->
     statuses = [door.ask("/v1/recommend/batch", batch, key="slow-shop").status for _ in range(8)]
 
     assert statuses == [200] * 5 + [429] * 3
+
+
+def test_batches_and_single_questions_are_counted_apart(open_gateway: OpenDoor, triton: Server) -> None:
+    """A tensor request of two questions is one of the key's batches, as one of 64; a single one is none."""
+    door = open_gateway(triton_http=triton.http, triton_grpc=triton.grpc, workers=1)
+    options = {"protocol": "http", "api_key": door.keys["slow-shop"], "timeout_s": 5}
+    with Recommender(door.settings.http, **options) as shop:
+        for queries in (2, 64, 2, 64, 2):
+            assert len(shop.recommend_many([Query([f"i{n}"]) for n in range(queries)])) == queries
+        with pytest.raises(Throttled):
+            shop.recommend_many([Query(["i1"]), Query(["i2"])])
+        assert [len(shop.recommend(["i1"])) for _ in range(5)] == [10] * 5
 
 
 @pytest.fixture(scope="module")

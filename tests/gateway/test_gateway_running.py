@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import signal
 import subprocess
 import threading
@@ -293,6 +294,47 @@ def test_the_log_s_level_changes_while_it_runs(own: Door) -> None:
         own.send(b"GET / HTTP/1.1\r\n\r\n")  # "client sent HTTP/1.1 request without Host": info
         new = _await(lambda: log.read_bytes()[before:].decode(errors="replace"))  # noqa: B023
         assert ("without" in new) is told
+
+
+OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+
+
+def documented(first: str, own: Door, checkout: Path) -> None:
+    """Run the lines of operations.md from the one that starts so, in a checkout whose gateway is this one."""
+    (lines,) = re.findall(
+        rf"^ *({re.escape(first)}.*?)\n *(?:```|endscript)$", OPERATIONS, re.DOTALL | re.MULTILINE
+    )
+    (checkout / "artifacts").mkdir()
+    (checkout / "artifacts" / "gateway").symlink_to(own.settings.folder)
+    lines = lines.replace("/srv/cesta", str(checkout))
+    subprocess.run(["sh", "-euc", lines], cwd=checkout, check=True)
+
+
+def test_the_log_s_level_changes_as_operators_are_told(own: Door, tmp_path: Path) -> None:
+    log = own.settings.run / "error.log"
+    before = log.stat().st_size
+    documented("sed -i", own, tmp_path)
+
+    def told() -> str:
+        own.send(b"GET / HTTP/1.1\r\n\r\n")
+        return "yes" if b"without" in log.read_bytes()[before:] else ""
+
+    _await(told)
+    own.gateway.reload()
+
+
+def test_a_request_log_that_was_moved_is_left_alone(own: Door, tmp_path: Path) -> None:
+    """By the line that logrotate is given: no request is lost, the next one stands in a new file."""
+    own.ask("/v1/recommend", {}, headers={"X-Request-Id": "before-moving"})
+    logged(own, "before-moving")
+    moved = own.settings.access_log.rename(tmp_path / "access.log.1")
+    documented("kill -USR1", own, tmp_path)
+    _await(lambda: "made" if own.settings.access_log.exists() else "")
+    size = moved.stat().st_size
+
+    own.ask("/v1/recommend", {}, headers={"X-Request-Id": "after-moving"})
+    assert logged(own, "after-moving")["status"] == 200
+    assert moved.stat().st_size == size
 
 
 def test_requests_are_counted_and_timed(own: Door) -> None:

@@ -19,9 +19,8 @@ from processes import children
 from toy_models import FLOAT, STRING, graph, identity, lookup, write_model
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from ensemble.compiled_backend import find_library
 from ensemble.control_secret import GRPC_HEADER
-from ensemble.serving_environment import find_serving_environment
+from tests import needs
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]
 
@@ -102,8 +101,8 @@ def toys(
     request: pytest.FixtureRequest, start_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Toys:
     repository = tmp_path_factory.mktemp("toys")
-    if request.param == "compiled" and not find_library(find_serving_environment()):
-        pytest.skip('no compiled backend here; "make install" compiles it where there is a C++ compiler')
+    if request.param == "compiled":
+        needs.the_compiled_backend()
     return Toys(repository, start_server(repository, models=(), onnx_backend=request.param))
 
 
@@ -269,8 +268,7 @@ def test_a_server_that_ends_while_a_model_runs_does_not_crash(
     start_server: Callable[..., Any], tmp_path: Path
 ) -> None:
     """At the end of the drain tritonserver exits; what still runs in it needs ONNX Runtime until the last."""
-    if not find_library(find_serving_environment()):
-        pytest.skip("no compiled backend here")
+    needs.the_compiled_backend()
     products = [helper.make_node("MatMul", [f"x{i or ''}", "w"], [f"x{i + 1}"]) for i in range(3000)]  # > 5 s
     toys = Toys(tmp_path, start_server(tmp_path, models=(), drain_s=1))
     toys.load(

@@ -112,6 +112,24 @@ def test_basket_and_user_always_travel_and_the_rest_where_it_is_used():
     ]
 
 
+def test_a_request_is_bounded_by_its_bytes_as_by_its_queries():
+    """A basket of 200 ids makes every other as wide: 64 of them are 64 * 200 lengths of four bytes."""
+    wire = Wire()
+    wide = Query([f"{n:0128}" for n in range(200)])  # 200 * (4 + 128) bytes
+    answers = Recommender(transport=wire).recommend_many([wide, *[Query(["a"], k=1)] * 63, wide, wide])
+    assert len(answers) == 66
+    assert [len(request["basket"]) for request in wire.seen] == [32, 32, 2]
+    sizes = [sum(4 + len(i) for rows in seen.values() for row in rows for i in row) for seen in wire.seen]
+    assert max(sizes) <= 62 * 1024
+
+
+def test_a_question_that_is_too_large_for_any_request_is_the_server_s_to_refuse():
+    wire = Wire()
+    huge = Query(exclude=[f"{n:0128}" for n in range(1000)])
+    Recommender(transport=wire).recommend_many([Query(["a"]), huge])
+    assert [len(request["basket"]) for request in wire.seen] == [1, 1]
+
+
 def test_many_queries_are_one_request_padded_with_empty_ids():
     wire = Wire(["x", "y"], [2, 1], [0, 0])
     queries = [Query(["a", "b", "c"]), Query(["d"], user_id="900", k=1), Query()]

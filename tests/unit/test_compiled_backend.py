@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from ensemble import compiled_backend
 from ensemble.compiled_backend import compile_library, find_library
 from ensemble.serving_environment import ServerError, ServingEnvironment
+from tests import needs
 
 
 @pytest.fixture
@@ -83,6 +85,24 @@ def test_what_a_compiler_says_is_shown_and_nothing_is_left(
 
     assert find_library(environment) is None
     assert [left.name for left in (environment.root / "lib" / "cesta").iterdir()] == ["libonnxruntime.so.1"]
+
+
+def test_what_does_not_compile_fails_the_tests_and_is_skipped_without_a_compiler_alone(
+    environment: ServingEnvironment, compiler: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Python backend serves then, so that nothing else would tell."""
+    monkeypatch.setattr(needs, "find_serving_environment", lambda: environment)
+    with pytest.raises(pytest.fail.Exception, match=re.escape(f"though {compiler} is here")):
+        needs.the_compiled_backend()
+
+    compile_library(environment)
+    needs.the_compiled_backend()
+
+    shutil.rmtree(environment.root / "lib" / "cesta")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX")
+    with pytest.raises(pytest.skip.Exception, match="apt-get install g"):
+        needs.the_compiled_backend()
 
 
 def test_an_environment_without_onnxruntime_is_named(environment: ServingEnvironment, compiler: Path) -> None:

@@ -259,6 +259,18 @@ def test_an_endpoint_that_is_none() -> None:
         triton_url("s3://bucket/x", {"AWS_ENDPOINT_URL": "minio:9000"})
 
 
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Compose gives a container some. It is Amazon that is asked then, behind a proxy that is not there."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv(name, "")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("CESTA_STORE_TIMEOUT_S", "1")
+    with pytest.raises(CestaError, match="the store cannot be reached"):
+        (ObjectPath.at("s3://shop/releases") / "nothing").exists()
+
+
 def test_a_container_s_credentials_come_in_a_file(
     s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

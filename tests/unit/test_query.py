@@ -1,5 +1,7 @@
 """From ids to rows: what is legal, and what is refused in words that name value and limit."""
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from ensemble.candidate_sampler.query import (
@@ -12,6 +14,8 @@ from ensemble.candidate_sampler.query import (
     Vocabulary,
 )
 from export_scripts.contract import read_contract
+from export_scripts.errors import Problems
+from export_scripts.tables import Table, text_column
 
 LONG_NAME = b"n" * 200  # categories may be as long as the shop calls them
 SHOP = Vocabulary(
@@ -43,6 +47,21 @@ def test_blanks_around_ids_do_not_count() -> None:
     padded = SHOP.query([b"tea   ", b"tea", b"  "], b" ann", [b"milk "], [b"drinks  "])
     assert padded == SHOP.query([b"tea"], b"ann", [b"milk"], [b"drinks"])
     assert (len(padded.basket), padded.unknown_items, SHOP.query(user_id=b"  ").named) == (1, 0, False)
+
+
+@pytest.mark.parametrize("blank", [c for c in map(chr, range(0x3001)) if c.isspace()], ids=ascii)
+def test_a_request_has_the_blanks_of_etl(blank: str) -> None:
+    """All of Unicode's, of which a no-break space comes with what is copied from pages."""
+    padded, problems = f"{blank}crème {blank}", Problems()
+    table = Table("t", pa.table({"item_id": [padded]}), np.array([1]))
+    assert text_column(table, "item_id", (), problems).tolist() == ["crème"]
+
+    given = padded.encode()
+    assert SHOP.query([given, b"tea"], given, [given]) == Query(basket=[3, 1], exclude=[3])
+    assert SHOP.query(
+        [blank.encode()], f"ann{blank}".encode(), categories=[f"drinks{blank}".encode()]
+    ) == Query(user_row=1, wanted=[1])
+    assert SHOP.query([b"tea", f"tea{blank}".encode()]).unknown_items == 0
 
 
 def test_a_basket_is_a_set() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import uuid
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from export_scripts.gateway.request_metrics import RequestMetrics
 from export_scripts.releases import history
 from export_scripts.releases.store import Repository, open_repository, write_file
 from export_scripts.supervisor.app import make_app
@@ -121,6 +123,18 @@ def test_metrics_tell_canaries_restarts_and_health(supervisor: Supervisor) -> No
         assert line in text.splitlines()
     supervisor.watchdog.health = Health(ready=False, reason="hung", answered_s=93.0, release=3)
     assert "cesta_seconds_since_healthy 7.0" in supervisor.get("/metrics").text
+
+
+def test_every_figure_is_explained(supervisor: Supervisor, tmp_path: Path) -> None:
+    """Those of the gateway's log, which the supervisor counts, among them."""
+    RequestMetrics(tmp_path / "log.sock", supervisor.metrics.registry).close()
+    types = re.findall(r"^# TYPE (\S+)", supervisor.get("/metrics").text, re.MULTILINE)
+    names = [name for name in types if not name.endswith("_created")]
+    process = "cesta_supervisor_process_"
+    text = (Path(__file__).parents[2] / "docs" / "observability.md").read_text()
+    explained = {f"`{name.removeprefix(process)}`" for name in names} | {f"`{process}…`"}
+    assert len(names) > 12
+    assert [name for name in sorted(explained) if name not in text] == []
 
 
 @pytest.mark.parametrize(("path", "code"), [("/nothing", 404), ("/readyz", 503)])

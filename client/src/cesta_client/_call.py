@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 
 from . import _check
 from ._errors import InvalidRequest, TimedOut, Unavailable
-from ._limits import MAX_BATCH
+from ._limits import MAX_BATCH, MAX_TENSOR_BYTES
 from ._values import Query
+from ._wire import tensor_bytes
 
 _FIRST_PAUSE_S = 0.02  # doubles with every attempt
 
@@ -55,7 +56,7 @@ class Call:
 
 
 def batches(queries: Iterable[Query]) -> Iterator[list[Query]]:
-    """Lists of at most MAX_BATCH queries, in order.
+    """Lists of at most MAX_BATCH queries and MAX_TENSOR_BYTES, in order; a larger query goes alone.
 
     Raises:
         InvalidRequest: one of them is no `Query`.
@@ -64,7 +65,17 @@ def batches(queries: Iterable[Query]) -> Iterator[list[Query]]:
     for place, query in enumerate(listed):
         if not isinstance(query, Query):
             raise InvalidRequest(f"queries[{place}] is a {type(query).__name__}; write Query(basket=…)")
-    return (listed[start : start + MAX_BATCH] for start in range(0, len(listed), MAX_BATCH))
+    starts = range(0, len(listed), MAX_BATCH)
+    return (batch for start in starts for batch in _fitting(listed[start : start + MAX_BATCH]))
+
+
+def _fitting(queries: list[Query]) -> Iterator[list[Query]]:
+    if len(queries) == 1 or tensor_bytes(queries) <= MAX_TENSOR_BYTES:
+        yield queries
+    else:
+        half = len(queries) // 2
+        yield from _fitting(queries[:half])
+        yield from _fitting(queries[half:])
 
 
 def canary() -> Query:

@@ -100,7 +100,9 @@ class Recommender:
     def recommend_many(
         self, queries: Iterable[Query], *, timeout_s: float | None = None, request_id: str = ""
     ) -> list[Recommendations]:
-        """One answer per query, in order. Up to 64 queries travel in one request; `timeout_s` holds for all.
+        """One answer per query, in order; `timeout_s` holds for all.
+
+        Up to 64 queries and 62 KiB of them travel in one request.
 
         A query that the server refuses (an unknown category) fails the whole call.
 

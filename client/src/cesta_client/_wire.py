@@ -26,6 +26,17 @@ def tensors_of(queries: Sequence[Query]) -> Tensors:
     query: its cache key holds bytes but no shapes, so two baskets of one item each would share their entry
     with one basket of two. The others, seldom used, are left out where no query has them.
     """
+    return {name: _padded(rows) for name, rows in _columns(queries).items()}
+
+
+def tensor_bytes(queries: Sequence[Query]) -> int:
+    """What they take on the way: each id its UTF-8 and, as padding does too, four bytes for its length."""
+    columns = _columns(queries).values()
+    slots = sum(len(rows) * max(map(len, rows)) for rows in columns)
+    return 4 * slots + sum(len("".join(ids).encode()) for rows in columns for ids in rows)
+
+
+def _columns(queries: Sequence[Query]) -> dict[str, list[tuple[str, ...]]]:
     always: dict[str, list[tuple[str, ...]]] = {
         "basket": [query.basket or ("",) for query in queries],
         "user_id": [(query.user_id,) for query in queries],
@@ -34,8 +45,7 @@ def tensors_of(queries: Sequence[Query]) -> Tensors:
         "exclude": [query.exclude for query in queries],
         "categories": [query.categories for query in queries],
     }
-    used = always | {name: rows for name, rows in seldom.items() if any(rows)}
-    return {name: _padded(rows) for name, rows in used.items()}
+    return always | {name: rows for name, rows in seldom.items() if any(rows)}
 
 
 def _padded(rows: Sequence[tuple[str, ...]]) -> NDArray[np.object_]:
