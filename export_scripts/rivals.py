@@ -159,7 +159,7 @@ def train_rivals(
     missing = {name: NOT_INSTALLED for name, package in NEEDS.items() if not _installed(package)}
     past = snapshot(shop, split.training, settings, np.asarray(arrays.prior.weights))
     asked = periods(shop, split, past, settings)
-    training, validation = training_sets(shop, past, asked, settings, contract)
+    training, validation = training_sets(shop, asked, settings, contract)
     rivals: list[Rival] = []
     for name, options in USER_ITEM.items():
         if name not in missing:

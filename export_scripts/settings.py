@@ -129,6 +129,7 @@ class TrainSettings(SettingsTable):
     user_dropout: float = Field(ge=0, lt=1)
     hidden_per_basket: int = Field(ge=1)
     cold_share: float = Field(ge=0, le=1)
+    recounts: int = Field(ge=1, le=56)
     candidates: int = Field(ge=2)
     drawn_from: int = Field(ge=2)
     price_of_new: float = Field(ge=0, lt=1)

@@ -6,6 +6,7 @@ count has seen the baskets it is asked about.
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,25 +53,38 @@ def snapshot(
 
     Histories may, because a query only sees what lies strictly before its own moment.
     """
-    s = settings.sampler
-    popularity = counts.popularity(shop, end, s.min_support)
-    categories, names = counts.categories(shop, end)
+    counted = _counted(shop, end, settings.sampler)
     known = np.zeros(shop.n_items, bool)
-    known[popularity.order] = True
+    known[counted["popularity"].order] = True
     return SamplerArrays(
+        **counted,
         item_ids=Ids.pack([i.encode() for i in shop.catalog["item_id"]]),
         user_ids=Ids.pack([i.encode() for i in shop.user_ids]),
-        category_names=names,
-        histories=counts.histories(shop, shop.n_baskets, s.history_baskets),
-        neighbours=counts.cooccurrence(shop, end, s.min_support, s.partners, s.shrinkage, s.largest_basket),
-        popularity=popularity,
-        categories=categories,
-        category_pairs=category_pairs(shop, end, categories, s),
-        retrieval=_tower(shop, end, known, categories.of_item, settings),
-        cold=cold(shop, end, categories, s),
+        histories=counts.histories(shop, shop.n_baskets, settings.sampler.history_baskets),
+        retrieval=_tower(shop, end, known, counted["categories"].of_item, settings),
         clock=Clock(np.array(shop.times[-1] + 1), np.array(shop.day, np.float32)),
         prior=Prior(untrained_prior() if prior is None else prior),
     )
+
+
+def recounted(shop: Shop, arrays: SamplerArrays, end: int, settings: Settings) -> SamplerArrays:
+    """``arrays`` with counts that know the baskets before ``end``; the tower stays as it is."""
+    return arrays._replace(**_counted(shop, end, settings.sampler))
+
+
+def _counted(shop: Shop, end: int, s: SamplerSettings) -> dict[str, Any]:
+    """The arrays that are counted, by name."""
+    categories, names = counts.categories(shop, end)
+    return {
+        "neighbours": counts.cooccurrence(
+            shop, end, s.min_support, s.partners, s.shrinkage, s.largest_basket
+        ),
+        "popularity": counts.popularity(shop, end, s.min_support),
+        "categories": categories,
+        "category_names": names,
+        "category_pairs": category_pairs(shop, end, categories, s),
+        "cold": cold(shop, end, categories, s),
+    }
 
 
 def category_pairs(shop: Shop, end: int, categories: Categories, s: SamplerSettings) -> Neighbours:

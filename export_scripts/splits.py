@@ -25,6 +25,15 @@ class Split:
     test: int
     end: int
 
+    def parts_of_training(self, shop: Shop, most: int) -> list[int]:
+        """Where its at most ``most`` parts of equal length begin, and where the last one ends."""
+        if self.training == self.validation:
+            return [self.training, self.validation]
+        times = shop.times[self.training], shop.times[self.validation - 1] + 1
+        inner = np.linspace(*times, most + 1)[1:-1]
+        starts = (shop.first_basket_at(int(np.ceil(t))) for t in inner)
+        return sorted({self.training, *starts, self.validation})
+
 
 @dataclass(frozen=True)
 class HiddenItems:

@@ -1,9 +1,11 @@
 """Train the scorer on the sampler's own candidates: what it learns on is what it will be served.
 
-Counts and tower stop where the training period begins, the training queries follow, the validation queries
-come last. The loss is a softmax over each query's candidates, with the hidden item as the truth.
+The tower stops where the training period begins, the training queries follow, the validation queries come
+last. Counts are made anew in between: they are then as old as those that serve. The loss is a softmax over
+each query's candidates, with the hidden item as the truth.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -27,8 +29,8 @@ from export_scripts.resume import FOLDER, Resume, Stateful
 from export_scripts.settings import Settings, TrainSettings
 from export_scripts.shop import Shop, load_shop
 from export_scripts.snapshot import snapshot, untrained_prior
-from export_scripts.splits import HiddenItems, split_by_time
-from export_scripts.training_set import TrainingSet, collect, periods, training_sets
+from export_scripts.splits import split_by_time
+from export_scripts.training_set import Period, TrainingSet, collect, periods, sampled, training_sets
 
 log = structlog.get_logger()
 
@@ -53,11 +55,11 @@ def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
     split = split_by_time(shop, settings.splits)
     kept = Resume(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with())
     arrays = kept.arrays(lambda: snapshot(shop, split.training, settings))
-    check_leaks(shop, arrays, split.training, settings)
     asked = periods(shop, split, arrays, settings)
-    prior = kept.prior(lambda: fit_prior(shop, arrays, asked.training, settings, contract))
-    arrays = arrays._replace(prior=arrays.prior._replace(weights=prior))
-    training, validation = training_sets(shop, arrays, asked, settings, contract)
+    for period in (*asked.training, asked.validation):
+        check_leaks(shop, period.arrays, period.start, settings)
+    prior = kept.prior(lambda: fit_prior(shop, asked.training, settings, contract))
+    training, validation = training_sets(shop, asked.with_prior(prior), settings, contract)
     model, curve = fit(new_model(arrays, training, prior, s), training, validation, s, kept)
     lean_to_new(model, validation, s.price_of_new)
     save_checkpoint(checkpoint, model, prior, shop, settings, curve)
@@ -81,7 +83,7 @@ def check_support(shop: Shop, settings: Settings) -> None:
 
 
 def fit_prior(
-    shop: Shop, arrays: SamplerArrays, hidden: HiddenItems, settings: Settings, contract: Contract
+    shop: Shop, asked: Sequence[Period], settings: Settings, contract: Contract
 ) -> NDArray[np.float32]:
     """(F,) weights of the linear score that keeps the best C candidates, by a softmax over long lists.
 
@@ -91,8 +93,8 @@ def fit_prior(
     wide = Contract(contract.basket_slots, PRIOR_CANDIDATES, contract.features, contract.answers)
     s = settings.train
     rng = np.random.default_rng(s.seed)
-    some = hidden.sample(PRIOR_QUERIES, rng)
-    examples = collect(shop, arrays, some, settings, wide, "prior", rng, anonymous=s.user_dropout)
+    some = sampled(asked, PRIOR_QUERIES, rng)
+    examples = collect(shop, some, settings, wide, "prior", rng, anonymous=s.user_dropout)
     if not len(examples):
         return untrained_prior()
     features = torch.from_numpy(examples.features).float()

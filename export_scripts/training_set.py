@@ -3,20 +3,22 @@
 Training and serving thus see one distribution, and one kernel computes the features of both.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.candidate_sampler.arrays import SamplerArrays
+from ensemble.candidate_sampler.arrays import Prior, SamplerArrays
 from ensemble.candidate_sampler.batch import Candidates
 from ensemble.candidate_sampler.query import Query
 from export_scripts.contract import Contract
 from export_scripts.progress import Progress
-from export_scripts.settings import Settings
+from export_scripts.settings import Settings, TrainSettings
 from export_scripts.shop import Shop
-from export_scripts.snapshot import recommendable, sampler_of, with_content
+from export_scripts.snapshot import recommendable, recounted, sampler_of, with_content
 from export_scripts.splits import HiddenItems, Split, as_queries, hide_items
 
 BATCH = 256
@@ -57,47 +59,85 @@ class _Thinned(NamedTuple):
     target: NDArray[np.int64]
 
 
-class Periods(NamedTuple):
-    """Protocol W queries of the training and of the validation period."""
+class Period(NamedTuple):
+    """Protocol W queries from basket ``start`` on, and arrays whose counts end there."""
 
-    training: HiddenItems
-    validation: HiddenItems
+    start: int
+    arrays: SamplerArrays
+    hidden: HiddenItems
+
+
+class Periods(NamedTuple):
+    """What is learnt from, in the order of time, and what stops it."""
+
+    training: list[Period]
+    validation: Period
+
+    def with_prior(self, weights: NDArray[np.float32]) -> "Periods":
+        """The same, their samplers' prior being ``weights`` (F,)."""
+
+        def with_it(period: Period) -> Period:
+            return period._replace(arrays=period.arrays._replace(prior=Prior(weights)))
+
+        return Periods([with_it(part) for part in self.training], with_it(self.validation))
 
 
 def periods(shop: Shop, split: Split, arrays: SamplerArrays, settings: Settings) -> Periods:
     """Hide items of the two periods' baskets: for validation as the protocol has it, for training more.
 
-    Training asks for some of the cold items too: else the scorer would learn that what hardly sold is never
-    bought.
+    ``arrays`` end where training begins. Their counts are made anew ``train.recounts`` times in all, and for
+    validation, as they are for the test period and a release: items that began to sell meanwhile are then
+    asked for, and the scorer does not learn that what is new is never bought.
     """
-    s, known = settings.train, recommendable(arrays)
-    rng, most = np.random.default_rng(s.seed), settings.splits.hidden_per_basket
-    validation = hide_items(shop, split.validation, split.test, known, most, rng)
-    content = known | with_content(arrays)
-    training = hide_items(shop, split.training, split.validation, content, s.hidden_per_basket, rng)
-    asked = known[training.items] | (rng.random(len(training)) < s.cold_share)
-    training = HiddenItems(training.baskets[asked], training.items[asked])
-    return Periods(training.sample(s.training_queries, rng), validation.sample(s.validation_queries, rng))
+    rng = np.random.default_rng(settings.train.seed)
+    now = recounted(shop, arrays, split.validation, settings)
+    hidden = hide_items(
+        shop, split.validation, split.test, recommendable(now), settings.splits.hidden_per_basket, rng
+    ).sample(settings.train.validation_queries, rng)
+    ends = split.parts_of_training(shop, settings.train.recounts)
+    counted = [arrays, *(recounted(shop, arrays, start, settings) for start in ends[1:-1])]
+    parts = [
+        _to_learn_from(shop, known, start, end, settings.train, rng)
+        for known, (start, end) in zip(counted, pairwise(ends), strict=True)
+    ]
+    training = sampled(parts, settings.train.training_queries, rng)
+    return Periods(training, Period(split.validation, now, hidden))
+
+
+def sampled(parts: Sequence[Period], most: int, rng: np.random.Generator) -> list[Period]:
+    """About ``most`` of the queries of all parts, as large a share of each."""
+    share = most / max(sum(len(part.hidden) for part in parts), 1)
+    return [part._replace(hidden=part.hidden.sample(round(share * len(part.hidden)), rng)) for part in parts]
+
+
+def _to_learn_from(
+    shop: Shop, arrays: SamplerArrays, start: int, end: int, s: TrainSettings, rng: np.random.Generator
+) -> Period:
+    """Queries of the baskets start … end - 1.
+
+    Some cold items are asked for too: else the scorer would learn that what hardly sold is never bought.
+    """
+    known = recommendable(arrays)
+    hidden = hide_items(shop, start, end, known | with_content(arrays), s.hidden_per_basket, rng)
+    asked = known[hidden.items] | (rng.random(len(hidden)) < s.cold_share)
+    return Period(start, arrays, HiddenItems(hidden.baskets[asked], hidden.items[asked]))
 
 
 def training_sets(
-    shop: Shop, arrays: SamplerArrays, asked: Periods, settings: Settings, contract: Contract
+    shop: Shop, asked: Periods, settings: Settings, contract: Contract
 ) -> tuple[TrainingSet, TrainingSet]:
     """What the scorer learns from, thinned by the arrays' prior, and what stops it."""
     s = settings.train
     rng = np.random.default_rng(s.seed)
-    thinning = Thinning(s.candidates, arrays.prior.weights)
+    thinning = Thinning(s.candidates, asked.validation.arrays.prior.weights)
     wide = replace(contract, candidates=s.drawn_from)
-    training = collect(
-        shop, arrays, asked.training, settings, wide, "training", rng, thinning, s.user_dropout
-    )
-    return training, collect(shop, arrays, asked.validation, settings, contract, "validation", rng)
+    training = collect(shop, asked.training, settings, wide, "training", rng, thinning, s.user_dropout)
+    return training, collect(shop, [asked.validation], settings, contract, "validation", rng)
 
 
 def collect(
     shop: Shop,
-    arrays: SamplerArrays,
-    hidden: HiddenItems,
+    parts: Sequence[Period],
     settings: Settings,
     contract: Contract,
     what: str,
@@ -110,8 +150,7 @@ def collect(
     The share ``anonymous`` of the queries is asked without the user: their features know no history either,
     which is what the scorer will see of unknown users.
     """
-    sampler = sampler_of(arrays, settings, contract)
-    n, f = len(hidden), contract.features
+    n, f = sum(len(part.hidden) for part in parts), contract.features
     c = min(contract.candidates, thinning.candidates) if thinning else contract.candidates
     kept = TrainingSet(
         users=np.zeros(n, np.int32),
@@ -123,8 +162,9 @@ def collect(
         asked=n,
     )
     size = 0
+    samplers = ((sampler_of(part.arrays, settings, contract), part.hidden) for part in parts)
     with Progress(what, n) as progress:
-        for batch in hidden.batches(BATCH):
+        for sampler, batch in ((s, batch) for s, hidden in samplers for batch in hidden.batches(BATCH)):
             queries = _some_anonymous(as_queries(shop, batch), anonymous, rng)
             candidates = sampler.sample(queries)
             hits = candidates.rows == batch.items[:, None]

@@ -172,11 +172,11 @@ def test_training_asks_without_the_user_too(built: Outputs) -> None:
     split = split_by_time(shop, settings.splits)
     arrays = snapshot(shop, split.training, settings)
     asked = periods(shop, split, arrays, settings)
-    learnt = training_sets(shop, arrays, asked, settings, contract)[0]
+    learnt = training_sets(shop, asked, settings, contract)[0]
     history = learnt.features[:, :, FEATURES.index("history_size")].max(1)
     assert (history[learnt.users == 0] == 0).all()
     # The same queries, nobody blanked: some have no user to begin with.
-    plain = collect(shop, arrays, asked.training, settings, contract, "plain", np.random.default_rng(0))
+    plain = collect(shop, asked.training, settings, contract, "plain", np.random.default_rng(0))
     known = (plain.users > 0).sum()
     if known < 30:
         pytest.skip("too few queries with a user to tell a fifth of them")
@@ -207,12 +207,12 @@ def tiny_priors(
     split = split_by_time(shop, settings.splits)
     arrays = snapshot(shop, split.training, settings)
     asked = periods(shop, split, arrays, settings)
-    prior = fit_prior(shop, arrays, asked.training, settings, contract)
+    prior = fit_prior(shop, asked.training, settings, contract)
     return [
         (
             prior,
             untrained_prior(),
-            collect(shop, arrays, asked.validation, settings, contract, "", rng, anonymous=share),
+            collect(shop, [asked.validation], settings, contract, "", rng, anonymous=share),
         )
         for share in (0.0, 1.0)
     ]
