@@ -154,6 +154,7 @@ ROWS: dict[str, list[Panel]] = {
                     rate("cesta_sampler_item_ids_total", "release"),
                 )
             },
+            "The supervisor's canary is one a second; the alert takes it off, this does not.",
         ),
         Panel(
             "Basket size",
