@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 from door import Door, OpenDoor, free_ports
 
@@ -145,8 +148,8 @@ def test_no_server_is_502_and_a_silent_one_504(open_gateway: OpenDoor, silent: s
         (gone, Unavailable, "cannot be reached"),
         (hung, TimedOut, "too long|within"),
     ):
-        grpc = Recommender(door.settings.grpc, api_key=door.keys["shop"], timeout_s=5, retries=0)
-        with grpc as shop, pytest.raises(refusal, match=words):
+        client = Recommender(door.settings.grpc, api_key=door.keys["shop"], timeout_s=5, retries=0)
+        with client as shop, pytest.raises(refusal, match=words):
             shop.recommend(["i1"])
 
 
@@ -183,6 +186,41 @@ def test_triton_s_own_words_never_come_through(open_gateway: OpenDoor) -> None:
             answer = door.recommend("i1")
             door.gateway.stop()
         assert (answer.status, answer.error) == (502, "the recommender cannot be reached")
+
+
+def test_a_triton_that_cannot_now_says_when_to_come_back(open_gateway: OpenDoor) -> None:
+    """Its queue has a bound and is full: 503, over gRPC, too, and not as if it could not be reached."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, _refusing_grpc() as grpc_address:
+        full = b'{"error": "Exceeds maximum queue size"}'
+        threading.Thread(target=_answer_once, args=(listener, 503, full), daemon=True).start()
+        http_address = f"127.0.0.1:{listener.getsockname()[1]}"
+        door = open_gateway(triton_http=http_address, triton_grpc=grpc_address, workers=1)
+        answer = door.recommend("i1")
+        address, key = door.settings.grpc, door.keys["shop"]
+        with (
+            Recommender(address, api_key=key, timeout_s=5, retries=0) as shop,
+            pytest.raises(Unavailable, match="full or not ready"),
+        ):
+            shop.recommend(["i1"])
+        door.gateway.stop()
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert answer.error == "the recommender is full or not ready; try again later"
+
+
+@contextlib.contextmanager
+def _refusing_grpc() -> Iterator[str]:
+    """A gRPC server that answers every call with UNAVAILABLE."""
+
+    class Refuse(grpc.GenericRpcHandler):
+        def service(self, _: object) -> grpc.RpcMethodHandler:
+            refuse = lambda _, call: call.abort(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")  # noqa: E731
+            return grpc.unary_unary_rpc_method_handler(refuse)
+
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[Refuse()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
 
 
 def _answer_once(listener: socket.socket, status: int, text: bytes) -> None:
