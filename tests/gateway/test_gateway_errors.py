@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
 import pytest
@@ -205,6 +206,44 @@ def test_a_triton_that_cannot_now_says_when_to_come_back(open_gateway: OpenDoor)
         door.gateway.stop()
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
     assert answer.error == "the recommender is full or not ready; try again later"
+
+
+def test_a_batch_ends_within_twice_the_time_of_a_query(open_gateway: OpenDoor) -> None:
+    """Of a server that takes 1.1 s: 16 queries are two parts; a third would begin after more than 2 s."""
+    with _SlowServer(("127.0.0.1", 0), _Slow) as slow:
+        threading.Thread(target=slow.serve_forever, args=(0.05,), daemon=True).start()
+        door = open_gateway(triton_http=f"127.0.0.1:{slow.server_port}", workers=1)
+        statuses = {}
+        for count in (16, 32):
+            began = time.monotonic()
+            statuses[count] = door.ask("/v1/recommend/batch", {"queries": [{}] * count}).status
+        took_s = time.monotonic() - began
+        door.gateway.stop()
+        slow.shutdown()
+    assert statuses == {16: 200, 32: 504}
+    assert took_s < 3
+
+
+class _SlowServer(ThreadingHTTPServer):
+    request_queue_size = 64  # 8 queries come at once; the library's 5 would have some connect a second later
+
+
+class _Slow(BaseHTTPRequestHandler):
+    """In place of Triton: generate, after 1.1 s."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        time.sleep(1.1)
+        content = b'{"model_version": "1", "item_ids": ["i1"], "scores": [1.0], "reasons": [1]}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 @contextlib.contextmanager
