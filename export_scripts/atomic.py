@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,17 +18,21 @@ MINUTE_S = 60
 def write_file(target: Path, content: bytes, staged_in: Path | None = None, mode: int | None = None) -> None:
     """Write or replace ``target``; when that fails, what was there before stays and nothing else does.
 
+    Of two writers at once each writes a whole file, and the last one's stays. What killed ones left goes.
     ``staged_in`` is another folder of the same file system for the unfinished file, by default the target's.
     ``mode`` holds before anything is written: a secret is never readable for others.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = (staged_in or target.parent) / f".{target.name}.partial"
+    folder, prefix = staged_in or target.parent, f".{target.name}.partial-"
+    _sweep(folder, prefix)
+    partial = folder / f"{prefix}{uuid.uuid4().hex}"
     try:
-        if mode is not None:
-            partial.touch(mode)
-        partial.write_bytes(content)
-        _flush_one(partial)
-        partial.replace(target)
+        with open(partial, "xb", opener=lambda path, flags: os.open(path, flags, mode or 0o666)) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # for _sweep of others: it is being written
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            partial.replace(target)
         _flush_one(target.parent)
     finally:
         partial.unlink(missing_ok=True)
@@ -75,17 +80,18 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def _sweep(parent: Path, prefix: str) -> None:
-    for folder in parent.glob(f"{prefix}*"):
+    """Remove files and folders of this prefix that nobody holds a lock on."""
+    for left in parent.glob(f"{prefix}*"):
         try:
-            young = time.time() - folder.stat().st_mtime < MINUTE_S  # it may not have come to its lock yet
-            handle = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:
+            young = time.time() - left.stat().st_mtime < MINUTE_S  # it may not have come to its lock yet
+            handle = os.open(left, os.O_RDONLY)
+        except (FileNotFoundError, PermissionError):
             continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not young:
-                shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
+                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
+        except OSError:  # locked, or another's to remove
             pass
         finally:
             os.close(handle)

@@ -85,9 +85,11 @@ def _logging() -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
-            if sys.stderr.isatty()
-            else structlog.processors.JSONRenderer(),
+            *(
+                [structlog.dev.ConsoleRenderer(colors=True, pad_event_to=0)]
+                if sys.stderr.isatty()
+                else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+            ),
         ],
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is then: tests exchange it
     )
@@ -264,6 +266,9 @@ def serve(
     gateway: Annotated[
         Path | None, typer.Option(help="The folder of a gateway to count for and take admins from.")
     ] = None,
+    gateway_http: Annotated[
+        str, typer.Option(help="Where that gateway listens, host:port; probed for cesta_gateway_up.")
+    ] = "127.0.0.1:8080",
 ) -> None:
     """Serve a published repository in the foreground on loopback; Ctrl-C and SIGTERM drain and stop.
 
@@ -271,6 +276,7 @@ def serve(
     """
     from ensemble.response_cache import parse_cache
     from ensemble.server import ServerSettings
+    from export_scripts.gateway.nginx import GatewaySettings
     from export_scripts.releases.repository import read_release
     from export_scripts.releases.store import open_repository
     from export_scripts.supervisor.serve import serve as run
@@ -280,7 +286,7 @@ def serve(
     ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
     cache = parse_cache(response_cache)
     settings = ServerSettings(repository=repository, host=host, config=config, response_cache=cache, **ports)
-    run(settings, supervisor_port, gateway)
+    run(settings, supervisor_port, gateway and GatewaySettings(gateway, http=gateway_http))
 
 
 @app.command("stack")

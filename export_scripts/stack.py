@@ -42,25 +42,30 @@ class Addresses:
 
 @contextlib.contextmanager
 def stack(out: Path, repository: str, addresses: Addresses) -> Iterator[Callable[[], str | None]]:
-    """All of it, ready, until the block ends. Yields a function that names what has ended by itself.
+    """All of it, ready, until the block ends. Yields a function that says what has ended by itself.
 
     ``out`` holds gateway/, prometheus/ and alertmanager/. Raises CestaError if a program is missing or ends.
     """
-    processes: list[_Process] = []
+    programs: dict[str, _Process | Gateway] = {}
+
+    def ended() -> str | None:
+        found = (name for name, program in programs.items() if program.ended)
+        return next((f"{name} ended by itself; its log is {programs[name].log}" for name in found), None)
+
     with contextlib.ExitStack() as running:
 
         def run(name: str, folder: Path, command: list[str], ready: str) -> None:
-            processes.append(running.enter_context(_Process(name, folder, command)))
-            processes[-1].wait_ready(f"http://{ready}")
+            program = programs[name] = running.enter_context(_Process(name, folder, command))
+            program.wait_ready(f"http://{ready}")
 
         gateway = out / "gateway"
         if (out / "data" / "catalog.parquet").exists():
             write_items(out / "data", gateway)
         run("supervisor", gateway, _serve(repository, gateway, addresses), f"{addresses.supervisor}/readyz")
-        running.enter_context(Gateway(_gateway(gateway, addresses)))
+        programs["gateway"] = running.enter_context(Gateway(_gateway(gateway, addresses)))
         run("alertmanager", *_alertmanager(out / "alertmanager", addresses))
         run("prometheus", *_prometheus(out / "prometheus", addresses))
-        yield lambda: next((process.name for process in processes if process.ended), None)
+        yield ended
 
 
 def serve_stack(out: Path, repository: str, addresses: Addresses) -> None:
@@ -74,9 +79,9 @@ def serve_stack(out: Path, repository: str, addresses: Addresses) -> None:
             f"a key: cesta keys add NAME --folder {out / 'gateway'}",
             flush=True,
         )
-        while (name := ended()) is None:
+        while (what := ended()) is None:
             time.sleep(POLL_S)
-        raise CestaError(f"{name} ended by itself; its log is {out / name / 'log'}")
+        raise CestaError(what)
 
 
 def _serve(repository: str, gateway: Path, a: Addresses) -> list[str]:
@@ -88,7 +93,8 @@ def _serve(repository: str, gateway: Path, a: Addresses) -> list[str]:
     }
     options = [f"--{name}-port={address.rpartition(':')[2]}" for name, address in ports.items()]
     cesta = [sys.executable, "-m", "export_scripts.cli", "serve"]
-    return [*cesta, f"--repository={repository}", f"--gateway={gateway}", *options]
+    behind = [f"--gateway={gateway}", f"--gateway-http={a.http}"]
+    return [*cesta, f"--repository={repository}", *behind, *options]
 
 
 def _gateway(folder: Path, a: Addresses) -> GatewaySettings:
@@ -148,15 +154,15 @@ class _Process:
     """One program, its output in ``folder``/log; ended with its parent, however that ends."""
 
     def __init__(self, name: str, folder: Path, command: list[str]) -> None:
-        self.name = name
-        self._folder, self._command = folder.absolute(), command
+        self.log = folder.absolute() / "log"
+        self._name, self._command = name, command
 
     def __enter__(self) -> "_Process":
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "log").open("ab") as log:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", *self._command],
-                cwd=self._folder,
+                cwd=self.log.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -183,6 +189,6 @@ class _Process:
             with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
                 return
             time.sleep(POLL_S)
-        words = (self._folder / "log").read_text(errors="replace").splitlines()[-3:]
+        words = self.log.read_text(errors="replace").splitlines()[-3:]
         what = "ended" if self.ended else f"is not ready after {START_S} s"
-        raise CestaError("\n".join([f"{self.name} {what}:", *words]))
+        raise CestaError("\n".join([f"{self._name} {what}:", *words]))

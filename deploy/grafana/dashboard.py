@@ -154,6 +154,7 @@ ROWS: dict[str, list[Panel]] = {
                     rate("cesta_sampler_item_ids_total", "release"),
                 )
             },
+            "The supervisor's canary is one a second; the alert takes it off, this does not.",
         ),
         Panel(
             "Basket size",
@@ -225,6 +226,9 @@ ROWS: dict[str, list[Panel]] = {
             "Alerts firing", "none", {"alerts": 'count(ALERTS{alertstate="firing"}) or vector(0)'}, stat=True
         ),
         Panel("Ready", "none", {"ready": "min(cesta_ready)"}, "1 while canaries are answered.", stat=True),
+        Panel(
+            "Gateway", "none", {"up": "min(cesta_gateway_up)"}, "1 while it accepts connections.", stat=True
+        ),
         Panel("Canary inference", "s", {"p95": quantile(0.95, "cesta_canary_seconds")}),
         Panel(
             "Restarts in an hour",

@@ -49,9 +49,8 @@ def add(
     """Make a key and print it. It is shown this once and cannot be had again."""
     from export_scripts.gateway.keys import add_key
 
-    secret = add_key(folder, name, role.value, rate)
+    print(add_key(folder, name, role.value, rate), flush=True)  # first: a reload that fails would lose it
     _apply(folder)
-    print(secret)
 
 
 @app.command("list")

@@ -1,19 +1,21 @@
 """What the supervisor does for the gateway: counts its requests, follows the canary release with its split.
 
-Both sides meet in the gateway's folder, which containers share.
+It also looks whether the gateway is there: a dead one counts no failures. For all else both sides meet in the
+gateway's folder, which containers share.
 """
 
 import secrets
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
 import structlog
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from export_scripts.atomic import write_file
 from export_scripts.errors import CestaError
-from export_scripts.gateway.nginx import GatewaySettings, reload
+from export_scripts.gateway.nginx import GatewaySettings, accepts, reload
 from export_scripts.gateway.request_metrics import RequestMetrics
 from export_scripts.gateway.state import write_split, write_state
 from export_scripts.releases.configs import canary_on_disk
@@ -22,18 +24,26 @@ from export_scripts.releases.store import Repository
 TOKEN: Final = "admin_token"
 INTERVAL_S: Final = 1.0  # how long a canary release may wait for its requests
 ELSEWHERE_S: Final = 15.0  # the same where each look is a request to a store
+PROBE_S: Final = 5.0  # how often Prometheus asks
 
 log = structlog.get_logger()
 
 
 class GatewayLink:
-    """Of one gateway's folder and one repository, from `with` to the end of it."""
+    """Of one gateway's folder and address and one repository, from `with` to the end of it."""
 
-    def __init__(self, folder: Path, repository: Repository, registry: CollectorRegistry) -> None:
-        self.settings = GatewaySettings(folder)
+    def __init__(
+        self, settings: GatewaySettings, repository: Repository, registry: CollectorRegistry
+    ) -> None:
+        self.settings = settings
         self._repository, self._registry = repository, registry
+        self._up = Gauge("cesta_gateway_up", "1 while the gateway accepts connections", registry=registry)
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="gateway split", daemon=True)
+        every_s = INTERVAL_S if isinstance(repository, Path) else ELSEWHERE_S
+        self._threads = [
+            threading.Thread(target=self._repeat, args=what, daemon=True)
+            for what in ((self.follow, every_s, "split not followed"), (self.probe, PROBE_S, "not probed"))
+        ]
         self._percent: float | None = None
 
     def __enter__(self) -> Self:
@@ -41,12 +51,14 @@ class GatewayLink:
         admin_token(self.settings.folder)
         write_state(self.settings.folder)
         self._requests = RequestMetrics(self.settings.log_socket, self._registry)
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ending.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         self._requests.close()
 
     def follow(self) -> None:
@@ -59,13 +71,19 @@ class GatewayLink:
             log.info("split", percent=percent, release=canary.release if canary else None)
             self._percent = percent
 
-    def _follow(self) -> None:
+    def probe(self) -> None:
+        """See whether it accepts connections: nginx ends all of them with itself, and logs no mere visit."""
+        self._up.set(accepts(self.settings.http))
+
+    def _repeat(self, work: Callable[[], None], every_s: float, failed: str) -> None:
         while True:
             try:
-                self.follow()
+                work()
             except (CestaError, OSError) as error:
-                log.warning("split not followed", reason=str(error))
-            if self._ending.wait(INTERVAL_S if isinstance(self._repository, Path) else ELSEWHERE_S):
+                log.warning(failed, reason=str(error))
+            except Exception as error:  # nobody would miss a thread that has ended
+                log.error(failed, exc_info=error)
+            if self._ending.wait(every_s):
                 return
 
 

@@ -57,6 +57,10 @@ class GatewaySettings:
         return self.run / "access.log"
 
     @property
+    def error_log(self) -> Path:
+        return self.run / "error.log"
+
+    @property
     def log_socket(self) -> Path:
         """Where one line per request is sent for the metrics."""
         return self.run / "log.sock"
@@ -77,8 +81,8 @@ def variables(settings: GatewaySettings) -> dict[str, str]:
         "GATEWAY_CERTIFICATE": str(settings.certificate or ""),
         "GATEWAY_CERTIFICATE_KEY": str(settings.certificate_key or ""),
         "GATEWAY_TRACED": settings.traced,
-        "GATEWAY_ACCESS_LOG": str(run / "access.log"),
-        "GATEWAY_ERROR_LOG": str(run / "error.log"),
+        "GATEWAY_ACCESS_LOG": str(settings.access_log.absolute()),
+        "GATEWAY_ERROR_LOG": str(settings.error_log.absolute()),
         "GATEWAY_LOG_LEVEL": settings.log_level,
         "GATEWAY_LOG_SOCKET": f"unix:{run / 'log.sock'}",
         "TRITON_HTTP": settings.triton_http,
@@ -120,6 +124,16 @@ class Gateway:
             raise CestaError("the gateway was not started; use it in a with statement")
         return self._process.pid
 
+    @property
+    def ended(self) -> bool:
+        """By itself or stopped; not one that was never started."""
+        return self._process is not None and self._process.poll() is not None
+
+    @property
+    def log(self) -> Path:
+        """What nginx said of itself."""
+        return self.settings.error_log
+
     def start(self) -> None:
         """Start and wait until both ports accept; nginx ends with the thread that starts it.
 
@@ -159,10 +173,10 @@ class Gateway:
             self._process.wait(5)
 
     def _accepts(self) -> bool:
-        return all(_accepts(address) for address in (self.settings.http, self.settings.grpc))
+        return all(accepts(address) for address in (self.settings.http, self.settings.grpc))
 
     def _last_words(self) -> str:
-        log = self.settings.run / "error.log"
+        log = self.log
         return "\n".join(log.read_text(errors="replace").splitlines()[-5:]) if log.exists() else ""
 
 
@@ -247,7 +261,8 @@ def _check_free(address: str) -> None:
             raise CestaError(f"{address} cannot be used ({error.strerror}); {way_out}") from None
 
 
-def _accepts(address: str) -> bool:
+def accepts(address: str) -> bool:
+    """Whether somebody takes connections at host:port, within a second."""
     host, _, port = address.rpartition(":")
     with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
         return True

@@ -47,9 +47,8 @@ def _write_keys(folder: Path) -> None:
 
 
 def _write_split(folder: Path, percent: float) -> None:
-    share = (
-        f"    {percent:.2f}% recommender_canary;\n" if 0 < percent < 100 else ""
-    )  # nginx refuses 0 and 100
+    percent = round(percent, 2)  # nginx's steps; it refuses a line of 0.00%, and with it every reload
+    share = f"    {percent:.2f}% recommender_canary;\n" if 0 < percent < 100 else ""
     rest = "recommender_canary" if percent == 100 else "recommender"
     _write(folder / "split.conf", f'split_clients "$key_name:$session" $model {{\n{share}    * {rest};\n}}\n')
 

@@ -4,6 +4,8 @@ Triton serves it as the ensemble ``recommender_canary``; the gateway sends the s
 release, and rolling back, ends it.
 """
 
+from typing import Final
+
 from export_scripts.errors import CestaError
 from export_scripts.releases import history
 from export_scripts.releases.configs import (
@@ -21,6 +23,9 @@ from export_scripts.releases.switch import Change, agreed_release, switched, tid
 from export_scripts.releases.verify import verify_release
 from export_scripts.settings import ReleaseSettings
 
+LEAST_PERCENT: Final = 0.01  # nginx splits requests by hundredths of a percent
+MOST_PERCENT: Final = 99.99
+
 
 def start_canary(
     repository: Repository,
@@ -32,13 +37,13 @@ def start_canary(
     force: bool = False,
     who: str | None = None,
 ) -> history.Record:
-    """Have ``release`` answer as ``recommender_canary``; ``percent`` of the requests, above 0, below 100.
+    """Have ``release`` answer as ``recommender_canary``; ``percent`` of the requests, 0.01 to 99.99.
 
     Called again it changes the percent, or the release. Raises CestaError for another percent, and
     NotPromoted, which names the step, as ``promote`` does; what was served is then served still.
     """
-    if not 0 < percent < 100:
-        raise CestaError(f"--percent {percent:g}: say less than 100, more than 0 or, to end it, 0")
+    if not LEAST_PERCENT <= percent <= MOST_PERCENT:
+        raise CestaError(f"--percent {percent:g}: say {LEAST_PERCENT} to {MOST_PERCENT} or, to end it, 0")
     change = Change(repository, "canary", release, control, who)
     with locked(repository), told(change) as steps:
         active = agreed_release(repository, control)

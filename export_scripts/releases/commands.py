@@ -146,7 +146,9 @@ def promote(
 @app.command()
 def canary(
     release: Release,
-    percent: Annotated[float, typer.Option(help="Share of the requests that it gets; 0 ends it.")] = 5.0,
+    percent: Annotated[
+        float, typer.Option(help="Share of the requests that it gets, 0.01 to 99.99; 0 ends it.")
+    ] = 5.0,
     repository: Repository = REPOSITORY,
     address: Address = ADDRESS,
     offline: Offline = False,

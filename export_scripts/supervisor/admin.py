@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import structlog
 from fastapi import APIRouter, Depends, Header
 from fastapi.exceptions import HTTPException
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, field_validator
 
 from export_scripts.errors import BeingChanged, CestaError
-from export_scripts.releases.canary import start_canary, stop_canary
+from export_scripts.releases.canary import LEAST_PERCENT, MOST_PERCENT, start_canary, stop_canary
 from export_scripts.releases.configs import canary_on_disk
 from export_scripts.releases.history import previous
 from export_scripts.releases.model_control import ModelControl
@@ -38,7 +38,15 @@ class Promotion(BaseModel, extra="forbid"):
 class Share(Promotion):
     """The body of a canary release."""
 
-    percent: float = Field(ge=0, lt=100)
+    percent: float
+
+    @field_validator("percent")
+    @classmethod
+    def possible(cls, percent: float) -> float:
+        """What ``start_canary`` takes, and 0."""
+        if percent and not LEAST_PERCENT <= percent <= MOST_PERCENT:
+            raise ValueError(f"{percent:g} is not {LEAST_PERCENT} to {MOST_PERCENT} or, to end it, 0")
+        return percent
 
 
 @dataclass(frozen=True)

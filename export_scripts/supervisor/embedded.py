@@ -15,7 +15,7 @@ from export_scripts.releases.model_control import ModelControl
 from export_scripts.releases.store import Repository
 from export_scripts.supervisor.canary import Canary
 from export_scripts.supervisor.pinned import load_active, load_others
-from export_scripts.supervisor.threads import in_thread
+from export_scripts.supervisor.threads import alone, in_thread
 from export_scripts.supervisor.watchdog import CanaryMissed, Ending, Stopped
 
 LOAD_S = 600  # a release of millions of items is read, and its kernels are compiled
@@ -60,7 +60,7 @@ def open_server(
         loading = in_thread(lambda: _bring_up(server, repository, control, canary, ending))
         release = _until(server, ending, loading, control)
         failed.pop_all()
-    in_thread(lambda: _load_rest(repository, control))
+    alone(lambda: _load_rest(repository, control), "other releases not loaded")
     return EmbeddedServer(server, canary, release)
 
 

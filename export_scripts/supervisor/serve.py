@@ -19,6 +19,7 @@ from ensemble.control_secret import make_secret
 from ensemble.server import ServerError, ServerSettings
 from ensemble.server_settings import claim_ports
 from export_scripts.gateway.link import GatewayLink, admin_token
+from export_scripts.gateway.nginx import GatewaySettings
 from export_scripts.releases.model_control import ModelControl
 from export_scripts.releases.store import Repository, open_repository
 from export_scripts.settings import load_settings
@@ -28,7 +29,7 @@ from export_scripts.supervisor.embedded import EmbeddedServer, open_server
 from export_scripts.supervisor.metrics import Metrics
 from export_scripts.supervisor.server_log import logged
 from export_scripts.supervisor.status import Status
-from export_scripts.supervisor.threads import in_thread
+from export_scripts.supervisor.threads import alone, in_thread
 from export_scripts.supervisor.watchdog import Watchdog
 
 log = structlog.get_logger()
@@ -38,10 +39,11 @@ _APP_ENDS_S = 2
 _LOOK_S = 0.2
 
 
-def serve(settings: ServerSettings, port: int, gateway: Path | None = None) -> None:
+def serve(settings: ServerSettings, port: int, gateway: GatewaySettings | None = None) -> None:
     """Serve in the foreground until Ctrl-C or SIGTERM, which drain; the app listens on `port` (0: any).
 
-    `gateway` is the folder of one to work with: its requests are counted, its admins may change releases.
+    `gateway` is one to work with: its requests are counted, its admins may change releases, and whether it is
+    there is probed.
 
     Raises ServerError or CestaError if the first start fails. Later ones are tried again and again.
     """
@@ -60,7 +62,7 @@ def _complete(settings: ServerSettings) -> ServerSettings:
     return replace(claim_ports(settings), control_secret=secret, models=())  # loaded over gRPC, see pinned.py
 
 
-def _serve(settings: ServerSettings, listener: socket.socket, gateway: Path | None) -> None:
+def _serve(settings: ServerSettings, listener: socket.socket, gateway: GatewaySettings | None) -> None:
     ending, metrics = threading.Event(), Metrics()
     repository = open_repository(settings.repository)
     opened = 0
@@ -76,14 +78,14 @@ def _serve(settings: ServerSettings, listener: socket.socket, gateway: Path | No
     watchdog = Watchdog(open_one, ending, time.monotonic, on_canary=metrics.observe)
     status = Status(watchdog, repository)
     metrics.tell_of(status)
-    in_thread(lambda: status.follow(ending))
+    alone(lambda: status.follow(ending), "repository not read")
     watching = in_thread(watchdog.run)
     try:
         with contextlib.ExitStack() as stack:
             operator = None
             if gateway:
                 stack.enter_context(GatewayLink(gateway, repository, metrics.registry))
-                operator = _operator(settings, repository, gateway)
+                operator = _operator(settings, repository, gateway.folder)
             stack.enter_context(_app(make_app(watchdog, status, metrics, operator), listener))
             _wait(watching)
     finally:

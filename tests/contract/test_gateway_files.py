@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from export_scripts.contract import ENSEMBLE
 from export_scripts.gateway.nginx import CONFIGURATION, GatewaySettings, render, variables
+from export_scripts.releases.configs import PARTS
+from export_scripts.releases.model_control import LOAD_TIMEOUT_S
 
 WORD = re.compile(r"\$\{([A-Z_]+)\}")
 
@@ -19,6 +22,13 @@ def test_every_variable_is_filled_in_and_explained(tmp_path: Path) -> None:
     explained = set(re.findall(r"`((?:GATEWAY|TRITON|SUPERVISOR)_[A-Z_]+)`", table))
 
     assert used == set(variables(GatewaySettings(tmp_path))) == explained
+
+
+def test_the_gateway_waits_for_a_promotion_as_long_as_it_may_take() -> None:
+    """It would go on all the same, and be reported as failed."""
+    waits_s = re.search(r"proxy_read_timeout (\d+)s;", (CONFIGURATION / "admin.conf").read_text())
+    assert waits_s
+    assert int(waits_s[1]) >= LOAD_TIMEOUT_S * len([*PARTS, ENSEMBLE])
 
 
 @pytest.mark.skipif(not shutil.which("envsubst"), reason="apt-get install gettext-base")

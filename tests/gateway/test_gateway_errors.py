@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import grpc
 import pytest
 from door import Door, OpenDoor, free_ports
 
@@ -145,8 +149,8 @@ def test_no_server_is_502_and_a_silent_one_504(open_gateway: OpenDoor, silent: s
         (gone, Unavailable, "cannot be reached"),
         (hung, TimedOut, "too long|within"),
     ):
-        grpc = Recommender(door.settings.grpc, api_key=door.keys["shop"], timeout_s=5, retries=0)
-        with grpc as shop, pytest.raises(refusal, match=words):
+        client = Recommender(door.settings.grpc, api_key=door.keys["shop"], timeout_s=5, retries=0)
+        with client as shop, pytest.raises(refusal, match=words):
             shop.recommend(["i1"])
 
 
@@ -183,6 +187,79 @@ def test_triton_s_own_words_never_come_through(open_gateway: OpenDoor) -> None:
             answer = door.recommend("i1")
             door.gateway.stop()
         assert (answer.status, answer.error) == (502, "the recommender cannot be reached")
+
+
+def test_a_triton_that_cannot_now_says_when_to_come_back(open_gateway: OpenDoor) -> None:
+    """Its queue has a bound and is full: 503, over gRPC, too, and not as if it could not be reached."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, _refusing_grpc() as grpc_address:
+        full = b'{"error": "Exceeds maximum queue size"}'
+        threading.Thread(target=_answer_once, args=(listener, 503, full), daemon=True).start()
+        http_address = f"127.0.0.1:{listener.getsockname()[1]}"
+        door = open_gateway(triton_http=http_address, triton_grpc=grpc_address, workers=1)
+        answer = door.recommend("i1")
+        address, key = door.settings.grpc, door.keys["shop"]
+        with (
+            Recommender(address, api_key=key, timeout_s=5, retries=0) as shop,
+            pytest.raises(Unavailable, match="full or not ready"),
+        ):
+            shop.recommend(["i1"])
+        door.gateway.stop()
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert answer.error == "the recommender is full or not ready; try again later"
+
+
+def test_a_batch_ends_within_twice_the_time_of_a_query(open_gateway: OpenDoor) -> None:
+    """Of a server that takes 1.1 s: 16 queries are two parts; a third would begin after more than 2 s."""
+    with _SlowServer(("127.0.0.1", 0), _Slow) as slow:
+        threading.Thread(target=slow.serve_forever, args=(0.05,), daemon=True).start()
+        door = open_gateway(triton_http=f"127.0.0.1:{slow.server_port}", workers=1)
+        statuses = {}
+        for count in (16, 32):
+            began = time.monotonic()
+            statuses[count] = door.ask("/v1/recommend/batch", {"queries": [{}] * count}).status
+        took_s = time.monotonic() - began
+        door.gateway.stop()
+        slow.shutdown()
+    assert statuses == {16: 200, 32: 504}
+    assert took_s < 3
+
+
+class _SlowServer(ThreadingHTTPServer):
+    request_queue_size = 64  # 8 queries come at once; the library's 5 would have some connect a second later
+
+
+class _Slow(BaseHTTPRequestHandler):
+    """In place of Triton: generate, after 1.1 s."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        time.sleep(1.1)
+        content = b'{"model_version": "1", "item_ids": ["i1"], "scores": [1.0], "reasons": [1]}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def _refusing_grpc() -> Iterator[str]:
+    """A gRPC server that answers every call with UNAVAILABLE."""
+
+    class Refuse(grpc.GenericRpcHandler):
+        def service(self, _: object) -> grpc.RpcMethodHandler:
+            refuse = lambda _, call: call.abort(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")  # noqa: E731
+            return grpc.unary_unary_rpc_method_handler(refuse)
+
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[Refuse()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
 
 
 def _answer_once(listener: socket.socket, status: int, text: bytes) -> None:

@@ -15,6 +15,7 @@ from export_scripts.errors import CestaError
 from export_scripts.gateway.keys import add_key, locked, read_keys, revoke_key
 from export_scripts.gateway.nginx import GatewaySettings, check, render
 from export_scripts.gateway.state import write_split, write_state
+from export_scripts.releases.canary import LEAST_PERCENT, MOST_PERCENT
 from tests import needs
 
 
@@ -96,11 +97,20 @@ def test_each_rate_has_its_zone_and_batches_a_thirty_second_of_it(tmp_path: Path
         (0, ["    * recommender;"]),
         (2.5, ["    2.50% recommender_canary;", "    * recommender;"]),
         (100, ["    * recommender_canary;"]),
+        (LEAST_PERCENT, ["    0.01% recommender_canary;", "    * recommender;"]),
+        (MOST_PERCENT, ["    99.99% recommender_canary;", "    * recommender;"]),
+        (0.004, ["    * recommender;"]),
+        (99.996, ["    * recommender_canary;"]),
     ],
 )
-def test_a_split_is_one_line(tmp_path: Path, percent: float, lines: list[str]) -> None:
+def test_a_split_is_one_line_that_nginx_takes(tmp_path: Path, percent: float, lines: list[str]) -> None:
+    """It knows hundredths of a percent; one line that it refuses would hold up every later change of keys."""
     write_split(tmp_path, percent)
     assert (tmp_path / "split.conf").read_text().splitlines()[2:-1] == lines
+    settings = GatewaySettings(tmp_path)
+    render(settings)
+    with needs.debian_packages():
+        check(settings)
 
 
 @pytest.mark.parametrize("percent", [-1, 100.5])

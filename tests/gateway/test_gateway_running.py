@@ -104,6 +104,20 @@ def test_revoking_a_key_drops_nobody_else_s_request(own: Door) -> None:
     assert len(served) > 20
 
 
+def test_a_key_is_told_even_if_nginx_refuses_a_file(own: Door) -> None:
+    """It is kept, and cannot be had again; it works once the file is put right."""
+    split = own.settings.folder / "split.conf"
+    good = split.read_text()
+    split.write_text("nonsense;")
+    try:
+        done = CliRunner().invoke(app, ["keys", "add", "patient", "--folder", str(own.settings.folder)])
+    finally:
+        split.write_text(good)
+    assert 'unknown directive "nonsense"' in str(done.exception)
+    own.gateway.reload()
+    assert own.recommend("i1", key=done.stdout.strip()).status == 200
+
+
 @pytest.mark.parametrize("name", ["default", "include", "news"])
 def test_a_key_that_is_called_by_a_word_of_nginx_has_its_rate(own: Door, name: str) -> None:
     """One per second and one more: of five at once some are too many."""

@@ -171,6 +171,7 @@ class StandIn:
 cesta_canary_seconds_bucket{{le="0.01"}} {n}
 cesta_canary_seconds_bucket{{le="+Inf"}} {n}
 cesta_ready 1
+cesta_gateway_up 1
 cesta_active_release 1
 cesta_restarts_total{{trouble="exited"}} 0
 cesta_promotions_failed_total {self.promotions_failed}

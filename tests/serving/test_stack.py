@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import time
 import urllib.error
@@ -170,6 +171,26 @@ def test_no_secret_is_left_where_others_read(running: Stack) -> None:
         (what, name) for what, text in texts.items() for name, s in secrets.items() if s.encode() in text
     ]
     assert found == []
+
+
+def test_what_ends_by_itself_is_noticed(running: Stack) -> None:
+    """By a sentence that names a log, and by the gateway's figure. Last, since nothing answers afterwards."""
+    eventually(lambda: running.query("cesta_gateway_up == 1"))
+    os.kill(int((running.out / "gateway" / "run" / "nginx.pid").read_text()), signal.SIGTERM)
+    eventually(running.ended)
+    assert ended_and_its_log(running) == ("gateway", running.out / "gateway" / "run" / "error.log")
+    eventually(lambda: running.query("cesta_gateway_up == 0"))
+
+    (supervisor,) = (pid for pid in children(os.getpid()) if "serve" in command(pid))
+    os.kill(supervisor, signal.SIGTERM)
+    eventually(lambda: ended_and_its_log(running)[0] == "supervisor")
+    assert ended_and_its_log(running)[1] == running.out / "gateway" / "log"
+
+
+def ended_and_its_log(running: Stack) -> tuple[str, Path]:
+    name, log = str(running.ended()).split(" ended by itself; its log is ")
+    assert Path(log).exists()
+    return name, Path(log)
 
 
 def command_lines(pid: int) -> list[list[str]]:

@@ -1,6 +1,9 @@
 """A file appears whole or not at all."""
 
 import errno
+import fcntl
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -29,3 +32,49 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
     with pytest.raises(OSError, match="No space left"):
         atomic.write_file(target, b"new")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("metrics.json", b"old")]
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second is done while the first is still at its own; the one that ends last wins."""
+    target, fsync, others = tmp_path / "metrics.json", os.fsync, [b"second"]
+
+    def meanwhile(handle: int) -> None:
+        if others:
+            atomic.write_file(target, others.pop())
+            assert target.read_bytes() == b"second"
+        fsync(handle)
+
+    monkeypatch.setattr(atomic.os, "fsync", meanwhile)
+    atomic.write_file(target, b"first")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("metrics.json", b"first")]
+
+
+def test_a_secret_is_never_readable_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the unfinished file either, whatever a killed writer left; without a mode the umask decides."""
+    for name in (".token.partial", ".token.partial-x"):
+        (tmp_path / name).touch(0o644)
+    modes, fsync = [], os.fsync
+
+    def look(handle: int) -> None:
+        modes.append(os.fstat(handle).st_mode & 0o777)
+        fsync(handle)
+
+    monkeypatch.setattr(atomic.os, "fsync", look)
+    atomic.write_file(tmp_path / "token", b"secret", mode=0o600)
+    assert (modes[0], (tmp_path / "token").stat().st_mode & 0o777) == (0o600, 0o600)
+    os.umask(umask := os.umask(0o022))
+    atomic.write_file(tmp_path / "open", b"x")
+    assert (tmp_path / "open").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_what_killed_writers_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    """Not what is a moment old, nor what somebody writes at: that is locked."""
+    old, young, held = (tmp_path / f".metrics.json.partial-{name}" for name in ("old", "young", "held"))
+    for left in (old, young, held):
+        left.write_bytes(b"half")
+        if left != young:
+            os.utime(left, (time.time() - 100,) * 2)
+    with held.open("rb") as writing:
+        fcntl.flock(writing, fcntl.LOCK_EX)
+        atomic.write_file(tmp_path / "metrics.json", b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", young.name, held.name}

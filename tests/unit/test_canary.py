@@ -98,7 +98,9 @@ def test_a_promotion_that_fails_does_not_end_it(
     [
         (2, 5, "release 2 did not become the canary release.*it is the active one"),
         (9, 5, "no release 9"),
-        (3, 0, "--percent 0: say less than 100, more than 0"),
+        (3, 0, "--percent 0: say 0.01 to 99.99 or, to end it, 0"),
+        (3, 0.004, "--percent 0.004: say"),
+        (3, 99.995, "--percent 99.995: say"),
         (3, 100, "--percent 100: say"),
         (3, float("nan"), "--percent nan: say"),
     ],

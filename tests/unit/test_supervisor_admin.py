@@ -86,7 +86,8 @@ def test_a_canary_release_is_started_listed_and_ended(repository: Path) -> None:
     ("path", "body", "status", "sentence"),
     [
         ("/releases/9/promote", {}, 409, "no release 9"),
-        ("/releases/2/canary", {"percent": 100}, 400, "percent: Input should be less than 100"),
+        ("/releases/2/canary", {"percent": 100}, 400, "100 is not 0.01 to 99.99 or, to end it, 0"),
+        ("/releases/2/canary", {"percent": 0.004}, 400, "percent: Value error, 0.004 is not 0.01 to 99.99"),
         ("/releases/2/canary", {}, 400, "body: Field required"),
         ("/releases/2/canary", {"percent": 5, "persent": 7}, 400, "persent: Extra inputs"),
         ("/releases/two/promote", {}, 400, "release: Input should be a valid integer"),

@@ -39,8 +39,9 @@ function refuse_as(got, status, words, where, unread) {
     if (status == 400 && unread) {
         refuse(400, unread);
     }
-    if (status == 502 && /^triton/.test(got.variables.upstream_addr)) {  // a group's name: no connection was free
-        refuse(503, 'the recommender is full; try again later');
+    const full = status == 502 && /^triton/.test(got.variables.upstream_addr);  // a group's name: no connection was free
+    if (full || status == 503) {  // Triton's own: a queue with a bound, a release that is not ready
+        refuse(503, 'the recommender is full or not ready; try again later');
     }
     if (status == 504) {
         refuse(504, 'the recommender took too long');

@@ -11,7 +11,7 @@ const ANSWER = {1: 'model_name', 2: 'model_version', 3: 'id', 4: 'parameters', 5
 const MANY = ['parameters', 'inputs', 'outputs', 'raw'];
 const INVALID_ARGUMENT = '3';
 const NOT_FOUND = '5';
-const STATUS = {3: 400, 4: 504, 14: 502};  // HTTP's, of what Triton says
+const STATUS = {3: 400, 4: 504, 14: 503};  // HTTP's, of what Triton says
 
 function refuse(text) {
     answers.refuse(400, text);

@@ -9,6 +9,7 @@ const KNOWN = LISTS.concat(['user_id', 'k']);
 const MAX_K = 20;
 const MAX_QUERIES = 32;
 const AT_ONCE = 8;  // of one batch, so that few batches do not fill the server
+const LAST_ASKED_MS = 2000;  // after a batch came: what is asked then has its own 2 s, so that none takes over 4
 const REASONS = ['usual', 'together', 'similar', 'popular', 'category'];  // bit by bit
 
 async function one(r) {
@@ -19,8 +20,12 @@ async function many(r) {
     await answered(r, async (body) => {
         const queries = listed(body);
         const questions = queries.map((query, place) => question(query, `queries[${place}]: `));
+        const until = Date.now() + LAST_ASKED_MS;
         let found = [];
         for (let start = 0; start < queries.length; start += AT_ONCE) {
+            if (Date.now() > until) {
+                answers.refuse(504, 'the recommender took too long; send fewer queries at once');
+            }
             const part = questions.slice(start, start + AT_ONCE);
             const since = upstream.seconds(r);
             const asked = part.map((q, n) => ask(r, q, queries[start + n], `queries[${start + n}]: `, since));

@@ -1,0 +1,46 @@
+"""What the supervisor does for a gateway, without one."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from export_scripts.gateway import link
+from export_scripts.gateway.nginx import GatewaySettings
+from export_scripts.releases.configs import Canary
+
+
+def test_the_split_is_followed_after_whatever_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A config that somebody changed by hand brings a ValueError; the log tells, the next look is as ever."""
+    looked, looks = threading.Event(), iter([ValueError("could not convert string to float: 'five'")])
+
+    def look(_: object) -> Canary:
+        if error := next(looks, None):
+            raise error
+        looked.set()
+        return Canary(2, 5.0)
+
+    monkeypatch.setattr(link, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(link, "canary_on_disk", look)
+    following = link.GatewayLink(GatewaySettings(tmp_path), tmp_path / "repository", CollectorRegistry())
+    with capture_logs() as logged, following:
+        assert looked.wait(5)
+    assert "5.00% recommender_canary;" in (tmp_path / "split.conf").read_text()
+    failed = [str(event["exc_info"]) for event in logged if event["event"] == "split not followed"]
+    assert failed == ["could not convert string to float: 'five'"]
+
+
+def test_the_gateway_is_up_while_it_accepts(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    with socket.create_server(("127.0.0.1", 0)) as gateway:
+        settings = GatewaySettings(tmp_path, http=f"127.0.0.1:{gateway.getsockname()[1]}")
+        watched = link.GatewayLink(settings, tmp_path / "repository", registry)
+        watched.probe()
+        assert registry.get_sample_value("cesta_gateway_up") == 1
+    watched.probe()
+    assert registry.get_sample_value("cesta_gateway_up") == 0

@@ -1,0 +1,27 @@
+"""Work in threads of their own."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from structlog.testing import capture_logs
+
+from export_scripts.supervisor.threads import alone
+
+
+@pytest.mark.parametrize("error", [ValueError("not foreseen"), None])
+def test_an_error_that_nobody_waits_for_is_logged(
+    error: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the event that it is given; work that ends well says nothing."""
+    monkeypatch.setattr(threading.Thread, "start", threading.Thread.run)  # here and now
+
+    def work() -> None:
+        if error:
+            raise error
+
+    with capture_logs() as logged:
+        alone(work, "other releases not loaded")
+    expected = [{"event": "other releases not loaded", "log_level": "error", "exc_info": error}]
+    assert logged == (expected if error else [])
