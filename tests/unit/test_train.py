@@ -270,10 +270,11 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     before = checkpoint.read_bytes()
     model, prior = load_checkpoint(checkpoint, shop, settings)
 
-    def full(self: Path, data: bytes) -> int:
-        raise OSError(28, "No space left on device", str(self))
+    def full(_file: int) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("export_scripts.atomic.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(checkpoint, model, prior, shop, settings)
     assert checkpoint.read_bytes() == before
+    assert not list(checkpoint.parent.glob(".*partial*"))
