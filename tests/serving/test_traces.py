@@ -73,7 +73,11 @@ class Collector:
         """Trace → its spans, so many of each, in any order: the last of one may come after the next one's."""
         found: dict[str, list[dict[str, Any]]] = {trace_id: [] for trace_id in trace_ids}
         while any(len(some) < spans for some in found.values()):
-            span = self._arrived.get(timeout=15)
+            try:
+                span = self._arrived.get(timeout=15)
+            except queue.Empty:
+                names = {trace: [s["name"] for s in some] for trace, some in found.items()}
+                pytest.fail(f"of {spans} spans each there are only {names}")
             assert span["traceId"] in found, f"nobody asked for a trace of {span}"
             found[span["traceId"]].append(span)
         return found
