@@ -333,7 +333,7 @@ def test_the_log_s_level_changes_as_operators_are_told(own: Door, tmp_path: Path
         own.send(b"GET / HTTP/1.1\r\n\r\n")
         return "yes" if b"without" in log.read_bytes()[before:] else ""
 
-    _await(told)
+    assert _await(told) == "yes"
     own.gateway.reload()
 
 
