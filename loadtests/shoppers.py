@@ -153,7 +153,8 @@ class ChosenShape(LoadTestShape):
 def connect(environment: Environment) -> Shop:
     """As the options say; keys go round."""
     options = environment.parsed_options
-    address, known = str(environment.host), keys()
+    known = keys()
+    address = str(environment.host).removeprefix("http://").rstrip("/")  # Locust's own page has the scheme
     key = known[len(environment.shops) % len(known)]  # type: ignore[attr-defined]
     if options.wire == "grpc":
         return GrpcShop(address, key)

@@ -61,6 +61,13 @@ def test_shoppers_who_are_served_in_time_keep_the_budget(
     assert list(tmp_path.glob("smoke-*.html"))
 
 
+def test_the_address_may_be_written_as_locust_s_own_page_does(
+    running: Running, release: Outputs, tmp_path: Path
+) -> None:
+    given = words(running, release, tmp_path, "http")
+    assert load.main([*given, f"--host=http://{running.http}/"]) == 0
+
+
 def test_a_broken_budget_fails_the_run_and_is_named(
     running: Running, release: Outputs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
