@@ -46,7 +46,7 @@ def test_what_began_to_sell_meanwhile_is_asked_for() -> None:
 
 
 def test_the_candidates_are_those_of_each_part() -> None:
-    """An item of its second half that had no partners in the first is proposed by them."""
+    """Of all parts at once what each has alone, in their order."""
     contract = read_contract()
     found = collect(SHOP, PERIODS.training, SETTINGS, contract, "", np.random.default_rng(0))
     alone = [collect(SHOP, [part], SETTINGS, contract, "", np.random.default_rng(0)) for part in PARTS[:2]]
