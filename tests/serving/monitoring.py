@@ -22,9 +22,14 @@ FASTER = "1s"  # than the scrapes and evaluations of the shipped file, which is 
 
 
 class Tool:
-    """A Debian-packaged process that says where it listens; `address` is its host:port."""
+    """A Debian-packaged process that says where it listens; `address` is its host:port.
 
-    def __init__(self, program: str, package: str, *arguments: str, cwd: Path | None = None) -> None:
+    `ready`: what it logs, besides its address, once it answers; until then Prometheus says 503.
+    """
+
+    def __init__(
+        self, program: str, package: str, *arguments: str, cwd: Path | None = None, ready: str = ""
+    ) -> None:
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed; apt-get install {package}")
         self._process = subprocess.Popen(
@@ -36,7 +41,7 @@ class Tool:
             text=True,
         )
         self.log: list[str] = []
-        self.address = self._await(r'msg="Listening on" address=(\S+)')
+        self.address = self._await_address(ready)
         self._reader = threading.Thread(target=lambda: self.log.extend(self._process.stdout or ()))
         self._reader.start()
 
@@ -53,10 +58,12 @@ class Tool:
         with urlopen(f"http://{self.address}{path}?{urlencode(query)}", timeout=10) as answer:
             return json.loads(answer.read())
 
-    def _await(self, pattern: str) -> str:
+    def _await_address(self, ready: str) -> str:
+        """The two lines come in either order."""
         for line in self._process.stdout or ():
             self.log.append(line)
-            if found := re.search(pattern, line):
+            said = "".join(self.log)
+            if (found := re.search(r'msg="Listening on" address=(\S+)', said)) and ready in said:
                 return found[1]
         raise AssertionError("ended at once:\n" + "".join(self.log[-20:]))
 
@@ -79,6 +86,7 @@ def start_prometheus(folder: Path, targets: Mapping[str, str], alertmanager: str
         f"--config.file={config}",
         f"--storage.tsdb.path={folder / 'data'}",
         "--web.listen-address=127.0.0.1:0",
+        ready="Server is ready to receive web requests.",
     )
 
 
