@@ -5,8 +5,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .features import FEATURES
-
 Int = NDArray[np.int32]
 Float = NDArray[np.float32]
 
@@ -46,6 +44,7 @@ class Derived(NamedTuple):
     best_first: Int  # every item row, best seller first, those without sales last
     finest: Int  # (items,) number of the item's finest category, 0: none
     in_category: Float  # (items,) the item's share of its finest category's sales
+    score: Float  # (items,) by the prior, of the features that no query changes
 
 
 class Candidates(NamedTuple):
@@ -57,19 +56,19 @@ class Candidates(NamedTuple):
 
 
 class Touched(NamedTuple):
-    """Scratch of one sampler, clean between queries: per item or category, then per touched item."""
+    """Scratch of one sampler, clean between queries: what the sources add up by item and by category."""
 
     slot: Int  # (items,) place in the tables below, or one of FREE, EXCLUDED, IN_BASKET
     allowed: NDArray[np.bool_]  # (items,) the query asks for the item's category
-    category_basket: Float  # (categories,) basket items of the category
-    category_bought: Float  # (categories,) purchases of the category by the user
-    category_recent: Float  # (categories,) the same, decayed
-    category_cosine: Float  # (categories,) summed over the basket
-    category_lift: Float  # (categories,) likewise
-    rows: Int  # (width,) item rows, in order of discovery
+    rows: Int  # (width,) item rows, in order of discovery: those of the user's history come first
     sources: Int  # (width,)
-    features: Float  # (width, F) at first what the sources add up
+    history: Float  # (width, 8) features in the order of FEATURES: USER_COUNT and what follows
+    partners: Float  # (width, 4) COSINE_SUM and what follows
     scores: Float  # (width,) by the prior
+    category_slot: Int  # (categories,) place in the tables below, or FREE
+    category_numbers: Int  # (categories,) in order of discovery
+    categories: Float  # (categories, 5) CATEGORY_IN_BASKET and what follows
+    category_scores: Float  # (categories,) by the prior
 
 
 def new_scratch(items: int, categories: int, width: int) -> Touched:
@@ -79,13 +78,13 @@ def new_scratch(items: int, categories: int, width: int) -> Touched:
     return Touched(
         slot=slot,
         allowed=np.zeros(items, np.bool_),
-        category_basket=np.zeros(categories, np.float32),
-        category_bought=np.zeros(categories, np.float32),
-        category_recent=np.zeros(categories, np.float32),
-        category_cosine=np.zeros(categories, np.float32),
-        category_lift=np.zeros(categories, np.float32),
         rows=np.zeros(width, np.int32),
         sources=np.zeros(width, np.int32),
-        features=np.zeros((width, len(FEATURES)), np.float32),
+        history=np.zeros((width, 8), np.float32),
+        partners=np.zeros((width, 4), np.float32),
         scores=np.zeros(width, np.float32),
+        category_slot=np.full(categories, FREE, np.int32),
+        category_numbers=np.zeros(categories, np.int32),
+        categories=np.zeros((categories, 5), np.float32),
+        category_scores=np.zeros(categories, np.float32),
     )

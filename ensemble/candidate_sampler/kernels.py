@@ -1,8 +1,10 @@
 """The compiled pass over a batch of queries: propose candidates, compute their features, keep the best C.
 
 Every source writes into one table of touched items, so an item that several sources propose is one row with
-several bits, and each feature is a by-product of the source that reads the data anyway. The tables are as
-long as the catalog but only the touched part is ever cleared: cost grows with the query, not with the shop.
+several bits, and each feature is a by-product of the source that reads the data anyway. The prior is linear:
+an item's score is the sum of what the item, its category, the user's history, its partners in the basket and
+the retrieval tower bring, and only for the C that stay are the features written down. The tables are as long
+as the catalog but only the touched part is ever cleared: cost grows with the query, not with the shop.
 
 Numba believes a function's cache as long as its own file is the same, and goes on with old code after an
 edit of another file that it calls. So what sample_batch calls stands here, all but largest.py, which scan.py
@@ -24,8 +26,6 @@ ZERO, ONE = np.float32(0.0), np.float32(1.0)  # keeps the arithmetic in single p
 # Not as literals, for each of which numba would compile a copy of what it is passed to.
 USUAL, TOGETHER, SIMILAR, POPULAR, CATEGORY = (np.int32(bit) for bit in SOURCES.values())
 
-# Columns of Touched.features, in the order of FEATURES. Until _finish_history, USER_COUNT holds the number of
-# purchases, LAST_PURCHASE and DUE the ages of the last and of the first one in days.
 (
     USER_COUNT, USER_SHARE, RECENCY_15, RECENCY_60, LAST_PURCHASE, DUE, OVERLAP, OVERLAP_BEST,
     COSINE_SUM, COSINE_MAX, PROBABILITY_SUM, PROBABILITY_MAX, POPULARITY, POPULARITY_28,
@@ -39,6 +39,10 @@ IS_ROOT = np.isin(np.arange(len(FEATURES)), [
     CATEGORY_LIFT, IN_CATEGORY,
 ])  # fmt: skip
 
+# The tables of Touched hold features that follow each other in FEATURES, from these on.
+HISTORY, PARTNERS, CATEGORIES = USER_COUNT, COSINE_SUM, CATEGORY_IN_BASKET
+COLUMNS = {HISTORY: 8, PARTNERS: 4, CATEGORIES: 5}
+
 
 @numba.njit(nogil=True)
 def _propose(items, most, source, n, t, filtered):  # type: ignore[no-untyped-def]
@@ -46,7 +50,7 @@ def _propose(items, most, source, n, t, filtered):  # type: ignore[no-untyped-de
 
     For whole lists only: a call costs as much as fifty items.
     """
-    slot, allowed, rows, sources, features = t.slot, t.allowed, t.rows, t.sources, t.features
+    slot, allowed, rows, sources = t.slot, t.allowed, t.rows, t.sources
     taken = 0
     for item in items:
         if taken >= most:
@@ -54,9 +58,6 @@ def _propose(items, most, source, n, t, filtered):  # type: ignore[no-untyped-de
         if slot[item] == FREE and n < rows.shape[0] and (allowed[item] or not filtered):
             slot[item] = n
             rows[n] = item
-            sources[n] = 0
-            for k in range(features.shape[1]):
-                features[n, k] = ZERO
             n += 1
         if slot[item] >= 0:
             sources[slot[item]] |= source
@@ -65,9 +66,13 @@ def _propose(items, most, source, n, t, filtered):  # type: ignore[no-untyped-de
 
 
 @numba.njit(nogil=True)
-def _walk_history(user, now, basket_size, t, histories, finest, day, filtered):  # type: ignore[no-untyped-def]
-    """Usual purchases and own past baskets like this one; returns (n, baskets seen, purchases seen)."""
-    slot, f, bought, lately = t.slot, t.features, t.category_bought, t.category_recent
+def _walk_history(user, now, size, m, t, histories, finest, day, filtered):  # type: ignore[no-untyped-def]
+    """Usual purchases and own past baskets like this one; returns (n, m, baskets seen, purchases seen).
+
+    USER_COUNT holds the number of purchases, LAST_PURCHASE and DUE the ages of the last and first in days.
+    """
+    slot, allowed, rows, sources, f = t.slot, t.allowed, t.rows, t.sources, t.history
+    category_slot, numbers, sums = t.category_slot, t.category_numbers, t.categories
     times, offsets = histories.times, histories.basket_offsets
     n = baskets = purchases = np.int64(0)
     for b in range(histories.user_offsets[user], histories.user_offsets[user + 1]):
@@ -76,46 +81,67 @@ def _walk_history(user, now, basket_size, t, histories, finest, day, filtered): 
         items = histories.items[offsets[b] : offsets[b + 1]]
         baskets += 1
         purchases += items.shape[0]
-        n = _propose(items, items.shape[0], USUAL, n, t, filtered)
         common = 0
         for item in items:
             common += slot[item] == IN_BASKET
-        likeness = np.float32(common / math.sqrt(max(items.shape[0], 1) * max(basket_size, 1)))
+        likeness = np.float32(common / math.sqrt(max(items.shape[0], 1) * max(size, 1)))
         age = np.float32((now - times[b]) / day)
         r15, r60 = np.float32(math.exp(-age / 15.0)), np.float32(math.exp(-age / 60.0))
         for item in items:
-            bought[finest[item]] += ONE
-            lately[finest[item]] += r15
             place = slot[item]
+            if place == FREE and n < rows.shape[0] and (allowed[item] or not filtered):
+                place = slot[item] = n
+                rows[n], sources[n] = item, USUAL
+                f[n, DUE] = age
+                n += 1
             if place < 0:
+                if finest[item] > 0:
+                    category = category_slot[finest[item]]
+                    if category == FREE:
+                        category = category_slot[finest[item]] = m
+                        numbers[m] = finest[item]
+                        m += 1
+                    sums[category, CATEGORY_SHARE - CATEGORIES] += ONE
+                    sums[category, CATEGORY_RECENCY - CATEGORIES] += r15
                 continue
-            if f[place, USER_COUNT] == ZERO:
-                f[place, DUE] = age
             f[place, USER_COUNT] += ONE
             f[place, RECENCY_15] += r15
             f[place, RECENCY_60] += r60
             f[place, LAST_PURCHASE] = age
             f[place, OVERLAP] += likeness * r60
             f[place, OVERLAP_BEST] = max(f[place, OVERLAP_BEST], likeness)
-    return n, baskets, purchases
+    for place in range(n):
+        if finest[rows[place]] > 0:
+            category = category_slot[finest[rows[place]]]
+            if category == FREE:
+                category = category_slot[finest[rows[place]]] = m
+                numbers[m] = finest[rows[place]]
+                m += 1
+            sums[category, CATEGORY_SHARE - CATEGORIES] += f[place, USER_COUNT]
+            sums[category, CATEGORY_RECENCY - CATEGORIES] += f[place, RECENCY_15]
+    return n, m, baskets, purchases
 
 
 @numba.njit(nogil=True)
-def _walk_neighbours(basket, n, t, neighbours, filtered):  # type: ignore[no-untyped-def]
+def _walk_partners(basket, n, t, neighbours, filtered):  # type: ignore[no-untyped-def]
     """Bought together: every partner of every basket item."""
-    slot, f = t.slot, t.features
+    slot, allowed, rows, sources, f = t.slot, t.allowed, t.rows, t.sources, t.partners
     for item in basket:
-        start, end = neighbours.offsets[item], neighbours.offsets[item + 1]
-        n = _propose(neighbours.items[start:end], end - start, TOGETHER, n, t, filtered)
-        for k in range(start, end):
-            place = slot[neighbours.items[k]]
+        for k in range(neighbours.offsets[item], neighbours.offsets[item + 1]):
+            partner = neighbours.items[k]
+            place = slot[partner]
+            if place == FREE and n < rows.shape[0] and (allowed[partner] or not filtered):
+                place = slot[partner] = n
+                rows[n] = partner
+                n += 1
             if place < 0:
                 continue
+            sources[place] |= TOGETHER
             cosine, probability = neighbours.cosine[k], neighbours.probability[k]
-            f[place, COSINE_SUM] += cosine
-            f[place, COSINE_MAX] = max(f[place, COSINE_MAX], cosine)
-            f[place, PROBABILITY_SUM] += probability
-            f[place, PROBABILITY_MAX] = max(f[place, PROBABILITY_MAX], probability)
+            f[place, COSINE_SUM - PARTNERS] += cosine
+            f[place, COSINE_MAX - PARTNERS] = max(f[place, COSINE_MAX - PARTNERS], cosine)
+            f[place, PROBABILITY_SUM - PARTNERS] += probability
+            f[place, PROBABILITY_MAX - PARTNERS] = max(f[place, PROBABILITY_MAX - PARTNERS], probability)
     return n
 
 
@@ -137,12 +163,28 @@ def _walk_categories(basket, finest, n, t, categories, limits, filtered):  # typ
 
 @numba.njit(nogil=True)
 def _walk_category_pairs(basket, finest, t, pairs):  # type: ignore[no-untyped-def]
-    """What the categories of the basket go with."""
+    """What the categories of the basket are, and what they go with; returns their number."""
+    slot, numbers, sums = t.category_slot, t.category_numbers, t.categories
+    m = 0
     for item in basket:
         category = finest[item]
+        if category > 0:
+            place = slot[category]
+            if place == FREE:
+                place = slot[category] = m
+                numbers[m] = category
+                m += 1
+            sums[place, CATEGORY_IN_BASKET - CATEGORIES] += ONE
         for k in range(pairs.offsets[category], pairs.offsets[category + 1]):
-            t.category_cosine[pairs.items[k]] += pairs.cosine[k]
-            t.category_lift[pairs.items[k]] += pairs.probability[k]
+            if pairs.items[k] > 0:
+                place = slot[pairs.items[k]]
+                if place == FREE:
+                    place = slot[pairs.items[k]] = m
+                    numbers[m] = pairs.items[k]
+                    m += 1
+                sums[place, CATEGORY_COSINE - CATEGORIES] += pairs.cosine[k]
+                sums[place, CATEGORY_LIFT - CATEGORIES] += pairs.probability[k]
+    return m
 
 
 @numba.njit(nogil=True)
@@ -151,19 +193,10 @@ def _members(category, categories):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True)
-def _finish_history(n, f, baskets, purchases):  # type: ignore[no-untyped-def]
-    history = np.float32(math.log1p(baskets))
-    distinct = 0
-    for place in range(n):
-        distinct += f[place, USER_COUNT] > ZERO
-    variety = np.float32(distinct / max(purchases, 1))
+def _finish_history(n, f, baskets):  # type: ignore[no-untyped-def]
+    """Of the numbers and ages that the walk left."""
     for place in range(n):
         count, last, first = f[place, USER_COUNT], f[place, LAST_PURCHASE], f[place, DUE]
-        f[place, HISTORY_SIZE] = history
-        f[place, VARIETY] = variety
-        f[place, NEW_TO_USER] = ONE if baskets > 0 and count == ZERO else ZERO
-        if count == ZERO:
-            continue
         gap = (first - last) / max(count - ONE, ONE)
         f[place, USER_COUNT] = math.log1p(count)
         f[place, USER_SHARE] = count / np.float32(baskets)
@@ -171,61 +204,49 @@ def _finish_history(n, f, baskets, purchases):  # type: ignore[no-untyped-def]
         f[place, DUE] = min(last / gap, np.float32(4.0)) if gap > ZERO else ZERO
 
 
-@numba.njit(nogil=True)
-def _finish_basket(n, rows, f, basket_size, popular, recent):  # type: ignore[no-untyped-def]
-    root = np.float32(math.sqrt(max(basket_size, 1)))
-    size = np.float32(math.log1p(basket_size))
-    for place in range(n):
-        item = rows[place]
-        f[place, COSINE_SUM] /= root
-        f[place, PROBABILITY_SUM] /= root
-        f[place, POPULARITY] = popular[item]
-        f[place, POPULARITY_28] = recent[item]
-        f[place, BASKET_SIZE] = size
+def _finishing(first):  # type: ignore[no-untyped-def]
+    """Compile what finishes the first n rows of a table: divide, take roots, and add to the scores."""
+    columns, is_root = COLUMNS[first], IS_ROOT[first : first + COLUMNS[first]]
+
+    @numba.njit(nogil=True, fastmath={"reassoc", "contract"})
+    def finish(n, table, shares, weights, scores):  # type: ignore[no-untyped-def]
+        for place in range(n):
+            total = ZERO
+            for k in range(columns):
+                value = table[place, k] * shares[k]
+                value = np.float32(math.sqrt(value)) if is_root[k] else value
+                table[place, k] = value
+                total += weights[first + k] * value
+            scores[place] += total
+
+    return finish
 
 
-@numba.njit(nogil=True)
-def _finish_categories(n, rows, f, t, derived, basket_size, purchases):  # type: ignore[no-untyped-def]
-    finest, in_basket, bought = derived.finest, t.category_basket, t.category_bought
-    per_basket = ONE / np.float32(max(basket_size, 1))
-    per_root = np.float32(math.sqrt(per_basket))
-    per_purchase = ONE / np.float32(max(purchases, 1))
-    for place in range(n):
-        category = finest[rows[place]]
-        if category > 0:
-            f[place, CATEGORY_IN_BASKET] = in_basket[category] * per_basket
-            f[place, CATEGORY_SHARE] = bought[category] * per_purchase
-            f[place, CATEGORY_RECENCY] = t.category_recent[category]
-            f[place, CATEGORY_COSINE] = t.category_cosine[category] * per_root
-            f[place, CATEGORY_LIFT] = t.category_lift[category] * per_root
-            f[place, IN_CATEGORY] = derived.in_category[rows[place]]
+_score_history, _score_partners, _score_categories = map(_finishing, COLUMNS)
 
 
 @numba.njit(
     nogil=True, fastmath={"reassoc", "contract"}
 )  # a sum of products in any order: four times as fast
-def _finish_retrieval(n, rows, f, user, basket, items):  # type: ignore[no-untyped-def]
+def _score_items(n, t, derived, direction, items):  # type: ignore[no-untyped-def]
+    """What item, category and retrieval tower bring."""
+    rows, scores, category_slot, by_category = t.rows, t.scores, t.category_slot, t.category_scores
+    finest, by_item = derived.finest, derived.score
     for place in range(n):
         item = rows[place]
-        by_user = by_basket = ZERO
-        for k in range(user.shape[0]):
-            by_user += user[k] * items[item, k]
-            by_basket += basket[k] * items[item, k]
-        f[place, RETRIEVAL_USER] = by_user
-        f[place, RETRIEVAL_BASKET] = by_basket
+        product = ZERO
+        for k in range(direction.shape[0]):
+            product += direction[k] * items[item, k]
+        category = category_slot[finest[item]]
+        scores[place] = by_item[item] + product + (by_category[category] if category >= 0 else ZERO)
 
 
 @numba.njit(nogil=True, fastmath={"reassoc", "contract"})
-def _score(n, f, weights, scores):  # type: ignore[no-untyped-def]
-    """Take the roots and sum up, in one walk over the table: every column alike, so that many go at once."""
-    for place in range(n):
-        total = ZERO
-        for k in range(len(FEATURES)):
-            value = f[place, k]
-            value = np.float32(math.sqrt(abs(value))) if IS_ROOT[k] else value
-            f[place, k] = value
-            total += weights[k] * value
-        scores[place] = total
+def _product(some, others):  # type: ignore[no-untyped-def]
+    total = ZERO
+    for k in range(some.shape[0]):
+        total += some[k] * others[k]
+    return total
 
 
 @numba.njit(nogil=True)
@@ -236,24 +257,48 @@ def _reserve(places, scores):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True)
-def _keep_best(n, t, rows, features, sources):  # type: ignore[no-untyped-def]
-    """Copy the candidates into the outputs; when they are too many, those with the highest score."""
-    capacity = rows.shape[0]
-    threshold = largest(t.scores[:n], capacity) if n > capacity else np.float32(-np.inf)
-    kept = 0
+def _best(n, scores, capacity, kept):  # type: ignore[no-untyped-def]
+    """Fill `kept` with the places of the highest scores; returns how many."""
+    threshold = largest(scores[:n], capacity) if n > capacity else np.float32(-np.inf)
+    found = 0
     for ties in (False, True):  # last, so that ties at the threshold cannot push out a better one
         for place in range(n):
-            score = t.scores[place]
-            if kept < capacity and (score == threshold if ties else score > threshold):
-                rows[kept], sources[kept] = t.rows[place], t.sources[place]
-                for k in range(features.shape[1]):
-                    features[kept, k] = t.features[place, k]
-                kept += 1
+            score = scores[place]
+            if found < capacity and (score == threshold if ties else score > threshold):
+                kept[found] = place
+                found += 1
+    return found
 
 
 @numba.njit(nogil=True)
-def _block(basket, excludes, wanted, t, categories, finest):  # type: ignore[no-untyped-def]
-    """Mark what must not and what may be recommended, and count the basket's categories."""
+def _write(places, t, derived, popularity, user, basket, items, same, new_from, out):  # type: ignore[no-untyped-def]
+    """Copy the candidates at `places` into the outputs, with all features.
+
+    `same` are those that all candidates have alike; from the place `new_from` on items are new to the user.
+    """
+    rows, features, sources = out
+    for i in range(places.shape[0]):
+        place = places[i]
+        item = t.rows[place]
+        rows[i], sources[i] = item, t.sources[place]
+        f = features[i]
+        for k in range(t.history.shape[1]):
+            f[HISTORY + k] = t.history[place, k]
+        for k in range(t.partners.shape[1]):
+            f[PARTNERS + k] = t.partners[place, k]
+        f[POPULARITY], f[POPULARITY_28] = popularity.score[item], popularity.recent[item]
+        category = t.category_slot[derived.finest[item]]
+        for k in range(t.categories.shape[1]):
+            f[CATEGORIES + k] = t.categories[category, k] if category >= 0 else ZERO
+        f[IN_CATEGORY] = derived.in_category[item]
+        f[RETRIEVAL_USER], f[RETRIEVAL_BASKET] = _product(user, items[item]), _product(basket, items[item])
+        f[HISTORY_SIZE], f[BASKET_SIZE], f[VARIETY] = same
+        f[NEW_TO_USER] = np.float32(place >= new_from)
+
+
+@numba.njit(nogil=True)
+def _block(basket, excludes, wanted, t, categories):  # type: ignore[no-untyped-def]
+    """Mark what must not and what may be recommended."""
     for category in wanted:
         for item in _members(category, categories):
             t.allowed[item] = True
@@ -261,31 +306,27 @@ def _block(basket, excludes, wanted, t, categories, finest):  # type: ignore[no-
         t.slot[item] = EXCLUDED
     for item in basket:
         t.slot[item] = IN_BASKET
-        t.category_basket[finest[item]] += ONE
 
 
 @numba.njit(nogil=True)
-def _clear(n, user, now, basket, excludes, wanted, t, histories, categories, pairs, finest):  # type: ignore[no-untyped-def]
+def _clear(n, m, usual, basket, excludes, wanted, t, categories):  # type: ignore[no-untyped-def]
     """Undo _block and the walks."""
-    for place in range(n):
-        t.slot[t.rows[place]] = FREE
+    for item in t.rows[:n]:
+        t.slot[item] = FREE
     for item in excludes:
         t.slot[item] = FREE
     for item in basket:
         t.slot[item] = FREE
-        t.category_basket[finest[item]] = ZERO
-        for k in range(pairs.offsets[finest[item]], pairs.offsets[finest[item] + 1]):
-            t.category_cosine[pairs.items[k]] = ZERO
-            t.category_lift[pairs.items[k]] = ZERO
+    for category in t.category_numbers[:m]:
+        t.category_slot[category] = FREE
     for category in wanted:
         for item in _members(category, categories):
             t.allowed[item] = False
-    for b in range(histories.user_offsets[user], histories.user_offsets[user + 1]):
-        if histories.times[b] >= now:
-            break
-        for k in range(histories.basket_offsets[b], histories.basket_offsets[b + 1]):
-            t.category_bought[finest[histories.items[k]]] = ZERO
-            t.category_recent[finest[histories.items[k]]] = ZERO
+    t.sources[:n] = 0
+    t.history[:usual] = ZERO
+    t.partners[:n] = ZERO
+    t.categories[:m] = ZERO
+    t.category_scores[:m] = ZERO
 
 
 @numba.njit(cache=True, nogil=True)
@@ -317,7 +358,9 @@ def sample_batch(
 
     Rows in `q` must lie inside the arrays: nothing is checked here.
     """
-    finest, day = derived.finest, a.clock.day.item()
+    finest, weights, day = derived.finest, a.prior.weights, a.clock.day.item()
+    direction = np.empty(q.user_vectors.shape[1], np.float32)
+    places = np.empty(out.rows.shape[1], np.int32)
     for i in range(q.user_rows.shape[0]):
         user, now = q.user_rows[i], q.now[i]
         basket = q.baskets[q.basket_offsets[i] : q.basket_offsets[i + 1]]
@@ -325,27 +368,49 @@ def sample_batch(
         excludes = q.excludes[q.exclude_offsets[i] : q.exclude_offsets[i + 1]]
         filtered = wanted.shape[0] > 0
         size = basket.shape[0]
-        _block(basket, excludes, wanted, t, a.categories, finest)
+        _block(basket, excludes, wanted, t, a.categories)
 
-        n, baskets, purchases = _walk_history(user, now, size, t, a.histories, finest, day, filtered)
+        m = _walk_category_pairs(basket, finest, t, a.category_pairs)
+        n, m, baskets, purchases = _walk_history(user, now, size, m, t, a.histories, finest, day, filtered)
+        usual = n
         known = user > 0 or size > 0  # else there is nothing that an item could be similar to
         n = _propose(q.similar[i], q.similar.shape[1] if known else 0, SIMILAR, n, t, filtered)
         first_cold = n  # without those the user bought before, which need no help
         n = after_cold = _propose(q.cold[i], limits.cold if known else 0, SIMILAR, n, t, filtered)
         n = _propose(a.popularity.order, limits.popular, POPULAR, n, t, filtered)
         n = _walk_categories(basket, finest, n, t, a.categories, limits, filtered)
-        n = _walk_neighbours(basket, n, t, a.neighbours, filtered)
-        _walk_category_pairs(basket, finest, t, a.category_pairs)
+        n = _walk_partners(basket, n, t, a.neighbours, filtered)
         for category in wanted:
             n = _propose(_members(category, a.categories), limits.fill, CATEGORY, n, t, filtered)
         if n < limits.fill and not filtered:
             n = _propose(derived.best_first, limits.fill, POPULAR, n, t, filtered)
 
-        _finish_history(n, t.features, baskets, purchases)
-        _finish_basket(n, t.rows, t.features, size, a.popularity.score, a.popularity.recent)
-        _finish_categories(n, t.rows, t.features, t, derived, size, purchases)
-        _finish_retrieval(n, t.rows, t.features, q.user_vectors[i], q.basket_vectors[i], a.retrieval.items)
-        _score(n, t.features, a.prior.weights, t.scores)
+        per_item, per_purchase = ONE / np.float32(max(size, 1)), ONE / np.float32(max(purchases, 1))
+        per_root = np.float32(math.sqrt(per_item))
+        _score_categories(
+            m, t.categories, (per_item, per_purchase, ONE, per_root, per_root), weights, t.category_scores
+        )
+        for k in range(direction.shape[0]):
+            direction[k] = (
+                weights[RETRIEVAL_USER] * q.user_vectors[i, k]
+                + weights[RETRIEVAL_BASKET] * q.basket_vectors[i, k]
+            )
+        _score_items(n, t, derived, direction, a.retrieval.items)
+        _score_partners(n, t.partners, (per_root, ONE, per_root, ONE), weights, t.scores)
+        _finish_history(usual, t.history, baskets)
+        _score_history(usual, t.history, (ONE, ONE, ONE, ONE, ONE, ONE, ONE, ONE), weights, t.scores)
+        for place in range(usual, n if baskets else usual):
+            t.scores[place] += weights[NEW_TO_USER]
         _reserve((first_cold, after_cold), t.scores)
-        _keep_best(n, t, out.rows[i], out.features[i], out.sources[i])
-        _clear(n, user, now, basket, excludes, wanted, t, a.histories, a.categories, a.category_pairs, finest)
+
+        kept = places[: _best(n, t.scores, places.shape[0], places)]
+        same = (
+            np.float32(math.log1p(baskets)),
+            np.float32(math.log1p(size)),
+            np.float32(usual / max(purchases, 1)),
+        )
+        _write(
+            kept, t, derived, a.popularity, q.user_vectors[i], q.basket_vectors[i], a.retrieval.items, same,
+            usual if baskets else n, (out.rows[i], out.features[i], out.sources[i]),
+        )  # fmt: skip
+        _clear(n, m, usual, basket, excludes, wanted, t, a.categories)

@@ -1,6 +1,6 @@
 """One request in ids → one query in rows, checked. Every limit of the contract that concerns ids is here."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +14,7 @@ class BadRequest(ValueError):  # noqa: N818 - named for what the caller did
     """The caller's fault; the text names the value and the limit and is meant for the caller's eyes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Query:
     """What the sampler is asked, in rows: distinct, and never 0, which stands for unknown."""
 
@@ -37,10 +37,10 @@ class Vocabulary:
 
     def query(
         self,
-        basket: Iterable[bytes] = (),
+        basket: Collection[bytes] = (),
         user_id: bytes = b"",
-        exclude: Iterable[bytes] = (),
-        categories: Iterable[bytes] = (),
+        exclude: Collection[bytes] = (),
+        categories: Collection[bytes] = (),
         now: int | None = None,
     ) -> Query:
         """Look all ids up, without the blanks around them, as the release has them (CHAR columns are padded).
@@ -50,48 +50,54 @@ class Vocabulary:
         """
         if (user_id := user_id.strip()) and user_id not in self._users:
             user_id = _trimmed(user_id)
-            _check_id("user_id", user_id, self._users)
-        basket_ids = _checked("basket", basket, MAX_BASKET, self._items)
-        basket_rows = self._item_rows(basket_ids)
+            if user_id not in self._users:
+                _check_id("user_id", user_id)
+        basket_rows, unknown_items = _rows("basket", basket, MAX_BASKET, self._items)
+        excluded, _ = _rows("exclude", exclude, MAX_EXCLUDE, self._items)
         return Query(
             user_row=self._users.get(user_id, 0),
             basket=basket_rows,
-            exclude=self._item_rows(_checked("exclude", exclude, MAX_EXCLUDE, self._items)),
-            wanted=[
-                self._category(i)
-                for i in _checked("categories", categories, MAX_CATEGORIES, self._categories)
-            ],
+            exclude=excluded,
+            wanted=self._numbers(categories),
             now=now,
             named=bool(user_id),
-            unknown_items=len(basket_ids) - len(basket_rows),
+            unknown_items=len(unknown_items),
         )
 
-    def _item_rows(self, ids: Iterable[bytes]) -> list[int]:
-        return [row for i in ids if (row := self._items.get(i, 0))]
-
-    def _category(self, name: bytes) -> int:
-        number = self._categories.get(name, 0)
-        if not number:
+    def _numbers(self, names: Collection[bytes]) -> list[int]:
+        numbers, unknown = _rows("categories", names, MAX_CATEGORIES, self._categories)
+        if unknown:
             raise BadRequest(
-                f"unknown category {_quoted(name)}; use a value of a category column, in its spelling"
+                f"unknown category {_quoted(unknown[0])}; use a value of a category column, in its spelling"
             )
-        return number
+        return numbers
 
 
-def _checked(what: str, ids: Iterable[bytes], most: int, known: Mapping[bytes, int]) -> list[bytes]:
-    """The distinct ids, sorted: a basket is a set, so equal sets must give equal answers to the last bit."""
-    distinct = {i.strip() for i in ids} - {b""}
-    strange = [i for i in distinct if i not in known]
-    if strange:
-        distinct = distinct.difference(strange) | {_trimmed(i) for i in strange} - {b""}
+def _rows(
+    what: str, ids: Collection[bytes], most: int, known: Mapping[bytes, int]
+) -> tuple[list[int], list[bytes]]:
+    """The distinct rows, and the distinct ids that have none.
+
+    Sorted: a basket is a set, so equal sets must give equal answers to the last bit.
+    """
+    rows = {known.get(i, 0) for i in ids}
+    if 0 not in rows and len(rows) <= most:
+        return sorted(rows), []  # what nearly all requests are
+    distinct = _distinct(ids, known)
     if len(distinct) > most:
         noun = "items" if what == "basket" else "ids"
         raise BadRequest(f"{what} has {len(distinct)} {noun}; at most {most} are allowed")
-    ordered = sorted(distinct)
-    if strange:
-        for i in ordered:
-            _check_id(what, i, known)
-    return ordered
+    unknown = sorted(i for i in distinct if i not in known)
+    for i in unknown:
+        _check_id(what, i)
+    return sorted(known[i] for i in distinct.difference(unknown)), unknown
+
+
+def _distinct(ids: Collection[bytes], known: Mapping[bytes, int]) -> set[bytes]:
+    """The ids without blanks around them, and without those that are nothing else."""
+    distinct = {i.strip() for i in ids}
+    strange = {i for i in distinct if i not in known}
+    return distinct - strange | {_trimmed(i) for i in strange} - {b""}
 
 
 def _trimmed(value: bytes) -> bytes:
@@ -99,9 +105,8 @@ def _trimmed(value: bytes) -> bytes:
     return value.decode(errors="surrogateescape").strip().encode(errors="surrogateescape")
 
 
-def _check_id(what: str, value: bytes, known: Mapping[bytes, int]) -> None:
-    if value in known:
-        return  # ids of the release were checked when it was built
+def _check_id(what: str, value: bytes) -> None:
+    """Of an id that the release has not: its own were checked when it was built."""
     if len(value) > MAX_ID_BYTES:
         raise BadRequest(
             f"{what} holds an id of {len(value)} bytes; at most {MAX_ID_BYTES} are allowed: {_quoted(value)}"

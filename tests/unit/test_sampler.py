@@ -242,6 +242,25 @@ def test_what_does_not_fit_is_decided_by_the_prior() -> None:
     assert sorted(proposed(asked.sample([Query()]))) == list(range(1, 11))
 
 
+def test_the_prior_scores_what_is_written_down() -> None:
+    """Which stay is decided before features are written: by the same features, of user, basket and item."""
+    rng = np.random.default_rng(0)
+    receipts = [(n % 3, n, rng.choice(60, 8, replace=False) + 1) for n in range(24)]
+    shop = shop_of(
+        receipts, items=60, categories={"kind": [f"kind {n % 7}" if n % 7 else "" for n in range(60)]}
+    )
+    tower = Retrieval(*(rng.normal(size=(n, 4)).astype(np.float32) for n in (3, 61, 61)))
+    prior = dict(zip(FEATURES, rng.normal(size=len(FEATURES)), strict=True))
+    arrays = arrays_of(shop, prior=prior, retrieval=tower)
+    queries = [Query(user_row=1, basket=[3, 5, 9]), Query(user_row=2), Query(basket=[7]), Query()]
+    every, some = (
+        sampler_of(arrays, capacity=places, popular=60, similar=10).sample(queries) for places in (60, 12)
+    )
+    for i in range(len(queries)):
+        scores = np.where(every.rows[i] > 0, every.features[i] @ arrays.prior.weights, -np.inf)
+        assert set(some.rows[i]) == set(every.rows[i][np.argsort(-scores)[:12]])
+
+
 def test_ties_do_not_push_out_a_better_candidate() -> None:
     """Items 1 … 30 tie and come first on the list of the nearest; 31 … 35 sold more."""
     shop = shop_of([(0, day, [*range(1, 36)] if day else [*range(31, 36)]) for day in range(3)], items=35)
