@@ -250,6 +250,23 @@ def _product(some, others):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True)
+def _score(places, seen, t, derived, weights, user, basket, items):  # type: ignore[no-untyped-def]
+    """Finish the tables and fill the scores, of the first places of items, categories and usual purchases."""
+    (n, m, usual), (size, baskets, purchases) = places, seen
+    per_item, per_purchase = ONE / np.float32(max(size, 1)), ONE / np.float32(max(purchases, 1))
+    per_root = np.float32(math.sqrt(per_item))
+    shares = (per_item, per_purchase, ONE, per_root, per_root)
+    _score_categories(m, t.categories, shares, weights, t.category_scores)
+    direction = weights[RETRIEVAL_USER] * user + weights[RETRIEVAL_BASKET] * basket
+    _score_items(n, t, derived, direction, items)
+    _score_partners(n, t.partners, (per_root, ONE, per_root, ONE), weights, t.scores)
+    _finish_history(usual, t.history, baskets)
+    _score_history(usual, t.history, (ONE, ONE, ONE, ONE, ONE, ONE, ONE, ONE), weights, t.scores)
+    for place in range(usual, n if baskets else usual):
+        t.scores[place] += weights[NEW_TO_USER]
+
+
+@numba.njit(nogil=True)
 def _reserve(places, scores):  # type: ignore[no-untyped-def]
     """Keep a range of places whatever the prior, to which what hardly sold is always the worst."""
     for place in range(places[0], places[1]):
@@ -271,12 +288,12 @@ def _best(n, scores, capacity, kept):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True)
-def _write(places, t, derived, popularity, user, basket, items, same, new_from, out):  # type: ignore[no-untyped-def]
-    """Copy the candidates at `places` into the outputs, with all features.
-
-    `same` are those that all candidates have alike; from the place `new_from` on items are new to the user.
-    """
+def _write(places, usual, seen, t, derived, popularity, user, basket, items, out):  # type: ignore[no-untyped-def]
+    """Copy the candidates at `places` into the outputs, with all features; the first `usual` were bought."""
     rows, features, sources = out
+    size, baskets, purchases = seen
+    history, basket_size = np.float32(math.log1p(baskets)), np.float32(math.log1p(size))
+    variety = np.float32(usual / max(purchases, 1))
     for i in range(places.shape[0]):
         place = places[i]
         item = t.rows[place]
@@ -292,8 +309,8 @@ def _write(places, t, derived, popularity, user, basket, items, same, new_from, 
             f[CATEGORIES + k] = t.categories[category, k] if category >= 0 else ZERO
         f[IN_CATEGORY] = derived.in_category[item]
         f[RETRIEVAL_USER], f[RETRIEVAL_BASKET] = _product(user, items[item]), _product(basket, items[item])
-        f[HISTORY_SIZE], f[BASKET_SIZE], f[VARIETY] = same
-        f[NEW_TO_USER] = np.float32(place >= new_from)
+        f[HISTORY_SIZE], f[BASKET_SIZE], f[VARIETY] = history, basket_size, variety
+        f[NEW_TO_USER] = np.float32(baskets > 0 and place >= usual)
 
 
 @numba.njit(nogil=True)
@@ -330,27 +347,6 @@ def _clear(n, m, usual, basket, excludes, wanted, t, categories):  # type: ignor
 
 
 @numba.njit(cache=True, nogil=True)
-def outside(rows, first, end):  # type: ignore[no-untyped-def]
-    """Place of the first of `rows` that is not in first … end - 1, or -1."""
-    for place in range(rows.shape[0]):
-        if rows[place] < first or rows[place] >= end:
-            return place
-    return -1
-
-
-@numba.njit(cache=True, nogil=True)
-def pool(vectors, offsets, rows, out) -> None:  # type: ignore[no-untyped-def]
-    """Add each list's `vectors` (items, d), over the root of its size, to `out` (batch, d), which is zero."""
-    for i in range(out.shape[0]):
-        size = offsets[i + 1] - offsets[i]
-        for row in rows[offsets[i] : offsets[i + 1]]:
-            for k in range(out.shape[1]):
-                out[i, k] += vectors[row, k]
-        for k in range(out.shape[1]):
-            out[i, k] /= np.float32(math.sqrt(max(size, 1)))
-
-
-@numba.njit(cache=True, nogil=True)
 def sample_batch(
     q: Queries, a: SamplerArrays, derived: Derived, limits: Limits, t: Touched, out: Candidates
 ) -> None:
@@ -358,8 +354,8 @@ def sample_batch(
 
     Rows in `q` must lie inside the arrays: nothing is checked here.
     """
-    finest, weights, day = derived.finest, a.prior.weights, a.clock.day.item()
-    direction = np.empty(q.user_vectors.shape[1], np.float32)
+    finest, day = derived.finest, a.clock.day.item()
+    weights, vectors = a.prior.weights, a.retrieval.items
     places = np.empty(out.rows.shape[1], np.int32)
     for i in range(q.user_rows.shape[0]):
         user, now = q.user_rows[i], q.now[i]
@@ -385,32 +381,13 @@ def sample_batch(
         if n < limits.fill and not filtered:
             n = _propose(derived.best_first, limits.fill, POPULAR, n, t, filtered)
 
-        per_item, per_purchase = ONE / np.float32(max(size, 1)), ONE / np.float32(max(purchases, 1))
-        per_root = np.float32(math.sqrt(per_item))
-        _score_categories(
-            m, t.categories, (per_item, per_purchase, ONE, per_root, per_root), weights, t.category_scores
-        )
-        for k in range(direction.shape[0]):
-            direction[k] = (
-                weights[RETRIEVAL_USER] * q.user_vectors[i, k]
-                + weights[RETRIEVAL_BASKET] * q.basket_vectors[i, k]
-            )
-        _score_items(n, t, derived, direction, a.retrieval.items)
-        _score_partners(n, t.partners, (per_root, ONE, per_root, ONE), weights, t.scores)
-        _finish_history(usual, t.history, baskets)
-        _score_history(usual, t.history, (ONE, ONE, ONE, ONE, ONE, ONE, ONE, ONE), weights, t.scores)
-        for place in range(usual, n if baskets else usual):
-            t.scores[place] += weights[NEW_TO_USER]
+        seen = (size, baskets, purchases)
+        _score((n, m, usual), seen, t, derived, weights, q.user_vectors[i], q.basket_vectors[i], vectors)
         _reserve((first_cold, after_cold), t.scores)
 
         kept = places[: _best(n, t.scores, places.shape[0], places)]
-        same = (
-            np.float32(math.log1p(baskets)),
-            np.float32(math.log1p(size)),
-            np.float32(usual / max(purchases, 1)),
-        )
         _write(
-            kept, t, derived, a.popularity, q.user_vectors[i], q.basket_vectors[i], a.retrieval.items, same,
-            usual if baskets else n, (out.rows[i], out.features[i], out.sources[i]),
+            kept, usual, seen, t, derived, a.popularity, q.user_vectors[i], q.basket_vectors[i], vectors,
+            (out.rows[i], out.features[i], out.sources[i]),
         )  # fmt: skip
         _clear(n, m, usual, basket, excludes, wanted, t, a.categories)

@@ -5,17 +5,18 @@ Lists are faiss's inverted file. k-means parts the vectors, kept in half precisi
 ONNX model for the comparison of all, or the lists, which Triton's processes map.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import faiss
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Retrieval, SamplerArrays
-from .kernels import pool
 from .scan import Scan, scan_graph
 
 Float = NDArray[np.float32]
@@ -110,8 +111,20 @@ def query_vectors(
 ) -> tuple[Float, Float]:
     """(batch, d) the users' vectors and the baskets', summed over the square root of their size."""
     sums = np.zeros((len(users), tower.users.shape[1]), np.float32)
-    pool(tower.basket, offsets, baskets, sums)
+    _pool(tower.basket, offsets, baskets, sums)
     return tower.users[users], sums
+
+
+@numba.njit(cache=True, nogil=True)
+def _pool(vectors, offsets, rows, out) -> None:  # type: ignore[no-untyped-def]
+    """Add each list's `vectors` (items, d), over the root of its size, to `out` (batch, d), which is zero."""
+    for i in range(out.shape[0]):
+        size = offsets[i + 1] - offsets[i]
+        for row in rows[offsets[i] : offsets[i + 1]]:
+            for k in range(out.shape[1]):
+                out[i, k] += vectors[row, k]
+        for k in range(out.shape[1]):
+            out[i, k] /= np.float32(math.sqrt(max(size, 1)))
 
 
 def sample_queries(arrays: SamplerArrays) -> Float:

@@ -6,13 +6,14 @@ from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Ids, SamplerArrays, load_arrays, load_limits
 from .batch import Candidates, Derived, Limits, Queries, Touched, new_scratch
 from .features import FEATURES
-from .kernels import IN_CATEGORY, POPULARITY, POPULARITY_28, outside, sample_batch
+from .kernels import IN_CATEGORY, POPULARITY, POPULARITY_28, sample_batch
 from .nearest import Nearest, query_vectors
 from .query import Query, Vocabulary
 
@@ -194,8 +195,17 @@ def _parts(batch: int, threads: int) -> list[slice]:
 
 
 def _check_rows(what: str, rows: NDArray[np.int32], first: int, end: int) -> None:
-    if (place := outside(rows, first, end)) >= 0:
+    if (place := _outside(rows, first, end)) >= 0:
         raise IndexError(f"{what} row {rows[place]} is outside {first} … {end - 1}")
+
+
+@numba.njit(cache=True, nogil=True)
+def _outside(rows, first, end):  # type: ignore[no-untyped-def]
+    """Place of the first of `rows` that is not in first … end - 1, or -1."""
+    for place in range(rows.shape[0]):
+        if rows[place] < first or rows[place] >= end:
+            return place
+    return -1
 
 
 def _rows_by_id(ids: Ids) -> dict[bytes, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ensemble.candidate_sampler import kernels, scan
+from ensemble.candidate_sampler import kernels, nearest, sampler, scan
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from loadtests import switching, switching_tables
@@ -64,22 +64,22 @@ def test_latencies_are_medians_and_failures_add_up() -> None:
 
 def test_an_empty_question_compiles_all_that_any_question_needs(built: Built) -> None:
     """It is what the sampler asks itself at load; everybody's first question finds the kernels there."""
-    sampler = CandidateSampler.load(built.run / "arrays")
-    vocabulary = sampler.vocabulary()
-    sampler.sample([Query()])
+    asked = CandidateSampler.load(built.run / "arrays")
+    vocabulary = asked.vocabulary()
+    asked.sample([Query()])
     compiled = _signatures()
     assert compiled["sample_batch"]
-    category = next(filter(None, sampler.arrays.category_names.unpack()))
+    category = next(filter(None, asked.arrays.category_names.unpack()))
     for question in stream(visits_of_test_month(built.data, built.run))[:50]:
         basket, user_id = [item.encode() for item in question.basket], question.user_id.encode()
-        sampler.sample([vocabulary.query(basket=basket, user_id=user_id)])
-    sampler.sample([vocabulary.query(categories=[category]), Query()])
+        asked.sample([vocabulary.query(basket=basket, user_id=user_id)])
+    asked.sample([vocabulary.query(categories=[category]), Query()])
     assert _signatures() == compiled
 
 
 def _signatures() -> dict[str, list[Any]]:
     """What each kernel is compiled for."""
-    found = [*vars(kernels).items(), *vars(scan).items()]
+    found = [item for module in (kernels, nearest, sampler, scan) for item in vars(module).items()]
     return {name: list(kernel.signatures) for name, kernel in found if hasattr(kernel, "signatures")}
 
 
