@@ -14,9 +14,9 @@ help:  ## print the verbs
 
 install: $(APP)/.installed $(SERVING)/.compiled  ## make the application environment and the serving environment
 
-$(APP)/.installed: pyproject.toml client/pyproject.toml constraints.txt export_scripts/preflight.py
+$(APP)/.installed: pyproject.toml client/pyproject.toml constraints.txt operations/preflight.py
 	@$(PYTHON) -c '' 2>/dev/null || { echo "$(PYTHON) not found; install Python 3.11 or run: make PYTHON=/path/to/python3.11"; exit 1; }
-	@$(PYTHON) export_scripts/preflight.py
+	@$(PYTHON) operations/preflight.py
 	$(PYTHON) -m venv $(APP)
 	$(APP)/$(PIP) install --quiet --constraint constraints.txt setuptools wheel
 	$(APP)/$(PIP) install --quiet --constraint constraints.txt --editable './client' --editable '.[train,demo,dev]'
@@ -27,9 +27,9 @@ $(SERVING)/.installed: ensemble/requirements.txt ensemble/sampler-requirements.t
 	$(SERVING)/$(PIP) install --quiet --requirement ensemble/requirements.txt
 	@touch $@
 
-$(SERVING)/.compiled: $(SERVING)/.installed ensemble/compiled_backend.py $(wildcard ensemble/onnx_backend/compiled/*)
+$(SERVING)/.compiled: $(SERVING)/.installed operations/server/compiled_backend.py $(wildcard ensemble/onnx_backend/compiled/*)
 	@# the Python backend serves where this fails; with a compiler at hand the tests do not let it pass
-	@$(APP)/bin/python -m ensemble.compiled_backend && touch $@ || true
+	@$(APP)/bin/python -m operations.server.compiled_backend && touch $@ || true
 
 demo: install  ## real receipts to served recommendations, shown and stopped again (10 minutes at most)
 	@$(APP)/bin/cesta demo

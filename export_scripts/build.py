@@ -4,18 +4,19 @@ from pathlib import Path
 
 import structlog
 
-from export_scripts import complete_journey, manifest
+from export_scripts import complete_journey
 from export_scripts.etl import etl
 from export_scripts.evaluate import evaluate
 from export_scripts.export import export
-from export_scripts.ledger import Ledger, file_state
-from export_scripts.outputs import Outputs
-from export_scripts.publish import publish, published_as
-from export_scripts.releases.promote import promote
-from export_scripts.releases.repository import active_release
-from export_scripts.releases.store import Repository
+from export_scripts.freshness.ledger import Ledger, file_state
 from export_scripts.settings import Settings
 from export_scripts.train import train
+from operations.outputs import Outputs
+from operations.records import manifest
+from operations.releases.promote import promote
+from operations.releases.publish import publish, published_as
+from operations.releases.repository import active_release
+from operations.releases.store import Repository
 
 log = structlog.get_logger()
 
@@ -65,9 +66,3 @@ def build(
     ran["publish"] = published is None
     log.info("build", release=release, fresh=[name for name, did in ran.items() if not did])
     return release
-
-
-if __name__ == "__main__":
-    from export_scripts.cli import main
-
-    main("build")

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from export_scripts.errors import CestaError
+from operations.errors import CestaError
 
 OVERLAY: dict[str, Any] = {
     "data": {

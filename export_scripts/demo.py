@@ -4,16 +4,17 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from rich.console import Console
-from rich.table import Table
 
 from cesta_client import Recommendations, Recommender
-from ensemble.server import Server, ServerSettings
-from export_scripts.build import Outputs, build
-from export_scripts.report import print_report
+from export_scripts.build import build
+from export_scripts.quality.report import print_report
+from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.settings import Settings
-from export_scripts.shop import Shop, load_shop
+from operations.commands.answers import answer_table, basket_table
+from operations.gateway.items import read_items
+from operations.outputs import Outputs
+from operations.server.process import Server, ServerSettings
 
 ENOUGH_HISTORY = 30  # past baskets: a household the model can know
 READABLE = (4, 6)  # items of the shown basket
@@ -29,9 +30,10 @@ def demo(settings: Settings, root: Path, console: Console) -> None:
     ids = shop.catalog["item_id"].iloc[shop.basket(number)].tolist()
     user = shop.user_ids[shop.users[number]]
     console.print(f"\nRelease {release} in {out.repository}; starting Triton …")
-    console.print(basket_table(shop.catalog, ids))
+    items = read_items(out.data) or {}
+    console.print(basket_table(items, ids))
     for title, answer in ask_embedded(out.repository, ids, user).items():
-        console.print(answer_table(title, answer, shop.catalog))
+        console.print(answer_table(title, answer, items))
     body = json.dumps({"basket": ids, "user_id": user})
     console.print('\nThe same by hand, once "make serve" runs:')
     console.print(curl(body), soft_wrap=True, markup=False, highlight=False)
@@ -62,41 +64,3 @@ def example_basket(shop: Shop) -> int:
     known = history[shop.users] >= min(ENOUGH_HISTORY, history.max())
     candidates = np.flatnonzero(fitting & known)
     return int(candidates[-1]) if len(candidates) else shop.n_baskets - 1
-
-
-def catalog_of(data: Path) -> pd.DataFrame | None:
-    """etl's catalog, for names; None where there is none."""
-    path = data / "catalog.parquet"
-    return pd.read_parquet(path) if path.exists() else None
-
-
-def basket_table(catalog: pd.DataFrame, ids: list[str]) -> Table:
-    """The basket in the shop's words."""
-    words, shelf = catalog.set_index("item_id"), shelf_column(catalog)
-    table = Table(title="The basket", title_justify="left")
-    for column in ("item", "name", shelf):
-        table.add_column(column)
-    for item_id in ids:
-        table.add_row(item_id, words["name"][item_id], words[shelf][item_id] if shelf in words else "")
-    return table
-
-
-def answer_table(title: str, answer: Recommendations, catalog: pd.DataFrame | None) -> Table:
-    """Rank, name, category, score and reasons of an answer."""
-    words = {} if catalog is None else catalog.set_index("item_id").to_dict("index")
-    shelf = shelf_column(catalog)
-    table = Table(title=f"{title} (release {answer.release})", title_justify="left")
-    for column in ("rank", "item", "name", shelf, "score", "reasons"):
-        table.add_column(column, justify="right" if column in ("rank", "score") else "left")
-    for r in answer:
-        of_item = words.get(r.item_id, {})
-        name, category = of_item.get("name", ""), of_item.get(shelf, "")
-        reasons = ", ".join(reason.name.lower() for reason in r.reasons)
-        table.add_row(str(r.rank), r.item_id, name, category, f"{r.score:.2f}", reasons)
-    return table
-
-
-def shelf_column(catalog: pd.DataFrame | None) -> str:
-    """The category column that says where a product stands: its department, else the broadest."""
-    columns = [] if catalog is None else list(catalog.columns[2:])
-    return "department" if "department" in columns or not columns else str(columns[0])

@@ -11,22 +11,23 @@ from typing import Any, Final
 import numpy as np
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
-from export_scripts import baselines, manifest, report
-from export_scripts.atomic import write_file
-from export_scripts.checkpoint import load_checkpoint, load_curve
-from export_scripts.cold import cold_items, hide_cold
-from export_scripts.contract import Contract, read_contract
-from export_scripts.groups import Groups
-from export_scripts.leaks import check_leaks
-from export_scripts.losses import full_catalog, recall
-from export_scripts.metrics import calibration
-from export_scripts.questions import Questions
-from export_scripts.rankers import Ranker, Served, Untrained
-from export_scripts.rivals import train_rivals
+from export_scripts.quality import baselines, report
+from export_scripts.quality.cold import cold_items, hide_cold
+from export_scripts.quality.groups import Groups
+from export_scripts.quality.losses import full_catalog, recall
+from export_scripts.quality.metrics import calibration
+from export_scripts.quality.questions import Questions
+from export_scripts.quality.rankers import Ranker, Served, Untrained
+from export_scripts.quality.rivals import train_rivals
+from export_scripts.receipts.shop import Shop, load_shop
+from export_scripts.scorer.checkpoint import load_checkpoint, load_curve
 from export_scripts.settings import Settings
-from export_scripts.shop import Shop, load_shop
-from export_scripts.snapshot import recommendable, sampler_of, snapshot
-from export_scripts.splits import HiddenItems, Split, hide_items, split_by_time
+from export_scripts.snapshots.leaks import check_leaks
+from export_scripts.snapshots.snapshot import recommendable, sampler_of, snapshot
+from export_scripts.snapshots.splits import HiddenItems, Split, hide_items, split_by_time
+from operations.records import manifest
+from operations.records.atomic import write_file
+from operations.records.contract import Contract, read_contract
 
 BASKET_SIZES: Final = {"1": (1, 1), "2-4": (2, 4), "5-9": (5, 9), "10+": (10, 2**31)}
 SUPPORTS: Final = {"5-19": (5, 19), "20-99": (20, 99), "100+": (100, 2**31)}  # baskets before the period
@@ -115,9 +116,3 @@ def _with_queries(settings: Settings, most: int) -> Settings:
     asked = settings.evaluate
     few = {"queries": min(asked.queries, most), "full_catalog": min(asked.full_catalog, most // 16)}
     return settings.model_copy(update={"evaluate": asked.model_copy(update=few)})
-
-
-if __name__ == "__main__":
-    from export_scripts.cli import main
-
-    main("evaluate")

@@ -14,17 +14,26 @@ import onnxruntime as ort
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
-from export_scripts import manifest
-from export_scripts.atomic import staged_folder
-from export_scripts.checkpoint import load_checkpoint
-from export_scripts.contract import ENSEMBLE, MODEL_REPOSITORY, Contract, read_config, read_contract, tensors
-from export_scripts.errors import CestaError
-from export_scripts.graph import GRAPH, build_graph, fold, save_graph
-from export_scripts.publish import sampler_code
+from export_scripts.provenance import git_commit, made_with
+from export_scripts.receipts.shop import Shop, load_shop
+from export_scripts.scorer.checkpoint import load_checkpoint
+from export_scripts.scorer.graph import build_graph, fold, save_graph
+from export_scripts.scorer.tensorrt import check_on_tensorrt, require_tensorrt
 from export_scripts.settings import Settings
-from export_scripts.shop import Shop, load_shop
-from export_scripts.snapshot import save_snapshot, snapshot
-from export_scripts.tensorrt import check_on_tensorrt, require_tensorrt
+from export_scripts.snapshots.snapshot import save_snapshot, snapshot
+from operations.errors import CestaError
+from operations.records import manifest
+from operations.records.atomic import staged_folder
+from operations.records.contract import (
+    ENSEMBLE,
+    GRAPH,
+    MODEL_REPOSITORY,
+    Contract,
+    read_config,
+    read_contract,
+    tensors,
+)
+from operations.records.sampler_code import sampler_code
 
 GOLDEN_REQUESTS = 8
 TENSORRT_BATCHES = (1, 16, 64)  # the engine's least, best and largest
@@ -100,8 +109,8 @@ def _manifest(
         "golden": answers(reference, golden_requests(shop, contract)),
         # How the tables were read is what etl noted, which may have run with other settings than this stage.
         "settings": settings.model_dump(mode="json", exclude={"data", "etl"}) | shop.etl_settings,
-        "git_commit": manifest.git_commit(),
-        "made_with": manifest.made_with(),
+        "git_commit": git_commit(),
+        "made_with": made_with(),
     }
 
 
@@ -149,9 +158,3 @@ def _answer(reference: Reference, request: dict[str, Any]) -> dict[str, Any]:
         "scores": [round(float(s), 4) for s in answer.scores[0]],
         "reasons": answer.reasons[0].tolist(),
     }
-
-
-if __name__ == "__main__":
-    from export_scripts.cli import main
-
-    main("export")

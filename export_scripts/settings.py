@@ -1,19 +1,18 @@
 """The settings of every stage: pipeline.toml, then a user's own toml, then overrides, as one frozen value.
 
-To add a stage: a table in pipeline.toml, a class here, a field in Settings. Defaults: pipeline.toml only.
+To add a stage: a table in pipeline.toml, a class here, a field in Settings. Defaults stand in pipeline.toml;
+those of [release] in operations/release.toml, since whoever promotes reads nothing else.
 """
 
-import difflib
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from export_scripts.errors import BadSettings
-
-from . import complete_journey
+from export_scripts import complete_journey
+from operations.settings import SHIPPED as BARS
+from operations.settings import ReleaseSettings, SettingsTable, merged, read_toml, validated
 
 SHIPPED = Path(__file__).with_name("pipeline.toml")
 PATHS = (("data", "transactions"), ("data", "products"))  # relative ones count from the file they stand in
@@ -21,12 +20,6 @@ PATHS = (("data", "transactions"), ("data", "products"))  # relative ones count 
 Unset = BeforeValidator(lambda value: None if value == "" else value)  # toml has no null
 OptionalPath = Annotated[Path | None, Unset]
 OptionalName = Annotated[str | None, Unset]
-
-
-class SettingsTable(BaseModel):
-    """One table of pipeline.toml: frozen, every key required, unknown ones refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Columns(SettingsTable):
@@ -146,13 +139,6 @@ class EvaluateSettings(SettingsTable):
     bootstrap: int = Field(ge=1)
 
 
-class ReleaseSettings(SettingsTable):
-    """What a release must measure at least to be promoted; 0 asks for nothing."""
-
-    hr_at_10: float = Field(ge=0, le=1)
-    ndcg_at_10: float = Field(ge=0, le=1)
-
-
 class PaperSettings(SettingsTable):
     """`cesta paper`: the NCF paper's own measure on its own files."""
 
@@ -172,7 +158,7 @@ class PaperSettings(SettingsTable):
 
 
 class Settings(SettingsTable):
-    """All of pipeline.toml; one field per table."""
+    """All of pipeline.toml and release.toml; one field per table."""
 
     data: DataSettings
     etl: EtlSettings
@@ -192,26 +178,13 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
     Without transactions the Complete Journey's own columns and drop list come before the user's toml.
     Raises BadSettings, naming every wrong key with its table, the known keys and the closest match.
     """
-    own = _read_toml(Path(path)) if path else {}
+    own = _read_tables(Path(path)) if path else {}
     last = _nested(overrides or {})
-    chosen = merged(_read_toml(SHIPPED), own, last)
+    defaults = merged(_read_tables(SHIPPED), read_toml(BARS))
+    chosen = merged(defaults, own, last)
     if _is_complete_journey(chosen):
-        chosen = merged(_read_toml(SHIPPED), complete_journey.OVERLAY, own, last)
-    try:
-        return Settings.model_validate(chosen)
-    except ValidationError as error:
-        source = f" ({Path(path).name})" if path else ""
-        raise BadSettings("\n".join([f"settings{source} cannot be used:", *_explained(error)])) from None
-
-
-def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables merged key by key, later layers last; any other value replaces the earlier one whole."""
-    result: dict[str, Any] = {}
-    for layer in layers:
-        for key, value in layer.items():
-            both = isinstance(value, Mapping) and isinstance(result.get(key, {}), Mapping)
-            result[key] = merged(result.get(key, {}), value) if both else value
-    return result
+        chosen = merged(defaults, complete_journey.OVERLAY, own, last)
+    return validated(Settings, chosen, Path(path) if path else None)
 
 
 def _is_complete_journey(chosen: Mapping[str, Any]) -> bool:
@@ -219,13 +192,9 @@ def _is_complete_journey(chosen: Mapping[str, Any]) -> bool:
     return isinstance(data, Mapping) and not data["transactions"]
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise BadSettings(f"settings file {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadSettings(f"settings file {path} is not toml: {error}") from None
+def _read_tables(path: Path) -> dict[str, Any]:
+    """The tables of a toml, with paths relative to the file made absolute."""
+    tables = read_toml(path)
     for table, key in PATHS:
         value = tables.get(table, {}).get(key) if isinstance(tables.get(table), dict) else None
         if isinstance(value, str) and value:
@@ -245,30 +214,3 @@ def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
             layer = {table: layer}
         result = merged(result, layer)
     return result
-
-
-def _explained(error: ValidationError) -> list[str]:
-    return [_explain(entry["loc"], entry["type"], entry["msg"], entry["input"]) for entry in error.errors()]
-
-
-def _explain(loc: tuple[int | str, ...], kind: str, message: str, value: object) -> str:
-    *tables, key = [str(part) for part in loc] or ["settings"]
-    if kind == "tuple_type":
-        return f'  {".".join([*tables, key])}: write a list, as in ["{value}"]'
-    if kind != "extra_forbidden":
-        return f"  {'.'.join([*tables, key])}: {message.removeprefix('Value error, ')}" + (
-            f" (it is {value!r})" if not isinstance(value, Mapping | BaseModel) else ""
-        )
-    known = sorted(_table_class(tables).model_fields)
-    where, noun = (f"table [{'.'.join(tables)}]", "key") if tables else ("the settings", "table")
-    closest = difflib.get_close_matches(key, known, n=1)
-    hint = f'; did you mean "{closest[0]}"?' if closest else "."
-    return f'  unknown {noun} "{key}" in {where}{hint} Known: {", ".join(known)}'
-
-
-def _table_class(tables: list[str]) -> type[BaseModel]:
-    """The class of a (nested) table, by its path in the toml."""
-    found: type[BaseModel] = Settings
-    for table in tables:
-        found = found.model_fields[table].annotation  # type: ignore[assignment]
-    return found

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from export_scripts.releases.golden import Answer, difference
+from operations.records.golden_answers import Answer, difference
 
 AROUND_S: Final = 0.5  # before and after the first answer of another release
 

@@ -12,26 +12,23 @@ main
 
 import argparse
 import json
-import os
-import platform
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 
-from export_scripts.outputs import Outputs
 from loadtests import agreement, tables
 from loadtests.environments import NotInstalledError
 from loadtests.generators import GeneratorError
+from loadtests.machine import busy_cores, machine
 from loadtests.measure import Plan, measure_limit, measure_server, prepare
 from loadtests.processes import NotReadyError, stop_when_told
 from loadtests.results import Measured, catalog_share, ratios_of, rows_of
 from loadtests.servers import SERVERS, Server
+from operations.outputs import Outputs
 
 QUICK: Final = ("cesta", "FastAPI, reference")  # c and e; f comes along
 REFUSALS: Final = (NotInstalledError, NotReadyError, GeneratorError, agreement.DisagreementError)
@@ -77,38 +74,6 @@ def _catalog_share(release: Outputs) -> float | None:
     if not release.metrics.exists():
         return None
     return catalog_share(json.loads(release.metrics.read_text(encoding="utf-8")))
-
-
-def machine() -> dict[str, Any]:
-    """Where it ran, and how busy the machine was with other work before."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    packages = ("onnxruntime", "torch", "fastapi", "uvicorn", "numpy")
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-    }
-
-
-def busy_cores(seconds: float = 0.5) -> float:
-    """Cores in use by anyone right now; a comparison wants it near 0 before it starts."""
-
-    def used() -> float:
-        ticks = [int(n) for n in Path("/proc/stat").read_text(encoding="utf-8").split("\n")[0].split()[1:]]
-        return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")  # without idle, iowait
-
-    before = used()
-    time.sleep(seconds)
-    return (used() - before) / seconds
 
 
 def _shown(found: Iterator[Measured], console: Console) -> Iterator[Measured]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import Categories, Ids, Neighbours, Popularity, SamplerArrays
-from export_scripts.ncf import NCF
+from export_scripts.scorer.ncf import NCF
 
 NOISE: Final = 0.5  # of a copy's vector, in standard deviations of all vectors; heaps stay heaps
 FEWEST_PARTNERS: Final = 40  # of a copy; who sells less is known to go with less

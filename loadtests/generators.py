@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ensemble.serving_environment import find_serving_environment
+from operations.server.environment import find_serving_environment
 
 FOLDER: Final = Path(__file__).resolve().parent
 PERF_ANALYZER_FROM: Final = "2.48.0"  # the last tritonclient wheels that hold it are of this time

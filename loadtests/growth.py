@@ -32,19 +32,13 @@ from ensemble.candidate_sampler.arrays import SamplerArrays, load_arrays, load_l
 from ensemble.candidate_sampler.nearest import Nearest, exact_index, query_vectors, recall_of
 from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
-from export_scripts import manifest
-from export_scripts.atomic import staged_folder
-from export_scripts.contract import read_contract
 from export_scripts.export import answers, write_parts
-from export_scripts.graph import build_graph, fold
-from export_scripts.outputs import Outputs
-from export_scripts.publish import publish
-from export_scripts.releases.promote import promote
+from export_scripts.scorer.graph import build_graph, fold
 from export_scripts.settings import load_settings
-from export_scripts.snapshot import limits
+from export_scripts.snapshots.snapshot import limits
 from loadtests import generators, growth_tables
-from loadtests.bench import busy_cores, machine
 from loadtests.catalogs import grown, grown_network
+from loadtests.machine import busy_cores, machine
 from loadtests.peers.chain import WORKERS
 from loadtests.peers.whole_catalog import load_network, save_network
 from loadtests.processes import MarkedProcesses, process_name, stop_when_told
@@ -52,6 +46,12 @@ from loadtests.questions import Question, stream, visits_of_test_month
 from loadtests.results import OURS, WHOLE
 from loadtests.servers import READY_WITHIN_S, SERVERS, Running, ask, started
 from loadtests.wires import Wire, write_requests
+from operations.outputs import Outputs
+from operations.records import manifest
+from operations.records.atomic import staged_folder
+from operations.records.contract import read_contract
+from operations.releases.promote import promote
+from operations.releases.publish import publish
 
 SIZES: Final = (27_000, 50_000, 100_000, 300_000, 1_000_000)
 CONCURRENCY: Final = (1, 8, 128)

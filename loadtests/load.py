@@ -17,7 +17,6 @@ from typing import Final
 
 import numpy as np
 
-from export_scripts.outputs import Outputs
 from loadtests import open_loop
 from loadtests.budgets import FILE, broken, load_budget
 from loadtests.environments import ROOT
@@ -26,6 +25,7 @@ from loadtests.questions import stream, visits_of_test_month
 from loadtests.servers import SERVERS, started
 from loadtests.shapes import SHAPES
 from loadtests.wires import GENERATE, WIRES, keys
+from operations.outputs import Outputs
 
 RATE: Final = 100.0  # of the open loop, requests a second
 _HERE: Final = Path(__file__).resolve().parent

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from export_scripts.outputs import Outputs
 from loadtests import agreement, generators
 from loadtests.generators import Load
 from loadtests.peers.chain import Chain
@@ -19,6 +18,7 @@ from loadtests.questions import Question, stream, visits_of_test_month
 from loadtests.results import HALF, LIMIT, WHOLE, Measured
 from loadtests.servers import GRPC, Running, Server, ask, started
 from loadtests.wires import TRITON, Answer, Wire, write_perf_analyzer_input, write_requests
+from operations.outputs import Outputs
 
 CHECKED: Final = 40  # questions of which every server's answers are compared with the reference's
 HOT: Final = 100  # different questions of the rows in which every answer comes from the cache

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.query import MAX_BASKET
+from export_scripts.receipts.shop import load_shop
 from export_scripts.settings import SplitSettings
-from export_scripts.shop import load_shop
-from export_scripts.splits import split_by_time
+from export_scripts.snapshots.splits import split_by_time
 
 SEED: Final = 7
 KINDS: Final = {"returning": 0.5, "anonymous": 0.3, "filling": 0.2}  # shares of the visits

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from export_scripts.outputs import Outputs
 from loadtests.environments import ROOT, environment
 from loadtests.peers.chain import RUN
 from loadtests.processes import MarkedProcesses
 from loadtests.questions import Question
 from loadtests.wires import BINARY, GENERATE, LISTED, OPEN_INFERENCE, PLAIN, Answer, Wire
+from operations.outputs import Outputs
 
 GRPC: Final = "gRPC"
 READY_WITHIN_S: Final = 240.0  # the first start compiles the sampler's kernel, and Ray is slow by itself
@@ -87,7 +87,7 @@ def started(server: Server, release: Outputs) -> Iterator[Running]:
     """
     variables = _IMPORTS | {"OMP_NUM_THREADS": "1", RUN: str(release.run), **PEERS_VARIABLES}
     if server.kind == "ours":
-        command = [sys.executable, "-m", "ensemble.server", "--repository", str(release.repository)]
+        command = [sys.executable, "-m", "operations.server", "--repository", str(release.repository)]
         command += ["--http-port=0", "--grpc-port=0", "--metrics-port=0", "--drain-s=1"]
         command += [] if server.cached else ["--response-cache=0"]
         port = 0
@@ -112,7 +112,7 @@ def supervised(repository: Path, variables: Mapping[str, str]) -> Iterator[Runni
     Raises NotReadyError with the reason.
     """
     ports = [f"--{name}-port=0" for name in ("http", "grpc", "metrics", "supervisor")]
-    command = [sys.executable, "-m", "export_scripts.cli", "serve", f"--repository={repository}", *ports]
+    command = [sys.executable, "-m", "operations.cli", "serve", f"--repository={repository}", *ports]
     with MarkedProcesses([*command, "--response-cache=0"], _IMPORTS | variables, ROOT) as processes:
         yield _wait_for_triton(processes)  # it calls itself ready after a canary's answer
 

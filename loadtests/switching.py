@@ -27,21 +27,21 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from ensemble.control_secret import VARIABLE
-from export_scripts.outputs import Outputs
-from export_scripts.publish import publish
-from export_scripts.releases.golden import difference
-from export_scripts.releases.history import Record
-from export_scripts.releases.model_control import ModelControl
-from export_scripts.releases.promote import promote, roll_back
 from loadtests import generators, switching_tables
 from loadtests.answered import around, due, figures, read_answers, wrong
-from loadtests.bench import busy_cores, machine
+from loadtests.machine import busy_cores, machine
 from loadtests.processes import stop_when_told
 from loadtests.questions import stream, visits_of_test_month
 from loadtests.servers import READY_WITHIN_S, Running, ask, supervised
 from loadtests.variants import right_answers, write_variant
 from loadtests.wires import GENERATE, write_requests
+from operations.outputs import Outputs
+from operations.records.golden_answers import difference
+from operations.releases.history import Record
+from operations.releases.model_control import ModelControl
+from operations.releases.promote import promote, roll_back
+from operations.releases.publish import publish
+from operations.server.control_secret import VARIABLE
 
 QUESTIONS: Final = 1_000  # different ones, again and again: nothing is cached
 LATER: Final = 100  # questions after the first one, whose median it is held against

@@ -14,12 +14,12 @@ import numpy as np
 
 from ensemble.candidate_sampler.arrays import load_arrays
 from ensemble.reference import Reference
-from export_scripts import manifest
-from export_scripts.atomic import staged_folder
-from export_scripts.contract import read_contract
 from export_scripts.export import answers
-from export_scripts.graph import GRAPH, FoldedNCF, build_graph, save_graph
+from export_scripts.scorer.graph import FoldedNCF, build_graph, save_graph
 from loadtests.questions import Question
+from operations.records import manifest
+from operations.records.atomic import staged_folder
+from operations.records.contract import GRAPH, read_contract
 
 SEED: Final = 7
 NOISE: Final = 0.5  # of an item's bias, in units of the score

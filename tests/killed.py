@@ -10,8 +10,9 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from export_scripts import publish
-from export_scripts.releases.store import open_repository
+from operations.records import sampler_code
+from operations.releases import publish
+from operations.releases.store import open_repository
 
 TOY_SAMPLER = Path(__file__).parent / "toy_sampler"
 
@@ -32,7 +33,7 @@ def start_publishing(
 
 def _publish(run: Path, repository: str, variables: dict[str, str], step: int | None) -> None:
     os.environ.update(variables)
-    publish.SAMPLER_CODE = TOY_SAMPLER
+    sampler_code.SAMPLER_CODE = TOY_SAMPLER
     if step is not None:
         _die_at(step, repository)
     publish.publish(run, open_repository(repository))

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from ensemble.compiled_backend import find_compiler, find_library
-from ensemble.serving_environment import ServerError, find_serving_environment
-from export_scripts.errors import CestaError
+from operations.errors import CestaError
+from operations.server.compiled_backend import find_compiler, find_library
+from operations.server.environment import ServerError, find_serving_environment
 
 
 def a_tritonserver() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from export_scripts.releases.store import Repository, open_repository
+from operations.releases.store import Repository, open_repository
 
 KINDS = ["folder", "s3"]
 

@@ -9,10 +9,10 @@ import onnxruntime as ort
 import torch
 
 from ensemble.candidate_sampler.features import FEATURES
-from export_scripts import manifest
-from export_scripts.contract import ENSEMBLE, MODEL_REPOSITORY, read_config, read_contract, tensors
-from export_scripts.graph import build_graph, fold
-from export_scripts.ncf import NCF, NCFShape
+from export_scripts.scorer.graph import build_graph, fold
+from export_scripts.scorer.ncf import NCF, NCFShape
+from operations.records import manifest
+from operations.records.contract import ENSEMBLE, MODEL_REPOSITORY, read_config, read_contract, tensors
 from tests.toy_sampler.model import propose
 
 TOY_SAMPLER = Path(__file__).parent / "toy_sampler"  # to be published in place of the real one

@@ -10,9 +10,9 @@ from ensemble.candidate_sampler.arrays import Clock, Ids, Prior, Retrieval, Samp
 from ensemble.candidate_sampler.batch import Candidates
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.sampler import CandidateSampler
-from export_scripts import counts
-from export_scripts.shop import Shop
-from export_scripts.training_set import TrainingSet
+from export_scripts.receipts.shop import Shop
+from export_scripts.scorer.training_set import TrainingSet
+from export_scripts.snapshots import counts
 
 DAY = 86_400
 Receipt = tuple[int, float, Sequence[int]]  # user row, day, item rows

@@ -20,7 +20,7 @@ from ensemble.candidate_sampler.nearest import Nearest
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.reference import Answers, Reference
-from export_scripts.ncf import NCF, NCFShape
+from export_scripts.scorer.ncf import NCF, NCFShape
 
 ANSWERS: Final = 20
 BEYOND: Final = 1_024  # room for what a user bought and what can no longer be recommended

@@ -15,7 +15,7 @@ from tritonclient.grpc import model_config_pb2
 
 import cesta_client
 from cesta_client import _limits, _wire
-from export_scripts.contract import read_contract
+from operations.records.contract import read_contract
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "client" / "src"

@@ -10,7 +10,9 @@ from ensemble.candidate_sampler import query
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import SOURCES
-from export_scripts.contract import (
+from export_scripts.receipts.transactions import MAX_ID_BYTES
+from operations.errors import CestaError
+from operations.records.contract import (
     ENSEMBLE,
     MODEL_REPOSITORY,
     MODELS,
@@ -21,8 +23,6 @@ from export_scripts.contract import (
     read_contract,
     tensors,
 )
-from export_scripts.errors import CestaError
-from export_scripts.transactions import MAX_ID_BYTES
 
 DTYPES = {"INT32": np.int32, "FP32": np.float32, "STRING": np.object_}
 

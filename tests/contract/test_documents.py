@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from export_scripts.cli import app
 from export_scripts.settings import load_settings
+from operations.cli import make_app
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = {".venv", ".venv-serving", ".venv-peers", "artifacts"}
@@ -45,7 +45,7 @@ def test_every_make_verb_exists(name: str) -> None:
 def test_every_cesta_command_is_understood(line: str) -> None:
     """A documented command line is parsed by the real command, options and all."""
     _, command, *words = shlex.split(line, comments=True)
-    group = typer.main.get_group(app)
+    group = typer.main.get_group(make_app())
     if command in ("release", "keys"):
         group, (command, *words) = group.commands[command], words
     found = group.commands[command]

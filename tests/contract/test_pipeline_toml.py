@@ -1,16 +1,16 @@
-"""pipeline.toml: every key has its field, its use in the code, and its reason beside it."""
+"""pipeline.toml and release.toml: every key has its field, its use in the code, and its reason beside it."""
 
 import re
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
 from export_scripts.settings import SHIPPED, Settings
+from operations.settings import SHIPPED as BARS
 
-CODE = Path(SHIPPED).parent
+CODE = (SHIPPED.parent, BARS.parent)
 
 
 def keys(tables: dict, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -30,7 +30,8 @@ def fields(model: type[BaseModel], before: tuple[str, ...] = ()) -> Iterator[tup
             yield (*before, name)
 
 
-KEYS = sorted(keys(tomllib.loads(SHIPPED.read_text(encoding="utf-8"))))
+FILES = (SHIPPED, BARS)
+KEYS = sorted(key for file in FILES for key in keys(tomllib.loads(file.read_text(encoding="utf-8"))))
 
 
 def test_file_and_classes_have_the_same_keys() -> None:
@@ -40,12 +41,13 @@ def test_file_and_classes_have_the_same_keys() -> None:
 
 @pytest.mark.parametrize("path", KEYS, ids=".".join)
 def test_a_key_is_used(path: tuple[str, ...]) -> None:
-    """Somewhere outside settings.py and cli.py, as an attribute or by its name."""
-    code = "\n".join(p.read_text() for p in CODE.rglob("*.py") if p.name not in ("settings.py", "cli.py"))
+    """Somewhere outside settings.py, as an attribute or by its name."""
+    paths = [path for folder in CODE for path in folder.rglob("*.py") if path.name != "settings.py"]
+    code = "\n".join(path.read_text() for path in paths)
     assert re.search(rf"\.{path[-1]}\b|[\"']{path[-1]}[\"']", code)
 
 
 def test_every_value_has_its_reason() -> None:
     """A comment on its line."""
-    lines = SHIPPED.read_text(encoding="utf-8").splitlines()
+    lines = [line for file in FILES for line in file.read_text(encoding="utf-8").splitlines()]
     assert [line for line in lines if "=" in line and "#" not in line] == []

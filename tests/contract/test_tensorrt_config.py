@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from export_scripts.contract import MODEL_REPOSITORY, SCORER, read_config, tensors
-from export_scripts.releases.configs import NAME, NAMED, part_config
+from operations.records.contract import MODEL_REPOSITORY, NAMED, SCORER, read_config, tensors
+from operations.releases.configs import NAME, part_config
 
 NAMES = sorted(MODEL_REPOSITORY.glob(f"*/{NAMED}/*.pbtxt"))
 TENSORRT = read_config(MODEL_REPOSITORY / SCORER / NAMED / "tensorrt.pbtxt")

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
-from export_scripts.errors import CestaError
-from export_scripts.gateway.keys import add_key
-from export_scripts.gateway.nginx import Gateway, GatewaySettings
-from export_scripts.gateway.state import write_state
+from operations.errors import CestaError
+from operations.gateway.keys import add_key
+from operations.gateway.nginx import Gateway, GatewaySettings
+from operations.gateway.state import write_state
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

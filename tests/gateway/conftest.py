@@ -8,24 +8,24 @@ from collections.abc import Iterator
 import pytest
 from door import Door, OpenDoor, Supervisor, open_door
 
-from ensemble.server import Server, ServerSettings
-from export_scripts.releases.configs import CANARY
+from operations.releases.configs import CANARY
+from operations.server.process import Server, ServerSettings
 from tests import needs
 
 
 @pytest.fixture(scope="session")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """`recommender` answers with release 2, `recommender_canary` with release 1."""
-    from export_scripts import publish
-    from export_scripts.releases.canary import start_canary
-    from export_scripts.releases.promote import promote
+    from operations.releases import publish
+    from operations.releases.canary import start_canary
+    from operations.releases.promote import promote
     from tests.toy_runs import TOY_SAMPLER, toy_run  # here: it brings torch
 
     needs.a_tritonserver()
     root = tmp_path_factory.mktemp("toys")
     repository = root / "repository"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
+        patch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
         for seed in (1, 2):
             promote(repository, publish.publish(toy_run(root / f"run-{seed}", seed), repository))
     start_canary(repository, 1, 5)

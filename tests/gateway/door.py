@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from export_scripts.gateway.keys import Role, add_key
-from export_scripts.gateway.nginx import Gateway, GatewaySettings
+from operations.gateway.keys import Role, add_key
+from operations.gateway.nginx import Gateway, GatewaySettings
 
 FUZZ = int(os.environ.get("FUZZ", 150))  # requests at random
 TIMEOUT_S = 5  # an answer that takes longer counts as none

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from export_scripts.errors import CestaError
-from export_scripts.gateway.keys import add_key, locked, read_keys, revoke_key
-from export_scripts.gateway.nginx import GatewaySettings, check, render
-from export_scripts.gateway.state import write_split, write_state
-from export_scripts.releases.canary import LEAST_PERCENT, MOST_PERCENT
+from operations.errors import CestaError
+from operations.gateway.keys import add_key, locked, read_keys, revoke_key
+from operations.gateway.nginx import GatewaySettings, check, render
+from operations.gateway.state import write_split, write_state
+from operations.releases.canary import LEAST_PERCENT, MOST_PERCENT
 from tests import needs
 
 

@@ -16,8 +16,8 @@ import pytest
 from door import TIMEOUT_S, Door, OpenDoor
 
 from cesta_client import Query, Recommender, Throttled
-from ensemble.server import Server
-from export_scripts.gateway.keys import add_key
+from operations.gateway.keys import add_key
+from operations.server.process import Server
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
 

@@ -15,7 +15,7 @@ import yaml
 from door import Answer, Door, OpenDoor, Supervisor, free_ports
 from jsonschema import Draft202012Validator
 
-from ensemble.server import Server
+from operations.server.process import Server
 
 pytestmark = pytest.mark.triton
 

@@ -21,13 +21,13 @@ from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from cesta_client import Query, Recommender, Unauthorized
-from ensemble.server import Server
-from export_scripts.cli import app
-from export_scripts.errors import CestaError
-from export_scripts.gateway.keys import add_key, revoke_key
-from export_scripts.gateway.nginx import GatewaySettings, check, reload, render
-from export_scripts.gateway.request_metrics import RequestMetrics
-from export_scripts.gateway.state import write_split
+from operations.cli import make_app
+from operations.errors import CestaError
+from operations.gateway.keys import add_key, revoke_key
+from operations.gateway.nginx import GatewaySettings, check, reload, render
+from operations.gateway.request_metrics import RequestMetrics
+from operations.gateway.state import write_split
+from operations.server.process import Server
 
 pytestmark = pytest.mark.triton
 
@@ -61,15 +61,15 @@ def _await(value: Callable[[], str]) -> str:
 def test_a_key_works_from_its_command_to_its_revocation(own: Door) -> None:
     """As `cesta keys` changes them: the gateway knows at once, and the key stands in no file."""
     folder = own.settings.folder
-    done = CliRunner().invoke(app, ["keys", "add", "kiosk", "--rate", "30", "--folder", str(folder)])
+    done = CliRunner().invoke(make_app(), ["keys", "add", "kiosk", "--rate", "30", "--folder", str(folder)])
     secret = done.stdout.strip()
     assert (done.exit_code, done.stderr) == (0, "")
     assert own.ask("/v1/recommend", {}, key=secret).status == 200
 
-    listed = CliRunner().invoke(app, ["keys", "list", "--folder", str(folder)]).stdout
+    listed = CliRunner().invoke(make_app(), ["keys", "list", "--folder", str(folder)]).stdout
     assert "kiosk" in listed
     assert secret not in listed
-    CliRunner().invoke(app, ["keys", "revoke", "kiosk", "--folder", str(folder)])
+    CliRunner().invoke(make_app(), ["keys", "revoke", "kiosk", "--folder", str(folder)])
     assert own.ask("/v1/recommend", {}, key=secret).status == 401
     for path in folder.rglob("*"):
         if path.is_file():
@@ -110,7 +110,9 @@ def test_a_key_is_told_even_if_nginx_refuses_a_file(own: Door) -> None:
     good = split.read_text()
     split.write_text("nonsense;")
     try:
-        done = CliRunner().invoke(app, ["keys", "add", "patient", "--folder", str(own.settings.folder)])
+        done = CliRunner().invoke(
+            make_app(), ["keys", "add", "patient", "--folder", str(own.settings.folder)]
+        )
     finally:
         split.write_text(good)
     assert 'unknown directive "nonsense"' in str(done.exception)

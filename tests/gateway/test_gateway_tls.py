@@ -11,7 +11,7 @@ import pytest
 from door import Door, OpenDoor
 
 from cesta_client import Recommender, Unavailable
-from ensemble.server import Server
+from operations.server.process import Server
 
 pytestmark = pytest.mark.triton
 

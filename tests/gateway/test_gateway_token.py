@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from export_scripts.gateway import link
-from export_scripts.gateway.link import admin_token
+from operations.gateway import link
+from operations.gateway.link import admin_token
 
 
 def includes(folder: Path) -> str:

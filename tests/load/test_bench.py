@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from export_scripts.outputs import Outputs
 from loadtests import bench, tables
 from loadtests.environments import NotInstalledError, environment
 from loadtests.measure import Plan
 from loadtests.results import Measured
 from loadtests.servers import SERVERS
+from operations.outputs import Outputs
 
 ROW = Measured("any", "peer", "HTTP JSON", "off", 1, 10.0, 1.0, 2.0, 0, {"worker": 5.0}, 0.1, 9.0)
 

@@ -6,8 +6,8 @@ import torch
 from world import arrays_of, proposed, random_shop, sampler_of, tower_of
 
 from ensemble.candidate_sampler.query import Query
-from export_scripts.graph import fold
-from export_scripts.ncf import NCF, NCFShape
+from export_scripts.scorer.graph import fold
+from export_scripts.scorer.ncf import NCF, NCFShape
 from loadtests.catalogs import NOISE, Family, grown, grown_network, noisy
 
 SHOP = random_shop(np.random.default_rng(3))

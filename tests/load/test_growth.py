@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from export_scripts.outputs import Outputs
 from export_scripts.settings import load_settings
 from loadtests import growth, growth_tables
 from loadtests.agreement import agree
@@ -20,6 +19,7 @@ from loadtests.peers.whole_catalog import WholeCatalog
 from loadtests.processes import MarkedProcesses
 from loadtests.questions import Question, stream, visits_of_test_month
 from loadtests.wires import PLAIN, Answer
+from operations.outputs import Outputs
 from tests import needs
 
 if TYPE_CHECKING:

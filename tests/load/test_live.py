@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from export_scripts.outputs import Outputs
 from loadtests import bench, load
 from loadtests.budgets import FILE
 from loadtests.servers import SERVERS, Running, started
+from operations.outputs import Outputs
 from tests import needs
 from tests.gateway.door import Door, open_door
 

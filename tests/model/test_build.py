@@ -20,19 +20,20 @@ from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
 from export_scripts import build as build_module
 from export_scripts import export as export_module
-from export_scripts import manifest, tensorrt
 from export_scripts.build import Outputs, build
-from export_scripts.checkpoint import load_checkpoint
-from export_scripts.contract import read_contract
-from export_scripts.errors import CestaError
 from export_scripts.evaluate import evaluate
 from export_scripts.export import export
-from export_scripts.releases.golden import ACCELERATED_TOLERANCE
-from export_scripts.releases.repository import read_release
-from export_scripts.releases.verify import verify_release
+from export_scripts.receipts.shop import load_shop
+from export_scripts.scorer import tensorrt
+from export_scripts.scorer.checkpoint import load_checkpoint
 from export_scripts.settings import Settings, load_settings
-from export_scripts.shop import load_shop
 from export_scripts.train import train
+from operations.errors import CestaError
+from operations.records import manifest
+from operations.records.contract import read_contract
+from operations.records.golden_answers import ACCELERATED_TOLERANCE
+from operations.releases.repository import read_release
+from operations.releases.verify import verify_release
 from tests.shops import make_shop
 
 STAGES = ("etl", "train", "evaluate", "export", "publish")
@@ -225,7 +226,16 @@ def test_two_builds_of_one_seed_are_one_release(
     """In another folder, another process, with other hash seeds."""
     changes = [word for name, value in CHEAP.items() for word in ("--set", f"{name}={value}")]
     files = ["--transactions", str(tables["data.transactions"]), "--products", str(tables["data.products"])]
-    command = [sys.executable, "-m", "export_scripts.build", *files, "--out", str(tmp_path / "o"), *changes]
+    command = [
+        sys.executable,
+        "-m",
+        "operations.cli",
+        "build",
+        *files,
+        "--out",
+        str(tmp_path / "o"),
+        *changes,
+    ]
     root = Path(__file__).parents[2]
     done = subprocess.run(
         command, cwd=root, env=os.environ | {"PYTHONHASHSEED": "99"}, capture_output=True, text=True

@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 from world import no_queries
 
-from export_scripts import evaluate, rivals
-from export_scripts.checkpoint import save_checkpoint
-from export_scripts.errors import CestaError
+from export_scripts import evaluate
 from export_scripts.etl import etl
+from export_scripts.quality import rivals
+from export_scripts.receipts.shop import load_shop
+from export_scripts.scorer.checkpoint import save_checkpoint
+from export_scripts.scorer.fitting import fit, new_model
 from export_scripts.settings import Settings, load_settings
-from export_scripts.shop import load_shop
-from export_scripts.snapshot import snapshot, untrained_prior
-from export_scripts.train import fit, new_model
+from export_scripts.snapshots.snapshot import snapshot, untrained_prior
+from operations.errors import CestaError
 
 ITEMS, BASKETS, SIZE = 200, 1_200, 4
 CHANCE = 10 / (ITEMS - SIZE + 1)

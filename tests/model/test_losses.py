@@ -10,19 +10,19 @@ from world import no_queries
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.reference import Reference
-from export_scripts import losses
-from export_scripts.contract import Contract, read_contract
 from export_scripts.etl import etl
-from export_scripts.graph import build_graph, fold
-from export_scripts.metrics import TOP
-from export_scripts.ncf import NCF
-from export_scripts.questions import Questions
-from export_scripts.rankers import Asked, Served
+from export_scripts.quality import losses
+from export_scripts.quality.metrics import TOP
+from export_scripts.quality.questions import Questions
+from export_scripts.quality.rankers import Asked, Served
+from export_scripts.receipts.shop import Shop, load_shop
+from export_scripts.scorer.fitting import new_model
+from export_scripts.scorer.graph import build_graph, fold
+from export_scripts.scorer.ncf import NCF
 from export_scripts.settings import Settings, load_settings
-from export_scripts.shop import Shop, load_shop
-from export_scripts.snapshot import limits, recommendable, snapshot, untrained_prior
-from export_scripts.splits import as_queries, hide_items
-from export_scripts.train import new_model
+from export_scripts.snapshots.snapshot import limits, recommendable, snapshot, untrained_prior
+from export_scripts.snapshots.splits import as_queries, hide_items
+from operations.records.contract import Contract, read_contract
 
 ITEMS, FEW = 120, 30  # recommendable items, candidates
 

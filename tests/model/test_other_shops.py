@@ -14,14 +14,14 @@ from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
 from export_scripts.build import Outputs, build
-from export_scripts.contract import read_contract
 from export_scripts.etl import etl
+from export_scripts.receipts.shop import load_shop
+from export_scripts.scorer.prior import fit_prior
+from export_scripts.scorer.training_set import TrainingSet, collect, periods, training_sets
 from export_scripts.settings import load_settings
-from export_scripts.shop import load_shop
-from export_scripts.snapshot import snapshot, untrained_prior
-from export_scripts.splits import split_by_time
-from export_scripts.train import fit_prior
-from export_scripts.training_set import TrainingSet, collect, periods, training_sets
+from export_scripts.snapshots.snapshot import snapshot, untrained_prior
+from export_scripts.snapshots.splits import split_by_time
+from operations.records.contract import read_contract
 from tests.shops import Shop, make_shop
 
 WITHOUT_USER = ("popularity", "co-occurrence")  # rankers that do as well for somebody unknown

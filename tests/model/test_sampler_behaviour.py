@@ -13,12 +13,12 @@ from ensemble.candidate_sampler.kernels import sample_batch
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import SIMILAR, TOGETHER, USUAL
-from export_scripts.contract import read_contract
 from export_scripts.etl import etl
+from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.settings import Settings, load_settings
-from export_scripts.shop import Shop, load_shop
-from export_scripts.snapshot import save_snapshot, snapshot
-from export_scripts.splits import split_by_time
+from export_scripts.snapshots.snapshot import save_snapshot, snapshot
+from export_scripts.snapshots.splits import split_by_time
+from operations.records.contract import read_contract
 
 CHEAP = {
     "retrieval.epochs": 30,

@@ -10,10 +10,10 @@ import pytest
 from live import Live, check_canary
 from processes import shared_memory
 
-from ensemble.control_secret import FILE_VARIABLE, VARIABLE, make_secret
 from ensemble.reference import Reference
-from ensemble.server import Server, ServerError, ServerSettings
-from ensemble.serving_environment import find_serving_environment
+from operations.server.control_secret import FILE_VARIABLE, VARIABLE, make_secret
+from operations.server.environment import find_serving_environment
+from operations.server.process import Server, ServerError, ServerSettings
 
 if TYPE_CHECKING:
     from releases import Shop
@@ -104,10 +104,9 @@ def shop(tmp_path: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPa
     """A repository for toy releases, and the server that is started on it when it is first asked."""
     from releases import Shop  # here: toy runs bring torch
 
-    from export_scripts import publish
     from tests.toy_runs import TOY_SAMPLER
 
-    monkeypatch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
+    monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
     shop = Shop(tmp_path, start_server)
     yield shop
     shop.close()

@@ -18,8 +18,8 @@ import numpy as np
 import tritonclient.grpc as triton
 from processes import stub_of
 
-from ensemble.server import Server, ServerSettings
-from export_scripts.shop import Shop, load_shop
+from export_scripts.receipts.shop import Shop, load_shop
+from operations.server.process import Server, ServerSettings
 
 ROUNDS = 16
 REQUESTS = {1: 150, 16: 25}  # batch size → requests of a round

@@ -10,7 +10,7 @@ import tritonclient.grpc as triton
 
 from ensemble.candidate_sampler.arrays import Ids, SamplerArrays
 from ensemble.reference import Reference
-from ensemble.server import Server
+from operations.server.process import Server
 
 if TYPE_CHECKING:
     from slices import Built

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import tritonclient.grpc as triton
 
-from ensemble.server import Server
-from export_scripts import publish
-from export_scripts.contract import ENSEMBLE
-from export_scripts.releases.configs import CANARY, canary_on_disk
-from export_scripts.releases.golden import answer_of, check_canary, difference, request_tensors
-from export_scripts.releases.model_control import ModelControl
-from export_scripts.releases.promote import promote
+from operations.records.contract import ENSEMBLE
+from operations.records.golden_answers import answer_of, difference
+from operations.releases import publish
+from operations.releases.configs import CANARY, canary_on_disk
+from operations.releases.golden import check_canary, request_tensors
+from operations.releases.model_control import ModelControl
+from operations.releases.promote import promote
+from operations.server.process import Server
 from tests.toy_runs import Answer, toy_answer, toy_run
 
 BASKETS = tuple((f"i{n}", f"i{n + 1}") for n in range(1, 41))

@@ -19,9 +19,9 @@ from urllib.request import urlopen
 
 from processes import Watched, children, command
 
-from ensemble.runtime_folder import sweep
+from operations.server.runtime_folder import sweep
 
-CESTA = [sys.executable, "-m", "export_scripts.cli"]
+CESTA = [sys.executable, "-m", "operations.cli"]
 FREE_PORTS = ["--http-port=0", "--grpc-port=0", "--metrics-port=0", "--supervisor-port=0"]
 
 Event = dict[str, Any]

@@ -8,10 +8,10 @@ import urllib.request
 import pytest
 from releases import BASKETS, Shop
 
-from export_scripts.errors import NotPromoted
-from export_scripts.releases.canary import start_canary, stop_canary
-from export_scripts.releases.configs import CANARY, PARTS
-from export_scripts.releases.promote import promote
+from operations.errors import NotPromoted
+from operations.releases.canary import start_canary, stop_canary
+from operations.releases.configs import CANARY, PARTS
+from operations.releases.promote import promote
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
 
@@ -71,7 +71,7 @@ def test_one_that_fails_leaves_what_there_was(shop: Shop, monkeypatch: pytest.Mo
 
     one, two, three = shop.first(1), shop.add(2), shop.add(3)
     with monkeypatch.context() as patch:
-        patch.setattr("export_scripts.releases.switch.check_canary", wrong)
+        patch.setattr("operations.releases.switch.check_canary", wrong)
         sentence = r'release 2 did not become the canary release.*step "canary"'
         with pytest.raises(NotPromoted, match=sentence) as e:
             start_canary(shop.repository, two, 5, shop.control)
@@ -81,7 +81,7 @@ def test_one_that_fails_leaves_what_there_was(shop: Shop, monkeypatch: pytest.Mo
     assert all(shop.control.ready(part) == {one} for part in PARTS)
     start_canary(shop.repository, two, 5, shop.control)
     with monkeypatch.context() as patch:
-        patch.setattr("export_scripts.releases.switch.check_canary", wrong)
+        patch.setattr("operations.releases.switch.check_canary", wrong)
         with pytest.raises(NotPromoted, match='step "canary"') as e:
             start_canary(shop.repository, three, 5, shop.control)
         with pytest.raises(NotPromoted, match='step "canary"'):

@@ -20,11 +20,11 @@ import tritonclient.http
 from processes import children
 from releases import BASKETS, Shop
 
-from ensemble.server import Server
-from export_scripts import publish
-from export_scripts.contract import ENSEMBLE
-from export_scripts.releases.golden import answer_of, difference, request_tensors
-from export_scripts.releases.promote import promote, roll_back
+from operations.records.contract import ENSEMBLE
+from operations.records.golden_answers import answer_of, difference
+from operations.releases.golden import request_tensors
+from operations.releases.promote import promote, roll_back
+from operations.server.process import Server
 from tests.toy_runs import TOY_SAMPLER
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(240)]
@@ -85,7 +85,7 @@ def shop(
     tmp_path: Path, start_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Shop]:
     """Releases 1 and 2, both loaded; 2 is active."""
-    monkeypatch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
+    monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
     shop = Shop(tmp_path, start_server)
     shop.first(1)
     promote(shop.repository, shop.add(2), shop.control)

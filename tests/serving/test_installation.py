@@ -11,9 +11,9 @@ from processes import command
 from releases import Shop
 
 import ensemble
-from ensemble.response_cache import PASSWORD_FILE
-from ensemble.server import Server, ServerError, ServerSettings
-from ensemble.serving_environment import find_serving_environment
+from operations.server.environment import find_serving_environment
+from operations.server.process import Server, ServerError, ServerSettings
+from operations.server.response_cache import PASSWORD_FILE
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]
 

@@ -13,11 +13,11 @@ import tritonclient.grpc as triton
 from processes import children, command
 from tritonclient.utils import InferenceServerException
 
-from ensemble.control_secret import GRPC_HEADER, HTTP_HEADER, VARIABLE
-from ensemble.server import Server
-from export_scripts.errors import CestaError
-from export_scripts.releases.configs import part_config
-from export_scripts.releases.model_control import ModelControl
+from operations.errors import CestaError
+from operations.releases.configs import part_config
+from operations.releases.model_control import ModelControl
+from operations.server.control_secret import GRPC_HEADER, HTTP_HEADER, VARIABLE
+from operations.server.process import Server
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]
 

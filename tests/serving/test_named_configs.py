@@ -11,15 +11,15 @@ import tritonclient.grpc as triton
 from live import check_canary
 from releases import Shop
 
-from ensemble.server import Server, ServerError
-from export_scripts import manifest
-from export_scripts.contract import ENSEMBLE, MODEL_REPOSITORY, SCORER
-from export_scripts.errors import CestaError
-from export_scripts.releases import configs
-from export_scripts.releases.model_control import ModelControl
-from export_scripts.releases.promote import promote
-from export_scripts.releases.repository import read_release
-from export_scripts.supervisor.pinned import load_active, load_others
+from operations.errors import CestaError
+from operations.records import manifest
+from operations.records.contract import ENSEMBLE, MODEL_REPOSITORY, SCORER
+from operations.releases import configs
+from operations.releases.model_control import ModelControl
+from operations.releases.promote import promote
+from operations.releases.repository import read_release
+from operations.server.process import Server, ServerError
+from operations.supervisor.pinned import load_active, load_others
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
 

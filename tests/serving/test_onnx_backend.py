@@ -19,7 +19,7 @@ from processes import children
 from toy_models import FLOAT, STRING, graph, identity, lookup, write_model
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from ensemble.control_secret import GRPC_HEADER
+from operations.server.control_secret import GRPC_HEADER
 from tests import needs
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]

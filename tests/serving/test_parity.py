@@ -10,7 +10,7 @@ from live import Live
 from questions import Question, Wire, over_generate, over_grpc, over_http, over_json
 
 from ensemble.reference import Answers
-from export_scripts.shop import Shop
+from export_scripts.receipts.shop import Shop
 
 pytestmark = pytest.mark.triton
 

@@ -6,15 +6,15 @@ import onnx
 import pytest
 from releases import Shop
 
-from export_scripts import manifest, publish
-from export_scripts.contract import ENSEMBLE, SAMPLER, SCORER
-from export_scripts.errors import NotPromoted
-from export_scripts.releases import history
-from export_scripts.releases.model_control import ModelControl
-from export_scripts.releases.promote import promote, roll_back
-from export_scripts.releases.repository import active_release, read_release, releases
-from export_scripts.releases.retire import retire
-from export_scripts.releases.verify import verify_release
+from operations.errors import NotPromoted
+from operations.records import manifest
+from operations.records.contract import ENSEMBLE, SAMPLER, SCORER
+from operations.releases import history, publish
+from operations.releases.model_control import ModelControl
+from operations.releases.promote import promote, roll_back
+from operations.releases.repository import active_release, read_release, releases
+from operations.releases.retire import retire
+from operations.releases.verify import verify_release
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
 
@@ -112,7 +112,7 @@ def test_whatever_fails_leaves_the_old_release_serving(shop: Shop, monkeypatch: 
     broken = {"switch": "write_configs", "canary": "check_canary", "record": "history.append"}
     for step, where in broken.items():
         with monkeypatch.context() as patch:
-            patch.setattr(f"export_scripts.releases.switch.{where}", full_disk)
+            patch.setattr(f"operations.releases.switch.{where}", full_disk)
             check_refused(shop, one, good, step, "No space left")
     promote(shop.repository, good, shop.control)
     assert shop.mistakes(good) == []

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 from releases import Shop
 
-from ensemble.server import Server
-from export_scripts import manifest, publish
-from export_scripts.contract import SAMPLER, SCORER
-from export_scripts.errors import NotPromoted
-from export_scripts.releases.model_control import ModelControl
-from export_scripts.releases.promote import promote, roll_back
-from export_scripts.releases.repository import active_release, read_release, releases
-from export_scripts.releases.retire import retire
-from export_scripts.releases.store import Repository, open_repository
-from export_scripts.releases.verify import verify_release
+from operations.errors import NotPromoted
+from operations.records import manifest
+from operations.records.contract import SAMPLER, SCORER
+from operations.releases.model_control import ModelControl
+from operations.releases.promote import promote, roll_back
+from operations.releases.repository import active_release, read_release, releases
+from operations.releases.retire import retire
+from operations.releases.store import Repository, open_repository
+from operations.releases.verify import verify_release
+from operations.server.process import Server
 from tests.s3 import S3
 from tests.toy_runs import TOY_SAMPLER
 
@@ -46,7 +46,7 @@ def shop(
     s3: S3,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[RemoteShop]:
-    monkeypatch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
+    monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
     monkeypatch.setenv("CESTA_STORE_TIMEOUT_S", "1")
 
     def start(repository: Repository) -> Server:
@@ -96,7 +96,7 @@ def test_a_release_in_a_bucket_from_promotion_to_a_store_that_is_silent(shop: Re
 def refused_promotion(shop: RemoteShop, release: int) -> str:
     """What the command says, in a process of its own: what it asked for may still reach the store later."""
     where = ["--repository", str(shop.repository), "--address", shop.server.grpc]
-    command = [sys.executable, "-m", "export_scripts.cli", "release", "promote", str(release), *where]
+    command = [sys.executable, "-m", "operations.cli", "release", "promote", str(release), *where]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     return done.stderr

@@ -23,8 +23,8 @@ import tritonclient.http
 from processes import Watched, children, command, shared_memory
 from toy_models import write_python_model
 
-from ensemble.runtime_folder import sweep
-from ensemble.server import Server, ServerError
+from operations.server.process import Server, ServerError
+from operations.server.runtime_folder import sweep
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]
 
@@ -98,14 +98,14 @@ def repository(tmp_path: Path) -> Path:
 
 
 class Foreground:
-    """`python -m ensemble.server` as a shell starts it: the leader of its own process group."""
+    """`python -m operations.server` as a shell starts it: the leader of its own process group."""
 
     def __init__(self, repository: Path) -> None:
         self.process = subprocess.Popen(
             [
                 sys.executable,
                 "-m",
-                "ensemble.server",
+                "operations.server.process",
                 "--repository",
                 repository,
                 "--model=held",

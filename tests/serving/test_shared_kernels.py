@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cesta_client import Recommender
-from ensemble.server import Server
-from export_scripts.publish import publish
-from export_scripts.releases.model_control import ModelControl
-from export_scripts.releases.promote import promote
+from operations.releases.model_control import ModelControl
+from operations.releases.promote import promote
+from operations.releases.publish import publish
+from operations.server.process import Server
 
 if TYPE_CHECKING:
     from slices import Built

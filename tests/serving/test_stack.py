@@ -19,16 +19,15 @@ from typing import Any
 import pytest
 from processes import children, command
 
-from ensemble.control_secret import find_secret
-from export_scripts import publish
-from export_scripts.gateway.keys import add_key
-from export_scripts.gateway.link import admin_token
-from export_scripts.gateway.nginx import GatewaySettings, reload
-from export_scripts.gateway.state import write_state
-from export_scripts.releases import history
-from export_scripts.releases.promote import promote
-from export_scripts.releases.store import locked
-from export_scripts.stack import Addresses, stack
+from operations.gateway.keys import add_key
+from operations.gateway.link import admin_token
+from operations.gateway.nginx import GatewaySettings, reload
+from operations.gateway.state import write_state
+from operations.releases import history, publish
+from operations.releases.promote import promote
+from operations.releases.store import locked
+from operations.server.control_secret import find_secret
+from operations.stack import Addresses, stack
 from tests import needs
 from tests.toy_runs import TOY_SAMPLER, toy_run
 
@@ -71,7 +70,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """On two toy releases, the first active."""
     out = tmp_path_factory.mktemp("stack")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
+        patch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
         for seed in (1, 2):
             publish.publish(toy_run(out / f"run-{seed}", seed), out / "repository")
     promote(out / "repository", 1)
@@ -136,7 +135,7 @@ def test_prometheus_sees_all_of_it(running: Stack) -> None:
 
 def test_a_key_is_revoked_while_it_runs(running: Stack) -> None:
     """And keys that stay go on being let in."""
-    from export_scripts.gateway.keys import revoke_key
+    from operations.gateway.keys import revoke_key
 
     folder = running.out / "gateway"
     key = add_key(folder, "guest", "shop", 10)

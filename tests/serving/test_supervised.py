@@ -21,13 +21,13 @@ import tritonclient.grpc as triton
 from processes import children, command, shared_memory
 from supervised import Event, Supervised
 
-from ensemble.server_settings import ServerSettings, claim_ports
-from export_scripts import publish
-from export_scripts.contract import SAMPLER
-from export_scripts.releases.model_control import ModelControl
-from export_scripts.releases.promote import promote, roll_back
-from export_scripts.supervisor import embedded
-from export_scripts.supervisor.watchdog import Stopped
+from operations.records.contract import SAMPLER
+from operations.releases import publish
+from operations.releases.model_control import ModelControl
+from operations.releases.promote import promote, roll_back
+from operations.server.settings import ServerSettings, claim_ports
+from operations.supervisor import embedded
+from operations.supervisor.watchdog import Stopped
 from tests.toy_runs import TOY_SAMPLER, toy_run
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
@@ -42,7 +42,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Releases 1 and 2; 1 was rolled back to, so that the active one is not the newest."""
     root = tmp_path_factory.mktemp("watched")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
+        patch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
         for seed in (1, 2):
             release = publish.publish(toy_run(root / f"run-{seed}", seed), root / "repository")
             promote(root / "repository", release)

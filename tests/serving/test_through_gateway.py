@@ -77,7 +77,7 @@ def test_a_household_s_basket_is_answered_as_by_triton_itself(door: Door, live: 
 
 def test_the_catalog_has_every_item_s_name(door: Door, live: Live) -> None:
     """As etl has read it; asked for again, it has not changed."""
-    write = [sys.executable, "-m", "export_scripts.gateway.items", "data", door.settings.folder.absolute()]
+    write = [sys.executable, "-m", "operations.gateway.items", "data", door.settings.folder.absolute()]
     done = subprocess.run(write, cwd=live.built.root, check=True, capture_output=True, text=True)
     answer = door.ask("/v1/items")
 

@@ -152,7 +152,7 @@ def test_an_answer_from_the_cache_has_no_spans_of_the_parts(traced: Live, collec
 
 @contextmanager
 def gateway(folder: Path, traced: Live, share: str) -> Iterator[Door]:
-    from export_scripts.errors import CestaError
+    from operations.errors import CestaError
 
     try:
         door = open_door(folder, triton_http=traced.http, triton_grpc=traced.grpc, traced=share)

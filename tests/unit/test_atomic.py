@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from export_scripts import atomic
+from operations.records import atomic
 
 
 def test_a_file_is_written_with_its_folders_and_replaced(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ensemble.candidate_sampler.arrays import (
 )
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.query import Query
-from export_scripts import baselines
+from export_scripts.quality import baselines
 
 DAY = 10
 NOW = 1_000

@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from export_scripts import publish
-from export_scripts.contract import read_config
-from export_scripts.errors import CestaError, NotPromoted
-from export_scripts.releases import commands, history
-from export_scripts.releases.canary import start_canary, stop_canary
-from export_scripts.releases.configs import CANARY, canary_on_disk
-from export_scripts.releases.promote import promote, roll_back
-from export_scripts.releases.repository import CONFIG, active_release
-from export_scripts.releases.retire import retire
-from export_scripts.releases.store import Repository
 from export_scripts.settings import ReleaseSettings
+from operations.commands import release as commands
+from operations.errors import CestaError, NotPromoted
+from operations.records.contract import read_config
+from operations.releases import history, publish
+from operations.releases.canary import start_canary, stop_canary
+from operations.releases.configs import CANARY, canary_on_disk
+from operations.releases.promote import promote, roll_back
+from operations.releases.repository import CONFIG, active_release
+from operations.releases.retire import retire
+from operations.releases.store import Repository
 from tests.repositories import KINDS, empty_repository, folder_only
 from tests.unit.test_publish import make_run
 
@@ -85,7 +85,7 @@ def test_a_promotion_that_fails_does_not_end_it(
         raise OSError(28, "No space left on device", "x")
 
     with monkeypatch.context() as patch:
-        patch.setattr("export_scripts.releases.switch.write_configs", full_disk)
+        patch.setattr("operations.releases.switch.write_configs", full_disk)
         with pytest.raises(NotPromoted, match="release 2 is still the active one"):
             promote(repository, 3)
     assert canary_on_disk(repository) == (3, 5.0)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from export_scripts.catalog import (
+from export_scripts.receipts.catalog import (
     build_catalog,
     guess_categories,
     join_names,
@@ -14,9 +14,9 @@ from export_scripts.catalog import (
     title_case,
     unused_rules,
 )
-from export_scripts.errors import BadInput, Problems
+from export_scripts.receipts.problems import BadInput, Problems
+from export_scripts.receipts.tables import read_table
 from export_scripts.settings import load_settings
-from export_scripts.tables import read_table
 
 
 def read(tmp_path: Path, text: str, **overrides: object) -> pd.DataFrame:

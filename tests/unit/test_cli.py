@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import structlog
 
-from export_scripts import cli
+from export_scripts.commands import options
+from operations import cli
+from operations.commands.ask import read_ids
 from tests.shops import make_shop
 
 Run = Callable[..., tuple[int, str, str]]
@@ -109,8 +111,8 @@ def test_a_wrong_set_is_explained(cesta: Run, tmp_path: Path, change: str, messa
 def test_values_are_read_as_json_or_text(monkeypatch: pytest.MonkeyPatch, text: str, value: object) -> None:
     """A text needs no quotes, and may hold a second equals sign."""
     taken: dict[str, Any] = {}
-    monkeypatch.setattr(cli, "load_settings", lambda path, overrides: taken.update(overrides))
-    cli._settings(None, changes=[f"table.key={text}"])
+    monkeypatch.setattr(options, "load_settings", lambda path, overrides: taken.update(overrides))
+    options.chosen_settings(None, changes=[f"table.key={text}"])
     assert taken["table.key"] == value
 
 
@@ -130,7 +132,7 @@ def test_values_are_read_as_json_or_text(monkeypatch: pytest.MonkeyPatch, text: 
 )
 def test_ids_are_read_as_csv(values: list[str] | None, ids: list[str]) -> None:
     """An id with a comma stands in quotes; without quotes a comma parts two ids."""
-    assert cli._ids("--basket", values) == ids
+    assert read_ids("--basket", values) == ids
 
 
 @pytest.mark.parametrize("value", ['"Milk, 2%', '"Milk, 2%" b', "two\nlines"])
@@ -186,7 +188,7 @@ def test_the_disk_refuses(
     def refuse(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("export_scripts.publish.publish", refuse)
+    monkeypatch.setattr("operations.releases.publish.publish", refuse)
     assert cesta("publish", "--out", tmp_path) == (1, "", message)
 
 
@@ -213,15 +215,3 @@ def test_a_folder_that_cannot_be_made(cesta: Run, tmp_path: Path) -> None:
     assert status == 1
     assert "Not a directory" in err
     assert "Traceback" not in err
-
-
-@pytest.mark.parametrize("stage", ["train", "evaluate", "export", "publish", "build"])
-def test_a_module_is_its_command(stage: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """`python -m export_scripts.train` is `cesta train`."""
-    monkeypatch.setattr(sys, "argv", [stage, "--help"])
-    with pytest.raises(SystemExit) as stop:
-        cli.main(stage)
-    assert stop.value.code == 0
-    assert f"cesta {stage} [OPTIONS]" in capsys.readouterr().out
-    source = (Path(cli.__file__).parent / f"{stage}.py").read_text()
-    assert source.endswith(f'\n    main("{stage}")\n')

@@ -11,17 +11,18 @@ from ensemble.candidate_sampler.arrays import Cold, Retrieval, load_arrays, save
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import CATEGORY, SIMILAR, USUAL
-from export_scripts import counts, losses
-from export_scripts.cold import cold_items, hide_cold
-from export_scripts.contract import read_contract
-from export_scripts.leaks import CHECKS
-from export_scripts.metrics import Placed
-from export_scripts.questions import Questions
-from export_scripts.rankers import Asked, place_candidates
+from export_scripts.quality import losses
+from export_scripts.quality.cold import cold_items, hide_cold
+from export_scripts.quality.metrics import Placed
+from export_scripts.quality.questions import Questions
+from export_scripts.quality.rankers import Asked, place_candidates
+from export_scripts.scorer.training_set import periods
 from export_scripts.settings import load_settings
-from export_scripts.snapshot import limits, recommendable, with_content
-from export_scripts.splits import HiddenItems, Split, as_queries
-from export_scripts.training_set import periods
+from export_scripts.snapshots import counts
+from export_scripts.snapshots.leaks import CHECKS
+from export_scripts.snapshots.snapshot import limits, recommendable, with_content
+from export_scripts.snapshots.splits import HiddenItems, Split, as_queries
+from operations.records.contract import read_contract
 
 # Items 1, 2 and 3 sell twice; of kind a are 1, 4 and 5, of kind b 2, 6, 7 and 8, of none 3 and 9.
 # Once sold: 7 at first, then 8 and 4. Never: 5, 6 and 9.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ensemble import compiled_backend
-from ensemble.compiled_backend import compile_library, find_library
-from ensemble.serving_environment import ServerError, ServingEnvironment
+from operations.server import compiled_backend
+from operations.server.compiled_backend import compile_library, find_library
+from operations.server.environment import ServerError, ServingEnvironment
 from tests import needs
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.control_secret import (
+from operations.server.control_secret import (
     FILE_VARIABLE,
     VARIABLE,
     find_secret,
@@ -16,7 +16,7 @@ from ensemble.control_secret import (
     make_secret,
     secret_file,
 )
-from ensemble.server import ServerError
+from operations.server.process import ServerError
 
 SECRET = "of-the-operator-0123456789"
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from world import DAY, random_shop, shop_of
 
-from export_scripts import counts
-from export_scripts.shop import Shop
+from export_scripts.receipts.shop import Shop
+from export_scripts.snapshots import counts
 
 # n_1 = 3, n_2 = 2, n_3 = 2, n_4 = 1; 1-2 twice, 1-3 once, 2-3 once, 3-4 once.
 SHOP = shop_of(

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_scripts import complete_journey
-from export_scripts.atomic import staged_folder
-from export_scripts.errors import BadInput, WontOverwrite
 from export_scripts.etl import etl, hints, read_shop
+from export_scripts.receipts.problems import BadInput
 from export_scripts.settings import Settings, load_settings
+from operations.errors import WontOverwrite
+from operations.records.atomic import staged_folder
 from tests.shops import make_shop
 
 ROOT = Path(__file__).parents[2]
@@ -301,7 +302,7 @@ def test_a_folder_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
 
 
 def run_command(*args: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "export_scripts.etl", *map(str, args)]
+    words = [sys.executable, "-m", "operations.cli", "etl", *map(str, args)]
     return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
 
 

@@ -10,9 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from export_scripts.gateway import link
-from export_scripts.gateway.nginx import GatewaySettings
-from export_scripts.releases.configs import Canary
+from operations.gateway import link
+from operations.gateway.nginx import GatewaySettings
+from operations.releases.configs import Canary
 
 
 def test_the_split_is_followed_after_whatever_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

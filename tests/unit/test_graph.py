@@ -8,11 +8,19 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from export_scripts import graph as graph_module
-from export_scripts.contract import Contract, read_contract
-from export_scripts.errors import CestaError
-from export_scripts.graph import IR_VERSION, OPSET, PADDING_SCORE, FoldedNCF, build_graph, fold, save_graph
-from export_scripts.ncf import NCF, NCFShape
+from export_scripts.scorer import graph as graph_module
+from export_scripts.scorer.graph import (
+    IR_VERSION,
+    OPSET,
+    PADDING_SCORE,
+    FoldedNCF,
+    build_graph,
+    fold,
+    save_graph,
+)
+from export_scripts.scorer.ncf import NCF, NCFShape
+from operations.errors import CestaError
+from operations.records.contract import Contract, read_contract
 
 USERS, ITEMS, FEATURES = 5, 40, 4
 CONTRACT = Contract(basket_slots=6, candidates=12, features=FEATURES, answers=5)

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export_scripts.groups import Groups
-from export_scripts.metrics import MISSED
-from export_scripts.splits import HiddenItems
+from export_scripts.quality.groups import Groups
+from export_scripts.quality.metrics import MISSED
+from export_scripts.snapshots.splits import HiddenItems
 
 
 def groups(owners: int) -> Any:

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from export_scripts import publish
-from export_scripts.contract import MODELS
-from export_scripts.releases import history, object_store
-from export_scripts.releases.promote import promote
-from export_scripts.releases.repository import active_release, releases, version_folders
-from export_scripts.releases.retire import retire
-from export_scripts.releases.store import Repository, open_repository
-from export_scripts.releases.verify import verify_release
+from operations.records.contract import MODELS
+from operations.releases import history, object_store, publish
+from operations.releases.promote import promote
+from operations.releases.repository import active_release, releases, version_folders
+from operations.releases.retire import retire
+from operations.releases.store import Repository, open_repository
+from operations.releases.verify import verify_release
 from tests.killed import TOY_SAMPLER, start_publishing
 from tests.network import DROP, PASS, BadNetwork
 from tests.s3 import S3
@@ -28,7 +27,7 @@ KILLED = -signal.SIGKILL
 
 @pytest.fixture(autouse=True)
 def _toy_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
+    monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
 
 
 def first_release(repository: Repository, tmp_path: Path) -> Path:

@@ -12,14 +12,15 @@ from world import DAY, arrays_of, features_of, proposed, random_shop, sampler_of
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sources import USUAL
-from export_scripts import baselines, counts
-from export_scripts.errors import CestaError
 from export_scripts.etl import etl
-from export_scripts.leaks import CHECKS, NOT_COUNTED, check_leaks
+from export_scripts.quality import baselines
+from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.settings import load_settings
-from export_scripts.shop import Shop, load_shop
-from export_scripts.snapshot import category_pairs
-from export_scripts.splits import HiddenItems, as_queries
+from export_scripts.snapshots import counts
+from export_scripts.snapshots.leaks import CHECKS, NOT_COUNTED, check_leaks
+from export_scripts.snapshots.snapshot import category_pairs
+from export_scripts.snapshots.splits import HiddenItems, as_queries
+from operations.errors import CestaError
 
 START = 200
 SETTINGS = load_settings(overrides={"sampler.min_support": 2, "sampler.shrinkage": 5.0})

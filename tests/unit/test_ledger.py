@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from export_scripts import ledger
-from export_scripts.ledger import Ledger, file_state
+from export_scripts.freshness import ledger
+from export_scripts.freshness.ledger import Ledger, file_state
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from export_scripts import manifest
-from export_scripts.errors import CestaError
+from export_scripts import provenance
+from operations.errors import CestaError
+from operations.records import manifest
 
 
 @pytest.fixture
@@ -76,8 +77,8 @@ def test_digest_is_of_names_and_contents_only() -> None:
 
 
 def test_versions_are_recorded() -> None:
-    made_with = manifest.made_with()
-    assert made_with.keys() == {"python", *manifest.LIBRARIES}
+    made_with = provenance.made_with()
+    assert made_with.keys() == {"python", *provenance.LIBRARIES}
     json.dumps(made_with)
 
 
@@ -91,7 +92,7 @@ def test_another_build_of_a_library_will_do(monkeypatch: pytest.MonkeyPatch) -> 
         return found(name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", distribution)
-    made_with = manifest.made_with()
+    made_with = provenance.made_with()
     assert made_with["onnxruntime"][:2] == "1."
     assert made_with["faiss"][:2] == "1."
 
@@ -99,4 +100,4 @@ def test_another_build_of_a_library_will_do(monkeypatch: pytest.MonkeyPatch) -> 
 def test_outside_a_checkout_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     """An installed package, or a machine without git."""
     monkeypatch.setenv("PATH", "")
-    assert manifest.git_commit() is None
+    assert provenance.git_commit() is None

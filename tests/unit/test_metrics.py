@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from export_scripts import metrics
-from export_scripts.metrics import MISSED, calibration, gains, place, ranks_in_lists, summary, variety
+from export_scripts.quality import metrics
+from export_scripts.quality.metrics import MISSED, calibration, gains, place, ranks_in_lists, summary, variety
 
 ROWS = np.arange(10, 15, dtype=np.int32)
 

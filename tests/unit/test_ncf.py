@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from export_scripts.ncf import NCF, NCFShape
+from export_scripts.scorer.ncf import NCF, NCFShape
 
 SHAPE = NCFShape(n_users=3, n_items=6, n_features=3, gmf=4, mlp=5, hidden=(6, 2))
 BEYOND = [-1, 6, 2**31 - 1, -(2**31)]

@@ -15,16 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.repository_url import triton_url
-from ensemble.serving_environment import ServerError
-from export_scripts import publish
-from export_scripts.errors import CestaError, NotPromoted
-from export_scripts.releases import history, object_store
-from export_scripts.releases.object_path import ObjectPath
-from export_scripts.releases.promote import promote
-from export_scripts.releases.repository import active_release, releases
-from export_scripts.releases.store import Repository, locked, open_repository
-from export_scripts.releases.verify import verify_release
+from operations.errors import CestaError, NotPromoted
+from operations.records.object_path import ObjectPath
+from operations.releases import history, object_store, publish
+from operations.releases.promote import promote
+from operations.releases.repository import active_release, releases
+from operations.releases.store import Repository, locked, open_repository
+from operations.releases.verify import verify_release
+from operations.server.environment import ServerError
+from operations.server.repository_url import triton_url
 from tests.killed import TOY_SAMPLER
 from tests.network import DENY, FAIL, PASS, STALL, TRUNCATE, BadNetwork
 from tests.s3 import S3
@@ -49,7 +48,7 @@ def repository(s3: S3, network: BadNetwork) -> Repository:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
+    monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
     return toy_run(tmp_path / "run", 1)
 
 
@@ -195,7 +194,7 @@ def test_the_lock_of_a_killed_operator_is_taken_over(
 
 def test_the_lock_of_one_who_died_on_this_machine_is_taken_over_at_once(repository: ObjectPath) -> None:
     """Its process is gone, so nobody is waited for."""
-    code = "import sys; from export_scripts.releases import object_store as o; print(o._signed().decode())"
+    code = "import sys; from operations.releases import object_store as o; print(o._signed().decode())"
     signed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
     (repository / object_store.LOCK).write_bytes(signed)
     with locked(repository):

@@ -10,8 +10,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from export_scripts import paper as command
-from export_scripts.paper import (
+from export_scripts.paper import measure as command
+from export_scripts.paper.files import Protocol
+from export_scripts.paper.measure import (
     GMF,
     HISTORY,
     MLP,
@@ -24,8 +25,7 @@ from export_scripts.paper import (
     pretrained,
     print_report,
 )
-from export_scripts.paper_files import Protocol
-from export_scripts.paper_training import (
+from export_scripts.paper.training import (
     Deadline,
     as_examples,
     asked_about,

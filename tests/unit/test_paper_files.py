@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from export_scripts.errors import CestaError
-from export_scripts.paper_files import Protocol, read_protocol
+from export_scripts.paper.files import Protocol, read_protocol
+from operations.errors import CestaError
 
 TRAIN = "1\t10\t5\t100\n1\t30\t3.5\t200\n4\t10\t1\t50\n"
 TEST = "1\t20\t4\t300\n4\t30\t4\t300\n"

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from export_scripts import preflight
+from operations import preflight
 
 
 def test_another_python_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,17 +13,18 @@ import pytest
 import torch
 
 from ensemble.candidate_sampler.features import FEATURES
-from export_scripts import graph as graph_module
-from export_scripts import manifest, publish
-from export_scripts.contract import MODEL_REPOSITORY, MODELS, read_config, read_contract
-from export_scripts.errors import CestaError
-from export_scripts.graph import build_graph, fold
-from export_scripts.ncf import NCF, NCFShape
-from export_scripts.releases import configs, history, object_store, verify
-from export_scripts.releases.promote import promote
-from export_scripts.releases.repository import active_release, read_release, release_folders, releases
-from export_scripts.releases.store import Repository
-from export_scripts.releases.verify import verify_release
+from export_scripts.scorer import graph as graph_module
+from export_scripts.scorer.graph import build_graph, fold
+from export_scripts.scorer.ncf import NCF, NCFShape
+from operations.errors import CestaError
+from operations.records import manifest
+from operations.records.contract import MODEL_REPOSITORY, MODELS, read_config, read_contract
+from operations.records.sampler_code import sampler_code
+from operations.releases import configs, history, object_store, publish, verify
+from operations.releases.promote import promote
+from operations.releases.repository import active_release, read_release, release_folders, releases
+from operations.releases.store import Repository
+from operations.releases.verify import verify_release
 from tests.repositories import KINDS, empty_repository, folder_only
 
 
@@ -38,7 +39,7 @@ def make_run(folder: Path, seed: int = 0, **changes: Any) -> Path:
     files = manifest.describe(folder.rglob("*"), folder)
     described = {
         "contract": vars(read_contract()),
-        "sampler_code": manifest.digest(publish.sampler_code()),
+        "sampler_code": manifest.digest(sampler_code()),
         "digest": manifest.digest(files),
         "files": files,
         "golden": [],
@@ -285,8 +286,8 @@ def test_a_number_is_never_given_twice(tmp_path: Path, run: Path, repository: Re
 RACE = """
 import sys
 from pathlib import Path
-from export_scripts.publish import publish
-from export_scripts.releases.store import open_repository
+from operations.releases.publish import publish
+from operations.releases.store import open_repository
 sys.stdin.readline()
 print(*(publish(Path(sys.argv[1]), open_repository(sys.argv[2])) for _ in range(int(sys.argv[3]))))
 """
@@ -335,7 +336,7 @@ def test_dying_while_promoting_leaves_a_release_that_loads(
     publish.publish(make_run(tmp_path / "second", seed=2), repository)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(configs, "put_back", lambda *_: None)  # no time is left to undo anything
-        patch.setattr("export_scripts.releases.switch.put_back", lambda *_: None)
+        patch.setattr("operations.releases.switch.put_back", lambda *_: None)
         works, left = Path.replace, iter(range(calls))
 
         def replace(*paths: Path) -> Path:

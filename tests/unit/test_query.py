@@ -13,9 +13,9 @@ from ensemble.candidate_sampler.query import (
     Query,
     Vocabulary,
 )
-from export_scripts.contract import read_contract
-from export_scripts.errors import Problems
-from export_scripts.tables import Table, text_column
+from export_scripts.receipts.problems import Problems
+from export_scripts.receipts.tables import Table, text_column
+from operations.records.contract import read_contract
 
 LONG_NAME = b"n" * 200  # categories may be as long as the shop calls them
 SHOP = Vocabulary(

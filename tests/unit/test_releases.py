@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from export_scripts import manifest, publish
-from export_scripts.contract import MODELS
-from export_scripts.errors import CestaError, NotPromoted
-from export_scripts.releases import history, object_store
-from export_scripts.releases.diff import diff
-from export_scripts.releases.gate import objections
-from export_scripts.releases.golden import difference
-from export_scripts.releases.promote import promote, roll_back
-from export_scripts.releases.repository import active_release, read_release, releases
-from export_scripts.releases.retire import retire
-from export_scripts.releases.store import Repository, locked
-from export_scripts.releases.verify import verify_release
 from export_scripts.settings import ReleaseSettings
+from operations.errors import CestaError, NotPromoted
+from operations.records import manifest
+from operations.records.contract import MODELS
+from operations.records.golden_answers import difference
+from operations.releases import history, object_store, publish
+from operations.releases.diff import diff
+from operations.releases.gate import objections
+from operations.releases.promote import promote, roll_back
+from operations.releases.repository import active_release, read_release, releases
+from operations.releases.retire import retire
+from operations.releases.store import Repository, locked
+from operations.releases.verify import verify_release
 from tests.killed import TOY_SAMPLER
 from tests.repositories import KINDS, empty_repository, folder_only
 from tests.unit.test_publish import make_run
@@ -31,7 +31,7 @@ OFF = ReleaseSettings(hr_at_10=0, ndcg_at_10=0)
 @pytest.fixture(params=KINDS)
 def repository(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     """Release 1 active, release 2 published; neither measured."""
-    monkeypatch.setattr(publish, "SAMPLER_CODE", TOY_SAMPLER)
+    monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
     repository = empty_repository(request)
     for seed in (1, 2):
         publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)
@@ -173,7 +173,7 @@ def test_a_full_disk_while_promoting_changes_nothing(
 
     with monkeypatch.context() as patch:
         target = {"write_file": "configs.write_file", "history": "history.append"}[where]
-        patch.setattr(f"export_scripts.releases.{target}", full)
+        patch.setattr(f"operations.releases.{target}", full)
         with pytest.raises(NotPromoted, match=r"No space left on device.*promotions\.jsonl"):
             promote(repository, 2)
     assert {path: path.read_bytes() for path in repository.glob("*/config.pbtxt")} == before
@@ -189,7 +189,7 @@ def test_what_failed_is_told_though_it_cannot_be_recorded(
     def refuse(*_: object) -> None:
         raise trouble
 
-    monkeypatch.setattr("export_scripts.releases.store.append", refuse)
+    monkeypatch.setattr("operations.releases.store.append", refuse)
     with pytest.raises(NotPromoted, match=r'release 1 is still the active one: step "verify" failed'):
         promote(repository, 2)
 
@@ -206,7 +206,7 @@ def test_the_way_back_is_looked_for_when_nobody_else_can_change_it(
         with locked(place):
             yield
 
-    monkeypatch.setattr("export_scripts.releases.promote.locked", locked_later)
+    monkeypatch.setattr("operations.releases.promote.locked", locked_later)
     assert roll_back(repository)["before"] == 2
     assert active_release(repository) == 1
 

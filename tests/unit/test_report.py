@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from export_scripts import report
+from export_scripts.quality import report
 
 NOBODY = {"hr_at_10": None, "ndcg_at_10": None, "mrr": None, "interval": None, "n": 0}
 NO_LISTS = dict.fromkeys(("coverage", "effective_items", "gini", "novelty", "repeats"))

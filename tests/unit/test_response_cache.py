@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.response_cache import PASSWORD_FILE, cache_options, cache_secret, parse_cache
-from ensemble.server_settings import ServerSettings, parse_settings
-from ensemble.serving_environment import ServerError
+from operations.server.environment import ServerError
+from operations.server.response_cache import PASSWORD_FILE, cache_options, cache_secret, parse_cache
+from operations.server.settings import ServerSettings, parse_settings
 
 
 @pytest.fixture

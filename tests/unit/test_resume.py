@@ -15,13 +15,14 @@ import structlog
 import torch
 
 from export_scripts import train as train_module
-from export_scripts.checkpoint import load_curve
-from export_scripts.errors import WontOverwrite
 from export_scripts.etl import etl
-from export_scripts.outputs import Outputs
-from export_scripts.resume import FOLDER, MARKER, Resume
+from export_scripts.scorer import fitting
+from export_scripts.scorer.checkpoint import load_curve
+from export_scripts.scorer.resume import FOLDER, MARKER, Resume
 from export_scripts.settings import Settings, load_settings
 from export_scripts.train import train
+from operations.errors import WontOverwrite
+from operations.outputs import Outputs
 from tests.shops import Shop, make_shop
 
 CHEAP: dict[str, Any] = {
@@ -85,7 +86,8 @@ def trained(
 
     with monkeypatch.context() as patch, structlog.testing.capture_logs() as events:
         for step in STEPS:
-            patch.setattr(train_module, step, counting(step, getattr(train_module, step)))
+            home = fitting if step == "_validate" else train_module
+            patch.setattr(home, step, counting(step, getattr(home, step)))
         if die_at:
             with pytest.raises(Killed):
                 train(settings, data, checkpoint)
@@ -211,7 +213,7 @@ def test_killed_for_real(
     out.data.symlink_to(data)
     own = [f"{name}={json.dumps(value)}" for name, value in CHEAP.items()]
     own += [f"{name}={path}" for name, path in tables.overrides().items()]
-    command = [sys.executable, "-m", "export_scripts.train", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "operations.cli", "train", "--out", str(tmp_path)]
     process = subprocess.Popen(
         command + [part for change in own for part in ("--set", change)],
         stderr=subprocess.PIPE,

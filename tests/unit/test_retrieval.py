@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from world import random_shop, shop_of
 
 from ensemble.candidate_sampler.arrays import Retrieval
-from export_scripts import counts
-from export_scripts.retrieval import train_tower
+from export_scripts.receipts.shop import Shop
 from export_scripts.settings import RetrievalSettings
-from export_scripts.shop import Shop
+from export_scripts.snapshots import counts
+from export_scripts.snapshots.tower import train_tower
 
 SETTINGS = RetrievalSettings(
     dimensions=8, epochs=3, batch_size=64, learning_rate=0.01, uniform_negatives=32, user_dropout=0.2

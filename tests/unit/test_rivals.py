@@ -8,10 +8,10 @@ from test_baselines import NOW, tiny_arrays
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.batch import Candidates
 from ensemble.candidate_sampler.query import Query
-from export_scripts import rivals
-from export_scripts.baselines import Pool
-from export_scripts.metrics import MISSED
-from export_scripts.rankers import Asked
+from export_scripts.quality import rivals
+from export_scripts.quality.baselines import Pool
+from export_scripts.quality.metrics import MISSED
+from export_scripts.quality.rankers import Asked
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from ensemble import runtime_folder
-from ensemble.runtime_folder import RuntimeFolder, sweep
+from operations.server import runtime_folder
+from operations.server.runtime_folder import RuntimeFolder, sweep
 
 # Makes a folder and shared memory as a start does, tells where, and waits to be killed.
 PARENT = """
 import sys
 from pathlib import Path
-from ensemble import runtime_folder
+from operations.server import runtime_folder
 runtime_folder.SHARED_MEMORY = Path(sys.argv[1])
 runtime = runtime_folder.RuntimeFolder()
 print(runtime.make(), runtime.shm_prefix, flush=True)

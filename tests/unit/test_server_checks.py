@@ -13,8 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ensemble.server_settings import ServerSettings, check_repository, claim_ports, parse_settings
-from ensemble.serving_environment import (
+from operations.server.environment import (
     ServerError,
     assemble_runtime,
     check_serving_environment,
@@ -22,6 +21,7 @@ from ensemble.serving_environment import (
     child_variables,
     find_serving_environment,
 )
+from operations.server.settings import ServerSettings, check_repository, claim_ports, parse_settings
 
 MakeEnvironment = Callable[..., Path]
 
@@ -191,6 +191,8 @@ def test_a_stub_gets_as_many_threads_as_asked(make_environment: MakeEnvironment,
 
 def test_importing_the_server_takes_the_standard_library_alone() -> None:
     """It runs in the application environment and must not drag the serving one's packages in."""
-    script = "import sys, ensemble.server; sys.exit(not {'numpy', 'pytriton'}.isdisjoint(sys.modules))"
+    script = (
+        "import sys, operations.server.process; sys.exit(not {'numpy', 'pytriton'}.isdisjoint(sys.modules))"
+    )
 
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

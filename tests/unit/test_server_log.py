@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from export_scripts.supervisor.server_log import log_line
+from operations.supervisor.server_log import log_line
 
 START = "1123 05:29:48.303104 19555 model_lifecycle.cc:839] "
 

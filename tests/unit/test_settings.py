@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from export_scripts.errors import BadSettings
 from export_scripts.settings import load_settings, merged
+from operations.errors import BadSettings
 
 
 def write(path: Path, text: str) -> Path:

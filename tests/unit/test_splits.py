@@ -7,9 +7,9 @@ import pytest
 from world import DAY, random_shop, shop_of
 
 from ensemble.candidate_sampler.query import MAX_BASKET, Query
+from export_scripts.receipts.shop import Shop
 from export_scripts.settings import SplitSettings
-from export_scripts.shop import Shop
-from export_scripts.splits import Split, as_queries, hide_items, split_by_time
+from export_scripts.snapshots.splits import Split, as_queries, hide_items, split_by_time
 
 SETTINGS = SplitSettings(training_days=56, validation_days=28, test_days=28, hidden_per_basket=3)
 

@@ -9,18 +9,17 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from export_scripts import publish
-from export_scripts.releases import history
-from export_scripts.releases.configs import canary_on_disk
-from export_scripts.releases.promote import promote
-from export_scripts.releases.repository import active_release
-from export_scripts.releases.store import locked
 from export_scripts.settings import ReleaseSettings
-from export_scripts.supervisor.admin import Operator
-from export_scripts.supervisor.app import make_app
-from export_scripts.supervisor.metrics import Metrics
-from export_scripts.supervisor.status import Status
-from export_scripts.supervisor.watchdog import Watchdog
+from operations.releases import history, publish
+from operations.releases.configs import canary_on_disk
+from operations.releases.promote import promote
+from operations.releases.repository import active_release
+from operations.releases.store import locked
+from operations.supervisor.admin import Operator
+from operations.supervisor.app import make_app
+from operations.supervisor.metrics import Metrics
+from operations.supervisor.status import Status
+from operations.supervisor.watchdog import Watchdog
 from tests.unit.test_publish import make_run
 
 TOKEN = "only the gateway knows"

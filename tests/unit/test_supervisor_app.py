@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from export_scripts.gateway.request_metrics import RequestMetrics
-from export_scripts.releases import history
-from export_scripts.releases.store import Repository, open_repository, write_file
-from export_scripts.supervisor.app import make_app
-from export_scripts.supervisor.metrics import Metrics
-from export_scripts.supervisor.status import Status
-from export_scripts.supervisor.watchdog import Health, Watchdog
+from operations.gateway.request_metrics import RequestMetrics
+from operations.releases import history
+from operations.releases.store import Repository, open_repository, write_file
+from operations.supervisor.app import make_app
+from operations.supervisor.metrics import Metrics
+from operations.supervisor.status import Status
+from operations.supervisor.watchdog import Health, Watchdog
 
 READY = Health(ready=True, reason="", release=3, since_s=40.0, asked_s=100.0, answered_s=100.0)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export_scripts import tensorrt
-from export_scripts.contract import MODEL_REPOSITORY, SCORER, read_config
-from export_scripts.errors import CestaError
-from export_scripts.tensorrt import CPU, check_on_tensorrt, compare, open_session, provider_options
+from export_scripts.scorer import tensorrt
+from export_scripts.scorer.tensorrt import CPU, check_on_tensorrt, compare, open_session, provider_options
+from operations.errors import CestaError
+from operations.records.contract import MODEL_REPOSITORY, SCORER, read_config
 from tests.toy_runs import toy_run
 from tests.toy_sampler.model import propose
 

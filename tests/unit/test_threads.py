@@ -7,7 +7,7 @@ import threading
 import pytest
 from structlog.testing import capture_logs
 
-from export_scripts.supervisor.threads import alone
+from operations.supervisor.threads import alone
 
 
 @pytest.mark.parametrize("error", [ValueError("not foreseen"), None])

@@ -10,15 +10,16 @@ import torch
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.features import FEATURES
-from export_scripts.checkpoint import load_checkpoint, save_checkpoint
-from export_scripts.errors import CestaError
 from export_scripts.etl import etl
-from export_scripts.ncf import NCF
+from export_scripts.receipts.shop import Shop, load_shop
+from export_scripts.scorer.checkpoint import load_checkpoint, save_checkpoint
+from export_scripts.scorer.fitting import fit, lean_to_new, new_model
+from export_scripts.scorer.ncf import NCF
+from export_scripts.scorer.training_set import TrainingSet
 from export_scripts.settings import Settings, TrainSettings, load_settings
-from export_scripts.shop import Shop, load_shop
-from export_scripts.snapshot import snapshot
-from export_scripts.train import check_support, fit, lean_to_new, new_model
-from export_scripts.training_set import TrainingSet
+from export_scripts.snapshots.snapshot import snapshot
+from export_scripts.train import check_support
+from operations.errors import CestaError
 from tests.shops import make_shop
 
 F, C = len(FEATURES), 5
@@ -273,7 +274,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     def full(_file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("export_scripts.atomic.os.fsync", full)
+    monkeypatch.setattr("operations.records.atomic.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(checkpoint, model, prior, shop, settings)
     assert checkpoint.read_bytes() == before

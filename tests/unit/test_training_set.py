@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from world import DAY, random_shop, shop_of
 
-from export_scripts.contract import read_contract
-from export_scripts.leaks import check_leaks
+from export_scripts.scorer.training_set import collect, periods
 from export_scripts.settings import load_settings
-from export_scripts.snapshot import recommendable, snapshot
-from export_scripts.splits import Split, split_by_time
-from export_scripts.training_set import collect, periods
+from export_scripts.snapshots.leaks import check_leaks
+from export_scripts.snapshots.snapshot import recommendable, snapshot
+from export_scripts.snapshots.splits import Split, split_by_time
+from operations.records.contract import read_contract
 
 SETTINGS = load_settings(overrides={"sampler.min_support": 3, "train.cold_share": 0, "retrieval.epochs": 1})
 SHOP = random_shop(np.random.default_rng(1))

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export_scripts.errors import BadInput, Problems
+from export_scripts.receipts.problems import BadInput, Problems
+from export_scripts.receipts.tables import read_table, sniff_delimiter, text_column
+from export_scripts.receipts.times import from_text
+from export_scripts.receipts.transactions import known_users, read_lines
 from export_scripts.settings import load_settings
-from export_scripts.tables import read_table, sniff_delimiter, text_column
-from export_scripts.times import from_text
-from export_scripts.transactions import known_users, read_lines
 
 GOOD = "user_id,basket_id,item_id,timestamp,quantity\nu,b,1,2024-01-01,1\nu,b,2,2024-01-01,1\n"
 JAN_1 = 1_704_067_200  # 2024-01-01T00:00:00Z, `date -ud 2024-01-01 +%s`

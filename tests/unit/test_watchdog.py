@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from ensemble.server import ServerError
-from export_scripts.supervisor.watchdog import CanaryLate, CanaryMissed, Misses, Stopped, Watchdog
+from operations.server.process import ServerError
+from operations.supervisor.watchdog import CanaryLate, CanaryMissed, Misses, Stopped, Watchdog
 
 DEAD, LATE = CanaryMissed("the stub is not healthy"), CanaryLate("no answer within 1.25 s")
 DEADLINE_S = 1.25

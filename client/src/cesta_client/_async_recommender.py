@@ -10,7 +10,8 @@ from types import TracebackType
 
 from . import _check
 from ._call import Call, batches, canary
-from ._endpoint import Protocol, connect_async, endpoint
+from ._connect import connect_async
+from ._endpoint import Protocol, endpoint
 from ._errors import CestaError, InvalidRequest, Unavailable
 from ._transport import AsyncTransport, Reply
 from ._values import Query, Recommendations

@@ -12,7 +12,6 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from ._errors import InvalidRequest
-from ._transport import AsyncTransport, Transport
 
 Protocol = Literal["grpc", "http"]
 
@@ -105,23 +104,3 @@ def _headers(headers: dict[str, str]) -> dict[str, str]:
             # The value may be a key: it is not repeated here.
             raise InvalidRequest(f"the value of header {name!r} must be printable ASCII")
     return {name.lower(): value for name, value in headers.items()}  # gRPC takes lower case only
-
-
-def connect(to: Endpoint) -> Transport:
-    if to.protocol == "grpc":
-        from ._transport_grpc import GrpcTransport  # each protocol costs 0.2 s to import: only the one in use
-
-        return GrpcTransport(to)
-    from ._transport_http import HttpTransport
-
-    return HttpTransport(to)
-
-
-def connect_async(to: Endpoint) -> AsyncTransport:
-    if to.protocol == "grpc":
-        from ._transport_grpc import AsyncGrpcTransport
-
-        return AsyncGrpcTransport(to)
-    from ._transport_http_async import AsyncHttpTransport
-
-    return AsyncHttpTransport(to)

@@ -1,0 +1,26 @@
+"""The transport for an endpoint's protocol."""
+
+from __future__ import annotations
+
+from ._endpoint import Endpoint
+from ._transport import AsyncTransport, Transport
+
+
+def connect(to: Endpoint) -> Transport:
+    if to.protocol == "grpc":
+        from ._transport_grpc import GrpcTransport  # each protocol costs 0.2 s to import: only the one in use
+
+        return GrpcTransport(to)
+    from ._transport_http import HttpTransport
+
+    return HttpTransport(to)
+
+
+def connect_async(to: Endpoint) -> AsyncTransport:
+    if to.protocol == "grpc":
+        from ._transport_grpc import AsyncGrpcTransport
+
+        return AsyncGrpcTransport(to)
+    from ._transport_http_async import AsyncHttpTransport
+
+    return AsyncHttpTransport(to)

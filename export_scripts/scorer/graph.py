@@ -1,0 +1,232 @@
+"""The scorer as an ONNX graph, with everything that depends on one row alone folded into tables.
+
+The first MLP layer reads user, basket, item and features side by side, so it is a sum of four products; three
+of them depend on a row only: user_mlp, basket_mlp and item_mlp here. The pooled sum commutes with
+the product. GMF's weights go into item_gmf, the features' scale into the layers that read them.
+Equal to ``ncf.NCF`` up to rounding; tests hold that.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
+
+from export_scripts.scorer.ncf import NCF
+from operations.errors import CestaError
+from operations.records.contract import GRAPH, TABLES, Contract
+
+OPSET = 17  # every operator here is unchanged from 13 to today; 17 is what older servers read
+IR_VERSION = 8  # the one that belongs to opset 17
+PADDING_SCORE = np.float32(-1e9)  # finite, because JSON has no infinity
+
+# Tables of so many bytes lie beside the graph: ONNX Runtime maps them, where it copies what is in the graph,
+# twice while it loads. Small ones stay, and with them a small shop's graph in one file.
+LARGE: Final = 1 << 20
+MOST_BYTES: Final = (
+    2_000_000_000  # a protobuf message holds 2 GiB; while the graph is made its tables are in it
+)
+
+Table = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FoldedNCF:
+    """Tables by row and the layers that remain; d is the GMF's width, which may be 0, h the first layer's."""
+
+    user_gmf: Table  # (users, d)
+    user_mlp: Table  # (users, h) all biases of the first layer included
+    basket_gmf: Table  # (items, d) row 0 is zero
+    basket_mlp: Table  # (items, h) row 0 is zero
+    item_gmf: Table  # (items, d)
+    item_mlp: Table  # (items, h)
+    item_bias: Table  # (items, 1)
+    features: Table  # (F, h) raw features into the first layer
+    wide: Table  # (F, 1) raw features into the score
+    hidden: list[tuple[Table, Table]]  # the further layers: (in, out), (out,)
+    out: Table  # (last, 1)
+
+    @classmethod
+    def read(cls, graph: Path) -> "FoldedNCF":
+        """The tables of a graph that ``save_graph`` wrote."""
+        found = {t.name: t for t in onnx.load(str(graph)).graph.initializer}
+        of = {name: numpy_helper.to_array(t) for name, t in found.items() if t.data_type == TensorProto.FLOAT}
+        nothing = {"user_gmf": len(of["user_mlp"]), "basket_gmf": len(of["item_mlp"])}
+        nothing["item_gmf"] = nothing["basket_gmf"]
+        layers = sum(name.startswith("hidden_") for name in of) // 2
+        return cls(
+            **{name: of.get(name, np.zeros((rows, 0), np.float32)) for name, rows in nothing.items()},
+            **{name: of[name] for name in ("user_mlp", "basket_mlp", "item_mlp", "item_bias")},
+            features=of["feature_weights"],
+            wide=of["wide_weights"],
+            hidden=[(of[f"hidden_{i}_weights"], of[f"hidden_{i}_bias"]) for i in range(2, layers + 2)],
+            out=of["out_weights"],
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Of all tables."""
+        layers = [table for layer in self.hidden for table in layer]
+        return sum(table.nbytes for table in [*vars(self).values(), *layers] if isinstance(table, np.ndarray))
+
+
+@torch.no_grad()
+def fold(model: NCF) -> FoldedNCF:
+    """The same function as ``model``, per-row parts worked out."""
+    scale = 1 / model.feature_std
+    features = model.from_features.weight * scale  # (h, F)
+    wide = model.wide.weight * scale
+    shift, wide_shift = -features @ model.feature_mean, -(wide @ model.feature_mean)
+
+    def table(tensor: torch.Tensor) -> Table:
+        return np.ascontiguousarray(tensor.numpy(), dtype=np.float32)
+
+    def basket(tensor: torch.Tensor) -> Table:
+        rows = table(tensor).copy()
+        rows[0] = 0
+        return rows
+
+    return FoldedNCF(
+        user_gmf=table(model.user_gmf.weight),
+        user_mlp=table(model.from_user(model.user_mlp.weight) + shift),
+        basket_gmf=basket(model.basket_gmf.weight),
+        basket_mlp=basket(model.from_basket(model.basket_mlp.weight)),
+        item_gmf=table(model.item_gmf.weight * model.gmf_weights),
+        item_mlp=table(model.from_item(model.item_mlp.weight)),
+        item_bias=table(model.item_bias.weight + wide_shift),
+        features=table(features.T),
+        wide=table(wide.T),
+        hidden=[(table(layer.weight.T), table(layer.bias)) for layer in model.hidden],
+        out=table(model.out.weight.T),
+    )
+
+
+def build_graph(folded: FoldedNCF, item_ids: list[str], contract: Contract) -> onnx.ModelProto:
+    """The scorer's graph; ``item_ids`` (items,) are part of it, row 0 being "".
+
+    Inputs and outputs are those of ``model_repository/ncf_scorer/config.pbtxt``, with a dynamic batch axis.
+    Raises CestaError if its tables are more than a protobuf message can hold.
+    """
+    size = folded.nbytes + sum(len(item_id.encode()) + 8 for item_id in item_ids)
+    if size > MOST_BYTES:
+        raise CestaError(
+            f"the scorer's tables for {len(item_ids):,} items take {size:,} bytes; an ONNX graph holds "
+            f"{MOST_BYTES:,}. Lower the first number of train.hidden, or list fewer products"
+        )
+    g = _Graph()
+    n_items, n_users = len(item_ids), len(folded.user_gmf)
+    g.node("Split", "rows", g.int64([*contract.rows.values()]), outputs=[*contract.rows], axis=1)
+    user = g.known_rows("user_row", n_users)  # (B, 1)
+    basket = g.known_rows("basket_rows", n_items)  # (B, L)
+    candidate = g.known_rows("candidate_rows", n_items)  # (B, C)
+
+    in_basket = g.node("Cast", g.node("Greater", basket, g.int32(0)), to=TensorProto.FLOAT)
+    size = g.node("ReduceSum", in_basket, g.int64([1]), keepdims=1)  # (B, 1)
+    root = g.node("Unsqueeze", g.node("Sqrt", g.node("Max", size, g.float32(1.0))), g.int64([2]))  # (B, 1, 1)
+
+    def query(users: Table, items: Table, name: str) -> str:
+        pooled = g.node("ReduceSum", g.gather(items, basket, f"basket_{name}"), g.int64([1]), keepdims=1)
+        return g.node("Add", g.gather(users, user, f"user_{name}"), g.node("Div", pooled, root))  # (B, 1, d)
+
+    x = g.node("MatMul", "candidate_features", g.table(folded.features, "feature_weights"))  # (B, C, h)
+    x = g.node("Add", x, g.gather(folded.item_mlp, candidate, "item_mlp"))
+    x = g.node("Relu", g.node("Add", x, query(folded.user_mlp, folded.basket_mlp, "mlp")))
+    for i, (weight, bias) in enumerate(folded.hidden, 2):
+        x = g.node("MatMul", x, g.table(weight, f"hidden_{i}_weights"))
+        x = g.node("Relu", g.node("Add", x, g.table(bias, f"hidden_{i}_bias")))
+    mlp = g.node("MatMul", x, g.table(folded.out, "out_weights"))
+    wide = g.node("MatMul", "candidate_features", g.table(folded.wide, "wide_weights"))
+    wide = g.node("Add", wide, g.gather(folded.item_bias, candidate, "item_bias"))
+    score = g.node("Add", mlp, wide)  # (B, C, 1)
+    if folded.item_gmf.shape[1]:
+        gmf = g.node("Transpose", query(folded.user_gmf, folded.basket_gmf, "gmf"), perm=[0, 2, 1])
+        score = g.node("Add", score, g.node("MatMul", g.gather(folded.item_gmf, candidate, "item_gmf"), gmf))
+    score = g.node("Squeeze", score, g.int64([2]))  # (B, C)
+
+    real = g.node("Greater", candidate, g.int32(0))
+    score = g.node("Where", real, score, g.float32(float(PADDING_SCORE)))
+    best = g.node("TopK", score, g.int64([contract.answers]), outputs=["scores", "places"], axis=-1)[1]
+    rows = g.node("GatherElements", candidate, best, axis=1)
+    ids = g.initializer(numpy_helper.from_array(np.array(item_ids, dtype=object), "item_id_of_row"))
+    g.node("Gather", ids, rows, outputs=["item_ids"])
+    sources = g.node("GatherElements", "candidate_sources", best, axis=1)
+    g.node("Where", g.node("Greater", rows, g.int32(0)), sources, g.int32(0), outputs=["reasons"])
+    return g.model(contract)
+
+
+def save_graph(graph: onnx.ModelProto, folder: Path) -> None:
+    """Write GRAPH into ``folder``, and TABLES beside it if a table is LARGE; ``graph`` loses those tables."""
+    external_data_helper.convert_model_to_external_data(
+        graph, all_tensors_to_one_file=True, location=TABLES, size_threshold=LARGE
+    )
+    external_data_helper.write_external_data_tensors(graph, str(folder))
+    (folder / GRAPH).write_bytes(graph.SerializeToString(deterministic=True))
+
+
+class _Graph:
+    """Nodes and initializers as they are added, each value named once."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: dict[str, onnx.TensorProto] = {}
+
+    def node(
+        self, op: str, *inputs: str, outputs: list[str] | None = None, **attributes: object
+    ) -> str | list[str]:
+        """Add a node; its output's name, or all of them if ``outputs`` names several."""
+        names = outputs or [f"{op.lower()}_{len(self._nodes)}"]
+        self._nodes.append(helper.make_node(op, list(inputs), names, name=names[0], **attributes))
+        return names[0] if len(names) == 1 else names
+
+    def initializer(self, tensor: onnx.TensorProto) -> str:
+        self._initializers[tensor.name] = tensor
+        return tensor.name
+
+    def table(self, values: NDArray[np.generic], name: str) -> str:
+        return self.initializer(numpy_helper.from_array(np.ascontiguousarray(values), name))
+
+    def gather(self, values: Table, rows: str, name: str) -> str:
+        return self.node("Gather", self.table(values, name), rows, axis=0)
+
+    def int32(self, value: int) -> str:
+        return self.table(np.array(value, np.int32), f"int32_{value}")
+
+    def int64(self, values: list[int]) -> str:
+        return self.table(np.array(values, np.int64), "int64_" + "_".join(map(str, values)))
+
+    def float32(self, value: float) -> str:
+        return self.table(np.array(value, np.float32), f"float32_{value:g}")
+
+    def known_rows(self, rows: str, n: int) -> str:
+        """Rows outside 0 … n - 1 become 0: an unchecked Gather would fail a whole batch of requests."""
+        from_zero = self.node("GreaterOrEqual", rows, self.int32(0))
+        inside = self.node("And", from_zero, self.node("Less", rows, self.int32(n)))
+        return self.node("Where", inside, rows, self.int32(0))
+
+    def model(self, c: Contract) -> onnx.ModelProto:
+        def value(name: str, kind: int, *dims: int) -> onnx.ValueInfoProto:
+            return helper.make_tensor_value_info(name, kind, ["batch", *dims])
+
+        i32, f32, text = TensorProto.INT32, TensorProto.FLOAT, TensorProto.STRING
+        graph = helper.make_graph(
+            self._nodes,
+            "ncf_scorer",
+            inputs=[
+                value("rows", i32, sum(c.rows.values())),
+                value("candidate_features", f32, c.candidates, c.features),
+            ],
+            outputs=[
+                value("item_ids", text, c.answers),
+                value("scores", f32, c.answers),
+                value("reasons", i32, c.answers),
+            ],
+            initializer=list(self._initializers.values()),
+        )
+        opset = helper.make_opsetid("", OPSET)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="cesta")
+        onnx.checker.check_model(model)
+        return model

@@ -1,0 +1,75 @@
+"""`cesta ask`: a question to a running server."""
+
+import csv
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from operations.commands.options import Out
+from operations.errors import CestaError
+from operations.outputs import ARTIFACTS, Outputs
+
+Ids = Annotated[
+    list[str] | None,
+    typer.Option(help="An item id; repeatable, or several as a csv line: a,b or '\"Milk, 2%\",b'."),
+]
+Excluded = Annotated[list[str] | None, typer.Option(help="An item id never to come back; likewise.")]
+Categories = Annotated[list[str] | None, typer.Option(help="Recommend only from this category; repeatable.")]
+
+
+def ask(
+    basket: Ids = None,
+    user: Annotated[str | None, typer.Option(help="A user id.")] = None,
+    exclude: Excluded = None,
+    category: Categories = None,
+    k: Annotated[int, typer.Option(help="How many.")] = 10,
+    address: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:8001",
+    protocol: Annotated[str, typer.Option(help="grpc or http.")] = "grpc",
+    timeout_s: float = 2.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    out: Out = ARTIFACTS,
+) -> None:
+    """Ask a running server what goes into a basket next. Names come from OUT's catalog, if it is there."""
+    import cesta_client
+    from operations.commands.answers import answer_table
+    from operations.gateway.items import read_items
+
+    try:
+        with cesta_client.Recommender(address, protocol=protocol, timeout_s=timeout_s) as shop:  # type: ignore[arg-type]
+            answer = shop.recommend(
+                basket=read_ids("--basket", basket),
+                user_id=user,
+                k=k,
+                exclude=read_ids("--exclude", exclude),
+                categories=category or None,
+            )
+    except cesta_client.CestaError as error:
+        raise CestaError(str(error)) from None
+    if as_json:
+        items = [
+            {
+                "item_id": r.item_id,
+                "score": r.score,
+                "rank": r.rank,
+                "reasons": [x.name.lower() for x in r.reasons],
+            }
+            for r in answer
+        ]
+        print(json.dumps({"release": answer.release, "items": items}, ensure_ascii=False))
+    else:
+        Console(width=110).print(answer_table("What goes in next", answer, read_items(Outputs(out).data)))
+
+
+def read_ids(option: str, values: list[str] | None) -> list[str]:
+    """Ids of all ``values``, each a line of csv: one that holds a comma stands in double quotes."""
+    ids: list[str] = []
+    for value in values or []:
+        try:
+            rows = list(csv.reader([value], skipinitialspace=True, strict=True))
+        except csv.Error as error:
+            way_out = """an id with commas or quotes is written as in csv, e.g. '"Milk, 2%",b'"""
+            raise CestaError(f"{option} {value} cannot be read ({error}); {way_out}") from None
+        ids += [part.strip() for row in rows for part in row if part.strip()]
+    return ids

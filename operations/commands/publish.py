@@ -1,0 +1,31 @@
+"""`cesta publish`: a run becomes a release."""
+
+from typing import Annotated
+
+import typer
+
+from operations.commands.options import Out, Repository, SettingsFile
+from operations.outputs import ARTIFACTS, Outputs
+from operations.settings import load_bars
+
+
+def publish(
+    out: Out = ARTIFACTS,
+    repository: Repository = None,
+    settings: SettingsFile = None,
+    promote: Annotated[bool, typer.Option("--promote", help="Make it what the next start serves.")] = False,
+) -> None:
+    """Run folder → the next release of a published repository; the first is promoted."""
+    from operations.releases.promote import promote as activate
+    from operations.releases.publish import publish as run
+    from operations.releases.repository import active_release
+    from operations.releases.store import open_repository
+
+    outputs = Outputs(out)
+    target = open_repository(repository or outputs.repository)
+    release = run(outputs.run, target)
+    print(f"release {release} in {target}")
+    if promote or active_release(target) is None:
+        activate(target, release, bars=load_bars(settings))
+    else:
+        print(f'not active yet: "cesta release promote {release}"')

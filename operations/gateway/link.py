@@ -1,0 +1,97 @@
+"""What the supervisor does for the gateway: counts its requests, follows the canary release with its split.
+
+It also looks whether the gateway is there: a dead one counts no failures. For all else both sides meet in the
+gateway's folder, which containers share.
+"""
+
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Self
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge
+
+from operations.errors import CestaError
+from operations.gateway.nginx import GatewaySettings, accepts, reload
+from operations.gateway.request_metrics import RequestMetrics
+from operations.gateway.state import write_split, write_state
+from operations.records.atomic import write_file
+from operations.releases.configs import canary_on_disk
+from operations.releases.store import Repository
+
+TOKEN: Final = "admin_token"
+INTERVAL_S: Final = 1.0  # how long a canary release may wait for its requests
+ELSEWHERE_S: Final = 15.0  # the same where each look is a request to a store
+PROBE_S: Final = 5.0  # how often Prometheus asks
+
+log = structlog.get_logger()
+
+
+class GatewayLink:
+    """Of one gateway's folder and address and one repository, from `with` to the end of it."""
+
+    def __init__(
+        self, settings: GatewaySettings, repository: Repository, registry: CollectorRegistry
+    ) -> None:
+        self.settings = settings
+        self._repository, self._registry = repository, registry
+        self._up = Gauge("cesta_gateway_up", "1 while the gateway accepts connections", registry=registry)
+        self._ending = threading.Event()
+        every_s = INTERVAL_S if isinstance(repository, Path) else ELSEWHERE_S
+        self._threads = [
+            threading.Thread(target=self._repeat, args=what, daemon=True)
+            for what in ((self.follow, every_s, "split not followed"), (self.probe, PROBE_S, "not probed"))
+        ]
+        self._percent: float | None = None
+
+    def __enter__(self) -> Self:
+        self.settings.run.mkdir(parents=True, exist_ok=True)
+        admin_token(self.settings.folder)
+        write_state(self.settings.folder)
+        self._requests = RequestMetrics(self.settings.log_socket, self._registry)
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        for thread in self._threads:
+            thread.join()
+        self._requests.close()
+
+    def follow(self) -> None:
+        """Write the split if the canary's share is another than it was, and have nginx read it."""
+        canary = canary_on_disk(self._repository)
+        percent = canary.percent if canary else 0.0
+        if percent != self._percent:
+            write_split(self.settings.folder, percent)
+            reload(self.settings)  # one in a container sees by itself that the file is new
+            log.info("split", percent=percent, release=canary.release if canary else None)
+            self._percent = percent
+
+    def probe(self) -> None:
+        """See whether it accepts connections: nginx ends all of them with itself, and logs no mere visit."""
+        self._up.set(accepts(self.settings.http))
+
+    def _repeat(self, work: Callable[[], None], every_s: float, failed: str) -> None:
+        while True:
+            try:
+                work()
+            except (CestaError, OSError) as error:
+                log.warning(failed, reason=str(error))
+            except Exception as error:  # nobody would miss a thread that has ended
+                log.error(failed, exc_info=error)
+            if self._ending.wait(every_s):
+                return
+
+
+def admin_token(folder: Path) -> str:
+    """What the gateway shows the supervisor when it asks for an admin; made where there is none, 0600."""
+    path, included = folder / TOKEN, folder / f"{TOKEN}.conf"
+    token = path.read_text().strip() if path.exists() else secrets.token_urlsafe(32)
+    if not (path.exists() and included.exists()):  # a start may have been killed between the two
+        write_file(included, f"proxy_set_header X-Cesta-Admin {token};\n".encode(), mode=0o600)
+        write_file(path, token.encode(), mode=0o600)
+    return token

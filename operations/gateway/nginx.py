@@ -1,0 +1,277 @@
+"""nginx on the configuration of deploy/gateway: rendered, started, reloaded, stopped.
+
+with Gateway(GatewaySettings(folder=Path("artifacts/gateway"))) as gateway:
+    ...  # gateway.settings.http, gateway.settings.grpc
+"""
+
+import contextlib
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from operations.errors import CestaError
+from operations.gateway.state import write_state
+
+CONFIGURATION: Final = Path(__file__).resolve().parents[2] / "deploy" / "gateway"
+_MODULE = Path("/usr/lib/nginx/modules/ngx_http_js_module.so")
+_INSTALL = "apt-get install nginx libnginx-mod-http-js"
+_VARIABLE = re.compile(r"\$\{([A-Z_]+)\}")
+# The first two words are there once nginx has renamed itself.
+_MASTER = re.compile(r"(?:nginx: master process )?\S*nginx .*?-c (.+?/conf/nginx\.conf)(?: |$)", re.DOTALL)
+_START_S = 10
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """Addresses are host:port. `folder` holds keys and split, and below run/ what lives with the process."""
+
+    folder: Path
+    http: str = "127.0.0.1:8080"
+    grpc: str = "127.0.0.1:8081"
+    triton_http: str = "127.0.0.1:8000"
+    triton_grpc: str = "127.0.0.1:8001"
+    supervisor: str = "127.0.0.1:8003"
+    certificate: Path | None = None  # PEM, with `certificate_key`: both ports then speak TLS alone
+    certificate_key: Path | None = None
+    workers: int = 2
+    traced: str = (
+        "1%"  # of the requests, 0.01% to 100%: they get a traceparent; one that a client sends is kept
+    )
+    log_level: str = "warn"
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def access_log(self) -> Path:
+        return self.run / "access.log"
+
+    @property
+    def error_log(self) -> Path:
+        return self.run / "error.log"
+
+    @property
+    def log_socket(self) -> Path:
+        """Where one line per request is sent for the metrics."""
+        return self.run / "log.sock"
+
+
+def variables(settings: GatewaySettings) -> dict[str, str]:
+    """What the templates' ${CAPITALS} stand for; README.md of deploy/gateway lists them."""
+    run = settings.run.absolute()
+    return {
+        "GATEWAY_USER": pwd.getpwuid(os.geteuid()).pw_name,
+        "GATEWAY_WORKERS": str(settings.workers),
+        "GATEWAY_RUN": str(run),
+        "GATEWAY_CONF": str(CONFIGURATION),
+        "GATEWAY_STATE": str(settings.folder.absolute()),
+        "GATEWAY_HTTP": settings.http,
+        "GATEWAY_GRPC": settings.grpc,
+        "GATEWAY_SSL": "ssl" if settings.certificate else "",
+        "GATEWAY_CERTIFICATE": str(settings.certificate or ""),
+        "GATEWAY_CERTIFICATE_KEY": str(settings.certificate_key or ""),
+        "GATEWAY_TRACED": settings.traced,
+        "GATEWAY_ACCESS_LOG": str(settings.access_log.absolute()),
+        "GATEWAY_ERROR_LOG": str(settings.error_log.absolute()),
+        "GATEWAY_LOG_LEVEL": settings.log_level,
+        "GATEWAY_LOG_SOCKET": f"unix:{run / 'log.sock'}",
+        "TRITON_HTTP": settings.triton_http,
+        "TRITON_GRPC": settings.triton_grpc,
+        "SUPERVISOR_HTTP": settings.supervisor,
+    }
+
+
+def render(settings: GatewaySettings) -> Path:
+    """Fill in the templates below run/conf, as the nginx image's envsubst does; returns the main file."""
+    values, target = variables(settings), settings.run / "conf"
+    target.mkdir(parents=True, exist_ok=True)
+    for template in CONFIGURATION.glob("*.template"):
+        text = _VARIABLE.sub(lambda found: values[found[1]], template.read_text())
+        (target / template.stem).write_text(text)
+    if not settings.certificate:
+        (target / "tls.ssl.conf").unlink()
+    write_state(settings.folder)
+    return target / "nginx.conf"
+
+
+class Gateway:
+    """An nginx in the foreground, child of this process."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self.settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise CestaError("the gateway was not started; use it in a with statement")
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """By itself or stopped; not one that was never started."""
+        return self._process is not None and self._process.poll() is not None
+
+    @property
+    def log(self) -> Path:
+        """What nginx said of itself."""
+        return self.settings.error_log
+
+    def start(self) -> None:
+        """Start and wait until both ports accept; nginx ends with the thread that starts it.
+
+        Raises:
+            CestaError: a port is taken, or nginx's own words.
+        """
+        for address in (self.settings.http, self.settings.grpc):
+            _check_free(address)
+        render(self.settings)
+        check(self.settings)
+        until_parent_dies = ["setpriv", "--pdeathsig", "QUIT"]
+        command = [*until_parent_dies, *_command(self.settings, "-g", "daemon off;")]
+        self._process = process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        try:
+            _await(lambda: process.poll() is not None or self._accepts(), _START_S, "accept connections")
+            if process.poll() is not None:
+                raise CestaError(f"nginx ended at once:\n{self._last_words()}")
+        except BaseException:
+            self.stop()
+            raise
+
+    def reload(self, settings: GatewaySettings | None = None) -> None:
+        """Take over keys, split or other settings without dropping a request."""
+        self.settings = settings or self.settings
+        render(self.settings)
+        reload(self.settings)
+
+    def stop(self, grace_s: float = 10) -> None:
+        """Finish requests in flight, then end; safe to call twice."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGQUIT)
+        try:
+            self._process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            self._process.terminate()
+            self._process.wait(5)
+
+    def _accepts(self) -> bool:
+        return all(accepts(address) for address in (self.settings.http, self.settings.grpc))
+
+    def _last_words(self) -> str:
+        log = self.log
+        return "\n".join(log.read_text(errors="replace").splitlines()[-5:]) if log.exists() else ""
+
+
+def reload(settings: GatewaySettings) -> bool:
+    """Have the running nginx of this folder read its files anew; False where none runs.
+
+    Returns when new workers answer: those before only finish what is in flight.
+
+    Raises:
+        CestaError: nginx refuses the files; the old ones hold.
+    """
+    try:
+        master = int((settings.run / "nginx.pid").read_text())
+        if not _is_master(master, settings.run / "conf" / "nginx.conf"):
+            return False
+        before = _workers(master)
+    except (OSError, ValueError):
+        return False
+    check(settings)
+    os.kill(master, signal.SIGHUP)
+    _await(
+        lambda: bool(_workers(master) - before) and not _answering(before),
+        _START_S,
+        "take the new files over",
+    )
+    return True
+
+
+def check(settings: GatewaySettings) -> None:
+    """Raise CestaError in nginx's words if it would refuse its files."""
+    done = subprocess.run(_command(settings, "-q", "-t"), capture_output=True, text=True)
+    if done.returncode:
+        raise CestaError(f"nginx refuses {settings.run / 'conf'}:\n{done.stderr.strip()}")
+
+
+def _command(settings: GatewaySettings, *options: str) -> list[str]:
+    program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if not program or not _MODULE.exists():
+        missing = _MODULE if program else "nginx"
+        raise CestaError(f"{missing} is not installed; {_INSTALL}")
+    run = settings.run.absolute()
+    return [
+        program,
+        "-p",
+        str(run),
+        "-e",
+        str(run / "error.log"),
+        "-c",
+        str(run / "conf" / "nginx.conf"),
+        *options,
+    ]
+
+
+def _is_master(pid: int, configuration: Path) -> bool:
+    """Whether it is the nginx of this file: what a killed one left in nginx.pid may be anybody's by now."""
+    title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    found = _MASTER.match(title)
+    return bool(found) and configuration.samefile(found[1])
+
+
+def _workers(master: int) -> set[int]:
+    return {int(child) for child in Path(f"/proc/{master}/task/{master}/children").read_text().split()}
+
+
+def _answering(workers: set[int]) -> bool:
+    """Whether one of them still accepts: nginx writes into the others' names that they are shutting down."""
+    for worker in workers:
+        with contextlib.suppress(OSError):
+            if b"shutting down" not in Path(f"/proc/{worker}/cmdline").read_bytes():
+                return True
+    return False
+
+
+def _check_free(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError as error:
+            way_out = "stop what listens there, or choose another"
+            raise CestaError(f"{address} cannot be used ({error.strerror}); {way_out}") from None
+
+
+def accepts(address: str) -> bool:
+    """Whether somebody takes connections at host:port, within a second."""
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+        return True
+    return False
+
+
+def _await(happened: Callable[[], bool], timeout_s: float, what: str) -> None:
+    ends = time.monotonic() + timeout_s
+    while not happened():
+        if time.monotonic() > ends:
+            raise CestaError(f"nginx did not {what} within {timeout_s:g} s")
+        time.sleep(0.01)

@@ -1,0 +1,27 @@
+"""The sampler's modules, of which every release holds a copy."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from operations.errors import CestaError
+from operations.records import manifest
+
+SAMPLER_CODE = Path(__file__).resolve().parents[2] / "ensemble" / "candidate_sampler"
+
+
+def sampler_code() -> manifest.Files:
+    """The sampler's modules, which every release holds a copy of."""
+    return manifest.describe(SAMPLER_CODE.glob("*.py"), SAMPLER_CODE)
+
+
+def check_sampler_code(described: dict[str, Any]) -> None:
+    """Raise CestaError if a run's golden answers were made with other code than would be published."""
+    if described["sampler_code"] != manifest.digest(sampler_code()):
+        raise CestaError(f'{SAMPLER_CODE.name} was changed since the export; run "cesta export" again')
+
+
+def copy_sampler_code(folder: Path) -> None:
+    """Copy the sampler's modules into ``folder``."""
+    for name in sampler_code():
+        shutil.copy2(SAMPLER_CODE / name, folder / name)

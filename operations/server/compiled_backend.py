@@ -1,0 +1,94 @@
+"""The C++ `onnxruntime` backend: compiled into the serving environment when that is made, found there later.
+
+    python -m operations.server.compiled_backend    # 4 s; `make install` does it
+
+It answers as onnx_backend/model.py does, within tritonserver's own process: no batch has to go to another one
+and back (docs/performance.md tells what that saves). Where there is no C++ compiler, the Python one serves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from .environment import ServerError, ServingEnvironment, find_serving_environment
+
+_SOURCES = Path(__file__).resolve().parents[2] / "ensemble" / "onnx_backend" / "compiled"
+_COMPILERS = ("c++", "g++", "clang++")  # the first that is there; $CXX goes before them
+_OPTIONS = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-fvisibility=hidden"]
+_OPTIONS += ["-static-libstdc++", "-static-libgcc"]  # an image without a compiler may have older ones ...
+_OPTIONS += ["-Wl,--exclude-libs,ALL"]  # ... which must not stand in for parts of these
+_RUNTIME = "libonnxruntime.so.1"  # what ONNX Runtime's library calls itself; its file has a longer name
+
+
+def find_library(environment: ServingEnvironment) -> Path | None:
+    """Return the library compiled from these sources for this ONNX Runtime, if there is one."""
+    runtime = _onnxruntime(environment)
+    library = _folder(environment) / f"libtriton_onnxruntime-{_digest(runtime)}.so" if runtime else None
+    return library if library and library.is_file() else None
+
+
+def find_compiler() -> str | None:
+    """Return $CXX or the usual names' first that is there."""
+    return next(filter(shutil.which, [*filter(None, [os.environ.get("CXX")]), *_COMPILERS]), None)
+
+
+def compile_library(environment: ServingEnvironment) -> Path:
+    """Compile it, unless that was done before. Raises `ServerError` with what stands in the way."""
+    if library := find_library(environment):
+        return library
+    runtime = _onnxruntime(environment)
+    if runtime is None:
+        raise ServerError(f"there is no libonnxruntime.so.* in {environment.site_packages}/onnxruntime/capi")
+    compiler = find_compiler()
+    if compiler is None:
+        raise ServerError('there is no C++ compiler (apt-get install g++, then "make install")')
+    folder = _folder(environment)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        Path(scratch, _RUNTIME).symlink_to(runtime)
+        Path(scratch, _RUNTIME).replace(folder / _RUNTIME)  # at no time is there none: a server may start
+        made = Path(scratch, "made.so")
+        _run([compiler, *_OPTIONS, "-o", str(made), *map(str, sorted(_SOURCES.glob("*.cc")))], folder)
+        return made.rename(folder / f"libtriton_onnxruntime-{_digest(runtime)}.so")
+
+
+def _run(command: list[str], libraries: Path) -> None:
+    link = [f"-L{libraries}", f"-l:{_RUNTIME}", f"-Wl,-rpath,{libraries}"]
+    done = subprocess.run([*command, *link], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ServerError(f"{command[0]} ended with {done.returncode}:\n{done.stderr.strip()}")
+
+
+def _folder(environment: ServingEnvironment) -> Path:
+    return environment.root.resolve() / "lib" / "cesta"
+
+
+def _onnxruntime(environment: ServingEnvironment) -> Path | None:
+    found = environment.site_packages.resolve().glob("onnxruntime/capi/libonnxruntime.so.*")
+    return next(iter(sorted(found)), None)
+
+
+def _digest(runtime: Path) -> str:
+    """Of all that the library is made of: one made of anything else is not found."""
+    digest = hashlib.sha256(f"{runtime} {_OPTIONS}".encode())
+    for source in sorted(_SOURCES.iterdir()):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def main() -> None:
+    """Compile it; where that fails, say why and what serves instead."""
+    try:
+        print(f"compiled {compile_library(find_serving_environment())}")
+    except ServerError as error:
+        sys.exit(f"{error}\nWithout it the Python backend serves the scorer: the same answers, slower.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""The serving environment: where tritonserver and what runs inside it live, and whether they can run here.
+
+Used from the application environment: all about the other one is read from its files, nothing is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_ONNX_BACKEND = _CHECKOUT / "ensemble" / "onnx_backend"
+_MINIMUM_GLIBC = (2, 35)  # what this tritonserver was linked against
+_STUB = "triton_python_backend_stub"
+_LIBRARIES = "nvidia_pytriton.libs"
+_MINIMUM_FREE_BYTES = 64 * 2**20  # of shared memory: a stub takes 1 MiB and grows with its batches
+
+
+class ServerError(RuntimeError):
+    """The tritonserver cannot start, died, or did not become ready; the text names the way out."""
+
+
+@dataclass(frozen=True)
+class ServingEnvironment:
+    """A Python environment for the stubs, and the tritonserver that runs them.
+
+    By default that is the embedded one, of the wheel `nvidia-pytriton` in the same environment.
+    """
+
+    root: Path
+    site_packages: Path
+    installation: Path | None = None  # such as an image's /opt/tritonserver: bin, backends, caches, lib
+
+    @property
+    def python_version(self) -> str:
+        """`"3.11"`, from the folder's own name: the environment's interpreter is never started for this."""
+        return self.site_packages.parent.name.removeprefix("python")
+
+    @property
+    def triton(self) -> Path:
+        """The folder of the server, its backends and its caches."""
+        return self.installation or self.site_packages / "pytriton" / "tritonserver"
+
+    @property
+    def stub(self) -> Path:
+        """The process that runs a Python model, linked to one `libpython`; the wheel has one for each."""
+        if self.installation:
+            return self.triton / "backends" / "python" / _STUB
+        return self.triton / "python_backend_stubs" / self.python_version / _STUB
+
+    @property
+    def interpreter(self) -> Path:
+        """The Python that this environment was made from."""
+        return (self.root / "bin" / "python3").resolve()
+
+    @property
+    def library_path(self) -> list[Path]:
+        """Where the stub finds its `libpython`, and the server its libraries."""
+        base = self.interpreter.parent.parent / "lib"
+        own_python = [base] if any(base.glob(f"libpython{self.python_version}.so*")) else []
+        return [*own_python, self.triton / "lib" if self.installation else self.site_packages / _LIBRARIES]
+
+
+def find_serving_environment(root: Path | None = None) -> ServingEnvironment:
+    """Return the one at `root`, else at `$CESTA_SERVING_ENV`, else in `.venv-serving` of the checkout.
+
+    `$CESTA_TRITON` names a tritonserver to run instead of the one in it.
+    """
+    root = root or Path(os.environ.get("CESTA_SERVING_ENV") or _CHECKOUT / ".venv-serving")
+    installation = Path(os.environ["CESTA_TRITON"]).absolute() if os.environ.get("CESTA_TRITON") else None
+    for site_packages in sorted(root.glob("lib/python3.*/site-packages")):
+        environment = ServingEnvironment(root.absolute(), site_packages.absolute(), installation)
+        if installation or (environment.triton / "bin" / "tritonserver").is_file():
+            return environment
+    raise ServerError(
+        f'no tritonserver in the serving environment {root}; run "make install", '
+        "or set CESTA_SERVING_ENV to an environment made from ensemble/requirements.txt"
+    )
+
+
+def check_serving_environment(environment: ServingEnvironment) -> None:
+    """Refuse what would fail later, or worse, answer wrongly. One sentence per reason, as a `ServerError`."""
+    if environment.installation:
+        _check_installation(environment)
+    else:
+        _check_stub(environment)
+        _check_glibc()
+    _check_numpy(environment)
+
+
+def check_space(shared_memory: Path = Path("/dev/shm"), temporary: Path | None = None) -> None:
+    """Refuse to start with too little shared memory or temporary disk space."""
+    for folder, way_out in (
+        (shared_memory, "give it more (docker: --shm-size=1g) or remove what dead processes left there"),
+        (temporary, "free some, or point TMPDIR elsewhere"),
+    ):
+        if folder is None:
+            continue
+        free = shutil.disk_usage(folder).free
+        if free < _MINIMUM_FREE_BYTES:
+            needed = _MINIMUM_FREE_BYTES // 2**20
+            raise ServerError(f"{folder} has {free // 2**20} MiB free of the {needed} needed; {way_out}")
+
+
+def assemble_runtime(folder: Path, environment: ServingEnvironment, onnx_library: Path | None = None) -> None:
+    """Fill `folder` with what the server is started with, about 5 MB: `backends/` and `python/`.
+
+    `onnx_library` is the compiled `onnxruntime` backend; without one it is the Python one.
+    """
+    if not environment.installation:
+        _assemble_backends(folder / "backends", environment, onnx_library)
+    _assemble_python(folder / "python", environment)
+
+
+def backend_directory(folder: Path, environment: ServingEnvironment) -> Path:
+    """An installation's own backends, its C++ ONNX Runtime among them; else those in the runtime `folder`."""
+    return environment.triton / "backends" if environment.installation else folder / "backends"
+
+
+def child_variables(runtime: Path, environment: ServingEnvironment, *, threads: int) -> dict[str, str]:
+    """Return the environment variables of tritonserver, which its stubs inherit: no secret among them."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CESTA_CONTROL_")}
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    library_path = [*map(str, environment.library_path), os.environ.get("LD_LIBRARY_PATH", "")]
+    return inherited | {
+        # The stub embeds Python and takes the first `python3` on PATH for the one that it is ...
+        "PATH": os.pathsep.join([str(runtime / "python" / "bin"), os.environ.get("PATH", os.defpath)]),
+        # ... and loads the first libpython here, else the system's, whose patch version may differ.
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, library_path)),
+        "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(cache / "cesta" / "numba")),
+        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads)),
+    }
+
+
+def _assemble_backends(folder: Path, environment: ServingEnvironment, onnx_library: Path | None) -> None:
+    if os.statvfs(folder.parent).f_flag & os.ST_NOEXEC:
+        raise ServerError(
+            f"{folder.parent.parent} is mounted noexec and tritonserver's backends are run from there; mount "
+            "it with exec (docker: --tmpfs /tmp:exec), or point TMPDIR elsewhere"
+        )
+    # Copies, not links: Triton refuses a backend library that "escapes" the backend directory.
+    ignore = shutil.ignore_patterns("__pycache__", "*.md")
+    shutil.copytree(environment.triton / "backends" / "python", folder / "python", ignore=ignore)
+    shutil.copy2(environment.stub, folder / "python")
+    (folder / "onnxruntime").mkdir()
+    if onnx_library:
+        shutil.copy2(onnx_library, folder / "onnxruntime" / "libtriton_onnxruntime.so")
+    else:
+        shutil.copy2(_ONNX_BACKEND / "model.py", folder / "onnxruntime")
+
+
+def _assemble_python(folder: Path, environment: ServingEnvironment) -> None:
+    """Make a virtual environment that is the serving environment, except that it writes no bytecode.
+
+    A `__pycache__` in a model's folder would make Triton reload the version. The stub ignores every PYTHON*
+    variable (it embeds Python in isolated mode), but not the .pth files of its virtual environment.
+    """
+    site_packages = folder / "lib" / environment.site_packages.parent.name / "site-packages"
+    site_packages.mkdir(parents=True)
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python3").symlink_to(environment.interpreter)
+    (folder / "pyvenv.cfg").write_text(f"home = {environment.interpreter.parent}\n")
+    packages = str(environment.site_packages)
+    (site_packages / "serving.pth").write_text(
+        f"import site, sys; sys.dont_write_bytecode = True; site.addsitedir({packages!r})\n"
+    )
+
+
+def _check_stub(environment: ServingEnvironment) -> None:
+    if not environment.stub.is_file():
+        known = ", ".join(sorted(folder.name for folder in environment.stub.parent.parent.iterdir()))
+        raise ServerError(
+            f"the serving environment {environment.root} has Python {environment.python_version} and its "
+            f'tritonserver runs {known}; run "make install" with one of those'
+        )
+
+
+def _check_installation(environment: ServingEnvironment) -> None:
+    """It is whole, and its stub is for the Python of the environment."""
+    backends = environment.triton / "backends"
+    for path in (environment.triton / "bin" / "tritonserver", environment.stub, backends / "onnxruntime"):
+        if not path.exists():
+            raise ServerError(
+                f"CESTA_TRITON is {environment.triton} and there is no {path}; set it to a tritonserver "
+                "with the backends python and onnxruntime, or unset it for the embedded one"
+            )
+    linked = {
+        found.decode() for found in re.findall(rb"libpython(3\.\d+)\.so", environment.stub.read_bytes())
+    }
+    if linked and environment.python_version not in linked:
+        raise ServerError(
+            f"{environment.stub} runs Python {' or '.join(sorted(linked))} and the serving environment "
+            f"{environment.root} has Python {environment.python_version}; make one with the former from "
+            "ensemble/sampler-requirements.txt and set CESTA_SERVING_ENV to it"
+        )
+
+
+def _check_numpy(environment: ServingEnvironment) -> None:
+    names = [
+        path.name.removesuffix(".dist-info") for path in environment.site_packages.glob("numpy-*.dist-info")
+    ]
+    found = [name.removeprefix("numpy-") for name in names]
+    if not found or any(int(version.split(".")[0]) >= 2 for version in found):
+        raise ServerError(
+            f"the serving environment {environment.root} has {' and '.join(names) or 'no numpy'} and its "
+            "tritonserver needs numpy 1: with numpy 2 tensors arrive corrupt without an error; "
+            'run "make install"'
+        )
+
+
+def _check_glibc() -> None:
+    version = (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
+    if not version or tuple(int(part) for part in version.split(".")[:2]) < _MINIMUM_GLIBC:
+        minimum = ".".join(map(str, _MINIMUM_GLIBC))
+        found = f"glibc {version}" if version else "no glibc"
+        raise ServerError(
+            f"this machine has {found} and tritonserver needs {minimum} or newer; "
+            "use Ubuntu 22.04, Debian 12 or newer, or the container"
+        )

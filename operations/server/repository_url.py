@@ -1,0 +1,29 @@
+"""Where a repository stands, in the words that tritonserver understands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .environment import ServerError
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def triton_url(repository: Path | str, environment: Mapping[str, str] = os.environ) -> str:
+    """`s3://bucket/prefix` with `AWS_ENDPOINT_URL` in it, as `s3://https://host:port/bucket/prefix`.
+
+    The tools of the S3 world read the endpoint from the environment; tritonserver reads it in the URL alone.
+    A folder, another scheme, and S3 without an endpoint, which is Amazon's, come back as they are.
+    """
+    text = str(repository)
+    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    if not text.startswith("s3://") or text.startswith(("s3://http://", "s3://https://")) or not endpoint:
+        return text
+    parts = urlsplit(endpoint)
+    if parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/"):
+        raise ServerError(f"AWS_ENDPOINT_URL={endpoint}: write it as https://host or http://host:port")
+    port = parts.port or _PORTS[parts.scheme]
+    return f"s3://{parts.scheme}://{parts.hostname}:{port}/{text.removeprefix('s3://')}"

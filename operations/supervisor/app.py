@@ -1,0 +1,105 @@
+"""The supervisor's HTTP app: health, status, metrics. For loopback, or behind the gateway.
+
+Health and status only read what the watchdog knows and never wait for Triton: a hung server cannot hang them.
+"""
+
+import asyncio
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import HTTPException, RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from operations.errors import CestaError
+from operations.supervisor.admin import Operator, make_router
+from operations.supervisor.canary import DEADLINE_S
+from operations.supervisor.metrics import CONTENT_TYPE, Metrics
+from operations.supervisor.status import Status
+from operations.supervisor.watchdog import INTERVAL_S, Watchdog
+
+REQUEST_ID = "X-Request-ID"
+_POLL_S = 0.02
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def make_app(
+    watchdog: Watchdog, status: Status, metrics: Metrics, operator: Operator | None = None
+) -> FastAPI:
+    """The app; serve it with one worker, beside the watchdog. It changes nothing without an operator."""
+    app = FastAPI(title="cesta supervisor", docs_url=None, redoc_url=None, openapi_url=None)
+    app.middleware("http")(_with_request_id)
+    app.add_exception_handler(StarletteHTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _refused)
+    app.add_exception_handler(CestaError, _unavailable)
+    app.add_exception_handler(Exception, _failed)
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, bool]:
+        """This process lives; nothing is said of Triton."""
+        return {"alive": True}
+
+    @app.get("/readyz")
+    async def readyz() -> dict[str, Any]:
+        """A canary was answered in time, within the last second; all callers share it."""
+        await _fresh(watchdog)
+        health = watchdog.health
+        if not health.ready:
+            raise HTTPException(503, health.reason)
+        return {"ready": True, "release": health.release}
+
+    @app.get("/v1/status")
+    async def describe() -> dict[str, Any]:
+        """The active release, since when, its metrics; uptime and restarts."""
+        return status.describe()
+
+    @app.get("/metrics")
+    async def scrape() -> Response:
+        """For Prometheus."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    if operator:
+        app.include_router(make_router(operator))
+    return app
+
+
+async def _fresh(watchdog: Watchdog) -> None:
+    """Wait until what is known of a ready server is a second old at most, or for one deadline."""
+    until = watchdog.now() + DEADLINE_S
+    while (health := watchdog.health).ready and watchdog.now() < until:
+        if health.asked_s is not None and watchdog.now() - health.asked_s <= INTERVAL_S:
+            return
+        await asyncio.sleep(_POLL_S)
+
+
+async def _with_request_id(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+    given = request.headers.get(REQUEST_ID, "")
+    request.state.request_id = given if _PLAIN_ID.fullmatch(given) else uuid.uuid4().hex
+    response = await answer(request)
+    response.headers[REQUEST_ID] = request.state.request_id
+    return response
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, StarletteHTTPException):
+        return _error(request, error.status_code, str(error.detail), dict(error.headers or {}))
+    assert isinstance(error, RequestValidationError)
+    found = ("{}: {}".format(".".join(map(str, e["loc"][1:] or e["loc"])), e["msg"]) for e in error.errors())
+    return _error(request, 400, "; ".join(found))
+
+
+async def _unavailable(request: Request, error: Exception) -> JSONResponse:
+    """A repository that cannot be read now."""
+    return _error(request, 503, str(error))
+
+
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    return _error(request, 500, "the supervisor failed; its log says why")
+
+
+def _error(request: Request, code: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    body = {"error": text, "request_id": request.state.request_id}
+    return JSONResponse(body, code, headers=headers)

@@ -1,0 +1,87 @@
+"""What a start loads: first the release that the configs on disk pin, alone; then what else they name.
+
+Triton's own `--load-model` loads all versions of a part or none, so a broken previous release would keep the
+active one from being served. Here the active one answers before anything else is tried.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from operations.errors import CestaError
+from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, read_config
+from operations.releases.configs import CANARY, Config, check_named, part_config
+from operations.releases.model_control import ModelControl
+from operations.releases.repository import CONFIG, active_release
+from operations.releases.stand_in import unload
+from operations.releases.store import Repository, locked
+
+log = structlog.get_logger()
+
+
+def load_active(repository: Repository, control: ModelControl, config: str = "") -> int:
+    """Have the pinned release served, by the config of that name, and no other release; its number.
+
+    Raises CestaError with Triton's words.
+    """
+    check_named(repository, config)
+    release = active_release(repository)
+    if release is None:
+        raise CestaError(f'no release in {repository} was promoted; run "cesta release promote"')
+    ensemble = read_config(repository / ENSEMBLE / CONFIG)
+    try:
+        pins = _pins(ensemble)
+        _load(control, [part_config(model, {version}, config, repository) for model, version in pins])
+        control.load(ensemble)
+    except CestaError as error:
+        raise CestaError(f"release {release} cannot be served: {error}") from None
+    return release
+
+
+def load_others(repository: Repository, control: ModelControl) -> None:
+    """Load the previous and the canary release beside the active one; what fails is logged, left out."""
+    try:
+        with locked(repository):  # a promotion meanwhile would know nothing of these
+            for model, version in _pins(read_config(repository / ENSEMBLE / CONFIG)):
+                for other in sorted(_named(repository, model) - {version}):
+                    _load_beside(repository, control, model, other)
+            if (canary := repository / CANARY / CONFIG).exists():
+                _load_canary(control, read_config(canary))
+    except (CestaError, OSError) as error:
+        log.warning("other releases not loaded", reason=str(error))
+        return
+    log.info("all loaded", releases=sorted(control.ready(SAMPLER) & control.ready(SCORER)))
+
+
+def _load_beside(repository: Repository, control: ModelControl, model: str, release: int) -> None:
+    ready = control.ready(model)
+    if release in ready or not (repository / model / str(release)).exists():
+        return
+    try:
+        control.load(part_config(model, ready | {release}, control.config_name(), repository))
+    except CestaError as error:
+        log.warning("release not loaded", release=release, model=model, reason=str(error))
+        unload(control, repository, model, release, ready)  # else Triton never calls itself ready again
+
+
+def _load_canary(control: ModelControl, canary: Config) -> None:
+    pins = _pins(canary)
+    if missing := [model for model, version in pins if version not in control.ready(model)]:
+        reason = f"{' and '.join(missing)} of that release are not loaded"
+        log.warning("canary not loaded", release=pins[0][1], reason=reason)
+        return
+    control.load(canary)
+
+
+def _load(control: ModelControl, configs: list[Config]) -> None:
+    """All at once: each starts a process of its own."""
+    with ThreadPoolExecutor(len(configs)) as pool:
+        list(pool.map(control.load, configs))
+
+
+def _pins(ensemble: Config) -> list[tuple[str, int]]:
+    return [(step.model_name, int(step.model_version)) for step in ensemble.ensemble_scheduling.step]
+
+
+def _named(repository: Repository, model: str) -> set[int]:
+    return set(read_config(repository / model / CONFIG).version_policy.specific.versions)
