@@ -1,6 +1,6 @@
 #!/bin/sh
-# Has nginx read its state anew when "cesta keys" or the supervisor has changed it. In a container they cannot signal
-# nginx themselves. The nginx image's entrypoint starts this from /docker-entrypoint.d, before nginx.
+# Reloads nginx when "cesta keys" or the supervisor has changed its state. In a container they cannot send nginx a signal.
+# The entrypoint of the nginx image starts this script from /docker-entrypoint.d, before nginx.
 set -eu
 
 state() {
