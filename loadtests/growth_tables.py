@@ -27,11 +27,11 @@ COLUMNS: Final[dict[str, Callable[[Row], str]]] = {
     "times": lambda r: f"{_best(r['load']) / r['whole_catalog']['rps']:,.0f}",
     "CPU, 8": lambda r: f"{r['load']['8']['cpu_us']:,} µs",
     "memory": lambda r: f"{r['memory_mib']['pss']:,.0f} MiB",
-    "of it mapped": lambda r: f"{r['memory_mib']['mapped']:,.0f} MiB",
+    "mapped": lambda r: f"{r['memory_mib']['mapped']:,.0f} MiB",
     "start": lambda r: f"{r['start_s']:.1f} s",
     "release": lambda r: f"{r['release_mib']:,} MiB",
     "export": lambda r: f"{r['export_s']:.0f} s",
-    "of it index": lambda r: f"{r['index_s']:.1f} s",
+    "index": lambda r: f"{r['index_s']:.1f} s",
     "search": lambda r: _search(r["index"]),
     "recall": lambda r: f"{r['recall']:.3f}",
 }

@@ -12,31 +12,31 @@ from loadtests.tables import fill
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
 
 CHANGES: Final = {
-    "promotion of a release that is not loaded, all of it": "promotion_{}_s",
-    "of it verifying its files": "promotion_{}_verify_s",
-    "of it loading both parts": "promotion_{}_loading_s",
-    "of it golden requests": "promotion_{}_golden_ms",
-    "of it the switch": "promotion_{}_switch_ms",
-    "rollback, all of it": "rollback_{}_s",
-    "of it the switch back": "rollback_{}_switch_ms",
+    "promotion of a release that is not loaded, total": "promotion_{}_s",
+    "promotion: verifying its files": "promotion_{}_verify_s",
+    "promotion: loading both parts": "promotion_{}_loading_s",
+    "promotion: golden requests": "promotion_{}_golden_ms",
+    "promotion: the switch": "promotion_{}_switch_ms",
+    "rollback, total": "rollback_{}_s",
+    "rollback: the switch back": "rollback_{}_switch_ms",
 }
 SINGLE: Final = {
     "start to first answer, kernels not compiled": "start_empty_s",
     "start to first answer, kernels compiled before": "start_filled_s",
     "first question after a start": "first_after_start_ms",
-    "the next hundred": "later_after_start_ms",
+    "the next hundred questions": "later_after_start_ms",
     "first question after a promotion": "first_after_promotion_ms",
-    "its next hundred": "later_after_promotion_ms",
+    "the next hundred after that": "later_after_promotion_ms",
     "memory after the start": "memory_before_mib",
     "memory with two releases": "memory_two_mib",
-    "memory in the end": "memory_after_mib",
+    "memory at the end": "memory_after_mib",
 }
 WINDOWS: Final = {
     "rest": "at rest",
-    "promotion": "a promotion is under way",
-    "switch": "the second around its switch",
-    "rollback": "the second around a rollback's",
-    "all": "all of it",
+    "promotion": "during a promotion",
+    "switch": "the second around the promotion's switch",
+    "rollback": "the second around the rollback's switch",
+    "all": "total",
 }
 _UNITS: Final = {"s": "s", "ms": "ms", "mib": "MiB"}
 

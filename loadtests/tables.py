@@ -34,14 +34,14 @@ _COLUMNS: Final = (
 )
 _RIGHT: Final = 3  # columns from here on hold numbers
 _SAYS: Final = {
-    "over_best_peer": "cesta over the best peer with the same candidates",
-    "over_best_peer_by_json": "the same, cesta over plain JSON as the peers",
-    "over_whole_vocabulary": "cesta over the whole catalog by torch",
+    "over_best_peer": "requests/s of cesta / best peer with the same candidates",
+    "over_best_peer_by_json": "requests/s of cesta by plain JSON, as the peers / best peer",
+    "over_whole_vocabulary": "requests/s of cesta / whole catalog by torch",
     "ndcg_share_of_whole_vocabulary": "the release's NDCG@10 as a share of scoring the whole catalog",
-    "over_whole_vocabulary_by_onnx": "cesta over the whole catalog by ONNX Runtime",
-    "over_limit": "cesta over the chain without a server",
-    "cached_over_best_peer": "cesta, cache on, the month's questions in their order, over the best peer",
-    "hits_over_best_peer": "cesta, every answer from the cache, over the best peer",
+    "over_whole_vocabulary_by_onnx": "requests/s of cesta / whole catalog by ONNX Runtime",
+    "over_limit": "requests/s of cesta / the chain without a server",
+    "cached_over_best_peer": "requests/s of cesta, cache on, the month's questions in order / best peer",
+    "hits_over_best_peer": "requests/s of cesta, every answer from the cache / best peer",
     "p99_at_half_of_saturation_ms": "cesta's p99 at half of saturation, ms",
     "best_peer_p99_at_half_of_saturation_ms": "the best peer's p99 at half of its saturation, ms",
 }
@@ -87,7 +87,9 @@ def sections(found: dict[str, Any]) -> dict[str, str]:
     return {
         "run": run,
         "rows": _markdown(_COLUMNS, rows),
-        "ratios": _markdown(("ratio", ""), [[_SAYS[n], _ratio(n, v)] for n, v in found["ratios"].items()]),
+        "ratios": _markdown(
+            ("ratio", "value"), [[_SAYS[n], _ratio(n, v)] for n, v in found["ratios"].items()]
+        ),
         "cpu": _markdown(
             (*_COLUMNS[:4], "CPU µs per request, by process", "generator's share of all CPU"), cpu
         ),

@@ -46,8 +46,8 @@ def test_the_document_gets_every_table(tmp_path: Path) -> None:
     text = document.read_text()
     assert "before\n" not in text
     assert "| start to first answer, kernels not compiled | 2.00 s | 1.00 to 3.00 |" in text
-    assert "| of it the switch | 2.00 ms | 2.00 ms |" in text
-    assert "| the second around its switch | 200 | 2.0 | 9.0 | 12.0 | 0 |" in text
+    assert "| promotion: the switch | 2.00 ms | 2.00 ms |" in text
+    assert "| the second around the promotion's switch | 200 | 2.0 | 9.0 | 12.0 | 0 |" in text
     assert "not for quoting" not in text
     assert all(f"<!-- bench:{name} -->" in switching_tables.DOCUMENT.read_text() for name in PARTS)
 
@@ -109,5 +109,5 @@ def test_releases_change_under_load_and_nobody_gets_a_wrong_answer(
     assert all(value > 0 for name, value in figures.items() if not name.startswith("rollback"))
     assert figures["start_empty_s"] > figures["start_filled_s"]
     assert figures["rollback_rest_s"] < figures["promotion_rest_s"]
-    assert "| a promotion is under way |" in document.read_text()
+    assert "| during a promotion |" in document.read_text()
     assert not list((tmp_path / "out").glob("*/"))
