@@ -7,7 +7,7 @@ PIP := bin/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve stack load bench growth test lint clean clean-all
+.PHONY: help install demo serve stack load bench growth docs test lint clean clean-all
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -53,6 +53,9 @@ $(MOTO)/.installed: tests/moto-requirements.txt
 	$(PYTHON) -m venv $(MOTO)
 	$(MOTO)/$(PIP) install --quiet --requirement tests/moto-requirements.txt
 	@touch $@
+
+docs: $(APP)/.installed  ## the documentation site in artifacts/site; a broken link stops it
+	@$(APP)/bin/python -m docs.site.build
 
 test: install $(MOTO)/.installed lint  ## every test, those against a live Triton included
 	$(APP)/bin/python -m pytest
