@@ -64,6 +64,14 @@ def test_every_page_of_the_documentation_is_in_the_site(site: Path) -> None:
     assert names <= {path.relative_to(site) for path in site.rglob("*.html")}
 
 
+@pytest.mark.parametrize("floor", ["export_scripts", "operations", "ensemble"])
+def test_the_drawing_of_the_floors_names_every_folder(floor: str) -> None:
+    drawing = (ROOT / "docs" / "images" / "floors.svg").read_text(encoding="utf-8")
+    folders = [path.parent.name for path in (ROOT / floor).glob("*/__init__.py")]
+    assert folders
+    assert [name for name in folders if f">{name}/<" not in drawing] == []
+
+
 def test_no_page_asks_another_host_or_fails(site: Path, address: str, browser: Browser) -> None:
     """Fonts, icons, scripts and drawings come from the site; the console stays free of errors."""
     pages = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
