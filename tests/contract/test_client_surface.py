@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
@@ -16,8 +15,8 @@ from tritonclient.grpc import model_config_pb2
 import cesta_client
 from cesta_client import _limits, _wire
 from operations.records.contract import read_contract
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "client" / "src"
 
 

@@ -115,7 +115,7 @@ def test_rows_lie_in_the_order_that_the_graph_takes_them_apart(configs: dict) ->
 
 def empty_sampler() -> CandidateSampler:
     """The sampler of a tiny shop, with the contract's sizes."""
-    from tests.unit.test_baselines import tiny_arrays
+    from tests.building.tiny_arrays import tiny_arrays
 
     sizes = read_contract()
     limits = dict.fromkeys(("similar", "popular", "per_category", "basket_categories", "fill", "cold"), 1)

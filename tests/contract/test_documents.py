@@ -4,15 +4,14 @@ import json
 import re
 import shlex
 from functools import reduce
-from pathlib import Path
 
 import pytest
 import typer.main
 
 from export_scripts.settings import load_settings
 from operations.cli import make_app
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 GENERATED = {".venv", ".venv-serving", ".venv-peers", "artifacts"}
 DOCUMENTS = sorted(p for p in ROOT.rglob("*.md") if not GENERATED & set(p.parts))
 TEXTS = {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8") for p in DOCUMENTS}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests import ROOT
 
 # Who may import whom; "cesta_client" is what lies in client/src.
 FLOORS = {

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from operations.releases import publish
-from tests.unit.test_publish import make_run
+from tests import ROOT
+from tests.building.runs import make_run
 
-ROOT = Path(__file__).resolve().parents[2]
 OWN = {"cesta_client", "ensemble", "operations", "export_scripts", "loadtests", "deploy", "tests"}
 TRITONS = {"triton_python_backend_utils", "c_python_backend_utils"}  # given by the stub, in no package
 

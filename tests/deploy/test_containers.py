@@ -21,8 +21,8 @@ from operations.errors import CestaError
 from operations.gateway.keys import add_key
 from operations.gateway.nginx import Gateway, GatewaySettings
 from operations.gateway.state import write_state
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 IMAGES = sorted((ROOT / "deploy" / "images").glob("*/Dockerfile"))

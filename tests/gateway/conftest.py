@@ -6,11 +6,12 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from door import Door, OpenDoor, Supervisor, open_door
 
 from operations.releases.configs import CANARY
 from operations.server.process import Server, ServerSettings
-from tests import needs
+from tests.building import TOY_SAMPLER
+from tests.running import needs
+from tests.running.door import Door, OpenDoor, Supervisor, open_door
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +20,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     from operations.releases import publish
     from operations.releases.canary import start_canary
     from operations.releases.promote import promote
-    from tests.toy_runs import TOY_SAMPLER, toy_run  # here: it brings torch
+    from tests.building.runs import toy_run  # not above: it imports torch
 
     needs.a_tritonserver()
     root = tmp_path_factory.mktemp("toys")

@@ -11,12 +11,12 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
-from door import FUZZ, Door
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from cesta_client import AsyncRecommender, InvalidRequest, Query, Recommender, Throttled, Unauthorized
+from tests.running.door import FUZZ, Door
 
 pytestmark = pytest.mark.triton
 

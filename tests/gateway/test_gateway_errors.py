@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
 import pytest
-from door import Door, OpenDoor, free_ports
 
 from cesta_client import Recommender, TimedOut, Unavailable
+from tests.running.door import Door, OpenDoor, free_ports
 
 pytestmark = pytest.mark.triton
 

@@ -16,7 +16,7 @@ from operations.gateway.keys import add_key, locked, read_keys, revoke_key
 from operations.gateway.nginx import GatewaySettings, check, render
 from operations.gateway.state import write_split, write_state
 from operations.releases.canary import LEAST_PERCENT, MOST_PERCENT
-from tests import needs
+from tests.running import needs
 
 
 def test_only_a_hash_is_kept(tmp_path: Path) -> None:

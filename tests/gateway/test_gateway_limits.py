@@ -13,11 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from door import TIMEOUT_S, Door, OpenDoor
 
 from cesta_client import Query, Recommender, Throttled
 from operations.gateway.keys import add_key
 from operations.server.process import Server
+from tests.running.door import TIMEOUT_S, Door, OpenDoor
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
 

@@ -7,19 +7,19 @@ import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from door import Answer, Door, OpenDoor, Supervisor, free_ports
 from jsonschema import Draft202012Validator
 
 from operations.server.process import Server
+from tests import ROOT
+from tests.running.door import Answer, Door, OpenDoor, Supervisor, free_ports
 
 pytestmark = pytest.mark.triton
 
-DOCUMENT = yaml.safe_load((Path(__file__).parents[2] / "docs" / "openapi.yaml").read_text())
+DOCUMENT = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text())
 OPERATIONS = [
     (path, method)
     for path, methods in DOCUMENT["paths"].items()

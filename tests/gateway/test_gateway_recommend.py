@@ -8,7 +8,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 import tritonclient.grpc
-from door import Door
+
+from tests.running.door import Door
 
 pytestmark = pytest.mark.triton
 

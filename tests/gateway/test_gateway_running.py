@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from door import Door, OpenDoor
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
@@ -28,6 +27,8 @@ from operations.gateway.nginx import GatewaySettings, check, reload, render
 from operations.gateway.request_metrics import RequestMetrics
 from operations.gateway.state import write_split
 from operations.server.process import Server
+from tests import ROOT
+from tests.running.door import Door, OpenDoor
 
 pytestmark = pytest.mark.triton
 
@@ -312,7 +313,7 @@ def test_the_log_s_level_changes_while_it_runs(own: Door) -> None:
         assert ("without" in new) is told
 
 
-OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 
 def documented(first: str, own: Door, checkout: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from door import FUZZ, TIMEOUT_S, Answer, Door
 from tritonclient.http import InferenceServerClient, InferInput
+
+from tests.running.door import FUZZ, TIMEOUT_S, Answer, Door
 
 pytestmark = pytest.mark.triton
 

@@ -8,10 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from door import Door, OpenDoor
 
 from cesta_client import Recommender, Unavailable
 from operations.server.process import Server
+from tests.running.door import Door, OpenDoor
 
 pytestmark = pytest.mark.triton
 

@@ -6,9 +6,10 @@ import json
 
 import pytest
 import tritonclient.http
-from door import FUZZ, TIMEOUT_S, Door
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.running.door import FUZZ, TIMEOUT_S, Door
 
 pytestmark = pytest.mark.triton
 

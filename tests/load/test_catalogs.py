@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from world import arrays_of, proposed, random_shop, sampler_of, tower_of
 
 from ensemble.candidate_sampler.query import Query
 from export_scripts.scorer.graph import fold
 from export_scripts.scorer.ncf import NCF, NCFShape
 from loadtests.catalogs import NOISE, Family, grown, grown_network, noisy
+from tests.building.world import arrays_of, proposed, random_shop, sampler_of, tower_of
 
 SHOP = random_shop(np.random.default_rng(3))
 ARRAYS = arrays_of(SHOP, min_support=6, retrieval=tower_of(SHOP, np.random.default_rng(4), d=8))

@@ -20,12 +20,12 @@ from loadtests.processes import MarkedProcesses
 from loadtests.questions import Question, stream, visits_of_test_month
 from loadtests.wires import PLAIN, Answer
 from operations.outputs import Outputs
-from tests import needs
+from tests.running import needs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from slices import Built
+    from tests.building.slices import Built
 
 LISTS = {"vectors": 100_000, "lists": 632, "probes": 40, "recall": 0.981}
 EXACT = {"vectors": 27_985, "lists": 0, "probes": 0, "recall": 1.0}

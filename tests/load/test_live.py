@@ -13,13 +13,13 @@ from loadtests import bench, load
 from loadtests.budgets import FILE
 from loadtests.servers import SERVERS, Running, started
 from operations.outputs import Outputs
-from tests import needs
-from tests.gateway.door import Door, open_door
+from tests.running import needs
+from tests.running.door import Door, open_door
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from slices import Built
+    from tests.building.slices import Built
 
 pytestmark = pytest.mark.triton
 

@@ -12,7 +12,7 @@ from loadtests.wires import BINARY, GATEWAY, GENERATE, Answer, keys, read_reques
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from slices import Built
+    from tests.building.slices import Built
 
 
 @pytest.fixture(scope="module")

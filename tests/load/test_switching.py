@@ -13,12 +13,12 @@ from ensemble.candidate_sampler.sampler import CandidateSampler
 from loadtests import switching, switching_tables
 from loadtests.answered import Answered
 from loadtests.questions import stream, visits_of_test_month
-from tests import needs
+from tests.running import needs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from slices import Built
+    from tests.building.slices import Built
 
 KEYS = [key.format(when) for key in switching_tables.CHANGES.values() for when in ("rest", "load")] + list(
     switching_tables.SINGLE.values()

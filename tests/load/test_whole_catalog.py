@@ -9,7 +9,7 @@ import pytest
 from loadtests.peers.whole_catalog import WholeCatalog
 
 if TYPE_CHECKING:
-    from slices import Built
+    from tests.building.slices import Built
 
 QUESTIONS = [{"basket": [], "user_id": ""}]
 

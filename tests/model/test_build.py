@@ -34,7 +34,8 @@ from operations.records.contract import read_contract
 from operations.records.golden_answers import ACCELERATED_TOLERANCE
 from operations.releases.repository import read_release
 from operations.releases.verify import verify_release
-from tests.shops import make_shop
+from tests import ROOT
+from tests.building.shops import make_shop
 
 STAGES = ("etl", "train", "evaluate", "export", "publish")
 CHEAP: dict[str, Any] = {
@@ -143,7 +144,7 @@ def test_the_manifest_is_complete(built: Outputs) -> None:
 def test_the_manifest_names_no_path_of_the_machine(built: Outputs, tables: dict[str, object]) -> None:
     """Neither of the tables nor of the build nor of the checkout."""
     text = (built.run / manifest.NAME).read_text()
-    for path in (built.root, Path(str(tables["data.transactions"])).parent, Path(__file__).parents[2]):
+    for path in (built.root, Path(str(tables["data.transactions"])).parent, ROOT):
         assert str(path) not in text
     assert str(Path.home()) + "/" not in text
 
@@ -236,9 +237,8 @@ def test_two_builds_of_one_seed_are_one_release(
         str(tmp_path / "o"),
         *changes,
     ]
-    root = Path(__file__).parents[2]
     done = subprocess.run(
-        command, cwd=root, env=os.environ | {"PYTHONHASHSEED": "99"}, capture_output=True, text=True
+        command, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": "99"}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith(f"release 1 in {tmp_path / 'o' / 'repository'}")

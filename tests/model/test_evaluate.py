@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from world import no_queries
 
 from export_scripts import evaluate
 from export_scripts.etl import etl
@@ -18,6 +17,7 @@ from export_scripts.scorer.fitting import fit, new_model
 from export_scripts.settings import Settings, load_settings
 from export_scripts.snapshots.snapshot import snapshot, untrained_prior
 from operations.errors import CestaError
+from tests.building.world import no_queries
 
 ITEMS, BASKETS, SIZE = 200, 1_200, 4
 CHANCE = 10 / (ITEMS - SIZE + 1)

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from world import no_queries
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.sampler import CandidateSampler
@@ -23,6 +22,7 @@ from export_scripts.settings import Settings, load_settings
 from export_scripts.snapshots.snapshot import limits, recommendable, snapshot, untrained_prior
 from export_scripts.snapshots.splits import as_queries, hide_items
 from operations.records.contract import Contract, read_contract
+from tests.building.world import no_queries
 
 ITEMS, FEW = 120, 30  # recommendable items, candidates
 

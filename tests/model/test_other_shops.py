@@ -22,7 +22,7 @@ from export_scripts.settings import load_settings
 from export_scripts.snapshots.snapshot import snapshot, untrained_prior
 from export_scripts.snapshots.splits import split_by_time
 from operations.records.contract import read_contract
-from tests.shops import Shop, make_shop
+from tests.building.shops import Shop, make_shop
 
 WITHOUT_USER = ("popularity", "co-occurrence")  # rankers that do as well for somebody unknown
 

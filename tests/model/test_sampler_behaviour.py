@@ -5,8 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from shops import make_shop
-from world import features_of, proposed, shop_of
 
 from ensemble.candidate_sampler.arrays import load_arrays, load_limits
 from ensemble.candidate_sampler.kernels import sample_batch
@@ -19,6 +17,8 @@ from export_scripts.settings import Settings, load_settings
 from export_scripts.snapshots.snapshot import save_snapshot, snapshot
 from export_scripts.snapshots.splits import split_by_time
 from operations.records.contract import read_contract
+from tests.building.shops import make_shop
+from tests.building.world import features_of, proposed, shop_of
 
 CHEAP = {
     "retrieval.epochs": 30,

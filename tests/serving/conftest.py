@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from live import Live, check_canary
-from processes import shared_memory
 
 from ensemble.reference import Reference
 from operations.server.control_secret import FILE_VARIABLE, VARIABLE, make_secret
 from operations.server.environment import find_serving_environment
 from operations.server.process import Server, ServerError, ServerSettings
+from tests.building import TOY_SAMPLER
+from tests.running.live import Live, check_canary
+from tests.running.processes import shared_memory
 
 if TYPE_CHECKING:
-    from releases import Shop
-    from slices import Built
+    from tests.building.slices import Built
+    from tests.running.toy_shop import Shop
 
 StartServer = Callable[..., Server]
 
@@ -102,9 +103,7 @@ def uncached(serve_built: Callable[..., Live]) -> Live:
 @pytest.fixture
 def shop(tmp_path: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     """A repository for toy releases, and the server that is started on it when it is first asked."""
-    from releases import Shop  # here: toy runs bring torch
-
-    from tests.toy_runs import TOY_SAMPLER
+    from tests.running.toy_shop import Shop  # not above: it imports torch
 
     monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
     shop = Shop(tmp_path, start_server)

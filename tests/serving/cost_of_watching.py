@@ -1,6 +1,6 @@
 """What counting or tracing costs: CPU time of two servers asked the same in turns. No test; run it by hand:
 
-python tests/serving/cost_of_watching.py DATA REPOSITORY_A REPOSITORY_B [--trace URL]
+python -m tests.serving.cost_of_watching DATA REPOSITORY_A REPOSITORY_B [--trace URL]
 
 DATA is an etl's output. The second repository may hold another sampler, or the same; with --trace its server
 exports spans to URL.
@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import tritonclient.grpc as triton
-from processes import stub_of
 
 from export_scripts.receipts.shop import Shop, load_shop
 from operations.server.process import Server, ServerSettings
+from tests.running.processes import stub_of
 
 ROUNDS = 16
 REQUESTS = {1: 150, 16: 25}  # batch size → requests of a round

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from live import Live
 
 from cesta_client import AsyncRecommender, Query, Reason, Recommendations, Recommender
+from tests.running.live import Live
 
 pytestmark = pytest.mark.triton
 

@@ -37,9 +37,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from live import MODEL, Live
-from questions import Question, over_generate, over_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from tests.running.live import MODEL, Live
+from tests.running.questions import Question, over_generate, over_grpc
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
 

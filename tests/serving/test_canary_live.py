@@ -6,12 +6,12 @@ import re
 import urllib.request
 
 import pytest
-from releases import BASKETS, Shop
 
 from operations.errors import NotPromoted
 from operations.releases.canary import start_canary, stop_canary
 from operations.releases.configs import CANARY, PARTS
 from operations.releases.promote import promote
+from tests.running.toy_shop import BASKETS, Shop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
 

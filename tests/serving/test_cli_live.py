@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import Live
-from processes import shared_memory
-from supervised import CESTA, FREE_PORTS, Supervised
+
+from tests.running.live import Live
+from tests.running.processes import shared_memory
+from tests.running.supervised import CESTA, FREE_PORTS, Supervised
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(90)]
 

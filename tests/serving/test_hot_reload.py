@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from processes import children
-from releases import BASKETS, Shop
 
 from operations.records.contract import ENSEMBLE
 from operations.records.golden_answers import answer_of, difference
 from operations.releases.golden import request_tensors
 from operations.releases.promote import promote, roll_back
 from operations.server.process import Server
-from tests.toy_runs import TOY_SAMPLER
+from tests.building import TOY_SAMPLER
+from tests.running.processes import children
+from tests.running.toy_shop import BASKETS, Shop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(240)]
 

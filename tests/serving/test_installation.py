@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import command
-from releases import Shop
 
 import ensemble
 from operations.server.environment import find_serving_environment
 from operations.server.process import Server, ServerError, ServerSettings
 from operations.server.response_cache import PASSWORD_FILE
+from tests.running.processes import command
+from tests.running.toy_shop import Shop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]
 

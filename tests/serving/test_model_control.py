@@ -10,7 +10,6 @@ from urllib.request import Request, urlopen
 
 import pytest
 import tritonclient.grpc as triton
-from processes import children, command
 from tritonclient.utils import InferenceServerException
 
 from operations.errors import CestaError
@@ -18,6 +17,7 @@ from operations.releases.configs import part_config
 from operations.releases.model_control import ModelControl
 from operations.server.control_secret import GRPC_HEADER, HTTP_HEADER, VARIABLE
 from operations.server.process import Server
+from tests.running.processes import children, command
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]
 

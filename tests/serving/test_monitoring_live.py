@@ -12,9 +12,10 @@ from typing import NamedTuple
 from urllib.error import HTTPError
 
 import pytest
-from live import Live
-from monitoring import DEPLOY, StandIn, Tool, Web, start_alertmanager, start_prometheus
-from questions import Question, over_generate
+
+from tests.running.live import Live
+from tests.running.monitoring import DEPLOY, StandIn, Tool, Web, start_alertmanager, start_prometheus
+from tests.running.questions import Question, over_generate
 
 pytestmark = pytest.mark.triton
 

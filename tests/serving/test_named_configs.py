@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import tritonclient.grpc as triton
-from live import check_canary
-from releases import Shop
 
 from operations.errors import CestaError
 from operations.records import manifest
@@ -20,6 +18,8 @@ from operations.releases.promote import promote
 from operations.releases.repository import read_release
 from operations.server.process import Server, ServerError
 from operations.supervisor.pinned import load_active, load_others
+from tests.running.live import check_canary
+from tests.running.toy_shop import Shop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
 

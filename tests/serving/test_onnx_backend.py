@@ -15,12 +15,12 @@ import onnxruntime as ort
 import pytest
 import tritonclient.grpc as triton
 from onnx import TensorProto, helper
-from processes import children
-from toy_models import FLOAT, STRING, graph, identity, lookup, write_model
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from operations.server.control_secret import GRPC_HEADER
-from tests import needs
+from tests.building.toy_models import FLOAT, STRING, graph, identity, lookup, write_model
+from tests.running import needs
+from tests.running.processes import children
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]
 

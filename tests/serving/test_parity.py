@@ -6,11 +6,11 @@ from itertools import cycle
 
 import numpy as np
 import pytest
-from live import Live
-from questions import Question, Wire, over_generate, over_grpc, over_http, over_json
 
 from ensemble.reference import Answers
 from export_scripts.receipts.shop import Shop
+from tests.running.live import Live
+from tests.running.questions import Question, Wire, over_generate, over_grpc, over_http, over_json
 
 pytestmark = pytest.mark.triton
 

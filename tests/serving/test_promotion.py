@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import onnx
 import pytest
-from releases import Shop
 
 from operations.errors import NotPromoted
 from operations.records import manifest
@@ -15,6 +14,7 @@ from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, read_release, releases
 from operations.releases.retire import retire
 from operations.releases.verify import verify_release
+from tests.running.toy_shop import Shop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from releases import Shop
 
 from operations.errors import NotPromoted
 from operations.records import manifest
@@ -21,8 +20,9 @@ from operations.releases.retire import retire
 from operations.releases.store import Repository, open_repository
 from operations.releases.verify import verify_release
 from operations.server.process import Server
-from tests.s3 import S3
-from tests.toy_runs import TOY_SAMPLER
+from tests.building import TOY_SAMPLER
+from tests.running.s3 import S3
+from tests.running.toy_shop import Shop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(300)]
 

@@ -7,8 +7,9 @@ import time
 from urllib.request import urlopen
 
 import pytest
-from live import Live
-from questions import Question, over_generate, over_grpc
+
+from tests.running.live import Live
+from tests.running.questions import Question, over_generate, over_grpc
 
 pytestmark = pytest.mark.triton
 

@@ -20,15 +20,15 @@ from urllib.request import urlopen
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from processes import Watched, children, command, shared_memory
-from toy_models import write_python_model
 
 from operations.server.process import Server, ServerError
 from operations.server.runtime_folder import sweep
+from tests import ROOT
+from tests.building.toy_models import write_python_model
+from tests.running.processes import Watched, children, command, shared_memory
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 # Opens the pipe `started` when a request is with it, and answers once someone opens `answer`.
 HELD = """
@@ -112,7 +112,7 @@ class Foreground:
                 "--drain-s=20",
             ]
             + [f"--{port}-port=0" for port in ("http", "grpc", "metrics")],
-            cwd=CHECKOUT,
+            cwd=ROOT,
             process_group=0,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

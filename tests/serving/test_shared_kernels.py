@@ -15,7 +15,7 @@ from operations.releases.publish import publish
 from operations.server.process import Server
 
 if TYPE_CHECKING:
-    from slices import Built
+    from tests.building.slices import Built
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import children, command
 
 from operations.gateway.keys import add_key
 from operations.gateway.link import admin_token
@@ -28,8 +27,10 @@ from operations.releases.promote import promote
 from operations.releases.store import locked
 from operations.server.control_secret import find_secret
 from operations.stack import Addresses, stack
-from tests import needs
-from tests.toy_runs import TOY_SAMPLER, toy_run
+from tests.building import TOY_SAMPLER
+from tests.building.runs import toy_run
+from tests.running import needs
+from tests.running.processes import children, command
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(240)]
 

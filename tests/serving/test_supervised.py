@@ -18,8 +18,6 @@ from typing import Any
 
 import pytest
 import tritonclient.grpc as triton
-from processes import children, command, shared_memory
-from supervised import Event, Supervised
 
 from operations.records.contract import SAMPLER
 from operations.releases import publish
@@ -28,7 +26,10 @@ from operations.releases.promote import promote, roll_back
 from operations.server.settings import ServerSettings, claim_ports
 from operations.supervisor import embedded
 from operations.supervisor.watchdog import Stopped
-from tests.toy_runs import TOY_SAMPLER, toy_run
+from tests.building import TOY_SAMPLER
+from tests.building.runs import toy_run
+from tests.running.processes import children, command, shared_memory
+from tests.running.supervised import Event, Supervised
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
 

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from live import Live
 
 from cesta_client import InvalidRequest, Recommender
-from tests import needs
-from tests.gateway.door import Door, open_door
+from tests.running import needs
+from tests.running.door import Door, open_door
+from tests.running.live import Live
 
 pytestmark = pytest.mark.triton
 
@@ -65,7 +65,7 @@ def test_an_id_that_fills_the_body_is_refused_by_the_sampler(door: Door) -> None
 
 
 def test_a_household_s_basket_is_answered_as_by_triton_itself(door: Door, live: Live) -> None:
-    from questions import Question, over_generate
+    from tests.running.questions import Question, over_generate
 
     basket = tuple(live.item_ids[:3])
     answer = door.ask("/v1/recommend", {"basket": basket, "user_id": live.user_ids[0], "k": 20})

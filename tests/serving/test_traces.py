@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from live import MODEL, Live
 
-from tests.gateway.door import Door, open_door
+from tests.running.door import Door, open_door
+from tests.running.live import MODEL, Live
 
 pytestmark = pytest.mark.triton
 

@@ -19,9 +19,9 @@ from export_scripts.receipts.problems import BadInput
 from export_scripts.settings import Settings, load_settings
 from operations.errors import WontOverwrite
 from operations.records.atomic import staged_folder
-from tests.shops import make_shop
+from tests import ROOT
+from tests.building.shops import make_shop
 
-ROOT = Path(__file__).parents[2]
 SALES = """user_id,basket_id,item_id,timestamp,quantity
 v,late,2,2024-01-02T00:00:00,1
 u,early,10,2024-01-01T00:00:00,1

@@ -20,7 +20,7 @@ from export_scripts.settings import Settings, TrainSettings, load_settings
 from export_scripts.snapshots.snapshot import snapshot
 from export_scripts.train import check_support
 from operations.errors import CestaError
-from tests.shops import make_shop
+from tests.building.shops import make_shop
 
 F, C = len(FEATURES), 5
 NEW = FEATURES.index("new_to_user")

@@ -1,0 +1,91 @@
+"""Runs to publish, made without training: scorers with random weights, for the real or the toy sampler."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+
+from ensemble.candidate_sampler.features import FEATURES
+from export_scripts.scorer.graph import build_graph, fold
+from export_scripts.scorer.ncf import NCF, NCFShape
+from operations.records import manifest
+from operations.records.contract import ENSEMBLE, MODEL_REPOSITORY, read_config, read_contract, tensors
+from operations.records.sampler_code import sampler_code
+from tests.building import TOY_SAMPLER
+from tests.building.toy_sampler.model import propose
+
+ITEMS = 200
+GOLDEN = ([], ["i1"], ["i2", "i3"])
+Answer = dict[str, Any]
+
+
+def make_run(folder: Path, seed: int = 0, **changes: Any) -> Path:
+    """A run of a three-item shop, with an array that differs by `seed`; `changes` go into its manifest."""
+    (folder / "arrays").mkdir(parents=True)
+    torch.manual_seed(0)
+    model = NCF(NCFShape(2, 3, len(FEATURES), gmf=2, mlp=2, hidden=(2,)))
+    graph = build_graph(fold(model), ["", "a", "b"], read_contract())
+    (folder / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
+    np.save(folder / "arrays" / "clock.now.npy", np.array(seed))
+    files = manifest.describe(folder.rglob("*"), folder)
+    described = {
+        "contract": vars(read_contract()),
+        "sampler_code": manifest.digest(sampler_code()),
+        "digest": manifest.digest(files),
+        "files": files,
+        "golden": [],
+    }
+    manifest.write(described | changes, folder)
+    return folder
+
+
+def toy_run(folder: Path, seed: int, **changes: Any) -> Path:
+    """A run that Triton can serve; another `seed` answers otherwise. `changes` go into its manifest."""
+    contract = read_contract()
+    (folder / "arrays").mkdir(parents=True)
+    ids = ["", *(f"i{row}" for row in range(1, ITEMS + 1))]
+    graph = build_graph(fold(_scorer(seed)), ids, contract)
+    (folder / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
+    sizes = [seed, ITEMS, contract.basket_slots, contract.candidates, contract.features]
+    np.save(folder / "arrays" / "sizes.npy", np.array(sizes))
+    front = read_config(MODEL_REPOSITORY / ENSEMBLE / "config.pbtxt")
+    files = manifest.describe(folder.rglob("*"), folder)
+    requests = [{"basket": basket, "user_id": ""} for basket in GOLDEN]
+    described = {
+        "data": {"fingerprint": f"toy {seed}", "first": "2024-01-01", "last": "2024-07-18"},
+        "contract": vars(contract) | {"inputs": tensors(front.input), "outputs": tensors(front.output)},
+        "metrics": None,
+        "golden": [{"request": r, "answer": toy_answer(folder, r["basket"])} for r in requests],
+        "settings": {"train": {"seed": seed}},
+        "git_commit": None,
+        "made_with": {},
+        "sampler_code": manifest.digest(manifest.describe(TOY_SAMPLER.glob("*.py"), TOY_SAMPLER)),
+        "digest": manifest.digest(files),
+        "files": files,
+    }
+    manifest.write(described | changes, folder)
+    return folder
+
+
+def toy_answer(run: Path, basket: Sequence[str]) -> Answer:
+    """What the run's release must answer; as the manifest holds it."""
+    sampled = propose(np.load(run / "arrays" / "sizes.npy"), [[item.encode() for item in basket]])
+    session = ort.InferenceSession(str(run / "model.onnx"), providers=["CPUExecutionProvider"])
+    ids, scores, reasons = session.run(["item_ids", "scores", "reasons"], sampled)
+    return {
+        "item_ids": ids[0].tolist(),
+        "scores": [round(float(score), 4) for score in scores[0]],
+        "reasons": reasons[0].tolist(),
+    }
+
+
+def _scorer(seed: int) -> NCF:
+    torch.manual_seed(seed)
+    model = NCF(NCFShape(2, ITEMS + 1, len(FEATURES), gmf=2, mlp=2, hidden=(4,)))
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.normal_()
+    return model.eval()

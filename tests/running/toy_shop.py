@@ -1,0 +1,96 @@
+"""A repository of toy releases, served: what there is to promote, and what each release must answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import tritonclient.grpc as triton
+
+from operations.records.contract import ENSEMBLE
+from operations.records.golden_answers import answer_of, difference
+from operations.releases import publish
+from operations.releases.configs import CANARY, canary_on_disk
+from operations.releases.golden import check_canary, request_tensors
+from operations.releases.model_control import ModelControl
+from operations.releases.promote import promote
+from operations.server.process import Server
+from tests.building.runs import Answer, toy_answer, toy_run
+
+BASKETS = tuple((f"i{n}", f"i{n + 1}") for n in range(1, 41))
+
+
+@dataclass
+class Shop:
+    """`repository`, the server on it, and its runs by the number of their release."""
+
+    root: Path
+    start: Callable[..., Server]
+
+    @property
+    def repository(self) -> Path:
+        return self.root / "repository"
+
+    @cached_property
+    def server(self) -> Server:
+        return self.start(self.repository)
+
+    @cached_property
+    def control(self) -> ModelControl:
+        return ModelControl(self.server.grpc)
+
+    def add(self, seed: int, **changes: object) -> int:
+        """Publish a release."""
+        run = toy_run(self.root / f"run-{seed}", seed, **changes)
+        release = publish.publish(run, self.repository)
+        run.rename(self.run_of(release))
+        return release
+
+    def first(self, seed: int) -> int:
+        """Publish the first release and have the server started on it."""
+        release = self.add(seed)
+        promote(self.repository, release)
+        self.server.wait_ready(self.active)
+        return release
+
+    def restart(self) -> None:
+        """Another server on the repository, with all that its next start serves."""
+        self.close()
+        del self.server, self.control
+        models = [ENSEMBLE, *([CANARY] if canary_on_disk(self.repository) else [])]
+        self.server = self.start(self.repository, models=tuple(models))
+        self.server.wait_ready(self.active)
+
+    def is_ready(self) -> bool:
+        """Triton's own word, which load balancers ask for."""
+        with triton.InferenceServerClient(self.server.grpc) as client:
+            return bool(client.is_server_ready())
+
+    def close(self) -> None:
+        self.control.close()
+        self.server.stop(grace_s=0)
+
+    def run_of(self, release: int) -> Path:
+        return self.root / f"release-{release}"
+
+    def expected(self, release: int) -> list[Answer]:
+        """One answer per basket of BASKETS."""
+        return [toy_answer(self.run_of(release), basket) for basket in BASKETS]
+
+    def active(self) -> int:
+        """The release that answers, uncached."""
+        (version,) = self.control.ready(ENSEMBLE)
+        check_canary(self.control, version)
+        return version
+
+    def mistakes(self, release: int, front: str = ENSEMBLE) -> list[str]:
+        """What is wrong with an ensemble's answers, if this release should give them."""
+        found = []
+        for basket, want in zip(BASKETS, self.expected(release), strict=True):
+            version, tensors = self.control.ask(front, request_tensors({"basket": list(basket)}))
+            problem = difference(answer_of(tensors), want)
+            if version != release or problem:
+                found.append(f"{basket}: release {version}, {problem}")
+        return found

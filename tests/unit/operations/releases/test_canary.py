@@ -1,0 +1,156 @@
+"""A canary release without a server: what the next start serves, and what ends it."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from export_scripts.settings import ReleaseSettings
+from operations.commands import release as commands
+from operations.errors import CestaError, NotPromoted
+from operations.records.contract import read_config
+from operations.releases import history, publish
+from operations.releases.canary import start_canary, stop_canary
+from operations.releases.configs import CANARY, canary_on_disk
+from operations.releases.promote import promote, roll_back
+from operations.releases.repository import CONFIG, active_release
+from operations.releases.retire import retire
+from operations.releases.store import Repository
+from tests.building.repositories import KINDS, empty_repository, folder_only
+from tests.building.runs import make_run
+
+
+@pytest.fixture(params=KINDS)
+def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Repository:
+    """Release 2 active, 1 before it, 3 a canary release of 5 %."""
+    repository = empty_repository(request)
+    for seed in (1, 2, 3):
+        publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)
+    promote(repository, 1)
+    promote(repository, 2)
+    start_canary(repository, 3, 5)
+    return repository
+
+
+def loadable(repository: Repository, model: str) -> list[int]:
+    return list(read_config(repository / model / CONFIG).version_policy.specific.versions)
+
+
+def leftovers(repository: Repository) -> list[str]:
+    """Names in the canary's folder."""
+    found = [*(repository / CANARY).glob("*"), *(repository / CANARY).glob("*/*")]
+    return sorted({str(path).partition(f"/{CANARY}/")[2] for path in found if path.is_file()})
+
+
+def test_it_stands_beside_the_active_release(repository: Repository) -> None:
+    assert (active_release(repository), canary_on_disk(repository)) == (2, (3, 5.0))
+    assert loadable(repository, "candidate_sampler") == loadable(repository, "ncf_scorer") == [1, 2, 3]
+    assert loadable(repository, CANARY) == [3]
+    assert leftovers(repository) == ["3/placeholder", "config.pbtxt"]
+    assert history.line_of_succession(repository) == [1, 2]
+
+
+def test_the_percent_and_the_release_can_be_changed(repository: Repository) -> None:
+    start_canary(repository, 3, 12.5)
+    assert canary_on_disk(repository) == (3, 12.5)
+    start_canary(repository, 1, 50)
+    assert canary_on_disk(repository) == (1, 50.0)
+    assert leftovers(repository) == ["1/placeholder", "config.pbtxt"]
+    assert loadable(repository, "ncf_scorer") == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("end", "active", "loaded"),
+    [
+        (lambda repository: promote(repository, 3), 3, [2, 3]),
+        (lambda repository: promote(repository, 2), 2, [1, 2]),
+        (roll_back, 1, [1, 2]),
+        (lambda repository: stop_canary(repository, 3), 2, [1, 2]),
+    ],
+    ids=["promoted", "another promoted", "rolled back", "stopped"],
+)
+def test_what_ends_it(repository: Repository, end: object, active: int, loaded: list[int]) -> None:
+    """The next start serves the active release alone."""
+    assert callable(end)
+    end(repository)
+    assert (active_release(repository), canary_on_disk(repository)) == (active, None)
+    assert loadable(repository, "candidate_sampler") == loaded
+    assert leftovers(repository) == []
+
+
+def test_a_promotion_that_fails_does_not_end_it(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device", "x")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("operations.releases.switch.write_configs", full_disk)
+        with pytest.raises(NotPromoted, match="release 2 is still the active one"):
+            promote(repository, 3)
+    assert canary_on_disk(repository) == (3, 5.0)
+    assert leftovers(repository) == ["3/placeholder", "config.pbtxt"]
+
+
+@folder_only
+@pytest.mark.parametrize(
+    ("release", "percent", "reason"),
+    [
+        (2, 5, "release 2 did not become the canary release.*it is the active one"),
+        (9, 5, "no release 9"),
+        (3, 0, "--percent 0: say 0.01 to 99.99 or, to end it, 0"),
+        (3, 0.004, "--percent 0.004: say"),
+        (3, 99.995, "--percent 99.995: say"),
+        (3, 100, "--percent 100: say"),
+        (3, float("nan"), "--percent nan: say"),
+    ],
+)
+def test_what_is_refused(repository: Repository, release: int, percent: float, reason: str) -> None:
+    with pytest.raises(CestaError, match=reason):
+        start_canary(repository, release, percent)
+    assert canary_on_disk(repository) == (3, 5.0)
+
+
+@folder_only
+def test_the_gate_stands_before_it(repository: Repository) -> None:
+    """Customers see a canary release too."""
+    bars = ReleaseSettings(hr_at_10=0.2, ndcg_at_10=0)
+    with pytest.raises(NotPromoted, match='step "gate" failed: its hr_at_10 was not measured'):
+        start_canary(repository, 3, 5, bars=bars)
+    assert start_canary(repository, 3, 5, bars=bars, force=True)["forced"]
+
+
+def test_none_can_stand_beside_nothing(tmp_path: Path) -> None:
+    publish.publish(make_run(tmp_path / "run"), tmp_path / "repository")
+    with pytest.raises(NotPromoted, match="no release is active"):
+        start_canary(tmp_path / "repository", 1, 5)
+
+
+def test_another_than_the_canary_release_cannot_be_ended(repository: Repository) -> None:
+    with pytest.raises(CestaError, match=r"release 1 is not the canary release of .*; release 3 is"):
+        stop_canary(repository, 1)
+
+
+def test_it_is_never_retired(repository: Repository, tmp_path: Path) -> None:
+    """Even if it is older than the active release."""
+    publish.publish(make_run(tmp_path / "run-4", 4), repository)
+    promote(repository, 3)
+    promote(repository, 4)
+    start_canary(repository, 1, 5)
+    assert retire(repository) == [2]
+    assert canary_on_disk(repository) == (1, 5.0)
+    assert loadable(repository, "ncf_scorer") == [1, 3, 4]
+
+
+@folder_only
+def test_the_command(repository: Repository) -> None:
+    where = ["--repository", str(repository), "--offline"]
+    run = CliRunner().invoke
+    done = run(commands.app, ["canary", "3", "--percent", "7", *where])
+    assert done.stdout.startswith(
+        "release 3 gets 7 % of the requests at the next start, active before: release 2"
+    )
+    assert "canary 7 %" in run(commands.app, ["list", "--repository", str(repository)]).stdout
+    assert run(commands.app, ["canary", "3", "--percent", "0", *where]).exit_code == 0
+    assert canary_on_disk(repository) is None
+    assert [record["what"] for record in history.read(repository)][-2:] == ["canary", "end canary"]

@@ -1,0 +1,121 @@
+"""A publisher that is killed at any of its steps leaves no release; whoever comes next is not in its way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from operations.records.contract import MODELS
+from operations.releases import history, object_store, publish
+from operations.releases.promote import promote
+from operations.releases.repository import active_release, releases, version_folders
+from operations.releases.retire import retire
+from operations.releases.store import Repository, open_repository
+from operations.releases.verify import verify_release
+from tests.building import TOY_SAMPLER
+from tests.building.runs import toy_run
+from tests.running.killed_publisher import start_publishing
+from tests.running.network import DROP, PASS, BadNetwork
+from tests.running.s3 import S3
+
+KILLED = -signal.SIGKILL
+
+
+@pytest.fixture(autouse=True)
+def _toy_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
+
+
+def first_release(repository: Repository, tmp_path: Path) -> Path:
+    """Publish and promote release 1; a run for the next."""
+    publish.publish(toy_run(tmp_path / "first", 1), repository)
+    promote(repository, 1)
+    return toy_run(tmp_path / "second", 2)
+
+
+def check_no_half_release(repository: Repository) -> None:
+    """What is listed is whole, and what is active stays so."""
+    assert active_release(repository) == 1
+    for release in releases(repository):
+        assert verify_release(repository, release)["release"] == release
+
+
+def check_swept(repository: Repository, run: Path) -> None:
+    """The survivor's release is served, and the two next retirements leave nothing of the dead ones."""
+    survivor = publish.published_as(run, repository)
+    assert survivor == max(releases(repository))
+    promote(repository, survivor)
+    retire(repository)
+    assert {int(path.name) for path in version_folders(repository)} == {1, survivor}
+    assert releases(repository) == [1, survivor]
+    assert verify_release(repository)["release"] == survivor
+
+
+def deaths_in_a_folder(run: Path, repository: Path) -> Iterator[int]:
+    for step in range(200):
+        process = start_publishing(run, str(repository), {}, step)
+        process.join(60)
+        if process.exitcode == 0:
+            return
+        assert process.exitcode == KILLED
+        yield step
+    raise AssertionError("publishing never came to its end")
+
+
+def test_a_publisher_killed_at_any_change_of_a_folder(tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    run = first_release(repository, tmp_path)
+    steps = 0
+    for steps in deaths_in_a_folder(run, repository):  # noqa: B007
+        check_no_half_release(repository)
+    assert steps > 12
+    assert len(releases(repository)) < 5  # few of them died after the manifest was in
+    check_swept(repository, run)
+    for left in repository.glob(".publishing-*"):  # of the last minute; swept when it is older
+        os.utime(left, (0, 0))
+    publish.publish(run, repository)
+    assert sorted(path.name for path in repository.iterdir()) == sorted([*MODELS, history.NAME])
+
+
+def kill_at(pid: int, left: Iterator[int], method: str, path: str) -> str:
+    """Kill the publisher when so many of its writes have passed."""
+    if method in ("PUT", "POST", "DELETE") and next(left, None) is None:
+        os.kill(pid, signal.SIGKILL)
+        return DROP
+    return PASS
+
+
+def test_a_publisher_killed_at_any_write_to_a_bucket(
+    tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers that were taken are not given again."""
+    url = f"s3://{s3.bucket()}/shop"
+    repository = open_repository(url)
+    run = first_release(repository, tmp_path)
+    network = BadNetwork(s3.endpoint)
+    variables = s3.variables(network.endpoint) | {"TMPDIR": str(tmp_path)}
+    deaths = 0
+    for step in range(100):
+        process = start_publishing(run, url, variables, None)
+        network.plan = partial(kill_at, process.pid, iter(range(step)))
+        process.join(60)
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == KILLED
+        deaths += 1
+        check_no_half_release(repository)
+        assert releases(repository) == [1]
+    network.close()
+    assert deaths >= 6  # the number twice, two files of the sampler, the graph, the manifest
+    assert max(releases(repository)) == 1 + deaths  # the first died before it had a number
+    retired = retire(repository)
+    assert retired == []
+    monkeypatch.setattr(object_store, "PUBLISHING_S", -1)  # an hour later
+    check_swept(repository, run)
+    names = {path.name for path in repository.iterdir()}
+    assert names == {*MODELS, history.NAME, object_store.NUMBERS}

@@ -1,0 +1,288 @@
+"""An object store on a bad day, the lock, and what stands for them in the URL."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from operations.errors import CestaError, NotPromoted
+from operations.records.object_path import ObjectPath
+from operations.releases import history, object_store, publish
+from operations.releases.promote import promote
+from operations.releases.repository import active_release, releases
+from operations.releases.store import Repository, locked, open_repository
+from operations.releases.verify import verify_release
+from operations.server.environment import ServerError
+from operations.server.repository_url import triton_url
+from tests.building import TOY_SAMPLER
+from tests.building.runs import toy_run
+from tests.running.network import DENY, FAIL, PASS, STALL, TRUNCATE, BadNetwork
+from tests.running.s3 import S3
+
+
+@pytest.fixture
+def network(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[BadNetwork]:
+    """Between the bucket and everybody else; silence is borne for a second."""
+    network = BadNetwork(s3.endpoint)
+    for name, value in s3.variables(network.endpoint).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CESTA_STORE_TIMEOUT_S", "1")
+    yield network
+    network.close()
+
+
+@pytest.fixture
+def repository(s3: S3, network: BadNetwork) -> Repository:
+    return open_repository(f"s3://{s3.bucket()}/shop")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
+    return toy_run(tmp_path / "run", 1)
+
+
+def test_a_hiccup_is_not_noticed(run: Path, repository: Repository, network: BadNetwork) -> None:
+    """Every request fails once with a 500."""
+    before: set[tuple[str, str]] = set()
+
+    def once(method: str, path: str) -> str:
+        known = (method, path) in before
+        before.add((method, path))
+        return PASS if known else FAIL
+
+    network.plan = once
+    assert publish.publish(run, repository) == 1
+    assert verify_release(repository, 1)["release"] == 1
+    assert publish.next_release(repository) == 2
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        (FAIL, "500 Internal Server Error.*try again, or look at AWS_ACCESS_KEY_ID"),
+        (DENY, "the store refuses these credentials; look at AWS_ACCESS_KEY_ID"),
+        (STALL, r"the store is silent \(CESTA_STORE_TIMEOUT_S=1\)"),
+    ],
+)
+def test_a_store_that_stays_ill_is_named(
+    run: Path, repository: Repository, network: BadNetwork, what: str, sentence: str
+) -> None:
+    """While publishing, which leaves no release, and while promoting, which changes nothing; in seconds."""
+    publish.publish(run, repository)
+    promote(repository, 1)
+    started = time.monotonic()
+    network.plan = lambda method, path: what if "model.onnx" in path else PASS
+    with pytest.raises(CestaError, match=rf"s3://bucket-\d+/shop/ncf_scorer/2/model.onnx: .*{sentence}"):
+        publish.publish(run, repository)
+    with pytest.raises(NotPromoted, match=rf"release 1 is still .* s3://.*model.onnx: .*{sentence}"):
+        promote(repository, 1)
+    assert time.monotonic() - started < 30
+    network.plan = lambda method, path: PASS
+    assert releases(repository) == [1]
+    assert active_release(repository) == 1
+    assert publish.publish(run, repository) == 3
+
+
+def test_a_file_that_arrives_cut_off_is_refused(
+    run: Path, repository: Repository, network: BadNetwork
+) -> None:
+    publish.publish(run, repository)
+    network.plan = lambda method, path: TRUNCATE if method == "GET" and "model.onnx" in path else PASS
+    with pytest.raises(CestaError, match=r"ncf_scorer/1/model\.onnx: "):
+        verify_release(repository, 1)
+
+
+def test_an_upload_that_was_cut_off_unseen_is_no_release(
+    run: Path, repository: Repository, s3: S3, network: BadNetwork
+) -> None:
+    """The store says that all is well and has less."""
+
+    def cut(method: str, path: str) -> str:
+        if method == "GET" and "list-type" in path and "ncf_scorer" in path and "delimiter" not in path:
+            s3.request("PUT", f"/{repository.url.partition('://')[2]}/ncf_scorer/1/model.onnx", b"half")
+        return PASS
+
+    network.plan = cut
+    with pytest.raises(CestaError, match=r"ncf_scorer/1/model\.onnx has 4 bytes of the \d+ that were sent"):
+        publish.publish(run, repository)
+    assert releases(repository) == []
+
+
+def test_where_nothing_listens(run: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+        with pytest.raises(CestaError, match=r"s3://shop/a/.*: the store cannot be reached; look at AWS_"):
+            publish.publish(run, open_repository("s3://shop/a"))
+
+
+def test_a_bucket_that_is_not_there(run: Path, s3: S3) -> None:
+    with pytest.raises(CestaError, match=r"s3://nobody-made-it/a.*: no such bucket; create it"):
+        publish.publish(run, open_repository("s3://nobody-made-it/a"))
+
+
+def test_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    with pytest.raises(CestaError, match=r's3://shop/a needs obstore; run pip install "cesta\[stores\]"'):
+        open_repository("s3://shop/a")
+
+
+@pytest.mark.parametrize("url", ["ftp://a/b", "s3://", "s3://bucket/a b", "s3://bucket/ä?"])
+def test_a_url_that_cannot_be(url: str) -> None:
+    with pytest.raises(CestaError, match=r"write a folder|only letters"):
+        open_repository(url)
+
+
+def test_a_store_without_conditions_is_refused(
+    repository: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two publishers would get one number there."""
+    monkeypatch.setattr(ObjectPath, "create", lambda path, content: path.write_bytes(content) or True)
+    with pytest.raises(CestaError, match="this store has no conditional writes"), locked(repository):
+        pass
+
+
+def test_only_one_of_many_gets_the_lock(repository: ObjectPath) -> None:
+    """And after them another."""
+    held: list[int] = []
+    refused: list[str] = []
+    start, done = threading.Barrier(4), threading.Barrier(4)
+
+    def take(number: int) -> None:
+        start.wait()
+        try:
+            with locked(repository):
+                held.append(number)
+                done.wait()
+        except CestaError as error:
+            refused.append(str(error))
+            done.wait()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(take, range(4)))
+    assert len(held) == 1
+    assert len([why for why in refused if "is being changed by another cesta (process " in why]) == 3
+    with locked(repository):
+        pass
+
+
+def test_the_lock_of_a_killed_operator_is_taken_over(
+    repository: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is older than it may become without being renewed."""
+    holder = {"who": "one who is dead", "machine": "another", "process": 1}
+    (repository / object_store.LOCK).write_bytes(json.dumps(holder).encode())
+    with pytest.raises(CestaError, match=r"\(one who is dead\); wait until it is done"), locked(repository):
+        pass
+    later = datetime.now(UTC) - timedelta(seconds=2 * object_store.LEASE_S)
+    monkeypatch.setattr(ObjectPath, "modified", lambda path: later)
+    with locked(repository):
+        assert "one who is dead" not in (repository / object_store.LOCK).read_text()
+    assert not (repository / object_store.LOCK).exists()
+
+
+def test_the_lock_of_one_who_died_on_this_machine_is_taken_over_at_once(repository: ObjectPath) -> None:
+    """Its process is gone, so nobody is waited for."""
+    code = "import sys; from operations.releases import object_store as o; print(o._signed().decode())"
+    signed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    (repository / object_store.LOCK).write_bytes(signed)
+    with locked(repository):
+        pass
+
+
+def test_nothing_is_written_once_the_lock_is_lost(
+    run: Path, repository: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store could not be reached for as long as the lock holds without being renewed."""
+    publish.publish(run, repository)
+    monkeypatch.setattr(object_store, "LEASE_S", -1)
+    with pytest.raises(NotPromoted, match=r"\.lock could not be renewed"):
+        promote(repository, 1)
+    assert active_release(repository) is None
+
+
+def test_records_of_many_writers_are_all_kept(repository: ObjectPath) -> None:
+    """Each replaces what it read, or reads again."""
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda release: history.append(repository, "retire", release), range(1, 9)))
+    assert sorted(record["release"] for record in history.read(repository)) == list(range(1, 9))
+
+
+def test_a_publisher_that_retire_gave_up_leaves_nothing(
+    run: Path, repository: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was silent for an hour, and then went on."""
+    publish.publish(run, repository)
+    upload = ObjectPath.upload
+
+    def slow(path: ObjectPath, local: Path) -> None:
+        upload(path, local)
+        if path.name == "manifest.json":
+            monkeypatch.setattr(object_store, "PUBLISHING_S", -1)
+            assert object_store.give_up(repository, 2, whole=False)
+
+    monkeypatch.setattr(ObjectPath, "upload", slow)
+    with pytest.raises(CestaError, match="was given up by retire"):
+        publish.publish(run, repository)
+    assert releases(repository) == [1]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        (None, "s3://bucket/shops/one"),
+        ("http://127.0.0.1:9000", "s3://http://127.0.0.1:9000/bucket/shops/one"),
+        ("https://minio.shop.example/", "s3://https://minio.shop.example:443/bucket/shops/one"),
+    ],
+)
+def test_tritonserver_reads_the_endpoint_in_the_url(endpoint: str | None, expected: str) -> None:
+    variables = {"AWS_ENDPOINT_URL": endpoint} if endpoint else {}
+    assert triton_url("s3://bucket/shops/one", variables) == expected
+    assert triton_url(expected, variables) == expected
+    assert triton_url("/a/folder", variables) == "/a/folder"
+
+
+def test_an_endpoint_that_is_none() -> None:
+    with pytest.raises(ServerError, match="AWS_ENDPOINT_URL=minio:9000: write it as"):
+        triton_url("s3://bucket/x", {"AWS_ENDPOINT_URL": "minio:9000"})
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Compose gives a container some. It is Amazon that is asked then, behind a proxy that is not there."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv(name, "")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("CESTA_STORE_TIMEOUT_S", "1")
+    with pytest.raises(CestaError, match="the store cannot be reached"):
+        (ObjectPath.at("s3://shop/releases") / "nothing").exists()
+
+
+def test_a_container_s_credentials_come_in_a_file(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As AWS's tools write it; the environment's go before it, and one that cannot be read is named."""
+    file = tmp_path / "credentials"
+    file.write_text("[shop]\naws_access_key_id = of-the-file\naws_secret_access_key = s\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setenv("AWS_PROFILE", "shop")
+    shop = f"s3://{s3.bucket()}/shop"
+    assert "access_key_id" not in ObjectPath.at(shop).store.config
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    assert ObjectPath.at(shop).store.config["access_key_id"] == "of-the-file"
+    assert not (ObjectPath.at(shop) / "nothing").exists()
+    file.write_text("no section\n")
+    with pytest.raises(CestaError, match="credentials"):
+        ObjectPath.at(shop)

@@ -1,0 +1,354 @@
+"""Publishing: numbered releases, whole or not at all."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from export_scripts.scorer import graph as graph_module
+from operations.errors import CestaError
+from operations.records import manifest
+from operations.records.contract import MODEL_REPOSITORY, MODELS, read_config, read_contract
+from operations.releases import configs, history, object_store, publish, verify
+from operations.releases.promote import promote
+from operations.releases.repository import active_release, read_release, release_folders, releases
+from operations.releases.store import Repository
+from operations.releases.verify import verify_release
+from tests.building.repositories import KINDS, empty_repository, folder_only
+from tests.building.runs import make_run
+
+
+def publish_active(run: Path, repository: Repository) -> int:
+    """Publish and promote, as a build does."""
+    release = publish.publish(run, repository)
+    promote(repository, release)
+    return release
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "run")
+
+
+@pytest.fixture(params=KINDS)
+def repository(request: pytest.FixtureRequest) -> Repository:
+    return empty_repository(request)
+
+
+def names(repository: Repository) -> set[str]:
+    """What lies in it, but for the numbers that a bucket keeps."""
+    return {path.name for path in repository.iterdir()} - {object_store.NUMBERS}
+
+
+def versions(repository: Repository, model: str) -> list[int]:
+    """What the model's config lets Triton load."""
+    return list(read_config(repository / model / "config.pbtxt").version_policy.specific.versions)
+
+
+def pins(repository: Repository) -> set[int]:
+    steps = read_config(repository / "recommender" / "config.pbtxt").ensemble_scheduling.step
+    return {step.model_version for step in steps}
+
+
+def loadable(repository: Repository) -> int:
+    """The active release, after all that Triton needs for it was found."""
+    (active,) = pins(repository)
+    for model in MODELS:
+        assert active in versions(repository, model)
+        for version in versions(repository, model):
+            assert any((repository / model / str(version)).iterdir())
+        strangers = {path.name for path in (repository / model).iterdir() if not path.name.isdigit()}
+        assert strangers <= {
+            "config.pbtxt",
+            "configs",
+        }  # anything that changes makes Triton reload every version
+        for path in (repository / model).glob("configs/*"):
+            assert path.read_text() == (MODEL_REPOSITORY / model / "configs" / path.name).read_text()
+    verify_release(repository)
+    return active
+
+
+def test_a_published_release_is_not_active(run: Path, repository: Repository) -> None:
+    """Number 1, whole; no config names it, and nothing is left of the staging."""
+    assert publish.publish(run, repository) == 1
+    assert verify_release(repository, 1)["release"] == 1
+    assert active_release(repository) is None
+    assert names(repository) == set(MODELS)
+    assert not list(repository.glob("*/config.pbtxt"))
+
+
+@folder_only
+def test_the_first_promoted_release(run: Path, repository: Repository) -> None:
+    assert publish_active(run, repository) == 1
+    assert loadable(repository) == 1
+    assert names(repository) == {*MODELS, history.NAME}
+
+
+@folder_only
+def test_releases_hold_code_data_and_graph(run: Path, repository: Repository) -> None:
+    """In the places where Triton looks for them."""
+    publish.publish(run, repository)
+    files = {p.relative_to(repository).as_posix() for p in repository.rglob("*") if p.is_file()}
+    assert {
+        "candidate_sampler/1/model.py",
+        "candidate_sampler/1/arrays/clock.now.npy",
+        "ncf_scorer/1/model.onnx",
+        "recommender/1/manifest.json",
+    } <= files
+    assert not any("__pycache__" in name for name in files)
+
+
+def test_tables_beside_the_graph_are_published_with_it(
+    run: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listed and verified like everything else."""
+    graph = onnx.load(str(run / "model.onnx"))
+    monkeypatch.setattr(graph_module, "LARGE", 1)
+    graph_module.save_graph(graph, run)
+    described = json.loads((run / manifest.NAME).read_text())
+    files = manifest.describe((p for p in run.rglob("*") if p.name != manifest.NAME), run)
+    manifest.write(described | {"files": files, "digest": manifest.digest(files)}, run)
+    assert publish_active(run, repository) == 1
+    published = repository / "ncf_scorer" / "1" / "model.data"
+    assert published.read_bytes() == (run / "model.data").read_bytes()
+    assert "ncf_scorer/1/model.data" in verify_release(repository, 1)["files"]
+    published.write_bytes(b"other weights")
+    with pytest.raises(CestaError, match=r"ncf_scorer/1/model\.data is not what the manifest lists"):
+        verify_release(repository, 1)
+
+
+@folder_only
+def test_the_next_release_keeps_the_active_one_loadable(
+    tmp_path: Path, run: Path, repository: Repository
+) -> None:
+    """The parts serve both, so that a server switches without a gap; the ensemble serves the new one."""
+    publish_active(run, repository)
+    assert publish_active(make_run(tmp_path / "second", seed=2), repository) == 2
+    assert publish.publish(make_run(tmp_path / "third", seed=3), repository) == 3
+    assert loadable(repository) == 2
+    assert [versions(repository, model) for model in MODELS] == [[1, 2], [1, 2], [2]]
+    promote(repository, 3)
+    assert loadable(repository) == 3
+    assert [versions(repository, model) for model in MODELS] == [[2, 3], [2, 3], [3]]
+    assert {p.name for p in (repository / "recommender").iterdir()} == {"1", "2", "3", "config.pbtxt"}
+
+
+def test_the_manifest_lists_the_release_where_it_lies(run: Path, repository: Repository) -> None:
+    """Number, moment, and every file but itself, with the run's own words."""
+    publish.publish(run, repository)
+    described = verify_release(repository, 1)
+    assert described["release"] == 1
+    assert described["created_at"].endswith("+00:00")
+    assert described["digest"] == manifest.read(run / "manifest.json")["digest"]
+    files = (path for folder in release_folders(repository, 1) for path in folder.rglob("*"))
+    present = {path.relative_to(repository).as_posix() for path in files if path.is_file()}
+    assert described["files"].keys() == present - {"recommender/1/manifest.json"}
+
+
+@folder_only
+@pytest.mark.parametrize("name", ["candidate_sampler/1/kernels.py", "ncf_scorer/1/model.onnx"])
+def test_an_altered_release_is_found(run: Path, repository: Repository, name: str) -> None:
+    """Code and graph as much as arrays."""
+    publish_active(run, repository)
+    path = repository / name
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(CestaError, match=f"{name} is not what the manifest lists"):
+        verify_release(repository)
+
+
+@folder_only
+def test_a_stranger_in_a_release_is_found(run: Path, repository: Repository) -> None:
+    """Python's own caches are none."""
+    publish_active(run, repository)
+    (repository / "candidate_sampler" / "1" / "__pycache__").mkdir()
+    (repository / "candidate_sampler" / "1" / "__pycache__" / "model.pyc").touch()
+    verify_release(repository)
+    (repository / "candidate_sampler" / "1" / "extra.py").touch()
+    with pytest.raises(CestaError, match=r"extra\.py is not in the manifest"):
+        verify_release(repository)
+
+
+@folder_only
+def test_asking_for_what_is_not_there(run: Path, repository: Repository) -> None:
+    with pytest.raises(CestaError, match="no release in"):
+        read_release(repository)
+    publish_active(run, repository)
+    with pytest.raises(CestaError, match="no release 7 in"):
+        verify_release(repository, 7)
+
+
+@folder_only
+def test_an_altered_run_is_not_published(run: Path, repository: Repository) -> None:
+    (run / "arrays" / "clock.now.npy").write_bytes(b"?")
+    with pytest.raises(CestaError, match="is not what the manifest lists"):
+        publish.publish(run, repository)
+    assert not repository.exists()
+
+
+@folder_only
+def test_a_run_of_other_sampler_code_is_not_published(tmp_path: Path, repository: Repository) -> None:
+    """Its golden answers would not be those of the release."""
+    run = make_run(tmp_path / "old", sampler_code="0" * 64)
+    with pytest.raises(CestaError, match="changed since the export"):
+        publish.publish(run, repository)
+
+
+@folder_only
+def test_a_graph_that_breaks_the_contract_is_not_published(
+    tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K is 20 in the graph and 10 in config.pbtxt."""
+    run = make_run(tmp_path / "run")
+    shutil.copytree(verify.MODEL_REPOSITORY, tmp_path / "models")
+    config = tmp_path / "models" / "ncf_scorer" / "config.pbtxt"
+    config.write_text(config.read_text().replace("dims: [ 20 ]", "dims: [ 10 ]"))
+    monkeypatch.setattr(verify, "MODEL_REPOSITORY", tmp_path / "models")
+    message = r"output item_ids is \('STRING', \[20\]\), config.pbtxt says \('STRING', \[10\]\)"
+    with pytest.raises(CestaError, match=message):
+        publish.publish(run, repository)
+
+
+@folder_only
+def test_a_run_of_another_contract_is_not_published(tmp_path: Path, repository: Repository) -> None:
+    """It was exported for other sizes than config.pbtxt has now."""
+    run = make_run(tmp_path / "old", contract=vars(read_contract()) | {"answers": 10})
+    with pytest.raises(
+        CestaError, match=r"manifest.json has another contract: answers = 10 \(config.pbtxt: 20"
+    ):
+        publish.publish(run, repository)
+    assert not repository.exists()
+
+
+@folder_only
+def test_a_new_contract_needs_a_new_repository(tmp_path: Path, run: Path, repository: Repository) -> None:
+    """Releases share one config.pbtxt, so the active one would stop loading."""
+    publish_active(run, repository)
+    active = repository / "recommender" / "1"
+    manifest.write(manifest.read(active / manifest.NAME) | {"contract": {"answers": 10}}, active)
+    with pytest.raises(CestaError, match=r"answers = 20 \(active release: 10\); publish into a new repo"):
+        publish.publish(make_run(tmp_path / "new"), repository)
+    assert pins(repository) == {1}
+
+
+def test_the_source_repository_is_not_published_into(run: Path, tmp_path: Path) -> None:
+    """Its ensemble pins no release."""
+    shutil.copytree(verify.MODEL_REPOSITORY, tmp_path / "models")
+    with pytest.raises(CestaError, match="pins no release"):
+        publish.publish(run, tmp_path / "models")
+
+
+def test_a_run_is_recognised_as_published(tmp_path: Path, run: Path, repository: Repository) -> None:
+    """By its content, not by when it was made; active or not."""
+    assert publish.published_as(run, repository) is None
+    publish.publish(run, repository)
+    assert publish.published_as(run, repository) == 1
+    assert publish.published_as(make_run(tmp_path / "other", seed=5), repository) is None
+
+
+def test_a_number_is_never_given_twice(tmp_path: Path, run: Path, repository: Repository) -> None:
+    """A cache may still hold what the retired release 2 answered."""
+    publish_active(run, repository)
+    history.append(repository, "retire", 2)
+    assert publish.publish(make_run(tmp_path / "second", seed=2), repository) == 3
+
+
+RACE = """
+import sys
+from pathlib import Path
+from operations.releases.publish import publish
+from operations.releases.store import open_repository
+sys.stdin.readline()
+print(*(publish(Path(sys.argv[1]), open_repository(sys.argv[2])) for _ in range(int(sys.argv[3]))))
+"""
+
+
+def test_publishers_that_race_get_a_number_each(run: Path, repository: Repository) -> None:
+    """Three processes, as many releases each: every number once, every release whole."""
+    each = 4 if isinstance(repository, Path) else 2
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, run, str(repository), str(each)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    got = [int(number) for racer in racers for number in racer.communicate(timeout=200)[0].split()]
+    assert sorted(got) == releases(repository) == list(range(1, 3 * each + 1))
+    for release in got:
+        assert verify_release(repository, release)["release"] == release
+    assert names(repository) == set(MODELS)
+
+
+def test_a_taken_number_is_not_overwritten(
+    tmp_path: Path, run: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another publisher was faster between looking and moving: the next number, the taken one untouched."""
+    publish.publish(run, repository)
+    looks = iter([1, 2])
+    monkeypatch.setattr(publish, "next_release", lambda _: next(looks))
+    assert publish.publish(make_run(tmp_path / "second", seed=2), repository) == 2
+    assert verify_release(repository, 1)["digest"] != verify_release(repository, 2)["digest"]
+
+
+@folder_only
+@pytest.mark.parametrize("calls", range(6))
+def test_dying_while_promoting_leaves_a_release_that_loads(
+    tmp_path: Path, repository: Repository, calls: int
+) -> None:
+    """Before a config is in place, between two of them, and after the last."""
+    publish_active(make_run(tmp_path / "first"), repository)
+    publish.publish(make_run(tmp_path / "second", seed=2), repository)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(configs, "put_back", lambda *_: None)  # no time is left to undo anything
+        patch.setattr("operations.releases.switch.put_back", lambda *_: None)
+        works, left = Path.replace, iter(range(calls))
+
+        def replace(*paths: Path) -> Path:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return works(*paths)
+
+        patch.setattr(Path, "replace", replace)
+        if calls < 3:
+            with pytest.raises(KeyboardInterrupt):
+                promote(repository, 2)
+        else:
+            promote(repository, 2)
+    assert loadable(repository) == (1 if calls < 3 else 2)
+
+
+@folder_only
+def test_a_full_disk_leaves_the_active_release(
+    tmp_path: Path, run: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And gives back the space that it took."""
+    publish_active(run, repository)
+    before = sorted(repository.rglob("*"))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "x.npy")
+
+    monkeypatch.setattr(publish.shutil, "copy2", full)
+    with pytest.raises(OSError, match="No space left"):
+        publish.publish(make_run(tmp_path / "second", seed=2), repository)
+    assert sorted(repository.rglob("*")) == before
+    assert loadable(repository) == 1
+
+
+@folder_only
+def test_files_are_readable_for_another_user(run: Path, repository: Repository) -> None:
+    """The server need not be the publisher."""
+    publish.publish(run, repository)
+    for path in repository.rglob("*"):
+        assert path.stat().st_mode & 0o044 == 0o044, path
+    json.loads((repository / "recommender" / "1" / "manifest.json").read_text())

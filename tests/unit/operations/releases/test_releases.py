@@ -1,0 +1,303 @@
+"""Releases without a server: the gate, the record, damage, retiring, and what the command prints."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from export_scripts.settings import ReleaseSettings
+from operations.errors import CestaError, NotPromoted
+from operations.records import manifest
+from operations.records.contract import MODELS
+from operations.records.golden_answers import difference
+from operations.releases import history, object_store, publish
+from operations.releases.diff import diff
+from operations.releases.gate import objections
+from operations.releases.promote import promote, roll_back
+from operations.releases.repository import active_release, read_release, releases
+from operations.releases.retire import retire
+from operations.releases.store import Repository, locked
+from operations.releases.verify import verify_release
+from tests.building import TOY_SAMPLER
+from tests.building.repositories import KINDS, empty_repository, folder_only
+from tests.building.runs import make_run
+
+OFF = ReleaseSettings(hr_at_10=0, ndcg_at_10=0)
+
+
+@pytest.fixture(params=KINDS)
+def repository(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """Release 1 active, release 2 published; neither measured."""
+    monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
+    repository = empty_repository(request)
+    for seed in (1, 2):
+        publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)
+    promote(repository, 1)
+    return repository
+
+
+def measured(hr: float, low: float, release: int = 1, group: str = "known") -> dict[str, Any]:
+    """A manifest whose HR@10 and NDCG@10 are both `hr`, with intervals from `low`."""
+    interval = {"hr_at_10": [low, 1.0], "ndcg_at_10": [low, 1.0]}
+    metrics = {group: {"hr_at_10": hr, "ndcg_at_10": hr, "interval": interval, "n": 9}}
+    return {"release": release, "metrics": metrics}
+
+
+UNMEASURED: dict[str, Any] = {"release": 3, "metrics": None}
+
+
+@pytest.mark.parametrize(
+    ("candidate", "active", "bars", "clauses"),
+    [
+        (measured(0.20, 0.1), measured(0.22, 0.20), OFF, 0),  # at the interval's end
+        (measured(0.19, 0.1), measured(0.22, 0.20), OFF, 2),
+        (measured(0.19, 0.1), None, OFF, 0),
+        (measured(0.19, 0.1), UNMEASURED, OFF, 0),
+        (UNMEASURED, None, OFF, 0),
+        (UNMEASURED, measured(0.22, 0.20), OFF, 2),
+        (measured(0.19, 0.1), None, ReleaseSettings(hr_at_10=0.2, ndcg_at_10=0), 1),
+        (measured(0.20, 0.1), None, ReleaseSettings(hr_at_10=0.2, ndcg_at_10=0), 0),
+        (UNMEASURED, None, ReleaseSettings(hr_at_10=0.2, ndcg_at_10=0), 1),
+        (measured(0.1, 0.1, group="unknown"), measured(0.2, 0.2, group="unknown"), None, 2),
+    ],
+)
+def test_the_gate(
+    candidate: dict[str, Any], active: dict[str, Any] | None, bars: ReleaseSettings | None, clauses: int
+) -> None:
+    """Below the active release's interval, below a bar, or not measured where that is asked for."""
+    assert len(objections(candidate, active, bars)) == clauses
+
+
+def measure(repository: Repository, release: int, hr: float, low: float) -> None:
+    described = read_release(repository, release) | measured(hr, low, release)
+    manifest.write(described, repository / "recommender" / str(release))
+
+
+def test_a_worse_release_is_refused_and_can_be_forced(repository: Repository) -> None:
+    """The sentence has both numbers; what was forced stands in the record."""
+    measure(repository, 1, 0.22, 0.20)
+    measure(repository, 2, 0.19, 0.17)
+    with pytest.raises(
+        NotPromoted,
+        match=r'release 1 is still the active one: step "gate" failed: its hr_at_10 0\.1900 is below release '
+        r"1's 95 % interval from 0\.2000; .*--force",
+    ):
+        promote(repository, 2)
+    assert active_release(repository) == 1
+    record = promote(repository, 2, force=True)
+    assert active_release(repository) == 2
+    assert record["forced"][0].startswith("its hr_at_10 0.1900 is below")
+    assert [("failed" in r, "forced" in r) for r in history.read(repository)] == [
+        *((False, False), (True, False), (False, True))
+    ]
+
+
+def test_a_release_below_the_bars_is_refused(repository: Repository) -> None:
+    measure(repository, 2, 0.19, 0.17)
+    with pytest.raises(NotPromoted, match=r"below the bar of 0\.2500 \(release\.hr_at_10\)"):
+        promote(repository, 2, bars=ReleaseSettings(hr_at_10=0.25, ndcg_at_10=0))
+
+
+def flip_a_byte(repository: Repository) -> str:
+    path = repository / "ncf_scorer" / "2" / "model.onnx"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return "ncf_scorer/2/model.onnx is not what the manifest lists"
+
+
+def remove_a_file(repository: Repository) -> str:
+    (repository / "candidate_sampler" / "2" / "model.py").unlink()
+    return "candidate_sampler/2/model.py is missing"
+
+
+def bring_another_s_manifest(repository: Repository) -> str:
+    manifest.write(read_release(repository, 1), repository / "recommender" / "2")
+    return r"recommender/2/manifest.json is the manifest of release 1"
+
+
+def truncate_the_manifest(repository: Repository) -> str:
+    path = repository / "recommender" / "2" / manifest.NAME
+    path.write_text(path.read_text()[:100])
+    return r"recommender/2/manifest.json is damaged"
+
+
+def change_the_contract(repository: Repository) -> str:
+    described = read_release(repository, 2)
+    described["contract"]["answers"] = 10
+    manifest.write(described, repository / "recommender" / "2")
+    return r"recommender/2/manifest.json has another contract: answers = 10 \(config.pbtxt: 20\)"
+
+
+def leave_a_stranger(repository: Repository) -> str:
+    (repository / "candidate_sampler" / "2" / "faiss.py").write_bytes(b"")
+    return "candidate_sampler/2/faiss.py is not in the manifest"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip_a_byte,
+        remove_a_file,
+        bring_another_s_manifest,
+        truncate_the_manifest,
+        change_the_contract,
+        leave_a_stranger,
+    ],
+)
+def test_a_damaged_release_is_refused_by_its_file(
+    repository: Repository, damage: Callable[[Repository], str]
+) -> None:
+    """By `verify` and by `promote`; what is active stays so, to the byte."""
+    before = {path: path.read_bytes() for path in repository.glob("*/config.pbtxt")}
+    sentence = damage(repository)
+    with pytest.raises(CestaError, match=rf"{sentence}"):
+        verify_release(repository, 2)
+    with pytest.raises(NotPromoted, match=rf'step "verify" failed: .*{sentence}'):
+        promote(repository, 2)
+    assert {path: path.read_bytes() for path in repository.glob("*/config.pbtxt")} == before
+    verify_release(repository)
+
+
+@pytest.mark.parametrize("where", ["write_file", "history"])
+def test_a_full_disk_while_promoting_changes_nothing(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    before = {path: path.read_bytes() for path in repository.glob("*/config.pbtxt")}
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "promotions.jsonl")
+
+    with monkeypatch.context() as patch:
+        target = {"write_file": "configs.write_file", "history": "history.append"}[where]
+        patch.setattr(f"operations.releases.{target}", full)
+        with pytest.raises(NotPromoted, match=r"No space left on device.*promotions\.jsonl"):
+            promote(repository, 2)
+    assert {path: path.read_bytes() for path in repository.glob("*/config.pbtxt")} == before
+
+
+@pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), CestaError("it is silent")])
+def test_what_failed_is_told_though_it_cannot_be_recorded(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    """By a full disk or a store that is silent: the sentence is about the release, not about the record."""
+    flip_a_byte(repository)
+
+    def refuse(*_: object) -> None:
+        raise trouble
+
+    monkeypatch.setattr("operations.releases.store.append", refuse)
+    with pytest.raises(NotPromoted, match=r'release 1 is still the active one: step "verify" failed'):
+        promote(repository, 2)
+
+
+def test_the_way_back_is_looked_for_when_nobody_else_can_change_it(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another operator promotes release 2 just before: then 1 is what was active before."""
+
+    @contextmanager
+    def locked_later(place: Repository) -> Iterator[None]:
+        monkeypatch.undo()
+        promote(place, 2)
+        with locked(place):
+            yield
+
+    monkeypatch.setattr("operations.releases.promote.locked", locked_later)
+    assert roll_back(repository)["before"] == 2
+    assert active_release(repository) == 1
+
+
+def test_the_way_back(repository: Repository) -> None:
+    """A rollback returns to what was active before; a second one further; then there is nothing left."""
+    promote(repository, 2)
+    assert roll_back(repository)["release"] == 1
+    assert active_release(repository) == 1
+    with pytest.raises(CestaError, match=r"no release was active in .* before 1"):
+        roll_back(repository)
+
+
+def test_the_line_of_succession(repository: Repository) -> None:
+    """Promoted 1 2 3, back to 2, 3 again, 1 again: a release counts once, where it was promoted last."""
+    for what, release in (("promote", 2), ("promote", 3), ("rollback", 2), ("promote", 3), ("promote", 1)):
+        history.append(repository, what, release)
+    history.append(repository, "promote", 9, failed="gate")
+    assert history.line_of_succession(repository) == [2, 3, 1]
+
+
+@folder_only
+def test_a_torn_line_of_the_record_is_passed_over(repository: Repository) -> None:
+    """The power failed while it was written; what is added after it is read."""
+    with (repository / history.NAME).open("a") as file:
+        file.write('{"what": "prom')
+    history.append(repository, "promote", 2)
+    assert [(r["what"], r["release"]) for r in history.read(repository)] == [("promote", 1), ("promote", 2)]
+
+
+def test_old_releases_are_retired(
+    tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the active one, not the one before it, not a newer one; what a killed publisher left is."""
+    for seed in (3, 4, 5):
+        publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)
+    promote(repository, 2)
+    promote(repository, 4)
+    (repository / "recommender" / "3" / manifest.NAME).unlink()
+    if not isinstance(repository, Path):
+        assert retire(repository) == [1]  # the publisher of 3 may still be at work
+        monkeypatch.setattr(object_store, "PUBLISHING_S", -1)
+    assert 3 in retire(repository)
+    assert releases(repository) == [2, 4, 5]
+    assert all(not list((repository / model / "3").rglob("*")) for model in MODELS)
+    assert retire(repository) == []
+    assert roll_back(repository)["release"] == 2
+    with pytest.raises(CestaError, match="--keep 1: at least 2 stay"):
+        retire(repository, keep=1)
+
+
+def test_only_one_changes_a_repository(repository: Repository) -> None:
+    with locked(repository), pytest.raises(CestaError, match="is being changed by another cesta"):
+        promote(repository, 2)
+    assert promote(repository, 2)["release"] == 2
+
+
+def test_what_differs(repository: Repository) -> None:
+    """The array by its name without the release's number, and when they were made perhaps."""
+    rows = {what: (one, other) for what, one, other in diff(*(read_release(repository, n) for n in (1, 2)))}
+    assert rows.keys() - {"created_at"} == {"candidate_sampler/arrays/clock.now.npy"}
+    assert rows["candidate_sampler/arrays/clock.now.npy"][0].startswith("136 bytes, ")
+
+
+WANT = {"item_ids": ["a", "b", "c"], "scores": [3.0, 2.0, 2.0], "reasons": [1, 2, 4]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({}, None),
+        ({"scores": [3.0001, 2.0, 2.0]}, None),
+        ({"item_ids": ["a", "c", "b"], "reasons": [1, 4, 2]}, None),
+        ({"scores": [3.01, 2.0, 2.0]}, "score 0 is 3.0100 instead of 3.0000"),
+        ({"item_ids": ["b", "a", "c"]}, "place 0 has b instead of a"),
+        ({"reasons": [1, 2, 8]}, "the reasons of c are 8 instead of 4"),
+    ],
+)
+def test_answers_are_compared_but_for_rounding_and_ties(changes: dict[str, Any], problem: str | None) -> None:
+    assert difference(WANT | changes, WANT) == problem
+
+
+def test_the_record_says_who_and_how(repository: Repository) -> None:
+    record = json.loads((repository / history.NAME).read_text())
+    assert record.keys() == {"at", "who", "what", "release", "before", "server", "seconds"}
+    assert "@" in record["who"]
+    assert record["seconds"].keys() == {"verify", "gate", "write"}
+
+
+def test_a_number_that_never_was_is_not_skipped(repository: Repository) -> None:
+    """Though the history knows that somebody asked for it."""
+    with pytest.raises(NotPromoted, match="no release 99"):
+        promote(repository, 99)
+    assert publish.next_release(repository) == 3

@@ -1,0 +1,112 @@
+"""The compiled `onnxruntime` backend: when it is made, when it is found, and what is said when it is not."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from operations.server import compiled_backend
+from operations.server.compiled_backend import compile_library, find_library
+from operations.server.environment import ServerError, ServingEnvironment
+from tests.running import needs
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> ServingEnvironment:
+    """Only what is looked at: the library of ONNX Runtime."""
+    site_packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    (site_packages / "onnxruntime" / "capi").mkdir(parents=True)
+    (site_packages / "onnxruntime" / "capi" / "libonnxruntime.so.1.32.0").touch()
+    return ServingEnvironment(tmp_path, site_packages)
+
+
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One that writes what it was asked to compile into its output."""
+    path = tmp_path / "c++"
+    path.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\nout=$2\nshift 2\necho "$@" > "$out"\n')
+    path.chmod(0o755)
+    monkeypatch.setenv("CXX", str(path))
+    return path
+
+
+def test_it_is_compiled_once_and_found_then(environment: ServingEnvironment, compiler: Path) -> None:
+    """In the serving environment, linked to the ONNX Runtime that lies there."""
+    assert find_library(environment) is None
+
+    library = compile_library(environment)
+
+    assert find_library(environment) == library
+    assert f"-Wl,-rpath,{library.parent}" in library.read_text()
+    assert (library.parent / "libonnxruntime.so.1").resolve().name == "libonnxruntime.so.1.32.0"
+    compiler.write_text("#!/bin/sh\nexit 1\n")
+    assert compile_library(environment) == library
+
+
+def test_one_of_other_sources_is_not_found(
+    environment: ServingEnvironment, compiler: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of changed sources nor of another ONNX Runtime."""
+    old = compile_library(environment)
+    changed = tmp_path / "sources"
+    shutil.copytree(compiled_backend._SOURCES, changed)
+    (changed / "graph.h").write_text("// changed")
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled_backend, "_SOURCES", changed)
+        assert find_library(environment) is None
+        assert compile_library(environment) != old
+    assert find_library(environment) == old
+
+    runtime = next((environment.site_packages / "onnxruntime" / "capi").iterdir())
+    runtime.rename(runtime.with_name("libonnxruntime.so.1.33.0"))
+    assert find_library(environment) is None
+
+
+def test_without_a_compiler_the_way_out_is_named(
+    environment: ServingEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+
+    with pytest.raises(ServerError, match=r"no C\+\+ compiler .*apt-get install g\+\+"):
+        compile_library(environment)
+
+
+def test_what_a_compiler_says_is_shown_and_nothing_is_left(
+    environment: ServingEnvironment, compiler: Path
+) -> None:
+    compiler.write_text("#!/bin/sh\necho graph.h: no such type >&2\nexit 3\n")
+
+    with pytest.raises(ServerError, match=r"ended with 3:\ngraph\.h: no such type"):
+        compile_library(environment)
+
+    assert find_library(environment) is None
+    assert [left.name for left in (environment.root / "lib" / "cesta").iterdir()] == ["libonnxruntime.so.1"]
+
+
+def test_what_does_not_compile_fails_the_tests_and_is_skipped_without_a_compiler_alone(
+    environment: ServingEnvironment, compiler: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Python backend serves then, so that nothing else would tell."""
+    monkeypatch.setattr(needs, "find_serving_environment", lambda: environment)
+    with pytest.raises(pytest.fail.Exception, match=re.escape(f"though {compiler} is here")):
+        needs.the_compiled_backend()
+
+    compile_library(environment)
+    needs.the_compiled_backend()
+
+    shutil.rmtree(environment.root / "lib" / "cesta")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX")
+    with pytest.raises(pytest.skip.Exception, match="apt-get install g"):
+        needs.the_compiled_backend()
+
+
+def test_an_environment_without_onnxruntime_is_named(environment: ServingEnvironment, compiler: Path) -> None:
+    shutil.rmtree(environment.site_packages / "onnxruntime")
+
+    with pytest.raises(ServerError, match=r"there is no libonnxruntime\.so\.\* in .*capi"):
+        compile_library(environment)

@@ -1,0 +1,135 @@
+"""The admin verbs of the supervisor's app, on a repository without a server."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from export_scripts.settings import ReleaseSettings
+from operations.releases import history, publish
+from operations.releases.configs import canary_on_disk
+from operations.releases.promote import promote
+from operations.releases.repository import active_release
+from operations.releases.store import locked
+from operations.supervisor.admin import Operator
+from operations.supervisor.app import make_app
+from operations.supervisor.metrics import Metrics
+from operations.supervisor.status import Status
+from operations.supervisor.watchdog import Watchdog
+from tests.building.runs import make_run
+
+TOKEN = "only the gateway knows"
+
+
+class NoServer:
+    """In place of a ModelControl: the commands then change what the next start serves."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class Admin:
+    """A key of the role admin, through the gateway."""
+
+    def __init__(self, repository: Path, hr_at_10: float = 0.0) -> None:
+        watchdog = Watchdog(lambda: pytest.fail("a start"), threading.Event(), lambda: 0.0)
+        bars = ReleaseSettings(hr_at_10=hr_at_10, ndcg_at_10=0)
+        operator = Operator(repository, NoServer, bars, TOKEN)  # type: ignore[arg-type]
+        app = make_app(watchdog, Status(watchdog, repository), Metrics(), operator)
+        self._client = TestClient(app, raise_server_exceptions=False)
+
+    def ask(self, method: str, path: str, token: str | bytes = TOKEN, **body: object) -> Any:
+        headers = {"X-Cesta-Admin": token, "X-Cesta-Key": "ops"}
+        return self._client.request(method, f"/admin{path}", headers=headers, json=body or None)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Release 1 active, release 2 published."""
+    repository = tmp_path / "repository"
+    for seed in (1, 2):
+        publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)
+    promote(repository, 1)
+    return repository
+
+
+def test_a_release_is_promoted_and_rolled_back(repository: Path) -> None:
+    """The history knows whose key asked."""
+    admin = Admin(repository)
+    answer = admin.ask("POST", "/releases/2/promote")
+    assert (answer.status_code, answer.json()["release"], answer.json()["before"]) == (200, 2, 1)
+    assert active_release(repository) == 2
+    assert admin.ask("POST", "/rollback").json()["release"] == 1
+    assert active_release(repository) == 1
+    assert [record["who"] for record in history.read(repository)][1:] == ["key:ops", "key:ops"]
+
+
+def test_a_canary_release_is_started_listed_and_ended(repository: Path) -> None:
+    admin = Admin(repository)
+    assert admin.ask("POST", "/releases/2/canary", percent=7).status_code == 200
+    listed = admin.ask("GET", "/releases").json()
+    assert (listed["active"], listed["canary"]) == (1, {"release": 2, "percent": 7.0})
+    assert [release["release"] for release in listed["releases"]] == [1, 2]
+    assert admin.ask("POST", "/releases/2/canary", percent=0).status_code == 200
+    assert canary_on_disk(repository) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "sentence"),
+    [
+        ("/releases/9/promote", {}, 409, "no release 9"),
+        ("/releases/2/canary", {"percent": 100}, 400, "100 is not 0.01 to 99.99 or, to end it, 0"),
+        ("/releases/2/canary", {"percent": 0.004}, 400, "percent: Value error, 0.004 is not 0.01 to 99.99"),
+        ("/releases/2/canary", {}, 400, "body: Field required"),
+        ("/releases/2/canary", {"percent": 5, "persent": 7}, 400, "persent: Extra inputs"),
+        ("/releases/two/promote", {}, 400, "release: Input should be a valid integer"),
+        ("/rollback", {}, 409, "no release was active"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    repository: Path, path: str, body: dict[str, object], status: int, sentence: str
+) -> None:
+    answer = Admin(repository).ask("POST", path, **body)
+    assert answer.status_code == status
+    assert sentence in answer.json()["error"]
+    assert answer.json()["request_id"]
+    assert active_release(repository) == 1
+
+
+def test_the_gate_holds_and_can_be_forced(repository: Path) -> None:
+    admin = Admin(repository, hr_at_10=0.2)
+    refused = admin.ask("POST", "/releases/2/promote")
+    assert (refused.status_code, active_release(repository)) == (409, 1)
+    assert "was not measured" in refused.json()["error"]
+    assert admin.ask("POST", "/releases/2/promote", force=True).json()["forced"]
+
+
+@pytest.mark.parametrize("token", ["", "another", "ünknown"])
+def test_who_does_not_come_through_the_gateway_is_refused(repository: Path, token: str) -> None:
+    """Whoever else reaches the port may look at health alone."""
+    for method, path in (("GET", "/releases"), ("POST", "/releases/2/promote"), ("POST", "/rollback")):
+        assert Admin(repository).ask(method, path, token.encode()).status_code == 403
+    assert active_release(repository) == 1
+
+
+def test_one_change_at_a_time(repository: Path) -> None:
+    """The second is told to wait, and nothing of it is done."""
+    with locked(repository):
+        refused = Admin(repository).ask("POST", "/releases/2/promote")
+    assert refused.status_code == 503
+    assert "is being changed by another cesta, or a server that has just started" in refused.json()["error"]
+    assert active_release(repository) == 1
+
+
+def test_a_repository_that_cannot_be_read_is_said(repository: Path) -> None:
+    (repository / "recommender" / "1" / "manifest.json").write_text("{")
+    refused = Admin(repository).ask("GET", "/releases")
+    assert refused.status_code == 503
+    assert "manifest.json is damaged" in refused.json()["error"]

@@ -1,0 +1,217 @@
+"""The command: one sentence per mistake, exit status 1 or 2, results on stdout."""
+
+import errno
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import structlog
+
+from export_scripts.commands import options
+from operations import cli
+from operations.commands.ask import read_ids
+from tests.building.shops import make_shop
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def logging() -> Iterator[None]:
+    """The command logs to the stderr of its test, which is closed after it."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def cesta(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process: (exit status, stdout, stderr)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["cesta", *map(str, words)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_help_names_every_stage(cesta: Run) -> None:
+    status, out, _ = cesta("--help")
+    assert status == 0
+    assert all(stage in out for stage in ("etl", "train", "evaluate", "export", "publish", "build"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["bogus"], "No such command 'bogus'"),
+        (["train", "--bogus"], "No such option: --bogus"),
+    ],
+)
+def test_what_the_command_line_does_not_know(cesta: Run, words: list[str], message: str) -> None:
+    status, _, err = cesta(*words)
+    assert status == 2
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ("train", 'no prepared data in {out}/data; run "cesta etl" first'),
+        ("evaluate", 'no prepared data in {out}/data; run "cesta etl" first'),
+        ("export", 'no prepared data in {out}/data; run "cesta etl" first'),
+        ("publish", 'no run in {out}/run (manifest.json is missing); run "cesta export" first'),
+    ],
+)
+def test_a_stage_too_early_names_the_one_before(cesta: Run, tmp_path: Path, stage: str, message: str) -> None:
+    """And leaves nothing behind."""
+    assert cesta(stage, "--out", tmp_path) == (1, "", message.format(out=tmp_path) + "\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("train.seed", "--set train.seed: write it as table.key=value, e.g. --set train.seed=8"),
+        ("train.sed=8", 'unknown key "sed" in table [train]; did you mean "seed"?'),
+        ("tain.seed=8", 'unknown table "tain" in the settings; did you mean "train"?'),
+        ("train.seed=eight", "train.seed: Input should be a valid integer"),
+        ("train.seed.x=8", "train.seed: Input should be a valid integer"),
+        ("train.hidden=[]", "train.hidden: Tuple should have at least 1 item"),
+        ("train=8", "train: Input should be a valid dictionary"),
+        ("=8", 'unknown table ""'),
+        ("train.=8", 'unknown key "" in table [train]'),
+    ],
+)
+def test_a_wrong_set_is_explained(cesta: Run, tmp_path: Path, change: str, message: str) -> None:
+    status, out, err = cesta("train", "--out", tmp_path, "--set", change)
+    assert (status, out) == (1, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("8", 8),
+        ("0.5", 0.5),
+        ("[48, 16]", [48, 16]),
+        ("true", True),
+        ("customer", "customer"),
+        ("a=b", "a=b"),
+    ],
+)
+def test_values_are_read_as_json_or_text(monkeypatch: pytest.MonkeyPatch, text: str, value: object) -> None:
+    """A text needs no quotes, and may hold a second equals sign."""
+    taken: dict[str, Any] = {}
+    monkeypatch.setattr(options, "load_settings", lambda path, overrides: taken.update(overrides))
+    options.chosen_settings(None, changes=[f"table.key={text}"])
+    assert taken["table.key"] == value
+
+
+@pytest.mark.parametrize(
+    ("values", "ids"),
+    [
+        (None, []),
+        (["a"], ["a"]),
+        (["a,b", "c"], ["a", "b", "c"]),
+        ([" a , b,, "], ["a", "b"]),
+        (['"Milk, 2%",b', "c"], ["Milk, 2%", "b", "c"]),
+        (['a, "Milk, 2%"'], ["a", "Milk, 2%"]),
+        (['"5"" nails, long"'], ['5" nails, long']),
+        (['5" nails'], ['5" nails']),
+        (['"two\nlines"'], ["two\nlines"]),
+    ],
+)
+def test_ids_are_read_as_csv(values: list[str] | None, ids: list[str]) -> None:
+    """An id with a comma stands in quotes; without quotes a comma parts two ids."""
+    assert read_ids("--basket", values) == ids
+
+
+@pytest.mark.parametrize("value", ['"Milk, 2%', '"Milk, 2%" b', "two\nlines"])
+def test_ids_that_are_no_csv_are_refused_with_an_example(cesta: Run, value: str) -> None:
+    status, out, err = cesta("ask", "--exclude", value)
+    assert (status, out) == (1, "")
+    assert f"--exclude {value} cannot be read" in err
+    assert """'"Milk, 2%",b'""" in err
+
+
+def test_relative_tables_count_from_the_working_folder(
+    cesta: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not from where pipeline.toml lies."""
+    make_shop(tmp_path / "shop", np.random.default_rng(0), baskets=20)
+    monkeypatch.chdir(tmp_path / "shop")
+    files = ("--transactions", "transactions.csv", "--products", "products.csv")
+    status, out, _ = cesta("etl", *files, "--out", "o")
+    assert status == 0
+    assert Path(out.strip().splitlines()[-1]).name == "data"
+    assert json.loads(Path("o/data/meta.json").read_text())["counts"]["baskets"] == 20
+
+
+def test_tables_that_are_not_there(cesta: Run, tmp_path: Path) -> None:
+    status, _, err = cesta("build", "--transactions", tmp_path / "none.csv", "--out", tmp_path / "o")
+    assert status == 1
+    assert "no such file" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "o/x"),
+            "o/x: No space left on device; free some space\n",
+        ),
+        (
+            OSError("720 requested and 0 written"),
+            "the output: 720 requested and 0 written; free some space\n",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "o"),
+            "o: Permission denied; choose another folder\n",
+        ),
+    ],
+)
+def test_the_disk_refuses(
+    cesta: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, message: str
+) -> None:
+    """Full (numpy says so without a number), or not ours."""
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("operations.releases.publish.publish", refuse)
+    assert cesta("publish", "--out", tmp_path) == (1, "", message)
+
+
+VERBS = ["list", "show 1", "verify 1", "diff 1 2", "promote 1", "canary 1", "rollback", "retire"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("made", [False, True])
+def test_a_release_of_no_repository(cesta: Run, tmp_path: Path, verb: str, made: bool) -> None:
+    """A typing error, or a folder in which nothing was published: one sentence, whatever was wanted."""
+    place = tmp_path / "typo"
+    if made:
+        place.mkdir()
+    offline = ["--offline"] if verb.split()[0] in ("promote", "canary", "rollback", "retire") else []
+    sentence = f'no repository in {place}; run "cesta publish" first, or give --repository\n'
+    assert cesta("release", *verb.split(), "--repository", place, *offline) == (1, "", sentence)
+
+
+def test_a_folder_that_cannot_be_made(cesta: Run, tmp_path: Path) -> None:
+    """--out below a file."""
+    (tmp_path / "file").touch()
+    tables = make_shop(tmp_path / "shop", np.random.default_rng(0), baskets=20)
+    status, _, err = cesta("build", "--transactions", tables.transactions, "--out", tmp_path / "file" / "x")
+    assert status == 1
+    assert "Not a directory" in err
+    assert "Traceback" not in err

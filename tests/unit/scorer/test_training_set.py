@@ -1,0 +1,80 @@
+"""What the scorer learns from: who is asked, for what, and what the sampler knew by then."""
+
+import numpy as np
+import pytest
+
+from export_scripts.scorer.training_set import collect, periods
+from export_scripts.settings import load_settings
+from export_scripts.snapshots.leaks import check_leaks
+from export_scripts.snapshots.snapshot import recommendable, snapshot
+from export_scripts.snapshots.splits import Split, split_by_time
+from operations.records.contract import read_contract
+from tests.building.world import DAY, random_shop, shop_of
+
+SETTINGS = load_settings(overrides={"sampler.min_support": 3, "train.cold_share": 0, "retrieval.epochs": 1})
+SHOP = random_shop(np.random.default_rng(1))
+SPLIT = Split(120, 180, 220, SHOP.n_baskets)
+PERIODS = periods(SHOP, SPLIT, snapshot(SHOP, SPLIT.training, SETTINGS), SETTINGS)
+PARTS = [*PERIODS.training, PERIODS.validation]
+
+
+def test_parts_follow_one_another_to_the_test_period() -> None:
+    """Each asks about baskets from its start to the start of the next."""
+    starts = [part.start for part in PARTS]
+    assert starts[0] == SPLIT.training
+    assert starts[-1] == SPLIT.validation
+    assert starts == sorted(set(starts))
+    assert len(starts) == SETTINGS.train.recounts + 1
+    for part, end in zip(PARTS, [*starts[1:], SPLIT.test], strict=True):
+        assert len(part.hidden)
+        assert (part.start <= part.hidden.baskets).all()
+        assert (part.hidden.baskets < end).all()
+
+
+def test_each_part_knows_all_before_it_and_nothing_after() -> None:
+    for part in PARTS:
+        check_leaks(SHOP, part.arrays, part.start, SETTINGS)
+
+
+def test_what_began_to_sell_meanwhile_is_asked_for() -> None:
+    """Else the scorer learns that what is new to the shop is never bought, and a release has such items."""
+    at_first = recommendable(PARTS[0].arrays)
+    assert at_first[PARTS[0].hidden.items].all()
+    for part in PARTS[1:]:
+        assert not at_first[part.hidden.items].all()
+        assert recommendable(part.arrays)[part.hidden.items].all()
+
+
+def test_the_candidates_are_those_of_each_part() -> None:
+    """Of all parts at once what each has alone, in their order."""
+    contract = read_contract()
+    found = collect(SHOP, PERIODS.training, SETTINGS, contract, "", np.random.default_rng(0))
+    alone = [collect(SHOP, [part], SETTINGS, contract, "", np.random.default_rng(0)) for part in PARTS[:2]]
+    assert found.asked == sum(part.asked for part in alone) == sum(len(p.hidden) for p in PERIODS.training)
+    rows = np.concatenate([np.pad(part.rows, [(0, 0), (0, 200)])[:, : found.rows.shape[1]] for part in alone])
+    assert np.array_equal(found.rows, rows)
+
+
+def test_no_more_are_asked_than_the_settings_say() -> None:
+    few = load_settings(overrides={"train.training_queries": 40, "train.validation_queries": 10})
+    found = periods(SHOP, SPLIT, PARTS[0].arrays, few)
+    assert sum(len(part.hidden) for part in found.training) in range(38, 43)  # rounded for each part
+    assert len(found.validation.hidden) == 10
+
+
+def test_parts_without_receipts_are_left_out() -> None:
+    """A shop that was closed for most of the period, and one without a training period."""
+    shop = shop_of([(1, day, [1, 2]) for day in [*range(200), *range(240, 365)]], items=2)
+    split = split_by_time(shop, SETTINGS.splits)
+    starts = split.parts_of_training(shop, 28)
+    assert starts == sorted(set(starts))
+    assert (starts[0], starts[-1]) == (split.training, split.validation)
+    assert Split(7, 7, 8, 9).parts_of_training(shop, 2) == [7, 7]
+
+
+@pytest.mark.parametrize("most", [1, 2, 4])
+def test_parts_are_equally_long(most: int) -> None:
+    shop = shop_of([(1, day, [1, 2]) for day in range(365)], items=2)
+    starts = Split(253, 309, 337, 365).parts_of_training(shop, most)
+    assert starts == [253 + 56 * k // most for k in range(most + 1)]
+    assert shop.times[254] - shop.times[253] == DAY
