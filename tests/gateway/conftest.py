@@ -70,3 +70,9 @@ def open_gateway(tmp_path_factory: pytest.TempPathFactory, supervisor: Superviso
 def door(open_gateway: OpenDoor, triton: Server) -> Door:
     """The gateway as it stands before shops; tests that change its files put them back."""
     return open_gateway(triton_http=triton.http, triton_grpc=triton.grpc)
+
+
+@pytest.fixture(scope="module")
+def own(open_gateway: OpenDoor, triton: Server) -> Door:
+    """A gateway of this module, whose files its tests change."""
+    return open_gateway(triton_http=triton.http, triton_grpc=triton.grpc)

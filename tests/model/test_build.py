@@ -1,4 +1,4 @@
-"""Receipts to release on small shops: parity, determinism, what is kept, and shops that lack something."""
+"""Receipts to release on a small shop: parity, determinism, and what a second build keeps."""
 
 import json
 import os
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import pandas as pd
 import pytest
 import torch
 from onnx import helper, numpy_helper
@@ -26,7 +25,7 @@ from export_scripts.export import export
 from export_scripts.receipts.shop import load_shop
 from export_scripts.scorer import tensorrt
 from export_scripts.scorer.checkpoint import load_checkpoint
-from export_scripts.settings import Settings, load_settings
+from export_scripts.settings import Settings
 from export_scripts.train import train
 from operations.errors import CestaError
 from operations.records import manifest
@@ -35,20 +34,10 @@ from operations.records.golden_answers import ACCELERATED_TOLERANCE
 from operations.releases.repository import read_release
 from operations.releases.verify import verify_release
 from tests import ROOT
+from tests.building.cheap_builds import CHEAP, settings_of
 from tests.building.shops import make_shop
 
 STAGES = ("etl", "train", "evaluate", "export", "publish")
-CHEAP: dict[str, Any] = {
-    "retrieval.epochs": 1,
-    "retrieval.dimensions": 8,
-    "retrieval.uniform_negatives": 16,
-    "train.epochs": 2,
-    "evaluate.bootstrap": 20,
-}
-
-
-def settings_of(tables: dict[str, object], **changes: object) -> Settings:
-    return load_settings(overrides=CHEAP | tables | changes)
 
 
 @pytest.fixture(scope="module")
@@ -354,63 +343,3 @@ def test_an_index_is_part_of_the_release(tables: dict[str, object], tmp_path: Pa
     published.write_bytes(published.read_bytes()[:-1] + b"?")
     with pytest.raises(CestaError, match=r"nearest\.similar\.faiss is not what the manifest lists"):
         verify_release(out.repository, 1)
-
-
-Change = Callable[[pd.DataFrame], pd.DataFrame]
-
-
-def one_day(lines: pd.DataFrame) -> pd.DataFrame:
-    return lines.assign(timestamp="2024-03-01T10:00:00")
-
-
-def late_singles(lines: pd.DataFrame) -> pd.DataFrame:
-    """After basket 200 every basket has one item: no query for training, validation or test."""
-    late = lines["basket_id"].str[1:].astype(int) >= 200
-    return lines[~late | ~lines.duplicated("basket_id")]
-
-
-def non_ascii(lines: pd.DataFrame) -> pd.DataFrame:
-    return lines.assign(item_id="寿司 " + lines["item_id"], user_id="ü" + lines["user_id"])
-
-
-def giant_baskets(lines: pd.DataFrame) -> pd.DataFrame:
-    """The last 40 baskets hold 250 items each, more than a request may name."""
-    last = lines[lines["basket_id"] >= "b00360"].drop_duplicates("basket_id")
-    items = [f"g{n:03d}" for n in range(250)] * len(last)
-    more = last.loc[last.index.repeat(250)].assign(item_id=items)
-    return pd.concat([lines, more], ignore_index=True).sort_values("timestamp", kind="stable")
-
-
-SHOPS: dict[str, Change] = {
-    "without users": lambda lines: lines.drop(columns="user_id"),
-    "without timestamps": lambda lines: lines.drop(columns="timestamp"),
-    "baskets and items alone": lambda lines: lines[["basket_id", "item_id"]],
-    "of one moment": one_day,
-    "of 60 baskets": lambda lines: lines[lines["basket_id"] < "b00060"],
-    "of 30 baskets": lambda lines: lines[lines["basket_id"] < "b00030"],
-    "without queries": late_singles,
-    "with ids beyond ASCII": non_ascii,
-    "with giant baskets": giant_baskets,
-}
-
-
-@pytest.mark.parametrize("shop", SHOPS)
-def test_any_shop_gets_a_release(tables: dict[str, object], tmp_path: Path, shop: str) -> None:
-    """Without a products table, and with what else it lacks; it answers with items and finite scores."""
-    lines = pd.read_csv(str(tables["data.transactions"]), dtype=str, keep_default_na=False)
-    SHOPS[shop](lines).to_csv(tmp_path / "t.csv", index=False)
-    out = Outputs(tmp_path / "out")
-    assert build(settings_of({"data.transactions": tmp_path / "t.csv"}), out.root) == 1
-    for golden in verify_release(out.repository)["golden"]:
-        answer = golden["answer"]
-        assert answer["item_ids"][0]
-        assert np.isfinite(answer["scores"]).all()
-        assert not set(answer["item_ids"]) & set(golden["request"]["basket"])
-
-
-def test_a_shop_without_any_item_to_recommend_is_told_why(tables: dict[str, object], tmp_path: Path) -> None:
-    """Three receipts are no past to learn from."""
-    lines = pd.read_csv(str(tables["data.transactions"]), dtype=str, keep_default_na=False)
-    lines[lines["basket_id"] < "b00003"].to_csv(tmp_path / "t.csv", index=False)
-    with pytest.raises(CestaError, match=r"no item is in 5 baskets \(sampler.min_support\)"):
-        build(settings_of({"data.transactions": tmp_path / "t.csv"}), tmp_path / "out")

@@ -12,6 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import tritonclient.grpc
+import tritonclient.http
+
 from operations.gateway.keys import Role, add_key
 from operations.gateway.nginx import Gateway, GatewaySettings
 
@@ -92,6 +96,19 @@ class Door:
             except ConnectionResetError:
                 pass
             return received
+
+
+def release_of(door: Door, wire: str, session: str, request_id: str = "") -> int:
+    """The release that answers cesta_client's kind of request, with a session's id."""
+    headers = {"authorization": f"Bearer {door.keys['shop']}", "x-session-id": session}
+    headers |= {"x-request-id": request_id} if request_id else {}
+    kind = tritonclient.grpc if wire == "grpc" else tritonclient.http
+    basket = kind.InferInput("basket", [1, 1], "BYTES")
+    basket.set_data_from_numpy(np.array([[b"i1"]], object))
+    address = door.settings.grpc if wire == "grpc" else door.settings.http
+    with kind.InferenceServerClient(address) as client:
+        answer = client.infer("recommender", [basket], headers=headers).get_response()
+    return int(answer.model_version if wire == "grpc" else answer["model_version"])
 
 
 OpenDoor = Callable[..., Door]  # of conftest.py: open_door in a folder of its own, closed with the session

@@ -15,6 +15,7 @@ from operations.server.process import Server, ServerError, ServerSettings
 from tests.building import TOY_SAMPLER
 from tests.running.live import Live, check_canary
 from tests.running.processes import shared_memory
+from tests.running.raw_requests import good_answer
 
 if TYPE_CHECKING:
     from tests.building.slices import Built
@@ -109,3 +110,11 @@ def shop(tmp_path: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPa
     shop = Shop(tmp_path, start_server)
     yield shop
     shop.close()
+
+
+@pytest.fixture
+def still_answering(uncached: Live) -> Iterator[None]:
+    """After the test the server answers a good question as before."""
+    before = good_answer(uncached)
+    yield
+    assert good_answer(uncached) == before

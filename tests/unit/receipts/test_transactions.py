@@ -1,7 +1,6 @@
-"""The transactions table: every way shops write ids, times and quantities, and what is refused."""
+"""The transactions table: every way shops write files, ids, users and quantities."""
 
 import gzip
-from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,42 +14,8 @@ from hypothesis import strategies as st
 
 from export_scripts.receipts.problems import BadInput, Problems
 from export_scripts.receipts.tables import read_table, sniff_delimiter, text_column
-from export_scripts.receipts.times import from_text
-from export_scripts.receipts.transactions import known_users, read_lines
-from export_scripts.settings import load_settings
-
-GOOD = "user_id,basket_id,item_id,timestamp,quantity\nu,b,1,2024-01-01,1\nu,b,2,2024-01-01,1\n"
-JAN_1 = 1_704_067_200  # 2024-01-01T00:00:00Z, `date -ud 2024-01-01 +%s`
-
-
-def read(path: Path, **overrides: object) -> pd.DataFrame:
-    """Lines of one file; raises BadInput with what was found."""
-    settings = load_settings(overrides={"data.transactions": path, **overrides})
-    problems = Problems()
-    table = read_table(path, problems)
-    lines = read_lines(table, settings.data, settings.etl, problems) if table else pd.DataFrame()
-    problems.raise_if_any()
-    return lines
-
-
-def read_text(tmp_path: Path, text: str | bytes, **overrides: object) -> pd.DataFrame:
-    path = tmp_path / "sales.csv"
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return read(path, **overrides)
-
-
-def read_columns(tmp_path: Path, **columns: object) -> pd.DataFrame:
-    """Lines of a parquet file with these columns; basket and item are filled in."""
-    n = len(next(iter(columns.values())))  # type: ignore[arg-type]
-    base = {"basket_id": ["b"] * n, "item_id": [str(i) for i in range(n)]}
-    pa.parquet.write_table(pa.table(base | columns), tmp_path / "sales.parquet")
-    return read(tmp_path / "sales.parquet")
-
-
-def message(tmp_path: Path, text: str | bytes, **overrides: object) -> str:
-    with pytest.raises(BadInput) as error:
-        read_text(tmp_path, text, **overrides)
-    return str(error.value)
+from export_scripts.receipts.transactions import known_users
+from tests.building.transactions import GOOD, read, read_columns, read_text
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -157,81 +122,6 @@ def test_any_text_is_an_id(tmp_path_factory: pytest.TempPathFactory, item: str) 
     assert text_column(table, "item_id", (), Problems()).iloc[0] == f"{item}x".strip()
 
 
-@pytest.mark.parametrize(
-    "written",
-    [
-        "2024-01-01",
-        "2024-01-01T00:00:00Z",
-        "2024-01-01 01:00:00+01:00",
-        "2024-01-01 00:00:00.000",
-        "2024-01-01 00:00:00 UTC",
-        "2024-1-1",
-        "20240101",
-        "20240101000000",
-        "1704067200",
-        "1704067200000",
-        "1704067200000000",
-        "1704067200.0",
-        "01/01/2024",
-        "01.01.2024 00:00",
-        "Jan 1, 2024",
-    ],
-)
-def test_times_in_any_usual_form_are_utc_seconds(tmp_path: Path, written: str) -> None:
-    """Zones are converted, and a time without one is UTC."""
-    lines = read_text(tmp_path, f'basket_id;item_id;timestamp\nb;1;"{written}"\nb;2;"{written}"\n')
-    assert lines["time"].tolist() == [JAN_1, JAN_1]
-
-
-@pytest.mark.parametrize(
-    "times",
-    [
-        pa.array([date(2024, 1, 1)]),
-        pa.array([JAN_1]),
-        pa.array([JAN_1 * 1000.0]),
-        pa.array([pd.Timestamp("2024-01-01 02:00", tz="Europe/Helsinki")]),
-        pa.array([pd.Timestamp("2024-01-01")], pa.timestamp("ns")),
-    ],
-)
-def test_times_of_any_parquet_type_are_utc_seconds(tmp_path: Path, times: pa.Array) -> None:
-    """As in csv."""
-    assert read_columns(tmp_path, timestamp=times)["time"].tolist() == [JAN_1]
-
-
-def test_day_first_is_found_when_one_date_shows_it() -> None:
-    """The 25th is no month."""
-    times = from_text(pd.Series(["03/04/2024", "25/04/2024"], dtype="str"), "")
-    assert times is not None
-    assert times.dt.month.tolist() == [4, 4]
-
-
-def test_dates_that_read_both_ways_are_refused_until_a_format_is_set(tmp_path: Path) -> None:
-    """Guessing would swap April and March without a word."""
-    text = "basket_id,item_id,timestamp\nb,1,03/04/2024\nb,2,03/04/2024\n"
-    report = message(tmp_path, text)
-    assert "day first as well as month first" in report
-    assert "timestamp_format" in report
-    lines = read_text(tmp_path, text, **{"data.timestamp_format": "%d/%m/%Y"})
-    assert lines["time"].iloc[0] == pd.Timestamp("2024-04-03").timestamp()
-
-
-@pytest.mark.parametrize("written_as", ["%-d/%m/%Y", "%Q", "%d %d"])
-def test_a_format_that_strptime_refuses_is_named(tmp_path: Path, written_as: str) -> None:
-    """%-d is strftime's alone; a shell's date knows it."""
-    report = message(tmp_path, GOOD, **{"data.timestamp_format": written_as})
-    assert f'1 problem in the input\n  sales.csv: [data] timestamp_format "{written_as}" cannot' in report
-    assert "way out: use strptime directives" in report
-
-
-def test_one_wild_number_does_not_change_the_unit_of_the_others(tmp_path: Path) -> None:
-    """Only the wild row is reported."""
-    rows = "".join(f"b,{i},{JAN_1}\n" for i in range(9))
-    report = message(tmp_path, f"basket_id,item_id,timestamp\n{rows}b,9,5\n")
-    assert 'column "timestamp" is before 1990' in report
-    assert "(1 row)" in report
-    assert "row 11" in report
-
-
 def test_without_optional_columns_lines_have_none(tmp_path: Path) -> None:
     """No user, no time, and every line counts 1."""
     lines = read_text(tmp_path, "basket_id,item_id\nb,1\nb,2\n")
@@ -259,132 +149,6 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
     """[data.columns] maps them."""
     names = {"data.columns.basket_id": "receipt", "data.columns.item_id": "sku"}
     assert list(read_text(tmp_path, "receipt,sku\nb,1\nb,2\n", **names)["item_id"]) == ["1", "2"]
-
-
-BAD = {
-    "no item column": (
-        "basket_id,sku\nb,1\n",
-        ['no column "item_id"', "basket_id, sku", "[data.columns] item_id"],
-    ),
-    "empty file": ("", ["sales.csv", "empty"]),
-    "only blank": ("\n\n", ["sales.csv"]),
-    "header only": ("basket_id,item_id\n", ["no rows"]),
-    "column twice": ("basket_id,item_id,item_id\nb,1,1\n", ["listed twice: item_id"]),
-    "UTF-16": (GOOD.encode("utf-16"), ["UTF-16", "UTF-8"]),
-    "broken encoding": (
-        b"basket_id,item_id\nb,caf\xe9\nb,1\n\xff\n",
-        ['column "item_id" is not valid UTF-8', "(1 row)", 'row 2: "caf\ufffd"', "row 4: 1 cells"],
-    ),
-    "ragged rows": (
-        "basket_id,item_id\nb,1\nb,1,2\n\nb\n",
-        ["2 cells of the header", "(2 rows)", "row 3: 3 cells", "row 5: 1 cells"],
-    ),
-    "a line before the header": (
-        "sep=;\nbasket_id;item_id;quantity\nb;1;2\n",
-        ["1 problem", "2 cells of the header", "(2 rows)", "the first line must be the header"],
-    ),
-    "a quote that opens a row": (
-        'basket_id,item_id\nb,1\n"b,1\nb,2\n',
-        ["1 problem", "(1 row)", "row 3: 1 cells", "close each quote"],
-    ),
-    "a quote that swallows the rest": (
-        'basket_id,item_id\n"b","1"\nb,"2\nb,3\n',
-        ["1 problem", "quotes that do not match", "line 3", "close each quote"],
-    ),
-    "two quotes that swallow what is between": (
-        'basket_id,item_id,name\nb,1,"a\nb"\nb,2,"Extra\nb,3,Jam\nb,4,"Virgin\n',
-        ["1 problem", "quotes that do not match", "line 4", "close each quote"],
-    ),
-    "workbook": (b"PK\x03\x04\x14\x00\x06\x00", ["1 problem", "Excel workbook", "give a csv"]),
-    "empty ids": (
-        "basket_id,item_id\nb,1\nb,\n ,NULL\n",
-        ['"basket_id" is empty (1 row)', "row 4: (empty)", '"item_id" is empty (2 rows)', "row 3: (empty)"],
-    ),
-    "long id": (
-        f"basket_id,item_id\nb,{'é' * 65}\nb,{'é' * 64}\n",
-        ["over 128 bytes", "(1 row)", "row 2", "shorter ids"],
-    ),
-    "ids rounded by Excel": (
-        "basket_id;item_id\nb;4.00638E+12\nb;4,00638E+12\nb;4E+12\nb;4E12\nb;4006381333931\n",
-        ['"item_id" has ids that a spreadsheet rounded', "(3 rows)", 'row 2: "4.00638E+12"', "as text"],
-    ),
-    "unreadable time": (
-        "basket_id,item_id,timestamp\nb,1,2024-01-01\nb,2,2024-13-45\nb,3,\n",
-        [
-            'column "timestamp" holds no readable time (2 rows)',
-            'row 3: "2024-13-45"',
-            "row 4: (empty)",
-            "ISO",
-        ],
-    ),
-    "wrong unit": (
-        "basket_id,item_id,timestamp\nb,1,17\nb,2,17\n",
-        ["before 1990", "(2 rows)", "1970-01-01 00:00:17"],
-    ),
-    "return": (
-        "basket_id,item_id,quantity\nb,1,-2\nb,2,1\n",
-        ['column "quantity" is negative', "(1 row)", "row 2: -2", '[etl] returns = "drop"'],
-    ),
-    "no number": (
-        'basket_id,item_id,quantity\nb,1,"1,5"\nb,2,\nb,3,inf\n',
-        ['column "quantity" holds no number (3 rows)', 'row 2: "1,5"', "row 3: (empty)", 'row 4: "inf"'],
-    ),
-    "two users": (
-        "user_id,basket_id,item_id\nu,b,1\nv,b,2\n,b,3\n",
-        ["baskets of two users", "(1 row)", "row 3", "basket b, user v", "one receipt of one user"],
-    ),
-    "basket id used again": (
-        "basket_id,item_id,timestamp\nb,1,2024-01-01\nb,2,2024-01-03\n",
-        ["over 24 hours", "(1 row)", "row 3", "basket b, 48.0 hours after", "basket_hours"],
-    ),
-}
-
-
-@pytest.mark.parametrize(("text", "words"), BAD.values(), ids=BAD.keys())
-def test_bad_input_is_named_with_rows_count_and_way_out(
-    tmp_path: Path, text: str | bytes, words: list[str]
-) -> None:
-    """The report can be acted on without opening the code."""
-    report = message(tmp_path, text)
-    assert "way out: " in report
-    assert all(word in report for word in words), report
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """With the path as it was given."""
-    with pytest.raises(BadInput, match=r"no such file: .*nowhere\.csv"):
-        read(tmp_path / "nowhere.csv")
-
-
-def test_a_folder_is_named_as_one(tmp_path: Path) -> None:
-    """Spark writes a folder of parts."""
-    with pytest.raises(BadInput, match=r"(?s)it is a folder.*join its files"):
-        read(tmp_path)
-
-
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
-    """A hash as 16 bytes, for example: no request could name it."""
-    hashes = pa.array([b"\xff" * 16, b"\xfe" * 16], pa.binary(16))
-    with pytest.raises(BadInput, match=r'(?s)"user_id" is not valid UTF-8 \(2 rows\).*store it as text'):
-        read_columns(tmp_path, user_id=hashes)
-
-
-def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
-    """A csv that was renamed, for example."""
-    (tmp_path / "sales.parquet").write_text(GOOD)
-    with pytest.raises(BadInput, match=r"sales\.parquet: the file cannot be read"):
-        read(tmp_path / "sales.parquet")
-
-
-def test_all_problems_are_in_one_report_and_rows_stop_at_five(tmp_path: Path) -> None:
-    """Nobody wants to repair a file one error at a time, nor to read a thousand rows."""
-    rows = "".join(f"b,{i},yesterday,-1\n" for i in range(7))
-    report = message(tmp_path, f"basket_id,sku,timestamp,quantity\n{rows}")
-    assert report.startswith("3 problems in the input")
-    assert all(word in report for word in ['no column "item_id"', "no readable time (7 rows)", "is negative"])
-    assert "row 6" in report
-    assert "row 7" not in report
-    assert "… and 2 more" in report
 
 
 def test_returns_can_be_let_through_for_dropping(tmp_path: Path) -> None:

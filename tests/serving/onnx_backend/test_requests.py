@@ -1,109 +1,29 @@
-"""The `onnxruntime` backends, compiled and Python, on live servers: answers, refusals, completed configs."""
+"""Requests to the `onnxruntime` backends: answers, batches, refusals, and the end of a server."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 import pytest
 import tritonclient.grpc as triton
-from onnx import TensorProto, helper
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from onnx import helper
+from tritonclient.utils import InferenceServerException
 
 from operations.server.control_secret import GRPC_HEADER
 from tests.building.toy_models import FLOAT, STRING, graph, identity, lookup, write_model
 from tests.running import needs
-from tests.running.processes import children
+from tests.running.toy_server import ONE_INSTANCE, Toys
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]
 
-ONE_INSTANCE = "instance_group { kind: KIND_CPU count: 1 }\n"
 BATCH_OF_3 = """
     max_batch_size: 8
     dynamic_batching { preferred_batch_size: 3 max_queue_delay_microseconds: 5000000 }
 """
-BATCHING = "max_batch_size: 4\n"
-XY = """
-    input { name: "x" data_type: TYPE_FP32 dims: [ 3 ] }
-    output { name: "y" data_type: TYPE_FP32 dims: [ 3 ] }
-"""
-
-
-class Toys:
-    """A repository on a live server; models are written into it and loaded one by one."""
-
-    def __init__(self, repository: Path, server: Any) -> None:
-        self.repository = repository
-        self.server = server
-        self.client = triton.InferenceServerClient(server.grpc)
-
-    def load(self, name: str, model: onnx.GraphProto, config: str = "", file: str = "model.onnx") -> None:
-        write_model(self.repository, name, model, config, file)
-        self.client.load_model(name, headers={GRPC_HEADER: self.server.settings.control_secret})
-
-    def infer(
-        self, name: str, outputs: list[str] | None = None, **inputs: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        return self.infer_later(name, outputs, **inputs).result(timeout=20)
-
-    def infer_later(
-        self, name: str, outputs: list[str] | None = None, **inputs: np.ndarray
-    ) -> Future[dict[str, np.ndarray]]:
-        future: Future[dict[str, np.ndarray]] = Future()
-
-        def done(result: triton.InferResult, error: InferenceServerException | None) -> None:
-            if error:
-                future.set_exception(error)
-            else:
-                names = [output.name for output in result.get_response().outputs]
-                future.set_result({output: result.as_numpy(output) for output in names})
-
-        asked = [triton.InferRequestedOutput(output) for output in outputs] if outputs else None
-        self.client.async_infer(
-            name, [_input(key, array) for key, array in inputs.items()], done, outputs=asked
-        )
-        return future
-
-    def in_process(self, name: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        session = ort.InferenceSession(self.repository / name / "1" / "model.onnx")
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, inputs), strict=True))
-
-    def threads(self) -> int:
-        """How many threads the server and its stubs have."""
-        processes = [self.server.pid, *children(self.server.pid)]
-        return sum(len(list(Path(f"/proc/{process}/task").iterdir())) for process in processes)
-
-    def executions(self, name: str, requests: int) -> int:
-        """How often the instance ran for its `requests`; Triton answers first and counts later."""
-        while True:
-            (model,) = self.client.get_inference_statistics(name).model_stats
-            counts = model.inference_stats
-            if counts.success.count + counts.fail.count == requests and model.execution_count:
-                return int(model.execution_count)
-
-
-def _input(name: str, array: np.ndarray) -> triton.InferInput:
-    tensor = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
-    tensor.set_data_from_numpy(array)
-    return tensor
-
-
-@pytest.fixture(scope="module", params=["compiled", "python"])
-def toys(
-    request: pytest.FixtureRequest, start_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
-) -> Toys:
-    repository = tmp_path_factory.mktemp("toys")
-    if request.param == "compiled":
-        needs.the_compiled_backend()
-    return Toys(repository, start_server(repository, models=(), onnx_backend=request.param))
 
 
 def test_every_data_type_passes_through_unchanged(toys: Toys) -> None:
@@ -345,198 +265,3 @@ def test_an_optional_input_falls_back_to_the_graphs_own_value(toys: Toys) -> Non
 
     assert toys.infer("default_factor", x=x)["y"].tolist() == [10, 20]
     assert toys.infer("default_factor", x=x, factor=np.array([2], np.float32))["y"].tolist() == [2, 4]
-
-
-def test_a_config_without_tensors_is_completed_from_the_graph(toys: Toys) -> None:
-    """Names, types and dims come from the graph; open batch axes bring batching, as in the C++ backend."""
-    model = graph(
-        [
-            helper.make_node("Identity", ["x"], ["y"]),
-            helper.make_node("ReduceSum", ["x", "axes"], ["sum"], keepdims=0),
-        ],
-        {"x": (FLOAT, ("n", "m", 3))},
-        {"y": (FLOAT, ("n", "m", 3)), "sum": (FLOAT, ("n",))},
-        {"axes": np.array([1, 2])},
-    )
-    toys.load("completed", model, ONE_INSTANCE)
-
-    config = toys.client.get_model_config("completed", as_json=True)["config"]
-
-    assert config["max_batch_size"] == 4
-    assert "dynamic_batching" in config
-    assert [(io["name"], io["data_type"], io["dims"]) for io in config["input"]] == [
-        ("x", "TYPE_FP32", ["-1", "3"])
-    ]
-    assert [(io["name"], io["dims"]) for io in config["output"]] == [("y", ["-1", "3"]), ("sum", ["1"])]
-    assert toys.infer("completed", x=np.ones((2, 2, 3), np.float32))["sum"].tolist() == [[6], [6]]
-
-
-def test_a_completed_config_keeps_what_was_written(toys: Toys) -> None:
-    """A batch size and tensors that config.pbtxt does name stay; only the missing half is added."""
-    written = """
-        max_batch_size: 2
-        input { name: "x" data_type: TYPE_FP32 dims: [ 3 ] }
-    """
-    toys.load("half_written", identity(), written + ONE_INSTANCE)
-
-    config = toys.client.get_model_config("half_written", as_json=True)["config"]
-
-    assert config["max_batch_size"] == 2
-    assert [io["name"] for io in config["output"]] == ["y"]
-
-
-def test_a_graph_with_a_fixed_first_axis_is_completed_without_batching(toys: Toys) -> None:
-    """One tensor that cannot grow is enough to rule batching out."""
-    toys.load("fixed", identity(shape=(2, 3)), ONE_INSTANCE)
-
-    config = toys.client.get_model_config("fixed", as_json=True)["config"]
-
-    assert config.get("max_batch_size", 0) == 0
-    assert config["input"][0]["dims"] == ["2", "3"]
-    assert "dynamic_batching" not in config
-
-
-def test_another_file_name_is_found(toys: Toys) -> None:
-    """`default_model_filename` names the file in the version folder."""
-    toys.load("renamed", identity(), 'default_model_filename: "other.onnx"\n' + ONE_INSTANCE, "other.onnx")
-
-    assert toys.infer("renamed", x=np.array([[1, 2, 3]], np.float32))["y"].tolist() == [[1, 2, 3]]
-
-
-def test_intra_op_thread_count_is_the_number_of_threads(toys: Toys) -> None:
-    """ONNX Runtime adds a pool of n - 1 threads for an instance."""
-    added = []
-    for name, count in (("one_thread", 1), ("four_threads", 4)):
-        parameter = f'parameters {{ key: "intra_op_thread_count" value {{ string_value: "{count}" }} }}\n'
-        before = toys.threads()
-        toys.load(name, identity(), parameter + ONE_INSTANCE)
-        added.append(toys.threads() - before)
-
-    assert added[1] - added[0] == 3
-
-
-def parameter(key: str, value: str) -> str:
-    return f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n{XY}'
-
-
-REFUSED = {
-    "output dims that are not the graph's": (
-        identity(),
-        BATCHING + 'input { name: "x" data_type: TYPE_FP32 dims: [ 3 ] }\n'
-        'output { name: "y" data_type: TYPE_FP32 dims: [ -1 ] }',
-        r"output 'y': dims are \[-1\]; expected the graph's \[3\]",
-    ),
-    "output dims closed where the graph's are open": (
-        identity(shape=("n", "m")),
-        BATCHING + XY,
-        r"output 'y': dims are \[3\]; expected the graph's \[-1\]",
-    ),
-    "input dims that the graph does not take": (
-        identity(),
-        BATCHING + XY.replace("dims: [ 3 ]", "dims: [ 4 ]", 1),
-        r"input 'x': dims are \[4\]; expected the graph's \[3\]",
-    ),
-    "batching on a fixed axis": (
-        identity(shape=(1, 3)),
-        BATCHING + XY,
-        r"input 'x': max_batch_size is 4 and the graph's shape is \[1, 3\]; expected a first dimension of -1",
-    ),
-    "batching on a fixed axis, to be completed": (
-        identity(shape=(1, 3)),
-        BATCHING,
-        r"max_batch_size is 4 and the batch axis of 'x' \[1, 3\], 'y' \[1, 3\] is fixed",
-    ),
-    "unknown input": (
-        identity(),
-        BATCHING + XY.replace('"x"', '"z"'),
-        "input 'z': not in the graph; expected one of x",
-    ),
-    "unknown output": (
-        identity(),
-        BATCHING + XY.replace('"y"', '"z"'),
-        "output 'z': not in the graph; expected one of y",
-    ),
-    "another data type": (
-        identity(),
-        BATCHING + XY.replace("TYPE_FP32", "TYPE_INT32", 1),
-        "input 'x': data_type is TYPE_INT32; expected the graph's TYPE_FP32",
-    ),
-    "too many inputs": (
-        identity(),
-        BATCHING + XY + 'input { name: "more" data_type: TYPE_FP32 dims: [ 3 ] }',
-        "has 2 inputs that are not optional; expected 1: x",
-    ),
-    "optional and batching": (
-        identity(),
-        BATCHING + XY.replace("dims: [ 3 ]", "dims: [ 3 ] optional: true", 1),
-        "does not serve optional input 'x' in a model that batches",
-    ),
-    "ragged": (
-        identity(shape=("n", "m")),
-        BATCHING + XY.replace("dims: [ 3 ]", "dims: [ -1 ] allow_ragged_batch: true", 1),
-        "does not serve allow_ragged_batch of 'x'",
-    ),
-    "bfloat16": (
-        identity(TensorProto.BFLOAT16),
-        "",
-        r"tensor 'x': the graph has tensor\(bfloat16\); expected one of",
-    ),
-    "execution mode": (
-        identity(),
-        parameter("execution_mode", "2"),
-        "parameter execution_mode is 2; expected 0 or 1",
-    ),
-    "thread count": (
-        identity(),
-        parameter("intra_op_thread_count", "two"),
-        'parameter intra_op_thread_count is "two"; expected an integer',
-    ),
-    "thread count beyond an int": (
-        identity(),
-        parameter("intra_op_thread_count", "4294967297"),
-        'parameter intra_op_thread_count is "4294967297"; expected an integer',
-    ),
-    "no boolean": (
-        identity(),
-        parameter("enable_mem_arena", ""),
-        'parameter enable_mem_arena is ""; expected true or false',
-    ),
-    "boolean": (
-        identity(),
-        parameter("enable_mem_arena", "perhaps"),
-        'parameter enable_mem_arena is "perhaps"; expected true or false',
-    ),
-    "missing file": (
-        identity(),
-        'default_model_filename: "gone.onnx"\n',
-        r"there is no .*1/gone\.onnx",
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def refusals(toys: Toys) -> dict[str, str]:
-    """Why Triton did not load each model of `REFUSED`; all at once, since a load is mostly waiting."""
-
-    def load(number: int, case: str) -> str:
-        model, config, _ = REFUSED[case]
-        with pytest.raises(InferenceServerException) as raised:
-            toys.load(f"refused_{number}", model, f"{config}\n{ONE_INSTANCE}")
-        return str(raised.value)
-
-    with ThreadPoolExecutor() as pool:
-        return dict(zip(REFUSED, pool.map(load, range(len(REFUSED)), REFUSED), strict=True))
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_model_is_refused_with_a_reason(refusals: dict[str, str], case: str) -> None:
-    """What the C++ backend refuses at load, in a sentence that names model, tensor, value and expectation."""
-    number = list(REFUSED).index(case)
-
-    assert re.search(rf"model 'refused_{number}'.*{REFUSED[case][-1]}", refusals[case])
-
-
-def test_a_gpu_instance_is_refused_without_a_gpu(toys: Toys) -> None:
-    """Triton or the backend says so at load, rather than serving from the CPU in silence."""
-    with pytest.raises(InferenceServerException, match=r"(?i)gpu"):
-        toys.load("on_gpu", identity(), "instance_group { kind: KIND_GPU count: 1 }")

@@ -1,0 +1,27 @@
+"""The request log of a gateway, which is written after the answer."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.running.door import Door
+
+
+def logged(door: Door, request_id: str) -> dict:
+    """The request's line, once it is written."""
+    return json.loads(wait_for(lambda: _line(door.settings.access_log, request_id)))
+
+
+def _line(log: Path, request_id: str) -> str:
+    return next((line for line in log.read_text().splitlines() if f'"request_id":"{request_id}"' in line), "")
+
+
+def wait_for(value: Callable[[], str]) -> str:
+    ends = time.monotonic() + 5
+    while not (found := value()):
+        assert time.monotonic() < ends, "never logged"
+        time.sleep(0.01)
+    return found
