@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from docs.site.build import ROOT, build
-from tests.docs.browser import Browser, Visit, open_browser
+from tests.running.browser import Browser, Visit, open_browser
 
 
 class Handler(SimpleHTTPRequestHandler):
