@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_scripts import complete_journey
-from export_scripts.etl import etl, hints, read_shop
+from export_scripts.etl import etl, read_shop
+from export_scripts.receipts.hints import find_hints
 from export_scripts.receipts.problems import BadInput
 from export_scripts.settings import Settings, load_settings
 from operations.errors import WontOverwrite
@@ -172,9 +173,9 @@ def test_what_may_be_a_slip_is_hinted(
     tmp_path: Path, sales: str, items: str, largest: int, hint: str
 ) -> None:
     """Each alone, and nothing of a shop without one."""
-    found = hints(read_shop(settings_for(tmp_path, sales, items)), largest)
-    assert len(found) == bool(hint), found
-    assert all(text.startswith(hint) for text in found), found
+    hints = find_hints(read_shop(settings_for(tmp_path, sales, items)), largest)
+    assert len(hints) == bool(hint), hints
+    assert all(text.startswith(hint) for text in hints), hints
 
 
 def test_the_same_input_writes_the_same_bytes(tmp_path: Path) -> None:
