@@ -1,6 +1,7 @@
-"""Splits by time, and the queries of the test-month protocol: hide an item of a basket, ask with the rest.
+"""Splits by time, and the queries of the test-month protocol (docs/quality.md).
 
-Nothing is split at random: no count and no model may see the future.
+A query hides one item of a basket and asks with the rest. Nothing is split at random: no count and no model
+may see the future.
 """
 
 from collections.abc import Iterator
