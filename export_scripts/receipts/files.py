@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -14,8 +13,7 @@ import pyarrow.parquet
 
 from export_scripts.receipts import meta
 from export_scripts.receipts.assembly import ShopData
-
-ITEMS: Final = "items.json"  # operations/gateway/items.py reads it
+from operations.outputs import ITEMS
 
 
 def write_shop(shop: ShopData, folder: Path) -> None:
