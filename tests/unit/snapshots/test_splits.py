@@ -1,4 +1,4 @@
-"""Periods by time, and what Protocol W asks about them."""
+"""Periods by time, and the queries of the test-month protocol."""
 
 from collections import Counter
 
