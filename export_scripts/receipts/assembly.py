@@ -107,8 +107,8 @@ def count_causes(why: pd.Series[str]) -> pd.Series[int]:
 
 def check_any_pair(lines: pd.DataFrame, source: str, why: pd.Series[str]) -> None:
     """Raise BadInput if no basket has two distinct items: there is nothing to learn from."""
-    pairs = lines.groupby("basket_id", observed=True)["item_id"].nunique()
-    if (pairs < 2).all():
+    distinct_items = lines.groupby("basket_id", observed=True)["item_id"].nunique()
+    if (distinct_items < 2).all():
         remaining = f"{len(lines):,} of {len(why):,} lines are left after dropping"
         dropped = [f"{n:,}: {cause}" for cause, n in count_causes(why).items()]
         remaining += f" ({'; '.join(dropped[:SHOWN_ROWS])})" if dropped else ""

@@ -61,7 +61,7 @@ def snapshot(
         user_ids=Ids.pack([i.encode() for i in shop.user_ids]),
         histories=counts.histories(shop, shop.n_baskets, settings.sampler.history_baskets),
         retrieval=train_tower(
-            shop, end, _in_order(popularity), of_item, settings.retrieval, settings.train.seed
+            shop, end, _mark_ordered(popularity), of_item, settings.retrieval, settings.train.seed
         ),
         clock=Clock(np.array(shop.times[-1] + 1), np.array(shop.day, np.float32)),
         prior=Prior(untrained_prior() if prior is None else prior),
@@ -123,10 +123,10 @@ def untrained_prior() -> NDArray[np.float32]:
 
 def recommendable(arrays: SamplerArrays) -> NDArray[np.bool_]:
     """Mark the items (items,) with at least ``min_support`` baskets."""
-    return _in_order(arrays.popularity)
+    return _mark_ordered(arrays.popularity)
 
 
-def _in_order(popularity: Popularity) -> NDArray[np.bool_]:
+def _mark_ordered(popularity: Popularity) -> NDArray[np.bool_]:
     marks = np.zeros(len(popularity.score), bool)
     marks[popularity.order] = True
     return marks
