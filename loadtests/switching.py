@@ -148,7 +148,7 @@ def measure_under_load(
 
 
 def time_change(name: str, work: Callable[[], Record]) -> Figures:
-    """Seconds of a promotion or rollback, all of it and by step."""
+    """The seconds of a promotion or a rollback, in total and by step."""
     begun = time.perf_counter()
     record = work()
     steps: dict[str, float] = record["seconds"]
