@@ -30,7 +30,7 @@ def tensors_of(queries: Sequence[Query]) -> Tensors:
 
 
 def tensor_bytes(queries: Sequence[Query]) -> int:
-    """The bytes of the tensors in a request. Each id, padding too, takes four for its length and its UTF-8."""
+    """The bytes of the tensors in a request: each id, padding too, takes four plus its UTF-8."""
     columns = _columns(queries).values()
     slots = sum(len(rows) * max(map(len, rows)) for rows in columns)
     return 4 * slots + sum(len("".join(ids).encode()) for rows in columns for ids in rows)
