@@ -74,12 +74,12 @@ def wrong(answered: Sequence[Answered], right: Mapping[int, Sequence[Answer]]) -
 
 
 def _difference(got: Answer, want: Answer) -> str | None:
-    if len(got["item_ids"]) != len(want["item_ids"]):
-        return f"{len(got['item_ids'])} items instead of {len(want['item_ids'])}"
+    if len(got.item_ids) != len(want.item_ids):
+        return f"{len(got.item_ids)} items instead of {len(want.item_ids)}"
     return difference(got, want)
 
 
 def _answered(number: int, due: float, latency_s: float, failed: bool, body: str) -> Answered:
     found: dict[str, Any] = json.loads(body) if body and not failed else {}
-    answer = {name: found.get(name, []) for name in ("item_ids", "scores", "reasons")}
+    answer = Answer.model_validate({name: found.get(name, []) for name in Answer.model_fields})
     return Answered(number, due, latency_s, not found, int(found.get("model_version", 0)), answer)

@@ -41,6 +41,7 @@ from operations.releases.history import Record
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote, roll_back
 from operations.releases.publish import publish
+from operations.releases.store import open_repository
 from operations.server.control_secret import VARIABLE
 
 QUESTIONS: Final = 1_000  # different ones, again and again: nothing is cached
@@ -81,8 +82,8 @@ class Material:
             repository = Path(folder) / "repository"
             repository.mkdir()
             for run in self.runs.values():
-                publish(run, repository)
-            promote(repository, OURS, force=True)
+                publish(run, open_repository(repository))
+            promote(open_repository(repository), OURS, force=True)
             yield repository
 
 
@@ -106,26 +107,28 @@ def measure(material: Material, rate: float, seconds: float) -> tuple[Figures, W
 
 def measure_at_rest(running: Running, control: ModelControl, repository: Path, material: Material) -> Figures:
     """Nobody asks while releases change."""
-    found = change("promotion_rest", partial(promote, repository, VARIANT, control, force=True))
+    target = open_repository(repository)
+    found = change("promotion_rest", partial(promote, target, VARIANT, control, force=True))
     found |= ask_first(running, material, "promotion")
     found["memory_two_mib"] = running.processes.memory_mib()["pss"]
-    return found | change("rollback_rest", partial(roll_back, repository, control))
+    return found | change("rollback_rest", partial(roll_back, target, control))
 
 
 def measure_under_load(
     running: Running, control: ModelControl, repository: Path, material: Material, rate: float, seconds: float
 ) -> tuple[Figures, Windows, list[str]]:
     """An open loop at rest, through a promotion and through a rollback."""
+    target = open_repository(repository)
     file = material.folder / "answers.json"
     with generators.open_loop_meanwhile(running.http, material.requests, file, rate=rate):
         begun = time.perf_counter()
         time.sleep(SETTLE_S + seconds)
         promoting = time.perf_counter()
-        found = change("promotion_load", partial(promote, repository, AGAIN, control, force=True))
+        found = change("promotion_load", partial(promote, target, AGAIN, control, force=True))
         promoted = time.perf_counter()
         time.sleep(AFTER_S)
         rolling = time.perf_counter()
-        found |= change("rollback_load", partial(roll_back, repository, control))
+        found |= change("rollback_load", partial(roll_back, target, control))
         time.sleep(AFTER_S)
     answered = read_answers(file, rate)
     parts = {
