@@ -44,7 +44,7 @@ def start_canary(
     NotPromoted, which names the step, as ``promote`` does; the served releases then stay the same.
     """
     if not LEAST_PERCENT <= percent <= MOST_PERCENT:
-        raise CestaError(f"--percent {percent:g}: write {LEAST_PERCENT} to {MOST_PERCENT} or, to end it, 0")
+        raise CestaError(f"--percent {percent:g}: use {LEAST_PERCENT} to {MOST_PERCENT} or, to end it, 0")
     change = Change(repository, Action.CANARY, release, control, who)
     with repository.lock(), record_failure(change) as steps:
         active = agreed_release(repository, control)

@@ -98,11 +98,11 @@ def test_a_promotion_that_fails_does_not_end_it(
     [
         (2, 5, "release 2 did not become the canary release.*it is the active one"),
         (9, 5, "no release 9"),
-        (3, 0, "--percent 0: say 0.01 to 99.99 or, to end it, 0"),
-        (3, 0.004, "--percent 0.004: say"),
-        (3, 99.995, "--percent 99.995: say"),
-        (3, 100, "--percent 100: say"),
-        (3, float("nan"), "--percent nan: say"),
+        (3, 0, "--percent 0: use 0.01 to 99.99 or, to end it, 0"),
+        (3, 0.004, "--percent 0.004: use"),
+        (3, 99.995, "--percent 99.995: use"),
+        (3, 100, "--percent 100: use"),
+        (3, float("nan"), "--percent nan: use"),
     ],
 )
 def test_what_is_refused(repository: Repository, release: int, percent: float, reason: str) -> None:

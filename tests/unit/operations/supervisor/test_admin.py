@@ -124,7 +124,7 @@ def test_one_change_at_a_time(repository: Repository) -> None:
     with repository.lock():
         refused = Admin(repository).ask("POST", "/releases/2/promote")
     assert refused.status_code == 503
-    assert "is being changed by another cesta, or a server that has just started" in refused.json()["error"]
+    assert "is being changed by another cesta, or by a server that" in refused.json()["error"]
     assert active_release(repository) == 1
 
 
