@@ -13,7 +13,9 @@ def publish(
     out: Out = ARTIFACTS,
     repository: Repository = None,
     settings: SettingsFile = None,
-    promote: Annotated[bool, typer.Option("--promote", help="Have the next start serve the release.")] = False,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Have the next start serve the release.")
+    ] = False,
 ) -> None:
     """Run folder → the next release of a published repository. The first one is promoted."""
     from operations.releases.promote import promote as activate
