@@ -80,12 +80,12 @@ def find_mistakes(replies: Sequence[Reply], expected: Mapping[int, Sequence[Answ
 
 
 def _difference(answer: Answer, expected: Answer) -> str | None:
-    if len(answer["item_ids"]) != len(expected["item_ids"]):
-        return f"{len(answer['item_ids'])} items instead of {len(expected['item_ids'])}"
+    if len(answer.item_ids) != len(expected.item_ids):
+        return f"{len(answer.item_ids)} items instead of {len(expected.item_ids)}"
     return difference(answer, expected)
 
 
 def _reply(number: int, due: float, latency_s: float, failed: bool, body: str) -> Reply:
     content: dict[str, Any] = json.loads(body) if body and not failed else {}
-    answer = {name: content.get(name, []) for name in ("item_ids", "scores", "reasons")}
+    answer = Answer.model_validate({name: content.get(name, []) for name in Answer.model_fields})
     return Reply(number, due, latency_s, not content, int(content.get("model_version", 0)), answer)

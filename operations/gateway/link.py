@@ -39,7 +39,7 @@ class GatewayLink:
         self._repository, self._registry = repository, registry
         self._up = Gauge("cesta_gateway_up", "1 while the gateway accepts connections", registry=registry)
         self._ending = threading.Event()
-        every_s = INTERVAL_S if isinstance(repository, Path) else ELSEWHERE_S
+        every_s = ELSEWHERE_S if repository.is_remote else INTERVAL_S
         self._threads = [
             threading.Thread(target=self._repeat, args=what, daemon=True)
             for what in ((self.follow, every_s, "split not followed"), (self.probe, PROBE_S, "not probed"))

@@ -5,7 +5,7 @@ X-Cesta-Key, and so in the audit log and in the repository's history.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,9 +15,10 @@ from fastapi.exceptions import HTTPException
 from pydantic import BaseModel, field_validator
 
 from operations.errors import BeingChanged, CestaError
+from operations.records.manifest import ReleaseManifest
 from operations.releases.canary import LEAST_PERCENT, MOST_PERCENT, start_canary, stop_canary
 from operations.releases.configs import canary_on_disk
-from operations.releases.history import previous
+from operations.releases.history import Action, Record, previous
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, read_release, releases
@@ -26,7 +27,7 @@ from operations.settings import ReleaseSettings
 
 log = structlog.get_logger()
 
-Record = dict[str, Any]
+JsonObject = Mapping[str, object]
 
 
 class Promotion(BaseModel, extra="forbid"):
@@ -59,7 +60,7 @@ class Operator:
     token: str
 
     def change(
-        self, what: str, by: str, command: Callable[..., Record], *values: Any, **named: Any
+        self, what: Action, by: str, command: Callable[..., Record], *values: Any, **named: Any
     ) -> Record:
         """Do what a release command does, and log who wanted it. One that fails becomes a 409, one that only
         has to wait a 503.
@@ -68,10 +69,10 @@ class Operator:
             with self.control() as control:
                 record = command(self.repository, *values, control, who=by, **named)
         except CestaError as error:
-            log.warning("admin", what=what, by=by, failed=str(error))
+            log.warning("admin", what=str(what), by=by, failed=str(error))
             code = 503 if isinstance(error, BeingChanged) else 409  # the gateway says when to come back
             raise HTTPException(code, str(error)) from None
-        log.info("admin", what=what, by=by, release=record["release"], before=record["before"])
+        log.info("admin", what=str(what), by=by, release=record["release"], before=record["before"])
         return record
 
 
@@ -87,7 +88,7 @@ def make_router(operator: Operator) -> APIRouter:
     asking = Annotated[str, Depends(who)]
 
     @router.get("/releases")
-    def list_releases(_: asking) -> Record:
+    def list_releases(_: asking) -> JsonObject:
         """Every release, and which is active, was before, or is a canary release."""
         repository = operator.repository
         canary = canary_on_disk(repository)
@@ -99,32 +100,31 @@ def make_router(operator: Operator) -> APIRouter:
         }
 
     @router.post("/releases/{release}/promote")
-    def promote_release(release: int, by: asking, how: Promotion | None = None) -> Record:
+    def promote_release(release: int, by: asking, how: Promotion | None = None) -> JsonObject:
         """Have it served; ``force`` passes the gate."""
         gate = {"bars": operator.bars, "force": how is not None and how.force}
-        return operator.change("promote", by, promote, release, **gate)
+        return operator.change(Action.PROMOTE, by, promote, release, **gate)
 
     @router.post("/releases/{release}/canary")
-    def canary_release(release: int, by: asking, how: Share) -> Record:
+    def canary_release(release: int, by: asking, how: Share) -> JsonObject:
         """Give it this share of the requests; 0 ends it."""
         if how.percent == 0:
-            return operator.change("end canary", by, stop_canary, release)
+            return operator.change(Action.END_CANARY, by, stop_canary, release)
         gate = {"bars": operator.bars, "force": how.force}
-        return operator.change("canary", by, start_canary, release, how.percent, **gate)
+        return operator.change(Action.CANARY, by, start_canary, release, how.percent, **gate)
 
     @router.post("/rollback")
-    def roll_back_release(by: asking) -> Record:
+    def roll_back_release(by: asking) -> JsonObject:
         """Return to the release that was active before."""
-        return operator.change("rollback", by, roll_back)
+        return operator.change(Action.ROLLBACK, by, roll_back)
 
     return router
 
 
-def _summary(described: Record) -> Record:
-    known = (described.get("metrics") or {}).get("known") or {}
+def _summary(release: ReleaseManifest) -> JsonObject:
     return {
-        "release": described["release"],
-        "created_at": described["created_at"],
-        "data_until": (described.get("data") or {}).get("last"),
-        "hr_at_10": known.get("hr_at_10"),
+        "release": release.release,
+        "created_at": release.created_at,
+        "data_until": release.data.last if release.data else None,
+        "hr_at_10": release.measured("known").hr_at_10,
     }

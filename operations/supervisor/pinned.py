@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from operations.errors import CestaError
-from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, read_config
-from operations.releases.configs import CANARY, Config, check_named, part_config
+from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, Config, read_config
+from operations.releases.configs import CANARY, check_named, part_config
 from operations.releases.model_control import ModelControl
 from operations.releases.repository import CONFIG, active_release
 from operations.releases.stand_in import unload
-from operations.releases.store import Repository, locked
+from operations.releases.store import Repository
 
 log = structlog.get_logger()
 
@@ -41,7 +41,7 @@ def load_active(repository: Repository, control: ModelControl, config: str = "")
 def load_others(repository: Repository, control: ModelControl) -> None:
     """Load the previous and the canary release beside the active one; what fails is logged, left out."""
     try:
-        with locked(repository):  # a promotion meanwhile would know nothing of these
+        with repository.lock():  # a promotion meanwhile would know nothing of these
             for model, version in _pins(read_config(repository / ENSEMBLE / CONFIG)):
                 for other in sorted(_named(repository, model) - {version}):
                     _load_beside(repository, control, model, other)

@@ -3,7 +3,6 @@
 import contextlib
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -32,7 +31,7 @@ class Status:
 
     def follow(self, ending: Ending) -> None:
         """Look at an object store until ``ending``: who asks for status must not wait for it."""
-        while not isinstance(self._repository, Path):
+        while self._repository.is_remote:
             release = self.watchdog.health.release
             try:
                 self._records = 0.0, history.read(self._repository)
@@ -70,9 +69,9 @@ class Status:
         """When the release that answers was made the active one; unrecorded, when it was seen first."""
         health = self.watchdog.health
         for record in reversed(self._history()):
-            if record["what"] in ("promote", "rollback") and "failed" not in record:
+            if record["what"] in history.SWITCHES and "failed" not in record:
                 if record["release"] == health.release:
-                    return str(record["at"])
+                    return record["at"]
                 break
         if health.since_s is None:
             return None
@@ -81,15 +80,14 @@ class Status:
 
     def _history(self) -> list[history.Record]:
         """Read again when it was added to."""
-        if isinstance(self._repository, Path):
-            path = self._repository / history.NAME
-            changed = path.stat().st_mtime if path.exists() else 0.0
+        if not self._repository.is_remote:
+            changed = self._repository.modified_s(history.NAME) or 0.0
             if changed != self._records[0]:
                 self._records = changed, history.read(self._repository)
         return self._records[1]
 
     def _metrics_of(self, release: int | None) -> Any:
-        if isinstance(self._repository, Path):
+        if not self._repository.is_remote:
             with contextlib.suppress(CestaError, OSError):  # deleted while it serves
                 self._read_metrics()
         return self._metrics.get(release or 0)
@@ -97,4 +95,4 @@ class Status:
     def _read_metrics(self) -> None:
         release = self.watchdog.health.release
         if release is not None and release not in self._metrics:
-            self._metrics = {release: read_release(self._repository, release).get("metrics")}
+            self._metrics = {release: read_release(self._repository, release).metrics}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from operations.releases import publish
+from operations.releases.store import open_repository
 from tests import ROOT
 from tests.building.runs import make_run
 
@@ -146,7 +147,7 @@ def without_training(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_who_operates_releases_needs_no_torch(tmp_path: Path) -> None:
     """Nor anything else of training: the serving image does without."""
-    publish.publish(make_run(tmp_path / "run"), tmp_path / "repository")
+    publish.publish(make_run(tmp_path / "run"), open_repository(tmp_path / "repository"))
     for words in (["promote", "1", "--offline"], ["verify", "1"], ["list"]):
         done = without_training("release", *words, "--repository", str(tmp_path / "repository"))
         assert done.returncode == 0, done.stderr

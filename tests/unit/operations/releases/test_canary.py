@@ -15,7 +15,7 @@ from operations.releases.configs import CANARY, canary_on_disk
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import CONFIG, active_release
 from operations.releases.retire import retire
-from operations.releases.store import Repository
+from operations.releases.store import Repository, open_repository
 from tests.building.repositories import KINDS, empty_repository, folder_only
 from tests.building.runs import make_run
 
@@ -98,11 +98,11 @@ def test_a_promotion_that_fails_does_not_end_it(
     [
         (2, 5, "release 2 did not become the canary release.*it is the active one"),
         (9, 5, "no release 9"),
-        (3, 0, "--percent 0: say 0.01 to 99.99 or, to end it, 0"),
-        (3, 0.004, "--percent 0.004: say"),
-        (3, 99.995, "--percent 99.995: say"),
-        (3, 100, "--percent 100: say"),
-        (3, float("nan"), "--percent nan: say"),
+        (3, 0, "--percent 0: use 0.01 to 99.99 or, to end it, 0"),
+        (3, 0.004, "--percent 0.004: use"),
+        (3, 99.995, "--percent 99.995: use"),
+        (3, 100, "--percent 100: use"),
+        (3, float("nan"), "--percent nan: use"),
     ],
 )
 def test_what_is_refused(repository: Repository, release: int, percent: float, reason: str) -> None:
@@ -121,9 +121,10 @@ def test_the_gate_stands_before_it(repository: Repository) -> None:
 
 
 def test_none_can_stand_beside_nothing(tmp_path: Path) -> None:
-    publish.publish(make_run(tmp_path / "run"), tmp_path / "repository")
+    repository = open_repository(tmp_path / "repository")
+    publish.publish(make_run(tmp_path / "run"), repository)
     with pytest.raises(NotPromoted, match="no release is active"):
-        start_canary(tmp_path / "repository", 1, 5)
+        start_canary(repository, 1, 5)
 
 
 def test_another_than_the_canary_release_cannot_be_ended(repository: Repository) -> None:

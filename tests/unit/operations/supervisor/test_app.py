@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -14,7 +15,8 @@ from fastapi.testclient import TestClient
 
 from operations.gateway.request_metrics import RequestMetrics
 from operations.releases import history
-from operations.releases.store import Repository, open_repository, write_file
+from operations.releases.history import Action
+from operations.releases.store import Repository, open_repository
 from operations.supervisor.app import make_app
 from operations.supervisor.metrics import Metrics
 from operations.supervisor.status import Status
@@ -22,6 +24,17 @@ from operations.supervisor.watchdog import Health, Watchdog
 from tests import ROOT
 
 READY = Health(ready=True, reason="", release=3, since_s=40.0, asked_s=100.0, answered_s=100.0)
+
+MANIFEST = json.dumps(
+    {
+        "release": 3,
+        "contract": {},
+        "metrics": {"known": {"hr_at_10": 0.2}},
+        "golden": [],
+        "digest": "",
+        "files": {},
+    }
+)
 
 
 class Supervisor:
@@ -45,7 +58,7 @@ class Supervisor:
 
 @pytest.fixture
 def supervisor(tmp_path: Path) -> Supervisor:
-    return Supervisor(tmp_path)
+    return Supervisor(open_repository(tmp_path))
 
 
 def test_the_process_lives_before_the_server_is_ready(supervisor: Supervisor) -> None:
@@ -78,9 +91,10 @@ def test_status_tells_since_when_a_release_is_active(supervisor: Supervisor, tmp
     """By the repository's history; a failed promotion after it changes nothing, but is counted."""
     supervisor.watchdog.health = READY
     (tmp_path / "recommender" / "3").mkdir(parents=True)
-    (tmp_path / "recommender" / "3" / "manifest.json").write_text('{"metrics": {"known": {"hr_at_10": 0.2}}}')
-    promoted = history.append(tmp_path, "promote", 3)
-    history.append(tmp_path, "promote", 4, failed="golden requests", why="another score")
+    (tmp_path / "recommender" / "3" / "manifest.json").write_text(MANIFEST)
+    repository = open_repository(tmp_path)
+    promoted = history.append(repository, Action.PROMOTE, 3)
+    history.append(repository, Action.PROMOTE, 4, failed="golden requests", why="another score")
     status = supervisor.body("/v1/status")
     assert (status["release"], status["since"], status["ready"]) == (3, promoted["at"], True)
     assert status["metrics"] == {"known": {"hr_at_10": 0.2}}
@@ -91,8 +105,7 @@ def test_status_tells_since_when_a_release_is_active(supervisor: Supervisor, tmp
 def test_a_release_of_an_object_store_is_looked_up_as_soon_as_it_answers() -> None:
     """Not at the next look, for which the clock, that stands still here, would have to go on by 15 s."""
     repository = open_repository(f"memory://{uuid.uuid4().hex}")
-    manifest = repository / "recommender" / "3" / "manifest.json"
-    write_file(manifest, b'{"metrics": {"known": {"hr_at_10": 0.2}}}', repository)
+    repository.write("recommender/3/manifest.json", MANIFEST.encode())
     supervisor, ending = Supervisor(repository), threading.Event()
     following = threading.Thread(target=supervisor.status.follow, args=(ending,))
     following.start()
