@@ -64,18 +64,21 @@ def _add_verb(app: typer.Typer, name: str, entry_point: EntryPoint | None) -> No
     if entry_point and _is_installed(entry_point.module):
         app.command(name, rich_help_panel=MAKING_PANEL)(entry_point.load())
         return
-    missing = f"there is no module {entry_point.module}" if entry_point else "no installed package registers it"
+    reason = f"there is no module {entry_point.module}" if entry_point else "no package registers it"
     app.command(
         name,
         rich_help_panel=MAKING_PANEL,
         help="Not installed here.",
-        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},  # it is called as usual
-    )(_refuse(f'"cesta {name}" is not installed here: {missing}'))
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},  # those of the real verb
+    )(_make_refusal(name, reason))
 
 
-def _refuse(what: str) -> Callable[[], None]:
+def _make_refusal(verb: str, reason: str) -> Callable[[], None]:
     def refuse() -> None:
-        raise CestaError(f'{what}; run it where cesta[train] is installed (in a checkout: "make install")')
+        raise CestaError(
+            f'"cesta {verb}" is not installed here: {reason}; run it where cesta[train] is installed '
+            '(in a checkout: "make install")'
+        )
 
     return refuse
 

@@ -1,4 +1,4 @@
-"""Every online verb in the environment of the CPU image: `cesta` without extras, on the files that it copies."""
+"""Every online verb in the CPU image's environment: `cesta` without extras, on the files that it copies."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_the_catalog_is_handed_to_the_gateway(installation: Installation, tmp_pa
 
 @pytest.mark.triton
 def test_a_release_is_served_asked_and_switched(installation: Installation, toys: Path) -> None:
-    """By the supervisor: promoted, tried on a share of the requests, rolled back, retired while it answers."""
+    """By the supervisor: promoted, tried as a canary, rolled back and retired while it answers."""
     needs.a_tritonserver()
     repository = ("--repository", toys)
     installation.cesta("release", "promote", 1, "--offline", *repository)
@@ -217,7 +217,8 @@ def test_the_stack_says_at_once_what_it_lacks(installation: Installation, tmp_pa
         (tmp_path / program).touch(mode=0o755)
     done = installation.run(*words, PATH=str(tmp_path))
     assert done.returncode == 1
-    assert f'cesta stack needs a checkout: there is no {installation.folder / "tree" / "deploy"}' in done.stderr
+    deploy = installation.folder / "tree" / "deploy"
+    assert f"cesta stack needs a checkout: there is no {deploy};" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
