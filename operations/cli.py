@@ -16,7 +16,6 @@ import typer
 
 from operations.commands import ask, keys, publish, release, serve
 from operations.errors import CestaError
-from operations.server.process import ServerError
 
 VERBS: Final = "cesta.verbs"  # the entry-point group
 # The order in which a release is made. Installed metadata lists entry points by name.
@@ -46,7 +45,7 @@ def main() -> None:
     """Run the command. Errors that the user can fix end it with a sentence on stderr, without a traceback."""
     try:
         make_app()(prog_name="cesta")
-    except (CestaError, ServerError) as error:
+    except CestaError as error:
         _exit(str(error))
     except OSError as error:
         _exit(_explain_disk_error(error))

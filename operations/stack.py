@@ -5,7 +5,6 @@ They are the programs of docker-compose.yml with the same configuration. They wr
 
 import contextlib
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Final
 from operations.errors import CestaError
 from operations.gateway.items import FILE, write_items
 from operations.gateway.nginx import Gateway, GatewaySettings, find_nginx
+from operations.server.signals import interrupt_on_signals
 
 DEPLOY: Final = Path(__file__).resolve().parents[1] / "deploy"
 START_S: Final = 120  # a first start compiles the sampler's kernels
@@ -77,8 +77,7 @@ def run_stack(out: Path, repository: str, addresses: Addresses) -> Iterator[Call
 
 def serve_stack(out: Path, repository: str, addresses: Addresses) -> None:
     """Run the stack until Ctrl-C or SIGTERM. Raises CestaError when a program ends by itself."""
-    for ending_signal in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending_signal, signal.default_int_handler)
+    interrupt_on_signals()
     with contextlib.suppress(KeyboardInterrupt), run_stack(out, repository, addresses) as ended_program:
         print(
             f"ready: http://{addresses.http}/v1/recommend, grpc {addresses.grpc}; "
