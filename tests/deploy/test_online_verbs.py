@@ -2,125 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import re
-import shutil
-import signal
-import subprocess
-import sys
-import venv
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from operations.cli import MAKING, TRAINING
-from operations.records import manifest
-from operations.records.sampler_code import sampler_code
 from operations.releases.publish import publish
-from tests import needs
-from tests.toy_runs import TOY_SAMPLER, toy_run
+from tests import ROOT
+from tests.building import TOY_SAMPLER
+from tests.building.runs import make_run, toy_run
+from tests.running import needs
+from tests.running.installation import Installation, make_installation, requirements_digest
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCKERFILE = ROOT / "deploy" / "images" / "cpu" / "Dockerfile"
 FREE_PORTS = ("--http-port=0", "--grpc-port=0", "--metrics-port=0")
-
-
-@dataclass(frozen=True)
-class Installation:
-    """A virtual environment without the extras of `cesta`, and `variables` for the programs in it."""
-
-    folder: Path
-    variables: dict[str, str]
-
-    def command(self, program: str, *words: object) -> list[str]:
-        return [str(self.folder / "venv" / "bin" / program), *map(str, words)]
-
-    def run(self, program: str, *words: object, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(program, *words),
-            cwd=self.folder,
-            env=self.variables | variables,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def cesta(self, *words: object) -> str:
-        """The command's stdout; it must end well."""
-        done = self.run("cesta", *words)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    @contextmanager
-    def ready(self, program: str, *words: object) -> Iterator[dict[str, str]]:
-        """Start a server, yield the addresses of its "ready:" line, and end it with SIGTERM."""
-        process = subprocess.Popen(
-            self.command(program, *words),
-            cwd=self.folder,
-            env=self.variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            lines: list[str] = []
-            for line in process.stdout:
-                lines.append(line)
-                if line.startswith("ready: "):
-                    break
-            else:
-                pytest.fail("".join(lines) + process.stderr.read())
-            pairs = line.removeprefix("ready: ").split()
-            yield dict(zip(pairs[::2], pairs[1::2], strict=True))
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=60)
-        assert process.returncode == 0
 
 
 @pytest.fixture(scope="session")
 def installation(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """Made once for a set of requirements, and kept in pytest's cache; its files are copied anew."""
-    requirements = [ROOT / name for name in ("pyproject.toml", "client/pyproject.toml", "constraints.txt")]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in requirements))
-    digest.update(sys.version.encode())
-    folder = Path(pytestconfig.cache.mkdir(f"online-verbs-{digest.hexdigest()[:12]}"))
-    copy_image_files(folder / "tree")
-    if not (folder / "installed").exists():
-        install(folder)
-        (folder / "installed").touch()
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CESTA_")}
-    inherited.pop("PYTHONPATH", None)
-    state = {"XDG_STATE_HOME": str(tmp_path_factory.mktemp("state"))}
-    return Installation(folder, inherited | state | {"CESTA_SERVING_ENV": str(ROOT / ".venv-serving")})
-
-
-def copy_image_files(tree: Path) -> None:
-    """Copy what the CPU image copies from the checkout."""
-    shutil.rmtree(tree, ignore_errors=True)
-    for line in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE.read_text(), re.MULTILINE):
-        for name in line.split():
-            source, target = ROOT / name, tree / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-                shutil.copytree(source, target, ignore=ignored, dirs_exist_ok=True)
-            else:
-                shutil.copy2(source, target)
-
-
-def install(folder: Path) -> None:
-    """As the image does, without the object stores' extra."""
-    venv.create(folder / "venv", clear=True, with_pip=True)
-    pip = [folder / "venv" / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-input"]
-    packages = ["--constraint", "constraints.txt", "--editable", "./client", "--editable", "."]
-    done = subprocess.run([*pip, *packages], cwd=folder / "tree", capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    """Made once for a set of requirements, and kept in pytest's cache."""
+    folder = Path(pytestconfig.cache.mkdir(f"online-verbs-{requirements_digest()}"))
+    return make_installation(folder, state=tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(scope="module")
@@ -145,12 +47,12 @@ def test_a_release_from_its_run_to_its_end(installation: Installation, tmp_path:
     """Published, read, promoted and retired in a folder, without a server."""
     repository = ("--repository", tmp_path / "repository")
     for seed in (1, 2, 3):
-        run = toy_run(tmp_path / str(seed) / "run", seed, sampler_code=manifest.digest(sampler_code()))
+        run = make_run(tmp_path / str(seed) / "run", seed)
         assert f"release {seed} in " in installation.cesta("publish", "--out", run.parent, *repository)
 
     assert "release 3 is whole" in installation.cesta("release", "verify", 3, *repository)
     assert json.loads(installation.cesta("release", "show", 3, *repository))["release"] == 3
-    assert "toy 2" in installation.cesta("release", "diff", 2, 3, *repository)
+    assert "clock.now.npy" in installation.cesta("release", "diff", 2, 3, *repository)
     assert "release 2 is active" in installation.cesta("release", "promote", 2, "--offline", *repository)
     canary = installation.cesta("release", "canary", 3, "--percent", 10, "--offline", *repository)
     assert "release 3 gets 10 % of the requests" in canary
