@@ -1,4 +1,4 @@
-"""Where a build leaves things below its folder, and that folder by default."""
+"""The places of a build's outputs in its folder, and the default folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ ARTIFACTS: Final = Path(__file__).resolve().parent.parent / "artifacts"
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where a build leaves things below its folder."""
+    """The places of a build's outputs in the folder ``root``."""
 
     root: Path
 
