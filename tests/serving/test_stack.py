@@ -26,7 +26,7 @@ from operations.releases import history, publish
 from operations.releases.promote import promote
 from operations.releases.store import open_repository
 from operations.server.control_secret import find_secret
-from operations.stack import Addresses, stack
+from operations.stack import Addresses, run_stack
 from tests.building import TOY_SAMPLER
 from tests.building.runs import toy_run
 from tests.running import needs
@@ -78,7 +78,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     keys = [add_key(out / "gateway", name, role, 1000) for name, role in (("web", "shop"), ("ops", "admin"))]
     with (
         needs.debian_packages(),
-        stack(out, str(out / "repository"), addresses := free_addresses()) as ended,
+        run_stack(out, str(out / "repository"), addresses := free_addresses()) as ended,
     ):
         yield Stack(out, addresses, *keys, ended)
 

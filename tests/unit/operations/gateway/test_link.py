@@ -26,7 +26,7 @@ def test_the_split_is_followed_after_whatever_error(tmp_path: Path, monkeypatch:
         looked.set()
         return Canary(2, 5.0)
 
-    monkeypatch.setattr(link, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(link, "FOLDER_INTERVAL_S", 0.01)
     monkeypatch.setattr(link, "canary_on_disk", look)
     repository = open_repository(tmp_path / "repository")
     following = link.GatewayLink(GatewaySettings(tmp_path), repository, CollectorRegistry())

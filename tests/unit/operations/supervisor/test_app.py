@@ -23,7 +23,7 @@ from operations.supervisor.status import Status
 from operations.supervisor.watchdog import Health, Watchdog
 from tests import ROOT
 
-READY = Health(ready=True, reason="", release=3, since_s=40.0, asked_s=100.0, answered_s=100.0)
+READY = Health(ready=True, reason="", release=3, since_s=40.0, checked_s=100.0, answered_s=100.0)
 
 MANIFEST = json.dumps(
     {
@@ -45,7 +45,7 @@ class Supervisor:
         self.watchdog = Watchdog(lambda: pytest.fail("a start"), threading.Event(), lambda: self.now)
         self.metrics = Metrics()
         self.status = Status(self.watchdog, repository)
-        self.metrics.tell_of(self.status)
+        self.metrics.add_status(self.status)
         app = make_app(self.watchdog, self.status, self.metrics)
         self.client = TestClient(app, raise_server_exceptions=False)
 
@@ -80,7 +80,7 @@ def test_what_is_older_than_a_second_is_not_passed_on(supervisor: Supervisor) ->
     """A caller waits for the canary that is on its way, and gets what that one says."""
     supervisor.watchdog.health = READY
     supervisor.now = 101.1
-    health = Health(ready=False, reason="the stub is not healthy", release=3, asked_s=101.1)
+    health = Health(ready=False, reason="the stub is not healthy", release=3, checked_s=101.1)
     later = threading.Timer(0.1, lambda: setattr(supervisor.watchdog, "health", health))
     later.start()
     assert supervisor.get("/readyz").status_code == 503
