@@ -36,12 +36,12 @@ from export_scripts.quality.metrics import TOP, Placed, place
 from export_scripts.quality.questions import BATCH
 from export_scripts.quality.rankers import Asked, place_candidates
 from export_scripts.receipts.shop import Shop
+from export_scripts.scorer.fitting import fit
 from export_scripts.scorer.ncf import NCF, NCFShape
-from export_scripts.scorer.training_set import TrainingSet, periods, training_sets
+from export_scripts.scorer.training_set import TrainingSet, collect_training_sets, make_periods
 from export_scripts.settings import Settings
 from export_scripts.snapshots.snapshot import recommendable, snapshot
 from export_scripts.snapshots.splits import Split, as_queries, hide_items
-from export_scripts.train import fit
 from operations.records.contract import Contract
 
 log = structlog.get_logger()
@@ -158,8 +158,8 @@ def train_rivals(
     """
     missing = {name: NOT_INSTALLED for name, package in NEEDS.items() if not _installed(package)}
     past = snapshot(shop, split.training, settings, np.asarray(arrays.prior.weights))
-    asked = periods(shop, split, past, settings)
-    training, validation = training_sets(shop, asked, settings, contract)
+    periods = make_periods(shop, split, past, settings)
+    training, validation = collect_training_sets(shop, periods, settings, contract)
     rivals: list[Rival] = []
     for name, options in USER_ITEM.items():
         if name not in missing:
@@ -194,7 +194,7 @@ def lambdarank(training: TrainingSet, validation: TrainingSet, settings: Setting
     valid = lgb.Dataset(**_labelled(validation), reference=train)
     stop = lgb.early_stopping(30, verbose=False)
     booster = lgb.train(options, train, TREES, valid_sets=[valid], callbacks=[stop])
-    trees = f"{booster.best_iteration} trees, {len(training):,} of {training.asked:,} training queries"
+    trees = f"{booster.best_iteration} trees, {len(training):,} of {training.n_queries:,} training queries"
     return Lambdarank(booster, trees)
 
 
@@ -225,7 +225,7 @@ def plain_neumf(
     users, items = len(arrays.retrieval.users), len(arrays.retrieval.items)
     shape = NCFShape(users, items, len(FEATURES), gmf=NEUMF_WIDTH, mlp=NEUMF_WIDTH, hidden=s.hidden)
     model, _ = fit(NCF(shape), training, validation, s)
-    return PlainNeuMF(model, sampler, f"{len(training):,} of {training.asked:,} training queries")
+    return PlainNeuMF(model, sampler, f"{len(training):,} of {training.n_queries:,} training queries")
 
 
 def matrix(shop: Shop, pool: Pool, end: int) -> Matrix:

@@ -15,7 +15,7 @@ from export_scripts.quality.cold import cold_items, hide_cold
 from export_scripts.quality.metrics import Placed
 from export_scripts.quality.questions import Questions
 from export_scripts.quality.rankers import Asked, place_candidates
-from export_scripts.scorer.training_set import periods
+from export_scripts.scorer.training_set import make_periods
 from export_scripts.settings import load_settings
 from export_scripts.snapshots import counts
 from export_scripts.snapshots.leaks import CHECKS
@@ -211,7 +211,7 @@ def test_recall_counts_the_kept_places(n: int, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_training_asks_for_them_and_validation_does_not() -> None:
-    found = periods(RANDOM, Split(START, 200, 230, END), LATER, SETTINGS)
+    found = make_periods(RANDOM, Split(START, 200, 230, END), LATER, SETTINGS)
     for part in found.training:
         assert not recommendable(part.arrays)[part.hidden.items].all()
     assert recommendable(found.validation.arrays)[found.validation.hidden.items].all()
