@@ -1,4 +1,4 @@
-"""``cesta demo``: build a release on real data, start the server, ask for recommendations, stop the server."""
+"""``cesta demo``: build a release on real data, start the server, ask it, and stop the server."""
 
 import json
 from pathlib import Path
