@@ -1,6 +1,7 @@
 """The prior: the linear score that chooses the candidates, and that the scorer's training starts from."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ def fit_prior(
     The weights are those of the untrained blend times a free scale, plus a deviation. The ridge penalises the
     deviation, so a shop with few queries stays close to the blend.
     """
-    wide = Contract(contract.basket_slots, PRIOR_CANDIDATES, contract.features, contract.answers)
+    wide = replace(contract, candidates=PRIOR_CANDIDATES)
     rng = np.random.default_rng(settings.train.seed)
     periods = sample_periods(training, PRIOR_QUERIES, rng)
     examples = collect(shop, periods, settings, wide, "prior", rng, anonymous=settings.train.user_dropout)

@@ -168,9 +168,8 @@ def collect(
     size = 0
     samplers = ((sampler_of(period.arrays, settings, contract), period.hidden) for period in periods)
     with Progress(what, n) as progress:
-        for sampler, batch in (
-            (sampler, batch) for sampler, hidden in samplers for batch in hidden.batches(BATCH)
-        ):
+        batches = ((sampler, batch) for sampler, hidden in samplers for batch in hidden.batches(BATCH))
+        for sampler, batch in batches:
             queries = _hide_users(as_queries(shop, batch), anonymous, rng)
             candidates = sampler.sample(queries)
             hits = candidates.rows == batch.items[:, None]
