@@ -107,7 +107,7 @@ class UserItem:
 class Booster(Protocol):
     """The part of lightgbm.Booster that is used; the package is optional."""
 
-    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float64]: ...
+    def predict(self, features: NDArray[np.float32], /) -> NDArray[np.float64]: ...
 
 
 class Lambdarank:
