@@ -48,7 +48,7 @@ def build(
             "evaluate",
             [s.evaluate],
             out.metrics,
-            lambda: evaluate(s, out.data, out.checkpoint, out.metrics, most=s.evaluate.build_queries),
+            lambda: evaluate(s, out.data, out.checkpoint, out.metrics, max_queries=s.evaluate.build_queries),
         ),
         "export": stage(
             "export",

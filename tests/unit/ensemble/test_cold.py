@@ -11,11 +11,11 @@ from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import CATEGORY, SIMILAR, USUAL
 from export_scripts.quality import losses
-from export_scripts.quality.cold import cold_items, hide_cold
-from export_scripts.quality.metrics import Placed
+from export_scripts.quality.cold import hide_cold, measure_cold_items
+from export_scripts.quality.metrics import Placement
 from export_scripts.quality.questions import Questions
-from export_scripts.quality.rankers import Asked, place_candidates
-from export_scripts.scorer.training_set import periods
+from export_scripts.quality.rankers import QueryBatch, place_candidates
+from export_scripts.scorer.training_set import make_periods
 from export_scripts.settings import load_settings
 from export_scripts.snapshots import counts
 from export_scripts.snapshots.leaks import CHECKS
@@ -166,7 +166,7 @@ class InOrder:
 
     names = ("in order",)
 
-    def place(self, batch: Asked) -> dict[str, Placed]:
+    def place(self, batch: QueryBatch) -> dict[str, Placement]:
         rows = batch.candidates.rows
         return {"in order": place_candidates(batch, -np.tile(np.arange(rows.shape[1]), (len(rows), 1)))}
 
@@ -180,7 +180,7 @@ def test_what_is_asked_for_apart_hardly_sold_and_has_a_category() -> None:
 
 def test_every_query_is_counted_once_in_each_split() -> None:
     hidden = asked()
-    found = cold_items(RANDOM, hidden, InOrder(), sampler(), START, SETTINGS)
+    found = measure_cold_items(RANDOM, hidden, InOrder(), sampler(), START, SETTINGS)
     rows = sampler().sample(as_queries(RANDOM, hidden)).rows
     hits = (rows == hidden.items[:, None]).any(1)
     assert found["fewer_than"] == 3
@@ -194,7 +194,7 @@ def test_every_query_is_counted_once_in_each_split() -> None:
 
 def test_nobody_bought_any() -> None:
     nobody = HiddenItems(np.zeros(0, np.int64), np.zeros(0, np.int32))
-    found = cold_items(RANDOM, nobody, InOrder(), sampler(), START, SETTINGS)
+    found = measure_cold_items(RANDOM, nobody, InOrder(), sampler(), START, SETTINGS)
     assert (found["all"]["n"], found["all"]["recall"]) == (0, None)
 
 
@@ -204,14 +204,14 @@ def test_recall_counts_the_kept_places(n: int, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(losses, "RECALL_AT", (n,))
     hidden = asked()
     questions = Questions(RANDOM, hidden, sampler())
-    found = losses.recall(questions, LATER, SETTINGS, CONTRACT, np.zeros(len(hidden), bool))
+    found = losses.measure_recall(questions, LATER, SETTINGS, CONTRACT, np.zeros(len(hidden), bool))
     few = CandidateSampler(LATER, limits(SETTINGS, replace(CONTRACT, candidates=n)))
     hits = (few.sample(as_queries(RANDOM, hidden)).rows == hidden.items[:, None]).any(1)
     assert found["at"][str(n)]["recall"] == round(float(hits.mean()), 4)
 
 
 def test_training_asks_for_them_and_validation_does_not() -> None:
-    found = periods(RANDOM, Split(START, 200, 230, END), LATER, SETTINGS)
+    found = make_periods(RANDOM, Split(START, 200, 230, END), LATER, SETTINGS)
     for part in found.training:
         assert not recommendable(part.arrays)[part.hidden.items].all()
     assert recommendable(found.validation.arrays)[found.validation.hidden.items].all()
