@@ -188,7 +188,7 @@ def test_a_death_while_tidying_up_leaves_nothing_to_believe(tmp_path: Path) -> N
 def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "thesis.tex").write_text("mine")
-    with pytest.raises(WontOverwrite, match=r"holds no made_from.json"):
+    with pytest.raises(WontOverwrite, match=r"has no made_from\.json"):
         SavedTraining(tmp_path / FOLDER, {})
     assert (tmp_path / FOLDER / "thesis.tex").read_text() == "mine"
 
