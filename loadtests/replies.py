@@ -29,7 +29,7 @@ class Reply(NamedTuple):
 
 
 def read_replies(file: Path, rate: float) -> list[Reply]:
-    """Read a file of ``loadtests.open_loop --answers``, written at a constant rate; order by due moment."""
+    """Read a file of ``loadtests.open_loop --answers``, written at a constant rate, sorted by due moment."""
     written = json.loads(file.read_text(encoding="utf-8"))
     replies = [
         _reply(number, written["begun"] + number / rate, latency_s, failed, body)
