@@ -9,6 +9,7 @@ import pytest
 
 from operations.cli import MAKING, TRAINING
 from operations.releases.publish import publish
+from operations.releases.store import open_repository
 from tests import ROOT
 from tests.building import TOY_SAMPLER
 from tests.building.runs import make_run, toy_run
@@ -32,7 +33,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
         for seed in (1, 2, 3):
-            publish(toy_run(root / f"run-{seed}", seed), root / "repository")
+            publish(toy_run(root / f"run-{seed}", seed), open_repository(root / "repository"))
     return root / "repository"
 
 
