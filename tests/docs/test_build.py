@@ -136,5 +136,5 @@ def test_a_failed_build_leaves_the_previous_site(root: Path) -> None:
 def test_two_files_of_one_page_stop_the_build(root: Path) -> None:
     """The generator would drop one of them without a word."""
     write(root, "docs/guide/README.md", "# Another guide\n")
-    with pytest.raises(SiteError, match="another file has the same page, guide.md"):
+    with pytest.raises(SiteError, match=r"another file has its page, guide\.md"):
         read_pages(root, ["docs/index.md", "docs/guide.md", "docs/guide/README.md"])
