@@ -1,4 +1,4 @@
-"""The manifest: what a run or a release says of itself, and the check that its files are as it says.
+"""The manifest: the record of a run or a release, and the check that its files are as it says.
 
 A run's manifest is a RunManifest, a release's a ReleaseManifest: publishing makes the second from the first.
 """
@@ -77,7 +77,7 @@ class ContractRecord(JsonRecord, frozen=True):
 
 
 class Measured(JsonRecord, frozen=True):
-    """What evaluate measured over ``n`` test queries of one group; None: not measured.
+    """The metrics that evaluate measured over ``n`` test queries of one group; None: not measured.
 
     The metrics are the hit rate (HR@10), the normalized discounted cumulative gain (NDCG@10) and the mean
     reciprocal rank (MRR).
@@ -100,7 +100,7 @@ class Measured(JsonRecord, frozen=True):
 
 
 class RunManifest(JsonRecord, frozen=True):
-    """What a run says of itself. ``files`` lie below the run's folder.
+    """The record of a run. ``files`` lie below the run's folder.
 
     ``digest`` is that of the files, ``sampler_code`` that of the modules which made the golden answers.
     """
@@ -141,14 +141,14 @@ class RunManifest(JsonRecord, frozen=True):
 
 
 class _Numbered(JsonRecord, frozen=True):
-    """What only a release has."""
+    """The keys that only a release has."""
 
     release: int
     created_at: str | None = None
 
 
 class ReleaseManifest(RunManifest, _Numbered, frozen=True):  # this order puts _Numbered's keys first
-    """What a release says of itself. ``files`` lie below the repository."""
+    """The record of a release. ``files`` lie below the repository."""
 
     WAY_OUT: ClassVar = 'run "cesta publish" again'
 

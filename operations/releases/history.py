@@ -18,7 +18,7 @@ NAME: Final = "promotions.jsonl"
 
 
 class Action(StrEnum):
-    """What was done to a release, as the history's key ``what`` says it."""
+    """A change of a release; the value of the history's key ``what``."""
 
     PROMOTE = "promote"
     ROLLBACK = "rollback"
@@ -31,13 +31,13 @@ SWITCHES: Final = (Action.PROMOTE, Action.ROLLBACK)  # these change the active r
 
 
 class Forced(TypedDict, total=False):
-    """What a record says about the gate; empty if the gate did not object."""
+    """The gate's part of a record; empty if the gate did not object."""
 
     forced: list[str]  # the objections
 
 
 class Details(Forced, total=False):
-    """What a record may say beside moment, operator, action and release."""
+    """The keys of a record beside moment, operator, action and release; each may be missing."""
 
     before: int | None  # the release that was active
     server: str | None  # None: only the next start was changed

@@ -121,7 +121,7 @@ class ModelControl:
 
     def ask(
         self, model: str, tensors: Tensors, version: int | None = None
-    ) -> tuple[int, dict[str, NDArray[Any]]]:
+    ) -> tuple[int, dict[str, NDArray[Any]]]:  # as ``Tensors``
         """Ask a version, by default the ensemble's only one. Returns the version and its outputs by name."""
         inputs = []
         for name, array in tensors.items():

@@ -1,4 +1,4 @@
-"""What a published repository holds: its releases, the active one, and their manifests."""
+"""Reads a published repository: its releases, the active one, and their manifests."""
 
 from typing import Final
 
