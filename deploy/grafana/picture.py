@@ -1,8 +1,8 @@
 """A picture of the dashboard's panels without Grafana: `python deploy/grafana/picture.py HOST:PORT out.png`.
 
-Asks a running Prometheus what each panel asks, draws lines as SVG, and has chromium print the page. Panels
-without data are left out. For documents where no Grafana can be installed: it looks like the dashboard, but
-is not it.
+It sends each panel's queries to a running Prometheus, draws the lines as SVG, and prints the page with chromium.
+Panels without data are left out. The picture is for documents where no Grafana can be installed. It looks like
+the dashboard, but Grafana did not draw it.
 """
 
 import html
