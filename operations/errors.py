@@ -13,15 +13,15 @@ class CestaError(Exception):
     """Base of all errors with a message written for the user."""
 
 
-class BadSettings(CestaError):  # noqa: N818 - the name says what is wrong, "except BadInput" reads
+class BadSettings(CestaError):  # noqa: N818 - the name itself says what is wrong
     """A settings file or override that cannot be used."""
 
 
-class BeingChanged(CestaError):  # noqa: N818 - likewise
+class BeingChanged(CestaError):  # noqa: N818 - as above
     """A repository that another process is changing; it will be free in a moment."""
 
 
-class NotPromoted(CestaError):  # noqa: N818 - likewise
+class NotPromoted(CestaError):  # noqa: N818 - as above
     """A promotion or rollback that failed and was undone."""
 
 
@@ -29,5 +29,5 @@ class ServerError(CestaError):
     """The tritonserver cannot start, died, or did not become ready; the text names the way out."""
 
 
-class WontOverwrite(CestaError):  # noqa: N818 - likewise
+class WontOverwrite(CestaError):  # noqa: N818 - as above
     """A target folder that cesta did not write."""

@@ -93,11 +93,11 @@ def _explain(
         return f"  {'.'.join([*tables, key])}: {message.removeprefix('Value error, ')}" + (
             f" (it is {value!r})" if not isinstance(value, Mapping | BaseModel) else ""
         )
-    known = sorted(_table_class(model, tables).model_fields)
+    names = sorted(_table_class(model, tables).model_fields)
     where, noun = (f"table [{'.'.join(tables)}]", "key") if tables else ("the settings", "table")
-    closest = difflib.get_close_matches(key, known, n=1)
+    closest = difflib.get_close_matches(key, names, n=1)
     hint = f'; did you mean "{closest[0]}"?' if closest else "."
-    return f'  unknown {noun} "{key}" in {where}{hint} Known: {", ".join(known)}'
+    return f'  unknown {noun} "{key}" in {where}{hint} Known: {", ".join(names)}'
 
 
 def _table_class(model: type[BaseModel], tables: list[str]) -> type[BaseModel]:

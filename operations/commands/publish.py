@@ -17,7 +17,10 @@ def publish(
         bool, typer.Option("--promote", help="Have the next start serve the release.")
     ] = False,
 ) -> None:
-    """Run folder → the next release of a published repository. The first one is promoted."""
+    """Run folder → the next release of a repository.
+
+    The first release of a repository is promoted.
+    """
     from operations.releases.promote import promote as activate
     from operations.releases.publish import publish as run
     from operations.releases.repository import active_release

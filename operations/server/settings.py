@@ -60,16 +60,16 @@ def check_repository(settings: ServerSettings) -> None:
 
 def claim_ports(settings: ServerSettings) -> ServerSettings:
     """Return `settings` with free ports in place of 0. Raises `ServerError` for a port in use."""
-    with contextlib.ExitStack() as held:  # all at the same time, so that they differ
+    with contextlib.ExitStack() as listeners:  # all at the same time, so that they differ
         http_port, grpc_port, metrics_port = (
-            _claim_port(settings.host, name, getattr(settings, name), held) for name in _PORTS
+            _claim_port(settings.host, name, getattr(settings, name), listeners) for name in _PORTS
         )
     return replace(settings, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
 
 
-def _claim_port(host: str, name: str, port: int, held: contextlib.ExitStack) -> int:
+def _claim_port(host: str, name: str, port: int, listeners: contextlib.ExitStack) -> int:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = held.enter_context(socket.socket(family, socket.SOCK_STREAM))
+    listener = listeners.enter_context(socket.socket(family, socket.SOCK_STREAM))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT do not matter
     try:
         listener.bind((host, port))
@@ -106,8 +106,8 @@ def parse_settings(description: str | None, arguments: Sequence[str] | None) -> 
     add("--drain-s", type=int, help="seconds for requests in flight at the end (10)")
     add("--log-verbose", type=int)
     add("extra_args", nargs="*", default=(), metavar="-- ARGUMENT", help="passed to tritonserver as they are")
-    given: dict[str, Any] = vars(parser.parse_args(arguments))
+    options: dict[str, Any] = vars(parser.parse_args(arguments))  # of the types that `add` names
     for name in ("models", "extra_args"):
-        if name in given:
-            given[name] = tuple(given[name])
-    return ServerSettings(**given)
+        if name in options:
+            options[name] = tuple(options[name])
+    return ServerSettings(**options)

@@ -39,7 +39,7 @@ class CanaryLate(CanaryMissed):
     """A canary without an answer in time: the server hangs, or is only busy."""
 
 
-class Stopped(Exception):  # noqa: N818 - likewise
+class Stopped(Exception):  # noqa: N818 - as above
     """A start that ended early because the watchdog was told to end."""
 
 

@@ -49,6 +49,14 @@ def test_help_names_every_stage(cesta: Run) -> None:
     assert all(stage in out for stage in ("etl", "train", "evaluate", "export", "publish", "build"))
 
 
+def test_help_has_one_line_for_a_verb(cesta: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In 80 columns; those that make a release come in the order of their use."""
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = [line.split()[1:] for line in cesta("--help")[1].splitlines() if line.startswith("│ ")]
+    verbs = [words[0] for words in rows if not words[0].startswith("--")]
+    assert verbs == [*cli.MAKING, "publish", "serve", "stack", "ask", "release", "keys"]
+
+
 def test_a_verb_that_is_not_registered_says_so(cesta: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The metadata of an older installation in the working folder hides the entry points."""
     monkeypatch.setattr(cli, "entry_points", lambda group: [])
