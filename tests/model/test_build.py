@@ -154,7 +154,7 @@ def test_golden_requests_get_their_answers(built: Outputs) -> None:
         found = reference.recommend([query])
         assert tuple(found.item_ids[0]) == answer.item_ids
         np.testing.assert_allclose(found.scores[0], answer.scores, atol=1e-4)
-        assert found.reasons[0].tolist() == answer["reasons"]
+        assert tuple(found.reasons[0].tolist()) == answer.reasons
 
 
 def test_a_second_build_does_nothing(
