@@ -105,7 +105,7 @@ class Foreground:
             [
                 sys.executable,
                 "-m",
-                "operations.server.process",
+                "operations.server",
                 "--repository",
                 repository,
                 "--model=held",
