@@ -1,38 +1,38 @@
-"""Which stages are fresh: what each was made from, so that a second build does only what changed."""
+"""The ledger of a build: what each stage's result was made from. A second build runs only what changed."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from export_scripts.settings import SettingsTable
 from operations.records.atomic import write_file
-from operations.records.contract import MODEL_REPOSITORY
 from operations.records.manifest import sha256
-
-ROOT = Path(__file__).resolve().parents[2]
-CODE = (ROOT / "export_scripts", ROOT / "operations" / "records", ROOT / "ensemble")
+from operations.settings import SettingsTable
 
 
 class Ledger:
-    """``stages.json``: per stage a key over code, contract, its settings and the stages before it, and the
-    SHA-256 of its result, so that a result that a stage run by hand has replaced is not taken for its own."""
+    """``stages.json``: for each stage a key over everything that its result is made from, and the result's SHA-256.
+
+    The SHA-256 tells the stage's own result from one that somebody has put there since, for example by running
+    the stage by hand with other settings.
+    """
 
     def __init__(self, path: Path):
         self._path = path
         self._done = _read(path)
-        self._chain = hashlib.sha256(code_digest().encode())
 
     def once(
-        self, stage: str, made_from: list[SettingsTable | str], result: Path, work: Callable[[], Path]
+        self, stage: str, made_from: Sequence[SettingsTable | str], result: Path, work: Callable[[], Path]
     ) -> bool:
-        """Run ``work`` unless the file ``result`` was made from the same; tells whether it ran."""
-        for part in made_from:
-            self._chain.update((part if isinstance(part, str) else part.model_dump_json()).encode())
-        key = self._chain.hexdigest()
+        """Run ``work``, which writes ``result``, unless the stage did so from the same; tell whether it ran.
+
+        ``made_from`` names everything that the stage reads: the digest of its code, its settings, the digests
+        of its input files. It says nothing of the stages before, so one that repeats its result runs no other.
+        """
+        key = _key(made_from)
         if result.exists() and self._done.get(stage) == [key, sha256(result)]:
             return False
-        others = {name: made for name, made in self._done.items() if name != stage}
+        others = {name: record for name, record in self._done.items() if name != stage}
         if stage in self._done:
             self._write(others)  # a stage that dies on the way is not fresh
         work()
@@ -45,29 +45,20 @@ class Ledger:
 
 
 def file_state(*paths: Path | None) -> str:
-    """Name, size and time of change of input files: enough to see that they are the same."""
-    found = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths if p is not None and p.exists()]
-    return json.dumps(found)
+    """Name, size and time of change of the files that exist: cheaper than a digest where files are large."""
+    stats = [(str(path), path.stat()) for path in paths if path is not None and path.exists()]
+    return json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+
+
+def _key(made_from: Sequence[SettingsTable | str]) -> str:
+    parts = [part if isinstance(part, str) else part.model_dump_json() for part in made_from]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _read(path: Path) -> dict[str, list[str]]:
-    """What the file holds; nothing if it is missing or damaged: then nothing is known to be fresh."""
+    """The content of the file; nothing if it is missing or damaged, so that every stage runs."""
     try:
         done = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return {}
     return done if isinstance(done, dict) else {}
-
-
-def code_digest() -> str:
-    """SHA-256 over the pipeline's and the sampler's sources and the contract."""
-    digest = hashlib.sha256()
-    for path in _sources():
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _sources() -> Iterator[Path]:
-    for folder in CODE:
-        yield from sorted(folder.rglob("*.py"))
-    yield from sorted(MODEL_REPOSITORY.glob("*/config.pbtxt"))
