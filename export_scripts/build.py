@@ -1,6 +1,8 @@
 """Receipts to release: etl → train → evaluate → export → publish → promote. What is fresh is kept."""
 
+import json
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -8,17 +10,22 @@ from export_scripts import complete_journey
 from export_scripts.etl import etl
 from export_scripts.evaluate import evaluate
 from export_scripts.export import export
+from export_scripts.freshness.code import SourceTree
 from export_scripts.freshness.ledger import Ledger, file_state
+from export_scripts.receipts import meta
 from export_scripts.settings import Settings
 from export_scripts.train import train
 from operations.outputs import Outputs
 from operations.records import manifest
+from operations.records.sampler_code import sampler_code
 from operations.releases.promote import promote
 from operations.releases.publish import publish, published_as
 from operations.releases.repository import active_release
 from operations.releases.store import Repository, open_repository
 
 log = structlog.get_logger()
+
+STAGES: Final = ("etl", "train", "evaluate", "export")  # modules beside this one; publish decides for itself
 
 
 def build(
@@ -32,27 +39,27 @@ def build(
     """
     out, s = Outputs(root), settings
     repository = repository or open_repository(out.repository)
-    stage = Ledger(root / "stages.json").once
+    stage, tree = Ledger(root / "stages.json").once, SourceTree()
+    code = {name: tree.digest(f"export_scripts.{name}") for name in STAGES}
     tables = (s.data.transactions, s.data.products) if s.data.transactions else complete_journey.tables()
+    facts, model = out.data / meta.FILE, (s.splits, s.sampler, s.retrieval, s.train)
     ran = {
-        "etl": stage(
-            "etl", [s.data, s.etl, file_state(*tables)], out.data / "meta.json", lambda: etl(s, root)
-        ),
+        "etl": stage("etl", [code["etl"], s.data, s.etl, file_state(*tables)], facts, lambda: etl(s, root)),
         "train": stage(
             "train",
-            [s.splits, s.sampler, s.retrieval, s.train],
+            [code["train"], *model, _fingerprint(facts)],
             out.checkpoint,
             lambda: train(s, out.data, out.checkpoint),
         ),
         "evaluate": stage(
             "evaluate",
-            [s.evaluate],
+            [code["evaluate"], *model, s.evaluate, _fingerprint(facts), out.checkpoint],
             out.metrics,
             lambda: evaluate(s, out.data, out.checkpoint, out.metrics, max_queries=s.evaluate.build_queries),
         ),
         "export": stage(
             "export",
-            [],
+            [code["export"], *model, s.evaluate, facts, out.checkpoint, out.metrics, _sampler()],
             out.run / manifest.NAME,
             lambda: export(s, out.data, out.checkpoint, out.metrics, out.run),
         ),
@@ -66,3 +73,14 @@ def build(
     ran["publish"] = published is None
     log.info("build", release=release, fresh=[name for name, did in ran.items() if not did])
     return release
+
+
+def _fingerprint(facts: Path) -> str:
+    """The identity of the data that etl wrote. Other code or other settings may write the same data."""
+    stored: meta.StoredMeta = json.loads(facts.read_text(encoding="utf-8"))
+    return stored["fingerprint"]
+
+
+def _sampler() -> str:
+    """The digest of the sampler's files, comments included: export records it, publish compares it."""
+    return manifest.digest(sampler_code())

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from export_scripts.freshness.ledger import code_digest
+from export_scripts.freshness.code import SourceTree
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import made_from, save_checkpoint
 from export_scripts.scorer.fitting import fit, new_model, raise_new_items
@@ -54,7 +54,7 @@ def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
 
 def made_with() -> dict[str, str]:
     """List what decides the last bit of the weights besides data and settings."""
-    return {"code": code_digest(), "torch": torch.__version__, "numpy": np.__version__}
+    return {"code": SourceTree().digest(__name__), "torch": torch.__version__, "numpy": np.__version__}
 
 
 def check_support(shop: Shop, settings: Settings) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from operations.errors import CestaError
-from operations.gateway.items import FILE, write_items
+from operations.gateway.items import write_items
 from operations.gateway.nginx import Gateway, GatewaySettings, find_nginx
+from operations.outputs import ITEMS
 from operations.server.signals import interrupt_on_signals
 
 DEPLOY: Final = Path(__file__).resolve().parents[1] / "deploy"
@@ -66,7 +67,7 @@ def run_stack(out: Path, repository: str, addresses: Addresses) -> Iterator[Call
             program.wait_ready(f"http://{ready}")
 
         gateway = out / "gateway"
-        if (out / "data" / FILE).exists():
+        if (out / "data" / ITEMS).exists():
             write_items(out / "data", gateway)
         start("supervisor", gateway, _serve(repository, gateway, addresses), f"{addresses.supervisor}/readyz")
         programs["gateway"] = running.enter_context(Gateway(_gateway(gateway, addresses)))

@@ -152,7 +152,8 @@ def _content(file: Path) -> bytes:
     """The bytes that stand for a data file: those of a config without its comments."""
     if file.suffix == ".pbtxt":
         try:
-            return read_config(file).SerializeToString(deterministic=True)
+            parsed: bytes = read_config(file).SerializeToString(deterministic=True)
+            return parsed
         except CestaError:  # somebody is editing it
             pass
     return file.read_bytes()

@@ -9,25 +9,25 @@ from operations.records.atomic import write_file
 from operations.records.manifest import sha256
 from operations.settings import SettingsTable
 
+Part = SettingsTable | Path | str  # settings by their values, a file by its content, a digest
+
 
 class Ledger:
-    """``stages.json``: for each stage a key over everything that its result is made from, and the result's SHA-256.
+    """``stages.json``: for each stage a key over what its result was made from, and the result's SHA-256.
 
-    The SHA-256 tells the stage's own result from one that somebody has put there since, for example by running
-    the stage by hand with other settings.
+    The SHA-256 tells the stage's own result from one that was put there since, for example by running the
+    stage by hand with other settings.
     """
 
     def __init__(self, path: Path):
         self._path = path
         self._done = _read(path)
 
-    def once(
-        self, stage: str, made_from: Sequence[SettingsTable | str], result: Path, work: Callable[[], Path]
-    ) -> bool:
+    def once(self, stage: str, made_from: Sequence[Part], result: Path, work: Callable[[], Path]) -> bool:
         """Run ``work``, which writes ``result``, unless the stage did so from the same; tell whether it ran.
 
-        ``made_from`` names everything that the stage reads: the digest of its code, its settings, the digests
-        of its input files. It says nothing of the stages before, so one that repeats its result runs no other.
+        ``made_from`` names everything that the stage reads: the digest of its code, its settings, its input
+        files. An earlier stage that runs again and writes the same file makes no later stage run.
         """
         key = _key(made_from)
         if result.exists() and self._done.get(stage) == [key, sha256(result)]:
@@ -50,9 +50,14 @@ def file_state(*paths: Path | None) -> str:
     return json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
 
 
-def _key(made_from: Sequence[SettingsTable | str]) -> str:
-    parts = [part if isinstance(part, str) else part.model_dump_json() for part in made_from]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+def _key(made_from: Sequence[Part]) -> str:
+    return hashlib.sha256(json.dumps([_state(part) for part in made_from]).encode()).hexdigest()
+
+
+def _state(part: Part) -> str:
+    if isinstance(part, SettingsTable):
+        return part.model_dump_json()
+    return sha256(part) if isinstance(part, Path) else part
 
 
 def _read(path: Path) -> dict[str, list[str]]:

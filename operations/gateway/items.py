@@ -7,19 +7,17 @@ import gzip
 import json
 import sys
 from pathlib import Path
-from typing import Final
 
 from operations.errors import CestaError
+from operations.outputs import ITEMS
 from operations.records.atomic import write_file
-
-FILE: Final = "items.json"
 
 Items = dict[str, dict[str, str]]  # item id → name and categories, broad to fine
 
 
 def read_items(data: Path) -> Items | None:
     """Return the items that etl wrote to `data`, or None. Raises CestaError if the file is damaged."""
-    path = data / FILE
+    path = data / ITEMS
     if not path.exists():
         return None
     try:
@@ -36,10 +34,10 @@ def write_items(data: Path, folder: Path) -> int:
     """
     items = read_items(data)
     if items is None:
-        raise CestaError(f'{data / FILE} is missing; run "cesta etl" first')
-    content = (data / FILE).read_bytes()
-    write_file(folder / FILE, content)
-    write_file(folder / f"{FILE}.gz", gzip.compress(content, mtime=0))
+        raise CestaError(f'{data / ITEMS} is missing; run "cesta etl" first')
+    content = (data / ITEMS).read_bytes()
+    write_file(folder / ITEMS, content)
+    write_file(folder / f"{ITEMS}.gz", gzip.compress(content, mtime=0))
     return len(items)
 
 

@@ -172,12 +172,31 @@ def test_other_evaluation_trains_nothing(
 
 
 def test_a_touched_table_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And all that follows is done again, to the same release: the content is the same."""
+    """The stages that follow read the same data, and stay fresh."""
     tables = make_shop(tmp_path / "shop", np.random.default_rng(1), baskets=60)
     out, settings = Outputs(tmp_path / "out"), settings_of(tables.overrides())
     build(settings, out.root)
     os.utime(tables.transactions, (1, 1))
-    assert ran(settings, out, monkeypatch) == ["etl", "train", "evaluate", "export"]
+    assert ran(settings, out, monkeypatch) == ["etl"]
+
+
+def test_other_receipts_run_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = make_shop(tmp_path / "shop", np.random.default_rng(1), baskets=60)
+    out, settings = Outputs(tmp_path / "out"), settings_of(tables.overrides())
+    build(settings, out.root)
+    lines = tables.transactions.read_text().splitlines(keepends=True)
+    tables.transactions.write_text("".join(lines[:-1]))
+    assert ran(settings, out, monkeypatch) == list(STAGES)
+
+
+def test_other_settings_that_read_the_same_data_train_nothing(
+    copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Export notes the settings in its manifest."""
+    settings = settings_of(tables, **{"etl.returns": "drop"})
+    assert ran(settings, copy, monkeypatch) == ["etl", "export"]
+    described = manifest.read(copy.run / manifest.NAME)
+    assert described["settings"]["etl"]["returns"] == "drop"
 
 
 def test_a_truncated_checkpoint_is_trained_again(

@@ -5,16 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from export_scripts.freshness import ledger
 from export_scripts.freshness.ledger import Ledger, file_state
-
-
-@pytest.fixture(autouse=True)
-def code(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The digest of the code, to be changed."""
-    now = ["one"]
-    monkeypatch.setattr(ledger, "code_digest", lambda: now[0])
-    return now
 
 
 def writes(path: Path, text: str = "result") -> Callable[[], Path]:
@@ -25,12 +16,12 @@ def writes(path: Path, text: str = "result") -> Callable[[], Path]:
     return work
 
 
-def run(folder: Path, *, first: str = "a", second: str = "b") -> tuple[bool, bool]:
-    """Two stages in one build; which of them ran?"""
+def run(folder: Path, *, first: str = "a", second: str = "b", text: str = "result") -> tuple[bool, bool]:
+    """Two stages in one build, of which the second reads the first's result; which of them ran?"""
     stage = Ledger(folder / "stages.json").once
     return (
-        stage("first", [first], folder / "1", writes(folder / "1")),
-        stage("second", [second], folder / "2", writes(folder / "2")),
+        stage("first", [first], folder / "1", writes(folder / "1", text)),
+        stage("second", [second, folder / "1"], folder / "2", writes(folder / "2")),
     )
 
 
@@ -39,16 +30,26 @@ def test_a_second_build_keeps_everything(tmp_path: Path) -> None:
     assert run(tmp_path) == (False, False)
 
 
-def test_a_change_runs_its_stage_and_those_after_it(tmp_path: Path) -> None:
+def test_a_change_runs_its_stage(tmp_path: Path) -> None:
     run(tmp_path)
     assert run(tmp_path, second="other") == (False, True)
-    assert run(tmp_path, first="other", second="other") == (True, True)
 
 
-def test_new_code_runs_everything(tmp_path: Path, code: list[str]) -> None:
+def test_a_stage_that_writes_another_result_runs_those_that_read_it(tmp_path: Path) -> None:
     run(tmp_path)
-    code[0] = "two"
-    assert run(tmp_path) == (True, True)
+    assert run(tmp_path, first="other", text="another result") == (True, True)
+
+
+def test_a_stage_that_repeats_its_result_runs_no_other(tmp_path: Path) -> None:
+    run(tmp_path)
+    assert run(tmp_path, first="other") == (True, False)
+
+
+def test_what_a_stage_reads_is_not_run_together(tmp_path: Path) -> None:
+    """Settings "ab" and "c" are not settings "a" and "bc"."""
+    once = Ledger(tmp_path / "stages.json").once
+    once("stage", ["ab", "c"], tmp_path / "1", writes(tmp_path / "1"))
+    assert once("stage", ["a", "bc"], tmp_path / "1", writes(tmp_path / "1"))
 
 
 def test_a_missing_result_is_made_again(tmp_path: Path) -> None:
@@ -64,6 +65,14 @@ def test_a_result_that_a_stage_by_hand_replaced_is_made_again(tmp_path: Path) ->
     assert run(tmp_path) == (True, False)
 
 
+def test_both_results_of_stages_by_hand_are_made_again(tmp_path: Path) -> None:
+    """`cesta train --set …` and then `cesta evaluate --set …`, which fit each other."""
+    run(tmp_path)
+    (tmp_path / "1").write_text("another")
+    (tmp_path / "2").write_text("another")
+    assert run(tmp_path) == (True, True)
+
+
 def test_a_stage_that_dies_is_not_fresh(tmp_path: Path) -> None:
     """Even where the result of an earlier build lies at its place."""
     run(tmp_path)
@@ -76,8 +85,13 @@ def test_a_stage_that_dies_is_not_fresh(tmp_path: Path) -> None:
     assert run(tmp_path) == (True, False)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"first": "an old version\'s key"}', "\x00\x01"])
-def test_a_damaged_ledger_keeps_nothing(tmp_path: Path, content: str) -> None:
+OLD = '{"first": ["0", "0"], "second": ["0", "0"]}'
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", '{"first": "an old version\'s key"}', OLD, "\x00\x01"]
+)
+def test_a_ledger_that_is_damaged_or_older_keeps_nothing(tmp_path: Path, content: str) -> None:
     run(tmp_path)
     (tmp_path / "stages.json").write_text(content)
     assert run(tmp_path) == (True, True)
@@ -97,9 +111,3 @@ def test_touching_an_input_shows(tmp_path: Path) -> None:
     before = file_state(table, None)
     table.write_text("ab")
     assert file_state(table, None) != before
-
-
-def test_the_code_includes_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other sizes in config.pbtxt need another graph."""
-    names = {path.name for path in ledger._sources()}
-    assert {"config.pbtxt", "train.py", "kernels.py"} <= names

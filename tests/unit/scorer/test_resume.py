@@ -16,6 +16,7 @@ import torch
 
 from export_scripts import train as train_module
 from export_scripts.etl import etl
+from export_scripts.freshness.code import SourceTree
 from export_scripts.scorer import fitting
 from export_scripts.scorer.checkpoint import load_curve
 from export_scripts.scorer.resume import FOLDER, MARKER, SavedTraining
@@ -168,7 +169,7 @@ def test_the_state_of_other_code_is_thrown_away(
     settings: Settings, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained(settings, data, tmp_path / "checkpoint.pt", monkeypatch, "_validate 3")
-    monkeypatch.setattr(train_module, "code_digest", lambda: "another")
+    monkeypatch.setattr(SourceTree, "digest", lambda *_: "another")
     begun, _ = trained(settings, data, tmp_path / "checkpoint.pt", monkeypatch)
     assert "snapshot 1" in begun
 
