@@ -14,17 +14,11 @@ import pytest
 from export_scripts.freshness.code import ROOT
 from operations.outputs import Outputs
 from operations.releases.verify import verify_release
-from tests.shops import make_shop
+from tests.building.cheap_builds import CHEAP
+from tests.building.shops import make_shop
 
 FOLDERS = ("export_scripts", "operations", "ensemble", "model_repository")
 STAGES = {"etl", "train", "evaluate", "export", "publish"}
-CHEAP: dict[str, Any] = {
-    "retrieval.epochs": 1,
-    "retrieval.dimensions": 4,
-    "retrieval.uniform_negatives": 16,
-    "train.epochs": 1,
-    "evaluate.bootstrap": 20,
-}
 
 
 @pytest.fixture(scope="module")
