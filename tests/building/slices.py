@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 
 from export_scripts import complete_journey
-from export_scripts.build import Outputs, build
+from export_scripts.build import build
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.settings import Settings, load_settings
+from operations.outputs import Outputs
 
 EVERY = 10  # one household in so many, by its number: about 250, of every size
 DAYS = 240  # the last so many of the year; the splits need about 110 of them

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from export_scripts.build import Outputs, build
+from export_scripts.build import build
 from operations.errors import CestaError
+from operations.outputs import Outputs
 from operations.releases.store import open_repository
 from operations.releases.verify import verify_release
 from tests.building.cheap_builds import settings_of

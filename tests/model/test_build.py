@@ -19,7 +19,7 @@ from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
 from export_scripts import build as build_module
 from export_scripts import export as export_module
-from export_scripts.build import Outputs, build
+from export_scripts.build import build
 from export_scripts.evaluate import evaluate
 from export_scripts.export import export
 from export_scripts.receipts.shop import load_shop
@@ -28,6 +28,7 @@ from export_scripts.scorer.checkpoint import load_checkpoint
 from export_scripts.settings import Settings
 from export_scripts.train import train
 from operations.errors import CestaError
+from operations.outputs import Outputs
 from operations.records import manifest
 from operations.records.contract import read_contract
 from operations.records.golden_answers import ACCELERATED_TOLERANCE

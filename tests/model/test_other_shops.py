@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
-from export_scripts.build import Outputs, build
+from export_scripts.build import build
 from export_scripts.etl import etl
 from export_scripts.receipts.shop import load_shop
 from export_scripts.scorer.prior import fit_prior
@@ -21,6 +21,7 @@ from export_scripts.scorer.training_set import TrainingSet, collect, collect_tra
 from export_scripts.settings import load_settings
 from export_scripts.snapshots.snapshot import snapshot, untrained_prior
 from export_scripts.snapshots.splits import split_by_time
+from operations.outputs import Outputs
 from operations.records.contract import read_contract
 from tests.building.shops import Shop, make_shop
 

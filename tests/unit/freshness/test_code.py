@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from export_scripts import build as build_module
-from export_scripts.build import STAGES, build
+from export_scripts.build import build
 from export_scripts.freshness.code import ROOT, SourceTree
+from export_scripts.freshness.inputs import STAGES
 from export_scripts.settings import load_settings
 from operations.outputs import Outputs
 from operations.records import sampler_code
