@@ -13,13 +13,13 @@ OPENING = pd.Timestamp("2024-01-01T08:00:00")
 
 @dataclass(frozen=True)
 class Shop:
-    """Where the two tables lie; their columns are named as cesta expects them."""
+    """The paths of the two tables; their columns are named as cesta expects them."""
 
     transactions: Path
     products: Path
 
     def overrides(self) -> dict[str, object]:
-        """For `load_settings(overrides=…)`."""
+        """The paths as `load_settings(overrides=…)` takes them."""
         return {"data.transactions": self.transactions, "data.products": self.products}
 
 

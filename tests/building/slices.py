@@ -25,7 +25,7 @@ CHEAP: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Slice:
-    """Where the two tables lie; their columns have the shop's own names."""
+    """The paths of the two tables; their columns have the shop's own names."""
 
     transactions: Path
     products: Path
@@ -40,7 +40,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Built(Outputs):
-    """What `build` left below `root`, and what it was made from."""
+    """The outputs of `build` below `root`, and what it was made from."""
 
     release: int
     settings: Settings = field(repr=False)

@@ -1,4 +1,4 @@
-"""What the documents say can be typed: verbs, commands, options, links and settings exist."""
+"""Everything that the documents tell readers to type exists: verbs, commands, options, links, settings."""
 
 import json
 import re

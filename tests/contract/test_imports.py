@@ -1,4 +1,4 @@
-"""Who may import whom, and that importing does nothing."""
+"""Which folder may import which packages; importing a module has no side effect."""
 
 import ast
 import subprocess
@@ -42,7 +42,7 @@ def modules(folder: str) -> list[Path]:
 
 
 def imported(path: Path) -> set[str]:
-    """Top-level names of all absolute imports, wherever in the module they stand."""
+    """Top-level names of all absolute imports, anywhere in the module."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -58,7 +58,7 @@ def third_party(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("folder", ALLOWED)
 def test_a_folder_imports_only_what_it_may(folder: str) -> None:
-    """client → numpy, tritonclient and what these bring; ensemble → the serving environment."""
+    """The client may import numpy, tritonclient and its dependencies; ensemble the serving environment."""
     strangers = {p.relative_to(ROOT).as_posix(): third_party(p) - ALLOWED[folder] for p in modules(folder)}
     assert {path: names for path, names in strangers.items() if names} == {}
 
@@ -70,7 +70,7 @@ def test_the_sampler_is_closed() -> None:
 
 
 def test_the_onnx_backend_stands_alone() -> None:
-    """It is copied into the backend directory, away from everything else of ours."""
+    """It is copied into the backend directory, away from all our other code."""
     for path in modules("ensemble/onnx_backend"):
         assert not imported(path) & OWN, path
 
@@ -82,7 +82,7 @@ def test_nothing_imports_from_deploy_or_tests(folder: str) -> None:
 
 
 def test_the_load_tests_ask_as_a_shop_would() -> None:
-    """Through the client, or in bytes; the servers they are compared with stay in peers/."""
+    """They use the client, or bytes. The servers that they are compared with stay in peers/."""
     allowed = {"loadtests", "cesta_client", "ensemble", "operations", "export_scripts"}
     allowed |= {"numpy", "rich", "tritonclient"}
     for path in modules("loadtests"):
@@ -108,7 +108,7 @@ def test_the_command_starts_without_the_heavy_libraries(module: str, tmp_path: P
 
 
 def test_importing_any_module_writes_and_prints_nothing(tmp_path: Path) -> None:
-    """All of them in one process: no folder made, no device chosen, no thread left."""
+    """All modules in one process make no folder, choose no device and leave no thread."""
     loadtests = [p for p in modules("loadtests") if p.parent.name != "peers" and p.name != "shoppers.py"]
     paths = [*modules("export_scripts"), *modules("operations"), *modules("ensemble"), *loadtests]
     names = [
@@ -145,7 +145,7 @@ def without_training(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_who_operates_releases_needs_no_torch(tmp_path: Path) -> None:
-    """Nor anything else of training: the serving image does without."""
+    """Neither does anything else of training: the serving image has none of it."""
     publish.publish(make_run(tmp_path / "run"), tmp_path / "repository")
     for words in (["promote", "1", "--offline"], ["verify", "1"], ["list"]):
         done = without_training("release", *words, "--repository", str(tmp_path / "repository"))

@@ -1,4 +1,4 @@
-"""The request log: its lines, its level, its rotation, and the metrics that are counted from it."""
+"""The request log: its lines, its level, its rotation, and the metrics counted from it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.triton
 
 
 def test_a_request_is_one_line_without_what_was_asked(own: Door) -> None:
-    """Enough to find it and to bill it; nothing of customers."""
+    """The line is enough to find and to bill the request, and holds nothing about customers."""
     trace = f"00-{'a' * 32}-{'b' * 16}-01"
     headers = {"X-Request-Id": "find-me", "X-Session-Id": "secret-session", "traceparent": trace}
     question = {"basket": ["secret-item"], "user_id": "secret-user", "exclude": ["secret-other"]}
@@ -54,7 +54,7 @@ def test_a_request_is_one_line_without_what_was_asked(own: Door) -> None:
 
 @pytest.mark.parametrize("wire", ["grpc", "http"])
 def test_the_client_s_request_id_is_the_log_s(own: Door, wire: str) -> None:
-    """Where it can stand in a line; another is replaced, and a header's own counts more."""
+    """The log has the id if it fits a line, and a new one otherwise. An id in the header takes precedence."""
     address = own.settings.grpc if wire == "grpc" else own.settings.http
     with Recommender(address, protocol=wire, api_key=own.keys["shop"], timeout_s=5) as shop:
         shop.recommend(["i1"], request_id=f"basket-42-{wire}")
@@ -73,7 +73,7 @@ def test_every_line_is_json_whatever_was_sent(own: Door) -> None:
 
 
 def test_the_log_s_level_changes_while_it_runs(own: Door) -> None:
-    """From warnings to everything that nginx tells, and back."""
+    """The level changes from warnings to everything that nginx reports, and back."""
     log = own.settings.run / "error.log"
     for level, told in (("info", True), ("warn", False)):
         own.gateway.reload(dataclasses.replace(own.settings, log_level=level))
@@ -90,7 +90,7 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 
 def documented(first: str, own: Door, checkout: Path) -> None:
-    """Run the lines of operations.md from the one that starts so, in a checkout whose gateway is this one."""
+    """Run the lines of operations.md that start with `first`, in a checkout whose gateway is this one."""
     (lines,) = re.findall(
         rf"^ *({re.escape(first)}.*?)\n *(?:```|endscript)$", OPERATIONS, re.DOTALL | re.MULTILINE
     )
@@ -114,7 +114,9 @@ def test_the_log_s_level_changes_as_operators_are_told(own: Door, tmp_path: Path
 
 
 def test_a_request_log_that_was_moved_is_left_alone(own: Door, tmp_path: Path) -> None:
-    """By the line that logrotate is given: no request is lost, the next one stands in a new file."""
+    """The test runs the documented line for logrotate: no request is lost, and the next one is logged in a
+    new file.
+    """
     own.ask("/v1/recommend", {}, headers={"X-Request-Id": "before-moving"})
     logged(own, "before-moving")
     moved = own.settings.access_log.rename(tmp_path / "access.log.1")
@@ -128,7 +130,9 @@ def test_a_request_log_that_was_moved_is_left_alone(own: Door, tmp_path: Path) -
 
 
 def test_requests_are_counted_and_timed(own: Door) -> None:
-    """By route, key, status, release and model; gRPC's errors by the HTTP status of the same meaning."""
+    """The labels are route, key, status, release and model. gRPC errors count under the HTTP status of the
+    same meaning.
+    """
     registry = CollectorRegistry()
     metrics = RequestMetrics(own.settings.log_socket, registry)
     try:

@@ -1,4 +1,4 @@
-"""While the gateway runs: keys come and go, and changed files are taken over or refused."""
+"""Keys come and go while the gateway runs, and it takes over changed files or refuses them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.triton
 
 
 def test_a_key_works_from_its_command_to_its_revocation(own: Door) -> None:
-    """As `cesta keys` changes them: the gateway knows at once, and the key stands in no file."""
+    """The gateway accepts a key of `cesta keys` at once, and no file holds the key itself."""
     folder = own.settings.folder
     done = CliRunner().invoke(make_app(), ["keys", "add", "kiosk", "--rate", "30", "--folder", str(folder)])
     secret = done.stdout.strip()
@@ -66,7 +66,7 @@ def test_revoking_a_key_drops_nobody_else_s_request(own: Door) -> None:
 
 
 def test_a_key_is_told_even_if_nginx_refuses_a_file(own: Door) -> None:
-    """It is kept, and cannot be had again; it works once the file is put right."""
+    """The command cannot print the key a second time. The key works once the file is repaired."""
     split = own.settings.folder / "split.conf"
     good = split.read_text()
     split.write_text("nonsense;")
@@ -83,7 +83,7 @@ def test_a_key_is_told_even_if_nginx_refuses_a_file(own: Door) -> None:
 
 @pytest.mark.parametrize("name", ["default", "include", "news"])
 def test_a_key_that_is_called_by_a_word_of_nginx_has_its_rate(own: Door, name: str) -> None:
-    """One per second and one more: of five at once some are too many."""
+    """The rate is one per second, the burst one more: of five requests at once some are refused."""
     secret = add_key(own.settings.folder, name, "shop", 1)
     try:
         own.gateway.reload()
@@ -95,7 +95,7 @@ def test_a_key_that_is_called_by_a_word_of_nginx_has_its_rate(own: Door, name: s
 
 
 def test_files_that_nginx_refuses_are_not_taken_over(own: Door) -> None:
-    """The sentence is nginx's own; the old ones hold."""
+    """The error is nginx's own sentence, and the old files stay in use."""
     good = (own.settings.folder / "split.conf").read_text()
     (own.settings.folder / "split.conf").write_text("nonsense;")
     try:
@@ -108,7 +108,7 @@ def test_files_that_nginx_refuses_are_not_taken_over(own: Door) -> None:
 
 
 def test_the_number_of_an_nginx_that_was_killed_may_be_another_s(tmp_path: Path) -> None:
-    """A stranger is not signalled, and neither is the nginx of another folder: none runs on this one."""
+    """A foreign process is not signalled: no gateway runs on this folder."""
     settings = GatewaySettings(tmp_path)
     render(settings)
     with subprocess.Popen(["sleep", "60"]) as stranger:
@@ -122,7 +122,7 @@ def test_the_number_of_an_nginx_that_was_killed_may_be_another_s(tmp_path: Path)
 
 
 def test_a_gateway_is_found_by_any_path_to_its_folder(own: Door, tmp_path: Path) -> None:
-    """Through a link, too; and only by its own folder."""
+    """A symbolic link leads to it; another folder does not."""
     link, other = tmp_path / "link", GatewaySettings(tmp_path / "other")
     link.symlink_to(own.settings.folder)
     assert reload(GatewaySettings(link)) is True

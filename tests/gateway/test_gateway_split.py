@@ -1,4 +1,4 @@
-"""The split between active release and canary: who meets which, on every wire."""
+"""The split between active release and canary: which sessions get which, over every protocol."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.triton
 
 @pytest.fixture
 def split(own: Door) -> Iterator[Callable[[float], None]]:
-    """`split(30)`: 30 % go to the canary from now on."""
+    """`split(30)` sends 30 % of the sessions to the canary from now on."""
 
     def apply(percent: float) -> None:
         write_split(own.settings.folder, percent)
@@ -37,7 +37,7 @@ def releases(door: Door, sessions: int) -> list[int]:
 
 
 def test_a_share_of_the_customers_meets_the_canary_and_stays_with_it(own: Door, split: Callable) -> None:
-    """Release 1 is the canary. More percent move some customers over and none back."""
+    """Release 1 is the canary. A larger share moves some customers to it and none back."""
     assert set(releases(own, 20)) == {2}
     split(30)
     first = releases(own, 100)
@@ -57,7 +57,7 @@ def test_a_share_of_the_customers_meets_the_canary_and_stays_with_it(own: Door, 
 
 @pytest.mark.parametrize("wire", ["grpc", "http"])
 def test_the_client_s_requests_are_split_like_the_shop_s_json(own: Door, split: Callable, wire: str) -> None:
-    """With equal session ids both fall to the same side; the log knows release and model of each."""
+    """Equal session ids get the same release over each protocol; the log has release and model of each."""
     split(50)
     expected = releases(own, 30)
     assert set(expected) == {1, 2}
@@ -84,7 +84,7 @@ def test_many_queries_of_one_request_are_of_one_release(own: Door, split: Callab
 def test_a_canary_that_is_not_loaded_costs_nobody_an_answer(
     own: Door, split: Callable, triton: Server
 ) -> None:
-    """By any way to ask; the log names the model that answered."""
+    """Every protocol gets an answer, and the log names the model that gave it."""
     with tritonclient.grpc.InferenceServerClient(triton.grpc) as client:
         client.unload_model("recommender_canary")
         try:

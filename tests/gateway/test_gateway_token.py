@@ -1,4 +1,4 @@
-"""The token that gateway and supervisor share, in two files; no nginx needed."""
+"""The token that gateway and supervisor share, in two files; no nginx runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_both_files_agree_again_when_one_is_lost(tmp_path: Path, lost: str) -> N
 def test_a_start_that_is_killed_between_them_does_no_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next start finishes it: what nginx includes and what the supervisor knows are one token."""
+    """The next start completes the pair: nginx includes the same token that the supervisor reads."""
     writes, write_file = itertools.count(), link.write_file
 
     def killed_at_the_second(*where: object, **how: object) -> None:

@@ -37,7 +37,7 @@ def test_families_share_their_sales() -> None:
 
 
 def test_who_is_picked_is_of_the_family() -> None:
-    """Its first member most often, the others less and less; who has no copies is picked always."""
+    """The first member is picked most often, later ones less; an item without copies is always picked."""
     family = Family.of(ARRAYS, MANY)
     cold = np.setdiff1d(np.arange(OWN), ARRAYS.popularity.order)[1]
     asked = np.repeat(np.append(np.sort(ARRAYS.popularity.order), cold), 400).astype(np.int32)
@@ -99,7 +99,7 @@ def test_a_grown_network_scores_own_items_as_before() -> None:
 
 
 def test_a_grown_network_folds_to_tables_of_copies() -> None:
-    """As many rows as the catalog has; a copy's are its source's and something else, in every table."""
+    """Every table has as many rows as the catalog; a copy's rows are its source's plus some noise."""
     family = Family.of(ARRAYS, MANY)
     own = network()
     before, after = fold(own), fold(grown_network(own, family, np.random.default_rng(1)))
@@ -114,7 +114,7 @@ def test_a_grown_network_folds_to_tables_of_copies() -> None:
 
 
 def test_a_grown_catalog_is_sampled_and_repeats() -> None:
-    """Own items and copies among the candidates; the same seed, the same catalog."""
+    """Originals and copies are among the candidates; the same seed gives the same catalog."""
     queries = [Query(user_row=2, basket=[int(row)]) for row in ARRAYS.popularity.order[:5]]
     limits = {"capacity": 200, "similar": 30, "popular": 20, "per_category": 5, "fill": 60}
     many, other = (grown(ARRAYS, MANY, np.random.default_rng(1))[0] for _ in range(2))

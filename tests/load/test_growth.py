@@ -55,7 +55,7 @@ FOUND: dict[str, Any] = {
 
 
 def test_the_document_gets_table_and_plot(tmp_path: Path) -> None:
-    """Between its marks and nowhere else; one line a size, and how much the latency grew."""
+    """Only the part between the marks changes: one line per size, and the growth of the latency."""
     document = tmp_path / "performance.md"
     marks = "".join(
         f"<!-- bench:{name} -->\nold\n<!-- end -->\n" for name in ("growth_run", "growth", "rows")
@@ -91,7 +91,7 @@ def test_a_busy_machine_is_told() -> None:
 
 
 def test_the_web_app_is_asked_by_no_more_than_it_answers_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that accepts every connection answers the last of them after so many answers' time."""
+    """A worker that accepts every connection answers the last one after the time of that many answers."""
     monkeypatch.setattr(growth, "WORKERS", 2)
     assert growth.crowd(0.013) == 8
     assert growth.crowd(1.1) == 4
@@ -105,7 +105,9 @@ def test_the_web_app_is_asked_over_fresh_connections() -> None:
 
 
 def test_a_worker_that_still_loads_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as CPU time is used; scripted, since a busy machine may halt a real one for as long."""
+    """The wait lasts while CPU time is used. The test scripts it, because a busy machine may pause a real
+    worker as long.
+    """
     processes = MarkedProcesses(["true"], {}, ROOT)
     used_s = iter([0.0, 0.3, 0.3, 0.6, 0.6, 0.6])  # at the start and at the end of each look
     monkeypatch.setattr(processes, "cpu", lambda: {1: next(used_s)})
@@ -115,7 +117,7 @@ def test_a_worker_that_still_loads_is_waited_for(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_web_app_and_the_graph_answer_of_the_same_grown_catalog(built: Built, tmp_path: Path) -> None:
-    """Torch from the grown checkpoint as the released graph, copies among what they find."""
+    """Torch from the grown checkpoint ranks as the released graph does, with copies in the answers."""
     out = Outputs(tmp_path / "grown")
     growth.publish_grown(built, 20_000, out)
     asked = [question.json for question in stream(visits_of_test_month(built.data, built.run))[:20]]
@@ -134,7 +136,9 @@ def test_a_web_app_and_the_graph_answer_of_the_same_grown_catalog(built: Built, 
 def test_a_catalog_by_lists_is_exported_and_served(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More items than are all compared, and tables so large that they lie beside the graph."""
+    """The catalog is too large to compare all items, and its tables are so large that they lie beside the
+    graph.
+    """
     needs.a_tritonserver()
     if not shutil.which("wrk"):
         pytest.skip("wrk is not installed; on Debian: apt-get install wrk")

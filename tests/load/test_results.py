@@ -1,4 +1,4 @@
-"""Rows are medians, ratios are best by best, and the document's tables are those of the file."""
+"""Rows are medians, ratios compare the best with the best, and the document shows the tables of the file."""
 
 from dataclasses import replace
 
@@ -57,7 +57,7 @@ def test_the_share_of_the_catalog_s_ndcg_is_that_of_the_same_queries(
 
 
 def test_the_document_gets_the_file_s_tables() -> None:
-    """Between the marks all is replaced, outside nothing."""
+    """Everything between the marks is replaced, nothing outside."""
     text = "before\n<!-- bench:rows -->\nold\n<!-- end -->\nafter"
     assert tables.fill(text, {"rows": "new"}) == "before\n<!-- bench:rows -->\nnew\n<!-- end -->\nafter"
 

@@ -39,7 +39,7 @@ PARTS = ("switching_run", "switching_single", "switching_changes", "switching_lo
 
 
 def test_the_document_gets_every_table(tmp_path: Path) -> None:
-    """Between its marks, which the repository's document has."""
+    """The tables go between the marks of the repository's document."""
     document = tmp_path / "performance.md"
     document.write_text("".join(f"<!-- bench:{name} -->\nbefore\n<!-- end -->\n" for name in PARTS))
     switching_tables.write(FOUND, document)
@@ -63,7 +63,7 @@ def test_latencies_are_medians_and_failures_add_up() -> None:
 
 
 def test_an_empty_question_compiles_all_that_any_question_needs(built: Built) -> None:
-    """It is what the sampler asks itself at load; everybody's first question finds the kernels there."""
+    """The sampler runs an empty query at load, so that the first real query finds every kernel compiled."""
     asked = CandidateSampler.load(built.run / "arrays")
     vocabulary = asked.vocabulary()
     asked.sample([Query()])
@@ -78,7 +78,7 @@ def test_an_empty_question_compiles_all_that_any_question_needs(built: Built) ->
 
 
 def _signatures() -> dict[str, list[Any]]:
-    """What each kernel is compiled for."""
+    """The signatures for which each kernel is compiled."""
     found = [item for module in (kernels, nearest, sampler, scan) for item in vars(module).items()]
     return {name: list(kernel.signatures) for name, kernel in found if hasattr(kernel, "signatures")}
 
@@ -88,7 +88,7 @@ def _signatures() -> dict[str, list[Any]]:
 def test_releases_change_under_load_and_nobody_gets_a_wrong_answer(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both releases answer in the loop, and each of its answers is that of the release that it names."""
+    """Both releases answer in the loop, and each answer is right for the release that it names."""
     needs.a_tritonserver()
     seen: list[list[Answered]] = []
     check = switching.wrong

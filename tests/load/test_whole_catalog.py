@@ -1,4 +1,4 @@
-"""The whole catalog scored for every request: by the released graph, and by torch, alike."""
+"""The released graph and torch score the whole catalog alike for every request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUESTIONS = [{"basket": [], "user_id": ""}]
 
 
 def test_the_released_graph_ranks_the_catalog_as_torch_does(built: Built) -> None:
-    """Its inputs are opened from 128 candidates to all items; ids, order and scores are the network's."""
+    """Its inputs are widened from 128 candidates to all items. Ids, order and scores are the network's."""
     shop = built.shop
     rows = shop.basket(shop.n_baskets - 1)[:3]
     basket = shop.catalog["item_id"].iloc[rows].tolist()

@@ -54,13 +54,13 @@ def built(tables: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def copy(built: Outputs, tmp_path: Path) -> Outputs:
-    """The build, to be spoilt."""
+    """A copy of the build, for tests that damage it."""
     shutil.copytree(built.root, tmp_path / "copy")
     return Outputs(tmp_path / "copy")
 
 
 def ran(settings: Settings, out: Outputs, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Build again; the stages that were done."""
+    """Build again; the stages that ran."""
     found: list[str] = []
 
     def noting(stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,7 +78,7 @@ def ran(settings: Settings, out: Outputs, monkeypatch: pytest.MonkeyPatch) -> li
 
 
 def test_a_build_leaves_a_whole_release(built: Outputs) -> None:
-    """And nothing half-written beside it."""
+    """No half-written file lies beside it."""
     assert verify_release(built.repository)["release"] == 1
     names = {path.name for path in built.root.iterdir()}
     assert names == {
@@ -93,7 +93,7 @@ def test_a_build_leaves_a_whole_release(built: Outputs) -> None:
 
 
 def test_the_served_scores_are_the_torch_models(built: Outputs, tables: dict[str, object]) -> None:
-    """On the candidates of real queries, with known, unknown and empty ones among them."""
+    """The candidates are those of real queries, with known, unknown and empty ones among them."""
     shop, settings = load_shop(built.data), settings_of(tables)
     model, _ = load_checkpoint(built.checkpoint, shop, settings)
     reference = Reference.load(built.run)
@@ -116,7 +116,7 @@ def test_the_reference_answers_no_queries(built: Outputs) -> None:
 
 
 def test_the_manifest_is_complete(built: Outputs) -> None:
-    """Enough to know where a release comes from, and to check it."""
+    """It says where a release comes from, and allows to check it."""
     described = read_release(built.repository)
     assert described["data"]["items"] == 60
     assert described["data"]["first"] < described["data"]["last"]
@@ -131,7 +131,7 @@ def test_the_manifest_is_complete(built: Outputs) -> None:
 
 
 def test_the_manifest_names_no_path_of_the_machine(built: Outputs, tables: dict[str, object]) -> None:
-    """Neither of the tables nor of the build nor of the checkout."""
+    """Paths of the tables, the build and the checkout stay out of it."""
     text = (built.run / manifest.NAME).read_text()
     for path in (built.root, Path(str(tables["data.transactions"])).parent, ROOT):
         assert str(path) not in text
@@ -139,7 +139,7 @@ def test_the_manifest_names_no_path_of_the_machine(built: Outputs, tables: dict[
 
 
 def test_golden_requests_get_their_answers(built: Outputs) -> None:
-    """From the published places, with vocabulary and all."""
+    """The reference answers from the published files, vocabulary included."""
     reference = Reference.load(built.run)
     for golden in read_release(built.repository)["golden"]:
         request, answer = golden["request"], golden["answer"]
@@ -160,13 +160,13 @@ def test_a_second_build_does_nothing(
 def test_other_evaluation_trains_nothing(
     copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The files of the release stay what they were, so it is not published again."""
+    """The files of the release do not change, so it is not published again."""
     settings = settings_of(tables, **{"evaluate.queries": 20})
     assert ran(settings, copy, monkeypatch) == ["evaluate", "export"]
 
 
 def test_a_touched_table_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And all that follows is done again, to the same release: the content is the same."""
+    """All later stages run again and give the same release, because the content is the same."""
     tables = make_shop(tmp_path / "shop", np.random.default_rng(1), baskets=60)
     out, settings = Outputs(tmp_path / "out"), settings_of(tables.overrides())
     build(settings, out.root)
@@ -184,7 +184,7 @@ def test_a_truncated_checkpoint_is_trained_again(
 def test_new_sampler_code_is_published(
     copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though arrays and graph are the same to the bit: the release holds the code too."""
+    """Arrays and graph are equal to the last bit, but the release holds the code, too."""
     code = manifest.read(copy.run / manifest.NAME)["sampler_code"]
     config = copy.repository / "recommender" / "1" / manifest.NAME
     config.write_text(config.read_text().replace(code, "0" * 64))
@@ -195,7 +195,7 @@ def test_new_sampler_code_is_published(
 def test_dying_in_a_stage_is_made_good(
     copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    """The next build takes it up there; until then the old release is served."""
+    """The next build continues there. Until then the old release is served."""
     settings = settings_of(tables, **{"train.seed": 8})
 
     def dies(*_: object, **__: object) -> Path:
@@ -213,7 +213,7 @@ def test_dying_in_a_stage_is_made_good(
 def test_two_builds_of_one_seed_are_one_release(
     built: Outputs, tables: dict[str, object], tmp_path: Path
 ) -> None:
-    """In another folder, another process, with other hash seeds."""
+    """The second build runs in another folder and process, with other hash seeds."""
     changes = [word for name, value in CHEAP.items() for word in ("--set", f"{name}={value}")]
     files = ["--transactions", str(tables["data.transactions"]), "--products", str(tables["data.products"])]
     command = [
@@ -237,7 +237,7 @@ def test_two_builds_of_one_seed_are_one_release(
 
 
 def test_metrics_of_another_checkpoint_are_refused(copy: Outputs, tables: dict[str, object]) -> None:
-    """A release must not boast of what another one measured."""
+    """A release must not show metrics of another one."""
     settings = settings_of(tables, **{"train.seed": 9})
     train(settings, copy.data, copy.checkpoint)
     with pytest.raises(CestaError, match=r'measures another checkpoint .*run "cesta evaluate"'):
@@ -247,7 +247,7 @@ def test_metrics_of_another_checkpoint_are_refused(copy: Outputs, tables: dict[s
 
 
 def test_an_unmeasured_run_says_so(copy: Outputs, tables: dict[str, object]) -> None:
-    """Export needs no evaluation, but does not hide that there was none."""
+    """Export needs no evaluation, but records that there was none."""
     copy.metrics.unlink()
     export(settings_of(tables), copy.data, copy.checkpoint, copy.metrics, copy.run)
     assert manifest.read(copy.run / manifest.NAME)["metrics"] is None
@@ -269,7 +269,7 @@ def test_a_full_disk_leaves_the_old_run(
 
 
 def test_tensorrt_is_asked_for_before_any_work(copy: Outputs, tables: dict[str, object]) -> None:
-    """This machine's onnxruntime has no GPU: one sentence, and the run stays as it was."""
+    """This machine's onnxruntime has no GPU: one sentence says so, and the run does not change."""
     before = manifest.verify_run(copy.run)
     with pytest.raises(CestaError, match=r"no TensorrtExecutionProvider; --tensorrt needs an NVIDIA GPU"):
         export(
@@ -282,7 +282,7 @@ def test_tensorrt_is_asked_for_before_any_work(copy: Outputs, tables: dict[str, 
 def test_a_run_that_tensorrt_answered_says_so(
     copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The CPU stands on both sides: batches of 1, 16 and 64, no difference, the same files as without."""
+    """The CPU takes both sides: batches of 1, 16 and 64, no difference, and the same files as without."""
     files = manifest.verify_run(copy.run)["files"]
     monkeypatch.setattr(tensorrt, "PROVIDER", tensorrt.CPU)
     export(settings_of(tables), copy.data, copy.checkpoint, copy.metrics, copy.run, on_tensorrt=True)
@@ -293,7 +293,7 @@ def test_a_run_that_tensorrt_answered_says_so(
 
 
 def rounded_factors(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Every MatMul's factors cut to 11 significant bits, as TF32 has them: c - (c - x) with c = 8193 x."""
+    """Round every MatMul's factors to 11 significant bits, as TF32 has them: c - (c - x) with c = 8193 x."""
     split = "two_to_13_and_1"
     nodes: list[onnx.NodeProto] = []
     for node in graph.graph.node:
@@ -312,7 +312,7 @@ def rounded_factors(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def test_a_gpu_s_rounding_is_within_the_tolerance(copy: Outputs) -> None:
-    """Rounded products change scores, and none by as much as TensorRT is allowed."""
+    """Rounded products change scores, but none by as much as TensorRT may."""
     path = str(copy.run / "model.onnx")
     batches = export_module._batches(load_shop(copy.data), copy.run, read_contract())
     exact, rounded = (
@@ -327,7 +327,9 @@ def test_a_gpu_s_rounding_is_within_the_tolerance(copy: Outputs) -> None:
 
 
 def test_an_index_is_part_of_the_release(tables: dict[str, object], tmp_path: Path) -> None:
-    """Above sampler.scan_up_to: listed, described, the same when exported again, and held to its hash."""
+    """A shop above sampler.scan_up_to gets one. It is listed, described, the same when exported again, and
+    checked by its hash.
+    """
     out, settings = Outputs(tmp_path), settings_of(tables, **{"sampler.scan_up_to": 10})
     assert build(settings, out.root) == 1
     described = manifest.verify_run(out.run)

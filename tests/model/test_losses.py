@@ -1,4 +1,4 @@
-"""What is said of the sampler, held against the sampler itself; and that ours is measured as it is served."""
+"""The report about the sampler agrees with the sampler, and our ranking is measured as it is served."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ ITEMS, FEW = 120, 30  # recommendable items, candidates
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Random receipts of 40 users; small source shares, so that lists differ."""
+    """Random receipts of 40 users, with small shares per source, so that lists differ."""
     rng = np.random.default_rng(3)
     path = tmp_path_factory.mktemp("shop") / "t.csv"
     lines = [
@@ -67,7 +67,7 @@ def questions(shop: Shop, arrays: SamplerArrays, settings: Settings, contract: C
 
 @pytest.fixture(scope="module")
 def model(arrays: SamplerArrays, settings: Settings) -> NCF:
-    """Weights at random: any order of the candidates."""
+    """A model with random weights, which gives the candidates any order."""
     model = new_model(arrays, no_queries(), untrained_prior(), settings.train)
     model.wide.weight.data.normal_()
     model.out.weight.data.normal_()
@@ -77,7 +77,7 @@ def model(arrays: SamplerArrays, settings: Settings) -> NCF:
 def test_the_first_places_are_those_of_the_served_graph(
     questions: Questions, model: NCF, shop: Shop, contract: Contract
 ) -> None:
-    """The graph that answers with all candidates, for MRR, ranks as the one that answers with K does."""
+    """For MRR a graph answers with all candidates. It ranks them as the one that answers with K."""
     ids = shop.catalog["item_id"].tolist()
     whole = Served(model, ids, questions.sampler, contract)
     served = Reference(questions.sampler, build_graph(fold(model), ids, contract).SerializeToString())
@@ -116,7 +116,7 @@ def test_recall_at_n_is_that_of_a_sampler_with_n_places(
     contract: Contract,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Not only of a longer list cut off."""
+    """It is not only that of a longer list cut off."""
     monkeypatch.setattr(losses, "RECALL_AT", (n,))
     repeat = np.arange(len(questions.hidden)) % 2 == 0
     found = losses.recall(questions, arrays, settings, contract, repeat)
@@ -132,7 +132,7 @@ def test_recall_at_n_is_that_of_a_sampler_with_n_places(
 def test_what_a_source_finds_alone_no_other_finds(
     questions: Questions, arrays: SamplerArrays, settings: Settings, contract: Contract
 ) -> None:
-    """The shares found alone and by several together are the recall."""
+    """The shares that one source found alone and that several found together add up to the recall."""
     repeat = np.zeros(len(questions.hidden), bool)
     found = losses.recall(questions, arrays, settings, contract, repeat)
     alone = [source["alone"]["recall"] for source in found["by_source"].values()]
@@ -144,7 +144,7 @@ def test_what_a_source_finds_alone_no_other_finds(
 def test_the_whole_catalog_is_scored(
     questions: Questions, arrays: SamplerArrays, settings: Settings, contract: Contract
 ) -> None:
-    """Every recommendable item but the basket's, whatever the sources propose."""
+    """It scores every recommendable item outside the basket, whatever the sources propose."""
     everything = losses._everything(arrays, settings, contract)
     queries = as_queries(questions.shop, questions.hidden)[:20]
     rows = everything.sample(queries).rows
@@ -159,7 +159,7 @@ def test_the_loss_is_the_share_of_hits_that_the_sampler_costs(
     settings: Settings,
     contract: Contract,
 ) -> None:
-    """A ranker that missed everything lost all; the same queries are compared."""
+    """A ranker that missed everything lost all; both rank the same queries."""
     missed = np.full(len(questions.hidden), 99.0)
     found = losses.full_catalog(questions, arrays, model, settings, contract, {"known": missed})
     assert found["queries"] == 40
@@ -171,7 +171,9 @@ def test_the_loss_is_the_share_of_hits_that_the_sampler_costs(
 
 
 def test_a_lower_place_costs_ndcg_and_no_hit() -> None:
-    """Of two queries one is found at the top by both, the other at place 3 instead of 1: 1/log2(4) of 1."""
+    """Both rankers hit one of two queries at the top; one has the other query at place 3 instead of 1:
+    1/log2(4) of 1.
+    """
     found = losses._compared(np.array([0.0, 2.0]), np.array([0.0, 0.0]))
     assert (found["hr_at_10"], found["sampled_hr_at_10"], found["loss"]) == (1, 1, 0)
     assert (found["ndcg_at_10"], found["sampled_ndcg_at_10"], found["ndcg_loss"]) == (1, 0.75, 0.25)
