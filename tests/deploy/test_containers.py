@@ -67,7 +67,7 @@ def test_every_setting_is_explained() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_can_do_no_more_than_it_must(name: str) -> None:
-    """It has no root, no capabilities, no new privileges, a read-only file system, limits and a health check."""
+    """No root, no capabilities, no new privileges, a read-only file system, limits, a health check."""
     service = SERVICES[name]
     assert service["user"].partition(":")[0] not in ("", "0", "root")
     assert service["read_only"] is True

@@ -73,7 +73,7 @@ def test_asyncio_sends_its_key(door: Door, wire: str) -> None:
 
 
 def test_errors_of_the_gateway_are_the_client_s_own(door: Door, wire: str) -> None:
-    """The client retries none of them: a wrong key stays wrong, and retries would add requests to too many."""
+    """The client retries none: a wrong key stays wrong, and retries would add requests to too many."""
     with connected(door, wire, None) as nobody, pytest.raises(Unauthorized, match="a valid key is needed"):
         nobody.recommend()
     with connected(door, wire, "slow-shop") as slow, ThreadPoolExecutor(20) as threads:

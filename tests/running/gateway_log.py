@@ -1,4 +1,4 @@
-"""The request log of a gateway, which is written after the answer."""
+"""The request log of a gateway, which nginx writes after the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A repository of toy releases, served: what there is to promote, and what each release must answer."""
+"""A served repository of toy releases: releases to promote, and the answers that each must give."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class Shop:
         return release
 
     def first(self, seed: int) -> int:
-        """Publish the first release and have the server started on it."""
+        """Publish the first release and start the server on it."""
         release = self.add(seed)
         promote(self.repository, release)
         self.server.wait_ready(self.active)
         return release
 
     def restart(self) -> None:
-        """Another server on the repository, with all that its next start serves."""
+        """Start another server on the repository, with everything that its next start serves."""
         self.close()
         del self.server, self.control
         models = [ENSEMBLE, *([CANARY] if canary_on_disk(self.repository) else [])]
@@ -64,7 +64,7 @@ class Shop:
         self.server.wait_ready(self.active)
 
     def is_ready(self) -> bool:
-        """Triton's own word, which load balancers ask for."""
+        """Triton's own ready flag, which load balancers read."""
         with triton.InferenceServerClient(self.server.grpc) as client:
             return bool(client.is_server_ready())
 
@@ -80,13 +80,13 @@ class Shop:
         return [toy_answer(self.run_of(release), basket) for basket in BASKETS]
 
     def active(self) -> int:
-        """The release that answers, uncached."""
+        """The release that answers a query past the cache."""
         (version,) = self.control.ready(ENSEMBLE)
         check_canary(self.control, version)
         return version
 
     def mistakes(self, release: int, front: str = ENSEMBLE) -> list[str]:
-        """What is wrong with an ensemble's answers, if this release should give them."""
+        """Differences between an ensemble's answers and those of this release."""
         found = []
         for basket, want in zip(BASKETS, self.expected(release), strict=True):
             version, tensors = self.control.ask(front, request_tensors({"basket": list(basket)}))

@@ -1,4 +1,6 @@
-"""What counting or tracing costs: CPU time of two servers asked the same in turns. No test; run it by hand:
+"""Measures what counting or tracing costs: CPU time of two servers with the same requests in turns.
+
+Run it by hand; it is not a test:
 
 python -m tests.serving.cost_of_watching DATA REPOSITORY_A REPOSITORY_B [--trace URL]
 
@@ -57,7 +59,7 @@ def main() -> None:
 
 
 def _report(batch: int, spent: np.ndarray[Any, Any]) -> None:
-    """(rounds, servers, processes) µs a pass."""
+    """Print µs per pass from (rounds, servers, processes) µs."""
     for i, process in enumerate(("sampler", "tritonserver")):
         before, after = np.median(spent[:, :, i], axis=0)
         more = statistics.median(spent[:, 1, i] - spent[:, 0, i])

@@ -25,8 +25,8 @@ def scored(shop: Shop) -> dict[int, int]:
 
 
 def test_a_canary_release_from_start_to_promotion(shop: Shop) -> None:
-    """Both answer with their own release and are counted apart; a restart brings both back; another
-    percent changes nothing in the server; promotion ends it.
+    """Both releases answer with their own items and are counted apart. A restart brings both back; another
+    percentage changes nothing in the server; promotion ends the canary.
     """
     one = shop.first(1)
     two = shop.add(2)
@@ -51,7 +51,7 @@ def test_a_canary_release_from_start_to_promotion(shop: Shop) -> None:
 
 
 def test_ending_it_leaves_the_active_release(shop: Shop) -> None:
-    """And nothing of the canary release is loaded."""
+    """No part of the canary release stays loaded."""
     one, two = shop.first(1), shop.add(2)
     start_canary(shop.repository, two, 5, shop.control)
     stop_canary(shop.repository, two, shop.control)
@@ -64,7 +64,7 @@ def test_ending_it_leaves_the_active_release(shop: Shop) -> None:
 
 
 def test_one_that_fails_leaves_what_there_was(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a canary release none, with one that one; the active release answers throughout."""
+    """The earlier canary stays, or none if there was none; the active release answers throughout."""
 
     def wrong(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "x")

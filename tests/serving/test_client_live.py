@@ -122,7 +122,7 @@ def test_a_request_as_large_as_the_limits_allow_is_answered(live, shop):
     ],
 )
 def test_the_server_refuses_what_the_client_refuses(shop, question, monkeypatch):
-    """The limits of both sides are one: this is the server's word, with the client's checks off."""
+    """Both sides have the same limits: here the client's checks are off, so the server refuses."""
     monkeypatch.setattr(_check, "ids", lambda name, kind, values, most: tuple(values or ()))
     monkeypatch.setattr(_check, "one_id", lambda name, value: value or "")
     with pytest.raises(InvalidRequest, match=r"at most \d+ are allowed"):
@@ -170,7 +170,7 @@ def test_asyncio_gets_the_same_answers_and_errors(live, shop, protocol):
 
 
 def test_equal_baskets_share_one_entry_of_the_response_cache(live, shop):
-    """Counted by Triton itself."""
+    """Triton itself counts the hits."""
     import tritonclient.grpc as triton
 
     def hits():

@@ -37,7 +37,7 @@ Switch = tuple[float, float, dict[str, Any]]  # began, ended; its record
 
 
 class Shopper(threading.Thread):
-    """Asks one question after the other over one protocol; every second one is new to the cache."""
+    """Asks one query after the other over one protocol; every second one is new to the cache."""
 
     def __init__(self, protocol: Any, address: str, expected: dict[int, list[Any]]) -> None:
         super().__init__(daemon=True)
@@ -84,7 +84,7 @@ class Shopper(threading.Thread):
 def shop(
     tmp_path: Path, start_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Shop]:
-    """Releases 1 and 2, both loaded; 2 is active."""
+    """Releases 1 and 2 are loaded; 2 is active."""
     monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
     shop = Shop(tmp_path, start_server)
     shop.first(1)
@@ -94,8 +94,8 @@ def shop(
 
 
 def test_twenty_switches_under_traffic(shop: Shop) -> None:
-    """Rollbacks and promotions alternate under 200 requests a second and more; memory after the last is at
-    most 5 % above that after the 2nd.
+    """Rollbacks and promotions alternate under 200 requests a second or more. Memory after the last is at
+    most 5 % above the memory after the 2nd.
     """
     expected = {release: shop.expected(release) for release in (1, 2)}
     wires = [(tritonclient.http, shop.server.http), (tritonclient.grpc, shop.server.grpc)]
@@ -119,7 +119,7 @@ def test_twenty_switches_under_traffic(shop: Shop) -> None:
 
 @contextmanager
 def asking(shoppers: list[Shopper]) -> Iterator[None]:
-    """All of them ask within the block."""
+    """Let all of them ask during the block."""
     try:
         for shopper in shoppers:
             shopper.start()
@@ -137,14 +137,14 @@ def switch(shop: Shop, back: bool) -> Switch:
 
 
 def wait_for_answers(shoppers: list[Shopper]) -> None:
-    """BETWEEN more, of all together, from each."""
+    """Wait for BETWEEN more answers in all, the same number from each."""
     for shopper in shoppers:
         for _ in range(BETWEEN // len(shoppers)):
             assert shopper.answered.acquire(timeout=ASK_TIMEOUT_S)
 
 
 def resident_bytes(pid: int) -> int:
-    """Of the server and the stubs of its models, without what they share."""
+    """Resident bytes of the server and the stubs of its models, without the pages that they share."""
     return sum(_private_bytes(process) for process in (pid, *children(pid)))
 
 

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]
 
 @pytest.fixture
 def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The wheel's files laid out as in /opt/tritonserver; our Python backend stands for the C++ one."""
+    """The wheel's files laid out as in /opt/tritonserver; our Python backend replaces the C++ one."""
     environment, folder = find_serving_environment(), tmp_path / "opt" / "tritonserver"
     shutil.copytree(environment.triton / "backends" / "python", folder / "backends" / "python")
     shutil.copy2(environment.stub, folder / "backends" / "python")
@@ -33,7 +33,7 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_release_is_served_by_an_installation_and_its_backends(shop: Shop, installation: Path) -> None:
-    """Sampler, scorer and cache answer as they must; the program and the backends are the installation's."""
+    """Sampler, scorer and cache answer correctly; the program and the backends are the installation's."""
     one = shop.first(1)
     assert shop.mistakes(one) == []
     assert shop.mistakes(one) == []  # from the cache
@@ -45,7 +45,7 @@ def test_a_release_is_served_by_an_installation_and_its_backends(shop: Shop, ins
 
 
 def test_the_embedded_server_has_no_redis(shop: Shop, start_server: Callable[..., Server]) -> None:
-    """Nothing is started and nothing stays."""
+    """The start is refused and leaves nothing behind."""
     shop.first(1)
     with pytest.raises(
         ServerError, match=r"no Redis cache: there is no .*/caches/redis/libtritoncache_redis\.so"
@@ -56,7 +56,7 @@ def test_the_embedded_server_has_no_redis(shop: Shop, start_server: Callable[...
 def test_a_redis_s_password_reaches_the_server_by_its_environment(
     installation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program in tritonserver's place tells what it was started with: the password is no argument."""
+    """A program in tritonserver's place prints its arguments and environment: the password is no argument."""
     (tmp_path / "recommender" / "1").mkdir(parents=True)
     (tmp_path / "recommender" / "config.pbtxt").touch()
     for name in ("bin", "caches"):
@@ -86,7 +86,7 @@ def test_a_redis_s_password_reaches_the_server_by_its_environment(
 def test_what_an_installation_lacks_is_named(
     installation: Path, start_server: Callable[..., Server], gone: str
 ) -> None:
-    """Before anything is started, with the way out."""
+    """The error comes before anything is started, with the way out."""
     path = installation / gone
     path.rename(installation / "elsewhere")
     with pytest.raises(
@@ -98,7 +98,7 @@ def test_what_an_installation_lacks_is_named(
 def test_an_installation_for_another_python_is_refused(
     installation: Path, start_server: Callable[..., Server]
 ) -> None:
-    """Its stub would not find the packages of this one."""
+    """Its stub would not find the packages of this Python."""
     (installation / "backends" / "python" / "triton_python_backend_stub").write_bytes(
         b"\0libpython3.9.so.1.0\0"
     )

@@ -1,4 +1,4 @@
-"""Promotion, rolling back and retiring on a real server."""
+"""Promotion, rollback and retirement on a real server."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ PARTS = (SAMPLER, SCORER)
 
 
 def test_a_release_from_promotion_to_retirement(shop: Shop) -> None:
-    """Promoted, rolled back, promoted again, and the oldest retired: each time the right answers and
-    versions, cached ones included, and what is active outlives the server.
+    """A release is promoted, rolled back and promoted again, and the oldest one retired. Each step has the
+    right answers and versions, also from the cache, and the active release survives the server.
     """
     one = shop.first(1)
     assert shop.mistakes(one) == []
@@ -63,12 +63,12 @@ def test_a_release_from_promotion_to_retirement(shop: Shop) -> None:
 
 
 def raises_at_load(shop: Shop, release: int) -> None:
-    """The sampler's code runs nowhere but in Triton; its hash is right."""
+    """The sampler's code runs only in Triton. Its hash is right."""
     _replace(shop, f"{SAMPLER}/{release}/model.py", b'raise RuntimeError("no such table")\n')
 
 
 def breaks_the_scorer(shop: Shop, release: int) -> None:
-    """A graph that ONNX reads and ONNX Runtime refuses: its first operator does not exist."""
+    """ONNX reads this graph and ONNX Runtime refuses it: its first operator does not exist."""
     path = shop.repository / SCORER / str(release) / "model.onnx"
     model = onnx.load(str(path))
     model.graph.node[0].op_type = "NoSuchOperator"
@@ -76,14 +76,14 @@ def breaks_the_scorer(shop: Shop, release: int) -> None:
 
 
 def answers_otherwise(shop: Shop, release: int) -> None:
-    """Of all golden answers one score is another."""
+    """One score of all golden answers is changed."""
     described = read_release(shop.repository, release)
     described["golden"][1]["answer"]["scores"][3] += 0.01
     manifest.write(described, shop.repository / ENSEMBLE / str(release))
 
 
 def _replace(shop: Shop, name: str, content: bytes) -> None:
-    """Exchange a file and its hash in the manifest, as who builds releases wrongly would."""
+    """Exchange a file and its hash in the manifest, as a faulty build would."""
     path = shop.repository / name
     path.unlink()
     path.write_bytes(content)
@@ -94,8 +94,9 @@ def _replace(shop: Shop, name: str, content: bytes) -> None:
 
 
 def test_whatever_fails_leaves_the_old_release_serving(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading either part, golden requests, the switch, the canary, the record: the sentence names the step;
-    the old release answers, Triton is ready, and nothing of the new one is loaded; on disk it is still whole.
+    """One step fails: loading either part, golden requests, the switch, the canary, or the record. The
+    sentence names the step. The old release answers, Triton is ready, and no part of the new release stays
+    loaded; on disk it is still whole.
     """
     one = shop.first(1)
     failures = {

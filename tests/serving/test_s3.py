@@ -30,7 +30,7 @@ PARTS = (SAMPLER, SCORER)
 
 
 class RemoteShop(Shop):
-    """Its repository is a bucket."""
+    """A toy shop whose repository is a bucket."""
 
     remote: Repository
 
@@ -59,8 +59,8 @@ def shop(
 
 
 def test_a_release_in_a_bucket_from_promotion_to_a_store_that_is_silent(shop: RemoteShop, s3: S3) -> None:
-    """Promoted; one that will not load refused and cleaned up; a store that accepts and never answers; rolled
-    back; a restart, which serves what is active.
+    """A release is promoted. One that does not load is refused and cleaned up. A store accepts requests and
+    never answers. After a rollback and a restart the server serves the active release.
     """
     one = shop.first(1)
     two = shop.add(2)
@@ -94,7 +94,7 @@ def test_a_release_in_a_bucket_from_promotion_to_a_store_that_is_silent(shop: Re
 
 
 def refused_promotion(shop: RemoteShop, release: int) -> str:
-    """What the command says, in a process of its own: what it asked for may still reach the store later."""
+    """The error of the command in its own process, because its request may still reach the store later."""
     where = ["--repository", str(shop.repository), "--address", shop.server.grpc]
     command = [sys.executable, "-m", "operations.cli", "release", "promote", str(release), *where]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -103,7 +103,7 @@ def refused_promotion(shop: RemoteShop, release: int) -> str:
 
 
 def spoil_the_sampler(repository: Repository, release: int) -> None:
-    """The sampler's code runs nowhere but in Triton; its hash is right."""
+    """The sampler's code runs only in Triton. Its hash is right."""
     path = repository / SAMPLER / str(release) / "model.py"
     path.write_bytes(b'raise RuntimeError("no such table")\n')
     described = read_release(repository, release)

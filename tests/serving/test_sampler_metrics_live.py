@@ -1,4 +1,4 @@
-"""What the sampler counts, as Prometheus reads it from a real Triton."""
+"""The sampler's counts, as Prometheus reads them from a real Triton."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def scraped(uncached: Live) -> dict[str, float]:
 
 
 def await_count(uncached: Live, line: str, value: float) -> dict[str, float]:
-    """The sampler sends its sums once a second."""
+    """Wait: the sampler sends its sums once a second."""
     deadline = time.monotonic() + 5
     while (found := scraped(uncached))[line] < value:
         assert time.monotonic() < deadline, f"{line} is {found[line]}, not {value}"
@@ -38,7 +38,7 @@ def await_count(uncached: Live, line: str, value: float) -> dict[str, float]:
 
 
 def test_a_scrape_tells_who_asked_for_what(uncached: Live) -> None:
-    """A batch of three, one refused request: each is counted by the release that answered."""
+    """A batch of three and one refused request are each counted under the release that answered."""
     batches = 'cesta_sampler_stage_seconds_count{stage="parse"}'
     everything = "cesta_sampler_basket_items_count{}"
     before = await_count(uncached, everything, 1)  # the canary that found it ready

@@ -52,7 +52,7 @@ def test_overrides_win_and_none_leaves_alone(tmp_path: Path) -> None:
 
 
 def test_relative_paths_count_from_the_file_they_stand_in(tmp_path: Path) -> None:
-    """So that a toml beside its data works from any working directory."""
+    """A toml beside its data then works from any working directory."""
     settings = load_settings(write(tmp_path / "my.toml", '[data]\ntransactions = "sales.csv"\n'))
     assert settings.data.transactions == tmp_path / "sales.csv"
 
@@ -88,7 +88,7 @@ def test_relative_paths_count_from_the_file_they_stand_in(tmp_path: Path) -> Non
     ],
 )
 def test_a_wrong_setting_is_named_with_the_known_ones(tmp_path: Path, toml: str, words: list[str]) -> None:
-    """The message says which key in which table, what is known there, and what was probably meant."""
+    """The message has key and table, the known keys, and the probable meaning."""
     with pytest.raises(BadSettings) as error:
         load_settings(write(tmp_path / "my.toml", toml))
     assert all(word in str(error.value) for word in words), str(error.value)
@@ -101,7 +101,7 @@ def test_all_wrong_keys_are_reported_together() -> None:
 
 
 def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
-    """And not mistaken for an empty one."""
+    """It is not mistaken for an empty file."""
     with pytest.raises(BadSettings, match=r"nowhere\.toml"):
         load_settings(tmp_path / "nowhere.toml")
 

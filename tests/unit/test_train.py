@@ -1,4 +1,4 @@
-"""Fitting the scorer, and the checkpoint that keeps it."""
+"""Fitting the scorer, and the checkpoint that stores it."""
 
 import io
 from dataclasses import replace
@@ -83,7 +83,7 @@ def features(found: TrainingSet) -> torch.Tensor:
 
 
 def is_linear(model: NCF, found: TrainingSet) -> bool:
-    """Are scores PRIOR · features, up to a constant per query?"""
+    """Whether scores are PRIOR · features, up to a constant per query."""
     apart = wide_scores(model, found) - (features(found) @ torch.from_numpy(PRIOR)).numpy()
     return bool(np.allclose(apart, apart.mean(1, keepdims=True), atol=1e-3))
 
@@ -106,7 +106,7 @@ def test_without_queries_the_blend_is_kept(
 
 
 def test_training_that_only_harms_is_undone(arrays: SamplerArrays, settings: Settings) -> None:
-    """What training queries say is the opposite of what validation wants: the start stays."""
+    """Training queries say the opposite of what validation wants: the start stays."""
     validation = examples(200, telling=1)
     training = examples(2_000, telling=1, seed=1)
     training.features[:, :, 1] *= -1
@@ -117,7 +117,7 @@ def test_training_that_only_harms_is_undone(arrays: SamplerArrays, settings: Set
 
 
 def test_a_feature_that_hardly_varies_is_not_blown_up(arrays: SamplerArrays, settings: Settings) -> None:
-    """One candidate in ten thousand differs by a rounding step: over that spread, noise would be all."""
+    """One candidate in ten thousand differs by a rounding step. Divided by that, noise would dominate."""
     training = examples(2_000, telling=None)
     training.features[:, :, 2] = 5
     training.features[0, 0, 2] = 5.004
@@ -128,7 +128,7 @@ def test_a_feature_that_hardly_varies_is_not_blown_up(arrays: SamplerArrays, set
 
 
 def test_the_same_seed_gives_the_same_weights(arrays: SamplerArrays, settings: Settings) -> None:
-    """To the last bit, since a release's digest depends on it."""
+    """They agree to the last digit, because a release's digest depends on them."""
     states = []
     for _ in range(2):
         model = fitted(arrays, PRIOR, examples(500, telling=1), examples(50, telling=1), settings.train)
@@ -139,7 +139,7 @@ def test_the_same_seed_gives_the_same_weights(arrays: SamplerArrays, settings: S
 
 
 def test_the_towers_vectors_stay_as_they_are(arrays: SamplerArrays, settings: Settings) -> None:
-    """They are pre-trained; training on would learn the training period by heart."""
+    """They are pre-trained; training further would memorise the training period."""
     model = fitted(arrays, PRIOR, examples(500, telling=1), examples(50, telling=1), settings.train)
     for table, vectors in zip(
         (model.user_mlp, model.basket_mlp, model.item_mlp), arrays.retrieval, strict=True
@@ -149,9 +149,8 @@ def test_the_towers_vectors_stay_as_they_are(arrays: SamplerArrays, settings: Se
 
 
 def ten_and_a_new_one(arrays: SamplerArrays, settings: Settings, wanted: int) -> tuple[NCF, TrainingSet]:
-    """Ten items of score 0 to .09 and a new one of -.55, which ``wanted`` of five queries want.
-
-    The others want the ninth best of the ten.
+    """Ten items of score 0 to 0.09 and a new one of -0.55, which ``wanted`` of five queries want. The others
+    want the ninth best of the ten.
     """
     asked = examples(200, telling=None)
     rows = np.tile(np.arange(1, 12, dtype=np.int32), (200, 1))
@@ -169,7 +168,7 @@ def ten_and_a_new_one(arrays: SamplerArrays, settings: Settings, wanted: int) ->
 
 @pytest.mark.parametrize("price", [0.0, 0.5])
 def test_new_items_rise_as_far_as_they_may(arrays: SamplerArrays, settings: Settings, price: float) -> None:
-    """First place is best for NDCG; who may pay half of it is content with the step that finds the item."""
+    """First place is best for NDCG; with half of it as the price, the step that finds the item is enough."""
     model, asked = ten_and_a_new_one(arrays, settings, wanted=2)
     before = wide_scores(model, asked)
     added = lean_to_new(model, asked, price)
@@ -180,13 +179,13 @@ def test_new_items_rise_as_far_as_they_may(arrays: SamplerArrays, settings: Sett
 
 
 def test_nothing_is_paid_for_new_items_that_nobody_wants(arrays: SamplerArrays, settings: Settings) -> None:
-    """Raising them would be within the price, and find nothing."""
+    """Raising them would be within the price, but would find nothing."""
     model, asked = ten_and_a_new_one(arrays, settings, wanted=0)
     assert lean_to_new(model, asked, 0.99) == 0.0
 
 
 def test_items_nobody_buys_are_said_at_once(shop: Shop, settings: Settings) -> None:
-    """No item reaches the support: one sentence with the numbers and the way out."""
+    """No item reaches the support: one sentence has the numbers and the way out."""
     high = settings.model_copy(
         update={"sampler": settings.sampler.model_copy(update={"min_support": 10_000})}
     )
@@ -210,7 +209,7 @@ def checkpoint(shop: Shop, settings: Settings, arrays: SamplerArrays, tmp_path: 
 def test_a_checkpoint_comes_back(
     checkpoint: Path, shop: Shop, settings: Settings, arrays: SamplerArrays
 ) -> None:
-    """Weights, shape and prior; nothing else is left beside it."""
+    """It has weights, shape and prior; no other file is left beside it."""
     model, prior = load_checkpoint(checkpoint, shop, settings)
     torch.manual_seed(0)
     expected = untrained(arrays, settings)
@@ -225,7 +224,7 @@ def test_a_checkpoint_comes_back(
 def test_a_damaged_checkpoint_is_one_sentence(
     checkpoint: Path, shop: Shop, settings: Settings, damage: str
 ) -> None:
-    """Cut off, not torch's at all, or torch's and not ours."""
+    """The file is cut off, not torch's at all, or torch's and not ours."""
     content = checkpoint.read_bytes()
     checkpoint.write_bytes(
         {"truncated": content[: len(content) // 2], "garbage": b"PK\3\4 no"}.get(damage, b"")
@@ -267,7 +266,7 @@ def test_how_it_is_measured_does_not_bind_a_checkpoint(
 def test_a_full_disk_leaves_the_old_checkpoint(
     checkpoint: Path, shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ENOSPC arrives as an OSError, and what was there is still whole."""
+    """ENOSPC arrives as an OSError, and the old file is still whole."""
     before = checkpoint.read_bytes()
     model, prior = load_checkpoint(checkpoint, shop, settings)
 

@@ -1,4 +1,4 @@
-"""What the client sends over HTTP and gRPC, and what it makes of every answer and status."""
+"""The requests that the client sends over HTTP and gRPC, and its results for every answer and status."""
 
 import json
 
@@ -138,6 +138,6 @@ def test_an_http_answer_that_is_none_is_a_server_error(kind, headers, body, http
 
 
 def test_an_answer_with_too_few_rows_is_a_server_error(grpc_shop):
-    """The shop answers one row; two were asked for."""
+    """The shop answers one row for two queries."""
     with Recommender(grpc_shop.address, timeout_s=10) as shop, pytest.raises(ServerError, match="shape"):
         shop.recommend_many([Query(), Query()])

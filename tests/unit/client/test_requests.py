@@ -1,4 +1,4 @@
-"""What is refused before anything is sent, and in which words."""
+"""Queries that the client refuses before it sends anything, and the sentences of the refusals."""
 
 import pytest
 from hypothesis import given

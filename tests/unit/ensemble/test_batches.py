@@ -61,7 +61,7 @@ def test_a_batch_answers_as_one_at_a_time() -> None:
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_that_share_a_batch_answer_as_one(threads: int) -> None:
-    """Whoever takes which part, and however uneven they are."""
+    """It does not matter which thread takes which part, or how uneven the parts are."""
     alone, shared = random_sampler(), random_sampler(threads=threads)
     for size in (0, 1, 7, 8, 15, 16, 17, 40, 64, 64, 64):
         queries = random_queries(np.random.default_rng(size), size)
@@ -70,7 +70,7 @@ def test_threads_that_share_a_batch_answer_as_one(threads: int) -> None:
 
 
 def test_large_batches_alone_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two threads meet within a batch of 16; one of 15 never leaves the first."""
+    """Two threads meet within a batch of 16; a batch of 15 stays on the first."""
     here, both = threading.get_ident(), threading.Barrier(2, timeout=20)
     seen: list[int] = []
 
@@ -90,7 +90,9 @@ def test_large_batches_alone_are_shared(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("fails_here", [True, False])
 def test_a_part_that_fails_fails_its_batch_alone(monkeypatch: pytest.MonkeyPatch, fails_here: bool) -> None:
-    """In whichever thread: the error comes when the other is done, and the next batch is answered rightly."""
+    """Either thread may fail. The error comes when the other is done, and the next batch is answered
+    correctly.
+    """
     here, both = threading.get_ident(), threading.Barrier(2, timeout=20)
     asked, queries = random_sampler(threads=2), random_queries(np.random.default_rng(2), 16)
     right = random_sampler().sample(queries)

@@ -1,4 +1,4 @@
-"""Items that hardly sold: grouped by content, proposed by it, kept among the candidates, measured apart."""
+"""Items that hardly sold: grouped by content, proposed by it, kept among candidates, measured apart."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +42,9 @@ def near(query: Query, **settings: int) -> set[int]:
 
 
 def test_groups_are_of_equal_categories_sold_latest_first() -> None:
-    """Of kind a 4 sold and 5 did not; of kind b 8 sold after 7; what has no kind is in no group."""
+    """In kind a item 4 sold and 5 did not; in kind b item 8 sold after 7; items without a kind are in no
+    group.
+    """
     assert ARRAYS.cold.members.tolist() == [[4, 5, 0], [8, 7, 6]]
 
 
@@ -51,14 +53,14 @@ def test_only_so_many_of_a_group_are_kept() -> None:
 
 
 def test_only_what_was_sold_before_counts() -> None:
-    """Before basket 1 of the once sold there was 7, and 1, 2 and 3 were below the bar too."""
+    """Before basket 1 item 7 is the only one of them that sold. Items 1, 2 and 3 were below the bar, too."""
     found = counts.cold(SHOP, 1, 2, ARRAYS.categories.of_item, 5).members
     assert found.tolist() == [[1, 4, 5, 0, 0], [2, 7, 6, 8, 0]]
 
 
 @pytest.mark.parametrize("categories", [{}, {"kind": [""] * 9}])
 def test_without_categories_there_is_nothing_cold(categories: dict[str, list[str]], tmp_path: Path) -> None:
-    """Nor does anything change, in memory or from disk."""
+    """Nothing else changes, in memory or from disk."""
     bare = arrays_of(shop_of(RECEIPTS, items=9, categories=categories), min_support=2)
     save_arrays(bare, tmp_path)
     assert bare.cold.members.shape == (0, 3)
@@ -70,7 +72,7 @@ def test_without_categories_there_is_nothing_cold(categories: dict[str, list[str
 
 
 def test_members_of_the_nearest_groups_are_proposed() -> None:
-    """An item never sold among them, with the features of its content."""
+    """An item that never sold is among them, with the features of its content."""
     assert near(Query(basket=[1])) == {4, 5}
     assert near(Query(basket=[2])) == {8, 7}
     assert near(Query(basket=[2]), cold=3) == {8, 7, 6}
@@ -99,13 +101,15 @@ def test_excluded_ones_stay_away_and_others_take_their_places() -> None:
 
 
 def test_only_those_of_the_category_asked_for() -> None:
-    """Kind b, number 2, though the basket points to kind a; a list filled by hand marks them, too."""
+    """The filter is kind b, number 2, though the basket points to kind a. A list filled up by hand marks
+    them, too.
+    """
     assert near(Query(basket=[1], wanted=[2])) == {8, 7}
     assert near(Query(basket=[1], wanted=[1])) == {4, 5}
 
 
 def test_they_keep_their_places_whatever_the_prior() -> None:
-    """Three of them and the best seller of the rest, where popularity alone would drop all three."""
+    """The list holds three of them and the best seller of the rest; popularity alone would drop all three."""
     query = Query(basket=[1])
     some, none = (
         proposed(sampler_of(ARRAYS, capacity=4, popular=9, fill=9, cold=n, per_category=9).sample([query]))
@@ -118,14 +122,14 @@ def test_they_keep_their_places_whatever_the_prior() -> None:
 
 
 def test_what_the_user_bought_before_takes_no_place_of_theirs() -> None:
-    """Item 8, bought before, competes by the prior, and is near as well."""
+    """Item 8, bought before, competes by the prior, and is proposed as near as well."""
     found = proposed(sampler_of(ARRAYS, cold=2).sample([Query(user_row=1, basket=[2])]))
     assert found[8] == USUAL | SIMILAR
     assert found[7] & SIMILAR
 
 
 def test_places_are_not_padded_by_them() -> None:
-    """Fewer candidates than places: the list is what the sources propose, and zeros."""
+    """With fewer candidates than places the list is what the sources propose, and zeros."""
     candidates = sampler_of(ARRAYS, capacity=9, cold=2).sample([Query(basket=[1])])
     found = proposed(candidates)
     assert found.keys() == set(candidates.rows[0].tolist()) - {0}
@@ -162,7 +166,7 @@ def sampler() -> CandidateSampler:
 
 
 class InOrder:
-    """Ranks candidates as they come."""
+    """Ranks candidates in the order in which they come."""
 
     names = ("in order",)
 
@@ -200,7 +204,7 @@ def test_nobody_bought_any() -> None:
 
 @pytest.mark.parametrize("n", [15, 40, 60])
 def test_recall_counts_the_kept_places(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Among n candidates is what a sampler with n places finds, cold ones included."""
+    """The recall among n candidates is that of a sampler with n places, cold items included."""
     monkeypatch.setattr(losses, "RECALL_AT", (n,))
     hidden = asked()
     questions = Questions(RANDOM, hidden, sampler())
@@ -218,7 +222,7 @@ def test_training_asks_for_them_and_validation_does_not() -> None:
 
 
 def test_the_leak_check_knows_them() -> None:
-    """Another order of the members, told by sales to come."""
+    """The planted leak orders the members by sales after the snapshot."""
     assert CHECKS["cold"](RANDOM, LATER, START, SETTINGS.sampler) == ""
     later = counts.cold(RANDOM, END, 3, LATER.categories.of_item, SETTINGS.sampler.cold_per_content)
     assert CHECKS["cold"](RANDOM, LATER._replace(cold=later), START, SETTINGS.sampler)

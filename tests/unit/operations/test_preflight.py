@@ -1,4 +1,4 @@
-"""What is checked before anything is installed."""
+"""The checks before anything is installed."""
 
 import shutil
 import sys

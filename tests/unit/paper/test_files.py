@@ -1,4 +1,4 @@
-"""The NCF paper's files: read as they are meant, or refused in one sentence with line and way out."""
+"""The NCF paper's files are read as the paper means them, or refused with line and way out."""
 
 import gzip
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def read(tmp_path: Path) -> Read:
 
 
 def test_ids_become_rows_from_1(read: Read) -> None:
-    """Users 1, 4 and items 10, 20, 30, 40, 50, of which 20, 40 and 50 are never trained on."""
+    """The users are 1 and 4, the items 10, 20, 30, 40 and 50; 20, 40 and 50 are never trained on."""
     found = read()
     assert found.users.tolist() == [1, 1, 2]
     assert found.items.tolist() == [1, 3, 1]
@@ -93,7 +93,7 @@ def test_blank_lines_windows_lines_and_gz(read: Read, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_not_the_papers_format(read: Read, files: dict[str, str], message: str) -> None:
-    """One sentence: file, line, what is wrong, and after a semicolon or colon the way out."""
+    """The sentence has file, line, problem, and after a semicolon or colon the way out."""
     with pytest.raises(CestaError) as error:
         read(**files)
     assert message in str(error.value)
@@ -101,7 +101,7 @@ def test_what_is_not_the_papers_format(read: Read, files: dict[str, str], messag
 
 
 def test_files_that_cannot_be_read(read: Read, tmp_path: Path) -> None:
-    """Missing, a folder, not text, and a .gz that is none."""
+    """The file is missing, a folder, not text, or a .gz that is not gzip."""
     read()
     rest = tmp_path / "test", tmp_path / "negatives"
     with pytest.raises(CestaError, match="nowhere cannot be read: No such file"):

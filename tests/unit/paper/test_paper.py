@@ -1,4 +1,4 @@
-"""`cesta paper`: what it learns from, what it measures on, and that neither leaks into the other."""
+"""`cesta paper`: its training data, its measure, and the separation of both."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -57,9 +57,8 @@ def settings(**changes: object) -> PaperSettings:
 
 
 def tastes(seed: int = 1, swap: bool = False) -> Protocol:
-    """200 users of four tastes over 120 items, 30 to a taste: each took nine of them, the test is a tenth.
-
-    Negatives are of the other tastes. ``swap`` makes the first of them the truth, and the truth a negative.
+    """200 users of four tastes over 120 items, 30 to a taste: each took nine of them, and a tenth is the
+    test. Negatives are of the other tastes. ``swap`` exchanges the truth with the first negative.
     """
     rng = np.random.default_rng(seed)
     own = np.array([1 + 30 * (user % 4) + rng.permutation(30)[:10] for user in range(USERS)])
@@ -89,7 +88,7 @@ def tastes(seed: int = 1, swap: bool = False) -> Protocol:
 
 
 def one_user(items: Sequence[int], times: Sequence[float]) -> Protocol:
-    """User 1 with these items; item 9 is the test among 7 and 8."""
+    """User 1 with these items; item 9 is the test item, against 7 and 8."""
     n = len(items)
     return Protocol(
         np.ones(n, int),
@@ -105,7 +104,7 @@ def one_user(items: Sequence[int], times: Sequence[float]) -> Protocol:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """As the command has it."""
+    """Use one thread, as the command does."""
     with command.one_thread():
         yield
 
@@ -115,7 +114,7 @@ def rng() -> np.random.Generator:
 
 
 def test_the_last_item_by_time_is_held_out() -> None:
-    """Whatever the order of the file."""
+    """The order of the file does not matter."""
     examples = as_examples(one_user([4, 5, 6], [30, 10, 20]), rng())
     assert examples.items[examples.held_out].tolist() == [4]
     assert examples.items[examples.training].tolist() == [5, 6]
@@ -129,14 +128,14 @@ def test_among_equal_times_a_random_item_is_held_out() -> None:
 
 
 def test_a_users_only_item_is_trained_on() -> None:
-    """Held out, nothing would be left to know the user by."""
+    """If it were held out, nothing would be left to know the user by."""
     examples = as_examples(one_user([4], [1]), rng())
     assert examples.training.tolist() == [0]
     assert len(examples.held_out) == 0
 
 
 def test_history_is_what_came_before() -> None:
-    """The positive itself is never in the basket it is predicted from, nor is another user's item."""
+    """The positive itself is never in the basket that predicts it, nor is another user's item."""
     examples = as_examples(tastes(), rng())
     everything = np.arange(len(examples.users))
     baskets = examples.history(everything, 10)
@@ -147,7 +146,7 @@ def test_history_is_what_came_before() -> None:
 
 
 def test_the_tests_history_is_the_whole_training_file() -> None:
-    """The latest first; a user without training items has none."""
+    """The latest comes first. A user without training items has none."""
     protocol = one_user([4, 5, 6], [30, 10, 20])
     examples = as_examples(protocol, rng())
     assert asked_about(protocol, examples, 2).baskets.tolist() == [[4, 6]]
@@ -156,7 +155,7 @@ def test_the_tests_history_is_the_whole_training_file() -> None:
 
 
 def test_validation_never_shows_its_answer() -> None:
-    """Neither in the history nor among the negatives, and no training item is a negative."""
+    """The answer is neither in the history nor among the negatives, and no training item is a negative."""
     examples = as_examples(tastes(), rng())
     questions = validation_questions(examples, 4, rng())
     met = examples.met(np.arange(len(examples.users)))
@@ -166,7 +165,7 @@ def test_validation_never_shows_its_answer() -> None:
 
 
 def test_negatives_are_uniform_over_what_the_user_never_met() -> None:
-    """Items 3 and 4 of user 1; the held-out item may be drawn, as the test item may."""
+    """User 1 never met items 3 and 4. The held-out item may be drawn, and so may the test item."""
     met = np.zeros((2, 5), bool)
     met[1, [0, 1, 2]] = True
     drawn = unmet(met, np.ones(1000, int), 4, rng())
@@ -183,12 +182,12 @@ def test_negatives_are_uniform_over_what_the_user_never_met() -> None:
     [([3, 1, 2], 0), ([1, 3, 2], 2), ([1, 1, 0], 0.5), ([0, 0, 0], 1), ([np.nan, 1, 2], 2)],
 )
 def test_rank(scores: list[float], expected: float) -> None:
-    """Ties are half a loss each, and what is not a number beats nothing."""
+    """A tie is half a loss, and a score that is not a number beats nothing."""
     assert rank_of_first(np.array([scores], np.float32)).tolist() == [expected]
 
 
 def test_a_constant_scorer_gains_nothing() -> None:
-    """Rank 49.5 among 99 negatives."""
+    """Its rank is 49.5 among 99 negatives."""
     examples = as_examples(tastes(), rng())
     questions = validation_questions(examples, 0, rng())
     model = new_model(GMF, examples, settings())
@@ -217,7 +216,7 @@ def test_the_mlp_is_a_part_of_the_other_two(name: str) -> None:
 
 
 def test_pre_training_starts_at_the_mean_of_both() -> None:
-    """Eq. 13 with α = 0.5: weights are copied, not begun anew."""
+    """Eq. 13 with α = 0.5: weights are copied, not drawn anew."""
     examples = as_examples(tastes(), rng())
     gmf, mlp = (new_model(name, examples, settings()) for name in (GMF, MLP))
     for parameter in [*gmf.parameters(), *mlp.parameters()]:
@@ -247,7 +246,7 @@ def found() -> dict[str, command.Fitted]:
 
 @pytest.mark.parametrize("name", [GMF, MLP, NEUMF, PRETRAINED, HISTORY])
 def test_every_model_learns_the_tastes(found: dict[str, command.Fitted], name: str) -> None:
-    """Popularity knows nothing here; the truth alone is of the user's taste."""
+    """Popularity is no help: only the truth is of the user's taste."""
     protocol = tastes()
     examples = as_examples(protocol, np.random.default_rng(settings().seed))
     history = settings().history if name == HISTORY else 0
@@ -273,7 +272,7 @@ def test_the_test_file_chooses_nothing() -> None:
 
 
 def test_the_time_is_kept_and_told() -> None:
-    """Without any time one batch is trained, and the table says that it was cut."""
+    """A limit of zero trains one batch, and the table says that training was cut short."""
     protocol, s = tastes(), settings(batch_size=8)
     fitted = dict(fit_all(as_examples(protocol, rng()), s, Deadline(0)))
     assert all(f.cut and f.epochs == 1 for f in fitted.values())
@@ -289,7 +288,7 @@ def printed(report: Report) -> str:
 
 
 def write(folder: Path, protocol: Protocol, shift: int = 0) -> dict[str, Path]:
-    """The protocol as the paper's files, ids moved and with gaps."""
+    """Write the protocol as the paper's files; ids are moved and have gaps."""
     paths = {name: folder / name for name in ("train", "test", "negatives")}
 
     def one(user: int, item: int, when: float) -> str:
@@ -309,7 +308,7 @@ def write(folder: Path, protocol: Protocol, shift: int = 0) -> dict[str, Path]:
 
 
 def test_the_same_command_prints_the_same_table(tmp_path: Path) -> None:
-    """But for the seconds; and ids are names only, so moving them changes nothing."""
+    """Only the seconds differ. Ids are only names, so moving them changes nothing."""
     tables = []
     for shift in (0, 0, 1000):
         chosen = load_settings(overrides=SMALL | {"paper.epochs": 2})

@@ -15,7 +15,7 @@ def arrays() -> SamplerArrays:
 
 
 def scores(arrays: SamplerArrays, name: str, **query: object) -> np.ndarray:
-    """By item row; row 0, the unknown item, scores 0."""
+    """Scores by item row; row 0, the unknown item, scores 0."""
     pool = baselines.Pool(arrays)
     found = baselines.evidence(arrays, pool, Query(**{"user_row": 1, "now": NOW} | query))  # type: ignore[arg-type]
     by_row = np.zeros(5, np.float32)
@@ -24,22 +24,22 @@ def scores(arrays: SamplerArrays, name: str, **query: object) -> np.ndarray:
 
 
 def test_popularity(arrays: SamplerArrays) -> None:
-    """Alike for everybody."""
+    """It is the same for everybody."""
     np.testing.assert_allclose(scores(arrays, "popularity"), POPULAR, rtol=1e-5)
 
 
 def test_frequency_counts_past_baskets(arrays: SamplerArrays) -> None:
-    """Item 2 twice, item 1 once; item 4 is bought at NOW, which is not before."""
+    """Item 2 counts twice, item 1 once. Item 4 is bought at NOW, which is not before."""
     np.testing.assert_allclose(scores(arrays, "personal frequency"), [0, 1, 2, 0, 0], atol=1e-5)
 
 
 def test_a_query_without_a_moment_sees_everything(arrays: SamplerArrays) -> None:
-    """As in production."""
+    """Production asks this way."""
     np.testing.assert_allclose(scores(arrays, "personal frequency", now=None), [0, 1, 2, 0, 1], atol=1e-5)
 
 
 def test_recency_decays_by_sixty_days(arrays: SamplerArrays) -> None:
-    """exp(-1) for 60 days, exp(-.5) for 30."""
+    """The weights are exp(-1) for 60 days and exp(-0.5) for 30."""
     expected = [0, np.exp(-1), np.exp(-1) + np.exp(-0.5), 0, 0]
     np.testing.assert_allclose(scores(arrays, "personal recency"), expected, atol=1e-5)
 
@@ -57,7 +57,7 @@ def test_overlap_weighs_past_baskets_by_likeness(arrays: SamplerArrays) -> None:
 
 
 def test_the_blends_are_weighted_sums(arrays: SamplerArrays) -> None:
-    """As their names say."""
+    """Their names give the weights."""
     one = {name: scores(arrays, name, basket=[1]) for name in baselines.RANKERS}
     recency, cosine, overlap = (one[name] for name in ("personal recency", "co-occurrence", "overlap"))
     np.testing.assert_allclose(
@@ -69,7 +69,7 @@ def test_the_blends_are_weighted_sums(arrays: SamplerArrays) -> None:
 
 
 def test_only_what_can_be_recommended_is_ranked(arrays: SamplerArrays) -> None:
-    """Item 4 leaves the pool: it has no column, and what the user bought of it counts nowhere."""
+    """Item 4 leaves the pool: it has no column, and purchases of it count nowhere."""
     few = arrays._replace(popularity=arrays.popularity._replace(order=np.array([1, 2, 3], np.int32)))
     pool = baselines.Pool(few)
     found = baselines.evidence(few, pool, Query(user_row=1, now=None, basket=[4, 2]))
@@ -79,7 +79,7 @@ def test_only_what_can_be_recommended_is_ranked(arrays: SamplerArrays) -> None:
 
 
 def test_popularity_breaks_ties_only(arrays: SamplerArrays) -> None:
-    """Items that the user never bought follow one another by sales, far below any purchase."""
+    """Items that the user never bought are ordered by sales, far below any purchase."""
     found = scores(arrays, "personal frequency", user_row=0)
     assert list(np.argsort(-found[1:]) + 1) == [1, 2, 3, 4]
     assert found.max() < 1e-4
@@ -87,7 +87,7 @@ def test_popularity_breaks_ties_only(arrays: SamplerArrays) -> None:
 
 @pytest.mark.parametrize("name", baselines.RANKERS)
 def test_an_unknown_user_with_an_empty_basket_is_answered(arrays: SamplerArrays, name: str) -> None:
-    """By popularity alone, which is all there is."""
+    """Only popularity is left."""
     found = scores(arrays, name, user_row=0)
     assert np.isfinite(found).all()
     np.testing.assert_array_equal(np.argsort(-found[1:]) + 1, [1, 2, 3, 4])

@@ -1,4 +1,4 @@
-"""The page and the table: whole for any shop, and saying what metrics.json says."""
+"""The page and the table are whole for any shop, and agree with metrics.json."""
 
 import copy
 import json
@@ -36,7 +36,7 @@ def cold() -> dict[str, Any]:
 
 
 def found() -> dict[str, Any]:
-    """As evaluate writes it."""
+    """Metrics as evaluate writes them."""
     shares = {"recall": 0.66, "repeat": 0.97, "explore": 0.33}
     at = {"100": shares, "1000": shares}
     return {
@@ -80,7 +80,7 @@ def found() -> dict[str, Any]:
 
 
 def nothing() -> dict[str, Any]:
-    """A shop whose test period has no query."""
+    """Metrics of a shop whose test period has no query."""
     empty = dict.fromkeys(("known", "unknown", "repeat", "explore"), NOBODY) | {"lists": NO_LISTS}
     lost = {"hr_at_10": None, "sampled_hr_at_10": None, "loss": None}
     sources = {name: {**NO_SHARE, "alone": NO_SHARE, "at": {"100": NO_SHARE}} for name in SOURCES}
@@ -99,7 +99,7 @@ def nothing() -> dict[str, Any]:
 
 
 def without_users() -> dict[str, Any]:
-    """No user, no repeats: everything is new to nobody."""
+    """Metrics without users or repeats: nobody is known to whom an item could be new."""
     shop = found()
     for groups in (shop, *shop["baselines"].values()):
         groups |= {"repeat": NOBODY, "lists": groups["lists"] | {"repeats": None}}
@@ -108,7 +108,7 @@ def without_users() -> dict[str, Any]:
 
 
 class Balanced(HTMLParser):
-    """Raises if an element is closed that is not open, or left open."""
+    """Raises if a closed element is not open, or if one stays open."""
 
     VOID = frozenset({"meta", "line", "polyline"})
 
@@ -129,7 +129,7 @@ class Balanced(HTMLParser):
 
 @pytest.mark.parametrize("shop", [found, nothing, without_users])
 def test_the_page_is_whole_and_asks_for_nothing(shop: Any) -> None:
-    """Well-formed, no address of anything outside, and no None or nan where there is no number."""
+    """It is well-formed, has no address of anything outside, and no None or nan in place of a number."""
     page = report.html(shop())
     parser = Balanced()
     parser.feed(page)
@@ -139,7 +139,7 @@ def test_the_page_is_whole_and_asks_for_nothing(shop: Any) -> None:
 
 
 def test_the_page_says_what_was_measured() -> None:
-    """Headline, plots and table."""
+    """It has headline, plots and table."""
     page = report.html(found())
     for text in (
         "24.0 %",
@@ -163,7 +163,7 @@ def test_older_metrics_tell_of_hits_alone() -> None:
 
 
 def test_names_are_text() -> None:
-    """A ranker's name cannot become part of the page."""
+    """A ranker's name cannot become markup of the page."""
     page = report.html(found())
     assert "&lt;b&gt;lend" in page
     assert "<b>lend" not in page
@@ -175,7 +175,7 @@ def test_groups_without_queries_are_left_out_of_the_plots() -> None:
 
 
 def test_dots_stand_on_the_axis() -> None:
-    """Five steps of .05 reach the largest bound, .25; .24 is at 96 % of that."""
+    """Five steps of 0.05 reach the largest bound, 0.25; 0.24 is at 96 % of that."""
     dots, axis = report.dots({"one": group(0.24, 5)})
     assert axis.end == pytest.approx(0.25)
     assert (dots[0].at, dots[0].low, dots[0].high, dots[0].value) == (96, 92, 100, ".240")
@@ -183,7 +183,7 @@ def test_dots_stand_on_the_axis() -> None:
 
 
 def test_the_training_curve_is_drawn_if_there_is_one() -> None:
-    """Two lines on validation; a checkpoint without a curve has no such plot."""
+    """It has two lines, on validation; a checkpoint without a curve has no such plot."""
     curve = [{"epoch": e, "loss": 5 - e / 10, "hr_at_10": 0.2 + e / 100} for e in range(3)]
     page = report.html(found() | {"curve": curve})
     assert "Training" in page
@@ -210,7 +210,7 @@ def test_numbers(value: float | None, text: str) -> None:
 
 @pytest.mark.parametrize("shop", [found, without_users])
 def test_the_terminal_table_fits(shop: Any, tmp_path: Path) -> None:
-    """At most 110 columns; ours last, and what is missing with the way to get it."""
+    """It has at most 110 columns. Ours is last, and a missing row has the way to get it."""
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(shop()))
     out = StringIO()
@@ -223,7 +223,7 @@ def test_the_terminal_table_fits(shop: Any, tmp_path: Path) -> None:
 
 
 def test_an_empty_test_period_is_one_warning(tmp_path: Path) -> None:
-    """Instead of a table of dashes."""
+    """The warning replaces a table of dashes."""
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(nothing()))
     out = StringIO()

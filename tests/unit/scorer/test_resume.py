@@ -1,4 +1,4 @@
-"""A training that dies anywhere goes on where it was, and ends with the same weights."""
+"""A training that dies anywhere continues where it was, and ends with the same weights."""
 
 import json
 import os
@@ -38,7 +38,9 @@ STEPS = ("snapshot", "fit_prior", "training_sets", "_validate")
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """So that a sum has one order, in the killed process too; and shops this small gain nothing by two."""
+    """Use one thread, so that a sum has one order, also in the killed process; two would not help shops this
+    small.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -46,7 +48,7 @@ def one_thread() -> Iterator[None]:
 
 
 class Killed(BaseException):
-    """Nothing in the pipeline may catch it."""
+    """An exception that nothing in the pipeline may catch."""
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +68,14 @@ def data(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(settings: Settings, data: Path) -> bytes:
-    """The checkpoint of a training that nothing interrupted."""
+    """The checkpoint of an uninterrupted training."""
     return train(settings, data, data.parent / "checkpoint.pt").read_bytes()
 
 
 def trained(
     settings: Settings, data: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, die_at: str = ""
 ) -> tuple[list[str], list[dict[str, Any]]]:
-    """Train; "_validate 2" dies in the second validation. The steps that were begun, and what was logged."""
+    """Train; "_validate 2" dies in the second validation. Returns the steps that began, and the log."""
     begun: list[str] = []
 
     def counting(step: str, work: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,7 +119,7 @@ def test_after_a_death_the_rest_is_done(
     kept: list[str],
     epochs: int,
 ) -> None:
-    """To the same bytes; what is kept is not done again, and one line says so."""
+    """The bytes are the same. Finished steps are not repeated, and one line says so."""
     checkpoint = tmp_path / "checkpoint.pt"
     trained(settings, data, checkpoint, monkeypatch, die_at)
     assert not checkpoint.exists()
@@ -133,7 +135,7 @@ def test_after_a_death_the_rest_is_done(
 def test_a_death_after_the_last_epoch_repeats_none(
     settings: Settings, data: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk is full when the checkpoint is to be written, and has room again the next time."""
+    """The disk is full when the checkpoint is written, and has room the next time."""
     checkpoint = tmp_path / "checkpoint.pt"
 
     def full(*_: object) -> None:
@@ -174,7 +176,7 @@ def test_the_state_of_other_code_is_thrown_away(
 
 
 def test_a_death_while_tidying_up_leaves_nothing_to_believe(tmp_path: Path) -> None:
-    """The marker goes blank first: half of the arrays are not taken for all of them."""
+    """The marker is emptied first: half of the arrays cannot pass for all of them."""
     folder = tmp_path / FOLDER
     kept = Resume(folder, {"data": "a"})
     kept.prior(lambda: np.ones(3, np.float32))
@@ -194,7 +196,7 @@ def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_curve_begins_before_training(whole: bytes, data: Path) -> None:
-    """Epoch 0 is the linear start; the kept epoch has the lowest loss."""
+    """Epoch 0 is the linear start; the chosen epoch has the lowest loss."""
     curve = load_curve(data.parent / "checkpoint.pt")
     assert [point["epoch"] for point in curve.epochs] == [0, 1, 2, 3]
     assert all(point.keys() == {"epoch", "loss", "hr_at_10", "ndcg_at_10"} for point in curve.epochs)
@@ -209,7 +211,7 @@ def test_killed_for_real(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """SIGKILL, sent to `cesta train` as soon as it reports epoch 1."""
+    """`cesta train` gets SIGKILL as soon as it reports epoch 1."""
     out = Outputs(tmp_path)
     out.data.symlink_to(data)
     own = [f"{name}={json.dumps(value)}" for name, value in CHEAP.items()]

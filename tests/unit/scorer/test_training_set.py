@@ -1,4 +1,4 @@
-"""What the scorer learns from: who is asked, for what, and what the sampler knew by then."""
+"""The scorer's training data: which users and baskets it asks about, and the sampler's state at that time."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_each_part_knows_all_before_it_and_nothing_after() -> None:
 
 
 def test_what_began_to_sell_meanwhile_is_asked_for() -> None:
-    """Else the scorer learns that what is new to the shop is never bought, and a release has such items."""
+    """Otherwise the scorer learns that items new to the shop never sell, and a release has such items."""
     at_first = recommendable(PARTS[0].arrays)
     assert at_first[PARTS[0].hidden.items].all()
     for part in PARTS[1:]:
@@ -46,7 +46,7 @@ def test_what_began_to_sell_meanwhile_is_asked_for() -> None:
 
 
 def test_the_candidates_are_those_of_each_part() -> None:
-    """Of all parts at once what each has alone, in their order."""
+    """All parts at once have the candidates that each has alone, in their order."""
     contract = read_contract()
     found = collect(SHOP, PERIODS.training, SETTINGS, contract, "", np.random.default_rng(0))
     alone = [collect(SHOP, [part], SETTINGS, contract, "", np.random.default_rng(0)) for part in PARTS[:2]]
@@ -63,7 +63,7 @@ def test_no_more_are_asked_than_the_settings_say() -> None:
 
 
 def test_parts_without_receipts_are_left_out() -> None:
-    """A shop that was closed for most of the period, and one without a training period."""
+    """One shop was closed for most of the period, and one has no training period."""
     shop = shop_of([(1, day, [1, 2]) for day in [*range(200), *range(240, 365)]], items=2)
     split = split_by_time(shop, SETTINGS.splits)
     starts = split.parts_of_training(shop, 28)

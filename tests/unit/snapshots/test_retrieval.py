@@ -1,4 +1,4 @@
-"""The retrieval tower: what it leaves untrained, and that a seed trains the same one twice."""
+"""The retrieval tower: rows that it leaves untrained, and a seed that gives the same tower twice."""
 
 from collections.abc import Iterator
 
@@ -32,7 +32,7 @@ def restored_threads() -> Iterator[None]:
 
 
 def test_a_seed_trains_the_same_tower_again(restored_threads: None) -> None:
-    """Bit for bit, whatever was drawn before and however many threads there are."""
+    """The tower is the same bit for bit, whatever was drawn before and with any number of threads."""
     shop = random_shop(np.random.default_rng(0))
     towers = []
     for threads in (1, 2):
@@ -45,7 +45,7 @@ def test_a_seed_trains_the_same_tower_again(restored_threads: None) -> None:
 
 
 def test_the_future_is_not_learnt() -> None:
-    """Two shops that differ after basket 100 alone."""
+    """Two shops differ only after basket 100."""
     shop = random_shop(np.random.default_rng(0))
     changed = shop.items.copy()
     changed[shop.offsets[100] :] = np.roll(changed[shop.offsets[100] :], 7)
@@ -56,7 +56,7 @@ def test_the_future_is_not_learnt() -> None:
 
 
 def test_what_was_never_met_is_unknown() -> None:
-    """User 3 comes after the end; item 5 is below the bar and has no category; row 0 is no item."""
+    """User 3 comes after the end. Item 5 is below the bar and has no category. Row 0 is no item."""
     shop = shop_of([(1, 0, [1, 2, 3]), (2, 1, [1, 2]), (3, 2, [2, 3])], items=5, users=3)
     tower = trained(shop, 2, known=np.array([False, True, True, True, True, False]))
     np.testing.assert_array_equal(tower.users[3], tower.users[0])

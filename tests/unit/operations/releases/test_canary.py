@@ -22,7 +22,7 @@ from tests.building.runs import make_run
 
 @pytest.fixture(params=KINDS)
 def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Repository:
-    """Release 2 active, 1 before it, 3 a canary release of 5 %."""
+    """Release 2 is active, 1 was before it, 3 is a canary release of 5 %."""
     repository = empty_repository(request)
     for seed in (1, 2, 3):
         publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)
@@ -70,7 +70,7 @@ def test_the_percent_and_the_release_can_be_changed(repository: Repository) -> N
     ids=["promoted", "another promoted", "rolled back", "stopped"],
 )
 def test_what_ends_it(repository: Repository, end: object, active: int, loaded: list[int]) -> None:
-    """The next start serves the active release alone."""
+    """The next start serves only the active release."""
     assert callable(end)
     end(repository)
     assert (active_release(repository), canary_on_disk(repository)) == (active, None)
@@ -113,7 +113,7 @@ def test_what_is_refused(repository: Repository, release: int, percent: float, r
 
 @folder_only
 def test_the_gate_stands_before_it(repository: Repository) -> None:
-    """Customers see a canary release too."""
+    """Customers see a canary release, too."""
     bars = ReleaseSettings(hr_at_10=0.2, ndcg_at_10=0)
     with pytest.raises(NotPromoted, match='step "gate" failed: its hr_at_10 was not measured'):
         start_canary(repository, 3, 5, bars=bars)
@@ -132,7 +132,7 @@ def test_another_than_the_canary_release_cannot_be_ended(repository: Repository)
 
 
 def test_it_is_never_retired(repository: Repository, tmp_path: Path) -> None:
-    """Even if it is older than the active release."""
+    """This holds even if it is older than the active release."""
     publish.publish(make_run(tmp_path / "run-4", 4), repository)
     promote(repository, 3)
     promote(repository, 4)

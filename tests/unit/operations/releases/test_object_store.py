@@ -1,4 +1,4 @@
-"""An object store on a bad day, the lock, and what stands for them in the URL."""
+"""An object store on a bad day, the lock, and their form in the URL."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.running.s3 import S3
 
 @pytest.fixture
 def network(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[BadNetwork]:
-    """Between the bucket and everybody else; silence is borne for a second."""
+    """A proxy between the bucket and all clients; silence is tolerated for a second."""
     network = BadNetwork(s3.endpoint)
     for name, value in s3.variables(network.endpoint).items():
         monkeypatch.setenv(name, value)
@@ -78,7 +78,7 @@ def test_a_hiccup_is_not_noticed(run: Path, repository: Repository, network: Bad
 def test_a_store_that_stays_ill_is_named(
     run: Path, repository: Repository, network: BadNetwork, what: str, sentence: str
 ) -> None:
-    """While publishing, which leaves no release, and while promoting, which changes nothing; in seconds."""
+    """A failed publish leaves no release, a failed promotion changes nothing; both fail within seconds."""
     publish.publish(run, repository)
     promote(repository, 1)
     started = time.monotonic()
@@ -106,7 +106,7 @@ def test_a_file_that_arrives_cut_off_is_refused(
 def test_an_upload_that_was_cut_off_unseen_is_no_release(
     run: Path, repository: Repository, s3: S3, network: BadNetwork
 ) -> None:
-    """The store says that all is well and has less."""
+    """The store reports success but has fewer bytes."""
 
     def cut(method: str, path: str) -> str:
         if method == "GET" and "list-type" in path and "ncf_scorer" in path and "delimiter" not in path:
@@ -147,14 +147,14 @@ def test_a_url_that_cannot_be(url: str) -> None:
 def test_a_store_without_conditions_is_refused(
     repository: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two publishers would get one number there."""
+    """Two publishers would get the same number there."""
     monkeypatch.setattr(ObjectPath, "create", lambda path, content: path.write_bytes(content) or True)
     with pytest.raises(CestaError, match="this store has no conditional writes"), locked(repository):
         pass
 
 
 def test_only_one_of_many_gets_the_lock(repository: ObjectPath) -> None:
-    """And after them another."""
+    """Another one gets it after them."""
     held: list[int] = []
     refused: list[str] = []
     start, done = threading.Barrier(4), threading.Barrier(4)
@@ -180,7 +180,7 @@ def test_only_one_of_many_gets_the_lock(repository: ObjectPath) -> None:
 def test_the_lock_of_a_killed_operator_is_taken_over(
     repository: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once it is older than it may become without being renewed."""
+    """This happens once it is older than a lock may become without renewal."""
     holder = {"who": "one who is dead", "machine": "another", "process": 1}
     (repository / object_store.LOCK).write_bytes(json.dumps(holder).encode())
     with pytest.raises(CestaError, match=r"\(one who is dead\); wait until it is done"), locked(repository):
@@ -193,7 +193,7 @@ def test_the_lock_of_a_killed_operator_is_taken_over(
 
 
 def test_the_lock_of_one_who_died_on_this_machine_is_taken_over_at_once(repository: ObjectPath) -> None:
-    """Its process is gone, so nobody is waited for."""
+    """Its process is gone, so nobody waits for it."""
     code = "import sys; from operations.releases import object_store as o; print(o._signed().decode())"
     signed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
     (repository / object_store.LOCK).write_bytes(signed)
@@ -204,7 +204,7 @@ def test_the_lock_of_one_who_died_on_this_machine_is_taken_over_at_once(reposito
 def test_nothing_is_written_once_the_lock_is_lost(
     run: Path, repository: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store could not be reached for as long as the lock holds without being renewed."""
+    """The store could not be reached for as long as the lock holds without renewal."""
     publish.publish(run, repository)
     monkeypatch.setattr(object_store, "LEASE_S", -1)
     with pytest.raises(NotPromoted, match=r"\.lock could not be renewed"):
@@ -222,7 +222,7 @@ def test_records_of_many_writers_are_all_kept(repository: ObjectPath) -> None:
 def test_a_publisher_that_retire_gave_up_leaves_nothing(
     run: Path, repository: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was silent for an hour, and then went on."""
+    """It was silent for an hour, and then continued."""
     publish.publish(run, repository)
     upload = ObjectPath.upload
 
@@ -260,7 +260,7 @@ def test_an_endpoint_that_is_none() -> None:
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Compose gives a container some. It is Amazon that is asked then, behind a proxy that is not there."""
+    """Compose gives containers empty variables. Amazon is asked then, through a proxy that does not exist."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv(name, "")
@@ -273,7 +273,9 @@ def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatc
 def test_a_container_s_credentials_come_in_a_file(
     s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As AWS's tools write it; the environment's go before it, and one that cannot be read is named."""
+    """The file has the form of AWS's tools. The environment takes precedence, and an unreadable file is
+    named.
+    """
     file = tmp_path / "credentials"
     file.write_text("[shop]\naws_access_key_id = of-the-file\naws_secret_access_key = s\n")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
