@@ -110,10 +110,10 @@ def test_a_request_leaves_room_in_the_gateway_s_body():
 
 def test_the_limits_on_ids_are_those_of_the_sampler():
     theirs = _constants(ROOT / "ensemble" / "candidate_sampler" / "query.py")
-    ours = {
+    client_limits = {
         name: value for name, value in vars(_limits).items() if name in theirs and name.startswith("MAX_")
     }
-    assert ours == theirs
+    assert client_limits == theirs
 
 
 def test_the_reasons_are_those_of_the_sampler():

@@ -90,27 +90,29 @@ def test_the_samplers_arrays_are_its_outputs(configs: dict) -> None:
     """CandidateSampler returns the dtypes and widths of the outputs; the adapter adds only names."""
     sampler = empty_sampler()
     candidates = sampler.sample([query.Query()])
-    found = {
+    outputs = {
         "rows": sampler.rows([query.Query()], candidates),
         "candidate_features": candidates.features,
     }
     declared = tensors(configs[SAMPLER].output)
-    assert found.keys() == declared.keys()
+    assert outputs.keys() == declared.keys()
     for name, (dtype, dims) in declared.items():
-        assert (found[name].dtype, list(found[name].shape[1:])) == (DTYPES[dtype], dims)
+        assert (outputs[name].dtype, list(outputs[name].shape[1:])) == (DTYPES[dtype], dims)
 
 
 def test_rows_lie_in_the_order_that_the_graph_takes_them_apart(configs: dict) -> None:
     """The order is user, basket, candidates, sources."""
-    sampler, asked = empty_sampler(), query.Query(user_row=1, basket=[2])
-    candidates = sampler.sample([asked])
-    parts = np.split(sampler.rows([asked], candidates)[0], np.cumsum([*read_contract().rows.values()])[:-1])
-    found = dict(zip(read_contract().rows, parts, strict=True))
-    assert found["user_row"].tolist() == [1]
-    assert found["basket_rows"].tolist() == [2] + [0] * (query.MAX_BASKET - 1)
-    np.testing.assert_array_equal(found["candidate_rows"], candidates.rows[0])
-    np.testing.assert_array_equal(found["candidate_sources"], candidates.sources[0])
-    assert found["candidate_sources"].any()
+    sampler, question = empty_sampler(), query.Query(user_row=1, basket=[2])
+    candidates = sampler.sample([question])
+    parts = np.split(
+        sampler.rows([question], candidates)[0], np.cumsum([*read_contract().rows.values()])[:-1]
+    )
+    columns = dict(zip(read_contract().rows, parts, strict=True))
+    assert columns["user_row"].tolist() == [1]
+    assert columns["basket_rows"].tolist() == [2] + [0] * (query.MAX_BASKET - 1)
+    np.testing.assert_array_equal(columns["candidate_rows"], candidates.rows[0])
+    np.testing.assert_array_equal(columns["candidate_sources"], candidates.sources[0])
+    assert columns["candidate_sources"].any()
 
 
 def empty_sampler() -> CandidateSampler:
@@ -169,5 +171,5 @@ def test_a_config_that_is_none_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_tensors_reads_types_and_dims(configs: dict) -> None:
-    found: Tensors = tensors(configs[SAMPLER].output)
-    assert found["candidate_features"] == ("FP32", [128, 26])
+    outputs: Tensors = tensors(configs[SAMPLER].output)
+    assert outputs["candidate_features"] == ("FP32", [128, 26])

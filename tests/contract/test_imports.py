@@ -37,8 +37,8 @@ SAMPLER_ALLOWED = {"numpy", "numba", "faiss", "onnx", "onnxruntime", *TRITONS}
 
 
 def modules(folder: str) -> list[Path]:
-    found = sorted((ROOT / folder).rglob("*.py"))
-    return [path for path in found if "__pycache__" not in path.parts]
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    return [path for path in paths if "__pycache__" not in path.parts]
 
 
 def imported(path: Path) -> set[str]:

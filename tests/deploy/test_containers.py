@@ -265,18 +265,18 @@ def test_a_container_s_nginx_follows_its_state(tmp_path: Path) -> None:
 
 def programs(group: int) -> set[str]:
     """Names of the programs of a process group."""
-    found = set()
+    names = set()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             name, _, rest = (process / "stat").read_text().partition("(")[2].rpartition(")")
             if int(rest.split()[2]) == group:
-                found.add(name)
-    return found
+                names.add(name)
+    return names
 
 
 def free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return f"127.0.0.1:{found.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 def status(address: str, key: str) -> int:

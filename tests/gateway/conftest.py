@@ -73,6 +73,6 @@ def door(open_gateway: OpenDoor, triton: Server) -> Door:
 
 
 @pytest.fixture(scope="module")
-def own(open_gateway: OpenDoor, triton: Server) -> Door:
+def own_door(open_gateway: OpenDoor, triton: Server) -> Door:
     """A gateway of this module, whose files its tests change."""
     return open_gateway(triton_http=triton.http, triton_grpc=triton.grpc)

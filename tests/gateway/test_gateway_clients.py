@@ -77,8 +77,8 @@ def test_errors_of_the_gateway_are_the_client_s_own(door: Door, wire: str) -> No
     with connected(door, wire, None) as nobody, pytest.raises(Unauthorized, match="a valid key is needed"):
         nobody.recommend()
     with connected(door, wire, "slow-shop") as slow, ThreadPoolExecutor(20) as threads:
-        asked = [threads.submit(slow.recommend, [f"i{n}"]) for n in range(40)]
-        refused = [error for one in asked if (error := one.exception())]
+        requests = [threads.submit(slow.recommend, [f"i{n}"]) for n in range(40)]
+        refused = [error for request in requests if (error := request.exception())]
     assert {type(error) for error in refused} == {Throttled}
     assert "too many requests" in str(refused[0])
 

@@ -23,9 +23,9 @@ def test_only_a_hash_is_kept(tmp_path: Path) -> None:
     secret = add_key(tmp_path, "webshop", "shop", 50)
 
     assert len(secret) == len("cesta_") + 43
-    (kept,) = json.loads((tmp_path / "keys.json").read_text())
-    assert kept["sha256"] == hashlib.sha256(secret.encode()).hexdigest()
-    assert kept | {"sha256": "", "created_at": ""} == {
+    (entry,) = json.loads((tmp_path / "keys.json").read_text())
+    assert entry["sha256"] == hashlib.sha256(secret.encode()).hexdigest()
+    assert entry | {"sha256": "", "created_at": ""} == {
         "name": "webshop",
         "role": "shop",
         "rate": 50,

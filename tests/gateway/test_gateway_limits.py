@@ -80,8 +80,8 @@ def test_requests_in_flight_are_bounded(open_gateway: OpenDoor, paused: str) -> 
         return door.recommend("i1", key=key).status, time.monotonic() - began
 
     with ThreadPoolExecutor(120) as threads:
-        asked = [threads.submit(timed, key) for key in ("shop", "second", "third") for _ in range(40)]
-        answers = [one.result() for one in asked]
+        requests = [threads.submit(timed, key) for key in ("shop", "second", "third") for _ in range(40)]
+        answers = [request.result() for request in requests]
 
     counts = Counter(status for status, _ in answers)
     assert set(counts) == {429, 503, 504}
@@ -101,9 +101,9 @@ def test_slow_clients_do_not_hold_the_door(door: Door) -> None:
         began = time.monotonic()
         times = []
         while time.monotonic() - began < 5.5:
-            asked = time.monotonic()
+            asked_at = time.monotonic()
             assert door.recommend("i1").status == 200
-            times.append(time.monotonic() - asked)
+            times.append(time.monotonic() - asked_at)
             for connection in slow:
                 _drip(connection)
         assert all(_closed(connection) for connection in slow)

@@ -60,10 +60,10 @@ def test_the_document_is_an_openapi_one() -> None:
 
 def resolved(node: dict[str, Any]) -> dict[str, Any]:
     while "$ref" in node:
-        found: Any = DOCUMENT
+        value: Any = DOCUMENT
         for name in node["$ref"].removeprefix("#/").split("/"):
-            found = found[name]
-        node = found
+            value = value[name]
+        node = value
     return node
 
 
@@ -110,8 +110,8 @@ def test_every_documented_answer_is_given(path: str, method: str, open_: Door, c
             (LARGE, {}),
             (body, {"Content-Type": "text/plain"}),
         ]
-        for sent, said in wrong:
-            statuses.add(check(path, method, open_.ask(url, sent, key="admin", headers=said)))
+        for sent, headers in wrong:
+            statuses.add(check(path, method, open_.ask(url, sent, key="admin", headers=headers)))
     if path == "/v1/items":
         tag = {"If-None-Match": open_.ask(path).headers["etag"]}
         statuses.add(check(path, method, open_.ask(path, headers=tag)))

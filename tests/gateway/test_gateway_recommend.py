@@ -65,8 +65,8 @@ def test_basket_and_user_are_always_sent(door: Door, triton: Any) -> None:
     """
     for n, straight in enumerate([{"basket": ["i51"], "user_id": ""}, {"basket": [""], "user_id": "951"}]):
         body = json.dumps(straight).encode()
-        asked = Request(f"http://{triton.http}/v2/models/recommender/generate", body)
-        with urlopen(asked, timeout=10) as answer:
+        request = Request(f"http://{triton.http}/v2/models/recommender/generate", body)
+        with urlopen(request, timeout=10) as answer:
             assert answer.status == 200
         before = hits(triton)
         assert door.ask("/v1/recommend", [{"basket": ["i51"]}, {"user_id": "951"}][n]).status == 200
@@ -79,8 +79,8 @@ def test_a_batch_answers_each_query_in_order(door: Door) -> None:
     answer = door.ask("/v1/recommend/batch", {"queries": queries})
 
     assert answer.status == 200
-    alone = [door.ask("/v1/recommend", query).body["items"] for query in queries]
-    assert [each["items"] for each in answer.body["answers"]] == alone
+    single_answers = [door.ask("/v1/recommend", query).body["items"] for query in queries]
+    assert [each["items"] for each in answer.body["answers"]] == single_answers
 
 
 REFUSED: dict[str, tuple[Any, str]] = {

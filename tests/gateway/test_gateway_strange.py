@@ -184,8 +184,8 @@ def infer(door: Door, body: bytes, size: int) -> Answer:
             content = response.read()
     finally:
         connection.close()
-    said = {name.lower(): value for name, value in response.getheaders()}
-    return Answer(response.status, said, None if response.status == 200 else json.loads(content))
+    received = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, received, None if response.status == 200 else json.loads(content))
 
 
 def test_garbled_tensors_are_the_caller_s_fault(door: Door) -> None:

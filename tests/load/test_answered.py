@@ -36,19 +36,21 @@ def test_answers_are_read_in_the_order_in_which_they_were_due(tmp_path: Path) ->
 def test_the_second_around_a_switch_is_that_of_the_first_new_answer() -> None:
     """Release 2 answers first at 2.01 s, so requests due from 1.51 to 2.51 s count."""
     stream = [answered(n, 1 if n < 10 else 2) for n in range(20)]
-    assert [one.number for one in around(stream, 2, since=0)] == [8, 9, 10, 11, 12]
+    assert [answer.number for answer in around(stream, 2, since=0)] == [8, 9, 10, 11, 12]
     assert around(stream, 2, since=99) == []
 
 
 def test_a_window_begins_with_its_start_and_ends_before_its_end() -> None:
     stream = [answered(n, 1) for n in range(10)]
-    assert [one.number for one in due(stream, 0.2, 0.6)] == [1, 2]
+    assert [answer.number for answer in due(stream, 0.2, 0.6)] == [1, 2]
 
 
 def test_figures_are_milliseconds_and_failures_count() -> None:
     stream = [answered(n, 1, latency_s=n / 1000, failed=n == 3) for n in range(101)]
-    found = figures(stream)
-    assert found == pytest.approx({"requests": 101, "p50_ms": 50, "p99_ms": 99, "most_ms": 100, "failed": 1})
+    measured = figures(stream)
+    assert measured == pytest.approx(
+        {"requests": 101, "p50_ms": 50, "p99_ms": 99, "most_ms": 100, "failed": 1}
+    )
 
 
 def test_an_answer_is_held_against_the_release_that_gave_it() -> None:

@@ -35,8 +35,8 @@ def release(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def running(release: Outputs) -> Iterator[Running]:
-    with started(SERVERS[0], release) as found:
-        yield found
+    with started(SERVERS[0], release) as server:
+        yield server
 
 
 NEVER_BROKEN = {"p50_ms": 1e9, "p95_ms": 1e9, "p99_ms": 1e9, "error_rate": 0, "requests_per_s": 1}
@@ -73,8 +73,8 @@ def test_a_broken_budget_fails_the_run_and_is_named(
 ) -> None:
     """The budget is a thousandth of a millisecond."""
     assert load.main(words(running, release, tmp_path, "http", p50_ms=0.001)) == 1
-    said = [line for line in capfd.readouterr().out.splitlines() if line.startswith("budget ")]
-    assert [line.partition(" is ")[0] for line in said] == ["budget [smoke] broken: p50_ms"]
+    verdicts = [line for line in capfd.readouterr().out.splitlines() if line.startswith("budget ")]
+    assert [line.partition(" is ")[0] for line in verdicts] == ["budget [smoke] broken: p50_ms"]
 
 
 def test_the_open_loop_keeps_its_rate_and_has_a_budget_too(
@@ -92,13 +92,13 @@ def test_cesta_is_not_far_below_the_chain_without_a_server(release: Outputs, tmp
     if not shutil.which("wrk"):
         pytest.skip("wrk is not installed; on Debian: apt-get install wrk")
     assert bench.main(["--quick", f"--release={release.root}", f"--out={tmp_path}"]) == 0
-    found = json.loads(next(tmp_path.glob("*.json")).read_text())
-    assert found["not_measured"] == {}
-    measured = {(row["server"], row["wire"]) for row in found["rows"]}
+    results = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert results["not_measured"] == {}
+    measured = {(row["server"], row["wire"]) for row in results["rows"]}
     fastapi, limit = ("FastAPI, reference", "HTTP JSON"), ("in process", "none")
     assert measured == {("cesta", "HTTP JSON"), ("cesta", "HTTP V2 binary"), fastapi, limit}
-    assert not any(row["errors"] for row in found["rows"])
-    assert found["ratios"]["over_limit"] > 0.1
+    assert not any(row["errors"] for row in results["rows"])
+    assert results["ratios"]["over_limit"] > 0.1
     assert next(tmp_path.glob("*.svg")).read_text().startswith("<svg")
 
 

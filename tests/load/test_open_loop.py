@@ -26,7 +26,7 @@ BODY, ANSWER = "[1, 2, 3, 4]", ANSWERS["length"]
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def asked(
+def drive(
     serve: Serve, due: Sequence[float], requests: Sequence[bytes] = (REQUEST,), **how: Any
 ) -> open_loop.Outcome:
     """Drive a server that treats every connection as `serve` does."""
@@ -54,8 +54,8 @@ def answering(answer: bytes = ANSWER, stall_s: float = 0.0) -> Serve:
 
 def failed(outcome: open_loop.Outcome) -> dict[int, bool]:
     """Whether each request failed, by its number."""
-    assert len({one.number for one in outcome.asked}) == len(outcome.asked)
-    return {one.number: one.failed for one in sorted(outcome.asked)}
+    assert len({request.number for request in outcome.asked}) == len(outcome.asked)
+    return {request.number: request.failed for request in sorted(outcome.asked)}
 
 
 def listening(backlog: int) -> tuple[socket.socket, str]:
@@ -66,9 +66,11 @@ def listening(backlog: int) -> tuple[socket.socket, str]:
 
 @pytest.mark.parametrize("form", ANSWERS)
 def test_every_due_request_is_sent_and_answered(form: str) -> None:
-    outcome = asked(answering(ANSWERS[form]), [0.0, 0.01, 0.01, 0.02])
+    outcome = drive(answering(ANSWERS[form]), [0.0, 0.01, 0.01, 0.02])
     assert (len(outcome.latencies), outcome.errors) == (4, 0)
-    assert sorted((one.number, one.body) for one in outcome.asked) == [(n, BODY) for n in range(4)]
+    assert sorted((request.number, request.body) for request in outcome.asked) == [
+        (n, BODY) for n in range(4)
+    ]
 
 
 @pytest.mark.parametrize("form", ANSWERS)
@@ -82,13 +84,13 @@ def test_an_answer_may_come_in_pieces(form: str) -> None:
                 await asyncio.sleep(0.001)
         writer.close()
 
-    (one,) = asked(serve, [0.0]).asked
-    assert (one.received, one.body, one.failed) == (ANSWERS[form], BODY, False)
-    assert one.latency_s >= (len(ANSWERS[form]) - 1) * 0.001
+    (request,) = drive(serve, [0.0]).asked
+    assert (request.received, request.body, request.failed) == (ANSWERS[form], BODY, False)
+    assert request.latency_s >= (len(ANSWERS[form]) - 1) * 0.001
 
 
 def test_a_refusal_is_an_error() -> None:
-    outcome = asked(answering(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n"), [0.0, 0.01])
+    outcome = drive(answering(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n"), [0.0, 0.01])
     assert outcome.errors == 2
 
 
@@ -108,7 +110,7 @@ def test_requests_take_turns_and_none_comes_before_it_is_due() -> None:
 
     due, begun = [0.0, 0.05, 0.1, 0.15], list[float]()
     requests = [REQUEST, REQUEST.replace(b"host: x", b"host: y")]
-    outcome = asked(serve, due, requests, begin=begun.append)
+    outcome = drive(serve, due, requests, begin=begun.append)
     assert begun == [outcome.begun]
     assert [request for _, request in came] == requests * 2
     late = np.array([at for at, _ in came]) - outcome.begun - due
@@ -132,7 +134,7 @@ def test_a_wait_can_be_shorter_than_a_millisecond() -> None:
 def test_nothing_more_is_sent_once_it_is_over() -> None:
     """One request would be due in an hour. The loop waits for those that were sent."""
     ends = time.perf_counter() + 0.2
-    outcome = asked(answering(), [0.0, 0.01, 3600.0], over=lambda: time.perf_counter() > ends)
+    outcome = drive(answering(), [0.0, 0.01, 3600.0], over=lambda: time.perf_counter() > ends)
     assert failed(outcome) == {0: False, 1: False}
 
 
@@ -141,13 +143,13 @@ def test_who_was_due_before_it_is_over_is_sent_though_late(monkeypatch: pytest.M
     monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
     ends = time.perf_counter() + STALL_S / 2
     due = [0.0, 0.01, 0.02, 3600.0]
-    outcome = asked(answering(stall_s=STALL_S), due, over=lambda: time.perf_counter() > ends)
+    outcome = drive(answering(stall_s=STALL_S), due, over=lambda: time.perf_counter() > ends)
     assert failed(outcome) == {0: False, 1: False, 2: False}
 
 
 def test_the_end_is_not_asked_for_at_every_turn() -> None:
     looked = list[float]()
-    outcome = asked(answering(), [i / 1000 for i in range(100)], over=lambda: bool(looked.append(0.0)))
+    outcome = drive(answering(), [i / 1000 for i in range(100)], over=lambda: bool(looked.append(0.0)))
     assert 1 <= len(looked) <= outcome.seconds / open_loop.TURN_S + 1
 
 
@@ -157,7 +159,7 @@ def test_a_stall_is_counted_for_everyone_who_came_meanwhile(monkeypatch: pytest.
     """
     monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
     due = [i / 100 for i in range(30)]
-    outcome = asked(answering(stall_s=STALL_S), due)
+    outcome = drive(answering(stall_s=STALL_S), due)
     assert len(outcome.latencies) == 30
     assert max(outcome.latencies) >= STALL_S * 0.9
     assert np.median(outcome.latencies) >= STALL_S * 0.4  # a closed loop would have seen one slow answer
@@ -167,7 +169,7 @@ def test_waiting_takes_no_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits 200 ms each for an answer, for the only connection and for the next due time."""
     monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
     used = list[float]()
-    asked(answering(stall_s=0.4), [0.0, 0.2, 0.6], over=lambda: bool(used.append(time.thread_time())))
+    drive(answering(stall_s=0.4), [0.0, 0.2, 0.6], over=lambda: bool(used.append(time.thread_time())))
     assert used[-1] - used[0] < 0.06
 
 
@@ -183,7 +185,7 @@ def test_another_connection_is_opened_only_when_all_wait(
         connections.append(writer)
         await answer(reader, writer)
 
-    outcome = asked(serve, [i * gap_s for i in range(5)])
+    outcome = drive(serve, [i * gap_s for i in range(5)])
     assert (len(connections), outcome.errors) == (opened, 0)
 
 
@@ -201,7 +203,7 @@ def test_a_closed_connection_fails_its_request_and_no_other(monkeypatch: pytest.
             writer.write(ANSWER)
         writer.close()
 
-    outcome = asked(serve, [0.0, 0.05, 0.1, 0.15])
+    outcome = drive(serve, [0.0, 0.05, 0.1, 0.15])
     assert failed(outcome) == {0: False, 1: True, 2: False, 3: False}
 
 
@@ -221,7 +223,7 @@ def test_a_connection_that_was_closed_between_requests_is_not_used_again(
             await reader.read()
         writer.close()
 
-    assert failed(asked(serve, [0.0, 0.05, 0.1])) == {0: False, 1: False, 2: False}
+    assert failed(drive(serve, [0.0, 0.05, 0.1])) == {0: False, 1: False, 2: False}
 
 
 def test_a_refused_connection_fails_its_request_and_no_other() -> None:
@@ -258,7 +260,7 @@ def test_nobody_waits_while_another_s_connection_is_made(monkeypatch: pytest.Mon
     outcome = open_loop.run(address, [REQUEST], np.array([0.0, 0.03, 0.06, 0.2]))
     server.join()
     assert failed(outcome) == {0: False, 1: True, 2: True, 3: False}
-    assert max(one.latency_s for one in outcome.asked if not one.failed) < 0.2
+    assert max(request.latency_s for request in outcome.asked if not request.failed) < 0.2
 
 
 def test_what_has_not_come_after_the_last_one_s_time_failed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,9 +274,9 @@ def test_what_has_not_come_after_the_last_one_s_time_failed(monkeypatch: pytest.
         await reader.read()
         writer.close()
 
-    outcome = asked(serve, [0.0, 0.05, 0.1])
+    outcome = drive(serve, [0.0, 0.05, 0.1])
     assert failed(outcome) == {0: False, 1: True, 2: True}
-    assert [one.latency_s for one in outcome.asked[1:]] == [0.2, 0.2]
+    assert [request.latency_s for request in outcome.asked[1:]] == [0.2, 0.2]
     assert outcome.seconds >= 0.3
 
 
@@ -290,9 +292,9 @@ def test_a_request_may_be_longer_than_what_can_be_sent_at_once() -> None:
                 received.append(len(await reader.readexactly(32_000_000)))
             writer.write(ANSWER)
 
-    outcome = asked(serve, [0.0, 0.05], [long, REQUEST])
+    outcome = drive(serve, [0.0, 0.05], [long, REQUEST])
     assert received == [32_000_000]
-    assert [(one.number, one.failed) for one in outcome.asked] == [(1, False), (0, False)]
+    assert [(request.number, request.failed) for request in outcome.asked] == [(1, False), (0, False)]
 
 
 def test_garbage_is_collected_again_afterwards() -> None:
@@ -306,7 +308,7 @@ def test_garbage_is_collected_again_afterwards() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        asked(answering(), [0.0, 1.0], over=interrupt)
+        drive(answering(), [0.0, 1.0], over=interrupt)
     assert (meanwhile, gc.isenabled()) == ([False], True)
 
 

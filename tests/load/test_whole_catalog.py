@@ -23,7 +23,9 @@ def test_the_released_graph_ranks_the_catalog_as_torch_does(built: Built) -> Non
     by_graph, by_torch = (
         WholeCatalog(built.run, checkpoint).recommend(questions) for checkpoint in (None, built.checkpoint)
     )
-    for ours, theirs in zip(by_graph, by_torch, strict=True):
-        assert len({*ours["item_ids"]}) == 20
-        assert ours["scores"] == pytest.approx(theirs["scores"], abs=1e-3)
-        assert len({*ours["item_ids"]} & {*theirs["item_ids"]}) >= 19  # a near tie may fall out at the end
+    for of_graph, of_torch in zip(by_graph, by_torch, strict=True):
+        assert len({*of_graph["item_ids"]}) == 20
+        assert of_graph["scores"] == pytest.approx(of_torch["scores"], abs=1e-3)
+        assert (
+            len({*of_graph["item_ids"]} & {*of_torch["item_ids"]}) >= 19
+        )  # a near tie may fall out at the end

@@ -61,11 +61,11 @@ def copy(built: Outputs, tmp_path: Path) -> Outputs:
 
 def ran(settings: Settings, out: Outputs, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Build again; the stages that ran."""
-    found: list[str] = []
+    stages: list[str] = []
 
     def noting(stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def call(*values: Any, **named: Any) -> Any:
-            found.append(stage)
+            stages.append(stage)
             return work(*values, **named)
 
         return call
@@ -74,7 +74,7 @@ def ran(settings: Settings, out: Outputs, monkeypatch: pytest.MonkeyPatch) -> li
         for stage in STAGES:
             patch.setattr(build_module, stage, noting(stage, getattr(build_module, stage)))
         build(settings, out.root)
-    return found
+    return stages
 
 
 def test_a_build_leaves_a_whole_release(built: Outputs) -> None:
@@ -145,10 +145,10 @@ def test_golden_requests_get_their_answers(built: Outputs) -> None:
         request, answer = golden["request"], golden["answer"]
         basket = [item_id.encode() for item_id in request["basket"]]
         query = reference.vocabulary.query(basket=basket, user_id=request["user_id"].encode())
-        found = reference.recommend([query])
-        assert found.item_ids[0].tolist() == answer["item_ids"]
-        np.testing.assert_allclose(found.scores[0], answer["scores"], atol=1e-4)
-        assert found.reasons[0].tolist() == answer["reasons"]
+        reply = reference.recommend([query])
+        assert reply.item_ids[0].tolist() == answer["item_ids"]
+        np.testing.assert_allclose(reply.scores[0], answer["scores"], atol=1e-4)
+        assert reply.reasons[0].tolist() == answer["reasons"]
 
 
 def test_a_second_build_does_nothing(
@@ -287,8 +287,8 @@ def test_a_run_that_tensorrt_answered_says_so(
     monkeypatch.setattr(tensorrt, "PROVIDER", tensorrt.CPU)
     export(settings_of(tables), copy.data, copy.checkpoint, copy.metrics, copy.run, on_tensorrt=True)
     described = manifest.verify_run(copy.run)
-    asked = {key: described["tensorrt"][key] for key in ("queries", "largest_difference", "tolerance")}
-    assert asked == {"queries": 81, "largest_difference": 0.0, "tolerance": 0.02}
+    recorded = {key: described["tensorrt"][key] for key in ("queries", "largest_difference", "tolerance")}
+    assert recorded == {"queries": 81, "largest_difference": 0.0, "tolerance": 0.02}
     assert described["files"] == files
 
 
@@ -298,11 +298,11 @@ def rounded_factors(graph: onnx.ModelProto) -> onnx.ModelProto:
     nodes: list[onnx.NodeProto] = []
     for node in graph.graph.node:
         for i, name in enumerate(node.input if node.op_type == "MatMul" else ()):
-            own = f"{node.name}_{i}"
-            nodes.append(helper.make_node("Mul", [name, split], [f"{own}_c"]))
-            nodes.append(helper.make_node("Sub", [f"{own}_c", name], [f"{own}_rest"]))
-            nodes.append(helper.make_node("Sub", [f"{own}_c", f"{own}_rest"], [f"{own}_rounded"]))
-            node.input[i] = f"{own}_rounded"
+            prefix = f"{node.name}_{i}"
+            nodes.append(helper.make_node("Mul", [name, split], [f"{prefix}_c"]))
+            nodes.append(helper.make_node("Sub", [f"{prefix}_c", name], [f"{prefix}_rest"]))
+            nodes.append(helper.make_node("Sub", [f"{prefix}_c", f"{prefix}_rest"], [f"{prefix}_rounded"]))
+            node.input[i] = f"{prefix}_rounded"
         nodes.append(node)
     copied = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     graph.graph.ClearField("node")

@@ -76,8 +76,8 @@ def test_random_receipts_give_chance(report: dict[str, Any]) -> None:
     n = report["known"]["n"]
     assert n > 200
     noise = 3 * np.sqrt(CHANCE * (1 - CHANCE) / n)
-    ours = [report["known"], report["unknown"], *(b["known"] for b in report["baselines"].values())]
-    for group in ours:
+    measured = [report["known"], report["unknown"], *(b["known"] for b in report["baselines"].values())]
+    for group in measured:
         assert abs(group["hr_at_10"] - CHANCE) < noise
 
 
@@ -140,11 +140,11 @@ def test_rivals_are_measured_alike_and_missing_ones_named(
     path = prepared / "all.json"
     data, checkpoint = prepared / "data", prepared / "checkpoint.pt"
     evaluate.evaluate(settings, data, checkpoint, path, rivals=True)
-    found = json.loads(path.read_text())
-    assert found["rivals"].keys() == rivals.NEEDS.keys()
+    report = json.loads(path.read_text())
+    assert report["rivals"].keys() == rivals.NEEDS.keys()
     for name, package in rivals.NEEDS.items():
         if package:
-            assert found["rivals"][name] == {"note": rivals.NOT_INSTALLED}
+            assert report["rivals"][name] == {"note": rivals.NOT_INSTALLED}
         else:
-            assert found["rivals"][name]["known"]["hr_at_10"] < 3 * CHANCE
-            assert found["rivals"][name]["known"].keys() == GROUPS
+            assert report["rivals"][name]["known"]["hr_at_10"] < 3 * CHANCE
+            assert report["rivals"][name]["known"].keys() == GROUPS

@@ -175,16 +175,16 @@ def test_training_asks_without_the_user_too(built: Outputs) -> None:
     shop, contract = load_shop(built.data), read_contract()
     split = split_by_time(shop, settings.splits)
     arrays = snapshot(shop, split.training, settings)
-    asked = periods(shop, split, arrays, settings)
-    learnt = training_sets(shop, asked, settings, contract)[0]
+    splits = periods(shop, split, arrays, settings)
+    learnt = training_sets(shop, splits, settings, contract)[0]
     history = learnt.features[:, :, FEATURES.index("history_size")].max(1)
     assert (history[learnt.users == 0] == 0).all()
     # The same queries, nobody blanked: some have no user to begin with.
-    plain = collect(shop, asked.training, settings, contract, "plain", np.random.default_rng(0))
-    known = (plain.users > 0).sum()
-    if known < 30:
+    plain = collect(shop, splits.training, settings, contract, "plain", np.random.default_rng(0))
+    with_user = (plain.users > 0).sum()
+    if with_user < 30:
         pytest.skip("too few queries with a user to tell a fifth of them")
-    assert (learnt.users > 0).sum() < known * (1 - settings.train.user_dropout / 2)
+    assert (learnt.users > 0).sum() < with_user * (1 - settings.train.user_dropout / 2)
 
 
 def test_a_tiny_shop_stays_at_the_blend(tmp_path: Path) -> None:
@@ -209,13 +209,13 @@ def tiny_priors(
     shop, contract = load_shop(etl(settings, folder / "out")), read_contract()
     split = split_by_time(shop, settings.splits)
     arrays = snapshot(shop, split.training, settings)
-    asked = periods(shop, split, arrays, settings)
-    prior = fit_prior(shop, asked.training, settings, contract)
+    splits = periods(shop, split, arrays, settings)
+    prior = fit_prior(shop, splits.training, settings, contract)
     return [
         (
             prior,
             untrained_prior(),
-            collect(shop, [asked.validation], settings, contract, "", rng, anonymous=share),
+            collect(shop, [splits.validation], settings, contract, "", rng, anonymous=share),
         )
         for share in (0.0, 1.0)
     ]

@@ -51,9 +51,9 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> CandidateSampler:
     for day in range(2_000):
         user = int(rng.integers(1, 41))
         crowd = rng.integers(1, 31, 3) + (30 if user > 20 else 0)
-        own = [user] if rng.random() < 0.5 else []
+        usual = [user] if rng.random() < 0.5 else []
         pair = [70, 71] if rng.random() < 0.05 else [int(rng.integers(72, 81))]
-        receipts.append((user, day / 10, [*crowd.tolist(), *own, *pair]))
+        receipts.append((user, day / 10, [*crowd.tolist(), *usual, *pair]))
     settings = load_settings(overrides=CHEAP)
     return released(
         shop_of(receipts, items=80), settings, tmp_path_factory.mktemp("planted") / "arrays", capacity=80
@@ -99,9 +99,9 @@ def test_an_item_never_sold_comes_with_its_category(
     receipts = [(0, day, (rng.permutation(10)[:4] + 1 + 10 * (day % 2)).tolist()) for day in range(1_000)]
     shop = shop_of(receipts, items=22, categories={"kind": [*"a" * 10, *"b" * 10, "a", "b"]})
     settings = load_settings(overrides=CHEAP | {"sampler.cold": 1, "sampler.per_category": 1})
-    found = proposed(released(shop, settings, tmp_path / "arrays").sample([Query(basket=basket)]))
-    assert found[fitting] & SIMILAR
-    assert not found.get(other, 0) & SIMILAR
+    candidates = proposed(released(shop, settings, tmp_path / "arrays").sample([Query(basket=basket)]))
+    assert candidates[fitting] & SIMILAR
+    assert not candidates.get(other, 0) & SIMILAR
 
 
 @pytest.mark.parametrize("lacking", ["nothing", "users", "times", "products", "one column"])

@@ -72,8 +72,8 @@ class Door:
                 content = response.read()
         finally:
             connection.close()
-        said = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, said, json.loads(content) if content else None)
+        received = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, received, json.loads(content) if content else None)
 
     def recommend(self, *basket: str, key: str = "shop", headers: Mapping[str, str] | None = None) -> Answer:
         return self.ask("/v1/recommend", {"basket": list(basket)}, key=key, headers=headers)
@@ -133,9 +133,9 @@ def _role(name: str) -> Role:
 
 def free_ports(count: int) -> list[int]:
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
+    ports = [server.getsockname()[1] for server in held]
+    for server in held:
+        server.close()
     return ports
 
 

@@ -21,7 +21,7 @@ def _line(log: Path, request_id: str) -> str:
 
 def wait_for(value: Callable[[], str]) -> str:
     ends = time.monotonic() + 5
-    while not (found := value()):
+    while not (result := value()):
         assert time.monotonic() < ends, "never logged"
         time.sleep(0.01)
-    return found
+    return result

@@ -40,13 +40,13 @@ def _publish(run: Path, repository: str, variables: dict[str, str], step: int | 
 
 def _die_at(step: int, folder: str) -> None:
     """Python calls its audit hooks before every change of a file system."""
-    left = iter(range(step))
+    steps = iter(range(step))
 
     def hook(event: str, values: tuple[Any, ...]) -> None:
         writes = event == "open" and isinstance(values[2], int) and values[2] & (os.O_WRONLY | os.O_RDWR)
         if not (writes or event in CHANGES):
             return
-        if any(str(value).startswith(folder) for value in values[:2]) and next(left, None) is None:
+        if any(str(value).startswith(folder) for value in values[:2]) and next(steps, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)

@@ -67,11 +67,11 @@ class Live:
     def counts(self, model: str = MODEL) -> dict[str, int]:
         """Triton's counts for `model`: requests by outcome, `execution` passes, `inference` rows."""
         with triton.InferenceServerClient(self.grpc) as client:
-            (found,) = client.get_inference_statistics(model).model_stats
-        stats = found.inference_stats
+            (model_statistics,) = client.get_inference_statistics(model).model_stats
+        stats = model_statistics.inference_stats
         return {
-            "execution": found.execution_count,
-            "inference": found.inference_count,
+            "execution": model_statistics.execution_count,
+            "inference": model_statistics.inference_count,
             **{name: getattr(stats, name).count for name in ("success", "fail", "cache_hit", "cache_miss")},
         }
 

@@ -64,9 +64,9 @@ class Tool:
         """Address and `ready` come in either order."""
         for line in self._process.stdout or ():
             self.log.append(line)
-            said = "".join(self.log)
-            if (found := re.search(r'msg="Listening on" address=(\S+)', said)) and ready in said:
-                return found[1]
+            text = "".join(self.log)
+            if (address := re.search(r'msg="Listening on" address=(\S+)', text)) and ready in text:
+                return address[1]
         raise AssertionError("ended at once:\n" + "".join(self.log[-20:]))
 
 

@@ -89,7 +89,7 @@ class BadNetwork:
         content = answer.read()
         connection.close()
         dropped = {"connection", "transfer-encoding", "server", "date"}
-        kept = {name: value for name, value in answer.getheaders() if name.lower() not in dropped}
+        passed_on = {name: value for name, value in answer.getheaders() if name.lower() not in dropped}
         if method != "HEAD" and "transfer-encoding" in {name.lower() for name, _ in answer.getheaders()}:
-            kept["Content-Length"] = str(len(content))
-        return answer.status, kept, content
+            passed_on["Content-Length"] = str(len(content))
+        return answer.status, passed_on, content

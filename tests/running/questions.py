@@ -64,8 +64,10 @@ def over_json(live: Live, questions: Sequence[Question]) -> Reply:
         for name, array in tensors(questions).items()
     ]
     answer = post(live, "infer", {"inputs": inputs})
-    found = {o["name"]: np.array(o["data"]).reshape(o["shape"]) for o in answer["outputs"]}
-    return _reply(answer["model_version"], found.__getitem__)
+    outputs = {
+        output["name"]: np.array(output["data"]).reshape(output["shape"]) for output in answer["outputs"]
+    }
+    return _reply(answer["model_version"], outputs.__getitem__)
 
 
 def over_generate(live: Live, questions: Sequence[Question]) -> Reply:

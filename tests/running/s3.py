@@ -29,11 +29,11 @@ class S3:
         )
         assert self.process.stderr
         for line in self.process.stderr:
-            if found := re.search(r"Running on (http://\S+)", line):
+            if match := re.search(r"Running on (http://\S+)", line):
                 break
         else:
             raise RuntimeError("moto's server did not start")
-        self.endpoint = found[1].rstrip("/")
+        self.endpoint = match[1].rstrip("/")
         self._numbers = itertools.count(1)
         self._log = subprocess.Popen(["cat"], stdin=self.process.stderr, stdout=subprocess.DEVNULL)
 
@@ -46,8 +46,8 @@ class S3:
     def request(self, method: str, path: str, body: bytes = b"") -> bytes:
         """Send a request without any library of ours."""
         headers = {"Authorization": SIGNED, "Content-Type": "application/octet-stream"}
-        asked = urllib.request.Request(self.endpoint + path, body or None, headers, method=method)
-        with urllib.request.urlopen(asked, timeout=20) as answer:
+        sent = urllib.request.Request(self.endpoint + path, body or None, headers, method=method)
+        with urllib.request.urlopen(sent, timeout=20) as answer:
             content: bytes = answer.read()
         return content
 

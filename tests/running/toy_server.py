@@ -48,9 +48,9 @@ class Toys:
                 names = [output.name for output in result.get_response().outputs]
                 future.set_result({output: result.as_numpy(output) for output in names})
 
-        asked = [triton.InferRequestedOutput(output) for output in outputs] if outputs else None
+        requested = [triton.InferRequestedOutput(output) for output in outputs] if outputs else None
         self.client.async_infer(
-            name, [_input(key, array) for key, array in inputs.items()], done, outputs=asked
+            name, [_input(key, array) for key, array in inputs.items()], done, outputs=requested
         )
         return future
 

@@ -87,10 +87,10 @@ class Shop:
 
     def mistakes(self, release: int, front: str = ENSEMBLE) -> list[str]:
         """Differences between an ensemble's answers and those of this release."""
-        found = []
+        problems = []
         for basket, want in zip(BASKETS, self.expected(release), strict=True):
             version, tensors = self.control.ask(front, request_tensors({"basket": list(basket)}))
             problem = difference(answer_of(tensors), want)
             if version != release or problem:
-                found.append(f"{basket}: release {version}, {problem}")
-        return found
+                problems.append(f"{basket}: release {version}, {problem}")
+        return problems

@@ -40,11 +40,11 @@ def ids(answer: Recommendations) -> list[str]:
 
 def sizes(live: Live) -> dict[str, int]:
     """Category → items in it."""
-    found = dict.fromkeys(live.categories, 0)
+    counts = dict.fromkeys(live.categories, 0)
     for names in live.categories_of.values():
-        for name in names & found.keys():
-            found[name] += 1
-    return found
+        for name in names & counts.keys():
+            counts[name] += 1
+    return counts
 
 
 def test_basket_items_are_never_recommended(shop: Recommender, queries: list[Query]) -> None:
@@ -99,11 +99,11 @@ def test_only_wanted_categories_come_and_fill_the_list(
     count = sizes(live)
     large = [name for name in live.categories if count[name] >= K + max(len(q.basket) for q in queries)]
     assert len(large) > 50
-    asked = [
+    questions = [
         Query(queries[i % 100].basket, queries[i % 100].user_id, K, categories=[c])
         for i, c in enumerate(large)
     ]
-    for category, answer in zip(large, shop.recommend_many(asked), strict=True):
+    for category, answer in zip(large, shop.recommend_many(questions), strict=True):
         assert len(set(ids(answer))) == K
         assert all(category in live.categories_of[item] for item in ids(answer))
 
@@ -222,6 +222,6 @@ def test_a_query_is_answered_alike_whatever_travels_beside_it(
 ) -> None:
     together = shop.recommend_many(queries)
     for query, answer in list(zip(queries, together, strict=True))[::10]:
-        alone = shop.recommend(query.basket, user_id=query.user_id, k=K)
-        assert ids(alone) == ids(answer)
-        assert np.allclose([i.score for i in alone], [i.score for i in answer], rtol=0, atol=1e-4)
+        single = shop.recommend(query.basket, user_id=query.user_id, k=K)
+        assert ids(single) == ids(answer)
+        assert np.allclose([i.score for i in single], [i.score for i in answer], rtol=0, atol=1e-4)

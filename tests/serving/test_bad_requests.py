@@ -85,7 +85,7 @@ def test_one_bad_query_refuses_its_whole_request(uncached: Live) -> None:
 def test_bad_requests_leave_those_of_the_same_batch_alone(uncached: Live) -> None:
     """Full requests keep the sampler busy while bad and good ones queue up and form a batch."""
     good = [Question((item,), uncached.user_ids[0]) for item in uncached.item_ids[:6]]
-    alone = [over_grpc(uncached, [question]).item_ids.tolist() for question in good]
+    expected = [over_grpc(uncached, [question]).item_ids.tolist() for question in good]
     full = [
         Question(tuple(uncached.item_ids[:200]), uncached.user_ids[0], tuple(uncached.item_ids[200:1200]))
     ] * 64
@@ -98,7 +98,7 @@ def test_bad_requests_leave_those_of_the_same_batch_alone(uncached: Live) -> Non
         refusals = [threads.submit(by_grpc, uncached, ids) for ids, _ in OURS.values()]
     after = _settled(uncached, before["success"] + before["fail"] + requests)
 
-    assert [answer.result().item_ids.tolist() for answer in answers] == alone
+    assert [answer.result().item_ids.tolist() for answer in answers] == expected
     for refusal, (_, sentence) in zip(refusals, OURS.values(), strict=True):
         code, text = refusal.result()
         assert (code, sentence in text) == ("INVALID_ARGUMENT", True)

@@ -20,8 +20,8 @@ def scored(shop: Shop) -> dict[int, int]:
     """Release → answers that its scorer computed, as Triton's metrics count them."""
     with urllib.request.urlopen(f"http://{shop.server.metrics}/metrics") as page:
         text = page.read().decode()
-    found = re.findall(r'nv_inference_request_success{model="ncf_scorer",version="(\d+)"} (\d+)', text)
-    return {int(release): int(count) for release, count in found}
+    counts = re.findall(r'nv_inference_request_success{model="ncf_scorer",version="(\d+)"} (\d+)', text)
+    return {int(release): int(count) for release, count in counts}
 
 
 def test_a_canary_release_from_start_to_promotion(shop: Shop) -> None:

@@ -90,8 +90,8 @@ def test_many_queries_get_the_answers_they_get_alone(live, shop):
         Query(categories=live.categories[:1]),
     ]
     together = shop.recommend_many(queries)
-    alone = [shop.recommend_many([query])[0] for query in queries]
-    assert [ids(answer) for answer in together] == [ids(answer) for answer in alone]
+    single_answers = [shop.recommend_many([query])[0] for query in queries]
+    assert [ids(answer) for answer in together] == [ids(answer) for answer in single_answers]
 
 
 def test_more_than_one_batch_is_answered(live, shop):
@@ -150,10 +150,10 @@ def test_an_answer_that_comes_too_late_is_timed_out(shop):
 
 def test_threads_share_one_recommender_without_mixing_answers(live, shop):
     baskets = [[item] for item in live.item_ids[:8]] * 10
-    alone = {basket[0]: shop.recommend(basket=basket) for basket in baskets[:8]}
+    expected = {basket[0]: shop.recommend(basket=basket) for basket in baskets[:8]}
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda basket: (basket[0], shop.recommend(basket=basket)), baskets))
-    assert all(answer == alone[item] for item, answer in answers)
+    assert all(answer == expected[item] for item, answer in answers)
 
 
 def test_asyncio_gets_the_same_answers_and_errors(live, shop, protocol):

@@ -52,13 +52,13 @@ class Shopper(threading.Thread):
         for number in count():
             if self._ending.is_set():
                 return
-            place, asked = number // 2 % len(BASKETS), time.perf_counter()
+            place, asked_at = number // 2 % len(BASKETS), time.perf_counter()
             try:
                 version, answer = self._ask(place, f"{self.name}-{number}" if number % 2 else "")
             except Exception as error:
                 self.mistakes.append(f"failed: {error}")
             else:
-                self.times.append((asked, time.perf_counter()))
+                self.times.append((asked_at, time.perf_counter()))
                 self.versions.add(version)
                 if problem := difference(answer, self._expected[version][place]):
                     self.mistakes.append(f"{BASKETS[place]}: not release {version}'s answer: {problem}")
@@ -75,8 +75,8 @@ class Shopper(threading.Thread):
             inputs.append(self._protocol.InferInput(name, array.shape, "BYTES"))
             inputs[-1].set_data_from_numpy(array)
         result = self._client.infer(ENSEMBLE, inputs)
-        said = result.get_response()
-        version = said["model_version"] if isinstance(said, dict) else said.model_version
+        response = result.get_response()
+        version = response["model_version"] if isinstance(response, dict) else response.model_version
         return int(version), answer_of({n: result.as_numpy(n) for n in ("item_ids", "scores", "reasons")})
 
 
@@ -167,8 +167,8 @@ def report(
     for name, part in (("while switching", during), ("at rest", at_rest)):
         print(f"{name}: n {len(part)}, p50 {np.median(part):.1f} ms, p99 {np.quantile(part, 0.99):.1f} ms")
     for what in ("rollback", "promote"):
-        ours = [(end - start, r["seconds"]) for start, end, r in switches if r["what"] == what]
-        whole = 1000 * np.median([taken for taken, _ in ours])
-        steps = {step: 1000 * np.median([s[step] for _, s in ours]) for step in ours[0][1]}
+        same_kind = [(end - start, r["seconds"]) for start, end, r in switches if r["what"] == what]
+        whole = 1000 * np.median([taken for taken, _ in same_kind])
+        steps = {step: 1000 * np.median([steps[step] for _, steps in same_kind]) for step in same_kind[0][1]}
         print(f"{what}: {whole:.0f} ms; " + ", ".join(f"{step} {ms:.1f}" for step, ms in steps.items()))
     print(f"memory: {memory[1] / 2**20:.1f} MiB after the 2nd, {memory[-1] / 2**20:.1f} after the last")

@@ -69,15 +69,15 @@ def test_a_redis_s_password_reaches_the_server_by_its_environment(
     program.chmod(0o755)
     (tmp_path / "password").write_text("s3cret\n")
     monkeypatch.setenv(PASSWORD_FILE, str(tmp_path / "password"))
-    told: list[str] = []
+    lines: list[str] = []
     ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
     settings = ServerSettings(repository=tmp_path, response_cache="redis://cache:7000", **ports)
 
-    with Server(settings, on_log=told.append) as server:
+    with Server(settings, on_log=lines.append) as server:
         assert server.wait(10) == 0
 
-    assert [line for line in told if "s3cret" in line] == ["password s3cret"]
-    assert {"--cache-config=redis,host=cache", "--cache-config=redis,port=7000"} < {*told}
+    assert [line for line in lines if "s3cret" in line] == ["password s3cret"]
+    assert {"--cache-config=redis,host=cache", "--cache-config=redis,port=7000"} < {*lines}
 
 
 @pytest.mark.parametrize(

@@ -47,12 +47,12 @@ def stack(live: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stac
 
 def shop_a_little(live: Live, turn: int) -> None:
     """Ask with known and unknown customers and items, repeat one query, and send one that is refused."""
-    known, user = live.item_ids[turn], live.user_ids[turn]
+    item, user = live.item_ids[turn], live.user_ids[turn]
     for question in (
-        Question((known, f"unknown {turn}"), user),
-        Question((known,), f"unknown {turn}"),
+        Question((item, f"unknown {turn}"), user),
+        Question((item,), f"unknown {turn}"),
         Question((live.item_ids[0],)),
-        Question((), exclude=(known,)),
+        Question((), exclude=(item,)),
     ):
         over_generate(live, [question])
     with pytest.raises(HTTPError, match="400"):
@@ -62,13 +62,13 @@ def shop_a_little(live: Live, turn: int) -> None:
 def dashboard_queries() -> dict[str, str]:
     """Panel and legend → PromQL, as Grafana fills it in for a view of one hour."""
     panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
-    found = {
+    queries = {
         f"{panel['title']}: {target['legendFormat']}": target["expr"].replace("$__rate_interval", "1m")
         for panel in panels
         for target in panel.get("targets", ())
     }
-    assert len(found) > 40
-    return found
+    assert len(queries) > 40
+    return queries
 
 
 def test_every_query_of_the_dashboard_finds_something(live: Live, stack: Stack) -> None:

@@ -47,8 +47,8 @@ def delay(control: ModelControl) -> int:
 def answered(server: Server, release: int) -> int:
     """Answers of the scorer of `release` since it was loaded: Triton starts at 0 when it reloads."""
     with triton.InferenceServerClient(server.grpc) as client:
-        (found,) = client.get_inference_statistics(SCORER, str(release)).model_stats
-    return int(found.inference_count)
+        (model_statistics,) = client.get_inference_statistics(SCORER, str(release)).model_stats
+    return int(model_statistics.inference_count)
 
 
 def test_what_serves_is_not_reloaded_for_a_config_that_others_take(shop: Shop) -> None:

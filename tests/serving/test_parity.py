@@ -99,16 +99,16 @@ def check_batch(live: Live, wire: Wire, batch: list[Question], expected: Answers
 def differences(got: list[np.ndarray], want: list[np.ndarray]) -> list[str]:
     """Differences between two answers (ids, scores, reasons) of K, beyond rounding and ties."""
     (got_ids, got_scores, got_reasons), (ids, scores, reasons) = got, want
-    found = []
+    problems = []
     if not np.allclose(got_scores, scores, rtol=0, atol=1e-4):
-        found.append(f"scores differ by {np.abs(got_scores - scores).max()}")
+        problems.append(f"scores differ by {np.abs(got_scores - scores).max()}")
     reason_of, score_of = dict(zip(ids, reasons, strict=True)), dict(zip(ids, scores, strict=True))
     for place, item in enumerate(got_ids):
         if item != ids[place] and abs(score_of.get(item, scores[-1]) - scores[place]) > TIE:
-            found.append(f"place {place} has {item} instead of {ids[place]}")
+            problems.append(f"place {place} has {item} instead of {ids[place]}")
         elif item in reason_of and reason_of[item] != got_reasons[place]:
-            found.append(f"reasons of {item} are {got_reasons[place]} instead of {reason_of[item]}")
-    return found
+            problems.append(f"reasons of {item} are {got_reasons[place]} instead of {reason_of[item]}")
+    return problems
 
 
 def test_the_comparison_sees_what_it_should() -> None:

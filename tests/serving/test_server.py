@@ -105,7 +105,7 @@ class Foreground:
             [
                 sys.executable,
                 "-m",
-                "operations.server.process",
+                "operations.server",
                 "--repository",
                 repository,
                 "--model=held",
@@ -131,8 +131,8 @@ class Foreground:
 
     def _read_until(self, pattern: str) -> re.Match[str]:
         for line in self.process.stdout:
-            if found := re.search(pattern, line):
-                return found
+            if match := re.search(pattern, line):
+                return match
         raise AssertionError(f"ended without {pattern}: {self.process.stderr.read()}")
 
     def left_behind(self) -> list[object]:

@@ -89,10 +89,10 @@ def free_addresses() -> Addresses:
         return Addresses(*(f"127.0.0.1:{socket.getsockname()[1]}" for socket in sockets))
 
 
-def eventually(found: Callable[[], object], timeout_s: float = 20) -> None:
+def eventually(condition: Callable[[], object], timeout_s: float = 20) -> None:
     """Poll, because Prometheus and nginx do not report that they have seen something."""
     until = time.monotonic() + timeout_s
-    while not found():
+    while not condition():
         assert time.monotonic() < until, "not within the time"
         time.sleep(0.1)
 
@@ -167,10 +167,13 @@ def test_no_secret_is_left_where_others_read(running: Stack) -> None:
     texts |= {" ".join(line): " ".join(line).encode() for line in command_lines(os.getpid())}
     with urllib.request.urlopen(f"http://{running.addresses.supervisor}/metrics") as page:
         texts["metrics"] = page.read()
-    found = [
-        (what, name) for what, text in texts.items() for name, s in secrets.items() if s.encode() in text
+    leaks = [
+        (what, name)
+        for what, text in texts.items()
+        for name, secret in secrets.items()
+        if secret.encode() in text
     ]
-    assert found == []
+    assert leaks == []
 
 
 def test_what_ends_by_itself_is_noticed(running: Stack) -> None:

@@ -126,12 +126,12 @@ def check_restored(
     began = time.monotonic()
     lost = supervised.event("server fails", "server hangs", "server ended")
     noticed_s = time.monotonic() - began
-    code, said = supervised.ask("/readyz")
+    code, body = supervised.ask("/readyz")
     restored = supervised.event("server restored")
     restored_s = time.monotonic() - began
     print(f"| {what} | {noticed_s:.1f} | {restored_s:.1f} | {lost['reason']}")
     assert lost["event"] == event
-    assert (code, bool(said["error"] and said["request_id"])) == (503, True)
+    assert (code, bool(body["error"] and body["request_id"])) == (503, True)
     assert supervised.ask("/readyz") == (200, {"ready": True, "release": 1})
     assert noticed_s < NOTICED_S
     assert restored_s < RESTORED_S

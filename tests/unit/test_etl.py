@@ -174,9 +174,9 @@ def test_what_may_be_a_slip_is_hinted(
     tmp_path: Path, sales: str, items: str, largest: int, hint: str
 ) -> None:
     """Each slip is hinted alone, and a shop without one gets no hint."""
-    found = hints(read_shop(settings_for(tmp_path, sales, items)), largest)
-    assert len(found) == bool(hint), found
-    assert all(text.startswith(hint) for text in found), found
+    hinted = hints(read_shop(settings_for(tmp_path, sales, items)), largest)
+    assert len(hinted) == bool(hint), hinted
+    assert all(text.startswith(hint) for text in hinted), hinted
 
 
 def test_the_same_input_writes_the_same_bytes(tmp_path: Path) -> None:
@@ -198,8 +198,8 @@ def test_csv_and_parquet_of_one_shop_have_one_fingerprint(tmp_path: Path) -> Non
         pd.read_csv(path, dtype="str").to_parquet(path.with_suffix(".parquet"))
     as_parquet = {name: path.with_suffix(".parquet") for name, path in shop.overrides().items()}
     folders = [
-        etl(load_settings(overrides=o), tmp_path / str(n))
-        for n, o in enumerate([shop.overrides(), as_parquet])
+        etl(load_settings(overrides=overrides), tmp_path / str(n))
+        for n, overrides in enumerate([shop.overrides(), as_parquet])
     ]
     prints = {json.loads((folder / "meta.json").read_text())["fingerprint"] for folder in folders}
     assert len(prints) == 1

@@ -32,8 +32,8 @@ def test_another_shop_gets_nothing_of_the_complete_journey() -> None:
 
 def test_a_users_file_holds_only_what_differs(tmp_path: Path) -> None:
     """One key is changed, its neighbours keep the shipped values."""
-    own = write(tmp_path / "my.toml", '[etl]\nreturns = "drop"\n')
-    settings = load_settings(own)
+    toml = write(tmp_path / "my.toml", '[etl]\nreturns = "drop"\n')
+    settings = load_settings(toml)
     assert (settings.etl.returns, settings.etl.basket_hours) == ("drop", 24)
 
 
@@ -46,8 +46,8 @@ def test_a_users_file_can_empty_one_rule_of_the_demo(tmp_path: Path) -> None:
 
 def test_overrides_win_and_none_leaves_alone(tmp_path: Path) -> None:
     """Command-line options that were not given arrive as None."""
-    own = write(tmp_path / "my.toml", '[etl]\nreturns = "drop"\nunlisted = "keep"\n')
-    settings = load_settings(own, {"etl.returns": "refuse", "etl.unlisted": None})
+    toml = write(tmp_path / "my.toml", '[etl]\nreturns = "drop"\nunlisted = "keep"\n')
+    settings = load_settings(toml, {"etl.returns": "refuse", "etl.unlisted": None})
     assert (settings.etl.returns, settings.etl.unlisted) == ("refuse", "keep")
 
 

@@ -61,30 +61,31 @@ def fitted(
     prior: np.ndarray,
     training: TrainingSet,
     validation: TrainingSet,
-    s: TrainSettings,
+    settings: TrainSettings,
 ) -> NCF:
-    return fit(new_model(arrays, training, prior, s), training, validation, s)[0]
+    return fit(new_model(arrays, training, prior, settings), training, validation, settings)[0]
 
 
 def untrained(arrays: SamplerArrays, settings: Settings) -> NCF:
     return new_model(arrays, examples(9, telling=None), PRIOR, settings.train)
 
 
-def wide_scores(model: NCF, found: TrainingSet) -> np.ndarray:
+def wide_scores(model: NCF, training_set: TrainingSet) -> np.ndarray:
     with torch.no_grad():
         scores = model(
-            *(torch.from_numpy(a) for a in (found.users, found.baskets, found.rows)), features(found)
+            *(torch.from_numpy(a) for a in (training_set.users, training_set.baskets, training_set.rows)),
+            features(training_set),
         )
     return scores.numpy()
 
 
-def features(found: TrainingSet) -> torch.Tensor:
-    return torch.from_numpy(found.features).float()
+def features(training_set: TrainingSet) -> torch.Tensor:
+    return torch.from_numpy(training_set.features).float()
 
 
-def is_linear(model: NCF, found: TrainingSet) -> bool:
+def is_linear(model: NCF, training_set: TrainingSet) -> bool:
     """Whether scores are PRIOR · features, up to a constant per query."""
-    apart = wide_scores(model, found) - (features(found) @ torch.from_numpy(PRIOR)).numpy()
+    apart = wide_scores(model, training_set) - (features(training_set) @ torch.from_numpy(PRIOR)).numpy()
     return bool(np.allclose(apart, apart.mean(1, keepdims=True), atol=1e-3))
 
 
@@ -152,27 +153,27 @@ def ten_and_a_new_one(arrays: SamplerArrays, settings: Settings, wanted: int) ->
     """Ten items of score 0 to 0.09 and a new one of -0.55, which ``wanted`` of five queries want. The others
     want the ninth best of the ten.
     """
-    asked = examples(200, telling=None)
+    queries = examples(200, telling=None)
     rows = np.tile(np.arange(1, 12, dtype=np.int32), (200, 1))
     features = np.zeros((200, 11, F), np.float16)
     features[:, 10, NEW] = 1
     target = np.where(np.arange(200) % 5 < wanted, 10, 1)
-    asked = replace(
-        asked, rows=rows, features=features, log_weights=np.zeros(rows.shape, np.float32), target=target
+    queries = replace(
+        queries, rows=rows, features=features, log_weights=np.zeros(rows.shape, np.float32), target=target
     )
-    model = new_model(arrays, asked, np.zeros(F, np.float32), settings.train)
+    model = new_model(arrays, queries, np.zeros(F, np.float32), settings.train)
     with torch.no_grad():
         model.item_bias.weight[1:12, 0] = torch.tensor([*np.arange(10) / 100, -0.55])
-    return model, asked
+    return model, queries
 
 
 @pytest.mark.parametrize("price", [0.0, 0.5])
 def test_new_items_rise_as_far_as_they_may(arrays: SamplerArrays, settings: Settings, price: float) -> None:
     """First place is best for NDCG; with half of it as the price, the step that finds the item is enough."""
-    model, asked = ten_and_a_new_one(arrays, settings, wanted=2)
-    before = wide_scores(model, asked)
-    added = lean_to_new(model, asked, price)
-    rise = wide_scores(model, asked) - before
+    model, queries = ten_and_a_new_one(arrays, settings, wanted=2)
+    before = wide_scores(model, queries)
+    added = lean_to_new(model, queries, price)
+    rise = wide_scores(model, queries) - before
     np.testing.assert_allclose(rise[:, 10] - rise[:, 0], added, atol=1e-5)
     np.testing.assert_allclose(rise[:, :10], np.repeat(rise[:, :1], 10, 1), atol=1e-5)
     assert added == pytest.approx(0.7 if price == 0 else 0.6)
@@ -180,8 +181,8 @@ def test_new_items_rise_as_far_as_they_may(arrays: SamplerArrays, settings: Sett
 
 def test_nothing_is_paid_for_new_items_that_nobody_wants(arrays: SamplerArrays, settings: Settings) -> None:
     """Raising them would be within the price, but would find nothing."""
-    model, asked = ten_and_a_new_one(arrays, settings, wanted=0)
-    assert lean_to_new(model, asked, 0.99) == 0.0
+    model, queries = ten_and_a_new_one(arrays, settings, wanted=0)
+    assert lean_to_new(model, queries, 0.99) == 0.0
 
 
 def test_items_nobody_buys_are_said_at_once(shop: Shop, settings: Settings) -> None:

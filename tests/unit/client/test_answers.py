@@ -38,9 +38,9 @@ def test_http_carries_the_question_and_reads_the_answer(kind, http_shop):
     assert path == "/shop/v2/models/recommender/infer"
     assert (headers["authorization"], headers["x-shop"]) == ("Bearer s3cret", "Berlin")
     length = int(headers["inference-header-content-length"])
-    asked = json.loads(body[:length])
-    assert asked["id"] == "checkout-17"
-    assert [(i["name"], i["shape"], i["datatype"]) for i in asked["inputs"]] == INPUTS
+    sent = json.loads(body[:length])
+    assert sent["id"] == "checkout-17"
+    assert [(i["name"], i["shape"], i["datatype"]) for i in sent["inputs"]] == INPUTS
     assert body[length:] == b"\x04\x00\x00\x00milk" + b"\x00\x00\x00\x00"
 
 

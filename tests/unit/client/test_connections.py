@@ -161,10 +161,10 @@ def test_one_recommender_serves_many_threads(protocol, http_shop, grpc_shop):
 def test_cancelling_the_task_cancels_the_question(protocol, silent):
     async def cancel():
         async with AsyncRecommender(silent, protocol=protocol, timeout_s=60) as shop:
-            asked = asyncio.create_task(shop.recommend())
+            task = asyncio.create_task(shop.recommend())
             await asyncio.sleep(0)  # it starts
-            asked.cancel()
+            task.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await asked
+                await task
 
     asyncio.run(cancel())

@@ -182,7 +182,7 @@ def test_not_ready_when_the_model_fails():
 
 
 @pytest.mark.parametrize(
-    ("broken", "said"),
+    ("broken", "sentence"),
     [
         (Reply({}, "1"), "item_ids"),
         (Reply(dict.fromkeys(("item_ids", "scores", "reasons")), "1"), "NoneType"),
@@ -191,12 +191,12 @@ def test_not_ready_when_the_model_fails():
         (Reply({n: np.zeros((1, 0)) for n in ("item_ids", "scores", "reasons")}, "newest"), "newest"),
     ],
 )
-def test_an_answer_that_cannot_be_read_is_a_server_error(broken, said):
+def test_an_answer_that_cannot_be_read_is_a_server_error(broken, sentence):
     class Broken(Wire):
         def infer(self, *args, **options):
             return broken
 
-    with pytest.raises(ServerError, match=said):
+    with pytest.raises(ServerError, match=sentence):
         Recommender(transport=Broken()).recommend()
 
 

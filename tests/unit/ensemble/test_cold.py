@@ -37,8 +37,8 @@ ARRAYS = arrays_of(SHOP, min_support=2, retrieval=TOWER, prior={"popularity": 1}
 
 def near(query: Query, **settings: int) -> set[int]:
     """The items below the bar that are proposed as similar."""
-    found = proposed(sampler_of(ARRAYS, **({"cold": 2} | settings)).sample([query]))
-    return {row for row, bits in found.items() if bits & SIMILAR and row > 3}
+    sources = proposed(sampler_of(ARRAYS, **({"cold": 2} | settings)).sample([query]))
+    return {row for row, bits in sources.items() if bits & SIMILAR and row > 3}
 
 
 def test_groups_are_of_equal_categories_sold_latest_first() -> None:
@@ -54,8 +54,8 @@ def test_only_so_many_of_a_group_are_kept() -> None:
 
 def test_only_what_was_sold_before_counts() -> None:
     """Before basket 1 item 7 is the only one of them that sold. Items 1, 2 and 3 were below the bar, too."""
-    found = counts.cold(SHOP, 1, 2, ARRAYS.categories.of_item, 5).members
-    assert found.tolist() == [[1, 4, 5, 0, 0], [2, 7, 6, 8, 0]]
+    members = counts.cold(SHOP, 1, 2, ARRAYS.categories.of_item, 5).members
+    assert members.tolist() == [[1, 4, 5, 0, 0], [2, 7, 6, 8, 0]]
 
 
 @pytest.mark.parametrize("categories", [{}, {"kind": [""] * 9}])
@@ -76,15 +76,15 @@ def test_members_of_the_nearest_groups_are_proposed() -> None:
     assert near(Query(basket=[1])) == {4, 5}
     assert near(Query(basket=[2])) == {8, 7}
     assert near(Query(basket=[2]), cold=3) == {8, 7, 6}
-    found = sampler_of(ARRAYS, cold=2).sample([Query(basket=[1])])
-    assert features_of(found, 5)["retrieval_basket"] == 1
-    assert features_of(found, 5)["popularity"] == 0
+    candidates = sampler_of(ARRAYS, cold=2).sample([Query(basket=[1])])
+    assert features_of(candidates, 5)["retrieval_basket"] == 1
+    assert features_of(candidates, 5)["popularity"] == 0
 
 
 def test_of_a_saved_release_too(tmp_path: Path) -> None:
     save_arrays(ARRAYS, tmp_path)
-    found = sampler_of(load_arrays(tmp_path), cold=2).sample([Query(basket=[1])])
-    assert proposed(found) == proposed(sampler_of(ARRAYS, cold=2).sample([Query(basket=[1])]))
+    candidates = sampler_of(load_arrays(tmp_path), cold=2).sample([Query(basket=[1])])
+    assert proposed(candidates) == proposed(sampler_of(ARRAYS, cold=2).sample([Query(basket=[1])]))
 
 
 def test_none_at_all() -> None:
@@ -123,18 +123,18 @@ def test_they_keep_their_places_whatever_the_prior() -> None:
 
 def test_what_the_user_bought_before_takes_no_place_of_theirs() -> None:
     """Item 8, bought before, competes by the prior, and is proposed as near as well."""
-    found = proposed(sampler_of(ARRAYS, cold=2).sample([Query(user_row=1, basket=[2])]))
-    assert found[8] == USUAL | SIMILAR
-    assert found[7] & SIMILAR
+    sources = proposed(sampler_of(ARRAYS, cold=2).sample([Query(user_row=1, basket=[2])]))
+    assert sources[8] == USUAL | SIMILAR
+    assert sources[7] & SIMILAR
 
 
 def test_places_are_not_padded_by_them() -> None:
     """With fewer candidates than places the list is what the sources propose, and zeros."""
     candidates = sampler_of(ARRAYS, capacity=9, cold=2).sample([Query(basket=[1])])
-    found = proposed(candidates)
-    assert found.keys() == set(candidates.rows[0].tolist()) - {0}
-    assert all(found.values())
-    assert found[4] == SIMILAR | CATEGORY  # the best seller of kind a beside the basket's
+    sources = proposed(candidates)
+    assert sources.keys() == set(candidates.rows[0].tolist()) - {0}
+    assert all(sources.values())
+    assert sources[4] == SIMILAR | CATEGORY  # the best seller of kind a beside the basket's
 
 
 SETTINGS = load_settings(
@@ -157,7 +157,7 @@ CONTRACT = replace(read_contract(), candidates=60)
 KNOWN = recommendable(LATER)
 
 
-def asked() -> HiddenItems:
+def hidden_items() -> HiddenItems:
     return hide_cold(RANDOM, LATER, START, END, SETTINGS, np.random.default_rng(0))
 
 
@@ -176,49 +176,49 @@ class InOrder:
 
 
 def test_what_is_asked_for_apart_hardly_sold_and_has_a_category() -> None:
-    hidden = asked()
+    hidden = hidden_items()
     assert len(hidden) > 20
     assert (counts.support(RANDOM, START)[hidden.items] < 3).all()
     assert with_content(LATER)[hidden.items].all()
 
 
 def test_every_query_is_counted_once_in_each_split() -> None:
-    hidden = asked()
-    found = cold_items(RANDOM, hidden, InOrder(), sampler(), START, SETTINGS)
+    hidden = hidden_items()
+    report = cold_items(RANDOM, hidden, InOrder(), sampler(), START, SETTINGS)
     rows = sampler().sample(as_queries(RANDOM, hidden)).rows
     hits = (rows == hidden.items[:, None]).any(1)
-    assert found["fewer_than"] == 3
-    assert found["all"]["n"] == len(hidden)
-    assert found["all"]["recall"] == round(float(hits.mean()), 4)
+    assert report["fewer_than"] == 3
+    assert report["all"]["n"] == len(hidden)
+    assert report["all"]["recall"] == round(float(hits.mean()), 4)
     sold = counts.support(RANDOM, START)[hidden.items] > 0
-    assert found["sold"]["recall"] == round(float(hits[sold].mean()), 4)
-    assert found["never_sold"]["n"] == (~sold).sum()
-    assert found["repeat"]["n"] + found["explore"]["n"] == len(hidden)
+    assert report["sold"]["recall"] == round(float(hits[sold].mean()), 4)
+    assert report["never_sold"]["n"] == (~sold).sum()
+    assert report["repeat"]["n"] + report["explore"]["n"] == len(hidden)
 
 
 def test_nobody_bought_any() -> None:
     nobody = HiddenItems(np.zeros(0, np.int64), np.zeros(0, np.int32))
-    found = cold_items(RANDOM, nobody, InOrder(), sampler(), START, SETTINGS)
-    assert (found["all"]["n"], found["all"]["recall"]) == (0, None)
+    report = cold_items(RANDOM, nobody, InOrder(), sampler(), START, SETTINGS)
+    assert (report["all"]["n"], report["all"]["recall"]) == (0, None)
 
 
 @pytest.mark.parametrize("n", [15, 40, 60])
 def test_recall_counts_the_kept_places(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The recall among n candidates is that of a sampler with n places, cold items included."""
     monkeypatch.setattr(losses, "RECALL_AT", (n,))
-    hidden = asked()
+    hidden = hidden_items()
     questions = Questions(RANDOM, hidden, sampler())
-    found = losses.recall(questions, LATER, SETTINGS, CONTRACT, np.zeros(len(hidden), bool))
+    recall = losses.recall(questions, LATER, SETTINGS, CONTRACT, np.zeros(len(hidden), bool))
     few = CandidateSampler(LATER, limits(SETTINGS, replace(CONTRACT, candidates=n)))
     hits = (few.sample(as_queries(RANDOM, hidden)).rows == hidden.items[:, None]).any(1)
-    assert found["at"][str(n)]["recall"] == round(float(hits.mean()), 4)
+    assert recall["at"][str(n)]["recall"] == round(float(hits.mean()), 4)
 
 
 def test_training_asks_for_them_and_validation_does_not() -> None:
-    found = periods(RANDOM, Split(START, 200, 230, END), LATER, SETTINGS)
-    for part in found.training:
+    splits = periods(RANDOM, Split(START, 200, 230, END), LATER, SETTINGS)
+    for part in splits.training:
         assert not recommendable(part.arrays)[part.hidden.items].all()
-    assert recommendable(found.validation.arrays)[found.validation.hidden.items].all()
+    assert recommendable(splits.validation.arrays)[splits.validation.hidden.items].all()
 
 
 def test_the_leak_check_knows_them() -> None:

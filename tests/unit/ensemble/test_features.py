@@ -104,7 +104,7 @@ def test_columns_are_named_as_the_features() -> None:
 def test_an_excluded_item_is_not_one_of_the_basket() -> None:
     """Item 3 was in a past basket with 1. Excluding it makes that basket no more similar to this one."""
     one, other = (sampler_of(ARRAYS).sample([q]) for q in (QUERY, replace(QUERY, exclude=[3])))
-    a, b = (features_of(found, 1) for found in (one, other))
+    a, b = (features_of(candidates, 1) for candidates in (one, other))
     assert (a["overlap"], a["overlap_best"]) == (b["overlap"], b["overlap_best"])
 
 

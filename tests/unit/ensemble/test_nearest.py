@@ -55,8 +55,8 @@ def test_few_items_are_all_compared() -> None:
     built, about = Nearest.build(ARRAYS, SCANNED)
     order = ARRAYS.popularity.order
     by_hand = order[np.argsort(-(QUERIES @ ARRAYS.retrieval.items[order].T), axis=1)]
-    found = built.similar(QUERIES)
-    for rows, right in zip(found, by_hand, strict=True):
+    places = built.similar(QUERIES)
+    for rows, right in zip(places, by_hand, strict=True):
         assert len({*rows.tolist()} & {*right[:50].tolist()}) >= 46
         assert {*right[:40].tolist()} <= {*rows.tolist()}
     assert about["similar"][:3] == (len(order), 0, 0)
@@ -110,8 +110,8 @@ def test_recall_counts_ties_and_not_what_is_missing() -> None:
     """The exact products are 3, 2, 2, and two places are filled; -1 is an empty place."""
     vectors, query = np.array([[1], [2], [2], [3]], np.float32), np.ones((1, 1), np.float32)
     right = exact_index(vectors).search(query, 2)[0]
-    found = {(3, 1): 1.0, (3, 2): 1.0, (3, 0): 0.5, (3, -1): 0.5, (-1, -1): 0.0}
-    for places, recall in found.items():
+    recalls = {(3, 1): 1.0, (3, 2): 1.0, (3, 0): 0.5, (3, -1): 0.5, (-1, -1): 0.0}
+    for places, recall in recalls.items():
         assert recall_of(np.array([places]), vectors, query, right) == recall, places
 
 
@@ -255,9 +255,9 @@ def test_a_shop_without_users_asks_about_its_best_sellers() -> None:
     arrays = arrays_of(shop, retrieval=tower_of(shop, np.random.default_rng(4), d=8))
     nobody = arrays.histories._replace(times=arrays.histories.times[:0])
     order, tower = arrays.popularity.order, arrays.retrieval
-    found = sample_queries(arrays._replace(histories=nobody))
-    assert len(found) == len(order)
-    np.testing.assert_array_equal(found[1], tower.users[0] + tower.basket[order[1]])
+    queries = sample_queries(arrays._replace(histories=nobody))
+    assert len(queries) == len(order)
+    np.testing.assert_array_equal(queries[1], tower.users[0] + tower.basket[order[1]])
 
 
 def test_a_loaded_release_is_searched_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,5 +270,5 @@ def test_a_loaded_release_is_searched_by_its_file(tmp_path: Path, monkeypatch: p
     built.save(tmp_path)
     right = CandidateSampler(ARRAYS, limits, built).sample([Query(basket=[1])])
     monkeypatch.delattr(nearest, "_in_lists")
-    found = CandidateSampler.load(tmp_path).sample([Query(basket=[1])])
-    np.testing.assert_array_equal(found.rows, right.rows)
+    candidates = CandidateSampler.load(tmp_path).sample([Query(basket=[1])])
+    np.testing.assert_array_equal(candidates.rows, right.rows)

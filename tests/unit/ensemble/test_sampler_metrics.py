@@ -61,10 +61,10 @@ def test_a_candidate_of_a_pass_s_first_query_counts_for_each_of_its_sources() ->
     tally = sampled(Query(), Query(), sources=[[USUAL | TOGETHER, POPULAR, 0], [USUAL, USUAL, 0]])
     tally.sampled([Query()], np.array([[USUAL, USUAL]], np.int32))
     name = "cesta_sampler_candidates_total"
-    found = {
+    candidates = {
         source: value(tally, name, source=source) for source in ("usual", "together", "popular", "similar")
     }
-    assert found == {"usual": 3, "together": 1, "popular": 1, "similar": 0}
+    assert candidates == {"usual": 3, "together": 1, "popular": 1, "similar": 0}
 
 
 def test_basket_sizes_fill_a_cumulative_histogram() -> None:
@@ -180,4 +180,4 @@ def test_memory_is_bounded_while_nothing_can_be_sent() -> None:
 
 def test_every_family_says_what_it_means() -> None:
     names = {series.family for series, _ in Tally().lines()}
-    assert all(any(name.startswith(known) for known in HELP) for name in names)
+    assert all(any(name.startswith(prefix) for prefix in HELP) for name in names)

@@ -103,11 +103,11 @@ def test_a_batch_compiles_nothing_that_one_query_did_not() -> None:
 def test_a_batch_does_not_change_an_answer() -> None:
     """To the last bit: the same query may come alone or among sixty-three others."""
     scan, queries = scan_of(vectors_of(7_001, 64)), vectors_of(64, 64, 1)
-    together, places = scan.search(queries, 150)
+    products, places = scan.search(queries, 150)
     for i in range(0, 64, 7):
-        alone, own = scan.search(queries[i : i + 1], 150)
-        np.testing.assert_array_equal(own[0], places[i])
-        np.testing.assert_array_equal(alone[0], together[i])
+        single_products, single_places = scan.search(queries[i : i + 1], 150)
+        np.testing.assert_array_equal(single_places[0], places[i])
+        np.testing.assert_array_equal(single_products[0], products[i])
 
 
 def test_bytes_find_what_full_vectors_find() -> None:

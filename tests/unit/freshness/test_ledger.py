@@ -12,9 +12,9 @@ from export_scripts.freshness.ledger import Ledger, file_state
 @pytest.fixture(autouse=True)
 def code(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The digest of the code, to be changed."""
-    now = ["one"]
-    monkeypatch.setattr(ledger, "code_digest", lambda: now[0])
-    return now
+    digests = ["one"]
+    monkeypatch.setattr(ledger, "code_digest", lambda: digests[0])
+    return digests
 
 
 def writes(path: Path, text: str = "result") -> Callable[[], Path]:

@@ -29,13 +29,13 @@ def read(tmp_path: Path) -> Read:
 
 def test_ids_become_rows_from_1(read: Read) -> None:
     """The users are 1 and 4, the items 10, 20, 30, 40 and 50; 20, 40 and 50 are never trained on."""
-    found = read()
-    assert found.users.tolist() == [1, 1, 2]
-    assert found.items.tolist() == [1, 3, 1]
-    assert found.times.tolist() == [100, 200, 50]
-    assert (found.test_users.tolist(), found.test_items.tolist()) == ([1, 2], [2, 3])
-    assert found.negatives.tolist() == [[4, 5], [5, 2]]
-    assert (found.n_users, found.n_items, found.repeats) == (3, 6, 0)
+    protocol = read()
+    assert protocol.users.tolist() == [1, 1, 2]
+    assert protocol.items.tolist() == [1, 3, 1]
+    assert protocol.times.tolist() == [100, 200, 50]
+    assert (protocol.test_users.tolist(), protocol.test_items.tolist()) == ([1, 2], [2, 3])
+    assert protocol.negatives.tolist() == [[4, 5], [5, 2]]
+    assert (protocol.n_users, protocol.n_items, protocol.repeats) == (3, 6, 0)
 
 
 def test_without_time_stamps(read: Read) -> None:
@@ -44,9 +44,13 @@ def test_without_time_stamps(read: Read) -> None:
 
 
 def test_a_rating_of_0_is_none_and_a_second_rating_replaces_the_first(read: Read) -> None:
-    found = read(train="1\t10\t0\t1\n4\t30\t2\t5\n4\t20\t1\t2\n4\t30\t2\t9\n")
-    assert (found.users.tolist(), found.items.tolist(), found.times.tolist()) == ([2, 2], [1, 2], [2, 9])
-    assert found.repeats == 1
+    protocol = read(train="1\t10\t0\t1\n4\t30\t2\t5\n4\t20\t1\t2\n4\t30\t2\t9\n")
+    assert (protocol.users.tolist(), protocol.items.tolist(), protocol.times.tolist()) == (
+        [2, 2],
+        [1, 2],
+        [2, 9],
+    )
+    assert protocol.repeats == 1
 
 
 def test_blank_lines_windows_lines_and_gz(read: Read, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def tastes(seed: int = 1, swap: bool = False) -> Protocol:
     test. Negatives are of the other tastes. ``swap`` exchanges the truth with the first negative.
     """
     rng = np.random.default_rng(seed)
-    own = np.array([1 + 30 * (user % 4) + rng.permutation(30)[:10] for user in range(USERS)])
+    taken = np.array([1 + 30 * (user % 4) + rng.permutation(30)[:10] for user in range(USERS)])
     others = (
         np.array(
             [
@@ -71,13 +71,13 @@ def tastes(seed: int = 1, swap: bool = False) -> Protocol:
         )
         + 1
     )
-    test, negatives = own[:, 9].copy(), others.copy()
+    test, negatives = taken[:, 9].copy(), others.copy()
     if swap:
-        test, negatives[:, 0] = others[:, 0], own[:, 9]
+        test, negatives[:, 0] = others[:, 0], taken[:, 9]
     users = np.arange(1, USERS + 1)
     return Protocol(
         users=np.repeat(users, 9),
-        items=own[:, :9].ravel(),
+        items=taken[:, :9].ravel(),
         times=np.tile(np.arange(9.0), USERS),
         test_users=users,
         test_items=test,
@@ -123,8 +123,8 @@ def test_the_last_item_by_time_is_held_out() -> None:
 def test_among_equal_times_a_random_item_is_held_out() -> None:
     """A file sorted by item would otherwise hold out the same kind of item for everybody."""
     same = one_user([4, 5, 6], [0, 0, 0])
-    found = {int(as_examples(same, np.random.default_rng(seed)).items[[2]].item()) for seed in range(20)}
-    assert found == {4, 5, 6}
+    held_out = {int(as_examples(same, np.random.default_rng(seed)).items[[2]].item()) for seed in range(20)}
+    assert held_out == {4, 5, 6}
 
 
 def test_a_users_only_item_is_trained_on() -> None:
@@ -202,10 +202,10 @@ def test_gmf_is_the_papers_equation() -> None:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
     with torch.no_grad():
-        found = score(model, np.array([3]), np.zeros((1, 0), int), np.array([[5, 8]])).numpy()[0]
+        scores = score(model, np.array([3]), np.zeros((1, 0), int), np.array([[5, 8]])).numpy()[0]
     w = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     p, q, h = w["user_gmf.weight"][3], w["item_gmf.weight"][[5, 8]], w["gmf_weights"]
-    np.testing.assert_allclose(found, (p * q) @ h + w["item_bias.weight"][[5, 8], 0], rtol=1e-4)
+    np.testing.assert_allclose(scores, (p * q) @ h + w["item_bias.weight"][[5, 8], 0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", [MLP, NEUMF])
@@ -229,30 +229,30 @@ def test_pre_training_starts_at_the_mean_of_both() -> None:
 
 def test_pre_training_keeps_the_better_of_start_and_end() -> None:
     """Epoch 0 counts: fine-tuning that only harms is undone."""
-    examples, s = as_examples(tastes(), rng()), settings(patience=1)
+    examples, patient = as_examples(tastes(), rng()), settings(patience=1)
     validation = validation_questions(examples, 0, rng())
-    trained = fit(new_model(GMF, examples, s), examples, validation, s, Deadline(60), "x", 0.02)
+    trained = fit(new_model(GMF, examples, patient), examples, validation, patient, Deadline(60), "x", 0.02)
     start = trained.validation
-    again = fit(trained.model, examples, validation, s, Deadline(60), "x", 5.0)
+    again = fit(trained.model, examples, validation, patient, Deadline(60), "x", 5.0)
     assert again.validation[1] >= start[1]
     assert quality(again.model, validation) == again.validation
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, command.Fitted]:
+def fitted() -> dict[str, command.Fitted]:
     examples = as_examples(tastes(), np.random.default_rng(settings().seed))
     return dict(fit_all(examples, settings(), Deadline(300)))
 
 
 @pytest.mark.parametrize("name", [GMF, MLP, NEUMF, PRETRAINED, HISTORY])
-def test_every_model_learns_the_tastes(found: dict[str, command.Fitted], name: str) -> None:
+def test_every_model_learns_the_tastes(fitted: dict[str, command.Fitted], name: str) -> None:
     """Popularity is no help: only the truth is of the user's taste."""
     protocol = tastes()
     examples = as_examples(protocol, np.random.default_rng(settings().seed))
     history = settings().history if name == HISTORY else 0
     questions = asked_about(protocol, examples, history)
     popular = gains_of(command.popularity_ranks(protocol))
-    assert quality(found[name].model, questions)[1] > popular + 0.2
+    assert quality(fitted[name].model, questions)[1] > popular + 0.2
 
 
 def gains_of(ranks: np.ndarray) -> float:
@@ -261,9 +261,10 @@ def gains_of(ranks: np.ndarray) -> float:
 
 def test_the_test_file_chooses_nothing() -> None:
     """With another item as the truth, every model, its epoch and its hold-out figures are the same."""
-    s = settings(epochs=3)
+    three_epochs = settings(epochs=3)
     one, other = (
-        dict(fit_all(as_examples(tastes(swap=swap), rng()), s, Deadline(300))) for swap in (False, True)
+        dict(fit_all(as_examples(tastes(swap=swap), rng()), three_epochs, Deadline(300)))
+        for swap in (False, True)
     )
     for name, fitted in other.items():
         assert (fitted.epoch, fitted.validation) == (one[name].epoch, one[name].validation)
@@ -273,8 +274,8 @@ def test_the_test_file_chooses_nothing() -> None:
 
 def test_the_time_is_kept_and_told() -> None:
     """A limit of zero trains one batch, and the table says that training was cut short."""
-    protocol, s = tastes(), settings(batch_size=8)
-    fitted = dict(fit_all(as_examples(protocol, rng()), s, Deadline(0)))
+    protocol, small_batches = tastes(), settings(batch_size=8)
+    fitted = dict(fit_all(as_examples(protocol, rng()), small_batches, Deadline(0)))
     assert all(f.cut and f.epochs == 1 for f in fitted.values())
     rows = tuple(command.Row(name, 0.5, 0.25, f) for name, f in fitted.items())
     text = printed(Report(protocol, rows, 0.01))
@@ -291,13 +292,13 @@ def write(folder: Path, protocol: Protocol, shift: int = 0) -> dict[str, Path]:
     """Write the protocol as the paper's files; ids are moved and have gaps."""
     paths = {name: folder / name for name in ("train", "test", "negatives")}
 
-    def one(user: int, item: int, when: float) -> str:
+    def line(user: int, item: int, when: float) -> str:
         return f"{3 * user + shift}\t{5 * item + shift}\t4.0\t{when:.0f}\n"
 
     rows = zip(protocol.users, protocol.items, protocol.times, strict=True)
-    paths["train"].write_text("".join(one(*row) for row in rows))
+    paths["train"].write_text("".join(line(*row) for row in rows))
     tested = list(zip(protocol.test_users, protocol.test_items, strict=True))
-    paths["test"].write_text("".join(one(user, item, 99) for user, item in tested))
+    paths["test"].write_text("".join(line(user, item, 99) for user, item in tested))
     paths["negatives"].write_text(
         "".join(
             "\t".join([f"({3 * user + shift},{5 * item + shift})", *(str(5 * j + shift) for j in row)]) + "\n"

@@ -17,9 +17,9 @@ def arrays() -> SamplerArrays:
 def scores(arrays: SamplerArrays, name: str, **query: object) -> np.ndarray:
     """Scores by item row; row 0, the unknown item, scores 0."""
     pool = baselines.Pool(arrays)
-    found = baselines.evidence(arrays, pool, Query(**{"user_row": 1, "now": NOW} | query))  # type: ignore[arg-type]
+    evidence = baselines.evidence(arrays, pool, Query(**{"user_row": 1, "now": NOW} | query))  # type: ignore[arg-type]
     by_row = np.zeros(5, np.float32)
-    by_row[pool.rows] = baselines.scores(pool, name, found)
+    by_row[pool.rows] = baselines.scores(pool, name, evidence)
     return by_row
 
 
@@ -58,13 +58,13 @@ def test_overlap_weighs_past_baskets_by_likeness(arrays: SamplerArrays) -> None:
 
 def test_the_blends_are_weighted_sums(arrays: SamplerArrays) -> None:
     """Their names give the weights."""
-    one = {name: scores(arrays, name, basket=[1]) for name in baselines.RANKERS}
-    recency, cosine, overlap = (one[name] for name in ("personal recency", "co-occurrence", "overlap"))
+    by_name = {name: scores(arrays, name, basket=[1]) for name in baselines.RANKERS}
+    recency, cosine, overlap = (by_name[name] for name in ("personal recency", "co-occurrence", "overlap"))
     np.testing.assert_allclose(
-        one["recency + 1.5 cosine + .5 overlap"], recency + 1.5 * cosine + 0.5 * overlap, atol=1e-5
+        by_name["recency + 1.5 cosine + .5 overlap"], recency + 1.5 * cosine + 0.5 * overlap, atol=1e-5
     )
     np.testing.assert_allclose(
-        one[".5 recency + cosine + overlap"], 0.5 * recency + cosine + overlap, atol=1e-5
+        by_name[".5 recency + cosine + overlap"], 0.5 * recency + cosine + overlap, atol=1e-5
     )
 
 
@@ -72,22 +72,22 @@ def test_only_what_can_be_recommended_is_ranked(arrays: SamplerArrays) -> None:
     """Item 4 leaves the pool: it has no column, and purchases of it count nowhere."""
     few = arrays._replace(popularity=arrays.popularity._replace(order=np.array([1, 2, 3], np.int32)))
     pool = baselines.Pool(few)
-    found = baselines.evidence(few, pool, Query(user_row=1, now=None, basket=[4, 2]))
-    np.testing.assert_array_equal(found.frequency, [1, 2, 0])
-    values = pool.without(baselines.scores(pool, "personal frequency", found), Query(basket=[4, 2]))
+    evidence = baselines.evidence(few, pool, Query(user_row=1, now=None, basket=[4, 2]))
+    np.testing.assert_array_equal(evidence.frequency, [1, 2, 0])
+    values = pool.without(baselines.scores(pool, "personal frequency", evidence), Query(basket=[4, 2]))
     assert np.isneginf(values).tolist() == [False, True, False]
 
 
 def test_popularity_breaks_ties_only(arrays: SamplerArrays) -> None:
     """Items that the user never bought are ordered by sales, far below any purchase."""
-    found = scores(arrays, "personal frequency", user_row=0)
-    assert list(np.argsort(-found[1:]) + 1) == [1, 2, 3, 4]
-    assert found.max() < 1e-4
+    by_row = scores(arrays, "personal frequency", user_row=0)
+    assert list(np.argsort(-by_row[1:]) + 1) == [1, 2, 3, 4]
+    assert by_row.max() < 1e-4
 
 
 @pytest.mark.parametrize("name", baselines.RANKERS)
 def test_an_unknown_user_with_an_empty_basket_is_answered(arrays: SamplerArrays, name: str) -> None:
     """Only popularity is left."""
-    found = scores(arrays, name, user_row=0)
-    assert np.isfinite(found).all()
-    np.testing.assert_array_equal(np.argsort(-found[1:]) + 1, [1, 2, 3, 4])
+    by_row = scores(arrays, name, user_row=0)
+    assert np.isfinite(by_row).all()
+    np.testing.assert_array_equal(np.argsort(-by_row[1:]) + 1, [1, 2, 3, 4])

@@ -25,15 +25,15 @@ def test_gains_of_a_rank() -> None:
 def test_summary_is_the_mean_over_queries() -> None:
     """Ranks 0, 2 and missed: HR 2/3, NDCG (1 + 0.5) / 3, MRR (1 + 1/3) / 3."""
     ranks = np.array([0, 2, MISSED], np.float64)
-    found = summary(ranks, np.arange(3), 10, np.random.default_rng(0))
-    assert found["n"] == 3
-    assert (found["hr_at_10"], found["ndcg_at_10"], found["mrr"]) == (0.6667, 0.5, 0.4444)
+    means = summary(ranks, np.arange(3), 10, np.random.default_rng(0))
+    assert means["n"] == 3
+    assert (means["hr_at_10"], means["ndcg_at_10"], means["mrr"]) == (0.6667, 0.5, 0.4444)
 
 
 def test_an_empty_group_has_no_numbers() -> None:
     """A shop without repeats has no repeat HR, which differs from an HR of 0."""
-    found = summary(np.array([]), np.array([], np.int64), 10, np.random.default_rng(0))
-    assert found == {"hr_at_10": None, "ndcg_at_10": None, "mrr": None, "interval": None, "n": 0}
+    means = summary(np.array([]), np.array([], np.int64), 10, np.random.default_rng(0))
+    assert means == {"hr_at_10": None, "ndcg_at_10": None, "mrr": None, "interval": None, "n": 0}
 
 
 def test_the_interval_is_that_of_the_binomial() -> None:
@@ -54,8 +54,8 @@ def test_queries_of_one_user_are_one_observation() -> None:
 
 def test_one_user_alone_has_no_spread() -> None:
     """There is nobody else to draw."""
-    found = summary(np.array([0.0, MISSED]), np.array([5, 5]), 20, np.random.default_rng(0))
-    assert found["interval"]["hr_at_10"] == [0.5, 0.5]
+    means = summary(np.array([0.0, MISSED]), np.array([5, 5]), 20, np.random.default_rng(0))
+    assert means["interval"]["hr_at_10"] == [0.5, 0.5]
 
 
 def test_rank_in_a_returned_list() -> None:
@@ -105,13 +105,13 @@ def test_variety_of_one_list_for_all() -> None:
     They are in 1/2 and 1/8 of the baskets: 1 and 3 bits.
     """
     top = np.tile(np.array([1, 2, *[0] * 8], np.int32), (5, 1))
-    found = variety(top, np.array([1, 2, 3, 4]), np.array([0, 8, 2, 1, 1]), 16)
-    assert found == {"coverage": 0.5, "effective_items": 2.0, "gini": 0.5, "novelty": 2.0}
+    measured = variety(top, np.array([1, 2, 3, 4]), np.array([0, 8, 2, 1, 1]), 16)
+    assert measured == {"coverage": 0.5, "effective_items": 2.0, "gini": 0.5, "novelty": 2.0}
 
 
 def test_equal_attention_is_a_gini_of_zero() -> None:
-    found = variety(np.array([[1, 2, 3, 4]], np.int32), np.array([1, 2, 3, 4]), np.ones(5, np.int64), 4)
-    assert (found["gini"], found["effective_items"], found["coverage"]) == (0, 4, 1)
+    measured = variety(np.array([[1, 2, 3, 4]], np.int32), np.array([1, 2, 3, 4]), np.ones(5, np.int64), 4)
+    assert (measured["gini"], measured["effective_items"], measured["coverage"]) == (0, 4, 1)
 
 
 def test_no_lists_have_no_variety() -> None:
@@ -123,9 +123,9 @@ def test_no_lists_have_no_variety() -> None:
 def test_calibration_compares_promise_and_outcome() -> None:
     """Two lists promise 0.6 + 0.2 each. One hits at the first place, one misses, so 0.5 came true."""
     chances = np.array([[0.6, 0.2], [0.6, 0.2]], np.float32)
-    found = calibration(chances, np.array([0.0, MISSED]), bins=2)
-    assert (found["expected"], found["observed"]) == (0.8, 0.5)
-    assert found["bins"] == [
+    bins = calibration(chances, np.array([0.0, MISSED]), bins=2)
+    assert (bins["expected"], bins["observed"]) == (0.8, 0.5)
+    assert bins["bins"] == [
         {"predicted": 0.2, "observed": 0.0, "n": 2},
         {"predicted": 0.6, "observed": 0.5, "n": 2},
     ]

@@ -50,10 +50,10 @@ def test_ease_is_the_closed_form(matrix: sp.csr_array) -> None:
 def test_ease_scores_best_sellers_only(matrix: sp.csr_array, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pool is ordered by sales; items beyond the limit score 0."""
     monkeypatch.setattr(rivals, "EASE_ITEMS", 2)
-    found = rivals.ease(matrix, l2=2)(matrix)
-    assert found.shape == matrix.shape
-    assert found[0, :2].all()
-    assert not found[:, 2:].any()
+    scores = rivals.ease(matrix, l2=2)(matrix)
+    assert scores.shape == matrix.shape
+    assert scores[0, :2].all()
+    assert not scores[:, 2:].any()
 
 
 @pytest.mark.parametrize("name", ["item-kNN", "iALS"])
@@ -62,8 +62,8 @@ def test_implicit_finds_the_partner(name: str, matrix: sp.csr_array) -> None:
     pytest.importorskip("implicit", reason="pip install 'cesta[rivals]'")
     options = rivals.USER_ITEM[name]
     score = rivals.fitted(options, matrix, **next(options.choices()))
-    found = np.asarray(score(sp.csr_array(np.array([[0, 0, 1, 0]], np.float32))))[0]
-    assert found[3] > max(found[0], found[1])
+    scores = np.asarray(score(sp.csr_array(np.array([[0, 0, 1, 0]], np.float32))))[0]
+    assert scores[3] > max(scores[0], scores[1])
 
 
 def test_counts_can_be_damped_for_training_and_asking_alike() -> None:
@@ -81,8 +81,8 @@ def test_the_basket_is_not_recommended(arrays: SamplerArrays) -> None:
     """All other items are ranked over the whole pool, repeats included; popularity breaks ties."""
     pool = Pool(arrays)
     ranker = rivals.UserItem("any", arrays, pool, lambda rows: np.ones(rows.shape), 1)
-    asked = Asked([Query(user_row=1, basket=[1], now=NOW)], np.array([2], np.int32), rivals.NO_CANDIDATES)
-    placed = ranker.place(asked)["any"]
+    questions = Asked([Query(user_row=1, basket=[1], now=NOW)], np.array([2], np.int32), rivals.NO_CANDIDATES)
+    placed = ranker.place(questions)["any"]
     assert placed.top[0, :3].tolist() == [2, 3, 4]
     assert placed.ranks.tolist() == [0]
 
@@ -92,8 +92,8 @@ def test_lambdarank_ranks_real_candidates() -> None:
     booster = type("Booster", (), {"predict": lambda self, x: -x[:, 0]})()
     rows = np.array([[7, 8, 0], [9, 0, 0]], np.int32)
     features = np.array([[[3], [1], [-9]], [[1], [-9], [-9]]], np.float32)
-    asked = Asked([Query(), Query()], np.array([7, 7], np.int32), Candidates(rows, features, rows))
+    questions = Asked([Query(), Query()], np.array([7, 7], np.int32), Candidates(rows, features, rows))
     placed = rivals.Lambdarank(booster, "")
-    placed = placed.place(asked)["LightGBM"]
+    placed = placed.place(questions)["LightGBM"]
     assert placed.top[:, :3].tolist() == [[8, 7, 0], [9, 0, 0]]
     assert placed.ranks.tolist() == [1, MISSED]

@@ -38,9 +38,13 @@ def frame(**columns: list[str]) -> pd.DataFrame:
 def test_the_id_column_is_named_as_in_the_transactions(tmp_path: Path) -> None:
     """It may have a name of its own, set or canonical."""
     like_sales = read(tmp_path, "sku,name\n1,Tea\n", **{"data.columns.item_id": "sku"})
-    own = read(tmp_path, "code,name\n1,Tea\n", **{"data.products_item_id": "code"})
+    renamed = read(tmp_path, "code,name\n1,Tea\n", **{"data.products_item_id": "code"})
     canonical = read(tmp_path, "item_id,name\n1,Tea\n", **{"data.columns.item_id": "sku"})
-    assert [list(products["item_id"]) for products in (like_sales, own, canonical)] == [["1"], ["1"], ["1"]]
+    assert [list(products["item_id"]) for products in (like_sales, renamed, canonical)] == [
+        ["1"],
+        ["1"],
+        ["1"],
+    ]
 
 
 def test_names_join_what_is_there() -> None:

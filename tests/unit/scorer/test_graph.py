@@ -146,23 +146,23 @@ def test_rows_beyond_the_tables_are_row_0(session: ort.InferenceSession, row: in
     beyond, zero = queries(3), queries(3)
     for feed, value in ((beyond, row), (zero, 0)):
         feed["user_row"][1] = feed["basket_rows"][1, 0] = feed["candidate_rows"][1, 0] = value
-    for found, expected in zip(answers(session, beyond), answers(session, zero), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for output, expected in zip(answers(session, beyond), answers(session, zero), strict=True):
+        np.testing.assert_array_equal(output, expected)
 
 
 def test_answers_do_not_depend_on_the_batch(session: ort.InferenceSession) -> None:
     """Each query gets the same answer alone and among others."""
     feed = queries(5)
     together = answers(session, feed)[1]
-    alone = [answers(session, {name: v[i : i + 1] for name, v in feed.items()})[1][0] for i in range(5)]
-    np.testing.assert_allclose(together, alone, rtol=1e-5)
+    single = [answers(session, {name: v[i : i + 1] for name, v in feed.items()})[1][0] for i in range(5)]
+    np.testing.assert_allclose(together, single, rtol=1e-5)
 
 
 def test_the_graph_suits_old_and_new_servers(model: NCF) -> None:
     """Opset and IR version belong together, the graph is valid, and the batch axis is dynamic everywhere."""
     graph = build_graph(fold(model), IDS, CONTRACT)
     onnx.checker.check_model(graph, full_check=True)
-    assert [(o.domain, o.version) for o in graph.opset_import] == [("", OPSET)]
+    assert [(opset.domain, opset.version) for opset in graph.opset_import] == [("", OPSET)]
     assert (OPSET, graph.ir_version) == (17, IR_VERSION)
     for value in (*graph.graph.input, *graph.graph.output):
         batch, *rest = value.type.tensor_type.shape.dim
@@ -182,7 +182,7 @@ def test_the_served_sizes_load(model: NCF) -> None:
     sizes = Contract(served.basket_slots, served.candidates, FEATURES, served.answers)
     graph = build_graph(fold(model), IDS, sizes).SerializeToString()
     outputs = ort.InferenceSession(graph, providers=["CPUExecutionProvider"]).get_outputs()
-    assert [o.shape for o in outputs] == [["batch", served.answers]] * 3
+    assert [output.shape for output in outputs] == [["batch", served.answers]] * 3
 
 
 def test_large_tables_lie_beside_the_graph(
@@ -212,13 +212,13 @@ def test_tables_are_read_back_from_a_graph(gmf: int, tmp_path: Path, monkeypatch
     monkeypatch.setattr(graph_module, "LARGE", 2_000)
     folded = fold(NCF(NCFShape(USERS, ITEMS, FEATURES, gmf=gmf, mlp=8, hidden=(16, 8, 4))))
     save_graph(build_graph(folded, IDS, CONTRACT), tmp_path)
-    found = FoldedNCF.read(tmp_path / "model.onnx")
-    assert found.nbytes == folded.nbytes
+    restored = FoldedNCF.read(tmp_path / "model.onnx")
+    assert restored.nbytes == folded.nbytes
     for name, table in vars(folded).items():
         tables = (
-            zip(table, getattr(found, name), strict=True)
+            zip(table, getattr(restored, name), strict=True)
             if name == "hidden"
-            else [(table, getattr(found, name))]
+            else [(table, getattr(restored, name))]
         )
         for one, other in tables:
             assert all(map(np.array_equal, one, other)), name

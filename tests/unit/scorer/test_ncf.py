@@ -28,13 +28,13 @@ def score(
     model: NCF, user: int, basket: list[int], candidates: list[int], features: np.ndarray
 ) -> np.ndarray:
     with torch.no_grad():
-        found = model(
+        scores = model(
             torch.tensor([user]),
             torch.tensor([basket]),
             torch.tensor([candidates]),
             torch.tensor(features)[None],
         )
-    return found[0].numpy()
+    return scores[0].numpy()
 
 
 def by_hand(model: NCF, user: int, basket: list[int], item: int, features: np.ndarray) -> float:
@@ -83,8 +83,8 @@ def test_an_empty_basket_is_the_user_alone(model: NCF) -> None:
 def test_rows_beyond_the_tables_are_row_0(model: NCF, row: int) -> None:
     """This holds for users, basket items and candidates."""
     features = np.ones((2, 3), np.float32)
-    known = score(model, 0, [0, 3], [0, 2], features)
-    np.testing.assert_array_equal(score(model, row, [row, 3], [row, 2], features), known)
+    expected = score(model, 0, [0, 3], [0, 2], features)
+    np.testing.assert_array_equal(score(model, row, [row, 3], [row, 2], features), expected)
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")

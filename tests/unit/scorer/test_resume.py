@@ -100,7 +100,7 @@ def trained(
 
 
 @pytest.mark.parametrize(
-    ("die_at", "kept", "epochs"),
+    ("die_at", "finished", "epochs"),
     [
         ("snapshot 1", [], 0),
         ("fit_prior 1", ["arrays"], 0),
@@ -116,19 +116,21 @@ def test_after_a_death_the_rest_is_done(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     die_at: str,
-    kept: list[str],
+    finished: list[str],
     epochs: int,
 ) -> None:
     """The bytes are the same. Finished steps are not repeated, and one line says so."""
     checkpoint = tmp_path / "checkpoint.pt"
     trained(settings, data, checkpoint, monkeypatch, die_at)
     assert not checkpoint.exists()
-    begun, said = trained(settings, data, checkpoint, monkeypatch)
+    begun, logged = trained(settings, data, checkpoint, monkeypatch)
     assert checkpoint.read_bytes() == whole
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
-    assert [(event["kept"], event["epochs"]) for event in said] == ([(kept, epochs)] if kept else [])
-    assert ("snapshot 1" in begun) == ("arrays" not in kept)
-    assert ("fit_prior 1" in begun) == ("prior" not in kept)
+    assert [(event["kept"], event["epochs"]) for event in logged] == (
+        [(finished, epochs)] if finished else []
+    )
+    assert ("snapshot 1" in begun) == ("arrays" not in finished)
+    assert ("fit_prior 1" in begun) == ("prior" not in finished)
     assert sum(step.startswith("_validate") for step in begun) == (3 - epochs if epochs else 4)
 
 
@@ -145,9 +147,9 @@ def test_a_death_after_the_last_epoch_repeats_none(
         patch.setattr(train_module, "save_checkpoint", full)
         with pytest.raises(Killed):
             train(settings, data, checkpoint)
-    begun, said = trained(settings, data, checkpoint, monkeypatch)
+    begun, logged = trained(settings, data, checkpoint, monkeypatch)
     assert [step for step in begun if step.startswith("_validate")] == []
-    assert said[0]["epochs"] == 3
+    assert logged[0]["epochs"] == 3
     assert checkpoint.read_bytes() == whole
 
 
@@ -160,9 +162,9 @@ def test_the_state_of_other_settings_is_thrown_away(
 ) -> None:
     trained(settings, data, tmp_path / "checkpoint.pt", monkeypatch, "_validate 3")
     other = load_settings(overrides=tables.overrides() | CHEAP | {"sampler.partners": 5})
-    begun, said = trained(other, data, tmp_path / "checkpoint.pt", monkeypatch)
+    begun, logged = trained(other, data, tmp_path / "checkpoint.pt", monkeypatch)
     assert {"snapshot 1", "fit_prior 1", "_validate 4"} <= set(begun)
-    assert said == []
+    assert logged == []
     assert not (tmp_path / FOLDER).exists()
 
 
@@ -178,8 +180,8 @@ def test_the_state_of_other_code_is_thrown_away(
 def test_a_death_while_tidying_up_leaves_nothing_to_believe(tmp_path: Path) -> None:
     """The marker is emptied first: half of the arrays cannot pass for all of them."""
     folder = tmp_path / FOLDER
-    kept = Resume(folder, {"data": "a"})
-    kept.prior(lambda: np.ones(3, np.float32))
+    resume = Resume(folder, {"data": "a"})
+    resume.prior(lambda: np.ones(3, np.float32))
     (folder / MARKER).write_bytes(b"")
     again = Resume(folder, {"data": "a"})
     assert again.prior(lambda: np.zeros(3, np.float32)).tolist() == [0, 0, 0]
@@ -214,11 +216,11 @@ def test_killed_for_real(
     """`cesta train` gets SIGKILL as soon as it reports epoch 1."""
     out = Outputs(tmp_path)
     out.data.symlink_to(data)
-    own = [f"{name}={json.dumps(value)}" for name, value in CHEAP.items()]
-    own += [f"{name}={path}" for name, path in tables.overrides().items()]
+    overrides = [f"{name}={json.dumps(value)}" for name, value in CHEAP.items()]
+    overrides += [f"{name}={path}" for name, path in tables.overrides().items()]
     command = [sys.executable, "-m", "operations.cli", "train", "--out", str(tmp_path)]
     process = subprocess.Popen(
-        command + [part for change in own for part in ("--set", change)],
+        command + [part for change in overrides for part in ("--set", change)],
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
@@ -234,6 +236,6 @@ def test_killed_for_real(
     assert (process.wait(), "".join(lines)[-500:]) == (-signal.SIGKILL, "".join(lines)[-500:])
     process.stderr.close()
     assert not out.checkpoint.exists()
-    _, said = trained(settings, data, out.checkpoint, monkeypatch)
-    assert said[0]["epochs"] >= 1
+    _, logged = trained(settings, data, out.checkpoint, monkeypatch)
+    assert logged[0]["epochs"] >= 1
     assert out.checkpoint.read_bytes() == whole

@@ -103,9 +103,9 @@ def test_both_sides_answer_the_same_inputs(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(tensorrt, "PROVIDER", CPU)
     one, two = ((run / "model.onnx").read_bytes() for run in runs)
 
-    found = check_on_tensorrt(one, [inputs])
+    checked = check_on_tensorrt(one, [inputs])
 
-    assert (found["queries"], found["largest_difference"]) == (2, 0)
+    assert (checked["queries"], checked["largest_difference"]) == (2, 0)
     sessions = iter([open_session(two, [CPU]), open_session(one, [CPU])])
     monkeypatch.setattr(tensorrt, "open_session", lambda *_: next(sessions))
     with pytest.raises(CestaError, match="TensorRT ranks otherwise than the CPU: query 0"):

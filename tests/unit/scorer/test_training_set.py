@@ -48,18 +48,20 @@ def test_what_began_to_sell_meanwhile_is_asked_for() -> None:
 def test_the_candidates_are_those_of_each_part() -> None:
     """All parts at once have the candidates that each has alone, in their order."""
     contract = read_contract()
-    found = collect(SHOP, PERIODS.training, SETTINGS, contract, "", np.random.default_rng(0))
-    alone = [collect(SHOP, [part], SETTINGS, contract, "", np.random.default_rng(0)) for part in PARTS[:2]]
-    assert found.asked == sum(part.asked for part in alone) == sum(len(p.hidden) for p in PERIODS.training)
-    rows = np.concatenate([np.pad(part.rows, [(0, 0), (0, 200)])[:, : found.rows.shape[1]] for part in alone])
-    assert np.array_equal(found.rows, rows)
+    together = collect(SHOP, PERIODS.training, SETTINGS, contract, "", np.random.default_rng(0))
+    each = [collect(SHOP, [part], SETTINGS, contract, "", np.random.default_rng(0)) for part in PARTS[:2]]
+    assert together.asked == sum(part.asked for part in each) == sum(len(p.hidden) for p in PERIODS.training)
+    rows = np.concatenate(
+        [np.pad(part.rows, [(0, 0), (0, 200)])[:, : together.rows.shape[1]] for part in each]
+    )
+    assert np.array_equal(together.rows, rows)
 
 
 def test_no_more_are_asked_than_the_settings_say() -> None:
     few = load_settings(overrides={"train.training_queries": 40, "train.validation_queries": 10})
-    found = periods(SHOP, SPLIT, PARTS[0].arrays, few)
-    assert sum(len(part.hidden) for part in found.training) in range(38, 43)  # rounded for each part
-    assert len(found.validation.hidden) == 10
+    splits = periods(SHOP, SPLIT, PARTS[0].arrays, few)
+    assert sum(len(part.hidden) for part in splits.training) in range(38, 43)  # rounded for each part
+    assert len(splits.validation.hidden) == 10
 
 
 def test_parts_without_receipts_are_left_out() -> None:

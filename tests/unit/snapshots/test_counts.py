@@ -82,10 +82,10 @@ def test_nor_partners_of_their_categories() -> None:
 
 def test_popularity() -> None:
     """Item 1 sold in 3 of 4 baskets. The last 28 of 40 days hold two baskets, and it is in one."""
-    found = counts.popularity(SHOP, 4, min_support=2)
-    assert found.order.tolist() == [1, 2, 3]
-    assert found.score[1] == pytest.approx(math.log(1 + 7_500))
-    assert found.recent[[1, 2, 3]] == pytest.approx([math.log(5_001), 0, math.log(5_001)])
+    popularity = counts.popularity(SHOP, 4, min_support=2)
+    assert popularity.order.tolist() == [1, 2, 3]
+    assert popularity.score[1] == pytest.approx(math.log(1 + 7_500))
+    assert popularity.recent[[1, 2, 3]] == pytest.approx([math.log(5_001), 0, math.log(5_001)])
 
 
 @pytest.mark.parametrize("end", [1, 120, 249])
@@ -127,24 +127,30 @@ def test_a_long_history_keeps_its_latest_baskets() -> None:
 
 def test_categories_are_numbered_over_all_columns() -> None:
     """They are a, b, x, y. The name y stands for a broad and for a fine category, which count as one."""
-    found, names = counts.categories(SHOP, 4)
+    categories, names = counts.categories(SHOP, 4)
     assert names.unpack() == [b"", b"a", b"b", b"x", b"y"]
-    assert found.of_item.tolist() == [[0, 0], [3, 1], [3, 2], [4, 4], [4, 0], [0, 0]]
+    assert categories.of_item.tolist() == [[0, 0], [3, 1], [3, 2], [4, 4], [4, 0], [0, 0]]
 
 
 def test_a_categorys_items_come_best_seller_first_and_once() -> None:
-    found, _ = counts.categories(SHOP, 4)
-    members = np.split(found.members, found.members_offsets[1:-1])
+    categories, _ = counts.categories(SHOP, 4)
+    members = np.split(categories.members, categories.members_offsets[1:-1])
     assert [m.tolist() for m in members] == [[], [1], [2], [1, 2], [3, 4]]
 
 
 def test_items_without_sales_come_last() -> None:
-    found, _ = counts.categories(shop_of([(0, 0, [2, 3])], items=3, categories={"kind": ["a", "a", "a"]}), 1)
-    assert found.members.tolist() == [2, 3, 1]
+    categories, _ = counts.categories(
+        shop_of([(0, 0, [2, 3])], items=3, categories={"kind": ["a", "a", "a"]}), 1
+    )
+    assert categories.members.tolist() == [2, 3, 1]
 
 
 def test_a_shop_without_users_or_categories() -> None:
     shop = shop_of([(0, 0, [1, 2])], items=2)
     assert counts.histories(shop, 1, 400).user_offsets.tolist() == [0, 0]
-    found, names = counts.categories(shop, 1)
-    assert (found.of_item.shape, found.members_offsets.tolist(), names.unpack()) == ((3, 0), [0, 0], [b""])
+    categories, names = counts.categories(shop, 1)
+    assert (categories.of_item.shape, categories.members_offsets.tolist(), names.unpack()) == (
+        (3, 0),
+        [0, 0],
+        [b""],
+    )

@@ -100,8 +100,8 @@ def test_a_pair_counted_once_too_often_is_caught() -> None:
     cosine, probability = near.cosine.copy(), near.probability.copy()
     for strength in (cosine, probability):
         strength[place] *= ((n + 1) ** 2 / (n + 6)) / (n**2 / (n + 5))
-    found = leak_of(planted("neighbours", cosine=cosine, probability=probability))
-    assert re.search("know 1 of .* pairs by baskets", found)
+    sentence = leak_of(planted("neighbours", cosine=cosine, probability=probability))
+    assert re.search("know 1 of .* pairs by baskets", sentence)
 
 
 def test_the_order_of_a_category_is_caught() -> None:

@@ -19,9 +19,9 @@ SETTINGS = RetrievalSettings(
 )
 
 
-def trained(shop: Shop, end: int, known: NDArray[np.bool_] | None = None, seed: int = 1) -> Retrieval:
-    known = counts.support(shop, end) > 0 if known is None else known
-    return train_tower(shop, end, known, counts.categories(shop, end)[0].of_item, SETTINGS, seed)
+def trained(shop: Shop, end: int, supported: NDArray[np.bool_] | None = None, seed: int = 1) -> Retrieval:
+    supported = counts.support(shop, end) > 0 if supported is None else supported
+    return train_tower(shop, end, supported, counts.categories(shop, end)[0].of_item, SETTINGS, seed)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_the_future_is_not_learnt() -> None:
 def test_what_was_never_met_is_unknown() -> None:
     """User 3 comes after the end. Item 5 is below the bar and has no category. Row 0 is no item."""
     shop = shop_of([(1, 0, [1, 2, 3]), (2, 1, [1, 2]), (3, 2, [2, 3])], items=5, users=3)
-    tower = trained(shop, 2, known=np.array([False, True, True, True, True, False]))
+    tower = trained(shop, 2, supported=np.array([False, True, True, True, True, False]))
     np.testing.assert_array_equal(tower.users[3], tower.users[0])
     assert (tower.users[1] != tower.users[0]).any()
     assert not tower.items[[0, 5]].any()
@@ -68,7 +68,7 @@ def test_what_was_never_met_is_unknown() -> None:
 
 def test_a_new_item_is_placed_by_its_category() -> None:
     shop = shop_of([(1, d, [1, 2]) for d in range(5)], items=3, categories={"kind": ["a", "b", "a"]})
-    tower = trained(shop, 5, known=np.array([False, True, True, False]))
+    tower = trained(shop, 5, supported=np.array([False, True, True, False]))
     assert tower.items[3].any()
 
 

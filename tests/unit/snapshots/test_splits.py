@@ -19,8 +19,8 @@ def daily(days: int, hour: float = 10) -> Shop:
     return shop_of([(1, day + hour / 24, [1, 2]) for day in range(days)], items=2)
 
 
-def hidden_of(shop: Shop, known: set[int], seed: int = 1, most: int = 3) -> list[tuple[int, int]]:
-    mask = np.isin(np.arange(shop.n_items), list(known))
+def hidden_of(shop: Shop, known_items: set[int], seed: int = 1, most: int = 3) -> list[tuple[int, int]]:
+    mask = np.isin(np.arange(shop.n_items), list(known_items))
     hidden = hide_items(shop, 0, shop.n_baskets, mask, most, np.random.default_rng(seed))
     return list(zip(hidden.baskets.tolist(), hidden.items.tolist(), strict=True))
 
@@ -56,7 +56,7 @@ def test_without_time_stamps_baskets_are_the_clock() -> None:
 
 def test_one_to_three_items_are_hidden_and_never_most_of_a_basket() -> None:
     shop = shop_of([(1, size, range(1, size + 1)) for size in range(1, 9)], items=8)
-    hidden = hidden_of(shop, known=set(range(1, 9)))
+    hidden = hidden_of(shop, known_items=set(range(1, 9)))
     assert Counter(basket for basket, _ in hidden) == {1: 1, 2: 2, 3: 2, 4: 3, 5: 3, 6: 3, 7: 3}
     assert len(set(hidden)) == len(hidden)
     assert all(item in shop.basket(basket) for basket, item in hidden)
@@ -65,8 +65,8 @@ def test_one_to_three_items_are_hidden_and_never_most_of_a_basket() -> None:
 def test_only_known_items_are_hidden_and_count() -> None:
     """The first basket has one known item, which leaves nothing to ask. The second asks for either of two."""
     shop = shop_of([(1, 0, [1, 5, 6]), (1, 1, [1, 2, 5])], items=6)
-    asked = {pair for seed in range(20) for pair in hidden_of(shop, known={1, 2}, seed=seed)}
-    assert asked == {(1, 1), (1, 2)}
+    pairs = {pair for seed in range(20) for pair in hidden_of(shop, known_items={1, 2}, seed=seed)}
+    assert pairs == {(1, 1), (1, 2)}
 
 
 def test_a_period_asks_about_its_own_baskets() -> None:
@@ -77,8 +77,12 @@ def test_a_period_asks_about_its_own_baskets() -> None:
 
 def test_a_seed_hides_the_same_items_again() -> None:
     shop = random_shop(np.random.default_rng(0))
-    known = set(range(shop.n_items))
-    assert hidden_of(shop, known, seed=5) == hidden_of(shop, known, seed=5) != hidden_of(shop, known, seed=6)
+    all_items = set(range(shop.n_items))
+    assert (
+        hidden_of(shop, all_items, seed=5)
+        == hidden_of(shop, all_items, seed=5)
+        != hidden_of(shop, all_items, seed=6)
+    )
 
 
 def test_queries_hold_the_rest_of_the_basket_at_its_moment() -> None:

@@ -70,10 +70,10 @@ def test_a_secret_is_never_readable_for_others(tmp_path: Path, monkeypatch: pyte
 def test_what_killed_writers_left_goes_with_the_next_write(tmp_path: Path) -> None:
     """Recent files stay, and so does a file that is being written: it is locked."""
     old, young, held = (tmp_path / f".metrics.json.partial-{name}" for name in ("old", "young", "held"))
-    for left in (old, young, held):
-        left.write_bytes(b"half")
-        if left != young:
-            os.utime(left, (time.time() - 100,) * 2)
+    for leftover in (old, young, held):
+        leftover.write_bytes(b"half")
+        if leftover != young:
+            os.utime(leftover, (time.time() - 100,) * 2)
     with held.open("rb") as writing:
         fcntl.flock(writing, fcntl.LOCK_EX)
         atomic.write_file(tmp_path / "metrics.json", b"whole")

@@ -84,12 +84,12 @@ def test_versions_are_recorded() -> None:
 
 def test_another_build_of_a_library_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """`cesta export --tensorrt` takes its onnxruntime from the distribution onnxruntime-gpu."""
-    found = importlib.metadata.distribution
+    installed = importlib.metadata.distribution
 
     def distribution(name: str) -> importlib.metadata.Distribution:
         if name in {"onnxruntime", "faiss-cpu"}:
             raise importlib.metadata.PackageNotFoundError(name)
-        return found(name)
+        return installed(name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", distribution)
     made_with = provenance.made_with()

@@ -38,8 +38,8 @@ def loadable(repository: Repository, model: str) -> list[int]:
 
 def leftovers(repository: Repository) -> list[str]:
     """Names in the canary's folder."""
-    found = [*(repository / CANARY).glob("*"), *(repository / CANARY).glob("*/*")]
-    return sorted({str(path).partition(f"/{CANARY}/")[2] for path in found if path.is_file()})
+    paths = [*(repository / CANARY).glob("*"), *(repository / CANARY).glob("*/*")]
+    return sorted({str(path).partition(f"/{CANARY}/")[2] for path in paths if path.is_file()})
 
 
 def test_it_stands_beside_the_active_release(repository: Repository) -> None:

@@ -76,15 +76,15 @@ def test_a_publisher_killed_at_any_change_of_a_folder(tmp_path: Path) -> None:
     assert steps > 12
     assert len(releases(repository)) < 5  # few of them died after the manifest was in
     check_swept(repository, run)
-    for left in repository.glob(".publishing-*"):  # of the last minute; swept when it is older
-        os.utime(left, (0, 0))
+    for staging in repository.glob(".publishing-*"):  # of the last minute; swept when it is older
+        os.utime(staging, (0, 0))
     publish.publish(run, repository)
     assert sorted(path.name for path in repository.iterdir()) == sorted([*MODELS, history.NAME])
 
 
-def kill_at(pid: int, left: Iterator[int], method: str, path: str) -> str:
+def kill_at(pid: int, writes: Iterator[int], method: str, path: str) -> str:
     """Kill the publisher after so many of its writes."""
-    if method in ("PUT", "POST", "DELETE") and next(left, None) is None:
+    if method in ("PUT", "POST", "DELETE") and next(writes, None) is None:
         os.kill(pid, signal.SIGKILL)
         return DROP
     return PASS

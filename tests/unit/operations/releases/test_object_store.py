@@ -57,9 +57,9 @@ def test_a_hiccup_is_not_noticed(run: Path, repository: Repository, network: Bad
     before: set[tuple[str, str]] = set()
 
     def once(method: str, path: str) -> str:
-        known = (method, path) in before
+        repeated = (method, path) in before
         before.add((method, path))
-        return PASS if known else FAIL
+        return PASS if repeated else FAIL
 
     network.plan = once
     assert publish.publish(run, repository) == 1

@@ -311,10 +311,10 @@ def test_dying_while_promoting_leaves_a_release_that_loads(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(configs, "put_back", lambda *_: None)  # no time is left to undo anything
         patch.setattr("operations.releases.switch.put_back", lambda *_: None)
-        works, left = Path.replace, iter(range(calls))
+        works, remaining = Path.replace, iter(range(calls))
 
         def replace(*paths: Path) -> Path:
-            if next(left, None) is None:
+            if next(remaining, None) is None:
                 raise KeyboardInterrupt
             return works(*paths)
 

@@ -84,7 +84,7 @@ def test_what_a_compiler_says_is_shown_and_nothing_is_left(
         compile_library(environment)
 
     assert find_library(environment) is None
-    assert [left.name for left in (environment.root / "lib" / "cesta").iterdir()] == ["libonnxruntime.so.1"]
+    assert [path.name for path in (environment.root / "lib" / "cesta").iterdir()] == ["libonnxruntime.so.1"]
 
 
 def test_what_does_not_compile_fails_the_tests_and_is_skipped_without_a_compiler_alone(

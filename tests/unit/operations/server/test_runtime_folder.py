@@ -60,12 +60,12 @@ def test_only_what_the_dead_left_is_swept(tmp_path: Path) -> None:
         folder, shm_prefix = parent.stdout.readline().split()
         (tmp_path / "shm" / f"{shm_prefix}0").touch()
         parents.append((parent, Path(folder), tmp_path / "shm" / f"{shm_prefix}0"))
-    (_, *stays), (killed, left, _) = parents
+    (_, *stays), (killed, removed, _) = parents
     try:
         assert sweep() == []
         killed.kill()
         killed.wait()
-        assert sweep() == [left]
+        assert sweep() == [removed]
         assert sorted(everything(tmp_path)) == sorted([*others, *stays])
     finally:
         for parent, *_ in parents:

@@ -50,12 +50,12 @@ class Toy:
 
     def canary(self) -> int:
         self.asked.append(self._time.now)
-        said = self._canary(self._time.now - self._started)
-        if isinstance(said, CanaryMissed):
-            self._time.now += DEADLINE_S if isinstance(said, CanaryLate) else 0.01
-            raise said
+        answer = self._canary(self._time.now - self._started)
+        if isinstance(answer, CanaryMissed):
+            self._time.now += DEADLINE_S if isinstance(answer, CanaryLate) else 0.01
+            raise answer
         self._time.now += 0.01
-        return said
+        return answer
 
     def answered(self) -> tuple[int, ...]:
         return (int(100 * self._time.now),) * 2 if self._works else (7, 7)
