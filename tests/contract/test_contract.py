@@ -160,7 +160,7 @@ def test_other_feature_counts_are_refused(tmp_path: Path) -> None:
         read_contract(tmp_path)
 
 
-def test_a_config_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+def test_an_unreadable_config_is_one_sentence(tmp_path: Path) -> None:
     """The sentence says that the file is missing, or names line and column of the mistake."""
     path = tmp_path / "config.pbtxt"
     with pytest.raises(CestaError, match="No such file"):

@@ -56,6 +56,6 @@ def test_every_file_is_used() -> None:
             assert path.name in texts, path
 
 
-def test_what_depends_on_a_machine_stands_in_templates_alone() -> None:
+def test_machine_dependent_settings_stand_only_in_templates() -> None:
     for path in CONFIGURATION.glob("*.conf"):
         assert not WORD.search(path.read_text()), path

@@ -225,7 +225,7 @@ def test_tensors_in_json_never_reach_triton(door: Door, triton: Any) -> None:
         assert client.is_server_live()
 
 
-def test_a_head_that_says_two_things_is_written_anew(door: Door) -> None:
+def test_a_head_with_a_name_twice_is_written_anew(door: Door) -> None:
     """Parsers differ in which of two equal names counts. Triton sees the one that the gateway checked."""
     good = '{"name": "basket", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": 6}}'
     bad = '{"name": "basket", "shape": [1, 1099511627776], "datatype": "INT32", "data": [1]}'

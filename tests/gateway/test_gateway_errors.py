@@ -154,7 +154,7 @@ def test_no_server_is_502_and_a_silent_one_504(open_gateway: OpenDoor, silent: s
             shop.recommend(["i1"])
 
 
-def test_who_leaves_before_the_answer_is_a_line_of_the_log(open_gateway: OpenDoor, silent: str) -> None:
+def test_a_client_that_leaves_before_the_answer_is_logged(open_gateway: OpenDoor, silent: str) -> None:
     """Over gRPC the log has nginx's 499, not its 000, which is not JSON. Over HTTP nginx goes on waiting for
     Triton.
     """

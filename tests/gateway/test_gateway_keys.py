@@ -46,7 +46,7 @@ def test_only_a_hash_is_kept(tmp_path: Path) -> None:
         ("taken", 50, 'there is a key "taken" already; revoke it, or take another name'),
     ],
 )
-def test_what_makes_no_key_is_refused(tmp_path: Path, name: str, rate: int, sentence: str) -> None:
+def test_an_invalid_key_is_refused(tmp_path: Path, name: str, rate: int, sentence: str) -> None:
     """A refusal changes nothing."""
     add_key(tmp_path, "taken", "shop", 50)
     with pytest.raises(CestaError) as refused:
@@ -131,7 +131,7 @@ def test_a_key_may_be_called_by_a_word_of_nginx(tmp_path: Path, name: str) -> No
     assert f"    \\\\{name} {name};\n" in limited
 
 
-def test_what_nginx_includes_is_never_older_than_the_keys(tmp_path: Path) -> None:
+def test_nginx_s_files_are_never_older_than_the_keys(tmp_path: Path) -> None:
     """Simultaneous commands each write it: no key is lost, and no revoked key comes back."""
 
     def guest(n: int) -> None:
@@ -147,7 +147,7 @@ def test_what_nginx_includes_is_never_older_than_the_keys(tmp_path: Path) -> Non
     assert names == {f"guest-{n}" for n in range(0, 40, 2)}
 
 
-def test_who_writes_what_nginx_includes_waits_for_who_changes_keys(tmp_path: Path) -> None:
+def test_writing_nginx_s_files_waits_for_a_change_of_keys(tmp_path: Path) -> None:
     """The writer reads the keys only when it holds the lock: here a key is revoked meanwhile."""
     for name in ("one", "two"):
         add_key(tmp_path, name, "shop", 50)

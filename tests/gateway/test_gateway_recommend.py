@@ -42,7 +42,7 @@ def test_everything_may_be_left_out(door: Door) -> None:
         assert len(door.ask("/v1/recommend", body).body["items"]) == 10
 
 
-def test_k_slices(door: Door) -> None:
+def test_k_cuts_the_list(door: Door) -> None:
     bodies = [door.ask("/v1/recommend", {"basket": ["i1"], "k": k}).body["items"] for k in (20, 1)]
 
     assert [len(items) for items in bodies] == [20, 1]

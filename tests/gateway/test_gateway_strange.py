@@ -118,7 +118,7 @@ def request(
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def test_who_waits_to_be_told_to_go_on_is_told(door: Door) -> None:
+def test_a_client_that_expects_100_continue_gets_it(door: Door) -> None:
     received = door.send(request(door, "POST /v1/recommend HTTP/1.1", "Expect: 100-continue"))
     assert received.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 ")
 

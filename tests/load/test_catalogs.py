@@ -36,7 +36,7 @@ def test_families_share_their_sales() -> None:
     assert family.share[OWN + 2 * COUNTABLE] == pytest.approx(1 / 4 / parts)
 
 
-def test_who_is_picked_is_of_the_family() -> None:
+def test_picked_items_are_of_the_family() -> None:
     """The first member is picked most often, later ones less; an item without copies is always picked."""
     family = Family.of(ARRAYS, MANY)
     cold = np.setdiff1d(np.arange(OWN), ARRAYS.popularity.order)[1]

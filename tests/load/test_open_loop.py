@@ -138,7 +138,7 @@ def test_nothing_more_is_sent_once_it_is_over() -> None:
     assert failed(outcome) == {0: False, 1: False}
 
 
-def test_who_was_due_before_it_is_over_is_sent_though_late(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_due_before_the_end_are_sent_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """They wait for the only connection while a stall lasts beyond the end."""
     monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
     ends = time.perf_counter() + STALL_S / 2
@@ -263,7 +263,7 @@ def test_nobody_waits_while_another_s_connection_is_made(monkeypatch: pytest.Mon
     assert max(request.latency_s for request in outcome.asked if not request.failed) < 0.2
 
 
-def test_what_has_not_come_after_the_last_one_s_time_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_without_an_answer_in_time_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such a request waits for an answer, or for the only connection."""
     monkeypatch.setattr(open_loop, "TIMEOUT_S", 0.2)
     monkeypatch.setattr(open_loop, "CONNECTIONS", 1)

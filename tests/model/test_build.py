@@ -192,7 +192,7 @@ def test_new_sampler_code_is_published(
 
 
 @pytest.mark.parametrize("stage", ["train", "evaluate", "export"])
-def test_dying_in_a_stage_is_made_good(
+def test_a_build_that_died_in_a_stage_continues_there(
     copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     """The next build continues there. Until then the old release is served."""

@@ -142,7 +142,7 @@ def test_several_categories_are_one_shelf(live: Live, shop: Recommender) -> None
         {"basket": ["no such item"], "user_id": "nobody", "exclude": ["nor this"]},
     ],
 )
-def test_who_is_unknown_gets_the_best_sellers(
+def test_an_unknown_customer_gets_the_best_sellers(
     live: Live, shop: Recommender, question: dict[str, object]
 ) -> None:
     """With an unknown customer and basket only sales are left: every answer is the same."""

@@ -50,7 +50,7 @@ def test_a_canary_release_from_start_to_promotion(shop: Shop) -> None:
     assert shop.is_ready()
 
 
-def test_ending_it_leaves_the_active_release(shop: Shop) -> None:
+def test_ending_a_canary_release_leaves_the_active_one(shop: Shop) -> None:
     """No part of the canary release stays loaded."""
     one, two = shop.first(1), shop.add(2)
     start_canary(shop.repository, two, 5, shop.control)
@@ -63,7 +63,7 @@ def test_ending_it_leaves_the_active_release(shop: Shop) -> None:
     assert shop.is_ready()
 
 
-def test_one_that_fails_leaves_what_there_was(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_canary_release_that_fails_changes_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The earlier canary stays, or none if there was none; the active release answers throughout."""
 
     def wrong(*_: object, **__: object) -> None:

@@ -176,7 +176,7 @@ def test_no_secret_is_left_where_others_read(running: Stack) -> None:
     assert leaks == []
 
 
-def test_what_ends_by_itself_is_noticed(running: Stack) -> None:
+def test_a_process_that_ends_by_itself_is_noticed(running: Stack) -> None:
     """A sentence names the log, and the gateway's metric shows it. The test is last, because nothing answers
     afterwards.
     """

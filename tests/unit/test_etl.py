@@ -170,9 +170,7 @@ def items_of(zeros: str = "", aisle: str = "aisle ") -> str:
         (forty_baskets(bags=20), items_of(), 3, ""),
     ],
 )
-def test_what_may_be_a_slip_is_hinted(
-    tmp_path: Path, sales: str, items: str, largest: int, hint: str
-) -> None:
+def test_a_probable_slip_is_hinted(tmp_path: Path, sales: str, items: str, largest: int, hint: str) -> None:
     """Each slip is hinted alone, and a shop without one gets no hint."""
     hinted = hints(read_shop(settings_for(tmp_path, sales, items)), largest)
     assert len(hinted) == bool(hint), hinted

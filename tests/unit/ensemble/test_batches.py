@@ -23,7 +23,7 @@ from tests.building.sampled_shops import (
 from tests.building.world import sampler_of
 
 
-def test_a_batch_of_none() -> None:
+def test_an_empty_batch_is_an_empty_answer() -> None:
     assert sampler_of(ARRAYS).sample([]).rows.shape == (0, 20)
 
 

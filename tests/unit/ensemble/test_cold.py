@@ -81,13 +81,13 @@ def test_members_of_the_nearest_groups_are_proposed() -> None:
     assert features_of(candidates, 5)["popularity"] == 0
 
 
-def test_of_a_saved_release_too(tmp_path: Path) -> None:
+def test_a_saved_release_proposes_the_same(tmp_path: Path) -> None:
     save_arrays(ARRAYS, tmp_path)
     candidates = sampler_of(load_arrays(tmp_path), cold=2).sample([Query(basket=[1])])
     assert proposed(candidates) == proposed(sampler_of(ARRAYS, cold=2).sample([Query(basket=[1])]))
 
 
-def test_none_at_all() -> None:
+def test_no_cold_items_are_proposed_with_a_limit_of_0() -> None:
     assert near(Query(basket=[1]), cold=0) == set()
 
 
@@ -95,12 +95,12 @@ def test_nothing_is_near_a_query_without_user_and_basket() -> None:
     assert near(Query()) == set()
 
 
-def test_excluded_ones_stay_away_and_others_take_their_places() -> None:
+def test_excluded_cold_items_stay_away_and_others_take_their_places() -> None:
     assert near(Query(basket=[1], exclude=[4])) == {5, 8}
     assert near(Query(basket=[1, 5])) == {4, 8}
 
 
-def test_only_those_of_the_category_asked_for() -> None:
+def test_a_filter_lets_only_cold_items_of_its_category_through() -> None:
     """The filter is kind b, number 2, though the basket points to kind a. A list filled up by hand marks
     them, too.
     """
@@ -108,7 +108,7 @@ def test_only_those_of_the_category_asked_for() -> None:
     assert near(Query(basket=[1], wanted=[1])) == {4, 5}
 
 
-def test_they_keep_their_places_whatever_the_prior() -> None:
+def test_cold_items_keep_their_places_whatever_the_prior() -> None:
     """The list holds three of them and the best seller of the rest; popularity alone would drop all three."""
     query = Query(basket=[1])
     some, none = (
@@ -121,14 +121,14 @@ def test_they_keep_their_places_whatever_the_prior() -> None:
     assert len(some) == 4
 
 
-def test_what_the_user_bought_before_takes_no_place_of_theirs() -> None:
+def test_earlier_purchases_take_no_place_of_cold_items() -> None:
     """Item 8, bought before, competes by the prior, and is proposed as near as well."""
     sources = proposed(sampler_of(ARRAYS, cold=2).sample([Query(user_row=1, basket=[2])]))
     assert sources[8] == USUAL | SIMILAR
     assert sources[7] & SIMILAR
 
 
-def test_places_are_not_padded_by_them() -> None:
+def test_cold_items_do_not_pad_the_places() -> None:
     """With fewer candidates than places the list is what the sources propose, and zeros."""
     candidates = sampler_of(ARRAYS, capacity=9, cold=2).sample([Query(basket=[1])])
     sources = proposed(candidates)
@@ -175,7 +175,7 @@ class InOrder:
         return {"in order": place_candidates(batch, -np.tile(np.arange(rows.shape[1]), (len(rows), 1)))}
 
 
-def test_what_is_asked_for_apart_hardly_sold_and_has_a_category() -> None:
+def test_items_measured_apart_hardly_sold_and_have_a_category() -> None:
     hidden = hidden_items()
     assert len(hidden) > 20
     assert (counts.support(RANDOM, START)[hidden.items] < 3).all()
@@ -196,7 +196,7 @@ def test_every_query_is_counted_once_in_each_split() -> None:
     assert report["repeat"]["n"] + report["explore"]["n"] == len(hidden)
 
 
-def test_nobody_bought_any() -> None:
+def test_without_purchases_of_cold_items_there_is_no_recall() -> None:
     nobody = HiddenItems(np.zeros(0, np.int64), np.zeros(0, np.int32))
     report = cold_items(RANDOM, nobody, InOrder(), sampler(), START, SETTINGS)
     assert (report["all"]["n"], report["all"]["recall"]) == (0, None)
@@ -214,14 +214,14 @@ def test_recall_counts_the_kept_places(n: int, monkeypatch: pytest.MonkeyPatch) 
     assert recall["at"][str(n)]["recall"] == round(float(hits.mean()), 4)
 
 
-def test_training_asks_for_them_and_validation_does_not() -> None:
+def test_training_asks_for_cold_items_and_validation_does_not() -> None:
     splits = periods(RANDOM, Split(START, 200, 230, END), LATER, SETTINGS)
     for part in splits.training:
         assert not recommendable(part.arrays)[part.hidden.items].all()
     assert recommendable(splits.validation.arrays)[splits.validation.hidden.items].all()
 
 
-def test_the_leak_check_knows_them() -> None:
+def test_the_leak_check_covers_cold_items() -> None:
     """The planted leak orders the members by sales after the snapshot."""
     assert CHECKS["cold"](RANDOM, LATER, START, SETTINGS.sampler) == ""
     later = counts.cold(RANDOM, END, 3, LATER.categories.of_item, SETTINGS.sampler.cold_per_content)

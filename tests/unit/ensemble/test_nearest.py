@@ -63,7 +63,7 @@ def test_few_items_are_all_compared() -> None:
     assert RECALL <= about["similar"].recall <= 1
 
 
-def test_exactly_as_many_as_the_limit_are_few() -> None:
+def test_a_catalog_of_exactly_the_limit_is_scanned() -> None:
     many = len(ARRAYS.popularity.order)
     kinds = [Nearest.build(ARRAYS, SCANNED | {"scan_up_to": n})[1]["similar"].lists for n in (many, many - 1)]
     assert kinds == [0, round(2 * many**0.5)]

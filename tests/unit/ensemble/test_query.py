@@ -34,7 +34,7 @@ def test_ids_become_rows() -> None:
     assert query == Query(user_row=1, basket=[1], exclude=[3], wanted=[1], now=5)
 
 
-def test_nothing_need_be_given() -> None:
+def test_a_query_may_be_empty() -> None:
     assert SHOP.query() == Query()
 
 
@@ -100,7 +100,7 @@ def test_unknown_items_and_users_are_legal() -> None:
         ({"basket": [b"\x1b[31m\n\xff"]}, r'not UTF-8 at byte 6: "\x1b[31m\x0a\xff"'),  # safe in a log
     ],
 )
-def test_what_is_refused(request_: dict[str, object], message: str) -> None:
+def test_an_illegal_query_is_refused_with_value_and_limit(request_: dict[str, object], message: str) -> None:
     with pytest.raises(BadRequest) as refused:
         SHOP.query(**request_)  # type: ignore[arg-type]
     assert str(refused.value).endswith(message)

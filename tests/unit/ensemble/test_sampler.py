@@ -206,7 +206,7 @@ SHARED = random_sampler()
 
 
 @pytest.mark.parametrize("lacking", ["users", "categories", "support", "sales"])
-def test_a_shop_may_lack(lacking: str, tmp_path: Path) -> None:
+def test_a_shop_that_lacks_something_gets_a_full_list(lacking: str, tmp_path: Path) -> None:
     """It lacks users, categories, items with support, or sales. The list is filled from what there is."""
     receipts = [(0 if lacking == "users" else 1, day, [1, 2, 3]) for day in range(3)]
     kinds = {} if lacking == "categories" else {"kind": ["a", "b", "", "a", "a"]}

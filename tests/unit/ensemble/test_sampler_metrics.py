@@ -103,7 +103,7 @@ class Triton:
         return SimpleNamespace(increment=self.calls.setdefault(f"{name}{sorted(labels.items())}", []).append)
 
 
-def test_what_was_gained_is_sent_in_sum_at_the_latest_when_the_release_is_unloaded() -> None:
+def test_counts_are_sent_in_sum_at_the_latest_when_the_release_is_unloaded() -> None:
     """Three queries make one call, and a count of 0 makes none; each series exists from the start."""
     tally, triton = Tally(), Triton()
     reporter = Reporter(tally, triton, {"release": "7"}, period_s=60)
@@ -150,7 +150,7 @@ class FailingTriton(Triton):
         taken.increment(value)
 
 
-def test_what_triton_does_not_take_is_sent_later_and_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_counts_that_triton_refuses_are_sent_later_and_once(caplog: pytest.LogCaptureFixture) -> None:
     """The thread continues. Counts that were accepted before the failure are not sent again. The log has one
     line.
     """

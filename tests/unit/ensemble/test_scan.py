@@ -151,7 +151,7 @@ def test_what_is_saved_finds_the_same(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, right)
 
 
-def test_what_serves_does_without_the_package_onnx(tmp_path: Path) -> None:
+def test_serving_does_not_import_onnx(tmp_path: Path) -> None:
     """The serving environment has no onnx; only code that makes a graph imports it."""
     scan_of(vectors_of(50, 8)).save(tmp_path / "scan.onnx")
     code = (

@@ -55,7 +55,7 @@ def test_help_names_every_stage(cesta: Run) -> None:
         (["train", "--bogus"], "No such option: --bogus"),
     ],
 )
-def test_what_the_command_line_does_not_know(cesta: Run, words: list[str], message: str) -> None:
+def test_unknown_words_of_the_command_line_are_named(cesta: Run, words: list[str], message: str) -> None:
     status, _, err = cesta(*words)
     assert status == 2
     assert message in err
@@ -156,7 +156,7 @@ def test_relative_tables_count_from_the_working_folder(
     assert json.loads(Path("o/data/meta.json").read_text())["counts"]["baskets"] == 20
 
 
-def test_tables_that_are_not_there(cesta: Run, tmp_path: Path) -> None:
+def test_missing_tables_are_named(cesta: Run, tmp_path: Path) -> None:
     status, _, err = cesta("build", "--transactions", tmp_path / "none.csv", "--out", tmp_path / "o")
     assert status == 1
     assert "no such file" in err
@@ -180,7 +180,7 @@ def test_tables_that_are_not_there(cesta: Run, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_disk_refuses(
+def test_a_refusal_of_the_disk_is_explained(
     cesta: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, message: str
 ) -> None:
     """The disk is full (numpy says so without a number), or the folder is not ours."""
@@ -197,7 +197,7 @@ VERBS = ["list", "show 1", "verify 1", "diff 1 2", "promote 1", "canary 1", "rol
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("made", [False, True])
-def test_a_release_of_no_repository(cesta: Run, tmp_path: Path, verb: str, made: bool) -> None:
+def test_a_repository_without_releases_is_named(cesta: Run, tmp_path: Path, verb: str, made: bool) -> None:
     """The path has a typing error, or nothing was published there: every verb gives one sentence."""
     place = tmp_path / "typo"
     if made:
@@ -207,7 +207,7 @@ def test_a_release_of_no_repository(cesta: Run, tmp_path: Path, verb: str, made:
     assert cesta("release", *verb.split(), "--repository", place, *offline) == (1, "", sentence)
 
 
-def test_a_folder_that_cannot_be_made(cesta: Run, tmp_path: Path) -> None:
+def test_an_output_folder_that_cannot_be_made_is_named(cesta: Run, tmp_path: Path) -> None:
     """--out lies below a file."""
     (tmp_path / "file").touch()
     tables = make_shop(tmp_path / "shop", np.random.default_rng(0), baskets=20)

@@ -38,7 +38,7 @@ def test_ids_become_rows_from_1(read: Read) -> None:
     assert (protocol.n_users, protocol.n_items, protocol.repeats) == (3, 6, 0)
 
 
-def test_without_time_stamps(read: Read) -> None:
+def test_files_without_time_stamps_are_read(read: Read) -> None:
     """The paper's Pinterest files have none."""
     assert read(train="1\t10\t1\n1\t30\t1\n").times.tolist() == [0, 0]
 
@@ -96,7 +96,7 @@ def test_blank_lines_windows_lines_and_gz(read: Read, tmp_path: Path) -> None:
         ({"negatives": "(1,20)\tx\n"}, 'line 1: item "x" is not a number'),
     ],
 )
-def test_what_is_not_the_papers_format(read: Read, files: dict[str, str], message: str) -> None:
+def test_a_file_of_another_format_is_refused(read: Read, files: dict[str, str], message: str) -> None:
     """The sentence has file, line, problem, and after a semicolon or colon the way out."""
     with pytest.raises(CestaError) as error:
         read(**files)
@@ -104,7 +104,7 @@ def test_what_is_not_the_papers_format(read: Read, files: dict[str, str], messag
     assert "\n" not in str(error.value)
 
 
-def test_files_that_cannot_be_read(read: Read, tmp_path: Path) -> None:
+def test_unreadable_files_are_named(read: Read, tmp_path: Path) -> None:
     """The file is missing, a folder, not text, or a .gz that is not gzip."""
     read()
     rest = tmp_path / "test", tmp_path / "negatives"

@@ -181,7 +181,7 @@ def test_negatives_are_uniform_over_what_the_user_never_met() -> None:
     ("scores", "expected"),
     [([3, 1, 2], 0), ([1, 3, 2], 2), ([1, 1, 0], 0.5), ([0, 0, 0], 1), ([np.nan, 1, 2], 2)],
 )
-def test_rank(scores: list[float], expected: float) -> None:
+def test_a_tie_is_half_a_loss(scores: list[float], expected: float) -> None:
     """A tie is half a loss, and a score that is not a number beats nothing."""
     assert rank_of_first(np.array([scores], np.float32)).tolist() == [expected]
 
@@ -272,7 +272,7 @@ def test_the_test_file_chooses_nothing() -> None:
             assert torch.equal(tensor, one[name].model.state_dict()[key]), key
 
 
-def test_the_time_is_kept_and_told() -> None:
+def test_the_time_limit_is_kept_and_reported() -> None:
     """A limit of zero trains one batch, and the table says that training was cut short."""
     protocol, small_batches = tastes(), settings(batch_size=8)
     fitted = dict(fit_all(as_examples(protocol, rng()), small_batches, Deadline(0)))

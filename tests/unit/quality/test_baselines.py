@@ -23,7 +23,7 @@ def scores(arrays: SamplerArrays, name: str, **query: object) -> np.ndarray:
     return by_row
 
 
-def test_popularity(arrays: SamplerArrays) -> None:
+def test_popularity_is_the_same_for_everybody(arrays: SamplerArrays) -> None:
     """It is the same for everybody."""
     np.testing.assert_allclose(scores(arrays, "popularity"), POPULAR, rtol=1e-5)
 

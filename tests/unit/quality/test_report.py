@@ -204,7 +204,7 @@ def test_a_curve_that_does_not_move_is_a_line() -> None:
 @pytest.mark.parametrize(
     ("value", "text"), [(0.238, ".238"), (None, "-"), (1.0, "1.000"), (0.0, ".000"), (8.55, "8.550")]
 )
-def test_numbers(value: float | None, text: str) -> None:
+def test_numbers_are_rounded_and_missing_ones_are_dashes(value: float | None, text: str) -> None:
     assert report.number(value) == text
 
 

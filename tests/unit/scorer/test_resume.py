@@ -205,7 +205,7 @@ def test_the_curve_begins_before_training(whole: bytes, data: Path) -> None:
     assert curve.epochs[curve.kept]["loss"] == min(point["loss"] for point in curve.epochs)
 
 
-def test_killed_for_real(
+def test_a_killed_training_is_resumed(
     settings: Settings,
     data: Path,
     whole: bytes,

@@ -40,7 +40,7 @@ def test_an_onnxruntime_with_tensorrt_will_do() -> None:
 
 
 @pytest.mark.parametrize("available", [[CPU], ["CUDAExecutionProvider", CPU]])
-def test_one_without_is_refused_with_the_way_out(available: list[str]) -> None:
+def test_an_onnxruntime_without_tensorrt_is_refused_with_the_way_out(available: list[str]) -> None:
     """The sentence says what is there, what is needed, and that the release is the same without it."""
     with pytest.raises(
         CestaError, match=r"no TensorrtExecutionProvider; .*onnxruntime-gpu.*without it"

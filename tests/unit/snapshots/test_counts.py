@@ -40,7 +40,7 @@ def test_support_counts_baskets() -> None:
     assert counts.support(SHOP, 3, start=1).tolist() == [0, 2, 1, 1, 0, 0]
 
 
-def test_cosine_and_probability() -> None:
+def test_cosine_and_probability_of_two_items() -> None:
     """cosine(1, 2) = 2 / √(3 · 2), P(2 | 1) = 2 / 3; strongest first."""
     near = partners(SHOP, 1)
     assert list(near) == [2, 3]
@@ -71,7 +71,7 @@ def test_a_basket_of_too_many_items_makes_no_partners() -> None:
     assert list(partners(SHOP, 3, largest_basket=2)) == [4]
 
 
-def test_nor_partners_of_their_categories() -> None:
+def test_a_basket_of_too_many_items_makes_no_partners_of_categories() -> None:
     """Among baskets of at most two items, two have category 1 and one of these category 2."""
     finest = np.array([0, 1, 2, 3, 0, 0], np.int32)
     near = counts.category_pairs(SHOP, 4, finest, 4, 9, 0, largest_basket=2)
@@ -80,7 +80,7 @@ def test_nor_partners_of_their_categories() -> None:
     assert near.offsets[3] == near.offsets[4]
 
 
-def test_popularity() -> None:
+def test_popularity_counts_baskets_in_all_and_of_28_days() -> None:
     """Item 1 sold in 3 of 4 baskets. The last 28 of 40 days hold two baskets, and it is in one."""
     popularity = counts.popularity(SHOP, 4, min_support=2)
     assert popularity.order.tolist() == [1, 2, 3]

@@ -48,7 +48,7 @@ def leak_of(arrays: SamplerArrays, shop: Shop = SHOP, start: int = START) -> str
     return ""
 
 
-def test_what_was_counted_before_passes() -> None:
+def test_a_clean_snapshot_passes() -> None:
     assert leak_of(CLEAN) == ""
 
 

@@ -67,7 +67,7 @@ def test_a_secret_is_never_readable_for_others(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "open").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
-def test_what_killed_writers_left_goes_with_the_next_write(tmp_path: Path) -> None:
+def test_remains_of_killed_writers_go_with_the_next_write(tmp_path: Path) -> None:
     """Recent files stay, and so does a file that is being written: it is locked."""
     old, young, held = (tmp_path / f".metrics.json.partial-{name}" for name in ("old", "young", "held"))
     for leftover in (old, young, held):

@@ -119,7 +119,7 @@ def test_an_upload_that_was_cut_off_unseen_is_no_release(
     assert releases(repository) == []
 
 
-def test_where_nothing_listens(run: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_be_reached_is_named(run: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
@@ -127,19 +127,19 @@ def test_where_nothing_listens(run: Path, s3: S3, monkeypatch: pytest.MonkeyPatc
             publish.publish(run, open_repository("s3://shop/a"))
 
 
-def test_a_bucket_that_is_not_there(run: Path, s3: S3) -> None:
+def test_a_missing_bucket_is_named(run: Path, s3: S3) -> None:
     with pytest.raises(CestaError, match=r"s3://nobody-made-it/a.*: no such bucket; create it"):
         publish.publish(run, open_repository("s3://nobody-made-it/a"))
 
 
-def test_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_store_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore.store", None)
     with pytest.raises(CestaError, match=r's3://shop/a needs obstore; run pip install "cesta\[stores\]"'):
         open_repository("s3://shop/a")
 
 
 @pytest.mark.parametrize("url", ["ftp://a/b", "s3://", "s3://bucket/a b", "s3://bucket/ä?"])
-def test_a_url_that_cannot_be(url: str) -> None:
+def test_a_malformed_url_is_refused(url: str) -> None:
     with pytest.raises(CestaError, match=r"write a folder|only letters"):
         open_repository(url)
 
@@ -253,7 +253,7 @@ def test_tritonserver_reads_the_endpoint_in_the_url(endpoint: str | None, expect
     assert triton_url("/a/folder", variables) == "/a/folder"
 
 
-def test_an_endpoint_that_is_none() -> None:
+def test_a_malformed_endpoint_is_refused() -> None:
     with pytest.raises(ServerError, match="AWS_ENDPOINT_URL=minio:9000: write it as"):
         triton_url("s3://bucket/x", {"AWS_ENDPOINT_URL": "minio:9000"})
 

@@ -174,7 +174,7 @@ def test_a_stranger_in_a_release_is_found(run: Path, repository: Repository) -> 
 
 
 @folder_only
-def test_asking_for_what_is_not_there(run: Path, repository: Repository) -> None:
+def test_a_missing_release_is_named(run: Path, repository: Repository) -> None:
     with pytest.raises(CestaError, match="no release in"):
         read_release(repository)
     publish_active(run, repository)

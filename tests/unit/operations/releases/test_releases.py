@@ -64,7 +64,7 @@ UNMEASURED: dict[str, Any] = {"release": 3, "metrics": None}
         (measured(0.1, 0.1, group="unknown"), measured(0.2, 0.2, group="unknown"), None, 2),
     ],
 )
-def test_the_gate(
+def test_a_promotion_must_pass_the_gate(
     candidate: dict[str, Any], active: dict[str, Any] | None, bars: ReleaseSettings | None, clauses: int
 ) -> None:
     """A release is below the active one's interval, below a bar, or unmeasured although a bar applies."""
@@ -180,7 +180,7 @@ def test_a_full_disk_while_promoting_changes_nothing(
 
 
 @pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), CestaError("it is silent")])
-def test_what_failed_is_told_though_it_cannot_be_recorded(
+def test_a_failure_is_reported_even_if_it_cannot_be_recorded(
     repository: Repository, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
     """The disk is full or the store is silent: the sentence is about the release, not about the record."""
@@ -194,7 +194,7 @@ def test_what_failed_is_told_though_it_cannot_be_recorded(
         promote(repository, 2)
 
 
-def test_the_way_back_is_looked_for_when_nobody_else_can_change_it(
+def test_a_rollback_reads_the_record_under_the_lock(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another operator promotes release 2 just before, so 1 is the release that was active before."""
@@ -211,7 +211,7 @@ def test_the_way_back_is_looked_for_when_nobody_else_can_change_it(
     assert active_release(repository) == 1
 
 
-def test_the_way_back(repository: Repository) -> None:
+def test_a_rollback_returns_to_the_release_before(repository: Repository) -> None:
     """A rollback returns to the release before; a second one further back; then there is nothing left."""
     promote(repository, 2)
     assert roll_back(repository)["release"] == 1
@@ -220,7 +220,7 @@ def test_the_way_back(repository: Repository) -> None:
         roll_back(repository)
 
 
-def test_the_line_of_succession(repository: Repository) -> None:
+def test_a_release_counts_once_in_the_line_of_succession(repository: Repository) -> None:
     """The promotions are 1 2 3, back to 2, 3 again, 1 again: a release counts once, at its last promotion."""
     for what, release in (("promote", 2), ("promote", 3), ("rollback", 2), ("promote", 3), ("promote", 1)):
         history.append(repository, what, release)
@@ -264,7 +264,7 @@ def test_only_one_changes_a_repository(repository: Repository) -> None:
     assert promote(repository, 2)["release"] == 2
 
 
-def test_what_differs(repository: Repository) -> None:
+def test_a_diff_lists_what_differs(repository: Repository) -> None:
     """It names the array without the release's number, and possibly the time."""
     rows = {what: (one, other) for what, one, other in diff(*(read_release(repository, n) for n in (1, 2)))}
     assert rows.keys() - {"created_at"} == {"candidate_sampler/arrays/clock.now.npy"}
@@ -296,7 +296,7 @@ def test_the_record_says_who_and_how(repository: Repository) -> None:
     assert record["seconds"].keys() == {"verify", "gate", "write"}
 
 
-def test_a_number_that_never_was_is_not_skipped(repository: Repository) -> None:
+def test_an_unpublished_number_is_not_skipped(repository: Repository) -> None:
     """The history has a request for it."""
     with pytest.raises(NotPromoted, match="no release 99"):
         promote(repository, 99)

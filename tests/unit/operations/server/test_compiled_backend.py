@@ -33,7 +33,7 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_it_is_compiled_once_and_found_then(environment: ServingEnvironment, compiler: Path) -> None:
+def test_a_library_is_compiled_once_and_then_found(environment: ServingEnvironment, compiler: Path) -> None:
     """It lies in the serving environment, linked to the ONNX Runtime there."""
     assert find_library(environment) is None
 
@@ -46,7 +46,7 @@ def test_it_is_compiled_once_and_found_then(environment: ServingEnvironment, com
     assert compile_library(environment) == library
 
 
-def test_one_of_other_sources_is_not_found(
+def test_a_library_of_other_sources_is_not_found(
     environment: ServingEnvironment, compiler: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither changed sources nor another ONNX Runtime will do."""
@@ -75,7 +75,7 @@ def test_without_a_compiler_the_way_out_is_named(
         compile_library(environment)
 
 
-def test_what_a_compiler_says_is_shown_and_nothing_is_left(
+def test_a_compiler_s_errors_are_shown_and_nothing_is_left(
     environment: ServingEnvironment, compiler: Path
 ) -> None:
     compiler.write_text("#!/bin/sh\necho graph.h: no such type >&2\nexit 3\n")
@@ -87,7 +87,7 @@ def test_what_a_compiler_says_is_shown_and_nothing_is_left(
     assert [path.name for path in (environment.root / "lib" / "cesta").iterdir()] == ["libonnxruntime.so.1"]
 
 
-def test_what_does_not_compile_fails_the_tests_and_is_skipped_without_a_compiler_alone(
+def test_tests_of_the_backend_fail_if_it_does_not_compile_and_skip_without_a_compiler(
     environment: ServingEnvironment, compiler: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The Python backend would serve then, so that no other test would fail."""

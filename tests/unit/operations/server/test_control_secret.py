@@ -29,7 +29,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "state"
 
 
-def test_one_is_made_once_for_this_user_alone(state: Path) -> None:
+def test_a_secret_is_made_once_for_this_user_only(state: Path) -> None:
     """There is none at first. Afterwards it stays the same, in a file that nobody else can read."""
     assert find_secret() == ""
     made = make_secret()
@@ -51,7 +51,7 @@ def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("text", ["short", "with,comma-0123456789", "with space 0123456789", "ü" * 20])
-def test_what_triton_could_not_carry_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_a_secret_that_triton_could_not_carry_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """The error names the variable, and does not repeat what may be half a secret."""
     monkeypatch.setenv(VARIABLE, text)
     with pytest.raises(ServerError, match=rf"{VARIABLE} must hold 16 to 256 .*openssl") as caught:

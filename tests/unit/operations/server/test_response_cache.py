@@ -49,7 +49,7 @@ def test_a_server_without_the_library_says_what_it_looked_for(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "url", ["memcached://cache", "64MiB", "redis://", "redis://cache/3", "redis://cache:x"]
 )
-def test_what_is_no_cache_is_refused(caches: Path, url: str) -> None:
+def test_an_invalid_cache_is_refused(caches: Path, url: str) -> None:
     with pytest.raises(ServerError, match=f"--response-cache {url}: "):
         cache_options(url, caches)
 
@@ -72,7 +72,7 @@ def test_a_password_stays_out_of_command_lines_and_errors(
         cache_secret("redis://cache")
 
 
-def test_a_command_line_takes_either() -> None:
+def test_a_command_line_takes_a_size_or_a_url() -> None:
     assert parse_cache("0") == 0
     assert parse_settings(None, ["--response-cache=redis://cache"]) == ServerSettings(
         repository="artifacts/repository", response_cache="redis://cache"

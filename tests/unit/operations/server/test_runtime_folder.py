@@ -39,7 +39,7 @@ def everything(tmp_path: Path) -> list[Path]:
     return [*(tmp_path / "tmp").iterdir(), *(tmp_path / "shm").iterdir()]
 
 
-def test_its_owner_removes_it(tmp_path: Path) -> None:
+def test_a_runtime_folder_is_removed_by_its_owner(tmp_path: Path) -> None:
     runtime = RuntimeFolder()
     runtime.make()
     (tmp_path / "shm" / f"{runtime.shm_prefix}0").touch()

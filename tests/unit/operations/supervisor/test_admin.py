@@ -93,7 +93,7 @@ def test_a_canary_release_is_started_listed_and_ended(repository: Path) -> None:
         ("/rollback", {}, 409, "no release was active"),
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_a_change_that_cannot_be_made_is_explained(
     repository: Path, path: str, body: dict[str, object], status: int, sentence: str
 ) -> None:
     answer = Admin(repository).ask("POST", path, **body)
@@ -112,7 +112,7 @@ def test_the_gate_holds_and_can_be_forced(repository: Path) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "another", "ünknown"])
-def test_who_does_not_come_through_the_gateway_is_refused(repository: Path, token: str) -> None:
+def test_requests_past_the_gateway_are_refused(repository: Path, token: str) -> None:
     """Other callers of the port may only read the health."""
     for method, path in (("GET", "/releases"), ("POST", "/releases/2/promote"), ("POST", "/rollback")):
         assert Admin(repository).ask(method, path, token.encode()).status_code == 403

@@ -63,7 +63,7 @@ def test_ready_is_what_the_last_canary_said(supervisor: Supervisor) -> None:
     assert (refused.status_code, refused.json()["error"]) == (503, "no answer within 1.2 s")
 
 
-def test_what_is_older_than_a_second_is_not_passed_on(supervisor: Supervisor) -> None:
+def test_a_result_older_than_a_second_is_not_passed_on(supervisor: Supervisor) -> None:
     """A caller waits for the canary that is under way, and gets its result."""
     supervisor.watchdog.health = READY
     supervisor.now = 101.1
