@@ -15,7 +15,7 @@ from cesta_client import Recommender, Unauthorized
 from operations.gateway.request_metrics import RequestMetrics
 from tests import ROOT
 from tests.running.door import Door, release_of
-from tests.running.gateway_log import logged, wait_for
+from tests.running.gateway_log import read_log_line, wait_for
 
 pytestmark = pytest.mark.triton
 
@@ -26,7 +26,7 @@ def test_a_request_is_one_line_without_what_was_asked(own_door: Door) -> None:
     headers = {"X-Request-Id": "find-me", "X-Session-Id": "secret-session", "traceparent": trace}
     question = {"basket": ["secret-item"], "user_id": "secret-user", "exclude": ["secret-other"]}
     own_door.ask("/v1/recommend?secret-argument", question, headers=headers)
-    line = logged(own_door, "find-me")
+    line = read_log_line(own_door, "find-me")
 
     assert line.pop("time").startswith("20")
     assert line.pop("trace") == trace
@@ -59,10 +59,10 @@ def test_the_client_s_request_id_is_the_log_s(own_door: Door, wire: str) -> None
     with Recommender(address, protocol=wire, api_key=own_door.keys["shop"], timeout_s=5) as shop:
         shop.recommend(["i1"], request_id=f"basket-42-{wire}")
         shop.recommend(["i1"], request_id=f"basket 43 {wire}")
-    assert logged(own_door, f"basket-42-{wire}")["route"] == ("grpc" if wire == "grpc" else "tensors")
+    assert read_log_line(own_door, f"basket-42-{wire}")["route"] == ("grpc" if wire == "grpc" else "tensors")
     assert f"basket 43 {wire}" not in own_door.settings.access_log.read_text()
     release_of(own_door, wire, "anyone", f"header-{wire}")
-    assert logged(own_door, f"header-{wire}")["status"] == 200
+    assert read_log_line(own_door, f"header-{wire}")["status"] == 200
 
 
 def test_every_line_is_json_whatever_was_sent(own_door: Door) -> None:
@@ -118,14 +118,14 @@ def test_a_request_log_that_was_moved_is_left_alone(own_door: Door, tmp_path: Pa
     new file.
     """
     own_door.ask("/v1/recommend", {}, headers={"X-Request-Id": "before-moving"})
-    logged(own_door, "before-moving")
+    read_log_line(own_door, "before-moving")
     moved = own_door.settings.access_log.rename(tmp_path / "access.log.1")
     documented("kill -USR1", own_door, tmp_path)
     wait_for(lambda: "made" if own_door.settings.access_log.exists() else "")
     size = moved.stat().st_size
 
     own_door.ask("/v1/recommend", {}, headers={"X-Request-Id": "after-moving"})
-    assert logged(own_door, "after-moving")["status"] == 200
+    assert read_log_line(own_door, "after-moving")["status"] == 200
     assert moved.stat().st_size == size
 
 

@@ -12,7 +12,7 @@ from cesta_client import Query, Recommender
 from operations.gateway.state import write_split
 from operations.server.process import Server
 from tests.running.door import Door, release_of
-from tests.running.gateway_log import logged, wait_for
+from tests.running.gateway_log import read_log_line, wait_for
 
 pytestmark = pytest.mark.triton
 
@@ -51,7 +51,7 @@ def test_a_share_of_the_customers_meets_the_canary_and_stays_with_it(own_door: D
     assert set(releases(own_door, 20)) == {1}
 
     answer = own_door.recommend("i1", headers={"X-Request-Id": "to-the-canary"})
-    line = logged(own_door, "to-the-canary")
+    line = read_log_line(own_door, "to-the-canary")
     assert (line["release"], line["model"]) == (str(answer.body["release"]), "recommender_canary")
 
 
@@ -66,7 +66,7 @@ def test_the_client_s_requests_are_split_like_the_shop_s_json(
     assert [release_of(own_door, wire, f"customer-{n}") for n in range(30)] == expected
     for n in (expected.index(1), expected.index(2)):
         release_of(own_door, wire, f"customer-{n}", f"{wire}-{n}")
-        line = logged(own_door, f"{wire}-{n}")
+        line = read_log_line(own_door, f"{wire}-{n}")
         model = "recommender_canary" if expected[n] == 1 else "recommender"
         assert (line["release"], line["model"]) == (str(expected[n]), model)
 
@@ -95,6 +95,6 @@ def test_a_canary_that_is_not_loaded_costs_nobody_an_answer(
             assert set(releases(own_door, 5)) == {2}
             for wire in ("grpc", "http"):
                 assert release_of(own_door, wire, "anyone", f"no-canary-{wire}") == 2
-                assert logged(own_door, f"no-canary-{wire}")["model"] == "recommender"
+                assert read_log_line(own_door, f"no-canary-{wire}")["model"] == "recommender"
         finally:
             client.load_model("recommender_canary")

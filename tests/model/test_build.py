@@ -59,7 +59,7 @@ def copy(built: Outputs, tmp_path: Path) -> Outputs:
     return Outputs(tmp_path / "copy")
 
 
-def ran(settings: Settings, out: Outputs, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def rebuild(settings: Settings, out: Outputs, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Build again; the stages that ran."""
     stages: list[str] = []
 
@@ -154,7 +154,7 @@ def test_golden_requests_get_their_answers(built: Outputs) -> None:
 def test_a_second_build_does_nothing(
     copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ran(settings_of(tables), copy, monkeypatch) == []
+    assert rebuild(settings_of(tables), copy, monkeypatch) == []
 
 
 def test_other_evaluation_trains_nothing(
@@ -162,7 +162,7 @@ def test_other_evaluation_trains_nothing(
 ) -> None:
     """The files of the release do not change, so it is not published again."""
     settings = settings_of(tables, **{"evaluate.queries": 20})
-    assert ran(settings, copy, monkeypatch) == ["evaluate", "export"]
+    assert rebuild(settings, copy, monkeypatch) == ["evaluate", "export"]
 
 
 def test_a_touched_table_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,14 +171,14 @@ def test_a_touched_table_is_read_again(tmp_path: Path, monkeypatch: pytest.Monke
     out, settings = Outputs(tmp_path / "out"), settings_of(tables.overrides())
     build(settings, out.root)
     os.utime(tables.transactions, (1, 1))
-    assert ran(settings, out, monkeypatch) == ["etl", "train", "evaluate", "export"]
+    assert rebuild(settings, out, monkeypatch) == ["etl", "train", "evaluate", "export"]
 
 
 def test_a_truncated_checkpoint_is_trained_again(
     copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy.checkpoint.write_bytes(copy.checkpoint.read_bytes()[:1000])
-    assert ran(settings_of(tables), copy, monkeypatch) == ["train"]
+    assert rebuild(settings_of(tables), copy, monkeypatch) == ["train"]
 
 
 def test_new_sampler_code_is_published(
@@ -188,7 +188,7 @@ def test_new_sampler_code_is_published(
     code = manifest.read(copy.run / manifest.NAME)["sampler_code"]
     config = copy.repository / "recommender" / "1" / manifest.NAME
     config.write_text(config.read_text().replace(code, "0" * 64))
-    assert ran(settings_of(tables), copy, monkeypatch) == ["publish"]
+    assert rebuild(settings_of(tables), copy, monkeypatch) == ["publish"]
 
 
 @pytest.mark.parametrize("stage", ["train", "evaluate", "export"])
@@ -206,7 +206,7 @@ def test_a_build_that_died_in_a_stage_continues_there(
         with pytest.raises(KeyboardInterrupt):
             build(settings, copy.root)
     assert verify_release(copy.repository)["release"] == 1
-    assert ran(settings, copy, monkeypatch) == list(STAGES[STAGES.index(stage) :])
+    assert rebuild(settings, copy, monkeypatch) == list(STAGES[STAGES.index(stage) :])
     assert verify_release(copy.repository)["release"] == 2
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.running.door import Door
 
 
-def logged(door: Door, request_id: str) -> dict:
+def read_log_line(door: Door, request_id: str) -> dict:
     """The request's line, once it is written."""
     return json.loads(wait_for(lambda: _line(door.settings.access_log, request_id)))
 

@@ -93,7 +93,7 @@ class HttpShop:
 
 
 @contextmanager
-def serving(shop):
+def serve(shop):
     thread = threading.Thread(target=shop.server.serve_forever, args=(0.01,))
     thread.start()
     yield shop

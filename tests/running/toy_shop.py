@@ -23,7 +23,7 @@ BASKETS = tuple((f"i{n}", f"i{n + 1}") for n in range(1, 41))
 
 
 @dataclass
-class Shop:
+class ToyShop:
     """`repository`, the server on it, and its runs by the number of their release."""
 
     root: Path

@@ -19,7 +19,7 @@ from tests.running.raw_requests import good_answer
 
 if TYPE_CHECKING:
     from tests.building.slices import Built
-    from tests.running.toy_shop import Shop
+    from tests.running.toy_shop import ToyShop
 
 StartServer = Callable[..., Server]
 
@@ -102,12 +102,12 @@ def uncached(serve_built: Callable[..., Live]) -> Live:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+def shop(tmp_path: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[ToyShop]:
     """A repository for toy releases. Its server starts when a test first uses it."""
-    from tests.running.toy_shop import Shop  # not above: it imports torch
+    from tests.running.toy_shop import ToyShop  # not above: it imports torch
 
     monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
-    shop = Shop(tmp_path, start_server)
+    shop = ToyShop(tmp_path, start_server)
     yield shop
     shop.close()
 

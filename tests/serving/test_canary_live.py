@@ -11,12 +11,12 @@ from operations.errors import NotPromoted
 from operations.releases.canary import start_canary, stop_canary
 from operations.releases.configs import CANARY, PARTS
 from operations.releases.promote import promote
-from tests.running.toy_shop import BASKETS, Shop
+from tests.running.toy_shop import BASKETS, ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
 
 
-def scored(shop: Shop) -> dict[int, int]:
+def scored(shop: ToyShop) -> dict[int, int]:
     """Release → answers that its scorer computed, as Triton's metrics count them."""
     with urllib.request.urlopen(f"http://{shop.server.metrics}/metrics") as page:
         text = page.read().decode()
@@ -24,7 +24,7 @@ def scored(shop: Shop) -> dict[int, int]:
     return {int(release): int(count) for release, count in counts}
 
 
-def test_a_canary_release_from_start_to_promotion(shop: Shop) -> None:
+def test_a_canary_release_from_start_to_promotion(shop: ToyShop) -> None:
     """Both releases answer with their own items and are counted apart. A restart brings both back; another
     percentage changes nothing in the server; promotion ends the canary.
     """
@@ -50,7 +50,7 @@ def test_a_canary_release_from_start_to_promotion(shop: Shop) -> None:
     assert shop.is_ready()
 
 
-def test_ending_a_canary_release_leaves_the_active_one(shop: Shop) -> None:
+def test_ending_a_canary_release_leaves_the_active_one(shop: ToyShop) -> None:
     """No part of the canary release stays loaded."""
     one, two = shop.first(1), shop.add(2)
     start_canary(shop.repository, two, 5, shop.control)
@@ -63,7 +63,7 @@ def test_ending_a_canary_release_leaves_the_active_one(shop: Shop) -> None:
     assert shop.is_ready()
 
 
-def test_a_canary_release_that_fails_changes_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_canary_release_that_fails_changes_nothing(shop: ToyShop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The earlier canary stays, or none if there was none; the active release answers throughout."""
 
     def wrong(*_: object, **__: object) -> None:

@@ -25,7 +25,7 @@ from operations.releases.promote import promote, roll_back
 from operations.server.process import Server
 from tests.building import TOY_SAMPLER
 from tests.running.processes import children
-from tests.running.toy_shop import BASKETS, Shop
+from tests.running.toy_shop import BASKETS, ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(240)]
 
@@ -83,17 +83,17 @@ class Shopper(threading.Thread):
 @pytest.fixture
 def shop(
     tmp_path: Path, start_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Shop]:
+) -> Iterator[ToyShop]:
     """Releases 1 and 2 are loaded; 2 is active."""
     monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
-    shop = Shop(tmp_path, start_server)
+    shop = ToyShop(tmp_path, start_server)
     shop.first(1)
     promote(shop.repository, shop.add(2), shop.control)
     yield shop
     shop.close()
 
 
-def test_twenty_switches_under_traffic(shop: Shop) -> None:
+def test_twenty_switches_under_traffic(shop: ToyShop) -> None:
     """Rollbacks and promotions alternate under 200 requests a second or more. Memory after the last is at
     most 5 % above the memory after the 2nd.
     """
@@ -102,7 +102,7 @@ def test_twenty_switches_under_traffic(shop: Shop) -> None:
     shoppers = [Shopper(*wires[n % 2], expected) for n in range(4)]
     switches: list[Switch] = []
     memory: list[int] = []
-    with asking(shoppers):
+    with keep_asking(shoppers):
         started = time.perf_counter()
         for number in range(SWITCHES):
             switches.append(switch(shop, back=number % 2 == 0))
@@ -118,7 +118,7 @@ def test_twenty_switches_under_traffic(shop: Shop) -> None:
 
 
 @contextmanager
-def asking(shoppers: list[Shopper]) -> Iterator[None]:
+def keep_asking(shoppers: list[Shopper]) -> Iterator[None]:
     """Let all of them ask during the block."""
     try:
         for shopper in shoppers:
@@ -130,7 +130,7 @@ def asking(shoppers: list[Shopper]) -> Iterator[None]:
             shopper.stop()
 
 
-def switch(shop: Shop, back: bool) -> Switch:
+def switch(shop: ToyShop, back: bool) -> Switch:
     started = time.perf_counter()
     record = roll_back(shop.repository, shop.control) if back else promote(shop.repository, 2, shop.control)
     return started, time.perf_counter(), record

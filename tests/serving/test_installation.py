@@ -13,7 +13,7 @@ from operations.server.environment import find_serving_environment
 from operations.server.process import Server, ServerError, ServerSettings
 from operations.server.response_cache import PASSWORD_FILE
 from tests.running.processes import command
-from tests.running.toy_shop import Shop
+from tests.running.toy_shop import ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]
 
@@ -32,7 +32,7 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_release_is_served_by_an_installation_and_its_backends(shop: Shop, installation: Path) -> None:
+def test_a_release_is_served_by_an_installation_and_its_backends(shop: ToyShop, installation: Path) -> None:
     """Sampler, scorer and cache answer correctly; the program and the backends are the installation's."""
     one = shop.first(1)
     assert shop.mistakes(one) == []
@@ -44,7 +44,7 @@ def test_a_release_is_served_by_an_installation_and_its_backends(shop: Shop, ins
     assert "--allow-gpu-metrics=true" in options
 
 
-def test_the_embedded_server_has_no_redis(shop: Shop, start_server: Callable[..., Server]) -> None:
+def test_the_embedded_server_has_no_redis(shop: ToyShop, start_server: Callable[..., Server]) -> None:
     """The start is refused and leaves nothing behind."""
     shop.first(1)
     with pytest.raises(

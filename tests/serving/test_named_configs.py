@@ -19,7 +19,7 @@ from operations.releases.repository import read_release
 from operations.server.process import Server, ServerError
 from operations.supervisor.pinned import load_active, load_others
 from tests.running.live import check_canary
-from tests.running.toy_shop import Shop
+from tests.running.toy_shop import ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
 
@@ -51,7 +51,7 @@ def answered(server: Server, release: int) -> int:
     return int(model_statistics.inference_count)
 
 
-def test_what_serves_is_not_reloaded_for_a_config_that_others_take(shop: Shop) -> None:
+def test_what_serves_is_not_reloaded_for_a_config_that_others_take(shop: ToyShop) -> None:
     """A promotion writes the file once, and the scorer in service stays loaded. A touched file makes Triton
     reload everything.
     """
@@ -74,7 +74,7 @@ def test_what_serves_is_not_reloaded_for_a_config_that_others_take(shop: Shop) -
 
 
 def test_a_server_that_was_started_with_a_named_config_keeps_to_it(
-    shop: Shop, patient: str, start_server: Callable[..., Server]
+    shop: ToyShop, patient: str, start_server: Callable[..., Server]
 ) -> None:
     """Triton takes the config by --model-config-name. The promotion asks the server and uses it for the next
     release.
@@ -101,7 +101,7 @@ def test_a_server_that_was_started_with_a_named_config_keeps_to_it(
 
 
 def test_a_supervised_server_is_given_the_named_config(
-    shop: Shop, patient: str, start_server: Callable[..., Server]
+    shop: ToyShop, patient: str, start_server: Callable[..., Server]
 ) -> None:
     """The server starts empty, as with `cesta serve`. The active release and the one before it load with that
     config.
@@ -119,7 +119,7 @@ def test_a_supervised_server_is_given_the_named_config(
 
 
 def test_the_embedded_server_refuses_the_gpu_s_config(
-    shop: Shop, start_server: Callable[..., Server]
+    shop: ToyShop, start_server: Callable[..., Server]
 ) -> None:
     """The error holds Triton's own words, as `cesta serve --config tensorrt` prints them on a machine without
     a GPU.

@@ -14,14 +14,14 @@ from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, read_release, releases
 from operations.releases.retire import retire
 from operations.releases.verify import verify_release
-from tests.running.toy_shop import Shop
+from tests.running.toy_shop import ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
 
 PARTS = (SAMPLER, SCORER)
 
 
-def test_a_release_from_promotion_to_retirement(shop: Shop) -> None:
+def test_a_release_from_promotion_to_retirement(shop: ToyShop) -> None:
     """A release is promoted, rolled back and promoted again, and the oldest one retired. Each step has the
     right answers and versions, also from the cache, and the active release survives the server.
     """
@@ -62,12 +62,12 @@ def test_a_release_from_promotion_to_retirement(shop: Shop) -> None:
     ]
 
 
-def raises_at_load(shop: Shop, release: int) -> None:
+def raises_at_load(shop: ToyShop, release: int) -> None:
     """The sampler's code runs only in Triton. Its hash is right."""
     _replace(shop, f"{SAMPLER}/{release}/model.py", b'raise RuntimeError("no such table")\n')
 
 
-def breaks_the_scorer(shop: Shop, release: int) -> None:
+def breaks_the_scorer(shop: ToyShop, release: int) -> None:
     """ONNX reads this graph and ONNX Runtime refuses it: its first operator does not exist."""
     path = shop.repository / SCORER / str(release) / "model.onnx"
     model = onnx.load(str(path))
@@ -75,14 +75,14 @@ def breaks_the_scorer(shop: Shop, release: int) -> None:
     _replace(shop, f"{SCORER}/{release}/model.onnx", model.SerializeToString())
 
 
-def answers_otherwise(shop: Shop, release: int) -> None:
+def answers_otherwise(shop: ToyShop, release: int) -> None:
     """One score of all golden answers is changed."""
     described = read_release(shop.repository, release)
     described["golden"][1]["answer"]["scores"][3] += 0.01
     manifest.write(described, shop.repository / ENSEMBLE / str(release))
 
 
-def _replace(shop: Shop, name: str, content: bytes) -> None:
+def _replace(shop: ToyShop, name: str, content: bytes) -> None:
     """Exchange a file and its hash in the manifest, as a faulty build would."""
     path = shop.repository / name
     path.unlink()
@@ -93,7 +93,9 @@ def _replace(shop: Shop, name: str, content: bytes) -> None:
     manifest.write(described, folder)
 
 
-def test_whatever_fails_leaves_the_old_release_serving(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_fails_leaves_the_old_release_serving(
+    shop: ToyShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One step fails: loading either part, golden requests, the switch, the canary, or the record. The
     sentence names the step. The old release answers, Triton is ready, and no part of the new release stays
     loaded; on disk it is still whole.
@@ -123,7 +125,7 @@ def full_disk(*_: object, **__: object) -> None:
     raise OSError(28, "No space left on device", "x")
 
 
-def check_refused(shop: Shop, active: int, release: int, step: str, reason: str) -> None:
+def check_refused(shop: ToyShop, active: int, release: int, step: str, reason: str) -> None:
     sentence = f'release {release} was not promoted, release {active} .* step "{step}" failed: .*{reason}'
     with pytest.raises(NotPromoted, match=sentence) as caught:
         promote(shop.repository, release, shop.control)

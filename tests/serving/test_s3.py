@@ -22,14 +22,14 @@ from operations.releases.verify import verify_release
 from operations.server.process import Server
 from tests.building import TOY_SAMPLER
 from tests.running.s3 import S3
-from tests.running.toy_shop import Shop
+from tests.running.toy_shop import ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(300)]
 
 PARTS = (SAMPLER, SCORER)
 
 
-class RemoteShop(Shop):
+class RemoteShop(ToyShop):
     """A toy shop whose repository is a bucket."""
 
     remote: Repository

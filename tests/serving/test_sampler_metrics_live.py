@@ -16,7 +16,7 @@ pytestmark = pytest.mark.triton
 LINE = re.compile(r"^(cesta_sampler_\w+){(.*)} (\S+)$", re.MULTILINE)
 
 
-def scraped(uncached: Live) -> dict[str, float]:
+def scrape(uncached: Live) -> dict[str, float]:
     """`name{labels}` → value, without the labels that are the same everywhere."""
     with urlopen(f"http://{uncached.metrics}/metrics", timeout=5) as page:
         lines = LINE.findall(page.read().decode())
@@ -31,7 +31,7 @@ def scraped(uncached: Live) -> dict[str, float]:
 def await_count(uncached: Live, line: str, value: float) -> dict[str, float]:
     """Wait: the sampler sends its sums once a second."""
     deadline = time.monotonic() + 5
-    while (figures := scraped(uncached))[line] < value:
+    while (figures := scrape(uncached))[line] < value:
         assert time.monotonic() < deadline, f"{line} is {figures[line]}, not {value}"
         time.sleep(0.05)
     return figures

@@ -56,7 +56,7 @@ def examples(n: int, *, telling: int | None, seed: int = 0) -> TrainingSet:
     return TrainingSet(np.zeros(n, np.int32), np.zeros((n, 3), np.int32), rows, features, none, target, n)
 
 
-def fitted(
+def fit_model(
     arrays: SamplerArrays,
     prior: np.ndarray,
     training: TrainingSet,
@@ -93,7 +93,7 @@ def test_a_telling_feature_is_learnt(arrays: SamplerArrays, settings: Settings) 
     """Its weight starts at 0; a few hundred queries are enough to rank by it."""
     quick = settings.model_copy(update={"train": settings.train.model_copy(update={"learning_rate": 0.03})})
     training, validation = examples(2_000, telling=1), examples(200, telling=1, seed=1)
-    model = fitted(arrays, np.zeros(F, np.float32), training, validation, quick.train)
+    model = fit_model(arrays, np.zeros(F, np.float32), training, validation, quick.train)
     assert (wide_scores(model, validation).argmax(1) == validation.target).mean() > 0.95
 
 
@@ -103,7 +103,9 @@ def test_without_queries_the_blend_is_kept(
 ) -> None:
     """A shop too small for a training or a validation period gets the linear score, without NaN."""
     training, validation = examples(n_training, telling=None), examples(n_validation, telling=None)
-    assert is_linear(fitted(arrays, PRIOR, training, validation, settings.train), examples(20, telling=None))
+    assert is_linear(
+        fit_model(arrays, PRIOR, training, validation, settings.train), examples(20, telling=None)
+    )
 
 
 def test_training_that_only_harms_is_undone(arrays: SamplerArrays, settings: Settings) -> None:
@@ -113,7 +115,7 @@ def test_training_that_only_harms_is_undone(arrays: SamplerArrays, settings: Set
     training.features[:, :, 1] *= -1
     prior = np.zeros(F, np.float32)
     prior[1] = 1.0
-    model = fitted(arrays, prior, training, validation, settings.train)
+    model = fit_model(arrays, prior, training, validation, settings.train)
     assert (wide_scores(model, validation).argmax(1) == validation.target).all()
 
 
@@ -122,7 +124,7 @@ def test_a_feature_that_hardly_varies_is_not_blown_up(arrays: SamplerArrays, set
     training = examples(2_000, telling=None)
     training.features[:, :, 2] = 5
     training.features[0, 0, 2] = 5.004
-    model = fitted(arrays, PRIOR, training, examples(20, telling=None), settings.train)
+    model = fit_model(arrays, PRIOR, training, examples(20, telling=None), settings.train)
     assert model.feature_std[2] == 1
     assert model.feature_std[3] == pytest.approx(1, abs=0.05)
     assert model.feature_std[3] != 1
@@ -132,7 +134,7 @@ def test_the_same_seed_gives_the_same_weights(arrays: SamplerArrays, settings: S
     """They agree to the last digit, because a release's digest depends on them."""
     states = []
     for _ in range(2):
-        model = fitted(arrays, PRIOR, examples(500, telling=1), examples(50, telling=1), settings.train)
+        model = fit_model(arrays, PRIOR, examples(500, telling=1), examples(50, telling=1), settings.train)
         content = io.BytesIO()
         torch.save(model.state_dict(), content)
         states.append(content.getvalue())
@@ -141,7 +143,7 @@ def test_the_same_seed_gives_the_same_weights(arrays: SamplerArrays, settings: S
 
 def test_the_towers_vectors_stay_as_they_are(arrays: SamplerArrays, settings: Settings) -> None:
     """They are pre-trained; training further would memorise the training period."""
-    model = fitted(arrays, PRIOR, examples(500, telling=1), examples(50, telling=1), settings.train)
+    model = fit_model(arrays, PRIOR, examples(500, telling=1), examples(50, telling=1), settings.train)
     for table, vectors in zip(
         (model.user_mlp, model.basket_mlp, model.item_mlp), arrays.retrieval, strict=True
     ):

@@ -4,12 +4,12 @@ import socket
 
 import pytest
 
-from tests.running.scripted_shops import GrpcShop, HttpShop, serving
+from tests.running.scripted_shops import GrpcShop, HttpShop, serve
 
 
 @pytest.fixture
 def http_shop():
-    with serving(HttpShop()) as shop:
+    with serve(HttpShop()) as shop:
         yield shop
 
 

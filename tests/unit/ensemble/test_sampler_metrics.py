@@ -15,7 +15,7 @@ from ensemble.candidate_sampler.sources import POPULAR, TOGETHER, USUAL
 SHOP = Vocabulary(items={b"tea": 1, b"milk": 2}, users={b"ann": 1}, categories={})
 
 
-def counted(tally: Tally) -> dict[str, float]:
+def read_counts(tally: Tally) -> dict[str, float]:
     """`name{labels}` → value, without the zeros."""
     return {
         f"{series.family}{sorted(series.labels.items())}": total for series, total in tally.lines() if total
@@ -23,7 +23,7 @@ def counted(tally: Tally) -> dict[str, float]:
 
 
 def value(tally: Tally, family: str, **labels: str) -> float:
-    return counted(tally).get(f"{family}{sorted(labels.items())}", 0)
+    return read_counts(tally).get(f"{family}{sorted(labels.items())}", 0)
 
 
 def sampled(*queries: Query, sources: list[list[int]] | None = None) -> Tally:
@@ -45,7 +45,7 @@ def test_a_query_is_counted_by_what_was_known_of_it(
 ) -> None:
     tally = sampled(SHOP.query(basket, user_id), SHOP.query(basket, user_id))
     assert value(tally, "cesta_sampler_queries_total", **labels) == 2
-    assert sum("queries_total" in line for line in counted(tally)) == 1
+    assert sum("queries_total" in line for line in read_counts(tally)) == 1
 
 
 def test_unknown_item_ids_are_counted_once_each() -> None:

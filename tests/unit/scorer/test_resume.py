@@ -72,7 +72,7 @@ def whole(settings: Settings, data: Path) -> bytes:
     return train(settings, data, data.parent / "checkpoint.pt").read_bytes()
 
 
-def trained(
+def train_and_record(
     settings: Settings, data: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, die_at: str = ""
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Train; "_validate 2" dies in the second validation. Returns the steps that began, and the log."""
@@ -121,9 +121,9 @@ def test_after_a_death_the_rest_is_done(
 ) -> None:
     """The bytes are the same. Finished steps are not repeated, and one line says so."""
     checkpoint = tmp_path / "checkpoint.pt"
-    trained(settings, data, checkpoint, monkeypatch, die_at)
+    train_and_record(settings, data, checkpoint, monkeypatch, die_at)
     assert not checkpoint.exists()
-    begun, logged = trained(settings, data, checkpoint, monkeypatch)
+    begun, logged = train_and_record(settings, data, checkpoint, monkeypatch)
     assert checkpoint.read_bytes() == whole
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
     assert [(event["kept"], event["epochs"]) for event in logged] == (
@@ -147,7 +147,7 @@ def test_a_death_after_the_last_epoch_repeats_none(
         patch.setattr(train_module, "save_checkpoint", full)
         with pytest.raises(Killed):
             train(settings, data, checkpoint)
-    begun, logged = trained(settings, data, checkpoint, monkeypatch)
+    begun, logged = train_and_record(settings, data, checkpoint, monkeypatch)
     assert [step for step in begun if step.startswith("_validate")] == []
     assert logged[0]["epochs"] == 3
     assert checkpoint.read_bytes() == whole
@@ -160,9 +160,9 @@ def test_the_state_of_other_settings_is_thrown_away(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    trained(settings, data, tmp_path / "checkpoint.pt", monkeypatch, "_validate 3")
+    train_and_record(settings, data, tmp_path / "checkpoint.pt", monkeypatch, "_validate 3")
     other = load_settings(overrides=tables.overrides() | CHEAP | {"sampler.partners": 5})
-    begun, logged = trained(other, data, tmp_path / "checkpoint.pt", monkeypatch)
+    begun, logged = train_and_record(other, data, tmp_path / "checkpoint.pt", monkeypatch)
     assert {"snapshot 1", "fit_prior 1", "_validate 4"} <= set(begun)
     assert logged == []
     assert not (tmp_path / FOLDER).exists()
@@ -171,9 +171,9 @@ def test_the_state_of_other_settings_is_thrown_away(
 def test_the_state_of_other_code_is_thrown_away(
     settings: Settings, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained(settings, data, tmp_path / "checkpoint.pt", monkeypatch, "_validate 3")
+    train_and_record(settings, data, tmp_path / "checkpoint.pt", monkeypatch, "_validate 3")
     monkeypatch.setattr(train_module, "code_digest", lambda: "another")
-    begun, _ = trained(settings, data, tmp_path / "checkpoint.pt", monkeypatch)
+    begun, _ = train_and_record(settings, data, tmp_path / "checkpoint.pt", monkeypatch)
     assert "snapshot 1" in begun
 
 
@@ -236,6 +236,6 @@ def test_a_killed_training_is_resumed(
     assert (process.wait(), "".join(lines)[-500:]) == (-signal.SIGKILL, "".join(lines)[-500:])
     process.stderr.close()
     assert not out.checkpoint.exists()
-    _, logged = trained(settings, data, out.checkpoint, monkeypatch)
+    _, logged = train_and_record(settings, data, out.checkpoint, monkeypatch)
     assert logged[0]["epochs"] >= 1
     assert out.checkpoint.read_bytes() == whole

@@ -34,7 +34,7 @@ def counted(end: int, shop: Shop = SHOP) -> SamplerArrays:
 CLEAN = counted(START)
 
 
-def planted(group: str, **fields: Any) -> SamplerArrays:
+def plant(group: str, **fields: Any) -> SamplerArrays:
     """The clean arrays with some of a group's arrays replaced."""
     return CLEAN._replace(**{group: getattr(CLEAN, group)._replace(**fields)})
 
@@ -100,31 +100,31 @@ def test_a_pair_counted_once_too_often_is_caught() -> None:
     cosine, probability = near.cosine.copy(), near.probability.copy()
     for strength in (cosine, probability):
         strength[place] *= ((n + 1) ** 2 / (n + 6)) / (n**2 / (n + 5))
-    sentence = leak_of(planted("neighbours", cosine=cosine, probability=probability))
+    sentence = leak_of(plant("neighbours", cosine=cosine, probability=probability))
     assert re.search("know 1 of .* pairs by baskets", sentence)
 
 
 def test_the_order_of_a_category_is_caught() -> None:
     whole = counted(SHOP.n_baskets).categories
-    assert "categories order best sellers" in leak_of(planted("categories", members=whole.members))
+    assert "categories order best sellers" in leak_of(plant("categories", members=whole.members))
 
 
 def test_the_order_of_best_sellers_is_caught() -> None:
     assert "popularity orders best sellers" in leak_of(
-        planted("popularity", order=CLEAN.popularity.order[::-1])
+        plant("popularity", order=CLEAN.popularity.order[::-1])
     )
 
 
 def test_sales_of_other_days_are_caught() -> None:
     """Only the recent ones are wrong: the last 28 days before another end."""
-    assert "counts (recent)" in leak_of(planted("popularity", recent=counted(START + 1).popularity.recent))
+    assert "counts (recent)" in leak_of(plant("popularity", recent=counted(START + 1).popularity.recent))
 
 
 def test_a_history_by_the_week_is_caught() -> None:
     """A basket dated to its Monday would be seen by its own query."""
     week = 7 * DAY
     assert "that were not, or not then" in leak_of(
-        planted("histories", times=CLEAN.histories.times // week * week)
+        plant("histories", times=CLEAN.histories.times // week * week)
     )
 
 
@@ -132,7 +132,7 @@ def test_a_history_out_of_order_is_caught() -> None:
     times = CLEAN.histories.times.copy()
     first = CLEAN.histories.user_offsets[1]
     times[first : first + 2] = times[first : first + 2][::-1]
-    assert "histories are not in the order of time" in leak_of(planted("histories", times=times))
+    assert "histories are not in the order of time" in leak_of(plant("histories", times=times))
 
 
 def test_a_basket_told_twice_is_caught() -> None:
@@ -165,7 +165,7 @@ def test_an_item_learnt_later_is_caught() -> None:
     item = next(i for i in np.flatnonzero(rare) if (kind[rare] == kind[i]).sum() > 1)
     vectors = CLEAN.retrieval.items.copy()
     vectors[item] = 0.1
-    assert "retrieval has vectors of their own" in leak_of(planted("retrieval", items=vectors))
+    assert "retrieval has vectors of their own" in leak_of(plant("retrieval", items=vectors))
 
 
 def test_every_group_is_checked_or_says_why_not() -> None:

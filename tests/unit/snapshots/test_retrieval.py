@@ -19,7 +19,7 @@ SETTINGS = RetrievalSettings(
 )
 
 
-def trained(shop: Shop, end: int, supported: NDArray[np.bool_] | None = None, seed: int = 1) -> Retrieval:
+def train(shop: Shop, end: int, supported: NDArray[np.bool_] | None = None, seed: int = 1) -> Retrieval:
     supported = counts.support(shop, end) > 0 if supported is None else supported
     return train_tower(shop, end, supported, counts.categories(shop, end)[0].of_item, SETTINGS, seed)
 
@@ -38,10 +38,10 @@ def test_a_seed_trains_the_same_tower_again(restored_threads: None) -> None:
     for threads in (1, 2):
         torch.set_num_threads(threads)
         torch.rand(threads)
-        towers.append(trained(shop, shop.n_baskets))
+        towers.append(train(shop, shop.n_baskets))
     for one, other in zip(*towers, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert (trained(shop, shop.n_baskets, seed=2).items != towers[0].items).any()
+    assert (train(shop, shop.n_baskets, seed=2).items != towers[0].items).any()
 
 
 def test_the_future_is_not_learnt() -> None:
@@ -49,16 +49,14 @@ def test_the_future_is_not_learnt() -> None:
     shop = random_shop(np.random.default_rng(0))
     changed = shop.items.copy()
     changed[shop.offsets[100] :] = np.roll(changed[shop.offsets[100] :], 7)
-    for one, other in zip(
-        trained(shop, 100), trained(Shop(**vars(shop) | {"items": changed}), 100), strict=True
-    ):
+    for one, other in zip(train(shop, 100), train(Shop(**vars(shop) | {"items": changed}), 100), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_what_was_never_met_is_unknown() -> None:
     """User 3 comes after the end. Item 5 is below the bar and has no category. Row 0 is no item."""
     shop = shop_of([(1, 0, [1, 2, 3]), (2, 1, [1, 2]), (3, 2, [2, 3])], items=5, users=3)
-    tower = trained(shop, 2, supported=np.array([False, True, True, True, True, False]))
+    tower = train(shop, 2, supported=np.array([False, True, True, True, True, False]))
     np.testing.assert_array_equal(tower.users[3], tower.users[0])
     assert (tower.users[1] != tower.users[0]).any()
     assert not tower.items[[0, 5]].any()
@@ -68,12 +66,12 @@ def test_what_was_never_met_is_unknown() -> None:
 
 def test_a_new_item_is_placed_by_its_category() -> None:
     shop = shop_of([(1, d, [1, 2]) for d in range(5)], items=3, categories={"kind": ["a", "b", "a"]})
-    tower = trained(shop, 5, supported=np.array([False, True, True, False]))
+    tower = train(shop, 5, supported=np.array([False, True, True, False]))
     assert tower.items[3].any()
 
 
 def test_a_shop_of_single_items_has_nothing_to_learn() -> None:
     shop = shop_of([(1, 0, [1]), (1, 1, [2])], items=2)
-    tower = trained(shop, 2)
+    tower = train(shop, 2)
     assert [array.shape for array in tower] == [(2, 8), (3, 8), (3, 8)]
     assert not any(array.any() for array in tower)
