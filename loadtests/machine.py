@@ -1,4 +1,4 @@
-"""The machine that is measured on: what it is, and how busy it is."""
+"""Describes the machine that runs the measurements, and how busy it is."""
 
 import os
 import platform
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 
-def machine() -> dict[str, Any]:
-    """Where it ran, and how busy the machine was with other work before."""
+def describe_machine() -> dict[str, Any]:
+    """The processor, the system and the versions of the packages that matter for speed."""
     model = next(
         (
             line.partition(":")[2].strip()
@@ -28,13 +28,13 @@ def machine() -> dict[str, Any]:
     }
 
 
-def busy_cores(seconds: float = 0.5) -> float:
-    """Cores in use by anyone right now; a comparison wants it near 0 before it starts."""
+def count_busy_cores(seconds: float = 0.5) -> float:
+    """The number of cores that all programs use now. It should be near 0 before a comparison starts."""
 
-    def used() -> float:
+    def used_s() -> float:
         ticks = [int(n) for n in Path("/proc/stat").read_text(encoding="utf-8").split("\n")[0].split()[1:]]
         return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")  # without idle, iowait
 
-    before = used()
+    before = used_s()
     time.sleep(seconds)
-    return (used() - before) / seconds
+    return (used_s() - before) / seconds

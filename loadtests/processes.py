@@ -1,4 +1,4 @@
-"""What a server's processes use, by /proc; found by a mark in their environment, whoever started them."""
+"""Measures a server's processes with /proc. A mark in their environment identifies them, daemons included."""
 
 import contextlib
 import os
@@ -15,23 +15,23 @@ from typing import Final, Self
 MARK: Final = "CESTA_BENCH_MARK"
 _PROC: Final = Path("/proc")
 _TICKS_S: Final = os.sysconf("SC_CLK_TCK")
-_LAST_WORDS: Final = 600  # characters of the log shown when a server does not start
-_KILLED_WITHIN_S: Final = 5.0  # a large process takes a moment to go
+_LOG_TAIL: Final = 600  # characters of the log shown when a server does not start
+_KILL_WITHIN_S: Final = 5.0  # a large process takes a moment to end
 
 CpuSeconds = dict[int, float]  # by process id
 
 
-def stop_when_told() -> None:
-    """SIGTERM ends this program as Ctrl-C does: what it started is stopped, what it left aside removed."""
+def stop_on_sigterm() -> None:
+    """Let SIGTERM end this program as Ctrl-C does, so that it stops its servers and removes its files."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 class NotReadyError(Exception):
-    """A server that ended or did not become ready; the text holds its last words."""
+    """A server ended or did not become ready; the text holds the end of its log."""
 
 
 class MarkedProcesses:
-    """A server process with all that it starts, daemons included. Log lines go to a file that is removed."""
+    """A server process and all its descendants, daemons included. Its log is a temporary file."""
 
     def __init__(self, command: Sequence[str], variables: Mapping[str, str], folder: Path) -> None:
         self._mark = f"{MARK}={uuid.uuid4().hex}"
@@ -49,7 +49,7 @@ class MarkedProcesses:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C reaches the bench alone, which stops this in order
+            start_new_session=True,  # Ctrl-C then reaches only the bench, which stops the server in order
         )
         return self
 
@@ -58,54 +58,54 @@ class MarkedProcesses:
 
     @property
     def log(self) -> str:
-        """What was printed so far."""
+        """The output so far."""
         return Path(self._log.name).read_text(encoding="utf-8", errors="replace")
 
     def pids(self) -> list[int]:
         """Every process that carries the mark."""
         mark = self._mark.encode()
-        found = []
+        pids = []
         for folder in _PROC.iterdir():
             with contextlib.suppress(OSError):
                 if folder.name.isdecimal() and mark in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append(int(folder.name))
-        return found
+                    pids.append(int(folder.name))
+        return pids
 
     def wait_ready(self, ready: Callable[[], bool], timeout_s: float) -> None:
-        """Return once `ready`. Raises NotReadyError, with the log's end, if it ends or is not."""
-        ends = time.monotonic() + timeout_s
+        """Wait until `ready`. Raises NotReadyError, with the end of the log, if it ends or needs too long."""
+        deadline = time.monotonic() + timeout_s
         while not ready():
             ended = self._process is not None and self._process.poll() is not None
-            if ended or time.monotonic() > ends:
-                what = "ended while starting" if ended else f"was not ready after {timeout_s:g} s"
-                raise NotReadyError(f"{self._command[0]} … {what}: {self.log[-_LAST_WORDS:]}")
+            if ended or time.monotonic() > deadline:
+                problem = "ended while starting" if ended else f"was not ready after {timeout_s:g} s"
+                raise NotReadyError(f"{self._command[0]} … {problem}: {self.log[-_LOG_TAIL:]}")
             time.sleep(0.05)
 
     def cpu(self) -> CpuSeconds:
-        """User and system time of every process so far."""
+        """User plus system time of every process so far."""
         return {pid: cpu for pid in self.pids() if (cpu := _cpu_seconds(pid)) is not None}
 
     def pss_mib(self) -> float:
-        """Proportional set size of all: pages that n processes share count 1/n in each."""
+        """The proportional set size of all processes: a page that n processes share counts 1/n in each."""
         return sum(_pss_kib(pid)["Pss"] for pid in self.pids()) / 1024
 
     def memory_mib(self, pids: Sequence[int] | None = None) -> dict[str, float]:
-        """The same, of all or of ``pids``, and how much of it is ``mapped`` files, which can be dropped."""
-        found = [_pss_kib(pid) for pid in (self.pids() if pids is None else pids)]
+        """The set size of all processes or `pids`. `mapped` is the part in files, which can be dropped."""
+        memory = [_pss_kib(pid) for pid in (self.pids() if pids is None else pids)]
         kinds = {"pss": "Pss", "mapped": "Pss_File"}
-        return {name: round(sum(kib[kind] for kib in found) / 1024, 1) for name, kind in kinds.items()}
+        return {name: round(sum(kib[kind] for kib in memory) / 1024, 1) for name, kind in kinds.items()}
 
     def stop(self, grace_s: float = 15) -> None:
-        """Ask the first process to end, wait, then kill what is left, each by its id. Safe to call twice."""
+        """Ask the first process to end, wait, then kill the others by their ids. Safe to call twice."""
         if self._process is None:
             return
         if self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(grace_s)
-        ends = time.monotonic() + _KILLED_WITHIN_S
-        while (left := self.pids()) and time.monotonic() < ends:
-            for pid in left:
+        deadline = time.monotonic() + _KILL_WITHIN_S
+        while (remaining := self.pids()) and time.monotonic() < deadline:
+            for pid in remaining:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
@@ -115,11 +115,11 @@ class MarkedProcesses:
 
 
 def process_name(pid: int) -> str:
-    """What a process does, in a word or two, by its command line."""
+    """A short name for a process, taken from its command line."""
     words = _command(pid)
     line = " ".join(words)
     if "triton_python_backend_stub" in line:
-        return "stub " + next((m for m in ("candidate_sampler", "ncf_scorer") if m in line), "")
+        return "stub " + next((name for name in ("candidate_sampler", "ncf_scorer") if name in line), "")
     if words and "/" not in words[0] and "::" in words[0]:  # Ray's titles: ray::ServeReplica:…
         return words[0].rstrip(":")
     if "spawn_main" in line or "--multiprocessing-fork" in line:
@@ -143,13 +143,13 @@ def _command(pid: int) -> list[str]:
 def _cpu_seconds(pid: int) -> float | None:
     try:
         fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:  # it ended
+    except OSError:  # the process ended
         return None
     return (int(fields[11]) + int(fields[12])) / _TICKS_S  # utime, stime
 
 
 def _pss_kib(pid: int) -> Counter[str]:
-    """By kind, as smaps_rollup names them; nothing of a process that ended."""
+    """Set size in KiB by kind, as smaps_rollup names the kinds. Empty if the process ended."""
     try:
         lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
     except OSError:

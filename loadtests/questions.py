@@ -1,7 +1,7 @@
-"""What is asked: the test month's real baskets as visits of shoppers, in the order in which they came.
+"""Turns the test month's real baskets into visits of shoppers, in time order.
 
-A receipt tells neither in which order a basket was filled nor which visitors logged in; both are drawn with a
-fixed seed, so that every run and every server gets the same questions.
+A receipt does not tell in which order a basket was filled, nor whether the customer logged in. Both are drawn
+with a fixed seed, so every run and every server gets the same questions.
 """
 
 import json
@@ -19,25 +19,25 @@ from export_scripts.snapshots.splits import split_by_time
 
 SEED: Final = 7
 KINDS: Final = {"returning": 0.5, "anonymous": 0.3, "filling": 0.2}  # shares of the visits
-STEPS: Final = 12  # of a basket that is filled item by item, the first so many are asked about
-STEP_S: Final = 20.0  # between two items put into a basket
+STEPS: Final = 12  # questions for a basket that is filled item by item, at most
+STEP_S: Final = 20.0  # between two items of a basket
 
 
 class Question(NamedTuple):
-    """One request; at least one of both is not empty."""
+    """One request. The basket or the user id is not empty."""
 
     basket: tuple[str, ...]  # distinct, sorted: equal baskets share one entry of Triton's cache
     user_id: str = ""
 
     @property
     def json(self) -> dict[str, list[str] | str]:
-        """The request's plain JSON, both fields always: Triton batches only requests with the same."""
+        """The request as plain JSON, with both fields: Triton batches only requests with equal inputs."""
         return {"basket": list(self.basket), "user_id": self.user_id}
 
 
 @dataclass(frozen=True)
 class Visit:
-    """A shopper's questions, the first asked `at_s` after the month began, each next one `STEP_S` later."""
+    """A shopper's questions: the first `at_s` after the start of the month, the others every `STEP_S`."""
 
     kind: str
     at_s: float
@@ -45,7 +45,7 @@ class Visit:
 
 
 def visits_of_test_month(data: Path, run: Path) -> list[Visit]:
-    """The visits in time order, from etl's tables and the splits that the run was trained with."""
+    """The visits in time order, from etl's tables and the run's own split."""
     shop = load_shop(data)
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     test = split_by_time(shop, SplitSettings(**manifest["settings"]["splits"])).test
@@ -66,15 +66,20 @@ def visits_of_test_month(data: Path, run: Path) -> list[Visit]:
 
 
 def stream(visits: list[Visit]) -> list[Question]:
-    """All questions in the order in which they are asked."""
-    timed = [(visit.at_s + i * STEP_S, q) for visit in visits for i, q in enumerate(visit.questions)]
+    """All questions of all visits in time order."""
+    timed = [
+        (visit.at_s + step * STEP_S, question)
+        for visit in visits
+        for step, question in enumerate(visit.questions)
+    ]
     return [question for _, question in sorted(timed, key=lambda pair: pair[0])]
 
 
-def arrivals(visits: list[Visit], mean_gap_s: float) -> NDArray[np.float64]:
-    """(visits - 1,) gaps between visits, the month's own with its rush hours, squeezed to this mean."""
-    gaps = np.diff([visit.at_s for visit in visits])
-    return gaps * (mean_gap_s / max(gaps.mean(), 1e-9))
+def gaps_between(visits: list[Visit], mean_gap_s: float) -> NDArray[np.float64]:
+    """(visits - 1,) the month's gaps between visits, rush hours included, scaled to this mean."""
+    gaps: NDArray[np.float64] = np.diff([visit.at_s for visit in visits])
+    mean_s: float = max(gaps.mean(), 1e-9)
+    return gaps * (mean_gap_s / mean_s)
 
 
 def _questions(ids: list[str], user: str, kind: str, rng: np.random.Generator) -> tuple[Question, ...]:
@@ -83,7 +88,7 @@ def _questions(ids: list[str], user: str, kind: str, rng: np.random.Generator) -
         return tuple(Question(_basket(items[:n])) for n in sorted({1, len(items)}))
     if kind == "filling":
         return tuple(Question(_basket(items[:n]), user) for n in range(1, min(len(items), STEPS) + 1))
-    start = () if not user else (Question((), user),)  # the front page, before anything is in the basket
+    start = () if not user else (Question((), user),)  # the front page, with an empty basket
     return (*start, Question(_basket(items), user))
 
 

@@ -1,4 +1,4 @@
--- For wrk: sends the requests of a file one after the other, from a given one on, and prints what came of it.
+-- For wrk: sends the requests of a file in order, starts at a given one, and prints the result.
 -- wrk -s replay.lua URL -- FILE FIRST
 
 local requests, following = {}, 0

@@ -1,11 +1,11 @@
-"""What was measured, as the rows and ratios of `artifacts/bench/<time>.json`."""
+"""Turns measurements into the rows and ratios of `artifacts/bench/<time>.json`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
-HALF: Final = "half"  # in place of a concurrency: half of the rate that the server reached
+HALF: Final = "half"  # replaces a concurrency: half of the highest rate of the server
 OURS, PEER, WHOLE, LIMIT = "ours", "peer", "whole", "limit"
 
 Row = dict[str, Any]
@@ -14,19 +14,19 @@ _SPREAD: Final = ("rps", "p50_ms", "p99_ms")
 
 @dataclass(frozen=True)
 class Measured:
-    """One server, wire, cache and concurrency in one repetition; CPU µs per request by process."""
+    """One repetition of one server, wire, cache setting and concurrency."""
 
     server: str
     kind: str
     wire: str
-    cache: str  # off; on: the month's questions in their order; hit: few questions again and again
+    cache: str  # off; on: the month's questions in order; hit: a few questions, repeated
     concurrency: int | str
     rps: float
     p50_ms: float
     p99_ms: float
     errors: int
-    cpu_us: dict[str, float]
-    generator_share: float  # of all CPU time used
+    cpu_us: dict[str, float]  # per request, by process
+    generator_share: float  # of all CPU time
     pss_mib: float
     hit_share: float | None = None
 
@@ -36,94 +36,100 @@ class Measured:
 
 
 def rows_of(measured: Iterable[Measured]) -> list[Row]:
-    """One row per server, wire, cache and concurrency: medians over repetitions, [least, most] as spread."""
+    """One row per server, wire, cache and concurrency: medians over repetitions, with the spread."""
     groups: dict[Any, list[Measured]] = {}
-    for one in measured:
-        groups.setdefault(one.key, []).append(one)
+    for measurement in measured:
+        groups.setdefault(measurement.key, []).append(measurement)
     return [_row(group) for group in groups.values()]
 
 
 def ratios_of(rows: Sequence[Row]) -> dict[str, float | None]:
-    """The best of one by the best of another, uncached unless the name says otherwise; None: not measured."""
-    ours, peer = _best(rows, OURS), _best(rows, PEER)
+    """Ratios of the best rates of two kinds, without cache unless the name says so. None: not measured."""
+    ours, peer = _best_rate(rows, OURS), _best_rate(rows, PEER)
     return {
-        "over_best_peer": _over(ours, peer),
-        "over_best_peer_by_json": _over(_best(rows, OURS, wire="HTTP JSON"), peer),
-        "over_whole_vocabulary": _over(ours, _best(rows, WHOLE, name="torch")),
-        "over_whole_vocabulary_by_onnx": _over(ours, _best(rows, WHOLE, name="ONNX")),
-        "over_limit": _over(ours, _best(rows, LIMIT)),
-        "cached_over_best_peer": _over(_best(rows, OURS, cache="on"), peer),
-        "hits_over_best_peer": _over(_best(rows, OURS, cache="hit"), peer),
+        "over_best_peer": _ratio(ours, peer),
+        "over_best_peer_by_json": _ratio(_best_rate(rows, OURS, wire="HTTP JSON"), peer),
+        "over_whole_vocabulary": _ratio(ours, _best_rate(rows, WHOLE, name="torch")),
+        "over_whole_vocabulary_by_onnx": _ratio(ours, _best_rate(rows, WHOLE, name="ONNX")),
+        "over_limit": _ratio(ours, _best_rate(rows, LIMIT)),
+        "cached_over_best_peer": _ratio(_best_rate(rows, OURS, cache="on"), peer),
+        "hits_over_best_peer": _ratio(_best_rate(rows, OURS, cache="hit"), peer),
         "p99_at_half_of_saturation_ms": _least_p99(rows, OURS),
         "best_peer_p99_at_half_of_saturation_ms": _least_p99(rows, PEER),
     }
 
 
 def catalog_share(metrics: Mapping[str, Any]) -> float | None:
-    """NDCG@10 of what is served over that of scoring the whole catalog, on the same queries of known users.
+    """NDCG@10 (ranking quality) of the served answers divided by that of scoring the whole catalog.
 
-    None where `cesta evaluate` did not measure it: an older version, no queries.
+    Both are measured on the same queries of known users. None if `cesta evaluate` did not measure them: there
+    were no queries, or its version is older.
     """
     loss = metrics.get("full_catalog", {}).get("known", {}).get("ndcg_loss")
     return None if loss is None else round(1 - loss, 4)
 
 
 def best_row(rows: Sequence[Row], accept: Callable[[Row], bool]) -> Row | None:
-    """The accepted row with the most answers a second."""
+    """The accepted row with the most answers per second."""
     return max(filter(accept, rows), key=lambda row: row["rps"], default=None)
 
 
 def _row(group: Sequence[Measured]) -> Row:
     first = group[0]
-    names = sorted({name for one in group for name in one.cpu_us})
-    cpu = {name: round(median(one.cpu_us.get(name, 0.0) for one in group), 1) for name in names}
-    hits = [one.hit_share for one in group if one.hit_share is not None]
+    names = sorted({name for row in group for name in row.cpu_us})
+    cpu = {name: round(median(row.cpu_us.get(name, 0.0) for row in group), 1) for name in names}
+    hits = [row.hit_share for row in group if row.hit_share is not None]
     return {
         "server": first.server,
         "wire": first.wire,
         "cache": first.cache,
         "concurrency": first.concurrency,
-        **{name: round(median(getattr(one, name) for one in group), 3) for name in _SPREAD},
-        "errors": sum(one.errors for one in group),
+        **{name: round(median(getattr(row, name) for row in group), 3) for name in _SPREAD},
+        "errors": sum(row.errors for row in group),
         "cpu_us_per_request": cpu,
         "cpu_us_per_request_total": round(sum(cpu.values()), 1) if cpu else None,
-        "generator_cpu_share": round(median(one.generator_share for one in group), 3),
-        "peak_mib": round(max(one.pss_mib for one in group), 1),
+        "generator_cpu_share": round(median(row.generator_share for row in group), 3),
+        "peak_mib": round(max(row.pss_mib for row in group), 1),
         "hit_share": round(median(hits), 3) if hits else None,
         "kind": first.kind,
         "repetitions": len(group),
-        "spread": {n: [round(f(getattr(one, n) for one in group), 3) for f in (min, max)] for n in _SPREAD},
+        "spread": {
+            name: [round(bound(getattr(row, name) for row in group), 3) for bound in (min, max)]
+            for name in _SPREAD
+        },
     }
 
 
-def _best(
+def _best_rate(
     rows: Sequence[Row], kind: str, *, cache: str = "off", wire: str = "", name: str = ""
 ) -> float | None:
-    found = best_row(
+    best = best_row(
         rows,
-        lambda r: (
-            r["kind"] == kind
-            and r["cache"] == cache
-            and r["concurrency"] != HALF
-            and (not wire or r["wire"] == wire)
-            and name in r["server"]
+        lambda row: (
+            row["kind"] == kind
+            and row["cache"] == cache
+            and row["concurrency"] != HALF
+            and (not wire or row["wire"] == wire)
+            and name in row["server"]
         ),
     )
-    return float(found["rps"]) if found else None
+    return float(best["rps"]) if best else None
 
 
 def _least_p99(rows: Sequence[Row], kind: str) -> float | None:
-    """Of the fastest server and wire of a kind: its p99 at half of what it reached."""
-    best = best_row(rows, lambda r: r["kind"] == kind and r["cache"] == "off" and r["concurrency"] != HALF)
+    """The p99 of the fastest server and wire of a kind, at half of its highest rate."""
+    best = best_row(
+        rows, lambda row: row["kind"] == kind and row["cache"] == "off" and row["concurrency"] != HALF
+    )
     half = [
-        r
-        for r in rows
+        row
+        for row in rows
         if best
-        and r["concurrency"] == HALF
-        and (r["server"], r["wire"], r["cache"]) == (best["server"], best["wire"], best["cache"])
+        and row["concurrency"] == HALF
+        and (row["server"], row["wire"], row["cache"]) == (best["server"], best["wire"], best["cache"])
     ]
     return half[0]["p99_ms"] if half else None
 
 
-def _over(one: float | None, other: float | None) -> float | None:
-    return round(one / other, 3) if one and other else None
+def _ratio(dividend: float | None, divisor: float | None) -> float | None:
+    return round(dividend / divisor, 3) if dividend and divisor else None

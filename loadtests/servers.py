@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is started on a release, and how it is asked."""
+"""The compared servers: starts each one on a release, and asks it questions."""
 
 import contextlib
 import http.client
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from loadtests.environments import ROOT, environment
+from loadtests.environments import ROOT, ensure_environment
 from loadtests.peers.chain import RUN
 from loadtests.processes import MarkedProcesses
 from loadtests.questions import Question
@@ -19,12 +19,12 @@ from loadtests.wires import BINARY, GENERATE, LISTED, OPEN_INFERENCE, PLAIN, Ans
 from operations.outputs import Outputs
 
 GRPC: Final = "gRPC"
-READY_WITHIN_S: Final = 240.0  # the first start compiles the sampler's kernel, and Ray is slow by itself
+READY_WITHIN_S: Final = 240.0  # the first start compiles the sampler's kernels, and Ray starts slowly
 TIMEOUT_S: Final = 10.0
 PEERS_VARIABLES: Final = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-    "RAY_AUTH_MODE": "disabled",  # else it writes a token to the home folder
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
+    "RAY_AUTH_MODE": "disabled",  # otherwise Ray writes a token to the home folder
+    "RAY_USAGE_STATS_ENABLED": "0",  # no report to Ray's makers
     "BENTOML_DO_NOT_TRACK": "true",
 }
 
@@ -33,23 +33,23 @@ _IMPORTS: Final = {"PYTHONPATH": f"{ROOT}:{ROOT / 'client' / 'src'}", "PYTHONDON
 
 @dataclass(frozen=True)
 class Server:
-    """One contestant. `kind` is ours, peer or whole; `module` below `loadtests.peers`, not for ours."""
+    """One compared server."""
 
     name: str
-    kind: str
+    kind: str  # ours, peer or whole
     wires: tuple[Wire, ...]
-    module: str = ""
-    peer: str = ""  # with an environment of its own
+    module: str = ""  # below loadtests.peers; empty for ours
+    peer: str = ""  # the name of its own environment, if it has one
     cached: bool = False
 
     @property
     def grpc(self) -> bool:
-        """Whether it is asked over gRPC too."""
+        """Whether it is measured over gRPC, too."""
         return self.kind == "ours"
 
     @property
     def label(self) -> str:
-        """Its name, and with the cache on a word for that."""
+        """The name, and whether the cache is on."""
         return f"{self.name}, cached" if self.cached else self.name
 
     @property
@@ -72,7 +72,7 @@ SERVERS: Final = (
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers; addresses are host:port."""
+    """A server that answers. Addresses are host:port."""
 
     processes: MarkedProcesses
     http: str
@@ -80,8 +80,8 @@ class Running:
 
 
 @contextmanager
-def started(server: Server, release: Outputs) -> Iterator[Running]:
-    """Start it alone, wait until it answers a question, stop it.
+def start_server(server: Server, release: Outputs) -> Iterator[Running]:
+    """Start one server, wait for its first answer, and stop it after the block.
 
     Raises NotInstalledError or NotReadyError with the reason.
     """
@@ -92,8 +92,8 @@ def started(server: Server, release: Outputs) -> Iterator[Running]:
         command += [] if server.cached else ["--response-cache=0"]
         port = 0
     else:
-        python = str(environment(server.peer)) if server.peer else sys.executable
-        port = free_ports()
+        python = str(ensure_environment(server.peer)) if server.peer else sys.executable
+        port = find_free_port()
         command = [python, "-m", f"loadtests.peers.{server.module}", str(port)]
     with MarkedProcesses(command, variables, ROOT) as processes:
         if server.kind == "ours":
@@ -101,65 +101,65 @@ def started(server: Server, release: Outputs) -> Iterator[Running]:
         else:
             running = Running(processes, f"127.0.0.1:{port}")
         wire, canary = server.wires[0], Question(("canary",))
-        processes.wait_ready(lambda: _answers(running.http, wire, canary), READY_WITHIN_S)
+        processes.wait_ready(lambda: _is_answering(running.http, wire, canary), READY_WITHIN_S)
         yield running
 
 
 @contextmanager
-def supervised(repository: Path, variables: Mapping[str, str]) -> Iterator[Running]:
-    """`cesta serve` from its command line to its first answer, without a cache for answers; stop it.
+def start_supervised(repository: Path, variables: Mapping[str, str]) -> Iterator[Running]:
+    """Start `cesta serve` without a response cache, wait for its first answer, and stop it after the block.
 
     Raises NotReadyError with the reason.
     """
     ports = [f"--{name}-port=0" for name in ("http", "grpc", "metrics", "supervisor")]
     command = [sys.executable, "-m", "operations.cli", "serve", f"--repository={repository}", *ports]
-    with MarkedProcesses([*command, "--response-cache=0"], _IMPORTS | variables, ROOT) as processes:
-        yield _wait_for_triton(processes)  # it calls itself ready after a canary's answer
+    with MarkedProcesses([*command, "--response-cache=0"], {**_IMPORTS, **variables}, ROOT) as processes:
+        yield _wait_for_triton(processes)  # it reports ready after it has answered a canary
 
 
 def ask(address: str, wire: Wire, question: Question, path: str | None = None, key: str = "") -> Answer:
-    """One question over a connection of its own. Raises OSError or ValueError when it is not answered."""
+    """Ask one question over a new connection. Raises OSError or ValueError if there is no answer."""
     host, port = address.rsplit(":", 1)
-    body, more = wire.encode(question)
+    body, wire_headers = wire.encode(question)
     bearer = {"authorization": f"Bearer {key}"} if key else {}
     connection = http.client.HTTPConnection(host, int(port), timeout=TIMEOUT_S)
     with contextlib.closing(connection):
-        headers = {"content-type": "application/json", **more, **bearer}
+        headers = {"content-type": "application/json", **wire_headers, **bearer}
         connection.request("POST", path or wire.path, body, headers)
         response = connection.getresponse()
-        found = response.read()
+        content = response.read()
         if response.status != 200:
-            raise ValueError(f"{address} answers {response.status}: {found[:300]!r}")
-        return wire.decode(found, {name.lower(): value for name, value in response.getheaders()})
+            raise ValueError(f"{address} answers {response.status}: {content[:300]!r}")
+        return wire.decode(content, {name.lower(): value for name, value in response.getheaders()})
 
 
-def free_ports(following: int = 2) -> int:
-    """A port that is free, with `following` free ones after it (MLServer wants three)."""
+def find_free_port(following: int = 2) -> int:
+    """Find a free port that `following` more free ports follow. MLServer needs three in a row."""
     while True:
-        with contextlib.ExitStack() as held:
-            first = held.enter_context(socket.socket())
+        with contextlib.ExitStack() as sockets:
+            first = sockets.enter_context(socket.socket())
             first.bind(("127.0.0.1", 0))
             port = int(first.getsockname()[1])
             try:
                 for offset in range(1, following + 1):
-                    held.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
+                    sockets.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
             except (OSError, OverflowError):
                 continue
         return port
 
 
 def _wait_for_triton(processes: MarkedProcesses) -> Running:
-    said: list[re.Match[str]] = []
+    matches: list[re.Match[str]] = []
 
     def ready() -> bool:
-        said.extend(re.finditer(r"^ready: http (\S+) grpc (\S+)", processes.log, flags=re.MULTILINE))
-        return bool(said)
+        matches.extend(re.finditer(r"^ready: http (\S+) grpc (\S+)", processes.log, flags=re.MULTILINE))
+        return bool(matches)
 
     processes.wait_ready(ready, READY_WITHIN_S)
-    return Running(processes, said[0][1], said[0][2])
+    return Running(processes, matches[0][1], matches[0][2])
 
 
-def _answers(address: str, wire: Wire, question: Question) -> bool:
+def _is_answering(address: str, wire: Wire, question: Question) -> bool:
     try:
         return bool(ask(address, wire, question).item_ids)
     except (OSError, ValueError, http.client.HTTPException):

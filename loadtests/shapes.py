@@ -1,4 +1,4 @@
-"""How many shoppers there are at each moment: smoke, ramp, soak, spike. Chosen by --shape."""
+"""The number of shoppers at each moment of a load test. --shape selects smoke, ramp, soak or spike."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,14 +6,14 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Shape:
-    """Stages as (share of the length, share of the shoppers), one after the other."""
+    """Stages in order, each as (share of the length, share of the shoppers)."""
 
     length_s: float
     shoppers: int
     stages: tuple[tuple[float, float], ...]
 
     def shoppers_at(self, passed_s: float, length_s: float, shoppers: int) -> int | None:
-        """How many there are after `passed_s` of `length_s`, None when it is over."""
+        """The number of shoppers after `passed_s` of `length_s` seconds, None when the test is over."""
         end = 0.0
         for share, part in self.stages:
             end += share * length_s

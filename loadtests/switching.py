@@ -1,12 +1,14 @@
-"""What starting, promoting and rolling back cost, and who notices: `cesta serve` on a repository of its own.
+"""Measures what starts, promotions and rollbacks cost, and whether clients notice them.
+
+`cesta serve` runs on its own repository.
 
 python -m loadtests.switching --release artifacts
 
 main
-├── Material     the run, a variant of it, the month's questions and the right answers of both
+├── Material     the run, its variant, the month's questions and the expected answers of both
 ├── for each repetition
 │   ├── measure_starts       without compiled kernels, then with them
-│   ├── measure_at_rest      promotion of a release that is not loaded, its first questions, rollback
+│   ├── measure_at_rest      promotion of a release that is not loaded, first questions, rollback
 │   └── measure_under_load   the same in an open loop: latencies, failures, mixed answers
 └── write        medians: artifacts/bench/switching-<time>.json and the tables of docs/performance.md
 """
@@ -28,12 +30,12 @@ from typing import Any, Final
 from rich.console import Console
 
 from loadtests import generators, switching_tables
-from loadtests.answered import around, due, figures, read_answers, wrong
-from loadtests.machine import busy_cores, machine
-from loadtests.processes import stop_when_told
+from loadtests.machine import count_busy_cores, describe_machine
+from loadtests.processes import stop_on_sigterm
 from loadtests.questions import stream, visits_of_test_month
-from loadtests.servers import READY_WITHIN_S, Running, ask, supervised
-from loadtests.variants import right_answers, write_variant
+from loadtests.replies import find_mistakes, read_replies, select_around, select_due, summarise
+from loadtests.servers import READY_WITHIN_S, Running, ask, start_supervised
+from loadtests.variants import compute_answers, write_variant
 from loadtests.wires import GENERATE, write_requests
 from operations.outputs import Outputs
 from operations.records.golden_answers import difference
@@ -43,21 +45,19 @@ from operations.releases.promote import promote, roll_back
 from operations.releases.publish import publish
 from operations.server.control_secret import VARIABLE
 
-QUESTIONS: Final = 1_000  # different ones, again and again: nothing is cached
-LATER: Final = 100  # questions after the first one, whose median it is held against
-MIXES: Final = (
-    100  # questions that are sampled by one release and scored by the other, to see what that shows
-)
-SETTLE_S: Final = 0.5  # of an open loop, before it counts
+QUESTIONS: Final = 1_000  # different questions, repeated; there is no cache
+LATER: Final = 100  # questions after the first one; their median is compared with it
+MIXES: Final = 100  # questions sampled by one release and scored by the other
+SETTLE_S: Final = 0.5  # of the open loop, before the measurement begins
 AFTER_S: Final = 1.5  # of the open loop after each change
-OURS, VARIANT, AGAIN = 1, 2, 3  # releases: the run, its variant, and that once more
+OURS, VARIANT, AGAIN = 1, 2, 3  # releases: the run, its variant, the variant again
 
 Figures = dict[str, float]
 Windows = dict[str, dict[str, float]]
 
 
 class Material:
-    """Two runs, what is asked, and what each release must answer; all below ``folder``."""
+    """Two runs, the questions, and the expected answers of each release; all files are below ``folder``."""
 
     def __init__(self, release: Outputs, folder: Path) -> None:
         self.folder = folder
@@ -65,18 +65,21 @@ class Material:
         write_variant(release.run, self.runs[VARIANT])
         self.questions = stream(visits_of_test_month(release.data, release.run))[:QUESTIONS]
         self.requests = write_requests(GENERATE, self.questions, folder / "requests.bin")
-        ours, other = (right_answers(self.runs[n], self.runs[n], self.questions) for n in (OURS, VARIANT))
-        self.right = {OURS: ours, VARIANT: other, AGAIN: other}
-        mixed = right_answers(self.runs[VARIANT], self.runs[OURS], self.questions[:MIXES])
-        told = [
-            all(difference(mix, right) for right in pair)
-            for mix, *pair in zip(mixed, ours, other, strict=False)
+        ours, variant = (
+            compute_answers(self.runs[release], self.runs[release], self.questions)
+            for release in (OURS, VARIANT)
+        )
+        self.expected = {OURS: ours, VARIANT: variant, AGAIN: variant}
+        mixed = compute_answers(self.runs[VARIANT], self.runs[OURS], self.questions[:MIXES])
+        visible = [
+            all(difference(mix, answer) for answer in answers)
+            for mix, *answers in zip(mixed, ours, variant, strict=False)
         ]
-        self.mix_shows = sum(told) / len(told)  # share of questions whose answer would tell of a mix
+        self.mix_shows = sum(visible) / len(visible)  # share of questions whose answer reveals a mix
 
     @contextmanager
-    def repository(self) -> Iterator[Path]:
-        """A new one with all releases, of which OURS is active."""
+    def make_repository(self) -> Iterator[Path]:
+        """A new repository with all releases; OURS is active."""
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             repository = Path(folder) / "repository"
             repository.mkdir()
@@ -87,64 +90,69 @@ class Material:
 
 
 def measure(material: Material, rate: float, seconds: float) -> tuple[Figures, Windows, list[str]]:
-    """One repetition: figures, latencies by window, and what was answered wrongly."""
+    """One repetition: figures, latencies by window, and a sentence for each wrong answer."""
     secret = secrets.token_hex(16)
-    with material.repository() as repository:
+    with material.make_repository() as repository:
         variables = {VARIABLE: secret, "NUMBA_CACHE_DIR": str(repository.parent / "kernels")}
-        found = {"start_empty_s": _start_s(repository, variables)}
+        figures = {"start_empty_s": _start_s(repository, variables)}
         begun = time.perf_counter()
-        with supervised(repository, variables) as running, ModelControl(running.grpc, secret) as control:
-            found["start_filled_s"] = time.perf_counter() - begun
-            found |= ask_first(running, material, "start")
-            _wait_all_loaded(running)  # it refuses to promote until then
-            found["memory_before_mib"] = running.processes.memory_mib()["pss"]
-            found |= measure_at_rest(running, control, repository, material)
-            load, windows, mixed = measure_under_load(running, control, repository, material, rate, seconds)
-            found["memory_after_mib"] = running.processes.memory_mib()["pss"]
-    return found | load, windows, mixed
+        with (
+            start_supervised(repository, variables) as running,
+            ModelControl(running.grpc, secret) as control,
+        ):
+            figures["start_filled_s"] = time.perf_counter() - begun
+            figures |= time_first_questions(running, material, "start")
+            _wait_all_loaded(running)  # no promotion is possible before
+            figures["memory_before_mib"] = running.processes.memory_mib()["pss"]
+            figures |= measure_at_rest(running, control, repository, material)
+            load, windows, mistakes = measure_under_load(
+                running, control, repository, material, rate, seconds
+            )
+            figures["memory_after_mib"] = running.processes.memory_mib()["pss"]
+    return figures | load, windows, mistakes
 
 
 def measure_at_rest(running: Running, control: ModelControl, repository: Path, material: Material) -> Figures:
-    """Nobody asks while releases change."""
-    found = change("promotion_rest", partial(promote, repository, VARIANT, control, force=True))
-    found |= ask_first(running, material, "promotion")
-    found["memory_two_mib"] = running.processes.memory_mib()["pss"]
-    return found | change("rollback_rest", partial(roll_back, repository, control))
+    """Change releases while no requests come."""
+    figures = time_change("promotion_rest", partial(promote, repository, VARIANT, control, force=True))
+    figures |= time_first_questions(running, material, "promotion")
+    figures["memory_two_mib"] = running.processes.memory_mib()["pss"]
+    return figures | time_change("rollback_rest", partial(roll_back, repository, control))
 
 
 def measure_under_load(
     running: Running, control: ModelControl, repository: Path, material: Material, rate: float, seconds: float
 ) -> tuple[Figures, Windows, list[str]]:
-    """An open loop at rest, through a promotion and through a rollback."""
+    """Run an open loop at rest, through a promotion and through a rollback."""
     file = material.folder / "answers.json"
-    with generators.open_loop_meanwhile(running.http, material.requests, file, rate=rate):
+    with generators.keep_open_loop_running(running.http, material.requests, file, rate=rate):
         begun = time.perf_counter()
         time.sleep(SETTLE_S + seconds)
         promoting = time.perf_counter()
-        found = change("promotion_load", partial(promote, repository, AGAIN, control, force=True))
+        figures = time_change("promotion_load", partial(promote, repository, AGAIN, control, force=True))
         promoted = time.perf_counter()
         time.sleep(AFTER_S)
         rolling = time.perf_counter()
-        found |= change("rollback_load", partial(roll_back, repository, control))
+        figures |= time_change("rollback_load", partial(roll_back, repository, control))
         time.sleep(AFTER_S)
-    answered = read_answers(file, rate)
+    replies = read_replies(file, rate)
     parts = {
-        "all": answered,
-        "rest": due(answered, begun + SETTLE_S, promoting),
-        "promotion": due(answered, promoting, promoted),
-        "switch": around(answered, AGAIN, promoting),
-        "rollback": around(answered, OURS, rolling),
+        "all": replies,
+        "rest": select_due(replies, begun + SETTLE_S, promoting),
+        "promotion": select_due(replies, promoting, promoted),
+        "switch": select_around(replies, AGAIN, promoting),
+        "rollback": select_around(replies, OURS, rolling),
     }
-    windows = {name: figures(part) for name, part in parts.items()}
-    return found, windows, wrong(answered, material.right)
+    windows = {name: summarise(part) for name, part in parts.items()}
+    return figures, windows, find_mistakes(replies, material.expected)
 
 
-def change(name: str, work: Callable[[], Record]) -> Figures:
-    """Seconds of a promotion or rollback, all of it and by step."""
+def time_change(name: str, work: Callable[[], Record]) -> Figures:
+    """The seconds of a promotion or a rollback, in total and by step."""
     begun = time.perf_counter()
     record = work()
     steps: dict[str, float] = record["seconds"]
-    loading = sum(took for step, took in steps.items() if step.startswith("load "))
+    loading = sum(seconds for step, seconds in steps.items() if step.startswith("load "))
     return {
         f"{name}_s": time.perf_counter() - begun,
         f"{name}_verify_s": steps.get("verify", 0.0),
@@ -154,31 +162,31 @@ def change(name: str, work: Callable[[], Record]) -> Figures:
     }
 
 
-def ask_first(running: Running, material: Material, after: str) -> Figures:
-    """Milliseconds of the first question after a change and the median of the LATER ones, one by one."""
-    took = []
+def time_first_questions(running: Running, material: Material, after: str) -> Figures:
+    """Milliseconds of the first question after a change, and the median of the LATER ones, asked in turn."""
+    latencies = []
     for question in material.questions[: 1 + LATER]:
         begun = time.perf_counter()
         ask(running.http, GENERATE, question)
-        took.append((time.perf_counter() - begun) * 1000)
-    return {f"first_after_{after}_ms": took[0], f"later_after_{after}_ms": median(took[1:])}
+        latencies.append((time.perf_counter() - begun) * 1000)
+    return {f"first_after_{after}_ms": latencies[0], f"later_after_{after}_ms": median(latencies[1:])}
 
 
-def medians(repetitions: Sequence[Figures]) -> dict[str, dict[str, Any]]:
-    """By name, with the least and the most."""
-    values = {name: [one[name] for one in repetitions] for name in repetitions[0]}
+def summarise_figures(repetitions: Sequence[Figures]) -> dict[str, dict[str, Any]]:
+    """By name: the median, and the least and the greatest value as spread."""
+    columns = {name: [figures[name] for figures in repetitions] for name in repetitions[0]}
     return {
-        name: {"median": round(median(v), 3), "spread": [round(min(v), 3), round(max(v), 3)]}
-        for name, v in values.items()
+        name: {"median": round(median(values), 3), "spread": [round(min(values), 3), round(max(values), 3)]}
+        for name, values in columns.items()
     }
 
 
-def latencies(repetitions: Sequence[Windows]) -> Windows:
-    """By window: medians of the latencies, sums of requests and failures, the longest wait."""
-    joined: dict[str, Callable[[list[float]], float]] = {"requests": sum, "failed": sum, "most_ms": max}
+def summarise_windows(repetitions: Sequence[Windows]) -> Windows:
+    """By window: medians of the latencies, sums of requests and failures, and the longest latency."""
+    reductions: dict[str, Callable[[list[float]], float]] = {"requests": sum, "failed": sum, "most_ms": max}
     return {
         window: {
-            name: round(joined.get(name, median)([one[window][name] for one in repetitions]), 3)
+            name: round(reductions.get(name, median)([windows[window][name] for windows in repetitions]), 3)
             for name in repetitions[0][window]
         }
         for window in repetitions[0]
@@ -187,7 +195,7 @@ def latencies(repetitions: Sequence[Windows]) -> Windows:
 
 def _start_s(repository: Path, variables: dict[str, str]) -> float:
     begun = time.perf_counter()
-    with supervised(repository, variables):
+    with start_supervised(repository, variables):
         return time.perf_counter() - begun
 
 
@@ -198,33 +206,40 @@ def _wait_all_loaded(running: Running) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.switching", description=main.__doc__)
     add = parser.add_argument
-    add("--release", type=Path, default=Path("artifacts"), help="what cesta build left (artifacts)")
-    add("--out", type=Path, default=Path("artifacts/bench"), help="where results go (artifacts/bench)")
+    add(
+        "--release",
+        type=Path,
+        default=Path("artifacts"),
+        help="the folder that cesta build wrote (artifacts)",
+    )
+    add("--out", type=Path, default=Path("artifacts/bench"), help="the folder for results (artifacts/bench)")
     add("--repetitions", type=int, default=3)
-    add("--rate", type=float, default=200.0, help="of the open loop, requests a second (200)")
-    add("--seconds", type=float, default=5.0, help="of the open loop at rest (5)")
-    add("--document", type=Path, default=switching_tables.DOCUMENT, help="where the tables are written into")
+    add("--rate", type=float, default=200.0, help="requests per second of the open loop (200)")
+    add("--seconds", type=float, default=5.0, help="length of the open loop at rest (5)")
+    add("--document", type=Path, default=switching_tables.DOCUMENT, help="the document that gets the tables")
     return parser.parse_args(arguments)
 
 
 def run(given: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """All repetitions, as they are written."""
-    begun, busy = datetime.now(UTC), busy_cores()
+    """Run all repetitions and return the result."""
+    begun, busy = datetime.now(UTC), count_busy_cores()
     if busy > 0.2:
-        console.print(f"{busy:.1f} cores are busy with other work: these figures are for developing only")
-    found, windows, mixed = list[Figures](), list[Windows](), list[str]()
+        console.print(f"{busy:.1f} cores are busy with other work: these figures are for development only")
+    figures, windows, mistakes = list[Figures](), list[Windows](), list[str]()
     with tempfile.TemporaryDirectory(prefix="switching-", dir=given.out) as folder:
         material = Material(Outputs(given.release.absolute()), Path(folder).absolute())
         for repetition in range(given.repetitions):
             console.print(f"{repetition + 1}/{given.repetitions} …", highlight=False)
-            figures_, windows_, mixed_ = measure(material, given.rate, given.seconds)
-            found, windows, mixed = [*found, figures_], [*windows, windows_], [*mixed, *mixed_]
+            measured = measure(material, given.rate, given.seconds)
+            figures.append(measured[0])
+            windows.append(measured[1])
+            mistakes += measured[2]
     return {
-        "figures": medians(found),
-        "windows": latencies(windows),
-        "mixed": mixed,
+        "figures": summarise_figures(figures),
+        "windows": summarise_windows(windows),
+        "mixed": mistakes,
         "a_mix_shows": round(material.mix_shows, 3),
-        "machine": machine(),
+        "machine": describe_machine(),
         "plan": {"repetitions": given.repetitions, "rate": given.rate, "seconds": given.seconds},
         "started": begun.isoformat(timespec="seconds"),
         "minutes": round((datetime.now(UTC) - begun).total_seconds() / 60, 1),
@@ -233,19 +248,19 @@ def run(given: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what changing releases costs; 1 when a request failed or two releases were mixed."""
+    """Measure what changes of releases cost. Exit with 1 if a request failed or an answer was wrong."""
     given = parse(arguments)
-    stop_when_told()
+    stop_on_sigterm()
     given.out.mkdir(parents=True, exist_ok=True)
-    found = run(given, Console(stderr=True))
-    file = given.out / f"switching-{found['started'].replace(':', '')}.json"
-    file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    switching_tables.write(found, given.document)
-    switching_tables.show(found, Console())
+    result = run(given, Console(stderr=True))
+    file = given.out / f"switching-{result['started'].replace(':', '')}.json"
+    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    switching_tables.write(result, given.document)
+    switching_tables.show(result, Console())
     print(file)
-    for sentence in found["mixed"][:10]:
+    for sentence in result["mixed"][:10]:
         print(sentence, file=sys.stderr)
-    return 1 if found["mixed"] or found["windows"]["all"]["failed"] else 0
+    return 1 if result["mixed"] or result["windows"]["all"]["failed"] else 0
 
 
 if __name__ == "__main__":

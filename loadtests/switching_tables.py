@@ -1,4 +1,4 @@
-"""A switching result as a table on the terminal, and as the tables of docs/performance.md."""
+"""Formats a switching result as tables for the terminal and for docs/performance.md."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,48 +41,48 @@ WINDOWS: Final = {
 _UNITS: Final = {"s": "s", "ms": "ms", "mib": "MiB"}
 
 
-def write(found: dict[str, Any], document: Path) -> None:
-    """Replace the document's switching parts."""
+def write(result: dict[str, Any], document: Path) -> None:
+    """Replace the switching sections of the document."""
     text = document.read_text(encoding="utf-8")
-    document.write_text(fill(text, sections(found)), encoding="utf-8")
+    document.write_text(fill(text, sections(result)), encoding="utf-8")
 
 
-def show(found: dict[str, Any], console: Console) -> None:
+def show(result: dict[str, Any], console: Console) -> None:
     """Print the same tables."""
-    for text in sections(found).values():
+    for text in sections(result).values():
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def sections(found: dict[str, Any]) -> dict[str, str]:
-    """The document's generated parts by name, in markdown."""
-    machine, plan, busy = found["machine"], found["plan"], found["busy_cores_before"]
+def sections(result: dict[str, Any]) -> dict[str, str]:
+    """The generated sections of the document by name, in markdown."""
+    machine, plan, busy = result["machine"], result["plan"], result["busy_cores_before"]
     loaded = f" **{busy} cores were busy with other work: not for quoting.**" if busy > 0.2 else ""
     run = (
-        f"{found['started']}, {machine['cores']} cores of {machine['cpu']}, {plan['repetitions']} times; "
-        f"{found['minutes']} minutes. {found['windows']['all']['failed']} requests failed, "
-        f"{len(found['mixed'])} answers were not those of the release that gave them; an answer sampled "
-        f"by one release and scored by the other would show in {found['a_mix_shows']:.0%} of the "
+        f"{result['started']}, {machine['cores']} cores of {machine['cpu']}, {plan['repetitions']} times; "
+        f"{result['minutes']} minutes. {result['windows']['all']['failed']} requests failed, "
+        f"{len(result['mixed'])} answers were not those of the release that gave them; an answer sampled "
+        f"by one release and scored by the other would show in {result['a_mix_shows']:.0%} of the "
         f"questions.{loaded}"
     )
-    shown = found["figures"]
+    figures = result["figures"]
     return {
         "switching_run": run,
-        "switching_single": _table(["", "median", "least to most"], _singles(shown)),
+        "switching_single": _table(["", "median", "least to most"], _single_rows(figures)),
         "switching_changes": _table(
             ["", "nobody asks", f"{plan['rate']:g} requests/s"],
             [
-                [label, *(_value(shown, key.format(when)) for when in ("rest", "load"))]
+                [label, *(_value(figures, key.format(when)) for when in ("rest", "load"))]
                 for label, key in CHANGES.items()
             ],
         ),
         "switching_load": _table(
             ["", "requests", "p50 ms", "p99 ms", "longest ms", "failed"],
-            [_window(label, found["windows"][name]) for name, label in WINDOWS.items()],
+            [_window_row(label, result["windows"][name]) for name, label in WINDOWS.items()],
         ),
     }
 
 
-def _singles(figures: dict[str, Any]) -> list[list[str]]:
+def _single_rows(figures: dict[str, Any]) -> list[list[str]]:
     rows = []
     for label, key in SINGLE.items():
         low, high = figures[key]["spread"]
@@ -90,9 +90,9 @@ def _singles(figures: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _window(label: str, found: dict[str, float]) -> list[str]:
-    times = [f"{found[name]:.1f}" for name in ("p50_ms", "p99_ms", "most_ms")]
-    return [label, f"{found['requests']:,.0f}", *times, f"{found['failed']:.0f}"]
+def _window_row(label: str, window: dict[str, float]) -> list[str]:
+    times = [f"{window[name]:.1f}" for name in ("p50_ms", "p99_ms", "most_ms")]
+    return [label, f"{window['requests']:,.0f}", *times, f"{window['failed']:.0f}"]
 
 
 def _value(figures: dict[str, Any], key: str) -> str:

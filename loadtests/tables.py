@@ -1,4 +1,4 @@
-"""A bench result as a table on the terminal, as a plot, and as the tables of docs/performance.md.
+"""Formats a bench result as a table for the terminal, as a plot, and as the tables of docs/performance.md.
 
 python -m loadtests.tables artifacts/bench/2026-11-23T060000+0000.json
 """
@@ -32,8 +32,8 @@ _COLUMNS: Final = (
     "CPU µs",
     "MiB",
 )
-_RIGHT: Final = 3  # columns from here on hold numbers
-_SAYS: Final = {
+_RIGHT: Final = 3  # the first column of numbers
+_RATIO_LABELS: Final = {
     "over_best_peer": "requests/s of cesta / best peer with the same candidates",
     "over_best_peer_by_json": "requests/s of cesta by plain JSON, as the peers / best peer",
     "over_whole_vocabulary": "requests/s of cesta / whole catalog by torch",
@@ -47,48 +47,49 @@ _SAYS: Final = {
 }
 
 
-def show(found: dict[str, Any], console: Console) -> None:
-    """Print rows, ratios and what could not be measured."""
+def show(result: dict[str, Any], console: Console) -> None:
+    """Print the rows, the ratios, and the servers that could not be measured."""
     table = Table()
     for i, column in enumerate(_COLUMNS):
         table.add_column(column, justify="right" if i >= _RIGHT else "left")
-    for row in found["rows"]:
+    for row in result["rows"]:
         table.add_row(*_cells(row))
     console.print(table)
-    for name, value in found["ratios"].items():
-        console.print(f"{_SAYS[name]}: {_ratio(name, value)}", highlight=False)
-    for name, reason in found["not_measured"].items():
+    for name, value in result["ratios"].items():
+        console.print(f"{_RATIO_LABELS[name]}: {_ratio(name, value)}", highlight=False)
+    for name, reason in result["not_measured"].items():
         console.print(f"{name} was not measured: {reason}", style="red", markup=False, highlight=False)
 
 
-def sections(found: dict[str, Any]) -> dict[str, str]:
-    """The document's generated parts by name, in markdown."""
-    machine = found["machine"]
-    stream, plan = found["stream"], found["plan"]
-    busy = found["busy_cores_before"]
+def sections(result: dict[str, Any]) -> dict[str, str]:
+    """The generated sections of the document by name, in markdown."""
+    machine = result["machine"]
+    stream, plan = result["stream"], result["plan"]
+    busy = result["busy_cores_before"]
     loaded = f" **{busy} cores were busy with other work: not for quoting.**" if busy > 0.2 else ""
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     run = (
-        f"{found['started']}, {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, "
+        f"{result['started']}, {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, "
         f"Python {machine['python']}, {versions}; {plan['repetitions']} times {plan['seconds']:g} s, "
         f"{stream['questions']:,} questions, {stream['different']:,} different; "
-        f"{found['minutes']} minutes.{loaded}"
+        f"{result['minutes']} minutes.{loaded}"
     )
-    rows = [_cells(row) for row in found["rows"]]
-    refused = [[name, reason.replace("\n", " ")] for name, reason in found["not_measured"].items()]
+    rows = [_cells(row) for row in result["rows"]]
+    refused = [[name, reason.replace("\n", " ")] for name, reason in result["not_measured"].items()]
     cpu = [
         [
             *_cells(row)[:4],
-            ", ".join(f"{n} {us:,.0f}" for n, us in _heaviest(row)),
+            ", ".join(f"{process} {us:,.0f}" for process, us in _heaviest(row)),
             f"{row['generator_cpu_share']:.0%}" if row["cpu_us_per_request"] else "-",
         ]
-        for row in found["rows"]
+        for row in result["rows"]
     ]
     return {
         "run": run,
         "rows": _markdown(_COLUMNS, rows),
         "ratios": _markdown(
-            ("ratio", "value"), [[_SAYS[n], _ratio(n, v)] for n, v in found["ratios"].items()]
+            ("ratio", "value"),
+            [[_RATIO_LABELS[name], _ratio(name, value)] for name, value in result["ratios"].items()],
         ),
         "cpu": _markdown(
             (*_COLUMNS[:4], "CPU µs per request, by process", "generator's share of all CPU"), cpu
@@ -98,16 +99,16 @@ def sections(found: dict[str, Any]) -> dict[str, str]:
 
 
 def fill(text: str, parts: dict[str, str]) -> str:
-    """`text` with each part between its marks `<!-- bench:name -->` and `<!-- end -->` replaced."""
+    """Replace each part between its marks `<!-- bench:name -->` and `<!-- end -->` in `text`."""
 
-    def part(found: re.Match[str]) -> str:
-        return f"{found[1]}\n{parts[found[2]]}\n<!-- end -->" if found[2] in parts else found[0]
+    def replace(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{parts[match[2]]}\n<!-- end -->" if match[2] in parts else match[0]
 
-    return re.sub(r"(<!-- bench:(\w+) -->)\n.*?<!-- end -->", part, text, flags=re.DOTALL)
+    return re.sub(r"(<!-- bench:(\w+) -->)\n.*?<!-- end -->", replace, text, flags=re.DOTALL)
 
 
 def plot(rows: Sequence[Row]) -> str:
-    """An SVG: each server's most requests a second, by wire and cache, on a logarithmic axis."""
+    """An SVG bar chart of the highest requests/s per server, wire and cache setting; logarithmic axis."""
     best: dict[tuple[str, str, str], Row] = {}
     for row in rows:
         key = row["server"], row["wire"], row["cache"]
@@ -163,7 +164,7 @@ def _heaviest(row: Row, most: int = 4) -> list[tuple[str, float]]:
 
 
 def _ratio(name: str, value: float | None) -> str:
-    digits = 4 if name == "ndcg_share_of_whole_vocabulary" else 2  # its target is .99
+    digits = 4 if name == "ndcg_share_of_whole_vocabulary" else 2  # its target is 0.99
     return "not measured" if value is None else f"{value:,.{digits}f}"
 
 
@@ -175,12 +176,12 @@ def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write a result's tables into docs/performance.md."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.tables", description=main.__doc__)
-    parser.add_argument("result", type=Path, help="a file that python -m loadtests.bench wrote")
+    parser.add_argument("result", type=Path, help="a result file of python -m loadtests.bench")
     parser.add_argument("--document", type=Path, default=DOCUMENT)
     given = parser.parse_args(arguments)
-    found = json.loads(given.result.read_text(encoding="utf-8"))
+    result = json.loads(given.result.read_text(encoding="utf-8"))
     text = given.document.read_text(encoding="utf-8")
-    given.document.write_text(fill(text, sections(found)), encoding="utf-8")
+    given.document.write_text(fill(text, sections(result)), encoding="utf-8")
     return 0
 
 

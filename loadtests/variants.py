@@ -1,7 +1,7 @@
-"""Another release of the same shop: what a new training would bring, without a training.
+"""Makes another release of the same shop, as a new training would, but without training.
 
-Its sampler proposes other candidates and its scorer gives other scores, so that every answer tells which of
-both releases gave it, and one that was sampled by the one and scored by the other is neither's.
+The variant's sampler proposes other candidates and its scorer gives other scores. So each answer shows which
+release gave it, and an answer sampled by one release and scored by the other matches neither.
 """
 
 import shutil
@@ -22,11 +22,11 @@ from operations.records.atomic import staged_folder
 from operations.records.contract import GRAPH, read_contract
 
 SEED: Final = 7
-NOISE: Final = 0.5  # of an item's bias, in units of the score
+NOISE: Final = 0.5  # added to each item's bias, in units of the score
 
 
 def write_variant(run: Path, variant: Path) -> None:
-    """A run like ``run``, of the same size, with golden answers of its own."""
+    """Write a run of the same size as ``run`` that gives other answers, with its own golden answers."""
     rng = np.random.default_rng(SEED)
     described = manifest.read(run / manifest.NAME)
     with staged_folder(variant, marker=manifest.NAME) as folder:
@@ -44,7 +44,7 @@ def write_variant(run: Path, variant: Path) -> None:
         manifest.write(described | made, folder)
 
 
-def right_answers(sampler: Path, scorer: Path, questions: Sequence[Question]) -> list[dict[str, Any]]:
-    """To each question, by the sampler of one run and the scorer of the same or of another."""
+def compute_answers(sampler: Path, scorer: Path, questions: Sequence[Question]) -> list[dict[str, Any]]:
+    """The answer to each question, with the sampler of one run and the scorer of the same or another run."""
     reference = Reference(Reference.load(sampler).sampler, scorer / GRAPH)
-    return [found["answer"] for found in answers(reference, [question.json for question in questions])]
+    return [golden["answer"] for golden in answers(reference, [question.json for question in questions])]

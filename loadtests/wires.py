@@ -1,4 +1,4 @@
-"""How a question travels: its raw HTTP request, and the answer read back, for every server's own form."""
+"""Encodes questions as HTTP requests and decodes answers, in the form of each server."""
 
 import json
 import os
@@ -17,7 +17,7 @@ Headers = Mapping[str, str]  # names in lower case
 
 @dataclass(frozen=True)
 class Answer:
-    """Item ids and scores, best first, padding left out."""
+    """Item ids and scores, best first, without padding."""
 
     item_ids: list[str]
     scores: list[float]
@@ -25,7 +25,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Wire:
-    """`encode` gives a request's body and further headers, `decode` reads body and headers of an answer."""
+    """A server's form: `encode` makes a request's body and extra headers, `decode` reads an answer's."""
 
     name: str
     path: str
@@ -33,21 +33,24 @@ class Wire:
     decode: Callable[[bytes, Headers], Answer]
 
     def request(self, question: Question, key: str = "") -> bytes:
-        """The whole HTTP/1.1 request; with a Bearer `key` as a gateway wants it."""
-        body, more = self.encode(question)
+        """The whole HTTP/1.1 request. A gateway needs a `key`, sent as Bearer token."""
+        body, wire_headers = self.encode(question)
         bearer = {"authorization": f"Bearer {key}"} if key else {}
-        headers = {"host": "cesta", "content-type": "application/json", **more, **bearer}
-        lines = [f"POST {self.path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
+        headers = {"host": "cesta", "content-type": "application/json", **wire_headers, **bearer}
+        lines = [f"POST {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         return "\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode() + body
 
 
-def keys() -> list[str]:
-    """A gateway's keys, to be used in turns; [""] without. No option: command lines are for all to see."""
+def read_keys() -> list[str]:
+    """The gateway's keys, used in turn; [""] without a gateway.
+
+    They have no option, because every user of a machine sees its command lines.
+    """
     return os.environ.get("CESTA_KEYS", "").split(",")
 
 
 def write_requests(wire: Wire, questions: Iterable[Question], file: Path) -> Path:
-    """Write what the generators send: for each request a line with its length, then its bytes."""
+    """Write the requests for the generators: for each one a line with its length, then its bytes."""
     with file.open("wb") as out:
         for question in questions:
             request = wire.request(question)
@@ -56,7 +59,7 @@ def write_requests(wire: Wire, questions: Iterable[Question], file: Path) -> Pat
 
 
 def read_requests(file: Path) -> list[bytes]:
-    """What `write_requests` wrote."""
+    """Read a file of `write_requests`."""
     requests = []
     with file.open("rb") as source:
         while length := source.readline():
@@ -65,80 +68,83 @@ def read_requests(file: Path) -> list[bytes]:
 
 
 def write_perf_analyzer_input(questions: Iterable[Question], file: Path) -> Path:
-    """The same questions as perf_analyzer's --input-data; "" stands for no item and for nobody."""
+    """Write the questions as perf_analyzer's --input-data; "" means no item or no user."""
     entries = [
         {
-            "basket": {"content": list(q.basket) or [""], "shape": [max(len(q.basket), 1)]},
-            "user_id": [q.user_id],
+            "basket": {
+                "content": list(question.basket) or [""],
+                "shape": [max(len(question.basket), 1)],
+            },
+            "user_id": [question.user_id],
         }
-        for q in questions
+        for question in questions
     ]
     file.write_text(json.dumps({"data": entries}), encoding="utf-8")
     return file
 
 
-def _plain(question: Question) -> tuple[bytes, dict[str, str]]:
+def _encode_plain(question: Question) -> tuple[bytes, dict[str, str]]:
     return json.dumps(question.json).encode(), {}
 
 
-def _listed(question: Question) -> tuple[bytes, dict[str, str]]:
+def _encode_list(question: Question) -> tuple[bytes, dict[str, str]]:
     return json.dumps({"questions": [question.json]}).encode(), {}
 
 
-def _in_a_tensor(question: Question) -> tuple[bytes, dict[str, str]]:
+def _encode_tensor(question: Question) -> tuple[bytes, dict[str, str]]:
     tensor = {"name": "question", "shape": [1], "datatype": "BYTES", "data": [json.dumps(question.json)]}
     return json.dumps({"inputs": [tensor]}).encode(), {}
 
 
-def _binary(question: Question) -> tuple[bytes, dict[str, str]]:
+def _encode_binary(question: Question) -> tuple[bytes, dict[str, str]]:
     tensors = []
     for name, ids in {"basket": question.basket or [""], "user_id": [question.user_id]}.items():
         tensors.append(InferInput(name, [1, len(ids)], "BYTES"))
-        tensors[-1].set_data_from_numpy(np.array([[i.encode() for i in ids]], np.object_))
+        tensors[-1].set_data_from_numpy(np.array([[item_id.encode() for item_id in ids]], np.object_))
     body, json_size = InferenceServerClient.generate_request_body(tensors)
     headers = {"content-type": "application/octet-stream"}
     return body, headers | {"inference-header-content-length": str(json_size)}
 
 
-def _answer(item_ids: Iterable[str], scores: Iterable[float]) -> Answer:
-    kept = [(i, float(s)) for i, s in zip(item_ids, scores, strict=True) if i]
-    return Answer([i for i, _ in kept], [s for _, s in kept])
+def _without_padding(item_ids: Iterable[str], scores: Iterable[float]) -> Answer:
+    items = [(item_id, float(score)) for item_id, score in zip(item_ids, scores, strict=True) if item_id]
+    return Answer([item_id for item_id, _ in items], [score for _, score in items])
 
 
-def _of_plain(body: bytes, _: Headers) -> Answer:
-    found: dict[str, Any] = json.loads(body)
-    return _answer(found["item_ids"], found["scores"])
+def _decode_plain(body: bytes, _: Headers) -> Answer:
+    answer: dict[str, Any] = json.loads(body)
+    return _without_padding(answer["item_ids"], answer["scores"])
 
 
-def _of_items(body: bytes, _: Headers) -> Answer:
+def _decode_items(body: bytes, _: Headers) -> Answer:
     items = json.loads(body)["items"]
-    return _answer([item["item_id"] for item in items], [item["score"] for item in items])
+    return _without_padding([item["item_id"] for item in items], [item["score"] for item in items])
 
 
-def _of_listed(body: bytes, _: Headers) -> Answer:
-    (found,) = json.loads(body)
-    return _answer(found["item_ids"], found["scores"])
+def _decode_list(body: bytes, _: Headers) -> Answer:
+    (answer,) = json.loads(body)
+    return _without_padding(answer["item_ids"], answer["scores"])
 
 
-def _of_tensors(body: bytes, _: Headers) -> Answer:
-    found = {tensor["name"]: tensor["data"] for tensor in json.loads(body)["outputs"]}
-    return _answer(found["item_ids"], found["scores"])
+def _decode_tensors(body: bytes, _: Headers) -> Answer:
+    data = {tensor["name"]: tensor["data"] for tensor in json.loads(body)["outputs"]}
+    return _without_padding(data["item_ids"], data["scores"])
 
 
-def _of_binary(body: bytes, headers: Headers) -> Answer:
+def _decode_binary(body: bytes, headers: Headers) -> Answer:
     size = int(headers["inference-header-content-length"])
     result = InferenceServerClient.parse_response_body(body, header_length=size)
     ids, scores = result.as_numpy("item_ids"), result.as_numpy("scores")
     assert ids is not None
     assert scores is not None
-    return _answer([i.decode() for i in ids[0]], scores[0].tolist())
+    return _without_padding([item_id.decode() for item_id in ids[0]], scores[0].tolist())
 
 
 TRITON = "/v2/models/recommender"
-GENERATE = Wire("HTTP JSON", f"{TRITON}/generate", _plain, _of_plain)
-BINARY = Wire("HTTP V2 binary", f"{TRITON}/infer", _binary, _of_binary)
-GATEWAY = Wire("gateway", "/v1/recommend", _plain, _of_items)
-PLAIN = Wire("HTTP JSON", "/recommend", _plain, _of_plain)
-LISTED = Wire("HTTP JSON", "/recommend", _listed, _of_listed)
-OPEN_INFERENCE = Wire("HTTP V2 JSON", TRITON + "/infer", _in_a_tensor, _of_tensors)
-WIRES = {wire.path: wire for wire in (GENERATE, BINARY, GATEWAY)}  # how cesta is asked over HTTP, by path
+GENERATE = Wire("HTTP JSON", f"{TRITON}/generate", _encode_plain, _decode_plain)
+BINARY = Wire("HTTP V2 binary", f"{TRITON}/infer", _encode_binary, _decode_binary)
+GATEWAY = Wire("gateway", "/v1/recommend", _encode_plain, _decode_items)
+PLAIN = Wire("HTTP JSON", "/recommend", _encode_plain, _decode_plain)
+LISTED = Wire("HTTP JSON", "/recommend", _encode_list, _decode_list)
+OPEN_INFERENCE = Wire("HTTP V2 JSON", TRITON + "/infer", _encode_tensor, _decode_tensors)
+WIRES = {wire.path: wire for wire in (GENERATE, BINARY, GATEWAY)}  # cesta's own over HTTP, by path

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 ARTIFACTS: Final = Path(__file__).resolve().parent.parent / "artifacts"
+ITEMS: Final = "items.json"  # in `data`: names and categories, which the gateway gives out
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The `onnxruntime` backend of the embedded Triton: a server starts on a copy of one of the two."""
+"""The `onnxruntime` backend of the embedded Triton, in C++ and in Python. A server uses a copy of one."""

@@ -1,12 +1,13 @@
-"""Triton's `onnxruntime` backend, written in Python: any ONNX model, where neither C++ one is there.
+"""Triton's `onnxruntime` backend, written in Python. It serves any ONNX model where there is no C++ backend.
 
-Lies as `<backend-directory>/onnxruntime/model.py`; Triton finds it by `backend: "onnxruntime"`. A config
-means the same here as in NVIDIA's C++ backend, and what that refuses at load is refused here too:
-https://github.com/triton-inference-server/onnxruntime_backend. Refused here alone: sequence batching, ragged
+A server copies it to `<backend-directory>/onnxruntime/model.py`. Triton finds it by `backend: "onnxruntime"`.
+
+A config means the same as in NVIDIA's C++ backend (https://github.com/triton-inference-server/onnxruntime_backend).
+This backend refuses every config that NVIDIA's refuses at load. It also refuses sequence batching, ragged
 batches, batch inputs and outputs, execution accelerators, and a scalar in a model that batches.
 
-An instance is a process. Its requests run as one batch where their shapes allow; a request that makes ONNX
-Runtime fail gets its own error, and the others of its batch are answered.
+Each instance is a process. Its requests run as one batch if their shapes allow it. If ONNX Runtime fails on a
+request, only that request gets an error.
 """
 
 from __future__ import annotations
@@ -23,9 +24,7 @@ import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
-_MAX_BATCH_SIZE = (
-    4  # what the C++ backend completes to, unless --backend-config=default-max-batch-size says more
-)
+_MAX_BATCH_SIZE = 4  # the C++ backend's default, too (--backend-config=default-max-batch-size)
 _UNKNOWN = -1  # a dimension that the graph leaves open
 
 _DATA_TYPES = {
@@ -43,7 +42,7 @@ _DATA_TYPES = {
     "tensor(double)": "TYPE_FP64",
     "tensor(string)": "TYPE_STRING",
 }
-_GRAPH_LEVELS = {  # config's optimization.graph.level; any other value is the default, everything
+_GRAPH_LEVELS = {  # by the config's optimization.graph.level; any other value enables everything
     -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -55,30 +54,30 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 class RefusedModelError(ValueError):
-    """The model cannot be served as configured; Triton shows the text and does not load it."""
+    """The model cannot be served with this config. Triton shows the text and does not load the model."""
 
 
 @dataclass(frozen=True)
 class GraphTensor:
-    """An input or output of the ONNX graph, in Triton's words."""
+    """An input or output of the ONNX graph, with Triton's name for its data type."""
 
     name: str
-    data_type: str  # TYPE_FP32
-    shape: list[int]  # batch axis included
+    data_type: str  # for example TYPE_FP32
+    shape: list[int]  # with the batch axis
 
     @property
     def has_batch_axis(self) -> bool:
-        """Whether the first dimension is open, as batching needs it."""
+        """Whether the first dimension is open, which batching needs."""
         return self.shape[:1] == [_UNKNOWN]
 
 
 class Call(NamedTuple):
-    """One request, decoded."""
+    """One decoded request."""
 
-    place: int  # among the requests of this execute()
+    place: int  # index among the requests of this execute()
     inputs: Arrays
     outputs: list[str]
-    shapes: frozenset[object]  # of its inputs, without the batch axis: those of equal ones run together
+    shapes: frozenset[object]  # of the inputs, without the batch axis; equal ones run together
 
     @property
     def rows(self) -> int:
@@ -86,18 +85,17 @@ class Call(NamedTuple):
 
 
 class TritonPythonModel:
-    """What Triton's Python backend loads: one instance of one ONNX model."""
+    """One instance of one ONNX model. Triton's Python backend loads this class."""
 
     @staticmethod
     def auto_complete_config(config: Any) -> Any:
-        """Fill in the inputs and outputs that config.pbtxt leaves out, and with them its batching."""
+        """Complete the inputs, outputs and batching that config.pbtxt leaves out."""
         given: Config = config.as_dict()
         if given["input"] and given["output"]:
             return config
         options = ort.SessionOptions()
-        options.graph_optimization_level = (
-            ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        )  # only its signature matters
+        # Only the graph's inputs and outputs matter here.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = _open(_model_file(Path(pb_utils.get_model_dir()), given), options, ["CPUExecutionProvider"])
         inputs, outputs = _signature(session, given["name"])
         _complete_batching(config, [*inputs.values(), *outputs.values()])
@@ -107,7 +105,7 @@ class TritonPythonModel:
         return config
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Open the model and hold its config to the graph. Raises `RefusedModelError`."""
+        """Open the model and check its config against the graph. Raises `RefusedModelError`."""
         config: Config = json.loads(args["model_config"])
         name = args["model_name"]
         folder = Path(args["model_repository"], args["model_version"])
@@ -118,7 +116,7 @@ class TritonPythonModel:
         self._scalars = _check(config, self._session)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer every request: one run of the session for all whose shapes agree."""
+        """Answer every request. Requests of equal shapes share one run of the session."""
         answers: list[Any] = [None] * len(requests)
         groups: dict[object, list[Call]] = defaultdict(list)
         for index, request in enumerate(requests):
@@ -148,14 +146,14 @@ class TritonPythonModel:
     def _answers(self, calls: list[Call]) -> list[Any]:
         try:
             return self._run(calls)
-        except Exception as error:  # ONNX Runtime's errors share no narrower class
+        except Exception as error:  # ONNX Runtime's errors have no narrower common class
             if len(calls) == 1:
                 return [_failure(error)]
             half = len(calls) // 2  # 12 runs find one bad request among 64
             return self._answers(calls[:half]) + self._answers(calls[half:])
 
     def _run(self, calls: list[Call]) -> list[Any]:
-        """Run `calls`, of one shape, as one batch. Raises whatever ONNX Runtime raises."""
+        """Run `calls`, which have equal shapes, as one batch. Raises the errors of ONNX Runtime."""
         inputs = calls[0].inputs
         if len(calls) > 1:
             inputs = {name: np.concatenate([call.inputs[name] for call in calls]) for name in inputs}
@@ -174,7 +172,7 @@ class TritonPythonModel:
 
 
 def _decoded(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the strings of an array of UTF-8 bytes, in its shape."""
+    """Decode an array of UTF-8 bytes into strings, in the same shape."""
     try:
         strings = [value.decode() for value in array.ravel()]
     except UnicodeDecodeError as error:
@@ -185,7 +183,7 @@ def _decoded(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def _success(arrays: Arrays, scalars: frozenset[str]) -> Any:
     tensors = [
         pb_utils.Tensor(name, array.reshape(1) if name in scalars else array)
-        for name, array in arrays.items()  # contiguous: ONNX Runtime's own, or rows of it
+        for name, array in arrays.items()  # contiguous: whole arrays of ONNX Runtime, or rows of them
     ]
     return pb_utils.InferenceResponse(output_tensors=tensors)
 
@@ -318,7 +316,7 @@ def _io_config(tensor: GraphTensor, max_batch_size: int) -> dict[str, Any]:
 
 
 def _check(config: Config, session: Any) -> frozenset[str]:
-    """Hold `config` to the graph of `session`; return the scalars' names. Raises `RefusedModelError`."""
+    """Check `config` against the graph; return the names of the scalars. Raises `RefusedModelError`."""
     model, max_batch_size = config["name"], config["max_batch_size"]
     inputs, outputs = _signature(session, model)
     _check_served(config)
@@ -337,16 +335,16 @@ def _check(config: Config, session: Any) -> frozenset[str]:
 
 
 def _check_served(config: Config) -> None:
-    asked = [key for key in _NOT_SERVED if config.get(key)]
+    refused = [key for key in _NOT_SERVED if config.get(key)]
     if config.get("optimization", {}).get("execution_accelerators"):
-        asked.append("execution_accelerators")
+        refused.append("execution_accelerators")
     for io in config["input"]:
         if io.get("allow_ragged_batch"):
-            asked.append(f"allow_ragged_batch of '{io['name']}'")
-        if io.get("optional") and config["max_batch_size"] > 0:  # refused by the C++ backend as well
-            asked.append(f"optional input '{io['name']}' in a model that batches")
-    if asked:
-        raise RefusedModelError(f"model '{config['name']}': this backend does not serve {', '.join(asked)}")
+            refused.append(f"allow_ragged_batch of '{io['name']}'")
+        if io.get("optional") and config["max_batch_size"] > 0:  # NVIDIA's backend refuses it, too
+            refused.append(f"optional input '{io['name']}' in a model that batches")
+    if refused:
+        raise RefusedModelError(f"model '{config['name']}': this backend does not serve {', '.join(refused)}")
 
 
 def _check_io(

@@ -1,4 +1,4 @@
-"""`cesta demo`: the whole line once, on the shipped data."""
+"""`cesta demo`: build, serve and ask once, on the Complete Journey."""
 
 from rich.console import Console
 
@@ -9,7 +9,7 @@ from operations.outputs import ARTIFACTS
 
 
 def demo(out: Out = ARTIFACTS) -> None:
-    """Build on the Complete Journey, serve it, ask for a real basket, stop."""
+    """Build on the Complete Journey, serve the release, ask about a real basket, stop."""
     from export_scripts.demo import demo as run
 
     keep_freed_memory()

@@ -1,16 +1,16 @@
-"""How the C library hands memory back: asked not to, while a pipeline runs."""
+"""Stops the C library from returning freed memory to the system while a pipeline runs."""
 
 import ctypes
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # values of malloc.h
 LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
     """Let glibc reuse large blocks instead of unmapping them.
 
-    A training step frees and takes again tensors of 30 MB; mapping their pages anew cost a third of the time.
-    Nothing happens where the C library has no ``mallopt``.
+    A training step frees and allocates tensors of 30 MB; mapping their pages again took a third of the time.
+    Does nothing if the C library has no ``mallopt``.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,8 +1,8 @@
-"""Options that the offline verbs share, and the settings that they make."""
+"""Options that the offline verbs share, and the settings that result from them."""
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,7 +10,7 @@ from export_scripts.settings import Settings, load_settings
 from operations.errors import CestaError
 
 File = Annotated[Path | None, typer.Option("--settings", help="A toml with what differs from pipeline.toml.")]
-Transactions = Annotated[Path | None, typer.Option(help="csv or parquet; without it the Complete Journey.")]
+Transactions = Annotated[Path | None, typer.Option(help="csv or parquet; default: the Complete Journey.")]
 Products = Annotated[Path | None, typer.Option(help="csv or parquet, optional.")]
 Changes = Annotated[
     list[str] | None,
@@ -24,11 +24,11 @@ def chosen_settings(
     products: Path | None = None,
     changes: list[str] | None = None,
 ) -> Settings:
-    """pipeline.toml with a user's own toml, tables and single values over it.
+    """Return the defaults, changed by the toml in `path`, then by the tables, then by each `table.key=value`.
 
-    Raises CestaError for a change without "=", BadSettings as load_settings.
+    Raises CestaError for a change without "=", and BadSettings like load_settings.
     """
-    overrides: dict[str, Any] = {
+    overrides: dict[str, object] = {
         "data.transactions": str(transactions.absolute()) if transactions else None,
         "data.products": str(products.absolute()) if products else None,
     }
@@ -40,9 +40,10 @@ def chosen_settings(
     return load_settings(path, overrides)
 
 
-def _value(text: str) -> Any:
-    """A number, list or boolean as JSON reads it; anything else is the text itself."""
+def _value(text: str) -> object:
+    """Read a number, list or boolean as JSON; any other text stays as it is."""
     try:
-        return json.loads(text)
+        value: object = json.loads(text)
     except json.JSONDecodeError:
         return text
+    return value

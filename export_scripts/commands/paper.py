@@ -1,4 +1,4 @@
-"""`cesta paper`: the NCF paper's own measure."""
+"""`cesta paper`: the measure of the NCF paper (neural collaborative filtering, He et al. 2017)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +11,17 @@ from export_scripts.commands.options import Changes, File, chosen_settings
 
 
 def paper(
-    train: Annotated[Path, typer.Option(help="Lines of user, item, rating, time stamp; tabs; or its .gz.")],
-    test: Annotated[Path, typer.Option(help="The same, one line per user.")],
-    negatives: Annotated[Path, typer.Option(help="(user,item) and its negatives, in the test's order.")],
+    train: Annotated[
+        Path, typer.Option(help="Lines of user, item, rating and time stamp, separated by tabs; may be .gz.")
+    ],
+    test: Annotated[Path, typer.Option(help="The same format, one line per user.")],
+    negatives: Annotated[
+        Path, typer.Option(help="(user,item) and its negatives, in the order of the test file.")
+    ],
     settings: File = None,
     change: Changes = None,
 ) -> None:
-    """The NCF paper's measure on its own files: HR@10 and NDCG@10 beside the published figures."""
+    """Repeat the NCF paper's measure on its own files: HR@10 and NDCG@10 beside the published figures."""
     from export_scripts.paper.measure import paper as run
     from export_scripts.paper.measure import print_report
 

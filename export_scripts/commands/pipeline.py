@@ -40,10 +40,12 @@ def evaluate(
     change: Changes = None,
     rivals: Annotated[
         bool,
-        typer.Option("--all", help="Other libraries' models too: ten minutes and 4 GB for the demo's data."),
+        typer.Option(
+            "--all", help="Also measure other libraries' models: ten minutes and 4 GB for the demo's data."
+        ),
     ] = False,
 ) -> None:
-    """Checkpoint → metrics on the test period beside simple rankers (OUT/metrics.json, OUT/report.html)."""
+    """Checkpoint → metrics on the test period, beside simple rankers (OUT/metrics.json, OUT/report.html)."""
     from export_scripts.evaluate import evaluate as run
     from export_scripts.quality.report import NAME, print_report
 
@@ -59,7 +61,10 @@ def export(
     settings: File = None,
     change: Changes = None,
     tensorrt: Annotated[
-        bool, typer.Option("--tensorrt", help="Have TensorRT answer too, as the CPU does; needs a GPU.")
+        bool,
+        typer.Option(
+            "--tensorrt", help="Also run the graph in TensorRT and compare it with the CPU; needs a GPU."
+        ),
     ] = False,
 ) -> None:
     """Checkpoint → run folder with ONNX graph, sampler arrays and manifest (OUT/run)."""
@@ -77,9 +82,9 @@ def build(
     products: Products = None,
     change: Changes = None,
     repository: Repository = None,
-    promote: Annotated[bool, typer.Option(help="Have the next start of a server serve the release.")] = True,
+    promote: Annotated[bool, typer.Option(help="Let the next start of a server serve the release.")] = True,
 ) -> None:
-    """All five stages; those whose inputs did not change are kept. A running server keeps its release."""
+    """Run all five stages, except those whose inputs did not change. A running server keeps its release."""
     from export_scripts.build import build as run
     from export_scripts.quality.report import print_report
     from operations.releases.store import open_repository

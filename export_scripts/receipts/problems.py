@@ -8,13 +8,13 @@ from operations.errors import CestaError
 
 @dataclass(frozen=True)
 class Problem:
-    """One kind of trouble in one table: what it is, how often, where first, and the way out."""
+    """One kind of problem in one table, with its first rows and the way out."""
 
     table: str
     what: str
     way_out: str
     rows: tuple[tuple[int, str], ...] = ()  # (row number in the file, value), the first few
-    count: int = 0  # affected rows in all; 0 when the trouble is not one of rows
+    count: int = 0  # affected rows in all; 0 when the problem does not concern single rows
 
     def __str__(self) -> str:
         rows = f" ({self.count:,} {'row' if self.count == 1 else 'rows'})" if self.count else ""
@@ -26,7 +26,7 @@ class Problem:
 
 
 class BadInput(CestaError):  # noqa: N818 - "except BadInput" reads
-    """The tables cannot be used; `problems` lists why, the message prints all of them."""
+    """The tables cannot be used. `problems` holds the reasons, and the message prints all of them."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -37,14 +37,14 @@ class BadInput(CestaError):  # noqa: N818 - "except BadInput" reads
 
 @dataclass
 class Problems:
-    """Collects problems while tables are read, so that one report names them all."""
+    """Collects problems while tables are read, so that one report names all of them."""
 
-    found: list[Problem] = field(default_factory=list)
+    collected: list[Problem] = field(default_factory=list)
 
     def add(self, problem: Problem) -> None:
-        self.found.append(problem)
+        self.collected.append(problem)
 
     def raise_if_any(self) -> None:
-        """Raise BadInput when a problem was added."""
-        if self.found:
-            raise BadInput(self.found)
+        """Raise BadInput if a problem was added."""
+        if self.collected:
+            raise BadInput(self.collected)

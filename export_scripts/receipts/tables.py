@@ -1,4 +1,9 @@
-"""Reading a shop's csv and parquet files: columns as text, times and numbers, every bad row reported."""
+"""Reads a shop's csv and parquet files and gives their columns as text or numbers; reports every bad row.
+
+`times.py` reads columns of times.
+"""
+
+from __future__ import annotations
 
 import csv
 import io
@@ -12,32 +17,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
+from numpy.typing import NDArray
 
 from export_scripts.receipts.problems import Problem, Problems
 
-SHOWN_ROWS = 5  # enough to find the pattern, few enough to read
+Bools = NDArray[np.bool_]
+
+SHOWN_ROWS = 5  # enough to see the pattern, few enough to read
 DELIMITERS = (",", ";", "\t", "|")
-EXACT_BITS = {
-    16: 11,
-    32: 24,
-    64: 53,
-}  # of a float column: integers above two to the power of that are rounded
-
-
+# Width of a float type → bits of its significand: larger integers than 2 to this power are rounded.
+SIGNIFICAND_BITS = {16: 11, 32: 24, 64: 53}
 WORKBOOKS = {b"PK\x03\x04", b"\xd0\xcf\x11\xe0"}  # first bytes of xlsx and xls
 
 
 @dataclass(frozen=True)
 class Table:
-    """A file as read: typed as parquet says, or all text from csv. `rows` are row numbers in the file."""
+    """One file in memory. Columns from parquet have their stored types; all columns from csv are text."""
 
     name: str
     data: pa.Table
-    rows: np.ndarray  # (n,) int64; csv counts its header as row 1, parquet starts at 1
-    repaired: bool = False  # bytes that are not UTF-8 were replaced by U+FFFD, so that rows can be named
+    rows: NDArray[np.int64]  # (n,) row numbers in the file; the header of a csv is row 1, parquet starts at 1
+    repaired: bool = False  # bytes that are not UTF-8 became U+FFFD, so that their rows can be reported
 
     def column(self, name: str) -> pa.Array:
-        """The column as one array, dictionaries decoded, UUIDs as text."""
+        """Return the column as one array, with dictionaries decoded and UUIDs as text."""
         array = self.data.column(name).combine_chunks()
         if array.type == pa.uuid():
             return pa.array([value and str(value) for value in array.to_pylist()], pa.string())
@@ -46,9 +49,9 @@ class Table:
         return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
     def refuse(
-        self, bad: np.ndarray, values: pa.Array | pd.Series, what: str, way_out: str, problems: Problems
+        self, bad: Bools, values: pa.Array | pd.Series, what: str, way_out: str, problems: Problems
     ) -> None:
-        """Report the rows where `bad` (n,) bool is true, if any, with the first of their `values` (n,)."""
+        """Report the rows where `bad` (n,) is true, if any, with the first of their `values` (n,)."""
         if not bad.any():
             return
         first = np.flatnonzero(bad)[:SHOWN_ROWS]
@@ -61,7 +64,7 @@ class Table:
 
 
 def show(value: object) -> str:
-    """A cell for an error message, short and on one line."""
+    """Write a cell for an error message: short and on one line."""
     if value is None or value is pd.NaT or value != value or value in ("", b""):
         return "(empty)"
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
@@ -71,9 +74,12 @@ def show(value: object) -> str:
 
 
 def read_table(path: Path, problems: Problems) -> Table | None:
-    """Read a csv (.csv .tsv .txt, also .gz) or parquet file; None, and a problem, when it cannot be read."""
+    """Read a csv (.csv .tsv .txt, also .gz) or parquet file.
+
+    Returns None and adds a problem if the file cannot be read.
+    """
     if path.is_dir():
-        problems.add(Problem(path.name, f"it is a folder: {path}", "join its files into one, and name that"))
+        problems.add(Problem(path.name, f"it is a folder: {path}", "join its files into one file"))
         return None
     if not path.is_file():
         problems.add(Problem(path.name, f"no such file: {path}", "check the path"))
@@ -88,20 +94,22 @@ def read_table(path: Path, problems: Problems) -> Table | None:
         way_out = "give a csv (UTF-8, header line; also .csv.gz) or a parquet file"
         problems.add(Problem(path.name, f"the file cannot be read: {reason}", way_out))
         return None
-    twice = sorted({name for name in table.data.column_names if table.data.column_names.count(name) > 1})
-    if twice:
-        what = f"columns listed twice: {', '.join(twice)}"
+    names = table.data.column_names
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        what = f"columns listed twice: {', '.join(repeated)}"
         problems.add(Problem(path.name, what, "rename or remove one of each"))
         return None
     if table.data.num_rows == 0:
-        if not any(problem.table == path.name for problem in problems.found):  # else it has, unreadable ones
+        unreadable = any(problem.table == path.name for problem in problems.collected)
+        if not unreadable:  # else there are rows, and their problem is reported
             problems.add(Problem(path.name, "the table has a header but no rows", "export it again"))
         return None
     return table
 
 
 def _is_parquet(path: Path) -> bool:
-    """By its name or its first bytes: files are renamed."""
+    """Decide by the name or by the first bytes, because files get renamed."""
     return path.suffix.lower() in {".parquet", ".pq"} or _first_bytes(path) == b"PAR1"
 
 
@@ -119,7 +127,7 @@ def _read_csv(path: Path, problems: Problems) -> Table:
     first = _first_bytes(path)
     if first in WORKBOOKS:
         raise OSError("it is an Excel workbook or a zip file")
-    gzipped = first.startswith(b"\x1f\x8b")  # whatever its name
+    gzipped = first.startswith(b"\x1f\x8b")  # the name need not say so
     with pa.input_stream(path, compression="gzip" if gzipped else "detect") as stream:
         content = stream.read()
     if content[:2] in {b"\xff\xfe", b"\xfe\xff"}:
@@ -137,7 +145,7 @@ def _read_csv(path: Path, problems: Problems) -> Table:
 
     data = pa.csv.read_csv(
         pa.BufferReader(content),
-        # one thread, blank lines not skipped by the reader: only then do broken rows carry their number
+        # Broken rows carry their number only with one thread and without skipped blank lines.
         read_options=pa.csv.ReadOptions(use_threads=False, block_size=1 << 24),
         parse_options=pa.csv.ParseOptions(
             delimiter=delimiter,
@@ -151,16 +159,17 @@ def _read_csv(path: Path, problems: Problems) -> Table:
         ),
     )
     data = data.rename_columns([name.strip() for name in data.column_names])
-    data = data.select([i for i, name in enumerate(data.column_names) if name])  # of delimiters at line ends
+    # Delimiters at the ends of lines make columns without a name.
+    data = data.select([i for i, name in enumerate(data.column_names) if name])
     rows = np.setdiff1d(np.arange(2, data.num_rows + len(broken) + 2), [row.number for row in broken])
     blank = _blank_rows(data)
     table = Table(path.name, data.filter(pa.array(~blank)), rows[~blank], repaired)
     ragged = [row for row in broken if row.text.strip()]
     if ragged:
-        problems.add(_ragged(path.name, ragged, delimiter))
+        problems.add(_problem_of_ragged_rows(path.name, ragged, delimiter))
     elif _has_line_breaks(data) and (line := _unmatched_quote(content, delimiter)):
-        what = f"quotes that do not match in the row of line {line}: what follows would be part of a value"
-        problems.add(Problem(path.name, what, "close each quote, and write one within a value twice"))
+        what = f"quotes that do not match in the row of line {line}: all text after it becomes one value"
+        problems.add(Problem(path.name, what, "close each quote; write a quote within a value twice"))
     return table
 
 
@@ -169,8 +178,8 @@ def _header(content: bytes, delimiter: str) -> list[str]:
     return next(csv.reader(text, delimiter=delimiter), [])
 
 
-def _blank_rows(data: pa.Table) -> np.ndarray:
-    """(n,) bool: rows without any value, which spreadsheets write by the hundred below the last one."""
+def _blank_rows(data: pa.Table) -> Bools:
+    """Mark rows (n,) without any value; spreadsheets write hundreds of them below the last row."""
     blank = np.ones(data.num_rows, dtype=bool)
     for column in data.columns:
         blank &= np.asarray(pc.binary_length(column.cast(pa.string())).fill_null(0)) == 0
@@ -182,9 +191,9 @@ def _has_line_breaks(data: pa.Table) -> bool:
 
 
 def _unmatched_quote(content: bytes, delimiter: str) -> int:
-    """The line where a row starts of which a quote never closes, or within a value; 0 for none.
+    """Return the first line of the row in which a quote never closes or closes within a value; 0 for none.
 
-    Arrow reads on to the next quote, or to the end of the file, and rows are gone without a word.
+    Arrow reads on to the next quote or to the end of the file, and drops the rows between without an error.
     """
     text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
     rows, start = csv.reader(text, delimiter=delimiter, strict=True), 1
@@ -196,7 +205,7 @@ def _unmatched_quote(content: bytes, delimiter: str) -> int:
     return 0
 
 
-def _ragged(name: str, rows: list[pa.csv.InvalidRow], delimiter: str) -> Problem:
+def _problem_of_ragged_rows(name: str, rows: list[pa.csv.InvalidRow], delimiter: str) -> Problem:
     expected = rows[0].expected_columns
     return Problem(
         name,
@@ -209,7 +218,7 @@ def _ragged(name: str, rows: list[pa.csv.InvalidRow], delimiter: str) -> Problem
 
 
 def sniff_delimiter(head: str) -> str:
-    """The delimiter among , ; tab | that cuts the first lines into the most cells, equally many on each."""
+    """Return the delimiter that cuts each of the first lines into the same, largest number of cells."""
     lines = [line for line in head.splitlines()[:20] if line.strip()]
 
     def cells(delimiter: str) -> tuple[bool, int]:
@@ -219,14 +228,14 @@ def sniff_delimiter(head: str) -> str:
     return max(DELIMITERS, key=cells) if lines else ","
 
 
-def text_column(table: Table, name: str, missing: Collection[str], problems: Problems) -> pd.Series:
-    """The column as (n,) str, stripped, missing values as NaN.
+def text_column(table: Table, name: str, missing: Collection[str], problems: Problems) -> pd.Series[str]:
+    """Return the column as (n,) str, stripped, with NaN for missing values.
 
-    Whole-number columns that went through a float ("123.0" beside missing values) become "123" again.
+    Whole numbers that were stored as floats ("123.0", because a value was missing) become "123" again.
     """
     array, repaired = table.column(name), table.repaired
     if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
-        array, repaired = _decoded(array)
+        array, repaired = _decode(array)
     elif pa.types.is_floating(array.type):
         array = _whole_numbers(table, name, array, problems)
     elif pa.types.is_nested(array.type):
@@ -244,8 +253,8 @@ def text_column(table: Table, name: str, missing: Collection[str], problems: Pro
     return pd.Series(text.to_pandas(), dtype="str")
 
 
-def _decoded(array: pa.Array) -> tuple[pa.Array, bool]:
-    """Bytes as text, and whether some were no UTF-8 and are now U+FFFD."""
+def _decode(array: pa.Array) -> tuple[pa.Array, bool]:
+    """Return the bytes as text, and whether some were not UTF-8 and became U+FFFD."""
     try:
         return array.cast(pa.large_string()), False
     except pa.ArrowInvalid:
@@ -263,23 +272,24 @@ def _is_utf8(content: bytes) -> bool:
 
 def _whole_numbers(table: Table, name: str, array: pa.Array, problems: Problems) -> pa.Array:
     values = array.to_numpy(zero_copy_only=False).astype(np.float64)
-    bits = EXACT_BITS[array.type.bit_width]
-    bad = np.abs(values) >= 2**bits  # the power itself may be the next integer, rounded
+    bits = SIGNIFICAND_BITS[array.type.bit_width]
+    bad = np.abs(values) >= 2**bits  # the power itself may be a rounded neighbour
     what = f'column "{name}" is a {array.type} column with values of 2^{bits} or more: last digits are lost'
     table.refuse(bad, array, what, "store ids as text or integers", problems)
     if bad.any():
         return pa.nulls(len(array), pa.large_string())
-    values = pd.Series(values).where(np.isfinite(values))
-    if (values.dropna() % 1 == 0).all():
-        return pa.array(values.astype("Int64"))
-    return pa.array(values.astype("str"))
+    finite = pd.Series(values).where(np.isfinite(values))
+    if (finite.dropna() % 1 == 0).all():
+        return pa.array(finite.astype("Int64"))
+    return pa.array(finite.astype("str"))
 
 
-def number_column(table: Table, name: str, problems: Problems) -> pd.Series:
-    """The column as (n,) float64; empty cells and cells that are no finite number are reported, and NaN."""
+def number_column(table: Table, name: str, problems: Problems) -> pd.Series[float]:
+    """Return the column as (n,) float64; reports cells that hold no finite number and makes them NaN."""
     array = table.column(name)
+    values: pd.Series[float]
     if pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_decimal(array.type):
-        values = array.cast(pa.float64(), safe=False).to_pandas().astype(np.float64)
+        values = pd.Series(array.cast(pa.float64(), safe=False).to_pandas(), dtype=np.float64)
     else:
         values = pd.to_numeric(text_column(table, name, (), problems), errors="coerce").astype(np.float64)
     with np.errstate(over="ignore"):  # reported below

@@ -1,4 +1,6 @@
-"""The transactions table: a shop's receipt lines, read, checked and typed."""
+"""Reads the transactions table: a shop's receipt lines, checked and typed."""
+
+from __future__ import annotations
 
 import numpy as np
 import pandas as pd
@@ -16,10 +18,10 @@ MAX_ID_BYTES = 128  # the server refuses longer ids, so no release may hold one
 
 
 def read_lines(table: Table, data: DataSettings, etl: EtlSettings, problems: Problems) -> pd.DataFrame:
-    """One row per receipt line, in the order of the file; what is wrong is added to `problems`.
+    """Return one row per receipt line, in the order of the file, and add what is wrong to `problems`.
 
-    Columns: basket_id, item_id (category of str), quantity (float64, 1 where the table has none), and where
-    the table has them user_id (category of str, NaN = unknown) and time (float64, whole seconds since 1970).
+    Columns: basket_id and item_id (category of str), quantity (float64; 1 if the table has no such column).
+    If the table has them, also user_id (category of str, NaN = unknown) and time (whole seconds since 1970).
     """
     names = find_columns(table, data.columns, problems)
     lines = pd.DataFrame(index=pd.RangeIndex(len(table.rows)))
@@ -41,7 +43,7 @@ def read_lines(table: Table, data: DataSettings, etl: EtlSettings, problems: Pro
 
 
 def find_columns(table: Table, columns: Columns, problems: Problems) -> dict[str, str]:
-    """Role → column name. Required columns and those named in the settings must exist."""
+    """Return role → column name. Required columns and columns named in the settings must exist."""
     present = table.data.column_names
     names = {role: name or role for role, name in columns.model_dump().items()}
     for role, name in names.items():
@@ -52,13 +54,13 @@ def find_columns(table: Table, columns: Columns, problems: Problems) -> dict[str
 
 
 def check_ids(
-    table: Table, column: str, ids: pd.Series, problems: Problems, *, required: bool = True
+    table: Table, column: str, ids: pd.Series[str], problems: Problems, *, required: bool = True
 ) -> None:
-    """Report ids (n,) that are missing (when `required`), longer than the server accepts, or rounded."""
+    """Report ids (n,) that are missing (if `required`), too long for the server, or rounded."""
     missing = ids.isna().to_numpy()
     if required:
         what = f'column "{column}" is empty'
-        table.refuse(missing, ids, what, "every row needs one; fill it in, or remove the rows", problems)
+        table.refuse(missing, ids, what, "every row needs one; fill it in or remove the rows", problems)
     long = np.asarray(pc.binary_length(pa.array(ids.fillna("")))) > MAX_ID_BYTES
     what = f'column "{column}" has ids over {MAX_ID_BYTES} bytes of UTF-8'
     table.refuse(long, ids, what, "use shorter ids; is it the right column?", problems)
@@ -67,21 +69,21 @@ def check_ids(
     table.refuse(rounded, ids, what, "format the column as text before the export", problems)
 
 
-def check_returns(table: Table, column: str, quantity: pd.Series, problems: Problems) -> None:
+def check_returns(table: Table, column: str, quantity: pd.Series[float], problems: Problems) -> None:
     """Report negative quantities (n,)."""
-    what = f'column "{column}" is negative: returns are no purchases'
+    what = f'column "{column}" is negative: a return is not a purchase'
     way_out = 'leave them out with [etl] returns = "drop", or subtract them from the purchases'
     table.refuse(quantity.lt(0).to_numpy(), quantity, what, way_out, problems)
 
 
 def check_one_user(table: Table, lines: pd.DataFrame, problems: Problems) -> None:
-    """Report lines whose user is not the first known one of their basket; an empty cell is no other user."""
+    """Report lines whose user differs from the first user of their basket. An empty cell is no user."""
     user = lines["user_id"].cat.codes.where(lines["user_id"].notna())
     first = user.groupby(lines["basket_id"], observed=True, sort=False).transform("first")
     bad = (user.notna() & (user != first)).to_numpy()
     values = "basket " + lines["basket_id"].astype("str") + ", user " + lines["user_id"].astype("str")
     way_out = "a basket is one receipt of one user: build basket_id from receipt and user"
-    table.refuse(bad, values, "baskets of two users; the second one is in", way_out, problems)
+    table.refuse(bad, values, "baskets of two users; the second user is in", way_out, problems)
 
 
 def check_duration(table: Table, lines: pd.DataFrame, basket_hours: float, problems: Problems) -> None:
@@ -92,13 +94,15 @@ def check_duration(table: Table, lines: pd.DataFrame, basket_hours: float, probl
         "basket " + lines["basket_id"].astype("str") + ", " + hours.round(1).astype("str") + " hours after"
     )
     what = f"baskets that last over {basket_hours:g} hours; late lines are in"
-    way_out = "basket_id seems to be used again: add date or till to it, or raise [etl] basket_hours"
+    way_out = "basket_id seems to be reused: add the date or the till to it, or raise [etl] basket_hours"
     table.refuse((hours > basket_hours).to_numpy(), values, what, way_out, problems)
 
 
-def known_users(lines: pd.DataFrame) -> pd.Series:
-    """Spread the user over the lines of the basket: one line may carry the id for all. (n,) category."""
+def spread_users(lines: pd.DataFrame) -> pd.Series[pd.CategoricalDtype[str]]:
+    """Give every line the user of its basket, (n,) category of str: one line may carry the id for all."""
     if "user_id" not in lines:
-        return pd.Series(np.nan, index=lines.index).astype("category")
-    codes = lines["user_id"].cat.codes.groupby(lines["basket_id"], observed=True, sort=False).transform("max")
-    return pd.Series(pd.Categorical.from_codes(codes, dtype=lines["user_id"].dtype), index=lines.index)
+        nobody = pd.Categorical.from_codes(np.full(len(lines), -1), pd.Index([], dtype="str"))
+        return pd.Series(nobody, index=lines.index)
+    users = lines["user_id"].cat
+    codes = users.codes.groupby(lines["basket_id"], observed=True, sort=False).transform("max")
+    return pd.Series(pd.Categorical.from_codes(codes, users.categories), index=lines.index)

@@ -17,7 +17,7 @@ from ensemble.candidate_sampler.query import Query
 from export_scripts.progress import Progress
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import Settings, TrainSettings
-from export_scripts.snapshots.snapshot import recommendable, recounted, sampler_of, with_content
+from export_scripts.snapshots.snapshot import recommendable, recount, sampler_of, with_content
 from export_scripts.snapshots.splits import HiddenItems, Split, as_queries, hide_items
 from operations.records.contract import Contract
 
@@ -90,12 +90,12 @@ def periods(shop: Shop, split: Split, arrays: SamplerArrays, settings: Settings)
     asked for, and the scorer does not learn that what is new is never bought.
     """
     rng = np.random.default_rng(settings.train.seed)
-    now = recounted(shop, arrays, split.validation, settings)
+    now = recount(shop, arrays, split.validation, settings)
     hidden = hide_items(
         shop, split.validation, split.test, recommendable(now), settings.splits.hidden_per_basket, rng
     ).sample(settings.train.validation_queries, rng)
     ends = split.parts_of_training(shop, settings.train.recounts)
-    counted = [arrays, *(recounted(shop, arrays, start, settings) for start in ends[1:-1])]
+    counted = [arrays, *(recount(shop, arrays, start, settings) for start in ends[1:-1])]
     parts = [
         _to_learn_from(shop, known, start, end, settings.train, rng)
         for known, (start, end) in zip(counted, pairwise(ends), strict=True)

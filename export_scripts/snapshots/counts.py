@@ -1,6 +1,6 @@
-"""What is counted rather than learnt: co-occurrence, popularity, histories, category lists.
+"""Counts for the sampler: co-occurrence, popularity, histories, category lists, cold items.
 
-Each function takes the shop and an end, the number of the first basket that must not be seen.
+Each function takes the shop and ``end``: only baskets with a smaller number are counted.
 """
 
 import numba
@@ -15,14 +15,14 @@ RECENT_DAYS = 28
 
 
 def support(shop: Shop, end: int, start: int = 0) -> NDArray[np.int64]:
-    """(items,) baskets with the item among baskets start … end - 1."""
+    """Return (items,) the number of baskets from start to end - 1 that hold the item."""
     counts = np.bincount(shop.items[shop.offsets[start] : shop.offsets[end]], minlength=shop.n_items)
     counts[0] = 0
     return counts
 
 
 def popularity(shop: Shop, end: int, min_support: int) -> Popularity:
-    """Best sellers and log shares; items below ``min_support`` are not recommendable by counting."""
+    """Return best sellers and log shares. ``order`` holds the items with at least ``min_support`` baskets."""
     recent_from = min(shop.first_basket_at(int(shop.times[end - 1] - RECENT_DAYS * shop.day)), end - 1)
     counts, recent = support(shop, end), support(shop, end, recent_from)
     recommendable = np.flatnonzero(counts >= min_support)
@@ -31,34 +31,35 @@ def popularity(shop: Shop, end: int, min_support: int) -> Popularity:
 
 
 def _log_share(counts: NDArray[np.int64], baskets: int) -> NDArray[np.float32]:
-    """log(1 + purchases per 10,000 baskets): 0 for never, comparable between shops and periods."""
-    return np.log1p(counts * (10_000 / max(baskets, 1))).astype(np.float32)
+    """Return log(1 + purchases per 10,000 baskets): 0 for never, comparable between shops and periods."""
+    share: NDArray[np.float32] = np.log1p(counts * (10_000 / max(baskets, 1))).astype(np.float32)
+    return share
 
 
 def cooccurrence(
     shop: Shop, end: int, min_support: int, partners: int, shrinkage: float, largest_basket: int
 ) -> Neighbours:
-    """The strongest ``partners`` of every item by shrunk cosine, from baskets before ``end``.
+    """Return the strongest ``partners`` of every item by shrunk cosine.
 
-    Baskets of more than ``largest_basket`` items are passed over: their pairs grow by the square.
+    Skips baskets of more than ``largest_basket`` items: the number of their pairs grows with the square.
 
-    n_ij counts baskets with both; cosine = n_ij / sqrt(n_i n_j), P(j|i) = n_ij / n_i, both times
-    n_ij / (n_ij + shrinkage), which keeps pairs seen once or twice from leading the list.
+    n_ij is the number of baskets with both items; cosine = n_ij / sqrt(n_i n_j) and P(j|i) = n_ij / n_i, both
+    times n_ij / (n_ij + shrinkage). Without the factor, pairs seen once or twice would lead the list.
     """
     counts = support(shop, end)
-    basket_of, items = _lines(shop, end, largest_basket)
-    keep = counts[items] >= min_support
-    places = (basket_of[keep], items[keep])
-    x = sp.csr_array((np.ones(keep.sum(), np.float32), places), shape=(end, shop.n_items))
-    return _pairs(x, counts, partners, shrinkage)
+    baskets, items = _lines(shop, end, largest_basket)
+    supported = counts[items] >= min_support
+    places = (baskets[supported], items[supported])
+    holds = sp.csr_array((np.ones(supported.sum(), np.float32), places), shape=(end, shop.n_items))
+    return _pairs(holds, counts, partners, shrinkage)
 
 
 def _lines(shop: Shop, end: int, largest_basket: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """(lines,) basket numbers and items of the baskets before ``end`` that are not too large."""
+    """Return (lines,) basket numbers and (lines,) items of the baskets that are not too large."""
     sizes = np.diff(shop.offsets[: end + 1])
     small = np.repeat(sizes <= largest_basket, sizes)
-    owner = np.repeat(np.arange(end, dtype=np.int32), sizes)
-    return owner[small], shop.items[: shop.offsets[end]][small]
+    baskets = np.repeat(np.arange(end, dtype=np.int32), sizes)
+    return baskets[small], shop.items[: shop.offsets[end]][small]
 
 
 def category_pairs(
@@ -70,20 +71,21 @@ def category_pairs(
     shrinkage: float,
     largest_basket: int,
 ) -> Neighbours:
-    """The same between finest categories: what goes together where single items sell too little to tell.
+    """Return the same for finest categories, which also covers items that sell too little for pairs.
 
-    ``finest`` (items,) numbers below ``n``; category 0, none, has no partners.
+    ``finest`` (items,) holds category numbers below ``n``. Category 0 means none and has no partners.
     """
-    owner, items = _lines(shop, end, largest_basket)
+    baskets, items = _lines(shop, end, largest_basket)
     category = finest[items]
-    owner, category = owner[category > 0], category[category > 0]
-    x = sp.csr_array((np.ones(len(owner), np.float32), (owner, category)), shape=(end, n))
-    x.data[:] = 1  # a basket holds a category or does not
-    return _pairs(x, np.asarray(x.sum(0)).astype(np.int64), partners, shrinkage)
+    baskets, category = baskets[category > 0], category[category > 0]
+    holds = sp.csr_array((np.ones(len(baskets), np.float32), (baskets, category)), shape=(end, n))
+    holds.data[:] = 1  # a basket counts once per category
+    return _pairs(holds, np.asarray(holds.sum(0)).astype(np.int64), partners, shrinkage)
 
 
-def _pairs(x: sp.csr_array, counts: NDArray[np.int64], partners: int, shrinkage: float) -> Neighbours:
-    pairs = (x.T @ x).tocsr()
+def _pairs(holds: sp.csr_array, counts: NDArray[np.int64], partners: int, shrinkage: float) -> Neighbours:
+    """Return the strongest partners by ``holds`` (baskets, items), 1 where the basket holds the item."""
+    pairs = (holds.T @ holds).tocsr()
     offsets, rows, both = _strongest(
         pairs.indptr.astype(np.int64), pairs.indices.astype(np.int32), pairs.data, counts.astype(np.float64),
         partners, shrinkage,
@@ -99,13 +101,23 @@ def _pairs(x: sp.csr_array, counts: NDArray[np.int64], partners: int, shrinkage:
 
 
 @numba.njit(cache=True)
-def _strongest(indptr, indices, both, counts, partners, shrinkage):  # type: ignore[no-untyped-def]
-    """Per row of the pair matrix the `partners` entries of the largest shrunk cosine, diagonal left out."""
+def _strongest(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    both: NDArray[np.float32],
+    counts: NDArray[np.float64],
+    partners: int,
+    shrinkage: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
+    """Return the `partners` entries of largest shrunk cosine in each row of the pair matrix, as CSR arrays.
+
+    Leaves out the diagonal. The last array holds n_ij.
+    """
     n = len(indptr) - 1
     sizes = np.minimum(np.diff(indptr), partners + 1)
     offsets = np.zeros(n + 1, np.int64)
     rows = np.empty(sizes.sum(), np.int32)
-    kept = np.empty(sizes.sum(), np.float64)
+    together = np.empty(sizes.sum(), np.float64)
     at = 0
     for i in range(n):
         start, end = indptr[i], indptr[i + 1]
@@ -119,14 +131,14 @@ def _strongest(indptr, indices, both, counts, partners, shrinkage):  # type: ign
         order = np.argsort(-strength, kind="mergesort")
         for k in order[:partners]:
             if strength[k] > 0:
-                rows[at], kept[at] = indices[start + k], both[start + k]
+                rows[at], together[at] = indices[start + k], both[start + k]
                 at += 1
         offsets[i + 1] = at
-    return offsets, rows[:at], kept[:at]
+    return offsets, rows[:at], together[:at]
 
 
 def histories(shop: Shop, end: int, most_baskets: int) -> Histories:
-    """The last ``most_baskets`` baskets of every known user before ``end``, oldest first."""
+    """Return the last ``most_baskets`` baskets of every known user, oldest first."""
     users = shop.users[:end]
     order = np.argsort(users, kind="stable").astype(np.int64)  # by user, then by time
     counts = np.bincount(users, minlength=shop.n_users)
@@ -144,7 +156,7 @@ def histories(shop: Shop, end: int, most_baskets: int) -> Histories:
 
 
 def categories(shop: Shop, end: int) -> tuple[Categories, Ids]:
-    """Categories of every item, and per category its items by sales before ``end``, best seller first."""
+    """Return the categories of all items with the items of each, best sellers first, and their names."""
     order = np.argsort(-support(shop, end)[1:], kind="stable").astype(np.int32) + 1
     columns = [shop.catalog[c] for c in shop.category_columns]
     names = sorted({name for column in columns for name in column.unique() if name})
@@ -156,7 +168,7 @@ def categories(shop: Shop, end: int) -> tuple[Categories, Ids]:
     category = of_item[order].ravel()
     by_category = np.lexsort((np.repeat(np.arange(len(order)), len(columns)), category))
     member, category = member[by_category], category[by_category]
-    repeated = np.zeros(len(member), bool)  # one name in two columns of one item
+    repeated = np.zeros(len(member), bool)  # an item with the same name in two columns
     repeated[1:] = (member[1:] == member[:-1]) & (category[1:] == category[:-1])
     member, category = member[~repeated & (category > 0)], category[~repeated & (category > 0)]
     offsets = np.zeros(len(names) + 2, np.int64)
@@ -165,11 +177,11 @@ def categories(shop: Shop, end: int) -> tuple[Categories, Ids]:
 
 
 def cold(shop: Shop, end: int, min_support: int, of_item: NDArray[np.int32], most: int) -> Cold:
-    """Items in fewer than ``min_support`` baskets before ``end``, in groups of equal categories.
+    """Return the items in fewer than ``min_support`` baskets, in groups of equal categories.
 
-    ``of_item`` (items, columns) holds category numbers; items without any are left out. Of a group stay the
-    ``most`` that sold latest, ties in the order of the catalog: one sale of last week promises more than four
-    of last year.
+    ``of_item`` (items, columns) holds category numbers; items without a category are left out. A group keeps
+    the ``most`` items that sold last, ties in the order of the catalog: one sale last week promises more than
+    four last year.
     """
     sales = support(shop, end)
     rows = np.flatnonzero((sales < min_support) & (of_item > 0).any(1)).astype(np.int32)

@@ -1,12 +1,12 @@
-"""The sampler's arrays as they would have stood at a moment: everything counted and learnt before it.
+"""Makes the sampler's arrays as they would have been at a moment, counted and learned from what came before.
 
-Training, evaluation and the release each use a snapshot of their own, made by this one function, so that no
-count has seen the baskets it is asked about.
+Training, evaluation and the release each call `snapshot` with an end of their own. Therefore no count has
+seen the baskets that its queries come from.
 """
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,8 @@ from ensemble.candidate_sampler.arrays import (
     Cold,
     Ids,
     Neighbours,
+    Popularity,
     Prior,
-    Retrieval,
     SamplerArrays,
     save_arrays,
 )
@@ -32,8 +32,8 @@ from export_scripts.snapshots.tower import train_tower
 from operations.errors import CestaError
 from operations.records.contract import Contract
 
-# Which candidates stay when there are more than C, before training fits it: one's own habits, what goes with
-# the basket, and a little of what everybody buys.
+# Weights by which the best C candidates are chosen until training fits them: habits of the user, items that
+# go with the basket, and a little popularity.
 UNTRAINED_PRIOR = {
     "recency_60": 1.0,
     "last_purchase": 1.0,
@@ -49,76 +49,97 @@ UNTRAINED_PRIOR = {
 def snapshot(
     shop: Shop, end: int, settings: Settings, prior: NDArray[np.float32] | None = None
 ) -> SamplerArrays:
-    """Arrays whose counts and tower know the baskets before ``end``; histories reach to the end of the data.
+    """Return arrays with counts and a tower made from the baskets before ``end``.
 
-    Histories may, because a query only sees what lies strictly before its own moment.
+    Histories reach to the end of the data, because a query sees only what lies strictly before its moment.
     """
-    counted = _counted(shop, end, settings.sampler)
-    known = np.zeros(shop.n_items, bool)
-    known[counted["popularity"].order] = True
+    counted = _count(shop, end, settings.sampler)
+    of_item, popularity = counted["categories"].of_item, counted["popularity"]
     return SamplerArrays(
         **counted,
         item_ids=Ids.pack([i.encode() for i in shop.catalog["item_id"]]),
         user_ids=Ids.pack([i.encode() for i in shop.user_ids]),
         histories=counts.histories(shop, shop.n_baskets, settings.sampler.history_baskets),
-        retrieval=_tower(shop, end, known, counted["categories"].of_item, settings),
+        retrieval=train_tower(
+            shop, end, _mark_ordered(popularity), of_item, settings.retrieval, settings.train.seed
+        ),
         clock=Clock(np.array(shop.times[-1] + 1), np.array(shop.day, np.float32)),
         prior=Prior(untrained_prior() if prior is None else prior),
     )
 
 
-def recounted(shop: Shop, arrays: SamplerArrays, end: int, settings: Settings) -> SamplerArrays:
-    """``arrays`` with counts that know the baskets before ``end``; the tower stays as it is."""
-    return arrays._replace(**_counted(shop, end, settings.sampler))
+def recount(shop: Shop, arrays: SamplerArrays, end: int, settings: Settings) -> SamplerArrays:
+    """Return ``arrays`` with counts from the baskets before ``end``; the tower stays as it is."""
+    return arrays._replace(**_count(shop, end, settings.sampler))
 
 
-def _counted(shop: Shop, end: int, s: SamplerSettings) -> dict[str, Any]:
-    """The arrays that are counted, by name."""
+class _Counted(TypedDict):
+    """The arrays that are counted."""
+
+    neighbours: Neighbours
+    popularity: Popularity
+    categories: Categories
+    category_names: Ids
+    category_pairs: Neighbours
+    cold: Cold
+
+
+def _count(shop: Shop, end: int, settings: SamplerSettings) -> _Counted:
     categories, names = counts.categories(shop, end)
     return {
         "neighbours": counts.cooccurrence(
-            shop, end, s.min_support, s.partners, s.shrinkage, s.largest_basket
+            shop, end, settings.min_support, settings.partners, settings.shrinkage, settings.largest_basket
         ),
-        "popularity": counts.popularity(shop, end, s.min_support),
+        "popularity": counts.popularity(shop, end, settings.min_support),
         "categories": categories,
         "category_names": names,
-        "category_pairs": category_pairs(shop, end, categories, s),
-        "cold": cold(shop, end, categories, s),
+        "category_pairs": category_pairs(shop, end, categories, settings),
+        "cold": cold(shop, end, categories, settings),
     }
 
 
-def category_pairs(shop: Shop, end: int, categories: Categories, s: SamplerSettings) -> Neighbours:
-    """What the finest categories go with, before ``end``."""
-    n = len(categories.members_offsets) - 1
-    return counts.category_pairs(shop, end, categories.finest(), n, s.partners, s.shrinkage, s.largest_basket)
+def category_pairs(shop: Shop, end: int, categories: Categories, settings: SamplerSettings) -> Neighbours:
+    """Return the partners of the finest categories, from the baskets before ``end``."""
+    return counts.category_pairs(
+        shop,
+        end,
+        categories.finest(),
+        len(categories.members_offsets) - 1,
+        settings.partners,
+        settings.shrinkage,
+        settings.largest_basket,
+    )
 
 
-def cold(shop: Shop, end: int, categories: Categories, s: SamplerSettings) -> Cold:
-    """What hardly sold before ``end``, by content."""
-    return counts.cold(shop, end, s.min_support, categories.of_item, s.cold_per_content)
+def cold(shop: Shop, end: int, categories: Categories, settings: SamplerSettings) -> Cold:
+    """Return the items that hardly sold before ``end``, grouped by their categories."""
+    return counts.cold(shop, end, settings.min_support, categories.of_item, settings.cold_per_content)
 
 
 def untrained_prior() -> NDArray[np.float32]:
-    """(F,): the weights of UNTRAINED_PRIOR in the order of the features."""
+    """Return (F,) the weights of UNTRAINED_PRIOR in the order of the features."""
     return np.array([UNTRAINED_PRIOR.get(name, 0.0) for name in FEATURES], np.float32)
 
 
 def recommendable(arrays: SamplerArrays) -> NDArray[np.bool_]:
-    """(items,) items with enough support to be counted."""
-    known = np.zeros(len(arrays.popularity.score), bool)
-    known[arrays.popularity.order] = True
-    return known
+    """Mark the items (items,) with at least ``min_support`` baskets."""
+    return _mark_ordered(arrays.popularity)
+
+
+def _mark_ordered(popularity: Popularity) -> NDArray[np.bool_]:
+    marks = np.zeros(len(popularity.score), bool)
+    marks[popularity.order] = True
+    return marks
 
 
 def with_content(arrays: SamplerArrays) -> NDArray[np.bool_]:
-    """(items,) items that have a category: the tower tells them apart whatever their sales."""
-    has: NDArray[np.bool_] = (arrays.categories.of_item > 0).any(1)
-    return has
+    """Mark the items (items,) that have a category: the tower can tell them apart without sales."""
+    marks: NDArray[np.bool_] = np.count_nonzero(arrays.categories.of_item, axis=1) > 0
+    return marks
 
 
 def limits(settings: Settings, contract: Contract) -> dict[str, int]:
-    """What ``limits.json`` holds: the sources' shares and the contract's sizes."""
-    s = settings.sampler
+    """Return the content of ``limits.json``: how much each source may propose, and the contract's sizes."""
     names = (
         "similar",
         "popular",
@@ -129,7 +150,7 @@ def limits(settings: Settings, contract: Contract) -> dict[str, int]:
         "width",
         "scan_up_to",
     )
-    return {name: getattr(s, name) for name in names} | {
+    return {name: getattr(settings.sampler, name) for name in names} | {
         "capacity": contract.candidates,
         "basket_slots": contract.basket_slots,
     }
@@ -138,9 +159,9 @@ def limits(settings: Settings, contract: Contract) -> dict[str, int]:
 def sampler_of(
     arrays: SamplerArrays, settings: Settings, contract: Contract, **wider: int
 ) -> CandidateSampler:
-    """The sampler over a snapshot, in memory; ``wider`` limits replace those of the settings.
+    """Return a sampler over a snapshot in memory; limits in ``wider`` replace those of the settings.
 
-    Raises CestaError if an index finds too little.
+    Raises CestaError if the recall of an index is too low.
     """
     try:
         return CandidateSampler(arrays, limits(settings, contract) | wider)
@@ -151,9 +172,9 @@ def sampler_of(
 def save_snapshot(
     arrays: SamplerArrays, settings: Settings, contract: Contract, folder: Path
 ) -> dict[str, About]:
-    """Write arrays, limits and indexes into ``folder``, which must exist; returns what the indexes are.
+    """Write arrays, limits and indexes into ``folder``, which must exist; return facts about the indexes.
 
-    Raises CestaError if an index finds too little.
+    Raises CestaError if the recall of an index is too low.
     """
     sizes = limits(settings, contract)
     save_arrays(arrays, folder)
@@ -164,9 +185,3 @@ def save_snapshot(
         raise CestaError(str(error)) from None
     nearest.save(folder)
     return about
-
-
-def _tower(
-    shop: Shop, end: int, known: NDArray[np.bool_], of_item: NDArray[np.int32], settings: Settings
-) -> Retrieval:
-    return train_tower(shop, end, known, of_item, settings.retrieval, settings.train.seed)

@@ -1,8 +1,9 @@
 """The retrieval tower: vectors of users, basket items and candidates, for the sampler's `similar` source.
 
-query = user + sum of basket vectors / sqrt(size); an item fits by its inner product with the query. Trained
-by sampled softmax over the batch's own targets and uniform negatives, with logQ correction (Yi et al. 2019,
-"Sampling-bias-corrected neural modeling for large corpus item recommendations", eq. 4).
+query = user + sum of basket vectors / sqrt(size). The inner product of query and candidate says how well the
+item fits. The loss is a sampled softmax over the batch's own targets and uniform negatives, with logQ
+correction (Yi et al. 2019, "Sampling-bias-corrected neural modeling for large corpus item recommendations",
+eq. 4).
 """
 
 from dataclasses import dataclass
@@ -17,15 +18,18 @@ from export_scripts.progress import Progress
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import RetrievalSettings
 
-LEAST_BATCHES, LEAST_BATCH = 40, 128  # a small shop gets smaller batches before it gets too few steps
-SCALE_SAMPLE = 1_000  # queries and items whose inner products tell the scale
+LEAST_BATCHES, LEAST_BATCH = 40, 128  # per epoch; a small shop gets smaller batches, not too few steps
+SCALE_SAMPLE = 1_000  # queries and items whose inner products give the scale
 
 
 class Tower(nn.Module):
     """Embeddings of users, of items as parts of a basket, and of items as candidates.
 
-    An item is its id vector (zero for all items below the support bar) plus the vectors of its categories.
+    The vector of an item is its id vector (zero below the minimum support) plus those of its categories.
     """
+
+    id_rows: torch.Tensor  # (items,) row of the id vector, 0 below the minimum support
+    content: torch.Tensor  # (items, columns) category numbers
 
     def __init__(
         self,
@@ -46,26 +50,31 @@ class Tower(nn.Module):
         for table in (self.users, self.basket_ids, self.item_ids, self.basket_content, self.item_content):
             nn.init.normal_(table.weight, std=d**-0.5 * 0.3, generator=generator)
         for table in (self.basket_ids, self.item_ids):
-            nn.init.zeros_(table.weight[0])  # never trained: below the bar the categories speak alone
+            nn.init.zeros_(table.weight[0])  # never trained: these items differ by categories only
 
     def item(self, rows: torch.Tensor) -> torch.Tensor:
         """(n,) item rows → (n, d) candidate vectors."""
-        return self.item_ids(self.id_rows[rows]) + self.item_content(self.content[rows]).sum(1)
+        ids: torch.Tensor = self.item_ids(self.id_rows[rows])
+        content: torch.Tensor = self.item_content(self.content[rows])
+        return ids + content.sum(1)
 
     def basket_item(self, rows: torch.Tensor) -> torch.Tensor:
         """(n,) item rows → (n, d) basket vectors."""
-        return self.basket_ids(self.id_rows[rows]) + self.basket_content(self.content[rows]).sum(1)
+        ids: torch.Tensor = self.basket_ids(self.id_rows[rows])
+        content: torch.Tensor = self.basket_content(self.content[rows])
+        return ids + content.sum(1)
 
     def query(self, users: torch.Tensor, rows: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
-        """(batch,) users, flat basket rows and the query each belongs to → (batch, d)."""
+        """(batch,) users, flat basket rows and the query of each → (batch, d) query vectors."""
         sums = torch.zeros(len(users), self.users.embedding_dim).index_add(0, owner, self.basket_item(rows))
         sizes = torch.bincount(owner, minlength=len(users)).clamp(min=1)
-        return self.users(users) + sums / sizes.sqrt()[:, None]
+        vectors: torch.Tensor = self.users(users)
+        return vectors + sums / sizes.sqrt()[:, None]
 
 
 @dataclass(frozen=True)
 class _Examples:
-    """Baskets of at least two known items, flat: one of each is the target when it comes up."""
+    """Baskets with at least two recommendable items, flat. Each step draws one item of a basket as target."""
 
     offsets: NDArray[np.int64]
     items: NDArray[np.int64]
@@ -75,27 +84,27 @@ class _Examples:
 def train_tower(
     shop: Shop,
     end: int,
-    known: NDArray[np.bool_],
+    recommendable: NDArray[np.bool_],
     of_item: NDArray[np.int32],
     settings: RetrievalSettings,
     seed: int,
 ) -> Retrieval:
-    """Train on the baskets before ``end`` and return the tables.
+    """Train on the baskets before ``end`` and return the vectors.
 
-    ``known`` (items,) marks items with an id vector of their own; ``of_item`` (items, columns) holds category
-    numbers.
+    ``recommendable`` (items,) marks the items that get an id vector; ``of_item`` (items, columns) holds
+    category numbers.
     """
-    examples = _examples(shop, end, known)
+    examples = _make_examples(shop, end, recommendable)
     if not len(examples.users):
-        return _nothing_learnt(shop, settings.dimensions)
+        return _zeros(shop, settings.dimensions)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    id_rows = torch.from_numpy(np.where(known, np.cumsum(known), 0))
+    id_rows = torch.from_numpy(np.where(recommendable, np.cumsum(recommendable), 0))
     content = torch.from_numpy(of_item.astype(np.int64))
     tower = Tower(
         shop.n_users, id_rows, content, int(of_item.max(initial=0)) + 1, settings.dimensions, generator
     )
     optimizer = torch.optim.Adam(tower.parameters(), lr=settings.learning_rate)
-    recommendable = np.flatnonzero(known)
+    rows = np.flatnonzero(recommendable)
     counts = np.bincount(examples.items, minlength=shop.n_items)
     log_q = torch.from_numpy(np.log((counts + 1) / (counts.sum() + 1))).float()
     size = min(settings.batch_size, max(len(examples.users) // LEAST_BATCHES, LEAST_BATCH))
@@ -108,33 +117,34 @@ def train_tower(
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * (1 - step / total)
             batch = order[(step % batches) * size :][:size]
-            loss = _loss(tower, examples, batch, recommendable, log_q, settings, rng)
+            loss = _loss(tower, examples, batch, rows, log_q, settings, rng)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch declares no types for it
             optimizer.step()
             progress.advance(loss=loss.item())
-    return _scaled(_tables(tower, shop, examples), examples, recommendable, rng)
+    return _scale(_read_vectors(tower, shop, examples), examples, rows, rng)
 
 
-def _examples(shop: Shop, end: int, known: NDArray[np.bool_]) -> _Examples:
+def _make_examples(shop: Shop, end: int, recommendable: NDArray[np.bool_]) -> _Examples:
     items = shop.items[: shop.offsets[end]].astype(np.int64)
     owner = np.repeat(np.arange(end), np.diff(shop.offsets[: end + 1]))
-    owner, items = owner[known[items]], items[known[items]]
+    owner, items = owner[recommendable[items]], items[recommendable[items]]
     sizes = np.bincount(owner, minlength=end)
-    keep = sizes >= 2
-    offsets = np.concatenate([[0], np.cumsum(sizes[keep])])
-    return _Examples(offsets, items[keep[owner]], shop.users[:end][keep].astype(np.int64))
+    large = sizes >= 2
+    offsets = np.concatenate([[0], np.cumsum(sizes[large])])
+    return _Examples(offsets, items[large[owner]], shop.users[:end][large].astype(np.int64))
 
 
 def _loss(
     tower: Tower,
     examples: _Examples,
     batch: NDArray[np.int64],
-    recommendable: NDArray[np.int64],
+    rows: NDArray[np.int64],
     log_q: torch.Tensor,
     settings: RetrievalSettings,
     rng: np.random.Generator,
 ) -> torch.Tensor:
+    """Return the loss of the examples ``batch``; negatives come from the items ``rows``."""
     sizes = examples.offsets[batch + 1] - examples.offsets[batch]
     owner = np.repeat(np.arange(len(batch)), sizes)
     places = (
@@ -149,14 +159,14 @@ def _loss(
     rest[target_at] = False
     users = examples.users[batch] * (rng.random(len(batch)) >= settings.user_dropout)
     query = tower.query(torch.from_numpy(users), torch.from_numpy(items[rest]), torch.from_numpy(owner[rest]))
-    negatives = rng.choice(recommendable, settings.uniform_negatives)
+    negatives = rng.choice(rows, settings.uniform_negatives)
     pool = torch.from_numpy(np.concatenate([targets, negatives]))
-    # Targets are negatives of one another in proportion to their sales, the rest uniformly: both corrected.
+    # logQ: a target is drawn in proportion to its sales, any other negative uniformly.
     n, m = len(batch), settings.uniform_negatives
-    correction = torch.logaddexp(log_q[pool] + np.log(n), torch.tensor(np.log(m / len(recommendable))))
+    correction = torch.logaddexp(log_q[pool] + np.log(n), torch.tensor(np.log(m / len(rows))))
     logits = query @ tower.item(pool).T
     logits -= correction
-    # Items of the basket can never be recommended and must not be pushed down; nor may the target's twins.
+    # Items of the basket are never recommended, so they are no negatives; neither is the target drawn again.
     logits.masked_fill_(torch.from_numpy(_membership(owner, items, pool.numpy(), n)), -1e9)
     return nn.functional.cross_entropy(logits, torch.arange(n))
 
@@ -164,48 +174,48 @@ def _loss(
 def _membership(
     owner: NDArray[np.int64], items: NDArray[np.int64], pool: NDArray[np.int64], n: int
 ) -> NDArray[np.bool_]:
-    """(n, pool): is the pool's item in the whole basket? The target's own column, (i, i), stays False."""
+    """Mark (n, pool) where the pool's item is in the basket, except the target's own column (i, i)."""
     order = np.argsort(pool, kind="stable")
     first, last = (np.searchsorted(pool[order], items, side) for side in ("left", "right"))
     inside = np.zeros((n, len(pool)), bool)
-    reps = last - first
-    rows = np.repeat(owner, reps)
-    at = np.arange(reps.sum()) - np.repeat(np.cumsum(reps) - reps, reps) + np.repeat(first, reps)
+    times = last - first  # how often the pool holds the item
+    rows = np.repeat(owner, times)
+    at = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times) + np.repeat(first, times)
     inside[rows, order[at]] = True
     inside[np.arange(n), np.arange(n)] = False
     return inside
 
 
 @torch.no_grad()
-def _tables(tower: Tower, shop: Shop, examples: _Examples) -> Retrieval:
+def _read_vectors(tower: Tower, shop: Shop, examples: _Examples) -> Retrieval:
     rows = torch.arange(shop.n_items)
     basket, items = tower.basket_item(rows).numpy(), tower.item(rows).numpy()
     basket[0], items[0] = 0, 0
     users = tower.users.weight.numpy().copy()
-    met = np.bincount(examples.users, minlength=shop.n_users) > 0
-    users[~met] = users[0]  # as good as unknown, rather than the noise they started from
+    trained = np.bincount(examples.users, minlength=shop.n_users) > 0
+    users[~trained] = users[0]  # the unknown user's vector instead of random initial values
     return Retrieval(users, basket, items)
 
 
-def _scaled(
-    tables: Retrieval, examples: _Examples, recommendable: NDArray[np.int64], rng: np.random.Generator
+def _scale(
+    vectors: Retrieval, examples: _Examples, rows: NDArray[np.int64], rng: np.random.Generator
 ) -> Retrieval:
-    """The query tables divided so that inner products with items vary by 1.
+    """Divide the vectors of queries so that their inner products with the items ``rows`` have deviation 1.
 
-    Their size grows with every step of training, so with the receipts; the scorer reads them as features and
-    must find them alike in the snapshot that it learnt with and in the release.
+    The products grow with each step of training, hence with the number of receipts. They are features of the
+    scorer, so they must have the same scale in the snapshot of its training and in the release.
     """
     n = len(examples.users)
-    some, items = rng.integers(n, size=SCALE_SAMPLE), rng.choice(recommendable, SCALE_SAMPLE)
-    pooled = np.add.reduceat(tables.basket[examples.items], examples.offsets[:-1])[some]
-    roots = np.sqrt(np.diff(examples.offsets))[some, None]
-    fits = (tables.users[examples.users[some]] + pooled / roots) @ tables.items[items].T
-    scale = np.float32(max(float(fits.std()), 1e-6))
-    return Retrieval(tables.users / scale, tables.basket / scale, tables.items)
+    queries, items = rng.integers(n, size=SCALE_SAMPLE), rng.choice(rows, SCALE_SAMPLE)
+    pooled = np.add.reduceat(vectors.basket[examples.items], examples.offsets[:-1])[queries]
+    roots = np.sqrt(np.diff(examples.offsets))[queries, None]
+    products = (vectors.users[examples.users[queries]] + pooled / roots) @ vectors.items[items].T
+    scale = np.float32(max(float(products.std()), 1e-6))
+    return Retrieval(vectors.users / scale, vectors.basket / scale, vectors.items)
 
 
-def _nothing_learnt(shop: Shop, d: int) -> Retrieval:
-    """The tables of a shop without a basket of two known items: nothing is similar to anything."""
+def _zeros(shop: Shop, d: int) -> Retrieval:
+    """Return zeros, for a shop without a basket of two recommendable items: no item is similar to another."""
     return Retrieval(
         *(np.zeros((rows, d), np.float32) for rows in (shop.n_users, shop.n_items, shop.n_items))
     )

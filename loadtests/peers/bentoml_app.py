@@ -1,4 +1,4 @@
-"""BentoML over the reference, with its adaptive batching.
+"""Serves the reference with BentoML and its adaptive batching.
 
 python -m loadtests.peers.bentoml_app PORT
 """
@@ -14,7 +14,7 @@ from loadtests.peers.chain import MAX_BATCH, WORKERS, Chain
 
 @bentoml.service(workers=WORKERS, traffic={"timeout": 10}, logging={"access": {"enabled": False}})
 class Recommend:
-    """One worker. A batchable method takes a list and requests bring lists, which it joins."""
+    """One worker. A batchable method takes a list; BentoML joins the lists of several requests."""
 
     def __init__(self) -> None:
         self._chain = Chain()

@@ -1,4 +1,4 @@
-"""The code that a Python web server would hold: questions in plain JSON, the reference's answers out."""
+"""The chain as a Python web server would hold it: answers questions in plain JSON with the reference."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,14 @@ from typing import Any, Final
 from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
 
-RUN: Final = "CESTA_BENCH_RUN"  # the run folder, for worker processes
+RUN: Final = "CESTA_BENCH_RUN"  # variable that tells worker processes the run folder
 WORKERS: Final = os.cpu_count() or 1
 MAX_BATCH: Final = 64  # as in model_repository/
-MAX_WAIT_S: Final = 0.001  # for a batch to fill, where a server has a setting for it
+MAX_WAIT_S: Final = 0.001  # longest wait for a batch to fill, in servers that have such a setting
 
 
 class Chain:
-    """Sampler and scorer of the run in one process, warmed up."""
+    """The sampler and the scorer of the run in one process, warmed up."""
 
     def __init__(self, run: Path | None = None) -> None:
         self._reference = Reference.load(run or Path(os.environ[RUN]))
@@ -23,7 +23,7 @@ class Chain:
         self._reference.recommend([Query()])
 
     def recommend(self, questions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """One answer per question, as one batch."""
+        """Answer all questions as one batch."""
         queries = [
             self._vocabulary.query(
                 basket=[item.encode() for item in question.get("basket", ())],
@@ -31,10 +31,10 @@ class Chain:
             )
             for question in questions
         ]
-        found = self._reference.recommend(queries)
+        answers = self._reference.recommend(queries)
         return [
             {"item_ids": ids, "scores": scores, "reasons": reasons}
             for ids, scores, reasons in zip(
-                found.item_ids.tolist(), found.scores.tolist(), found.reasons.tolist(), strict=True
+                answers.item_ids.tolist(), answers.scores.tolist(), answers.reasons.tolist(), strict=True
             )
         ]

@@ -1,4 +1,4 @@
-"""FastAPI and uvicorn over the reference: same candidates, features and graph as the ensemble.
+"""Serves the reference with FastAPI and uvicorn: the ensemble's candidates, features and graph.
 
 python -m loadtests.peers.fastapi_reference PORT
 """
@@ -12,7 +12,7 @@ from loadtests.peers.web_app import serve, web_app
 
 
 def app() -> FastAPI:
-    """One worker's app."""
+    """The app of one worker."""
     return web_app(Chain().recommend)
 
 

@@ -1,4 +1,4 @@
-"""FastAPI and uvicorn, every item scored by ONNX Runtime for every request.
+"""Scores every item with ONNX Runtime for every request, served with FastAPI and uvicorn.
 
 python -m loadtests.peers.fastapi_whole_onnx PORT
 """
@@ -15,7 +15,7 @@ from loadtests.peers.whole_catalog import WholeCatalog
 
 
 def app() -> FastAPI:
-    """One worker's app."""
+    """The app of one worker."""
     return web_app(WholeCatalog(Path(os.environ[RUN])).recommend)
 
 

@@ -1,4 +1,4 @@
-"""FastAPI and uvicorn, every item scored by torch for every request.
+"""Scores every item with torch for every request, served with FastAPI and uvicorn.
 
 python -m loadtests.peers.fastapi_whole_torch PORT
 """
@@ -15,7 +15,7 @@ from loadtests.peers.whole_catalog import WholeCatalog
 
 
 def app() -> FastAPI:
-    """One worker's app."""
+    """The app of one worker."""
     run = Path(os.environ[RUN])
     return web_app(WholeCatalog(run, run.with_name("checkpoint.pt")).recommend)
 

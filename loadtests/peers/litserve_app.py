@@ -1,4 +1,4 @@
-"""LitServe over the reference, with its batching.
+"""Serves the reference with LitServe and its batching.
 
 python -m loadtests.peers.litserve_app PORT
 """
@@ -12,7 +12,7 @@ from loadtests.peers.chain import MAX_BATCH, MAX_WAIT_S, WORKERS, Chain
 
 
 class Recommend(litserve.LitAPI):
-    """One inference process's part."""
+    """The model of one inference process."""
 
     def setup(self, device: str) -> None:
         self._chain = Chain()

@@ -1,8 +1,8 @@
-"""MLServer over the reference, with its adaptive batching.
+"""Serves the reference with MLServer and its adaptive batching.
 
     python -m loadtests.peers.mlserver_app PORT
 
-A question is one BYTES element holding its JSON: MLServer joins requests along the first axis, and baskets
+A question is one BYTES element that holds its JSON: MLServer joins requests along the first axis, and baskets
 differ in length.
 """
 
@@ -22,7 +22,7 @@ MODEL = "recommender"
 
 
 class Recommend(MLModel):
-    """One worker's model."""
+    """The model of one worker."""
 
     async def load(self) -> bool:
         self._chain = Chain()
@@ -30,12 +30,14 @@ class Recommend(MLModel):
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         questions = [json.loads(text) for text in StringCodec.decode_input(payload.inputs[0])]
-        found = self._chain.recommend(questions)
-        shape = [len(found), len(found[0]["item_ids"])]
-        ids = StringCodec.encode_output("item_ids", [i for answer in found for i in answer["item_ids"]])
+        answers = self._chain.recommend(questions)
+        shape = [len(answers), len(answers[0]["item_ids"])]
+        ids = StringCodec.encode_output(
+            "item_ids", [item_id for answer in answers for item_id in answer["item_ids"]]
+        )
         ids.shape = shape
-        scores = np.array([answer["scores"] for answer in found], np.float32)
-        reasons = np.array([answer["reasons"] for answer in found], np.int32)
+        scores = np.array([answer["scores"] for answer in answers], np.float32)
+        reasons = np.array([answer["reasons"] for answer in answers], np.int32)
         return InferenceResponse(
             model_name=MODEL,
             outputs=[
@@ -47,7 +49,7 @@ class Recommend(MLModel):
 
 
 async def serve(http_port: int, metrics: str) -> None:
-    """Until it is told to end; `metrics` is a folder that its workers write to."""
+    """Serve until a signal ends the process. The workers write to the folder `metrics`."""
     settings = Settings(
         host="127.0.0.1",
         http_port=http_port,

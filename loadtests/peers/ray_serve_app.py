@@ -1,4 +1,4 @@
-"""Ray Serve over the reference, with its batching.
+"""Serves the reference with Ray Serve and its batching.
 
 python -m loadtests.peers.ray_serve_app PORT
 """
@@ -33,7 +33,8 @@ class Recommend:
         return self._chain.recommend(questions)
 
     async def __call__(self, request: Request) -> dict[str, Any]:
-        return await self.answers(await request.json())
+        answer: dict[str, Any] = await self.answers(await request.json())
+        return answer
 
 
 if __name__ == "__main__":
@@ -44,7 +45,8 @@ if __name__ == "__main__":
         http_options={"host": "127.0.0.1", "port": int(sys.argv[1])},
         logging_config=QUIET,
     )
-    serve.run(Recommend.bind(), route_prefix="/recommend")
+    bound = Recommend.bind()  # type: ignore[attr-defined]  # the decorator adds it
+    serve.run(bound, route_prefix="/recommend")
     signal.sigwait([signal.SIGTERM, signal.SIGINT])
     serve.shutdown()
     ray.shutdown()

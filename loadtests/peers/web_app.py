@@ -1,4 +1,4 @@
-"""The FastAPI app that the first three rows share; what answers is passed in."""
+"""The FastAPI app that three peers share. Its caller passes the function that answers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,14 +13,14 @@ Recommend = Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]]
 
 
 class Request(BaseModel):
-    """What a shop's page sends."""
+    """A question from a shop's page."""
 
     basket: list[str] = []
     user_id: str = ""
 
 
 class Answer(BaseModel):
-    """What it gets, best first."""
+    """The answer, best item first."""
 
     item_ids: list[str]
     scores: list[float]
@@ -28,19 +28,19 @@ class Answer(BaseModel):
 
 
 def web_app(recommend: Recommend) -> FastAPI:
-    """POST /recommend. Answered in the event loop: the work takes less than handing it to a thread does."""
+    """POST /recommend. It answers in the event loop: a hand-over to a thread takes longer than the work."""
     app = FastAPI()
 
     @app.post("/recommend")
     async def answer(request: Request) -> Response:
-        found = recommend([{"basket": request.basket, "user_id": request.user_id}])[0]
-        return Response(Answer(**found).model_dump_json(), media_type="application/json")
+        (content,) = recommend([{"basket": request.basket, "user_id": request.user_id}])
+        return Response(Answer(**content).model_dump_json(), media_type="application/json")
 
     return app
 
 
 def serve(factory: str, port: int) -> None:
-    """Run `factory` ("module:function") in a worker per core, with uvloop and httptools."""
+    """Run `factory` ("module:function") in one worker per core, with uvloop and httptools."""
     uvicorn.run(
         factory,
         factory=True,

@@ -1,7 +1,8 @@
-"""Every recommendable item scored for every request: what a web app over an NCF checkpoint does.
+"""Scores every recommendable item for every request, as a web app over an NCF checkpoint does.
 
-The scorer reads 26 features, so they are made for every item too. They come from the release's own compiled
-kernel, opened so wide that nothing is cut away: a web app would hardly do better, and numpy would be slower.
+NCF is neural collaborative filtering, the scorer's network. It reads 26 features, so each item needs them.
+They come from the release's own compiled kernels, with limits so wide that no item is left out. A web app
+would hardly do better, and numpy would be slower.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,20 +24,20 @@ from ensemble.reference import Answers, Reference
 from export_scripts.scorer.ncf import NCF, NCFShape
 
 ANSWERS: Final = 20
-BEYOND: Final = 1_024  # room for what a user bought and what can no longer be recommended
+BEYOND: Final = 1_024  # room for a user's purchases and for items that are no longer recommended
 
 
 class TorchScorer:
-    """The trained network as it came out of training, before any folding."""
+    """Scores with the trained network itself, before the export folds it."""
 
     def __init__(self, checkpoint: Path, item_ids: list[str]) -> None:
-        torch.set_num_threads(1)  # a worker per core
+        torch.set_num_threads(1)  # there is a worker per core
         self._model = load_network(checkpoint)
         self._ids = np.array(item_ids, np.object_)
 
     @torch.inference_mode()
     def score(self, queries: Sequence[Query], candidates: Candidates) -> Answers:
-        """The best of one query's candidates."""
+        """The best candidates of one query."""
         (query,) = queries
         rows = torch.from_numpy(candidates.rows)
         scores = self._model(
@@ -55,10 +56,10 @@ class TorchScorer:
 
 
 class WholeCatalog:
-    """Sampler opened to the whole catalog, then torch, or the released graph, whose inputs are widened."""
+    """The sampler, widened to the whole catalog, and torch or the widened released graph as scorer."""
 
     def __init__(self, run: Path, checkpoint: Path | None = None) -> None:
-        """With a `checkpoint` torch scores, else ONNX Runtime."""
+        """Torch scores if there is a `checkpoint`, otherwise ONNX Runtime."""
         arrays, limits = load_arrays(run / "arrays"), load_limits(run / "arrays")
         pool, items = len(arrays.popularity.order), len(arrays.popularity.score)
         capacity = min(pool + BEYOND, items - 1)
@@ -68,25 +69,25 @@ class WholeCatalog:
         if checkpoint:
             self._scorer = TorchScorer(checkpoint, [item.decode() for item in arrays.item_ids.unpack()])
         else:
-            self._scorer = Reference(self._sampler, widened(onnx.load(str(run / "model.onnx")), capacity))
+            self._scorer = Reference(self._sampler, widen(onnx.load(str(run / "model.onnx")), capacity))
         self._vocabulary = self._sampler.vocabulary()
         self._answer(Query())
 
     def recommend(self, questions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """One answer per question, one after the other: a batch of them would leave the caches."""
-        found = []
+        """Answer the questions one by one: a batch would not fit into the processor's caches."""
+        answers = []
         for question in questions:
             basket = [item.encode() for item in question.get("basket", ())]
             query = self._vocabulary.query(basket=basket, user_id=question.get("user_id", "").encode())
             answer = self._answer(query)
-            found.append(
+            answers.append(
                 {
                     "item_ids": answer.item_ids[0].tolist(),
                     "scores": answer.scores[0].tolist(),
                     "reasons": answer.reasons[0].tolist(),
                 }
             )
-        return found
+        return answers
 
     def _answer(self, query: Query) -> Answers:
         return self._scorer.score([query], self._sampler.sample([query]))
@@ -101,12 +102,12 @@ def load_network(checkpoint: Path) -> NCF:
 
 
 def save_network(network: NCF, checkpoint: Path) -> None:
-    """As much of a checkpoint as a web app reads: no word of what it was trained on."""
+    """Save the part of a checkpoint that a web app reads, without the record of its training."""
     torch.save({"shape": asdict(network.shape), "state": network.state_dict()}, checkpoint)
 
 
-def widened(model: onnx.ModelProto, wider: int) -> bytes:
-    """The released graph for `wider` candidates: only its inputs' sizes change, and how `rows` is parted."""
+def widen(model: onnx.ModelProto, wider: int) -> bytes:
+    """The released graph for `wider` candidates: only the input sizes and the split of `rows` change."""
     (split,) = (node for node in model.graph.node if node.op_type == "Split")
     (sizes,) = (tensor for tensor in model.graph.initializer if tensor.name == split.input[1])
     user, basket, *_ = numpy_helper.to_array(sizes).tolist()
@@ -115,4 +116,5 @@ def widened(model: onnx.ModelProto, wider: int) -> bytes:
     widths = {"rows": int(parts.sum()), "candidate_features": wider}
     for tensor in model.graph.input:
         tensor.type.tensor_type.shape.dim[1].dim_value = widths[tensor.name]
-    return model.SerializeToString()
+    serialized: bytes = model.SerializeToString()
+    return serialized

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from loadtests import bench, tables
-from loadtests.environments import NotInstalledError, environment
+from loadtests.environments import NotInstalledError, ensure_environment
 from loadtests.measure import Plan
 from loadtests.results import Measured
 from loadtests.servers import SERVERS
@@ -81,4 +81,4 @@ def test_an_environment_that_is_there_is_not_made_again(tmp_path: Path) -> None:
     pins = Path(bench.__file__).parent / "peers" / "litserve.txt"
     (tmp_path / "litserve").mkdir()
     (tmp_path / "litserve" / ".installed").write_text(hashlib.sha256(pins.read_bytes()).hexdigest())
-    assert environment("litserve", tmp_path) == tmp_path / "litserve" / "bin" / "python"
+    assert ensure_environment("litserve", tmp_path) == tmp_path / "litserve" / "bin" / "python"

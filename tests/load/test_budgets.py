@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.budgets import Budget, UnknownBudgetError, broken, load_budget
+from loadtests.budgets import Budget, UnknownBudgetError, find_broken_limits, load_budget
 from loadtests.shapes import SHAPES
 
 KEPT = {"p50_ms": 10.0, "p95_ms": 20.0, "p99_ms": 30.0, "error_rate": 0.0, "requests_per_s": 50.0}
@@ -12,17 +12,17 @@ BUDGET = Budget(**KEPT)
 
 
 def test_what_is_exactly_at_its_limit_is_kept() -> None:
-    assert broken(BUDGET, KEPT) == []
+    assert find_broken_limits(BUDGET, KEPT) == []
 
 
 @pytest.mark.parametrize("name", ["p50_ms", "p95_ms", "p99_ms", "error_rate"])
 def test_what_is_above_its_limit_is_named(name: str) -> None:
-    (sentence,) = broken(BUDGET, KEPT | {name: KEPT[name] + 1})
+    (sentence,) = find_broken_limits(BUDGET, KEPT | {name: KEPT[name] + 1})
     assert sentence.startswith(f"{name} is {KEPT[name] + 1:g}")
 
 
 def test_too_few_requests_are_named() -> None:
-    (sentence,) = broken(BUDGET, KEPT | {"requests_per_s": 49.0})
+    (sentence,) = find_broken_limits(BUDGET, KEPT | {"requests_per_s": 49.0})
     assert sentence == "requests_per_s is 49, at least 50 is allowed"
 
 

@@ -7,7 +7,7 @@ import torch
 from ensemble.candidate_sampler.query import Query
 from export_scripts.scorer.graph import fold
 from export_scripts.scorer.ncf import NCF, NCFShape
-from loadtests.catalogs import NOISE, Family, grown, grown_network, noisy
+from loadtests.catalogs import NOISE, Family, add_noise, grow, grow_network
 from tests.building.world import arrays_of, proposed, random_shop, sampler_of, tower_of
 
 SHOP = random_shop(np.random.default_rng(3))
@@ -17,7 +17,7 @@ MANY = 3 * COUNTABLE + 5
 
 
 def test_a_size_that_the_release_has_is_the_release() -> None:
-    same, family = grown(ARRAYS, COUNTABLE, np.random.default_rng(1))
+    same, family = grow(ARRAYS, COUNTABLE, np.random.default_rng(1))
     assert family.first == len(family.source) == OWN
     for group, other in zip(ARRAYS, same, strict=True):
         for one, two in zip(group, other, strict=True):
@@ -51,7 +51,7 @@ def test_picked_items_are_of_the_family() -> None:
 
 
 def test_copies_keep_categories_and_strongest_partners() -> None:
-    many, family = grown(ARRAYS, MANY, np.random.default_rng(1))
+    many, family = grow(ARRAYS, MANY, np.random.default_rng(1))
     for row in range(family.first, len(family.source), 37):
         source = family.source[row]
         np.testing.assert_array_equal(many.categories.of_item[row], ARRAYS.categories.of_item[source])
@@ -66,7 +66,7 @@ def test_copies_keep_categories_and_strongest_partners() -> None:
 
 
 def test_categories_list_all_members_best_seller_first() -> None:
-    many, _ = grown(ARRAYS, MANY, np.random.default_rng(1))
+    many, _ = grow(ARRAYS, MANY, np.random.default_rng(1))
     offsets, members = many.categories.members_offsets, many.categories.members
     for category in range(1, len(offsets) - 1):
         listed = members[offsets[category] : offsets[category + 1]]
@@ -77,7 +77,7 @@ def test_categories_list_all_members_best_seller_first() -> None:
 def test_vectors_of_copies_are_near_their_source() -> None:
     family = Family.of(ARRAYS, 50 * COUNTABLE)
     table = ARRAYS.retrieval.items
-    vectors = noisy(table, family, np.random.default_rng(1))
+    vectors = add_noise(table, family, np.random.default_rng(1))
     np.testing.assert_array_equal(vectors[:OWN], table)
     spread = (vectors - table[family.source])[OWN:].std(0)
     np.testing.assert_allclose(spread, NOISE * table.std(0), rtol=0.05)
@@ -93,7 +93,7 @@ def network() -> NCF:
 
 def test_a_grown_network_scores_own_items_as_before() -> None:
     model, family = network(), Family.of(ARRAYS, MANY)
-    grew = grown_network(model, family, np.random.default_rng(1))
+    grew = grow_network(model, family, np.random.default_rng(1))
     rows = torch.randint(1, OWN, (2, 30), generator=torch.manual_seed(6))
     inputs = (torch.tensor([0, 3]), rows[:, :5], rows, torch.randn(2, 30, 3))
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_a_grown_network_folds_to_tables_of_copies() -> None:
     """Every table has as many rows as the catalog; a copy's rows are its source's plus some noise."""
     family = Family.of(ARRAYS, MANY)
     model = network()
-    before, after = fold(model), fold(grown_network(model, family, np.random.default_rng(1)))
+    before, after = fold(model), fold(grow_network(model, family, np.random.default_rng(1)))
     for name in ("basket_gmf", "basket_mlp", "item_gmf", "item_mlp", "item_bias"):
         table, sources = getattr(after, name), getattr(before, name)[family.source]
         assert len(table) == len(family.source)
@@ -119,7 +119,7 @@ def test_a_grown_catalog_is_sampled_and_repeats() -> None:
     """Originals and copies are among the candidates; the same seed gives the same catalog."""
     queries = [Query(user_row=2, basket=[int(row)]) for row in ARRAYS.popularity.order[:5]]
     limits = {"capacity": 200, "similar": 30, "popular": 20, "per_category": 5, "fill": 60}
-    many, other = (grown(ARRAYS, MANY, np.random.default_rng(1))[0] for _ in range(2))
+    many, other = (grow(ARRAYS, MANY, np.random.default_rng(1))[0] for _ in range(2))
     one, two = sampler_of(many, **limits).sample(queries), sampler_of(other, **limits).sample(queries)
     np.testing.assert_array_equal(one.rows, two.rows)
     items = set(proposed(one))

@@ -93,13 +93,13 @@ def test_a_busy_machine_is_told() -> None:
 def test_the_web_app_is_asked_by_no_more_than_it_answers_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that accepts every connection answers the last one after the time of that many answers."""
     monkeypatch.setattr(growth, "WORKERS", 2)
-    assert growth.crowd(0.013) == 8
-    assert growth.crowd(1.1) == 4
-    assert growth.crowd(9.0) == 2  # one for each worker, come what may
+    assert growth.count_connections(0.013) == 8
+    assert growth.count_connections(1.1) == 4
+    assert growth.count_connections(9.0) == 2  # one for each worker, come what may
 
 
 def test_the_web_app_is_asked_over_fresh_connections() -> None:
-    closing = growth.closing(PLAIN).request(Question(("a",)))
+    closing = growth.close_connections(PLAIN).request(Question(("a",)))
     assert b"\r\nconnection: close\r\n" in closing
     assert closing.replace(b"connection: close\r\n", b"") == PLAIN.request(Question(("a",)))
 

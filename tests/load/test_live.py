@@ -11,7 +11,7 @@ import pytest
 
 from loadtests import bench, load
 from loadtests.budgets import FILE
-from loadtests.servers import SERVERS, Running, started
+from loadtests.servers import SERVERS, Running, start_server
 from operations.outputs import Outputs
 from tests.running import needs
 from tests.running.door import Door, open_door
@@ -35,7 +35,7 @@ def release(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def running(release: Outputs) -> Iterator[Running]:
-    with started(SERVERS[0], release) as server:
+    with start_server(SERVERS[0], release) as server:
         yield server
 
 
@@ -81,7 +81,7 @@ def test_the_open_loop_keeps_its_rate_and_has_a_budget_too(
     running: Running, release: Outputs, tmp_path: Path
 ) -> None:
     given = load.parse([*words(running, release, tmp_path, "http", p99_ms=0.001), "--open-loop-s=1"])
-    (sentence,) = load.knock(given, running.http)
+    (sentence,) = load.run_open_loop(given, running.http)
     assert sentence.startswith("p99_ms is ")
 
 

@@ -54,8 +54,8 @@ def answering(answer: bytes = ANSWER, stall_s: float = 0.0) -> Serve:
 
 def failed(outcome: open_loop.Outcome) -> dict[int, bool]:
     """Whether each request failed, by its number."""
-    assert len({request.number for request in outcome.asked}) == len(outcome.asked)
-    return {request.number: request.failed for request in sorted(outcome.asked)}
+    assert len({result.number for result in outcome.results}) == len(outcome.results)
+    return {result.number: result.failed for result in sorted(outcome.results)}
 
 
 def listening(backlog: int) -> tuple[socket.socket, str]:
@@ -68,9 +68,7 @@ def listening(backlog: int) -> tuple[socket.socket, str]:
 def test_every_due_request_is_sent_and_answered(form: str) -> None:
     outcome = drive(answering(ANSWERS[form]), [0.0, 0.01, 0.01, 0.02])
     assert (len(outcome.latencies), outcome.errors) == (4, 0)
-    assert sorted((request.number, request.body) for request in outcome.asked) == [
-        (n, BODY) for n in range(4)
-    ]
+    assert sorted((result.number, result.body) for result in outcome.results) == [(n, BODY) for n in range(4)]
 
 
 @pytest.mark.parametrize("form", ANSWERS)
@@ -84,9 +82,9 @@ def test_an_answer_may_come_in_pieces(form: str) -> None:
                 await asyncio.sleep(0.001)
         writer.close()
 
-    (request,) = drive(serve, [0.0]).asked
-    assert (request.received, request.body, request.failed) == (ANSWERS[form], BODY, False)
-    assert request.latency_s >= (len(ANSWERS[form]) - 1) * 0.001
+    (result,) = drive(serve, [0.0]).results
+    assert (result.received, result.body, result.failed) == (ANSWERS[form], BODY, False)
+    assert result.latency_s >= (len(ANSWERS[form]) - 1) * 0.001
 
 
 def test_a_refusal_is_an_error() -> None:
@@ -95,8 +93,8 @@ def test_a_refusal_is_an_error() -> None:
 
 
 def test_an_answer_that_was_cut_off_has_no_body() -> None:
-    assert open_loop.Asked(0, 0.1, failed=True).body == ""
-    assert open_loop.Asked(0, 0.1, True, ANSWERS["chunked"][:-8]).body == ""
+    assert open_loop.Result(0, 0.1, failed=True).body == ""
+    assert open_loop.Result(0, 0.1, True, ANSWERS["chunked"][:-8]).body == ""
 
 
 def test_requests_take_turns_and_none_comes_before_it_is_due() -> None:
@@ -110,10 +108,10 @@ def test_requests_take_turns_and_none_comes_before_it_is_due() -> None:
 
     due, begun = [0.0, 0.05, 0.1, 0.15], list[float]()
     requests = [REQUEST, REQUEST.replace(b"host: x", b"host: y")]
-    outcome = drive(serve, due, requests, begin=begun.append)
-    assert begun == [outcome.begun]
+    outcome = drive(serve, due, requests, on_start=begun.append)
+    assert begun == [outcome.started_at]
     assert [request for _, request in came] == requests * 2
-    late = np.array([at for at, _ in came]) - outcome.begun - due
+    late = np.array([at for at, _ in came]) - outcome.started_at - due
     assert late.min() >= 0
     assert outcome.seconds >= due[-1]
 
@@ -134,7 +132,7 @@ def test_a_wait_can_be_shorter_than_a_millisecond() -> None:
 def test_nothing_more_is_sent_once_it_is_over() -> None:
     """One request would be due in an hour. The loop waits for those that were sent."""
     ends = time.perf_counter() + 0.2
-    outcome = drive(answering(), [0.0, 0.01, 3600.0], over=lambda: time.perf_counter() > ends)
+    outcome = drive(answering(), [0.0, 0.01, 3600.0], is_over=lambda: time.perf_counter() > ends)
     assert failed(outcome) == {0: False, 1: False}
 
 
@@ -143,13 +141,13 @@ def test_requests_due_before_the_end_are_sent_late(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
     ends = time.perf_counter() + STALL_S / 2
     due = [0.0, 0.01, 0.02, 3600.0]
-    outcome = drive(answering(stall_s=STALL_S), due, over=lambda: time.perf_counter() > ends)
+    outcome = drive(answering(stall_s=STALL_S), due, is_over=lambda: time.perf_counter() > ends)
     assert failed(outcome) == {0: False, 1: False, 2: False}
 
 
 def test_the_end_is_not_asked_for_at_every_turn() -> None:
     looked = list[float]()
-    outcome = drive(answering(), [i / 1000 for i in range(100)], over=lambda: bool(looked.append(0.0)))
+    outcome = drive(answering(), [i / 1000 for i in range(100)], is_over=lambda: bool(looked.append(0.0)))
     assert 1 <= len(looked) <= outcome.seconds / open_loop.TURN_S + 1
 
 
@@ -169,7 +167,7 @@ def test_waiting_takes_no_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits 200 ms each for an answer, for the only connection and for the next due time."""
     monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
     used = list[float]()
-    drive(answering(stall_s=0.4), [0.0, 0.2, 0.6], over=lambda: bool(used.append(time.thread_time())))
+    drive(answering(stall_s=0.4), [0.0, 0.2, 0.6], is_over=lambda: bool(used.append(time.thread_time())))
     assert used[-1] - used[0] < 0.06
 
 
@@ -260,7 +258,7 @@ def test_nobody_waits_while_another_s_connection_is_made(monkeypatch: pytest.Mon
     outcome = open_loop.run(address, [REQUEST], np.array([0.0, 0.03, 0.06, 0.2]))
     server.join()
     assert failed(outcome) == {0: False, 1: True, 2: True, 3: False}
-    assert max(request.latency_s for request in outcome.asked if not request.failed) < 0.2
+    assert max(result.latency_s for result in outcome.results if not result.failed) < 0.2
 
 
 def test_requests_without_an_answer_in_time_failed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +274,7 @@ def test_requests_without_an_answer_in_time_failed(monkeypatch: pytest.MonkeyPat
 
     outcome = drive(serve, [0.0, 0.05, 0.1])
     assert failed(outcome) == {0: False, 1: True, 2: True}
-    assert [request.latency_s for request in outcome.asked[1:]] == [0.2, 0.2]
+    assert [result.latency_s for result in outcome.results[1:]] == [0.2, 0.2]
     assert outcome.seconds >= 0.3
 
 
@@ -294,7 +292,7 @@ def test_a_request_may_be_longer_than_what_can_be_sent_at_once() -> None:
 
     outcome = drive(serve, [0.0, 0.05], [long, REQUEST])
     assert received == [32_000_000]
-    assert [(request.number, request.failed) for request in outcome.asked] == [(1, False), (0, False)]
+    assert [(result.number, result.failed) for result in outcome.results] == [(1, False), (0, False)]
 
 
 def test_garbage_is_collected_again_afterwards() -> None:
@@ -308,9 +306,9 @@ def test_garbage_is_collected_again_afterwards() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        drive(answering(), [0.0, 1.0], over=interrupt)
+        drive(answering(), [0.0, 1.0], is_over=interrupt)
     assert (meanwhile, gc.isenabled()) == ([False], True)
 
 
 def test_a_constant_rate_is_even() -> None:
-    assert open_loop.constant(rate=4, seconds=1).tolist() == [0, 0.25, 0.5, 0.75]
+    assert open_loop.constant_schedule(rate=4, seconds=1).tolist() == [0, 0.25, 0.5, 0.75]

@@ -43,8 +43,8 @@ def test_a_program_that_is_told_to_end_takes_its_server_along(tmp_path: Path) ->
     """It receives SIGTERM, which `make` and service managers send."""
     program = (
         "import pathlib, sys, time\n"
-        "from loadtests.processes import MarkedProcesses, stop_when_told\n"
-        "stop_when_told()\n"
+        "from loadtests.processes import MarkedProcesses, stop_on_sigterm\n"
+        "stop_on_sigterm()\n"
         "command = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
         f"with MarkedProcesses(command, {{}}, pathlib.Path({str(tmp_path)!r})) as server:\n"
         "    print(*server.pids(), flush=True)\n"

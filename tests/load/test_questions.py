@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from loadtests.questions import STEPS, Question, Visit, arrivals, stream, visits_of_test_month
-from loadtests.wires import BINARY, GATEWAY, GENERATE, Answer, keys, read_requests, write_requests
+from loadtests.questions import STEPS, Question, Visit, gaps_between, stream, visits_of_test_month
+from loadtests.wires import BINARY, GATEWAY, GENERATE, Answer, read_keys, read_requests, write_requests
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,7 @@ def test_questions_of_visits_at_the_same_time_are_mixed() -> None:
 
 def test_gaps_keep_the_month_s_pattern() -> None:
     visits = [Visit("anonymous", at, (Question(("a",)),)) for at in (0, 10, 40)]
-    assert arrivals(visits, mean_gap_s=1).tolist() == [0.5, 1.5]
+    assert gaps_between(visits, mean_gap_s=1).tolist() == [0.5, 1.5]
 
 
 def test_what_is_written_for_the_generators_is_read_back(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_a_gateway_gets_its_path_and_key() -> None:
 
 def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CESTA_KEYS", raising=False)
-    assert keys() == [""]
+    assert read_keys() == [""]
     monkeypatch.setenv("CESTA_KEYS", "one,two")
-    assert keys() == ["one", "two"]
+    assert read_keys() == ["one", "two"]
 
 
 def test_a_gateway_s_answer_is_read() -> None:

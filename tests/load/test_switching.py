@@ -11,8 +11,8 @@ from ensemble.candidate_sampler import kernels, nearest, sampler, scan
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from loadtests import switching, switching_tables
-from loadtests.answered import Answered
 from loadtests.questions import stream, visits_of_test_month
+from loadtests.replies import Reply
 from tests.running import needs
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ KEYS = [key.format(when) for key in switching_tables.CHANGES.values() for when i
 )
 WINDOW = {"requests": 200, "p50_ms": 2.0, "p99_ms": 9.0, "most_ms": 12.0, "failed": 0}
 FOUND: dict[str, Any] = {
-    "figures": switching.medians([dict.fromkeys(KEYS, value) for value in (3.0, 1.0, 2.0)]),
+    "figures": switching.summarise_figures([dict.fromkeys(KEYS, value) for value in (3.0, 1.0, 2.0)]),
     "windows": dict.fromkeys(switching_tables.WINDOWS, WINDOW),
     "mixed": [],
     "a_mix_shows": 0.99,
@@ -58,7 +58,7 @@ def test_a_busy_machine_is_told() -> None:
 
 def test_latencies_are_medians_and_failures_add_up() -> None:
     repetitions = [{"rest": WINDOW | {"p99_ms": p99, "most_ms": p99, "failed": 1}} for p99 in (3.0, 1.0, 2.0)]
-    (latency,) = switching.latencies(repetitions).values()
+    (latency,) = switching.summarise_windows(repetitions).values()
     assert latency == {"requests": 600, "p50_ms": 2.0, "p99_ms": 2.0, "most_ms": 3.0, "failed": 3}
 
 
@@ -90,10 +90,10 @@ def test_releases_change_under_load_and_nobody_gets_a_wrong_answer(
 ) -> None:
     """Both releases answer in the loop, and each answer is right for the release that it names."""
     needs.a_tritonserver()
-    seen: list[list[Answered]] = []
-    check = switching.wrong
+    seen: list[list[Reply]] = []
+    check = switching.find_mistakes
     monkeypatch.setattr(
-        switching, "wrong", lambda answered, right: seen.append(answered) or check(answered, right)
+        switching, "find_mistakes", lambda replies, expected: seen.append(replies) or check(replies, expected)
     )
     document = tmp_path / "performance.md"
     document.write_text("<!-- bench:switching_load -->\n<!-- end -->\n")
@@ -102,7 +102,7 @@ def test_releases_change_under_load_and_nobody_gets_a_wrong_answer(
     assert switching.main([*few, *out]) == 0
     results = json.loads(next((tmp_path / "out").glob("switching-*.json")).read_text())
     assert results["a_mix_shows"] > 0.5
-    assert {answer.release for answer in seen[0]} == {switching.OURS, switching.AGAIN}
+    assert {reply.release for reply in seen[0]} == {switching.OURS, switching.AGAIN}
     assert results["windows"]["all"]["failed"] == 0
     assert all(window["requests"] > 20 for window in results["windows"].values())
     figures = {name: value["median"] for name, value in results["figures"].items()}

@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_scripts import complete_journey
-from export_scripts.etl import etl, hints, read_shop
+from export_scripts.etl import etl, read_shop
+from export_scripts.receipts.hints import find_hints
 from export_scripts.receipts.problems import BadInput
 from export_scripts.settings import Settings, load_settings
 from operations.errors import WontOverwrite
+from operations.gateway.items import read_items
 from operations.records.atomic import staged_folder
 from tests import ROOT
 from tests.building.shops import make_shop
@@ -109,6 +111,25 @@ def test_column_types_are_those_of_the_contract(tmp_path: Path) -> None:
     assert [str(kind) for kind in baskets] == ["str", "int32", "int64", "int32"]
 
 
+def test_items_hold_the_names_and_categories_that_the_gateway_shows(tmp_path: Path) -> None:
+    """Items for sale only, in the order of the catalog, in the letters of the shop; petrol is dropped."""
+    items = ITEMS.replace("Jam", 'Crème "Extra"')
+    settings = settings_for(
+        tmp_path, items=items, **{"etl.drop.aisle": ["fuel"], "data.category_columns": ["aisle"]}
+    )
+    folder = etl(settings, tmp_path)
+    shown = read_items(folder)
+    assert shown is not None
+    assert list(shown) == ["10", "2", "3", "4", "5"]
+    assert shown["10"] == {"name": 'Crème "Extra"', "aisle": "shelf"}
+    assert "Crème" in (folder / "items.json").read_text(encoding="utf-8")
+
+
+def test_items_without_products_are_named_by_their_id(tmp_path: Path) -> None:
+    folder = etl(settings_for(tmp_path, "basket_id,item_id\nb,7\nb,8\n", None), tmp_path)
+    assert read_items(folder) == {"7": {"name": "7"}, "8": {"name": "8"}}
+
+
 def test_a_shop_with_baskets_and_items_only(tmp_path: Path) -> None:
     """Baskets keep the order of the file, time counts them, ids are names, and nobody is known."""
     sales = "basket_id,item_id\nz,7\na,7\nz,8\n"
@@ -172,9 +193,9 @@ def items_of(zeros: str = "", aisle: str = "aisle ") -> str:
 )
 def test_a_probable_slip_is_hinted(tmp_path: Path, sales: str, items: str, largest: int, hint: str) -> None:
     """Each slip is hinted alone, and a shop without one gets no hint."""
-    hinted = hints(read_shop(settings_for(tmp_path, sales, items)), largest)
-    assert len(hinted) == bool(hint), hinted
-    assert all(text.startswith(hint) for text in hinted), hinted
+    hints = find_hints(read_shop(settings_for(tmp_path, sales, items)), largest)
+    assert len(hints) == bool(hint), hints
+    assert all(text.startswith(hint) for text in hints), hints
 
 
 def test_the_same_input_writes_the_same_bytes(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from export_scripts.settings import load_settings, merged
+from export_scripts.settings import SHIPPED, load_settings, merged
 from operations.errors import BadSettings
+from operations.settings import load_bars
 
 
 def write(path: Path, text: str) -> Path:
@@ -84,6 +85,12 @@ def test_relative_paths_count_from_the_file_they_stand_in(tmp_path: Path) -> Non
         ('[data]\nname_columns = ["title", "title"]\n', ["name_columns lists title more than once"]),
         ("etl = 5\n", ["etl", "5"]),
         ("data = 5\n", ["data", "5"]),
+        (
+            "[release]\nhr_at_1 = 0.2\n",
+            ['key "hr_at_1"', "[release]", 'did you mean "hr_at_10"?', "ndcg_at_10"],
+        ),
+        ("[release]\nhr_at_10 = 20\n", ["release.hr_at_10", "less than or equal to 1", "20"]),
+        ("[relase]\n", ['table "relase"', 'did you mean "release"?']),
         ("[etl\n", ["my.toml", "is not toml"]),
     ],
 )
@@ -115,3 +122,35 @@ def test_settings_are_frozen() -> None:
 def test_tables_merge_and_lists_are_replaced() -> None:
     """Merging lists would leave no way to remove an entry."""
     assert merged({"a": {"b": 1, "c": [1]}}, {"a": {"c": [2]}}) == {"a": {"b": 1, "c": [2]}}
+
+
+def test_the_bars_of_a_release_are_settings_like_any_other(tmp_path: Path) -> None:
+    """Their defaults lie in release.toml; a user's toml and `--set release.hr_at_10=0.2` change them."""
+    own = write(tmp_path / "my.toml", "[release]\nhr_at_10 = 0.3\n")
+    assert load_settings().release == load_bars()
+    assert load_settings(own).release.hr_at_10 == 0.3
+    assert load_settings(own, {"release.hr_at_10": 0.2}).release.hr_at_10 == 0.2
+    assert load_settings(own).release.ndcg_at_10 == load_bars().ndcg_at_10
+
+
+def test_promoting_reads_the_bars_of_a_users_toml_for_all_stages(tmp_path: Path) -> None:
+    """`cesta release promote --settings` takes the same file as `cesta build --settings`."""
+    own = write(tmp_path / "my.toml", '[etl]\nreturns = "drop"\n[release]\nhr_at_10 = 0.3\n')
+    assert load_bars(own) == load_settings(own).release
+    assert load_bars(SHIPPED) == load_bars()  # no table of pipeline.toml is taken for a misspelt one
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("[release]\nhr_at_1 = 0.2\n", ['"hr_at_1"', "[release]", 'did you mean "hr_at_10"?', "ndcg_at_10"]),
+        ("[release]\nhr_at_10 = 20\n", ["release.hr_at_10", "less than or equal to 1", "20"]),
+        ("[relase]\nhr_at_10 = 0.2\n", ['"relase"', "my.toml", 'did you mean "release"?']),
+        ("[release\n", ["my.toml", "is not toml"]),
+    ],
+)
+def test_wrong_bars_are_refused_when_promoting(tmp_path: Path, toml: str, words: list[str]) -> None:
+    """A bar that is not read would let any release pass."""
+    with pytest.raises(BadSettings) as error:
+        load_bars(write(tmp_path / "my.toml", toml))
+    assert all(word in str(error.value) for word in words), str(error.value)

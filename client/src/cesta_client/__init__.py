@@ -1,4 +1,4 @@
-"""Ask a cesta server what goes into this basket next:
+"""Asks a cesta server what goes into this basket next.
 
 with Recommender("localhost:8001", timeout_s=0.2) as shop:
     shop.recommend(basket=["1095275"], user_id="900", k=10)
@@ -38,5 +38,5 @@ __all__ = [
 ]
 
 for _error in (CestaError, *CestaError.__subclasses__()):
-    _error.__module__ = __name__  # a traceback then says cesta_client.TimedOut, the name one imports
+    _error.__module__ = __name__  # tracebacks then show cesta_client.TimedOut, the name that programs import
 del _error

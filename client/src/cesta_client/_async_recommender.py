@@ -1,4 +1,4 @@
-"""The client for asyncio."""
+"""The client for asyncio programs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 
 from . import _check
-from ._call import Call, batches, canary
+from ._call import Call, make_canary, split_into_batches
 from ._connect import connect_async
-from ._endpoint import Protocol, endpoint
+from ._endpoint import Protocol, make_endpoint
 from ._errors import CestaError, InvalidRequest, Unavailable
 from ._transport import AsyncTransport, Reply
 from ._values import Query, Recommendations
@@ -44,7 +44,7 @@ class AsyncRecommender:
         self._rng = random.Random()
         self._closed = False
         self._transport = transport or connect_async(
-            endpoint(
+            make_endpoint(
                 address or "",
                 protocol,
                 api_key=api_key,
@@ -65,28 +65,28 @@ class AsyncRecommender:
         timeout_s: float | None = None,
         request_id: str = "",
     ) -> Recommendations:
-        """As `Recommender.recommend`."""
+        """See `Recommender.recommend`."""
         query = Query(basket, user_id, k, exclude, categories)
         return (await self.recommend_many([query], timeout_s=timeout_s, request_id=request_id))[0]
 
     async def recommend_many(
         self, queries: Iterable[Query], *, timeout_s: float | None = None, request_id: str = ""
     ) -> list[Recommendations]:
-        """As `Recommender.recommend_many`."""
+        """See `Recommender.recommend_many`."""
         call = self._call(timeout_s, self._retries, request_id)
-        return [answer for batch in batches(queries) for answer in await self._ask(batch, call)]
+        return [answer for batch in split_into_batches(queries) for answer in await self._ask(batch, call)]
 
     async def is_ready(self, *, timeout_s: float | None = None) -> bool:
-        """As `Recommender.is_ready`."""
+        """See `Recommender.is_ready`."""
         call = self._call(timeout_s, 0, "")
         try:
-            await self._ask([canary()], call)
+            await self._ask([make_canary()], call)
         except CestaError:
             return False
         return True
 
     async def aclose(self) -> None:
-        """Let go of the connections. Closing twice does no harm."""
+        """Close the connections. A second call does nothing."""
         if not self._closed:
             self._closed = True
             await self._transport.aclose()

@@ -1,4 +1,4 @@
-"""One call: its batches, its deadline and its retries. Shared by both recommenders; nothing is sent here."""
+"""The batches, the deadline and the retries of one call, for both recommenders. It sends nothing itself."""
 
 from __future__ import annotations
 
@@ -17,37 +17,39 @@ _FIRST_PAUSE_S = 0.02  # doubles with every attempt
 
 
 class Call:
-    """The time and the attempts that one call has left, over all its requests and retries."""
+    """Counts the remaining time and attempts of one call, over all its requests and retries."""
 
     def __init__(self, timeout_s: float, retries: int, request_id: str, rng: random.Random) -> None:
         self.request_id = _check.request_id(request_id)
         self._timeout_s = _check.seconds("timeout_s", timeout_s)
-        self._ends = time.monotonic() + self._timeout_s
+        self._deadline = time.monotonic() + self._timeout_s
         self._retries = retries
         self._rng = rng
         self._pause_s = _FIRST_PAUSE_S
         self._failure: Unavailable | None = None
 
     def time_left(self) -> float:
-        """Seconds, above 0.
+        """The remaining seconds, above 0.
 
         Raises:
-            TimedOut: none are left.
-            Unavailable: none are left after this failure, which tells more.
+            TimedOut: no time remains.
+            Unavailable: no time remains, and the last attempt failed with this error.
         """
-        left = self._ends - time.monotonic()
-        if left <= 0:
+        seconds = self._deadline - time.monotonic()
+        if seconds <= 0:
             raise self._failure or TimedOut(f"no answer within {self._timeout_s:.3g} s")
-        return left
+        return seconds
 
     def pause_after(self, error: Unavailable) -> float:
-        """Seconds to wait before the next attempt.
+        """The seconds to wait before the next attempt.
 
         Raises:
-            Unavailable: `error` again, when no attempt or no time for one is left.
+            Unavailable: `error` itself, if no attempt or no time for one remains.
         """
-        pause = self._pause_s * self._rng.uniform(0.5, 1.5)  # so that many clients do not return together
-        if self._retries == 0 or time.monotonic() + pause >= self._ends:
+        pause = self._pause_s * self._rng.uniform(
+            0.5, 1.5
+        )  # so that many clients do not retry at the same moment
+        if self._retries == 0 or time.monotonic() + pause >= self._deadline:
             raise error
         self._retries -= 1
         self._failure = error
@@ -55,29 +57,33 @@ class Call:
         return pause
 
 
-def batches(queries: Iterable[Query]) -> Iterator[list[Query]]:
-    """Lists of at most MAX_BATCH queries and MAX_TENSOR_BYTES, in order; a larger query goes alone.
+def split_into_batches(queries: Iterable[Query]) -> Iterator[list[Query]]:
+    """Split queries into lists of at most MAX_BATCH queries and MAX_TENSOR_BYTES, in order.
+
+    A single query above that size gets its own list.
 
     Raises:
-        InvalidRequest: one of them is no `Query`.
+        InvalidRequest: an element is not a `Query`.
     """
-    listed = list(queries)
-    for place, query in enumerate(listed):
+    queries_in_order = list(queries)
+    for place, query in enumerate(queries_in_order):
         if not isinstance(query, Query):
             raise InvalidRequest(f"queries[{place}] is a {type(query).__name__}; write Query(basket=…)")
-    starts = range(0, len(listed), MAX_BATCH)
-    return (batch for start in starts for batch in _fitting(listed[start : start + MAX_BATCH]))
+    starts = range(0, len(queries_in_order), MAX_BATCH)
+    return (
+        batch for start in starts for batch in _split_by_size(queries_in_order[start : start + MAX_BATCH])
+    )
 
 
-def _fitting(queries: list[Query]) -> Iterator[list[Query]]:
+def _split_by_size(queries: list[Query]) -> Iterator[list[Query]]:
     if len(queries) == 1 or tensor_bytes(queries) <= MAX_TENSOR_BYTES:
         yield queries
     else:
         half = len(queries) // 2
-        yield from _fitting(queries[:half])
-        yield from _fitting(queries[half:])
+        yield from _split_by_size(queries[:half])
+        yield from _split_by_size(queries[half:])
 
 
-def canary() -> Query:
-    """A question never asked before: the response cache answers old ones even when the model is dead."""
+def make_canary() -> Query:
+    """A new query: the response cache would answer a repeated one even if the model were dead."""
     return Query(basket=[f"canary-{uuid.uuid4().hex}"], k=1)

@@ -1,4 +1,4 @@
-"""The rules of a request, as sentences. Nothing is sent before they all hold."""
+"""Checks a request before it is sent. Each broken rule raises InvalidRequest with a sentence."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _PLURALS = {"item id": "item ids", "category": "categories"}
 
 
 def ids(name: str, kind: str, values: Iterable[str] | None, *, most: int) -> tuple[str, ...]:
-    """Sorted, unique, without empty ids; at most `most` of them."""
+    """Return the ids sorted and unique, without empty ones. At most `most` are allowed."""
     if values is None:
         return ()
     if isinstance(values, str | bytes):
-        raise InvalidRequest(f"{name} is a list of {_PLURALS[kind]}; got {_seen(values)}; put it in [ ]")
+        raise InvalidRequest(f"{name} is a list of {_PLURALS[kind]}; got {_show(values)}; put it in [ ]")
     try:
-        found = {_text(kind, value) for value in values}
+        distinct = {_text(kind, value) for value in values}
     except TypeError:
-        raise InvalidRequest(f"{name} is a list of {_PLURALS[kind]}; got {_seen(values)}") from None
-    found.discard("")
-    if len(found) > most:
-        raise InvalidRequest(f"{name} has {len(found)} {_PLURALS[kind]}; at most {most} are allowed")
-    return tuple(sorted(found))
+        raise InvalidRequest(f"{name} is a list of {_PLURALS[kind]}; got {_show(values)}") from None
+    distinct.discard("")
+    if len(distinct) > most:
+        raise InvalidRequest(f"{name} has {len(distinct)} {_PLURALS[kind]}; at most {most} are allowed")
+    return tuple(sorted(distinct))
 
 
-def one_id(name: str, value: str | None) -> str:
+def optional_id(name: str, value: str | None) -> str:
     return "" if value is None else _text(name, value)
 
 
@@ -39,19 +39,19 @@ def k(value: int) -> int:
     except TypeError:
         whole = 0
     if isinstance(value, bool) or not 1 <= whole <= MAX_K:
-        raise InvalidRequest(f"k is a whole number from 1 to {MAX_K}; got {_seen(value)}")
+        raise InvalidRequest(f"k is a whole number from 1 to {MAX_K}; got {_show(value)}")
     return whole
 
 
 def seconds(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise InvalidRequest(f"{name} is a number of seconds above 0; got {_seen(value)}")
+        raise InvalidRequest(f"{name} is a number of seconds above 0; got {_show(value)}")
     return float(value)
 
 
 def retries(value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidRequest(f"retries is a whole number, 0 or more; got {_seen(value)}")
+        raise InvalidRequest(f"retries is a whole number, 0 or more; got {_show(value)}")
     return value
 
 
@@ -61,7 +61,7 @@ def request_id(value: str) -> str:
 
 def _text(kind: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise InvalidRequest(f"{_strings(kind)}; got {_seen(value)}")
+        raise InvalidRequest(f"{_expected(kind)}; got {_show(value)}")
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
@@ -71,11 +71,11 @@ def _text(kind: str, value: Any) -> str:
     return value
 
 
-def _strings(kind: str) -> str:
+def _expected(kind: str) -> str:
     return f"{_PLURALS[kind]} are strings" if kind in _PLURALS else f"{kind} is a string"
 
 
-def _seen(value: object) -> str:
-    """The value itself only while it is short: a log needs no list of a thousand ids."""
+def _show(value: object) -> str:
+    """The value with its type if it is short. A long one would fill the log."""
     kind, shown = type(value).__name__, repr(value)
     return f"{shown} ({kind})" if len(shown) <= 60 else f"a long {kind}"

@@ -1,4 +1,4 @@
-"""The transport for an endpoint's protocol."""
+"""Chooses the transport for the protocol of an endpoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from ._transport import AsyncTransport, Transport
 
 def connect(to: Endpoint) -> Transport:
     if to.protocol == "grpc":
-        from ._transport_grpc import GrpcTransport  # each protocol costs 0.2 s to import: only the one in use
+        from ._transport_grpc import (
+            GrpcTransport,
+        )  # each import takes 0.2 s, so only the protocol in use is imported
 
         return GrpcTransport(to)
     from ._transport_http import HttpTransport

@@ -1,4 +1,4 @@
-"""Where the server is and how to talk to it."""
+"""The server's address and the options of a connection to it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from ._errors import InvalidRequest
 Protocol = Literal["grpc", "http"]
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9_.-]+")
-_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")  # what gRPC and HTTP both carry; a line end would smuggle
+_HEADER_VALUE = re.compile(
+    r"[\x20-\x7e]*"
+)  # what both gRPC and HTTP can carry; a line end would add a header
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A checked address with all that a connection to it needs."""
+    """A checked address with all options of a connection."""
 
     address: str
     protocol: Protocol
@@ -49,7 +51,7 @@ class Endpoint:
         return create_default_context(cafile=self.root_certificates) if self.ssl else None
 
 
-def endpoint(
+def make_endpoint(
     address: str,
     protocol: Protocol,
     *,
@@ -61,7 +63,7 @@ def endpoint(
     """Check the options of a recommender.
 
     Raises:
-        InvalidRequest: an option cannot be used; the sentence says which.
+        InvalidRequest: an option is not valid; the text names it.
     """
     if protocol not in ("grpc", "http"):
         raise InvalidRequest(f'protocol is "grpc" or "http"; got {protocol!r}')
@@ -85,11 +87,11 @@ def _address(address: str, protocol: Protocol) -> str:
     if not isinstance(address, str) or not address.isprintable() or any(mark in address for mark in " @?#"):
         raise InvalidRequest(wanted)
     if "://" in address:
-        raise InvalidRequest(f'{wanted}; say protocol="http" and ssl=True instead of a scheme')
+        raise InvalidRequest(f'{wanted}; use protocol="http" and ssl=True instead of a scheme')
     parts = urlsplit(f"//{address}")
     try:
         complete = parts.hostname and parts.port
-    except ValueError:  # a port that is no number
+    except ValueError:  # the port is not a number
         complete = None
     if not complete or (protocol == "grpc" and parts.path):
         raise InvalidRequest(wanted)
@@ -99,8 +101,8 @@ def _address(address: str, protocol: Protocol) -> str:
 def _headers(headers: dict[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise InvalidRequest(f"{name!r} is no header name; letters, digits and -_. are allowed")
+            raise InvalidRequest(f"{name!r} is not a header name; letters, digits and -_. are allowed")
         if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
-            # The value may be a key: it is not repeated here.
+            # The message does not repeat the value, because it may be a key.
             raise InvalidRequest(f"the value of header {name!r} must be printable ASCII")
-    return {name.lower(): value for name, value in headers.items()}  # gRPC takes lower case only
+    return {name.lower(): value for name, value in headers.items()}  # gRPC accepts only lower case

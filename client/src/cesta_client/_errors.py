@@ -1,19 +1,19 @@
 """Everything this client raises.
 
     CestaError
-    ├── InvalidRequest   the request is wrong: mend it; sending it again is no use
+    ├── InvalidRequest   the request is wrong; correct it before sending it again
     ├── Unauthorized     the key is missing, wrong, or not allowed here
-    ├── Throttled        too many requests for this key: send fewer
+    ├── Throttled        too many requests for this key; send fewer
     ├── Unavailable      no connection, no capacity or no model; retried while timeout_s lasts
     ├── TimedOut         no answer within timeout_s
     └── ServerError      the server failed, or its answer cannot be read
 
-The text is the server's own where it sent one. Exceptions of tritonclient, gRPC, sockets and aiohttp
-never come through; they are the `__cause__`.
+The text is the server's own if it sent one. Exceptions of tritonclient, gRPC, sockets and aiohttp never
+reach the caller directly; they are the `__cause__`.
 """
 
 
-# ruff: noqa: N818  `except Unavailable` reads as what happened; the root alone is named Error
+# ruff: noqa: N818  `except Unavailable` names the event; only the root class is named Error
 
 
 class CestaError(Exception):
@@ -25,20 +25,20 @@ class InvalidRequest(CestaError):
 
 
 class Unauthorized(CestaError):
-    """The server wants another key (HTTP 401 or 403)."""
+    """The server does not accept the key (HTTP 401 or 403)."""
 
 
 class Throttled(CestaError):
-    """The server wants fewer requests (HTTP 429). Not retried."""
+    """The key has sent too many requests (HTTP 429). Not retried."""
 
 
 class Unavailable(CestaError):
-    """The server cannot be reached, is full, or serves no recommender at present."""
+    """The server cannot be reached, has no capacity, or serves no recommender now."""
 
 
 class TimedOut(CestaError):
-    """`timeout_s` passed without an answer. Not retried: no time is left."""
+    """There was no answer within `timeout_s`. Not retried, because no time remains."""
 
 
 class ServerError(CestaError):
-    """The server failed in some other way, or answered what this client cannot read."""
+    """The server failed in another way, or this client cannot read its answer."""

@@ -1,4 +1,4 @@
-"""The client for threads."""
+"""The client for programs with threads."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 
 from . import _check
-from ._call import Call, batches, canary
+from ._call import Call, make_canary, split_into_batches
 from ._connect import connect
-from ._endpoint import Protocol, endpoint
+from ._endpoint import Protocol, make_endpoint
 from ._errors import CestaError, InvalidRequest, Unavailable
 from ._transport import Reply, Transport
 from ._values import Query, Recommendations
@@ -21,21 +21,21 @@ from ._wire import answers_in, tensors_of
 class Recommender:
     """A connection to a cesta server. One instance serves any number of threads.
 
-    Nothing is connected before the first question. Create it after forking, not before.
+    It connects at the first query. A forked process must create its own.
 
     Args:
         address: "host:port"; over HTTP a path may follow.
         protocol: "grpc" (Triton's port 8001) or "http" (8000).
-        timeout_s: the most seconds one call takes, all its retries included.
-        retries: further attempts per call after `Unavailable`, while time is left.
+        timeout_s: the longest time of one call in seconds, all retries included.
+        retries: further attempts per call after `Unavailable`, while time remains.
         api_key: sent as `Authorization: Bearer …`.
         headers: sent with every request; printable ASCII.
-        ssl: encrypt, and check the server's certificate.
-        root_certificates: a PEM file to check it against, instead of the system's.
-        transport: used instead of an address, such as `cesta_client.testing.FakeShop`.
+        ssl: encrypt the connection and check the server's certificate.
+        root_certificates: a PEM file to check the certificate with, instead of the system's.
+        transport: replaces the address, for example `cesta_client.testing.FakeShop`.
 
     Raises:
-        InvalidRequest: an option cannot be used.
+        InvalidRequest: an option is not valid.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Recommender:
         self._rng = random.Random()
         self._closed = False
         self._transport = transport or connect(
-            endpoint(
+            make_endpoint(
                 address or "",
                 protocol,
                 api_key=api_key,
@@ -79,20 +79,20 @@ class Recommender:
         timeout_s: float | None = None,
         request_id: str = "",
     ) -> Recommendations:
-        """The `k` best items to go with a basket, best first.
+        """Return the `k` best items for a basket, best first.
 
         Args:
-            basket: item ids, at most 200; their order and repetitions do not count. Unknown ids are legal.
-            user_id: the customer; left out for a stranger.
+            basket: at most 200 item ids. Order and repetitions do not matter. Unknown ids are allowed.
+            user_id: the customer. Leave it out for an unknown customer.
             k: 1 to 20.
-            exclude: item ids that must not come back, at most 1000. Those of the basket never do.
-            categories: recommend from these only; any, when empty.
-            timeout_s: for this call only.
-            request_id: Triton's request id, found again in its logs and traces.
+            exclude: at most 1000 item ids that must not come back. Items of the basket never come back.
+            categories: recommend only from these categories. Empty: from any.
+            timeout_s: replaces the recommender's own for this call.
+            request_id: Triton's request id, which its logs and traces show.
 
         Raises:
-            InvalidRequest: an id is no string or has over 128 bytes, a list is too long, k is not 1 to 20,
-                or the server knows no such category.
+            InvalidRequest: an id is not a string or has over 128 bytes, a list is too long, k is not 1 to 20,
+                or the server does not know a category.
             CestaError: see its subclasses.
         """
         query = Query(basket, user_id, k, exclude, categories)
@@ -101,35 +101,35 @@ class Recommender:
     def recommend_many(
         self, queries: Iterable[Query], *, timeout_s: float | None = None, request_id: str = ""
     ) -> list[Recommendations]:
-        """One answer per query, in order; `timeout_s` holds for all.
+        """Return one answer per query, in order. `timeout_s` is for the whole call.
 
-        Up to 64 queries and 62 KiB of them travel in one request.
+        One request carries up to 64 queries and 62 KiB.
 
-        A query that the server refuses (an unknown category) fails the whole call.
+        If the server refuses one query (an unknown category), the whole call fails.
 
         Raises:
-            CestaError: as `recommend`.
+            CestaError: see `recommend`.
         """
         call = self._call(timeout_s, self._retries, request_id)
-        return [answer for batch in batches(queries) for answer in self._ask(batch, call)]
+        return [answer for batch in split_into_batches(queries) for answer in self._ask(batch, call)]
 
     def is_ready(self, *, timeout_s: float | None = None) -> bool:
-        """Whether a recommendation can be had now, tried with one that no cache can answer.
+        """Whether the server answers now. It sends a query that no cache can answer.
 
-        (Triton's own ready flag stays true when the process behind a model is dead.)
+        Triton's own ready flag stays true when the process behind a model is dead.
 
         Raises:
             InvalidRequest: this recommender is closed, or `timeout_s` is not above 0.
         """
         call = self._call(timeout_s, 0, "")
         try:
-            self._ask([canary()], call)
+            self._ask([make_canary()], call)
         except CestaError:
             return False
         return True
 
     def close(self) -> None:
-        """Let go of the connections. Closing twice does no harm."""
+        """Close the connections. A second call does nothing."""
         if not self._closed:
             self._closed = True
             self._transport.close()

@@ -1,4 +1,4 @@
-"""The server's status codes as our errors."""
+"""Turns the server's status codes into the errors of this client."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TRITON_PREFIX = re.compile(r"^(in ensemble '[^']*', )?(\[request id: [^\]]*\] )
 
 
 def error_of_grpc(code: str, text: str, address: str) -> CestaError:
-    """`code` as tritonclient writes it: "StatusCode.UNAVAILABLE"."""
+    """The error for a gRPC `code` as tritonclient writes it, for example "StatusCode.UNAVAILABLE"."""
     name = code.removeprefix("StatusCode.")
     return _error(_BY_GRPC_CODE.get(name, ServerError), text, address, name)
 
@@ -50,7 +50,7 @@ def error_of_http(status: int, text: str, address: str) -> CestaError:
 
 
 def text_in(body: bytes) -> str:
-    """Triton's {"error": text}; empty for anything else, since a gateway's HTML page helps nobody."""
+    """The text of Triton's {"error": text}. Empty for other bodies, such as a gateway's HTML page."""
     try:
         return str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
@@ -60,5 +60,5 @@ def text_in(body: bytes) -> str:
 def _error(kind: type[CestaError], text: str, address: str, code: str) -> CestaError:
     text = _TRITON_PREFIX.sub("", text)
     if kind is InvalidRequest and text:
-        return kind(text)  # a sentence about the request: where it was sent adds nothing
+        return kind(text)  # the text is about the request; the address would add nothing
     return kind(f"{address}: {text} ({code})" if text else f"{address} answered {code}")

@@ -1,4 +1,4 @@
-"""How tensors reach a server: the seam where tests put a fake."""
+"""The interface that carries tensors to a server. Tests replace it with a fake."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ Tensors = Mapping[str, NDArray[np.object_]]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Output tensors by name, (B, K) each, and the version of the model that computed them."""
+    """The output tensors by name, each (B, K), and the version of the model that computed them."""
 
     tensors: Mapping[str, NDArray[Any]]
     model_version: str
 
 
 class Transport(Protocol):
-    """Carries one request. Called from several threads at once; raises nothing but `CestaError`."""
+    """Carries one request. Several threads call it at the same time. It raises only `CestaError`."""
 
     def infer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
-        """Send input tensors, (B, n) of bytes each; answer or raise within `timeout_s`."""
+        """Send input tensors, each (B, n) of bytes. Return the answer or raise within `timeout_s`."""
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
 
 
 class AsyncTransport(Protocol):
     """`Transport` for asyncio. Cancelling `ainfer` abandons the request."""
 
     async def ainfer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
-        """Send input tensors, (B, n) of bytes each; answer or raise within `timeout_s`."""
+        """Send input tensors, each (B, n) of bytes. Return the answer or raise within `timeout_s`."""
 
     async def aclose(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""

@@ -1,4 +1,4 @@
-"""gRPC: one channel, shared by all threads."""
+"""The gRPC transport: all threads share one channel."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ._status import error_of_grpc
 from ._transport import Reply, Tensors
 from ._wire import MODEL, OUTPUTS
 
-# gRPC waits a second before it connects again; a retry within that second would only meet the old failure.
-# (grpc.min_reconnect_backoff_ms stays: for all its name it is the time that one attempt to connect may take.)
+# By default gRPC waits a second before it connects again, and a retry within that second fails the same way.
+# grpc.min_reconnect_backoff_ms keeps its default: despite its name it limits the time of one attempt.
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
 
 
@@ -45,7 +45,7 @@ class AsyncGrpcTransport:
         self._client: Any = None
 
     async def ainfer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
-        if self._client is None:  # made here, where the event loop runs that it belongs to
+        if self._client is None:  # made here, inside the event loop that it belongs to
             self._client = triton_aio.InferenceServerClient(**_options(self._to))
         request = _request(tensors, self._to, timeout_s, request_id)
         try:
@@ -75,12 +75,12 @@ def _request(tensors: Tensors, to: Endpoint, timeout_s: float, request_id: str) 
 
 
 def _reply(result: Any) -> Reply:
-    found = {name: result.as_numpy(name) for name in OUTPUTS}
-    return Reply(found, result.get_response().model_version)
+    tensors = {name: result.as_numpy(name) for name in OUTPUTS}
+    return Reply(tensors, result.get_response().model_version)
 
 
 def _failure(error: Any, address: str, timeout_s: float) -> CestaError:
-    if isinstance(error, ValueError):  # gRPC's word for a channel that another thread closed
+    if isinstance(error, ValueError):  # gRPC raises it for a channel that another thread closed
         return Unavailable(f"{address}: {error}")
     failure = error_of_grpc(str(error.status()), str(error.message()), address)
     if isinstance(failure, TimedOut):

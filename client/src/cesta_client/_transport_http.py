@@ -1,4 +1,4 @@
-"""HTTP: as many kept connections as threads ask at once."""
+"""The HTTP transport: one kept connection for each thread that asks at the same time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class HttpTransport:
         self._to = to
         self._path = _v2_http.path_of(to)
         self._tls = to.ssl_context()
-        self._idle: deque[BoundedConnection] = deque()  # its append and pop are atomic
+        self._idle: deque[BoundedConnection] = deque()  # append and pop are atomic
         self._closed = False
 
     def infer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
@@ -31,8 +31,8 @@ class HttpTransport:
             raise TimedOut(f"no answer from {self._to.address} within {timeout_s:.2g} s") from error
         except OSError as error:
             raise Unavailable(f"{self._to.address}: {error or type(error).__name__}") from error
-        except HTTPException as error:  # its text would be whatever bytes came
-            raise Unavailable(f"{self._to.address} speaks no HTTP ({type(error).__name__})") from error
+        except HTTPException as error:  # the error's own text would be the bytes received
+            raise Unavailable(f"{self._to.address} does not speak HTTP ({type(error).__name__})") from error
         return _v2_http.reply(response.status, response.headers, response.body, self._to)
 
     def close(self) -> None:
@@ -40,24 +40,24 @@ class HttpTransport:
         while self._idle:
             self._idle.pop().close()
 
-    def _post(self, body: bytes, headers: dict[str, str], ends: float) -> Response:
+    def _post(self, body: bytes, headers: dict[str, str], deadline: float) -> Response:
         while self._idle:
             try:
-                return self._post_on(self._idle.pop(), body, headers, ends)
+                return self._post_on(self._idle.pop(), body, headers, deadline)
             except TimeoutError:
                 raise
             except (IndexError, OSError, HTTPException):
-                pass  # another thread took it, or the server closed it while it lay idle; a fresh one decides
+                pass  # another thread took it, or the server closed it while idle; a new one decides
         fresh = BoundedConnection(self._to.host, self._to.port, self._tls)
-        return self._post_on(fresh, body, headers, ends)
+        return self._post_on(fresh, body, headers, deadline)
 
     def _post_on(
-        self, connection: BoundedConnection, body: bytes, headers: dict[str, str], ends: float
+        self, connection: BoundedConnection, body: bytes, headers: dict[str, str], deadline: float
     ) -> Response:
         try:
-            response = connection.post(self._path, body, headers, ends=ends)
+            response = connection.post(self._path, body, headers, deadline=deadline)
         except BaseException:
-            connection.close()  # half an answer may still be on its way
+            connection.close()  # the rest of an answer may still come
             raise
         if self._closed:
             connection.close()

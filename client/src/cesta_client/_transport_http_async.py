@@ -1,4 +1,4 @@
-"""HTTP for asyncio, over aiohttp, which tritonclient[http] brings along."""
+"""The HTTP transport for asyncio. It uses aiohttp, a dependency of tritonclient[http]."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ class AsyncHttpTransport:
     async def ainfer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
         body, headers = _v2_http.request(tensors, self._to, request_id)
         try:
-            status, said, content = await asyncio.wait_for(self._post(body, headers), timeout_s)
+            status, response_headers, content = await asyncio.wait_for(self._post(body, headers), timeout_s)
         except TimeoutError as error:
             raise TimedOut(f"no answer from {self._to.address} within {timeout_s:.2g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{self._to.address}: {error or type(error).__name__}") from error
-        return _v2_http.reply(status, said, content, self._to)
+        return _v2_http.reply(status, response_headers, content, self._to)
 
     async def aclose(self) -> None:
         if self._session is not None:
             await self._session.close()
 
     async def _post(self, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
-        if self._session is None:  # made here, where the event loop runs that it belongs to
+        if self._session is None:  # made here, inside the event loop that it belongs to
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
         tls = self._tls if self._tls is not None else True
         async with self._session.post(self._url, data=body, headers=headers, ssl=tls) as response:
-            said = {name.lower(): value for name, value in response.headers.items()}
-            return response.status, said, await response.read()
+            response_headers = {name.lower(): value for name, value in response.headers.items()}
+            return response.status, response_headers, await response.read()

@@ -1,4 +1,4 @@
-"""Triton's HTTP bodies, for both HTTP transports; tritonclient writes and reads them."""
+"""Writes and reads Triton's HTTP bodies with tritonclient, for both HTTP transports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def path_of(to: Endpoint) -> str:
 
 
 def request(tensors: Tensors, to: Endpoint, request_id: str) -> tuple[bytes, dict[str, str]]:
-    """Body and headers."""
+    """The body and the headers of a request."""
     inputs = [InferInput(name, tensor.shape, "BYTES") for name, tensor in tensors.items()]
     for inp, tensor in zip(inputs, tensors.values(), strict=True):
         inp.set_data_from_numpy(tensor)
@@ -32,7 +32,7 @@ def request(tensors: Tensors, to: Endpoint, request_id: str) -> tuple[bytes, dic
 
 
 def reply(status: int, headers: Mapping[str, str], body: bytes, to: Endpoint) -> Reply:
-    """The tensors of an answer; one that is missing is None here and refused where it is read.
+    """The tensors of an answer. A missing tensor is None here; its reader raises the error.
 
     Raises:
         CestaError: the server refused, or its answer cannot be read.
@@ -44,7 +44,7 @@ def reply(status: int, headers: Mapping[str, str], body: bytes, to: Endpoint) ->
         result = InferenceServerClient.parse_response_body(
             body, header_length=int(length) if length else None
         )
-        found = {name: result.as_numpy(name) for name in OUTPUTS}
-        return Reply(found, result.get_response()["model_version"])
+        tensors = {name: result.as_numpy(name) for name in OUTPUTS}
+        return Reply(tensors, result.get_response()["model_version"])
     except (InferenceServerException, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ServerError(f"the answer of {to.address} cannot be read: {error!r}") from error

@@ -1,4 +1,4 @@
-"""What one asks, and what comes back."""
+"""The query of a client and the recommendations of the server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._limits import MAX_BASKET, MAX_CATEGORIES, MAX_EXCLUDE
 class Reason(Enum):
     """Why an item is recommended; the value is its bit in the answer's mask."""
 
-    USUAL = 1  # this customer buys it usually
+    USUAL = 1  # this customer usually buys it
     TOGETHER = 2  # bought together with something in the basket
     SIMILAR = 4  # similar to something in the basket
     POPULAR = 8  # popular in the shop
@@ -25,7 +25,7 @@ _KNOWN_BITS = sum(reason.value for reason in Reason)
 
 
 def reasons_in(mask: int) -> tuple[Reason, ...]:
-    """The reasons of a bit mask, lowest bit first. Bits of a newer server are passed over."""
+    """The reasons in a bit mask, lowest bit first. Unknown bits of a newer server are ignored."""
     return _reasons_in(mask & _KNOWN_BITS)
 
 
@@ -38,7 +38,7 @@ def _reasons_in(mask: int) -> tuple[Reason, ...]:
 class Recommendation:
     """One recommended item.
 
-    `score` falls with `rank` (1 is the best). It has no promised scale and compares only within one answer.
+    `score` falls with `rank` (1 is the best). Its scale may change: compare scores only within one answer.
     """
 
     item_id: str
@@ -48,9 +48,9 @@ class Recommendation:
 
 
 class Recommendations(list[Recommendation]):
-    """The recommendations of one query, best first; at most k, fewer when no more items are possible.
+    """The recommendations for one query, best first: k items, or fewer if no more are possible.
 
-    `release` is the release of the model that answered, also when the list is empty.
+    `release` is the release that answered. An empty list has it, too.
     """
 
     __slots__ = ("release",)
@@ -62,10 +62,10 @@ class Recommendations(list[Recommendation]):
 
 @dataclass(frozen=True, slots=True, init=False)
 class Query:
-    """One question to the server. A `Query` that exists is valid.
+    """One question to the server. Every `Query` is valid, because its constructor checks it.
 
-    Ids are kept sorted and unique, and empty ids are dropped, so that equal baskets are equal queries
-    and share one entry of the server's response cache.
+    It stores ids sorted and unique, without empty ones. Equal baskets are therefore equal queries and share
+    one entry of the server's response cache.
 
     Raises:
         InvalidRequest: see `Recommender.recommend`.
@@ -85,9 +85,9 @@ class Query:
         exclude: Iterable[str] | None = None,
         categories: Iterable[str] | None = None,
     ) -> None:
-        keep = object.__setattr__  # the class is frozen
-        keep(self, "basket", _check.ids("basket", "item id", basket, most=MAX_BASKET))
-        keep(self, "user_id", _check.one_id("user_id", user_id))
-        keep(self, "k", _check.k(k))
-        keep(self, "exclude", _check.ids("exclude", "item id", exclude, most=MAX_EXCLUDE))
-        keep(self, "categories", _check.ids("categories", "category", categories, most=MAX_CATEGORIES))
+        set_field = object.__setattr__  # the class is frozen
+        set_field(self, "basket", _check.ids("basket", "item id", basket, most=MAX_BASKET))
+        set_field(self, "user_id", _check.optional_id("user_id", user_id))
+        set_field(self, "k", _check.k(k))
+        set_field(self, "exclude", _check.ids("exclude", "item id", exclude, most=MAX_EXCLUDE))
+        set_field(self, "categories", _check.ids("categories", "category", categories, most=MAX_CATEGORIES))

@@ -1,6 +1,6 @@
-"""Queries to tensors and tensors to recommendations: the only place that knows the contract's tensors.
+"""Turns queries into tensors and tensors into recommendations. Only this module knows the tensors.
 
-Tensor names, types and sizes are those of model_repository/recommender/config.pbtxt.
+Their names, types and sizes are those of model_repository/recommender/config.pbtxt.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ OUTPUTS = {"item_ids": "BYTES", "scores": "FP32", "reasons": "INT32"}
 
 
 def tensors_of(queries: Sequence[Query]) -> Tensors:
-    """(B) queries → input tensors (B, n) of UTF-8 bytes, short rows padded with b"".
+    """B queries → input tensors (B, n) of UTF-8 bytes; short rows are padded with b"".
 
-    Basket and user are always sent, since Triton batches only requests with the same inputs, and one user per
-    query: its cache key holds bytes but no shapes, so two baskets of one item each would share their entry
-    with one basket of two. The others, seldom used, are left out where no query has them.
+    Basket and user are always sent: Triton batches only requests with equal inputs. Each query has one user
+    because Triton's cache key contains the bytes but not the shapes: two baskets of one item each would share
+    their cache entry with one basket of two items. The rare inputs are left out if no query has them.
     """
     return {name: _padded(rows) for name, rows in _columns(queries).items()}
 
 
 def tensor_bytes(queries: Sequence[Query]) -> int:
-    """What they take on the way: each id its UTF-8 and, as padding does too, four bytes for its length."""
+    """The bytes of the tensors in a request: each id, padding too, takes four plus its UTF-8."""
     columns = _columns(queries).values()
     slots = sum(len(rows) * max(map(len, rows)) for rows in columns)
     return 4 * slots + sum(len("".join(ids).encode()) for rows in columns for ids in rows)
@@ -56,10 +56,10 @@ def _padded(rows: Sequence[tuple[str, ...]]) -> NDArray[np.object_]:
 
 
 def answers_in(reply: Reply, queries: Sequence[Query]) -> list[Recommendations]:
-    """Output tensors (B, K) → one list per query, padding dropped, cut at its k.
+    """Output tensors (B, K) → one list per query, without padding, cut at the query's k.
 
     Raises:
-        ServerError: a tensor is missing, has another shape, or the release is no number.
+        ServerError: a tensor is missing or has another shape, or the release is not a number.
     """
     try:
         release = int(reply.model_version)

@@ -1,4 +1,4 @@
-"""A shop without a server, for the tests of programs that use this client.
+"""A shop without a server, for tests of programs that use this client.
 
 shop = FakeShop({"milk": ["butter", "bread"], "": ["bananas"]})
 with Recommender(transport=shop) as recommender:
@@ -26,7 +26,7 @@ Answer = Iterable[str | Recommendation]
 
 @dataclass(frozen=True, slots=True)
 class SeenRequest:
-    """One request as a server sees it: k is not sent, so that every query here has the full k of 20."""
+    """One request as the server receives it. A request does not contain k, so every query here has k = 20."""
 
     queries: tuple[Query, ...]
     request_id: str
@@ -34,13 +34,14 @@ class SeenRequest:
 
 
 class FakeShop:
-    """A transport that answers from memory; for `Recommender` and `AsyncRecommender`, and for many threads.
+    """A transport that answers from memory, for `Recommender` and `AsyncRecommender`. Threads may share it.
 
     Args:
-        answers: item ids by item id of the basket, "" for every basket; or a function of the `Query`.
-            Basket and excluded items are left out; categories are not known here. Ids alone get the
-            scores 1, 1/2, 1/3 … and the reason TOGETHER; a `Recommendation` brings its own.
-        release: the release that answers.
+        answers: a dict from an item id of the basket to the recommended ids, with "" for every basket; or a
+            function of the `Query`. Answers never contain items of the basket or excluded items. Categories
+            have no effect. Plain ids get the scores 1, 1/2, 1/3 … and the reason TOGETHER; a `Recommendation`
+            has its own.
+        release: the number of the release that answers.
     """
 
     def __init__(
@@ -59,11 +60,11 @@ class FakeShop:
         return [query for request in self.requests for query in request.queries]
 
     def fail(self, error: CestaError, *, times: int = 1) -> None:
-        """Raise `error` for the next requests instead of answering."""
+        """Raise `error` for the next `times` requests instead of answering."""
         self._failures += [error] * times
 
     def infer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
-        """Answer, or fail, as told."""
+        """Answer, or raise an error of `fail`."""
         queries = _queries_in(tensors)
         with self._lock:
             self.requests.append(SeenRequest(tuple(queries), request_id, timeout_s))
@@ -77,7 +78,7 @@ class FakeShop:
         return self.infer(tensors, timeout_s=timeout_s, request_id=request_id)
 
     def close(self) -> None:
-        """Note that the recommender was closed."""
+        """Record that the recommender was closed."""
         self.closed = True
 
     async def aclose(self) -> None:
@@ -90,7 +91,7 @@ def _from_mapping(answers: Mapping[str, Answer]) -> Callable[[Query], Answer]:
 
 
 def _possible(answer: Answer, query: Query) -> list[Recommendation]:
-    """Each item once, neither of the basket nor excluded, at most K."""
+    """Each item once, without basket and excluded items, at most K."""
     items: dict[str, str | Recommendation] = {}
     for item in answer:
         items.setdefault(_id(item), item)
@@ -118,7 +119,7 @@ def _queries_in(tensors: Tensors) -> list[Query]:
 
 
 def _reply(rows: Sequence[Sequence[Recommendation]], release: int) -> Reply:
-    """Shapes (B, K), padded as the server pads."""
+    """The output tensors (B, K), padded as the server pads them."""
     item_ids = np.full((len(rows), MAX_K), b"", dtype=np.object_)
     scores = np.zeros((len(rows), MAX_K), dtype=np.float32)
     reasons = np.zeros((len(rows), MAX_K), dtype=np.int32)

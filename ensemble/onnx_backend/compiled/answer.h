@@ -1,4 +1,4 @@
-// What a run produced, and the answers made of it.
+// The outputs of a run, and the answers built from them.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace cesta {
 // One output of a run.
 class Produced {
  public:
-  // Throws if `rows` rows were asked and it has not that many.
+  // Throws if the output does not have `rows` rows.
   Produced(const GraphTensor& tensor, OrtValue* value, int64_t rows, bool batches)
       : tensor_(tensor), batches_(batches) {
     shape_ = shape_of(made<OrtTensorTypeAndShapeInfo>(ort().GetTensorTypeAndShape, value).get());
@@ -38,9 +38,9 @@ class Produced {
     ends_[values] = size;
   }
 
-  // Adds `rows` rows of it to `response`, from `first` on; all of it where the model does not batch.
+  // Adds `rows` rows to `response`, starting at `first`. Adds everything if the model does not batch.
   void add(TRITONBACKEND_Response* response, int64_t first, int64_t rows) const {
-    Shape shape = shape_.empty() ? Shape{1} : shape_;  // a scalar is a tensor of one to Triton
+    Shape shape = shape_.empty() ? Shape{1} : shape_;  // Triton represents a scalar as a tensor of one value
     if (batches_) shape[0] = rows;
     TRITONBACKEND_Output* output = nullptr;
     check(TRITONBACKEND_ResponseOutput(response, &output, tensor_.name.c_str(), tensor_.type->triton,
@@ -74,10 +74,10 @@ class Produced {
   const GraphTensor& tensor_;
   bool batches_;
   Shape shape_;
-  size_t row_values_ = 0;       // values of a row, or of it all
-  const char* data_ = nullptr;  // of numbers, in ONNX Runtime's memory
-  std::vector<char> text_;      // of strings, one after the other
-  std::vector<size_t> ends_;    // where each begins, and where the last ends
+  size_t row_values_ = 0;       // values per row, or in total without batching
+  const char* data_ = nullptr;  // numbers, in ONNX Runtime's memory
+  std::vector<char> text_;      // strings, one after the other
+  std::vector<size_t> ends_;    // where each string begins, and where the last one ends
 };
 
 inline void send(TRITONBACKEND_Response* response, TRITONSERVER_Error* error) {

@@ -1,9 +1,8 @@
-// Triton's `onnxruntime` backend for the embedded server, compiled: what ../model.py does, without a process
-// of its own.
+// Triton's compiled `onnxruntime` backend for the embedded server. It does the same as ../model.py, inside
+// the server's own process.
 //
-// tritonserver loads this as <backend-directory>/onnxruntime/libtriton_onnxruntime.so and calls these
-// functions.
-// ../README.md tells what a config means.
+// tritonserver loads it as <backend-directory>/onnxruntime/libtriton_onnxruntime.so and calls its functions.
+// ../README.md explains the meaning of a config.
 
 #include <memory>
 
@@ -38,7 +37,7 @@ TRITON_CALLS TRITONBACKEND_ModelInstanceInitialize(TRITONBACKEND_ModelInstance* 
                     "set kind: KIND_CPU");
     auto made = std::make_unique<Instance>(instance, model);
     check(TRITONBACKEND_ModelInstanceSetState(instance, made.get()));
-    made.release();  // until it is finalized
+    made.release();  // TRITONBACKEND_ModelInstanceFinalize deletes it
   });
 }
 

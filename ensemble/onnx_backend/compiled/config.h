@@ -1,4 +1,4 @@
-// A model's config.pbtxt: what it asks of a session, what it leaves to the graph, whether both agree.
+// A model's config.pbtxt: the session options in it, its completion from the graph, and checks of both.
 #pragma once
 
 #include <algorithm>
@@ -16,9 +16,9 @@
 
 namespace cesta {
 
-constexpr int kCompletedBatchSize = 4;  // what NVIDIA's backend completes max_batch_size to
+constexpr int kCompletedBatchSize = 4;  // the max_batch_size that NVIDIA's backend completes
 
-// What Triton tells of a model: its config.pbtxt, and where its files lie.
+// A model as Triton describes it: its config.pbtxt, and the place of its files.
 struct Model {
   TRITONBACKEND_Model* handle;
   Json config;
@@ -84,7 +84,7 @@ struct Model {
 };
 
 inline Owned<OrtSession> open(const Model& model, const OrtSessionOptions* options) {
-  // Never released: at the end of the drain tritonserver exits while sessions run, and they need it.
+  // Never released: tritonserver may exit while sessions still run, and they need it.
   static OrtEnv* const env =
       made<OrtEnv>(ort().CreateEnv, ORT_LOGGING_LEVEL_ERROR, "onnxruntime backend").release();
   return made<OrtSession>(ort().CreateSession, env, model.file().c_str(), options);
@@ -154,11 +154,11 @@ inline void complete_batching(Model& model, const GraphTensors& tensors) {
   if (model.max_batch_size() > 1 && !scheduled) model.config.member("dynamic_batching") = Json::object();
 }
 
-// Fills in the inputs and outputs that config.pbtxt leaves out, and with them its batching.
+// Completes the inputs, outputs and batching that config.pbtxt leaves out.
 inline void complete(Model& model) {
   if (!model.config["input"].empty() && !model.config["output"].empty()) return;
   auto options = made<OrtSessionOptions>(ort().CreateSessionOptions);
-  check(ort().SetSessionGraphOptimizationLevel(options.get(), 0));  // only its signature matters
+  check(ort().SetSessionGraphOptimizationLevel(options.get(), 0));  // only its inputs and outputs matter
   const auto session = open(model, options.get());
   const GraphTensors inputs = inputs_of(session.get(), model.name());
   const GraphTensors outputs = outputs_of(session.get(), model.name());
@@ -189,7 +189,7 @@ inline void check_served(const Model& model) {
   for (const Json& io : model.config["input"].items()) {
     if (io["allow_ragged_batch"].is_true())
       asked.push_back("allow_ragged_batch of '" + io["name"].text() + "'");
-    if (io["optional"].is_true() && model.max_batch_size() > 0)  // refused by NVIDIA's backend as well
+    if (io["optional"].is_true() && model.max_batch_size() > 0)  // NVIDIA's backend refuses it, too
       asked.push_back("optional input '" + io["name"].text() + "' in a model that batches");
   }
   if (!asked.empty())

@@ -1,4 +1,4 @@
-// Errors of Triton and of ONNX Runtime as one exception, and ownership of what ONNX Runtime makes.
+// Errors of Triton and of ONNX Runtime as one exception, and ownership of ONNX Runtime's objects.
 #pragma once
 
 #include <exception>
@@ -39,12 +39,12 @@ inline void check(TRITONSERVER_Error* error) {
   throw failure;
 }
 
-// For calls after which there is nobody left to tell.
+// For calls whose error nobody can receive any more.
 inline void ignore(TRITONSERVER_Error* error) {
   if (error) TRITONSERVER_ErrorDelete(error);
 }
 
-// What has just been thrown, within a catch block.
+// The current exception. Only for use within a catch block.
 inline Failure caught() {
   try {
     throw;
@@ -55,7 +55,7 @@ inline Failure caught() {
   }
 }
 
-// Runs `body`; what it throws becomes the error that Triton's functions return.
+// Runs `body` and turns its exception into the error that Triton's functions return.
 template <typename Body>
 inline TRITONSERVER_Error* as_error(Body body) {
   try {
@@ -81,7 +81,7 @@ struct Release {
 template <typename T>
 using Owned = std::unique_ptr<T, Release>;
 
-// Calls `make(…, &pointer)` of ONNX Runtime, and owns what it made.
+// Calls `make(…, &pointer)` of ONNX Runtime and owns the new object.
 template <typename T, typename Make, typename... Arguments>
 inline Owned<T> made(Make make, Arguments... arguments) {
   T* pointer = nullptr;

@@ -1,4 +1,4 @@
-// What an ONNX graph takes and gives, in Triton's words.
+// The inputs and outputs of an ONNX graph, with Triton's names for their types.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ struct Type {
   TRITONSERVER_DataType triton;
   const char* in_config;
   const char* in_graph;
-  size_t bytes;  // of one value; 0 for strings
+  size_t bytes;  // per value; 0 for strings
 };
 
 constexpr Type kTypes[] = {
@@ -45,7 +45,7 @@ const char* const kOtherTypes[] = {"another type", "tensor(complex64)", "tensor(
 struct GraphTensor {
   std::string name;
   const Type* type;
-  Shape shape;  // batch axis included
+  Shape shape;  // with the batch axis
 
   bool has_batch_axis() const { return !shape.empty() && shape[0] == kUnknown; }
 };
@@ -95,7 +95,7 @@ inline Shape shape_of(const OrtTensorTypeAndShapeInfo* info) {
   return shape;
 }
 
-// Reads one of a session's three lists of tensors by the three functions that tell of it.
+// Reads one of a session's three lists of tensors, with the three functions of that list.
 template <typename Count, typename Name, typename Info>
 inline GraphTensors tensors(const OrtSession* session, const std::string& model, Count count, Name name,
                             Info info) {

@@ -1,4 +1,4 @@
-// An instance of a model: a session, and the requests that run through it together.
+// An instance of a model: its session, and the batches that run through it.
 #pragma once
 
 #include <algorithm>
@@ -15,8 +15,8 @@
 
 namespace cesta {
 
-// Its requests run as one batch where their shapes allow; one that makes ONNX Runtime fail gets its own
-// error.
+// Requests run as one batch if their shapes allow it. If ONNX Runtime fails on a request, only that request
+// gets an error.
 class Instance {
  public:
   Instance(TRITONBACKEND_ModelInstance* handle, const Model& model)
@@ -33,7 +33,7 @@ class Instance {
     check_config(model, inputs, accepted_, outputs_);
   }
 
-  // Answers every request: one run of the session for all whose shapes agree.
+  // Answers every request. Requests of equal shapes share one run of the session.
   void execute(TRITONBACKEND_Request** requests, uint32_t count) {
     const uint64_t begun_ns = now_ns();
     compute_begun_ns_ = compute_ended_ns_ = 0;
@@ -97,7 +97,7 @@ class Instance {
     }
   }
 
-  // Runs `calls`, of one shape, as one batch. Throws what ONNX Runtime says; then nobody has been answered.
+  // Runs `calls`, which have equal shapes, as one batch. If it throws, no call has been answered.
   void run(const Calls& calls) {
     int64_t rows = 0;
     for (const Call* call : calls) rows += call->rows();
@@ -134,7 +134,7 @@ class Instance {
     }
   }
 
-  // Input `i` of all `calls` as one tensor, over memory of this instance.
+  // Input `i` of all `calls` as one tensor, in memory of this instance.
   Owned<OrtValue> together(const Calls& calls, size_t i, int64_t rows) {
     const GraphTensor& tensor = *calls[0]->inputs[i].tensor;
     Shape shape = calls[0]->inputs[i].shape;
@@ -176,7 +176,7 @@ class Instance {
     if (response) send(response, error);
   }
 
-  // Has all of it counted, and gives the requests back.
+  // Reports the statistics and gives the requests back.
   void finish(const std::vector<Call>& calls, uint64_t begun_ns) const {
     const uint64_t ended_ns = now_ns();
     const uint64_t compute_begun_ns = compute_begun_ns_ ? compute_begun_ns_ : ended_ns;
@@ -196,12 +196,12 @@ class Instance {
   bool batches_;
   Owned<OrtSession> session_;
   Owned<OrtRunOptions> run_options_;
-  GraphTensors accepted_;  // the graph's inputs, then the values of its own that a request may replace
+  GraphTensors accepted_;  // the graph's inputs, then the initializers that a request may replace
   GraphTensors outputs_;
   Owned<OrtMemoryInfo> memory_;
-  std::vector<std::vector<char>> buffers_;  // of the inputs, kept from batch to batch
-  uint64_t compute_begun_ns_ = 0;           // of the first run of this execute(); 0: there was none
-  uint64_t compute_ended_ns_ = 0;           // of the last
+  std::vector<std::vector<char>> buffers_;  // of the inputs, reused by every batch
+  uint64_t compute_begun_ns_ = 0;           // start of the first run in this execute(); 0: none yet
+  uint64_t compute_ended_ns_ = 0;           // end of the last run
 };
 
 }  // namespace cesta

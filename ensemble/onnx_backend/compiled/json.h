@@ -1,4 +1,4 @@
-// The JSON of a model's config: read into a tree, changed, written again. What Triton writes is well-formed.
+// The JSON of a model's config: reads it into a tree, changes it, writes it. Triton's JSON is well-formed.
 #pragma once
 
 #include <cstdio>
@@ -15,7 +15,7 @@ class Json {
     kArray,
     kString,
     kOther
-  };  // other: a number, true, false or null, as it was written
+  };  // other: a number, true, false or null, in its original form
 
   static Json object() { return Json(Kind::kObject); }
   static Json array() { return Json(Kind::kArray); }
@@ -27,7 +27,7 @@ class Json {
     return value(at);
   }
 
-  // The member `name` of an object; one that is nothing when there is none.
+  // The member `name` of an object. If there is none, a value for which exists() is false.
   const Json& operator[](const std::string& name) const {
     static const Json nothing(Kind::kOther);
     for (const auto& [key, member] : members_)
@@ -43,11 +43,11 @@ class Json {
 
   const std::vector<Json>& items() const { return items_; }
   std::vector<Json>& items() { return items_; }
-  const std::string& text() const { return text_; }  // of a string, or of a number as it was written
+  const std::string& text() const { return text_; }  // of a string, or of a number in its original form
   bool is_true() const { return kind_ == Kind::kOther && text_ == "true"; }
   long long integer() const {
     return std::strtoll(text_.c_str(), nullptr, 10);
-  }  // protobuf quotes those of 64 bits
+  }  // protobuf quotes integers of 64 bits
   bool exists() const { return kind_ != Kind::kOther || !text_.empty(); }
   bool empty() const { return items_.empty() && members_.empty(); }
 
@@ -102,9 +102,9 @@ class Json {
     return text;
   }
 
-  // Triton escapes quotes, backslashes and control characters; all else is there as UTF-8.
+  // Triton escapes quotes, backslashes and control characters. Everything else is UTF-8.
   static char unescaped(const char*& at) {
-    if (*at == 'u') {  // and four digits
+    if (*at == 'u') {  // four digits follow
       char code[5] = "";
       for (int i = 0; i < 4 && at[1]; ++i) code[i] = *++at;
       return static_cast<char>(std::strtol(code, nullptr, 16));

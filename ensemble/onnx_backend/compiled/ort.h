@@ -1,7 +1,7 @@
-// The part of ONNX Runtime's C API that is used here: a table of functions, of which libonnxruntime hands out
-// a pointer. Their order is part of its ABI, new ones are added at the end; the numbers are their places in
-// onnxruntime_c_api.h of https://github.com/microsoft/onnxruntime (1.8 or later). No Python package brings it
-// along.
+// The part of ONNX Runtime's C API that this backend uses. It is a table of functions; libonnxruntime returns
+// a pointer to it. The order of the functions is part of the ABI, and new ones come at the end. The numbers
+// are places in onnxruntime_c_api.h of https://github.com/microsoft/onnxruntime (1.8 or later). No Python
+// package contains that file.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +20,7 @@ struct OrtTensorTypeAndShapeInfo;
 struct OrtTypeInfo;
 struct OrtValue;
 
-// Of these enums only some values are named here, and others come: hence `: int`, which holds all.
+// These enums name only some values. `: int` lets them hold the others, too.
 enum OrtErrorCode : int { ORT_INVALID_ARGUMENT = 2 };
 enum OrtLoggingLevel { ORT_LOGGING_LEVEL_WARNING = 2, ORT_LOGGING_LEVEL_ERROR = 3 };
 enum OrtKind : int { ORT_TENSOR = 1 };
@@ -120,7 +120,7 @@ struct OrtApiBase {
   const OrtApi* (*GetApi)(uint32_t version);
   const char* (*GetVersionString)();
 };
-constexpr uint32_t ORT_API_VERSION = 8;  // of which all above were part
+constexpr uint32_t ORT_API_VERSION = 8;  // this version has all functions above
 
 const OrtApiBase* OrtGetApiBase();
 

@@ -1,4 +1,4 @@
-// A request as it came, and its tensors as ONNX Runtime wants them.
+// A request from Triton, and its tensors in the form of ONNX Runtime.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 
 namespace cesta {
 
-// One input of one request, as it came.
+// One input of one request, in Triton's form.
 struct Given {
   const GraphTensor* tensor;
   TRITONBACKEND_Input* handle;
@@ -40,12 +40,12 @@ struct Given {
 struct Call {
   TRITONBACKEND_Request* request;
   std::vector<Given> inputs;
-  std::vector<const GraphTensor*> outputs;  // those asked for
+  std::vector<const GraphTensor*> outputs;  // the requested ones
   bool succeeded = false;
 
   int64_t rows() const { return inputs.empty() || inputs[0].shape.empty() ? 1 : inputs[0].shape[0]; }
 
-  // Whether both have the same inputs, of the same shapes but for the batch axis.
+  // Whether both have the same inputs with the same shapes, apart from the batch axis.
   bool runs_with(const Call& other) const {
     return std::equal(inputs.begin(), inputs.end(), other.inputs.begin(), other.inputs.end(),
                       [](const Given& a, const Given& b) {
@@ -63,7 +63,7 @@ inline uint64_t now_ns() {
       .count();
 }
 
-// Strict UTF-8, as Python reads it: nothing longer than need be, no surrogates.
+// Strict UTF-8, as Python defines it: no overlong forms, no surrogates.
 inline bool is_utf8(std::string_view text) {
   const auto* at = reinterpret_cast<const unsigned char*>(text.data());
   const auto* end = at + text.size();
@@ -84,7 +84,7 @@ inline bool is_utf8(std::string_view text) {
   return true;
 }
 
-// As Python writes bytes, of long ones the beginning: gRPC drops an answer whose error is longer than 16 KiB.
+// The bytes in Python's notation, cut after 100: gRPC drops an answer whose error is longer than 16 KiB.
 inline std::string escaped(std::string_view text) {
   std::string out = "b'";
   for (const unsigned char c : text.substr(0, 100)) {
@@ -96,8 +96,8 @@ inline std::string escaped(std::string_view text) {
   return out + "'";
 }
 
-// Cuts Triton's form of strings, each after its length, into strings that end in a zero byte, as ONNX Runtime
-// wants them. It needs `bytes` to end in one more byte than was sent.
+// Turns Triton's strings, each after its length, into strings that end with a zero byte for ONNX Runtime.
+// `bytes` must have one more byte than the request sent.
 inline std::vector<const char*> strings(const std::string& name, std::vector<char>& bytes) {
   std::vector<const char*> all;
   char* at = bytes.data();

@@ -1,6 +1,6 @@
-// The part of Triton's backend API that is used here; tritonserver itself has the functions.
-// Its home is tritonbackend.h and tritonserver.h of https://github.com/triton-inference-server/core, API 1.x,
-// in which what was released stays as it is. No Python package brings those files along.
+// The part of Triton's backend API that this backend uses. tritonserver itself contains the functions.
+// They are declared in tritonbackend.h and tritonserver.h of https://github.com/triton-inference-server/core.
+// Released functions of API 1.x do not change. No Python package contains those files.
 #pragma once
 
 #include <cstdint>

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from export_scripts.receipts.problems import BadInput, Problems
 from export_scripts.receipts.tables import read_table, sniff_delimiter, text_column
-from export_scripts.receipts.transactions import known_users
+from export_scripts.receipts.transactions import spread_users
 from tests.building.transactions import GOOD, read, read_columns, read_text
 
 
@@ -132,7 +132,7 @@ def test_without_optional_columns_lines_have_none(tmp_path: Path) -> None:
 def test_one_line_may_carry_the_user_for_the_whole_basket(tmp_path: Path) -> None:
     """Order exports often fill the customer in on the first line only."""
     lines = read_text(tmp_path, "user_id,basket_id,item_id\n,b,1\nu,b,2\n,c,1\n")
-    assert known_users(lines).astype("object").where(known_users(lines).notna(), None).tolist() == [
+    assert spread_users(lines).astype("object").where(spread_users(lines).notna(), None).tolist() == [
         "u",
         "u",
         None,

@@ -123,7 +123,7 @@ def test_sales_of_other_days_are_caught() -> None:
 def test_a_history_by_the_week_is_caught() -> None:
     """A basket dated to its Monday would be seen by its own query."""
     week = 7 * DAY
-    assert "that were not, or not then" in leak_of(
+    assert "that do not exist, or not at that time" in leak_of(
         plant("histories", times=CLEAN.histories.times // week * week)
     )
 
@@ -142,7 +142,7 @@ def test_a_basket_told_twice_is_caught() -> None:
     h = clean.histories
     twice = h._replace(times=h.times[[0, 0]], items=h.items[[0, 1, 0, 1]])
     check_leaks(shop, clean._replace(popularity=counts.popularity(shop, 2, 2)), 2, SETTINGS)
-    with pytest.raises(CestaError, match=r"histories tell 1 baskets .* of user 'u1' at 86400"):
+    with pytest.raises(CestaError, match=r"histories hold 1 baskets .* of user 'u1' at 86400"):
         check_leaks(
             shop, clean._replace(popularity=counts.popularity(shop, 2, 2), histories=twice), 2, SETTINGS
         )
@@ -165,7 +165,7 @@ def test_an_item_learnt_later_is_caught() -> None:
     item = next(i for i in np.flatnonzero(rare) if (kind[rare] == kind[i]).sum() > 1)
     vectors = CLEAN.retrieval.items.copy()
     vectors[item] = 0.1
-    assert "retrieval has vectors of their own" in leak_of(plant("retrieval", items=vectors))
+    assert "retrieval has separate vectors" in leak_of(plant("retrieval", items=vectors))
 
 
 def test_every_group_is_checked_or_says_why_not() -> None:
