@@ -32,7 +32,7 @@ ALLOWED = {
         *WEB,
     },
 }
-# onnx where an index is made, which no server does: tests/unit/test_scan.py
+# onnx where an index is made, which no server does: tests/unit/ensemble/test_scan.py
 SAMPLER_ALLOWED = {"numpy", "numba", "faiss", "onnx", "onnxruntime", *TRITONS}
 
 

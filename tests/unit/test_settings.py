@@ -126,17 +126,17 @@ def test_tables_merge_and_lists_are_replaced() -> None:
 
 def test_the_bars_of_a_release_are_settings_like_any_other(tmp_path: Path) -> None:
     """Their defaults lie in release.toml; a user's toml and `--set release.hr_at_10=0.2` change them."""
-    own = write(tmp_path / "my.toml", "[release]\nhr_at_10 = 0.3\n")
+    toml = write(tmp_path / "my.toml", "[release]\nhr_at_10 = 0.3\n")
     assert load_settings().release == load_bars()
-    assert load_settings(own).release.hr_at_10 == 0.3
-    assert load_settings(own, {"release.hr_at_10": 0.2}).release.hr_at_10 == 0.2
-    assert load_settings(own).release.ndcg_at_10 == load_bars().ndcg_at_10
+    assert load_settings(toml).release.hr_at_10 == 0.3
+    assert load_settings(toml, {"release.hr_at_10": 0.2}).release.hr_at_10 == 0.2
+    assert load_settings(toml).release.ndcg_at_10 == load_bars().ndcg_at_10
 
 
 def test_promoting_reads_the_bars_of_a_users_toml_for_all_stages(tmp_path: Path) -> None:
     """`cesta release promote --settings` takes the same file as `cesta build --settings`."""
-    own = write(tmp_path / "my.toml", '[etl]\nreturns = "drop"\n[release]\nhr_at_10 = 0.3\n')
-    assert load_bars(own) == load_settings(own).release
+    toml = write(tmp_path / "my.toml", '[etl]\nreturns = "drop"\n[release]\nhr_at_10 = 0.3\n')
+    assert load_bars(toml) == load_settings(toml).release
     assert load_bars(SHIPPED) == load_bars()  # no table of pipeline.toml is taken for a misspelt one
 
 
