@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes ./secrets for docker compose: what can be drawn by chance is, the rest gets a placeholder to be replaced.
-# What is there already stays.
+# Makes ./secrets for docker compose: random secrets, and placeholders for those that you must replace.
+# Existing files stay.
 set -eu
 umask 077
 mkdir -p secrets
@@ -23,8 +23,8 @@ done
 [ -e tls_key.pem ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 \
     -subj "/CN=${1:-localhost}" -addext "subjectAltName=DNS:${1:-localhost}" \
     -keyout tls_key.pem -out tls_certificate.pem 2>/dev/null
-# The containers run as 10001 and others, and a bind-mounted secret keeps its owner: so the files are readable. They are
-# mounted one by one, past the folder, which keeps this machine's other users out.
+# The containers run as 10001 and other users, and a bind-mounted secret keeps its owner, so the files are readable.
+# Each file is mounted by itself. The folder keeps other users of this machine out.
 chmod 0644 ./*
 chmod 0700 .
-echo "secrets/ is complete; replace tls_*.pem by a pair of your own, critical_url and warning_url by webhooks"
+echo "secrets/ is complete; replace tls_*.pem with your own pair, critical_url and warning_url with webhooks"

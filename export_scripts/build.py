@@ -16,7 +16,7 @@ from operations.records import manifest
 from operations.releases.promote import promote
 from operations.releases.publish import publish, published_as
 from operations.releases.repository import active_release
-from operations.releases.store import Repository
+from operations.releases.store import Repository, open_repository
 
 log = structlog.get_logger()
 
@@ -31,7 +31,7 @@ def build(
     ``promoting`` has a server's next start serve it; what the gate objects is only logged and recorded.
     """
     out, s = Outputs(root), settings
-    repository = repository or out.repository
+    repository = repository or open_repository(out.repository)
     stage = Ledger(root / "stages.json").once
     tables = (s.data.transactions, s.data.products) if s.data.transactions else complete_journey.tables()
     ran = {
@@ -48,7 +48,7 @@ def build(
             "evaluate",
             [s.evaluate],
             out.metrics,
-            lambda: evaluate(s, out.data, out.checkpoint, out.metrics, most=s.evaluate.build_queries),
+            lambda: evaluate(s, out.data, out.checkpoint, out.metrics, max_queries=s.evaluate.build_queries),
         ),
         "export": stage(
             "export",

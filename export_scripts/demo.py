@@ -1,4 +1,4 @@
-"""The whole line once: build on real data, start the real server, ask it through the client, stop it."""
+"""``cesta demo``: build a release on real data, start the server, ask it, and stop the server."""
 
 import json
 from pathlib import Path
@@ -16,12 +16,12 @@ from operations.gateway.items import read_items
 from operations.outputs import Outputs
 from operations.server.process import Server, ServerSettings
 
-ENOUGH_HISTORY = 30  # past baskets: a household the model can know
-READABLE = (4, 6)  # items of the shown basket
+ENOUGH_HISTORY = 30  # baskets of the household
+READABLE_SIZES = (4, 6)  # fewest and most items of the printed basket
 
 
 def demo(settings: Settings, root: Path, console: Console) -> None:
-    """Print metrics, a real basket, what is recommended to its household and to nobody in particular."""
+    """Print the metrics, a real basket, and what is recommended with and without its household."""
     out = Outputs(root)
     release = build(settings, root)
     print_report(out.metrics, console)
@@ -40,7 +40,7 @@ def demo(settings: Settings, root: Path, console: Console) -> None:
 
 
 def ask_embedded(repository: Path, basket: list[str], user: str) -> dict[str, Recommendations]:
-    """Start the embedded Triton, ask for the basket with and without its user, stop it: title → answer."""
+    """Start the embedded Triton and ask for the basket with and without its user: title → answer."""
     settings = ServerSettings(repository=repository, http_port=0, grpc_port=0, metrics_port=0)
     with Server(settings) as server, Recommender(server.grpc, timeout_s=5) as client:
         server.wait_ready(lambda: client.recommend(basket[:1], k=1))
@@ -51,16 +51,16 @@ def ask_embedded(repository: Path, basket: list[str], user: str) -> dict[str, Re
 
 
 def curl(body: str, address: str = "127.0.0.1:8000") -> str:
-    """The request as a shell line, on Triton's own plain JSON endpoint."""
+    """Format the request as a shell command for Triton's own JSON endpoint."""
     return f"curl -s http://{address}/v2/models/recommender/generate -d '{body}'"
 
 
 def example_basket(shop: Shop) -> int:
-    """The latest basket of readable size of a household with enough history."""
+    """Find the latest basket of readable size from a household with enough history."""
     sizes = np.diff(shop.offsets)
     history = np.bincount(shop.users, minlength=shop.n_users)
     history[0] = 0
-    fitting = (sizes >= READABLE[0]) & (sizes <= READABLE[1])
-    known = history[shop.users] >= min(ENOUGH_HISTORY, history.max())
-    candidates = np.flatnonzero(fitting & known)
-    return int(candidates[-1]) if len(candidates) else shop.n_baskets - 1
+    readable = (sizes >= READABLE_SIZES[0]) & (sizes <= READABLE_SIZES[1])
+    has_history = history[shop.users] >= min(ENOUGH_HISTORY, history.max())
+    baskets = np.flatnonzero(readable & has_history)
+    return int(baskets[-1]) if len(baskets) else shop.n_baskets - 1

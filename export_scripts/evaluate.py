@@ -1,24 +1,31 @@
-"""Measure what would be served on the test period, beside rankers to beat (Protocol W).
+"""Measure the served chain on the test period beside other rankers, by the test-month protocol.
 
-Counts and tower stop where the test period begins; the scorer has seen neither. The chain measured is that of
-``ensemble/reference.py``: the sampler's arrays and the ONNX graph, as Triton runs them.
+Counts and retrieval tower end where the test period begins, and the scorer was trained before it. The chain
+is that of ``ensemble/reference.py``: the sampler's arrays and the ONNX graph, as Triton runs them.
 """
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from export_scripts.quality import baselines, report
-from export_scripts.quality.cold import cold_items, hide_cold
+from export_scripts.quality.cold import hide_cold, measure_cold_items
 from export_scripts.quality.groups import Groups
-from export_scripts.quality.losses import full_catalog, recall
+from export_scripts.quality.losses import measure_full_catalog, measure_recall
 from export_scripts.quality.metrics import calibration
 from export_scripts.quality.questions import Questions
-from export_scripts.quality.rankers import Ranker, Served, Untrained
-from export_scripts.quality.rivals import train_rivals
+from export_scripts.quality.rankers import Ranker, ServedRanker, UntrainedRankers
+from export_scripts.quality.results import (
+    MeasuredRival,
+    Metrics,
+    MissingRival,
+    ProtocolRecord,
+    RankerResult,
+)
+from export_scripts.quality.rivals import Rival, train_rivals
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint, load_curve
 from export_scripts.settings import Settings
@@ -31,7 +38,7 @@ from operations.records.contract import Contract, read_contract
 
 BASKET_SIZES: Final = {"1": (1, 1), "2-4": (2, 4), "5-9": (5, 9), "10+": (10, 2**31)}
 SUPPORTS: Final = {"5-19": (5, 19), "20-99": (20, 99), "100+": (100, 2**31)}  # baskets before the period
-NOTE: Final = (
+NOTE: Final = (  # part of metrics.json, which stays the same to the last byte
     "One item of a test basket is hidden and the rest asks; all recommendable items are ranked. Ours ranks "
     "the sampler's candidates: HR and NDCG are those of the served list, MRR is that of all candidates in "
     "the scorer's order, and an item that is no candidate counts 0."
@@ -44,64 +51,68 @@ def evaluate(
     checkpoint: Path,
     metrics: Path,
     rivals: bool = False,
-    most: int | None = None,
+    max_queries: int | None = None,
 ) -> Path:
-    """Write ``metrics`` (json), and a report for people beside it, for the checkpoint on the test period.
+    """Measure the checkpoint on the test period; write ``metrics`` (json), and report.html beside it.
 
-    With ``rivals``, models of other libraries are trained and measured too, which takes far longer. ``most``
-    lowers evaluate.queries.
+    With ``rivals``, models of other libraries are trained and measured too, which takes far longer.
+    ``max_queries`` lowers evaluate.queries.
     """
-    if most is not None:
-        settings = _with_queries(settings, most)
+    if max_queries is not None:
+        settings = _limit_queries(settings, max_queries)
     shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     split = split_by_time(shop, settings.splits)
     arrays = snapshot(shop, split.test, settings, prior)
     check_leaks(shop, arrays, split.test, settings)
     rng = np.random.default_rng(settings.train.seed)
-    known, per_basket = recommendable(arrays), settings.splits.hidden_per_basket
-    hidden = hide_items(shop, split.test, split.end, known, per_basket, rng)
+    rankable, per_basket = recommendable(arrays), settings.splits.hidden_per_basket
+    hidden = hide_items(shop, split.test, split.end, rankable, per_basket, rng)
     hidden = hidden.sample(settings.evaluate.queries, rng)
     cold = hide_cold(shop, arrays, split.test, split.end, settings, rng)
     questions = Questions(shop, hidden, sampler_of(arrays, settings, contract))
-    served = Served(model, shop.catalog["item_id"].tolist(), questions.sampler, contract)
+    served = ServedRanker(model, shop.catalog["item_id"].tolist(), questions.sampler, contract)
     others, missing = (
         train_rivals(shop, split, arrays, questions.sampler, settings, contract) if rivals else ([], {})
     )
-    rankers: list[Ranker] = [served, Untrained(arrays), *others]
-    users, nobody = questions.rank(rankers, True, "evaluate"), questions.rank(rankers, False, "no user")
+    rankers: list[Ranker] = [served, UntrainedRankers(arrays), *others]
+    with_users = questions.rank(rankers, True, "evaluate")
+    without_users = questions.rank(rankers, False, "no user")
     groups = Groups.of(shop, arrays, hidden, split.test, settings)
-    ours, anonymous = users[Served.NAME], nobody[Served.NAME]
+    known, unknown = with_users[ServedRanker.NAME], without_users[ServedRanker.NAME]
+    assert known.chances is not None  # ServedRanker always predicts probabilities
 
-    def measured(name: str) -> dict[str, Any]:
-        return groups.report(users[name], nobody[name])
+    def result(name: str) -> RankerResult:
+        return groups.summarise_ranker(with_users[name], without_users[name])
 
-    # The digest is for export, which takes no other checkpoint's metrics.
-    found: dict[str, Any] = {
-        "checkpoint": manifest.sha256(checkpoint),
-        **measured(Served.NAME),
-        "by_basket_size": groups.within(ours.ranks, groups.sizes, BASKET_SIZES),
-        "by_support": groups.within(ours.ranks, groups.support[hidden.items], SUPPORTS),
-        "cold": cold_items(shop, cold, served, questions.sampler, split.test, settings),
-        "candidates": recall(questions, arrays, settings, contract, groups.repeat),
-        "full_catalog": full_catalog(
-            questions, arrays, model, settings, contract, {"known": ours.ranks, "unknown": anonymous.ranks}
+    def rival_result(rival: Rival) -> MeasuredRival:
+        return {**result(rival.names[0]), "note": rival.note}
+
+    not_measured: dict[str, MissingRival] = {name: {"note": note} for name, note in missing.items()}
+    content: Metrics = {
+        "checkpoint": manifest.sha256(checkpoint),  # export refuses the metrics of another checkpoint
+        **result(ServedRanker.NAME),
+        "by_basket_size": groups.summarise_bins(known.ranks, groups.sizes, BASKET_SIZES),
+        "by_support": groups.summarise_bins(known.ranks, groups.support[hidden.items], SUPPORTS),
+        "cold": measure_cold_items(shop, cold, served, questions.sampler, split.test, settings),
+        "candidates": measure_recall(questions, arrays, settings, contract, groups.repeat),
+        "full_catalog": measure_full_catalog(
+            questions, arrays, model, settings, contract, known.ranks, unknown.ranks
         ),
         "curve": load_curve(checkpoint).epochs,
-        "calibration": calibration(ours.chances, ours.ranks),
-        "baselines": {name: measured(name) for name in baselines.RANKERS},
-        "rivals": {rival.names[0]: measured(rival.names[0]) | {"note": rival.note} for rival in others}
-        | {name: {"note": note} for name, note in missing.items()},
-        "protocol": _protocol(shop, split, arrays, hidden, contract),
+        "calibration": calibration(known.chances, known.ranks),
+        "baselines": {name: result(name) for name in baselines.RANKERS},
+        "rivals": {**{rival.names[0]: rival_result(rival) for rival in others}, **not_measured},
+        "protocol": _describe_protocol(shop, split, arrays, hidden, contract),
     }
-    write_file(metrics, (json.dumps(found, indent=2) + "\n").encode())
-    write_file(metrics.with_name(report.NAME), report.html(found).encode())
+    write_file(metrics, (json.dumps(content, indent=2) + "\n").encode())
+    write_file(metrics.with_name(report.NAME), report.html(content).encode())
     return metrics
 
 
-def _protocol(
+def _describe_protocol(
     shop: Shop, split: Split, arrays: SamplerArrays, hidden: HiddenItems, contract: Contract
-) -> dict[str, Any]:
+) -> ProtocolRecord:
     return {
         "queries": len(hidden),
         "test_from": int(shop.times[split.test]) if split.test < shop.n_baskets else None,
@@ -111,8 +122,11 @@ def _protocol(
     }
 
 
-def _with_queries(settings: Settings, most: int) -> Settings:
-    """At most so many queries, and a sixteenth of them over the whole catalog, which takes as long."""
-    asked = settings.evaluate
-    few = {"queries": min(asked.queries, most), "full_catalog": min(asked.full_catalog, most // 16)}
-    return settings.model_copy(update={"evaluate": asked.model_copy(update=few)})
+def _limit_queries(settings: Settings, queries: int) -> Settings:
+    """Lower the number of queries, and that over the whole catalog to a sixteenth, which takes as long."""
+    chosen = settings.evaluate
+    limits = {
+        "queries": min(chosen.queries, queries),
+        "full_catalog": min(chosen.full_catalog, queries // 16),
+    }
+    return settings.model_copy(update={"evaluate": chosen.model_copy(update=limits)})

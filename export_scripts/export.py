@@ -1,17 +1,21 @@
 """Checkpoint → run folder: the scorer's graph, the sampler's arrays as of the last receipt, the manifest.
 
-The weights are those that evaluate measured; counts, tower and histories are taken anew over all receipts, so
-that the release knows the last weeks too.
+The weights are those that evaluate measured. Counts, tower and histories are made anew from all receipts, so
+that the release knows the last weeks, too.
 """
 
 import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx
 import onnxruntime as ort
+from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
+from ensemble.candidate_sampler.nearest import About
 from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
 from export_scripts.provenance import git_commit, made_with
@@ -24,15 +28,10 @@ from export_scripts.snapshots.snapshot import save_snapshot, snapshot
 from operations.errors import CestaError
 from operations.records import manifest
 from operations.records.atomic import staged_folder
-from operations.records.contract import (
-    ENSEMBLE,
-    GRAPH,
-    MODEL_REPOSITORY,
-    Contract,
-    read_config,
-    read_contract,
-    tensors,
-)
+from operations.records.contract import GRAPH, Contract, read_contract
+from operations.records.golden_answers import Answer, GoldenAnswer, Request
+from operations.records.json_record import read_json
+from operations.records.manifest import ContractRecord, DataRecord, FileRecord, RunManifest
 from operations.records.sampler_code import sampler_code
 
 GOLDEN_REQUESTS = 8
@@ -44,7 +43,7 @@ def export(
 ) -> Path:
     """Write the run folder ``run`` whole or not at all: the graph, ``arrays/`` and ``manifest.json``.
 
-    ``on_tensorrt`` has the graph answer there too, which the manifest then says.
+    ``on_tensorrt`` has the graph answer on TensorRT, too, and notes the comparison in the manifest.
     """
     if on_tensorrt:
         require_tensorrt(ort.get_available_providers())
@@ -54,34 +53,47 @@ def export(
     graph = build_graph(fold(model), shop.catalog["item_id"].tolist(), contract)
     arrays = snapshot(shop, shop.n_baskets, settings, prior)
     with staged_folder(run, marker=manifest.NAME) as folder:
-        made = write_parts(graph, arrays, settings, contract, folder)
+        parts = write_parts(graph, arrays, settings, contract, folder)
+        compared: dict[str, JsonValue] = {}
         if on_tensorrt:
-            made["tensorrt"] = check_on_tensorrt(str(folder / GRAPH), _batches(shop, folder, contract))
-        manifest.write(_manifest(settings, shop, contract, measured, folder) | made, folder)
+            compared["tensorrt"] = check_on_tensorrt(str(folder / GRAPH), _batches(shop, folder, contract))
+        described = describe_run(settings, shop, contract, measured, parts, folder)
+        manifest.write(described.model_copy(update=compared), folder)
     return run
+
+
+class Parts(NamedTuple):
+    """The files of a run, and the sizes and recalls of the indexes among them."""
+
+    files: dict[str, FileRecord]
+    nearest: dict[str, About]
+
+    @property
+    def record(self) -> dict[str, Any]:  # values of several types
+        """The manifest's keys about the files."""
+        return {
+            "nearest": {name: about._asdict() for name, about in self.nearest.items()},
+            "sampler_code": manifest.digest(sampler_code()),  # the code that makes the golden answers
+            "digest": manifest.digest(self.files),
+            "files": self.files,
+        }
 
 
 def write_parts(
     graph: onnx.ModelProto, arrays: SamplerArrays, settings: Settings, contract: Contract, folder: Path
-) -> dict[str, Any]:
-    """Write the graph and ``arrays/`` into ``folder``; what the manifest says of them."""
+) -> Parts:
+    """Write the graph and ``arrays/`` into ``folder``."""
     save_graph(graph, folder)
     (folder / "arrays").mkdir()
     nearest = save_snapshot(arrays, settings, contract, folder / "arrays")
-    files = manifest.describe(folder.rglob("*"), folder)
-    return {
-        "nearest": {name: about._asdict() for name, about in nearest.items()},
-        "sampler_code": manifest.digest(sampler_code()),  # what the golden answers are made with
-        "digest": manifest.digest(files),
-        "files": files,
-    }
+    return Parts(manifest.describe(folder.rglob("*"), folder), nearest)
 
 
-def read_metrics(metrics: Path, checkpoint: Path) -> dict[str, Any] | None:
-    """What evaluate found, None if it was not run. Raises CestaError if it was run on another checkpoint."""
+def read_metrics(metrics: Path, checkpoint: Path) -> dict[str, JsonValue] | None:
+    """Read evaluate's metrics, None if there are none. CestaError if they are another checkpoint's."""
     if not metrics.exists():
         return None
-    measured = manifest.read(metrics)
+    measured = read_json(metrics, 'run "cesta evaluate" again')
     if measured.get("checkpoint") != manifest.sha256(checkpoint):
         raise CestaError(
             f'{metrics} measures another checkpoint than {checkpoint}; run "cesta evaluate" first'
@@ -89,32 +101,39 @@ def read_metrics(metrics: Path, checkpoint: Path) -> dict[str, Any] | None:
     return measured
 
 
-def _manifest(
-    settings: Settings, shop: Shop, contract: Contract, measured: dict[str, Any] | None, folder: Path
-) -> dict[str, Any]:
-    front = read_config(MODEL_REPOSITORY / ENSEMBLE / "config.pbtxt")
-    reference = Reference.load(folder)
-    return {
-        "data": {
-            "fingerprint": shop.fingerprint,
-            "first": shop.first,
-            "last": shop.last,
-            "baskets": shop.n_baskets,
-            "users": shop.n_users - 1,
-            "items": shop.n_items - 1,
-            "category_columns": shop.category_columns,
-        },
-        "contract": vars(contract) | {"inputs": tensors(front.input), "outputs": tensors(front.output)},
-        "metrics": measured,
-        "golden": answers(reference, golden_requests(shop, contract)),
-        # How the tables were read is what etl noted, which may have run with other settings than this stage.
-        "settings": settings.model_dump(mode="json", exclude={"data", "etl"}) | shop.etl_settings,
-        "git_commit": git_commit(),
-        "made_with": made_with(),
-    }
+def describe_run(
+    settings: Settings,
+    shop: Shop,
+    contract: Contract,
+    measured: dict[str, JsonValue] | None,
+    parts: Parts,
+    folder: Path,
+) -> RunManifest:
+    """The manifest of the run in ``folder``, with the golden answers that its graph and arrays give."""
+    return RunManifest(
+        data=DataRecord(
+            fingerprint=shop.fingerprint,
+            first=shop.first,
+            last=shop.last,
+            baskets=shop.n_baskets,
+            users=shop.n_users - 1,
+            items=shop.n_items - 1,
+            category_columns=tuple(shop.category_columns),
+        ),
+        contract=ContractRecord.of(contract),
+        metrics=measured,
+        golden=tuple(answers(Reference.load(folder), golden_requests(shop, contract))),
+        # etl noted how the tables were read: it may have run with other settings than this stage.
+        settings=settings.model_dump(mode="json", exclude={"data", "etl"}) | shop.etl_settings,
+        git_commit=git_commit(),
+        made_with=made_with(),
+        **parts.record,
+    )
 
 
-def _batches(shop: Shop, folder: Path, contract: Contract) -> list[dict[str, Any]]:
+def _batches(
+    shop: Shop, folder: Path, contract: Contract
+) -> list[Mapping[str, NDArray[Any]]]:  # int32 and float32
     """The scorer's inputs for the last baskets, in batches of TENSORRT_BATCHES."""
     reference = Reference.load(folder)
     requests = _last_baskets(shop, contract, max(TENSORRT_BATCHES))
@@ -123,38 +142,38 @@ def _batches(shop: Shop, folder: Path, contract: Contract) -> list[dict[str, Any
     return [copy.deepcopy(reference.inputs(batch, reference.sampler.sample(batch))) for batch in batches]
 
 
-def golden_requests(shop: Shop, contract: Contract) -> list[dict[str, Any]]:
-    """What a release must answer as its manifest says: the last baskets of the data, and an empty one."""
+def golden_requests(shop: Shop, contract: Contract) -> list[Request]:
+    """The requests whose answers the manifest holds: the last baskets of the data, and an empty one."""
     return _last_baskets(shop, contract, GOLDEN_REQUESTS)
 
 
-def _last_baskets(shop: Shop, contract: Contract, most: int) -> list[dict[str, Any]]:
-    """Up to so many requests, the first an empty one."""
-    requests: list[dict[str, Any]] = [{"basket": [], "user_id": ""}]
+def _last_baskets(shop: Shop, contract: Contract, most: int) -> list[Request]:
+    """At most ``most`` requests, the first an empty one."""
+    requests = [Request(basket=(), user_id="")]
     for number in range(shop.n_baskets - 1, -1, -1):
         rows = shop.basket(number)
         if len(requests) == most:
             break
         if len(rows) <= contract.basket_slots:  # the sampler refuses longer ones
-            user_id = shop.user_ids[shop.users[number]]
-            requests.append({"basket": shop.catalog["item_id"].iloc[rows].tolist(), "user_id": user_id})
+            basket = shop.catalog["item_id"].iloc[rows].tolist()
+            requests.append(Request(basket=tuple(basket), user_id=shop.user_ids[shop.users[number]]))
     return requests
 
 
-def _query(reference: Reference, request: dict[str, Any]) -> Query:
-    basket = [item_id.encode() for item_id in request["basket"]]
-    return reference.vocabulary.query(basket=basket, user_id=request["user_id"].encode())
+def _query(reference: Reference, request: Request) -> Query:
+    basket = [item_id.encode() for item_id in request.basket]
+    return reference.vocabulary.query(basket=basket, user_id=request.user_id.encode())
 
 
-def answers(reference: Reference, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The golden requests with their answers."""
-    return [{"request": request, "answer": _answer(reference, request)} for request in requests]
+def answers(reference: Reference, requests: Sequence[Request]) -> list[GoldenAnswer]:
+    """The requests with their answers."""
+    return [GoldenAnswer(request=request, answer=_answer(reference, request)) for request in requests]
 
 
-def _answer(reference: Reference, request: dict[str, Any]) -> dict[str, Any]:
+def _answer(reference: Reference, request: Request) -> Answer:
     answer = reference.recommend([_query(reference, request)])
-    return {
-        "item_ids": answer.item_ids[0].tolist(),
-        "scores": [round(float(s), 4) for s in answer.scores[0]],
-        "reasons": answer.reasons[0].tolist(),
-    }
+    return Answer(
+        item_ids=tuple(answer.item_ids[0].tolist()),
+        scores=tuple(round(float(score), 4) for score in answer.scores[0]),
+        reasons=tuple(answer.reasons[0].tolist()),
+    )

@@ -1,4 +1,4 @@
-"""What made a run: the checkout's commit, and the versions of Python and of the libraries."""
+"""Record how a run was made: the checkout's commit, and the versions of Python and of the libraries."""
 
 import platform
 import subprocess
@@ -10,23 +10,24 @@ LIBRARIES: Final = ("faiss", "numba", "numpy", "onnx", "onnxruntime", "pandas", 
 
 
 def made_with() -> dict[str, str]:
-    """Versions of Python and of the libraries that shape a run.
+    """The versions of Python and of the libraries that affect a run.
 
-    Of the modules, not of what was installed: onnxruntime is also in onnxruntime-gpu, faiss in faiss-gpu.
+    Versions come from the modules, not from the installed packages: the package onnxruntime-gpu holds the
+    module onnxruntime, too, and faiss-gpu the module faiss.
     """
     versions = {name: str(import_module(name).__version__) for name in LIBRARIES}
     return {"python": platform.python_version()} | versions
 
 
 def git_commit() -> str | None:
-    """The checkout's commit, with "+changes" if it was not clean; None outside a checkout."""
+    """The checkout's commit, with "+changes" if files differ from it; None outside a checkout."""
 
-    def git(*words: str) -> str:
-        here = Path(__file__).parent
-        done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
+    def run_git(*arguments: str) -> str:
+        folder = Path(__file__).parent
+        process = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+        return process.stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+        return run_git("rev-parse", "HEAD") + ("+changes" if run_git("status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
         return None

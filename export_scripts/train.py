@@ -1,8 +1,9 @@
-"""Train the scorer on the sampler's own candidates: what it learns on is what it will be served.
+"""Train the scorer on the sampler's own candidates, the same kind that it ranks when it serves.
 
-The tower stops where the training period begins, the training queries follow, the validation queries come
-last. Counts are made anew in between: they are then as old as those that serve. The loss is a softmax over
-each query's candidates, with the hidden item as the truth.
+The retrieval tower is trained on the baskets before the training period. The scorer learns from the queries
+of the training period and stops by those of the validation period. In between, the counts are made anew, so
+they are as recent as those of a release. The loss is a softmax over each query's candidates; the hidden item
+is the true class.
 """
 
 from pathlib import Path
@@ -13,10 +14,10 @@ import torch
 from export_scripts.freshness.ledger import code_digest
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import made_from, save_checkpoint
-from export_scripts.scorer.fitting import fit, lean_to_new, new_model
+from export_scripts.scorer.fitting import fit, new_model, raise_new_items
 from export_scripts.scorer.prior import fit_prior
-from export_scripts.scorer.resume import FOLDER, Resume
-from export_scripts.scorer.training_set import periods, training_sets
+from export_scripts.scorer.resume import FOLDER, SavedTraining
+from export_scripts.scorer.training_set import collect_training_sets, make_periods
 from export_scripts.settings import Settings
 from export_scripts.snapshots import counts
 from export_scripts.snapshots.leaks import check_leaks
@@ -29,29 +30,30 @@ from operations.records.contract import read_contract
 def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
     """Fit prior and scorer to the shop in ``data``; write the checkpoint of the best epoch on validation.
 
-    Killed and started again it goes on after the last finished step (``resume``), to the same weights.
-    A shop too small for a period of training or validation gets the linear blend that training starts at.
-    Raises CestaError if no item sells often enough to be recommended at all.
+    A killed training that is started again continues after its last finished step and ends with the same
+    weights (``scorer/resume.py``). A shop too small for a training or validation period gets the linear score
+    that training would start from. Raises CestaError if no item sells often enough to be recommended.
     """
-    shop, contract, s = load_shop(data), read_contract(), settings.train
+    shop, contract = load_shop(data), read_contract()
     check_support(shop, settings)
     split = split_by_time(shop, settings.splits)
-    kept = Resume(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with())
-    arrays = kept.arrays(lambda: snapshot(shop, split.training, settings))
-    asked = periods(shop, split, arrays, settings)
-    for period in (*asked.training, asked.validation):
+    saved = SavedTraining(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with())
+    arrays = saved.load_or_make_arrays(lambda: snapshot(shop, split.training, settings))
+    periods = make_periods(shop, split, arrays, settings)
+    for period in (*periods.training, periods.validation):
         check_leaks(shop, period.arrays, period.start, settings)
-    prior = kept.prior(lambda: fit_prior(shop, asked.training, settings, contract))
-    training, validation = training_sets(shop, asked.with_prior(prior), settings, contract)
-    model, curve = fit(new_model(arrays, training, prior, s), training, validation, s, kept)
-    lean_to_new(model, validation, s.price_of_new)
+    prior = saved.load_or_fit_prior(lambda: fit_prior(shop, periods.training, settings, contract))
+    training, validation = collect_training_sets(shop, periods.with_prior(prior), settings, contract)
+    start = new_model(arrays, training, prior, settings.train)
+    model, curve = fit(start, training, validation, settings.train, saved)
+    raise_new_items(model, validation, settings.train.price_of_new)
     save_checkpoint(checkpoint, model, prior, shop, settings, curve)
-    kept.discard()
+    saved.discard()
     return checkpoint
 
 
 def made_with() -> dict[str, str]:
-    """What else than data and settings decides the last bit of the weights."""
+    """List what decides the last bit of the weights besides data and settings."""
     return {"code": code_digest(), "torch": torch.__version__, "numpy": np.__version__}
 
 

@@ -50,8 +50,10 @@ from operations.outputs import Outputs
 from operations.records import manifest
 from operations.records.atomic import staged_folder
 from operations.records.contract import read_contract
+from operations.records.manifest import RunManifest
 from operations.releases.promote import promote
 from operations.releases.publish import publish
+from operations.releases.store import open_repository
 
 SIZES: Final = (27_000, 50_000, 100_000, 300_000, 1_000_000)
 CONCURRENCY: Final = (1, 8, 128)
@@ -82,7 +84,7 @@ def measure(release: Outputs, items: int, folder: Path, given: argparse.Namespac
 def publish_grown(release: Outputs, items: int, out: Outputs) -> dict[str, Any]:
     """Write the grown run, publish it and promote it, as a build does. Return sizes and seconds."""
     settings, contract, rng = load_settings(), read_contract(), np.random.default_rng(SEED)
-    described = manifest.read(release.run / manifest.NAME)
+    described = RunManifest.read(release.run / manifest.NAME)
     arrays, family = grow(load_arrays(release.run / "arrays"), items, rng)
     network = grow_network(load_network(release.checkpoint), family, rng)
     out.root.mkdir(parents=True, exist_ok=True)
@@ -92,19 +94,19 @@ def publish_grown(release: Outputs, items: int, out: Outputs) -> dict[str, Any]:
     build_s = _seconds(lambda: Nearest.build(arrays, limits(settings, contract)))
     begun = time.monotonic()
     with staged_folder(out.run, marker=manifest.NAME) as folder:
-        made = write_parts(graph, arrays, settings, contract, folder)
+        parts = write_parts(graph, arrays, settings, contract, folder)
         del graph
-        requests = [golden["request"] for golden in described["golden"]]
-        golden = answers(Reference.load(folder), requests)
-        manifest.write(described | {"golden": golden} | made, folder)
+        golden = answers(Reference.load(folder), [pair.request for pair in described.golden])
+        manifest.write(described.model_copy(update={"golden": tuple(golden)} | parts.record), folder)
     exported = time.monotonic()
     out.repository.mkdir()
-    promote(out.repository, publish(out.run, out.repository), force=True)
+    repository = open_repository(out.repository)
+    promote(repository, publish(out.run, repository), force=True)
     files = [path for path in out.repository.rglob("*") if path.is_file()]
     return {
         "items": len(arrays.popularity.order),
         "rows": len(arrays.popularity.score),
-        "index": made["nearest"]["similar"],
+        "index": parts.nearest["similar"]._asdict(),
         "index_s": round(build_s, 2),
         "export_s": round(exported - begun, 1),
         "publish_s": round(time.monotonic() - exported, 1),

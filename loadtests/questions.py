@@ -4,7 +4,6 @@ A receipt does not tell in which order a basket was filled, nor whether the cust
 with a fixed seed, so every run and every server gets the same questions.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,6 +15,8 @@ from ensemble.candidate_sampler.query import MAX_BASKET
 from export_scripts.receipts.shop import load_shop
 from export_scripts.settings import SplitSettings
 from export_scripts.snapshots.splits import split_by_time
+from operations.records import manifest
+from operations.records.manifest import RunManifest
 
 SEED: Final = 7
 KINDS: Final = {"returning": 0.5, "anonymous": 0.3, "filling": 0.2}  # shares of the visits
@@ -47,8 +48,8 @@ class Visit:
 def visits_of_test_month(data: Path, run: Path) -> list[Visit]:
     """The visits in time order, from etl's tables and the run's own split."""
     shop = load_shop(data)
-    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    test = split_by_time(shop, SplitSettings(**manifest["settings"]["splits"])).test
+    settings = RunManifest.read(run / manifest.NAME).settings or {}
+    test = split_by_time(shop, SplitSettings.model_validate(settings["splits"])).test
     rng = np.random.default_rng(SEED)
     kinds = rng.choice(list(KINDS), shop.n_baskets - test, p=list(KINDS.values()))
     start, second = int(shop.times[test]), shop.day / 86_400

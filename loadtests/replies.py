@@ -29,7 +29,7 @@ class Reply(NamedTuple):
 
 
 def read_replies(file: Path, rate: float) -> list[Reply]:
-    """Read a file of ``loadtests.open_loop --answers``, written at a constant rate; order by due moment."""
+    """Read a file of ``loadtests.open_loop --answers``, written at a constant rate, sorted by due moment."""
     written = json.loads(file.read_text(encoding="utf-8"))
     replies = [
         _reply(number, written["begun"] + number / rate, latency_s, failed, body)
@@ -80,12 +80,12 @@ def find_mistakes(replies: Sequence[Reply], expected: Mapping[int, Sequence[Answ
 
 
 def _difference(answer: Answer, expected: Answer) -> str | None:
-    if len(answer["item_ids"]) != len(expected["item_ids"]):
-        return f"{len(answer['item_ids'])} items instead of {len(expected['item_ids'])}"
+    if len(answer.item_ids) != len(expected.item_ids):
+        return f"{len(answer.item_ids)} items instead of {len(expected.item_ids)}"
     return difference(answer, expected)
 
 
 def _reply(number: int, due: float, latency_s: float, failed: bool, body: str) -> Reply:
     content: dict[str, Any] = json.loads(body) if body and not failed else {}
-    answer = {name: content.get(name, []) for name in ("item_ids", "scores", "reasons")}
+    answer = Answer.model_validate({name: content.get(name, []) for name in Answer.model_fields})
     return Reply(number, due, latency_s, not content, int(content.get("model_version", 0)), answer)

@@ -33,7 +33,7 @@ STEP_S = 0.05  # between two questions of one visit; real shoppers take much lon
 
 
 class Shop(Protocol):
-    """A connection to the server. Its methods raise any exception if there is no good answer."""
+    """A connection to the server. Its methods may raise any exception if there is no answer."""
 
     def ask(self, question: Question) -> int:
         """Ask a question and return the number of items in the answer."""

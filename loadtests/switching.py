@@ -43,6 +43,7 @@ from operations.releases.history import Record
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote, roll_back
 from operations.releases.publish import publish
+from operations.releases.store import open_repository
 from operations.server.control_secret import VARIABLE
 
 QUESTIONS: Final = 1_000  # different questions, repeated; there is no cache
@@ -84,8 +85,8 @@ class Material:
             repository = Path(folder) / "repository"
             repository.mkdir()
             for run in self.runs.values():
-                publish(run, repository)
-            promote(repository, OURS, force=True)
+                publish(run, open_repository(repository))
+            promote(open_repository(repository), OURS, force=True)
             yield repository
 
 
@@ -114,26 +115,28 @@ def measure(material: Material, rate: float, seconds: float) -> tuple[Figures, W
 
 def measure_at_rest(running: Running, control: ModelControl, repository: Path, material: Material) -> Figures:
     """Change releases while no requests come."""
-    figures = time_change("promotion_rest", partial(promote, repository, VARIANT, control, force=True))
+    target = open_repository(repository)
+    figures = time_change("promotion_rest", partial(promote, target, VARIANT, control, force=True))
     figures |= time_first_questions(running, material, "promotion")
     figures["memory_two_mib"] = running.processes.memory_mib()["pss"]
-    return figures | time_change("rollback_rest", partial(roll_back, repository, control))
+    return figures | time_change("rollback_rest", partial(roll_back, target, control))
 
 
 def measure_under_load(
     running: Running, control: ModelControl, repository: Path, material: Material, rate: float, seconds: float
 ) -> tuple[Figures, Windows, list[str]]:
     """Run an open loop at rest, through a promotion and through a rollback."""
+    target = open_repository(repository)
     file = material.folder / "answers.json"
     with generators.keep_open_loop_running(running.http, material.requests, file, rate=rate):
         begun = time.perf_counter()
         time.sleep(SETTLE_S + seconds)
         promoting = time.perf_counter()
-        figures = time_change("promotion_load", partial(promote, repository, AGAIN, control, force=True))
+        figures = time_change("promotion_load", partial(promote, target, AGAIN, control, force=True))
         promoted = time.perf_counter()
         time.sleep(AFTER_S)
         rolling = time.perf_counter()
-        figures |= time_change("rollback_load", partial(roll_back, repository, control))
+        figures |= time_change("rollback_load", partial(roll_back, target, control))
         time.sleep(AFTER_S)
     replies = read_replies(file, rate)
     parts = {

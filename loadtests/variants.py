@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from loadtests.questions import Question
 from operations.records import manifest
 from operations.records.atomic import staged_folder
 from operations.records.contract import GRAPH, read_contract
+from operations.records.golden_answers import Answer, Request
+from operations.records.manifest import RunManifest
 
 SEED: Final = 7
 NOISE: Final = 0.5  # added to each item's bias, in units of the score
@@ -28,7 +30,7 @@ NOISE: Final = 0.5  # added to each item's bias, in units of the score
 def write_variant(run: Path, variant: Path) -> None:
     """Write a run of the same size as ``run`` that gives other answers, with its own golden answers."""
     rng = np.random.default_rng(SEED)
-    described = manifest.read(run / manifest.NAME)
+    described = RunManifest.read(run / manifest.NAME)
     with staged_folder(variant, marker=manifest.NAME) as folder:
         shutil.copytree(run / "arrays", folder / "arrays")
         arrays = load_arrays(run / "arrays")
@@ -39,12 +41,13 @@ def write_variant(run: Path, variant: Path) -> None:
         ids = [item_id.decode() for item_id in arrays.item_ids.unpack()]
         save_graph(build_graph(tables, ids, read_contract()), folder)
         files = manifest.describe(folder.rglob("*"), folder)
-        golden = answers(Reference.load(folder), [golden["request"] for golden in described["golden"]])
-        made = {"golden": golden, "files": files, "digest": manifest.digest(files)}
-        manifest.write(described | made, folder)
+        golden = answers(Reference.load(folder), [pair.request for pair in described.golden])
+        made = {"golden": tuple(golden), "files": files, "digest": manifest.digest(files)}
+        manifest.write(described.model_copy(update=made), folder)
 
 
-def compute_answers(sampler: Path, scorer: Path, questions: Sequence[Question]) -> list[dict[str, Any]]:
+def compute_answers(sampler: Path, scorer: Path, questions: Sequence[Question]) -> list[Answer]:
     """The answer to each question, with the sampler of one run and the scorer of the same or another run."""
     reference = Reference(Reference.load(sampler).sampler, scorer / GRAPH)
-    return [golden["answer"] for golden in answers(reference, [question.json for question in questions])]
+    requests = [Request(basket=question.basket, user_id=question.user_id) for question in questions]
+    return [golden.answer for golden in answers(reference, requests)]

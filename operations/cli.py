@@ -1,7 +1,7 @@
-"""The `cesta` command: releases served and operated, and the verbs that other packages of cesta bring.
+"""The `cesta` command: it serves and operates releases, and it finds the verbs of other packages.
 
-A package brings a verb by an entry point of the group `cesta.verbs`: its name is the verb, its object the
-function. What is installed and cannot be imported here, as in an image that only serves, says so when called.
+A package adds a verb with an entry point in the group `cesta.verbs`: its name is the verb, its object the
+function. A verb that is not installed here, as in an image that only serves, is listed and explains itself.
 """
 
 import errno
@@ -16,39 +16,41 @@ import typer
 
 from operations.commands import ask, keys, publish, release, serve
 from operations.errors import CestaError
-from operations.server.process import ServerError
 
 VERBS: Final = "cesta.verbs"  # the entry-point group
-# Brought by the extra "train"; who serves releases need not have them.
+# The order in which a release is made. Installed metadata lists entry points by name.
+MAKING: Final = ("etl", "train", "evaluate", "export", "build", "paper", "demo")
+# Modules of the extra "train". Serving releases does not need them.
 TRAINING: Final = {"faiss", "jinja2", "numba", "onnxruntime", "pandas", "pyarrow", "scipy", "torch"}
-MAKING: Final = "Make a release: etl, train, evaluate, export; build runs them all"
-SERVING: Final = "Publish, serve and operate releases"
 HELP: Final = "What goes into this basket next: receipts in, releases out, served by Triton."
+MAKING_PANEL: Final = "Make a release"
+SERVING_PANEL: Final = "Publish, serve and operate releases"
 
 
 def make_app() -> typer.Typer:
-    """The command with all verbs that are installed."""
+    """Return the command with all its verbs, the missing ones included."""
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
     app.callback()(_configure_logging)
-    for entry_point in entry_points(group=VERBS):
-        app.command(entry_point.name, rich_help_panel=MAKING)(_verb(entry_point))
+    installed = {entry_point.name: entry_point for entry_point in entry_points(group=VERBS)}
+    for name in (*MAKING, *sorted(installed.keys() - set(MAKING))):
+        _add_verb(app, name, installed.get(name))
     for verb in (publish.publish, serve.serve, serve.stack, ask.ask):
-        app.command(rich_help_panel=SERVING)(verb)
-    app.add_typer(release.app, name="release", rich_help_panel=SERVING)
-    app.add_typer(keys.app, name="keys", rich_help_panel=SERVING)
+        app.command(rich_help_panel=SERVING_PANEL)(verb)
+    app.add_typer(release.app, name="release", rich_help_panel=SERVING_PANEL)
+    app.add_typer(keys.app, name="keys", rich_help_panel=SERVING_PANEL)
     return app
 
 
 def main() -> None:
-    """Entry point: one sentence per error, no traceback for what the user can mend."""
+    """Run the command. Errors that the user can fix end it with a sentence on stderr, without a traceback."""
     try:
         make_app()(prog_name="cesta")
-    except (CestaError, ServerError) as error:
+    except CestaError as error:
         _exit(str(error))
     except OSError as error:
-        _exit(_disk_trouble(error))
+        _exit(_explain_disk_error(error))
     except ModuleNotFoundError as error:
-        _exit(_not_installed(error))
+        _exit(_explain_missing_module(error))
 
 
 def _exit(sentence: str) -> NoReturn:
@@ -56,49 +58,66 @@ def _exit(sentence: str) -> NoReturn:
     sys.exit(1)
 
 
-def _verb(entry_point: EntryPoint) -> Callable[..., None]:
-    package = entry_point.module.partition(".")[0]
-    if find_spec(package) is not None:
-        verb: Callable[..., None] = entry_point.load()
-        return verb
+def _add_verb(app: typer.Typer, name: str, entry_point: EntryPoint | None) -> None:
+    """Add the verb of an entry point; where it cannot be had, add one that says what is missing."""
+    if entry_point and _is_installed(entry_point.module):
+        app.command(name, rich_help_panel=MAKING_PANEL)(entry_point.load())
+        return
+    reason = f"there is no module {entry_point.module}" if entry_point else "no package registers it"
+    app.command(
+        name,
+        rich_help_panel=MAKING_PANEL,
+        help="Not installed here.",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},  # those of the real verb
+    )(_make_refusal(name, reason))
 
-    def missing() -> None:
+
+def _make_refusal(verb: str, reason: str) -> Callable[[], None]:
+    def refuse() -> None:
         raise CestaError(
-            f'"cesta {entry_point.name}" needs the package {package}, which is not installed here: '
-            "this is an installation that serves releases; make them where cesta[train] is installed"
+            f'"cesta {verb}" is not installed here: {reason}; run it where cesta[train] is installed '
+            '(in a checkout: "make install")'
         )
 
-    missing.__doc__ = f"Not installed here: it needs the package {package}."
-    return missing
+    return refuse
 
 
-def _not_installed(error: ModuleNotFoundError) -> str:
-    """Which extra brings a module that is missing; some other one is our own mistake and is raised."""
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that holds the module
+        return False
+
+
+def _explain_missing_module(error: ModuleNotFoundError) -> str:
+    """Name the extra that brings a missing module. Any other missing module is our mistake and is raised."""
     module = (error.name or "").partition(".")[0]
     if module not in TRAINING:
         raise error
     return f"this command needs {module}; run: pip install 'cesta[train]'"
 
 
-def _disk_trouble(error: OSError) -> str:
-    """A file system's refusal in a sentence; numpy reports a full disk without number and name."""
+def _explain_disk_error(error: OSError) -> str:
+    """Put the file system's refusal into a sentence. numpy reports a full disk without number and name."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, None)
     way_out = "free some space" if full else "choose another folder"
     return f"{error.filename or 'the output'}: {error.strerror or error}; {way_out}"
 
 
 def _configure_logging() -> None:
+    """Log to stderr: coloured lines for a terminal, JSON for a program."""
+    renderers = (
+        [structlog.dev.ConsoleRenderer(colors=True, pad_event_to=0)]
+        if sys.stderr.isatty()
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *(
-                [structlog.dev.ConsoleRenderer(colors=True, pad_event_to=0)]
-                if sys.stderr.isatty()
-                else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-            ),
+            *renderers,
         ],
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is then: tests exchange it
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # tests replace sys.stderr
     )
 
 

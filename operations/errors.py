@@ -1,9 +1,10 @@
-"""The errors whose message is meant for the person at the keyboard, as one tree.
+"""The errors whose message is written for the user, as one tree.
 
-CestaError          every error whose message is meant for the person at the keyboard
+CestaError          every error whose message is written for the user
 ├── BadSettings     pipeline.toml, a user's own toml or an override
-├── BeingChanged    a repository that somebody else changes just now; nothing was done
-├── NotPromoted     a release that did not become the active one; the one before still is
+├── BeingChanged    a repository that another process is changing; nothing was done
+├── NotPromoted     a release that did not become active; the earlier one still is
+├── ServerError     a tritonserver that cannot start, died, or did not become ready
 └── WontOverwrite   a target folder that cesta did not write
 """
 
@@ -12,17 +13,21 @@ class CestaError(Exception):
     """Base of all errors with a message written for the user."""
 
 
-class BadSettings(CestaError):  # noqa: N818 - the name says what is wrong, "except BadInput" reads
+class BadSettings(CestaError):  # noqa: N818 - the name itself says what is wrong
     """A settings file or override that cannot be used."""
 
 
-class BeingChanged(CestaError):  # noqa: N818 - likewise
-    """A repository that another process holds; it will be free in a moment."""
+class BeingChanged(CestaError):  # noqa: N818 - as above
+    """A repository that another process is changing; it will be free in a moment."""
 
 
-class NotPromoted(CestaError):  # noqa: N818 - likewise
-    """A promotion or rollback that failed on its way and was undone."""
+class NotPromoted(CestaError):  # noqa: N818 - as above
+    """A promotion or rollback that failed and was undone."""
 
 
-class WontOverwrite(CestaError):  # noqa: N818 - likewise
-    """A folder in the way that was not written by cesta."""
+class ServerError(CestaError):
+    """The tritonserver cannot start, died, or did not become ready; the text names the way out."""
+
+
+class WontOverwrite(CestaError):  # noqa: N818 - as above
+    """A target folder that cesta did not write."""

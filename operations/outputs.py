@@ -1,4 +1,4 @@
-"""Where a build leaves things below its folder, and that folder by default."""
+"""The places of a build's outputs in its folder, and the default folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ ITEMS: Final = "items.json"  # in `data`: names and categories, which the gatewa
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where a build leaves things below its folder."""
+    """The places of a build's outputs in the folder ``root``."""
 
     root: Path
 

@@ -1,4 +1,4 @@
-"""Checked before anything is installed: is this Python right, and is there room? Standard library only.
+"""Checks Python and the free disk space before anything is installed. Standard library only.
 
 python3.11 operations/preflight.py
 """
@@ -8,17 +8,17 @@ import shutil
 import sys
 from pathlib import Path
 
-PYTHON = (3, 11)  # what the pinned environments were tried on; the serving one goes no further than 3.12
+PYTHON = (3, 11)  # the pinned environments are tested with it; the serving environment needs 3.12 or older
 GIB = 2**30
-NEEDED_GIB = 5  # environments of 3.3 GiB together, the tests' among them, artifacts of .4 GiB, and a margin
-CUDA_GIB = 4  # more, where pip takes torch with CUDA, as from PyPI on Linux
+NEEDED_GIB = 5  # 3.3 GiB for all environments, the tests' included, 0.4 GiB for artifacts, and a margin
+CUDA_GIB = 4  # more, if pip installs torch with CUDA, as it does from PyPI on Linux
 
 
 def main() -> None:
-    """Exit with one sentence if the machine will not do."""
+    """Exit with one sentence if the machine does not meet the needs."""
     if sys.version_info[:2] != PYTHON:
-        found, wanted = (".".join(map(str, v)) for v in (sys.version_info[:2], PYTHON))
-        sys.exit(f"Python {found} will not do; cesta needs {wanted}: make PYTHON=/path/to/python{wanted}")
+        version, needed = (".".join(map(str, parts)) for parts in (sys.version_info[:2], PYTHON))
+        sys.exit(f"this is Python {version}; cesta needs {needed}: make PYTHON=/path/to/python{needed}")
     if importlib.util.find_spec("ensurepip") is None:
         sys.exit("this Python cannot make virtual environments (no ensurepip); install its venv package")
     root = Path(__file__).resolve().parent.parent
@@ -26,7 +26,7 @@ def main() -> None:
     if free < NEEDED_GIB and not (root / ".venv-serving").exists():
         sys.exit(
             f"{free:.1f} GiB free in {root}; the environments and artifacts need {NEEDED_GIB}, "
-            f"and {CUDA_GIB} more where pip takes torch with CUDA: free some"
+            f"and {CUDA_GIB} more if pip installs torch with CUDA: free some"
         )
 
 

@@ -1,6 +1,6 @@
-"""How a table of settings is read and refused, and the one table of this floor: a release's bars.
+"""Reads and checks tables of settings. The only table on this floor holds the bars of a release.
 
-Defaults stand in release.toml. A user's own toml may hold tables of other stages, too.
+release.toml has the defaults. A user's own toml may have tables of other stages, too.
 """
 
 import difflib
@@ -27,7 +27,7 @@ class SettingsTable(BaseModel):
 
 
 class ReleaseSettings(SettingsTable):
-    """What a release must measure at least to be promoted; 0 asks for nothing."""
+    """The least metrics that a release needs to be promoted; 0 turns a bar off."""
 
     hr_at_10: float = Field(ge=0, le=1)
     ndcg_at_10: float = Field(ge=0, le=1)
@@ -38,20 +38,20 @@ class _Bars(BaseModel):
 
 
 def load_bars(path: Path | None = None) -> ReleaseSettings:
-    """Read release.toml and lay the [release] table of `path`, a toml with what differs, over it.
+    """Read release.toml, and override its values with the [release] table of the toml at `path`.
 
-    Other tables of `path` are left to the stages that read them. Raises BadSettings, naming every wrong key.
+    Other tables of `path` belong to other stages. Raises BadSettings, which names every wrong key.
     """
     tables = read_toml(path) if path else {}
     for name in tables:
         if name != RELEASE and difflib.get_close_matches(name, [RELEASE]):
             raise BadSettings(f'settings ({path}) have a table "{name}"; did you mean "{RELEASE}"?')
-    own = {name: table for name, table in tables.items() if name == RELEASE}
-    return validated(_Bars, merged(read_toml(SHIPPED), own), path).release
+    overrides = {name: table for name, table in tables.items() if name == RELEASE}
+    return validated(_Bars, merged(read_toml(SHIPPED), overrides), path).release
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a toml. Raises BadSettings if it cannot be read."""
+    """Return the tables of a toml. Raises BadSettings if it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -61,7 +61,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables merged key by key, later layers last; any other value replaces the earlier one whole."""
+    """Merge tables key by key; a later layer wins. A value that is not a table replaces the earlier value."""
     result: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
@@ -71,9 +71,9 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def validated(model: type[Tables], tables: Mapping[str, Any], source: Path | None) -> Tables:
-    """`tables` as a value of `model`.
+    """Return `tables` as a value of `model`.
 
-    Raises BadSettings, naming every wrong key with its table, the known keys and the closest match.
+    Raises BadSettings, which names every wrong key with its table, the known keys and the closest match.
     """
     try:
         return model.model_validate(tables)
@@ -93,15 +93,15 @@ def _explain(
         return f"  {'.'.join([*tables, key])}: {message.removeprefix('Value error, ')}" + (
             f" (it is {value!r})" if not isinstance(value, Mapping | BaseModel) else ""
         )
-    known = sorted(_table_class(model, tables).model_fields)
+    names = sorted(_table_class(model, tables).model_fields)
     where, noun = (f"table [{'.'.join(tables)}]", "key") if tables else ("the settings", "table")
-    closest = difflib.get_close_matches(key, known, n=1)
+    closest = difflib.get_close_matches(key, names, n=1)
     hint = f'; did you mean "{closest[0]}"?' if closest else "."
-    return f'  unknown {noun} "{key}" in {where}{hint} Known: {", ".join(known)}'
+    return f'  unknown {noun} "{key}" in {where}{hint} Known: {", ".join(names)}'
 
 
 def _table_class(model: type[BaseModel], tables: list[str]) -> type[BaseModel]:
-    """The class of a (nested) table, by its path in the toml."""
+    """Return the class of a (nested) table, by its path in the toml."""
     table_class = model
     for table in tables:
         table_class = table_class.model_fields[table].annotation  # type: ignore[assignment]  # a table's field

@@ -1,11 +1,10 @@
-"""`cesta stack`: gateway, supervisor, Triton, Prometheus and Alertmanager on loopback, as compose runs them.
+"""`cesta stack`: gateway, supervisor, Triton, Prometheus and Alertmanager on loopback, without Docker.
 
-The same programs with the same files, without Docker. What they write lies below one folder.
+They are the programs of docker-compose.yml with the same configuration. They write below one folder.
 """
 
 import contextlib
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -17,18 +16,22 @@ from typing import Final
 
 from operations.errors import CestaError
 from operations.gateway.items import FILE, write_items
-from operations.gateway.nginx import Gateway, GatewaySettings
+from operations.gateway.nginx import Gateway, GatewaySettings, find_nginx
+from operations.server.signals import interrupt_on_signals
 
 DEPLOY: Final = Path(__file__).resolve().parents[1] / "deploy"
 START_S: Final = 120  # a first start compiles the sampler's kernels
 STOP_S: Final = 20
 POLL_S: Final = 0.1
-NOBODY: Final = "http://127.0.0.1:9/nobody-is-told"  # where alerts go unless secrets/ names a webhook
+NO_WEBHOOK: Final = "http://127.0.0.1:9/nobody-is-told"  # alerts go there until secrets/ names a webhook
+# Programs, and the Debian packages of the same names.
+PROMETHEUS: Final = "prometheus"
+ALERTMANAGER: Final = "prometheus-alertmanager"
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """host:port of everything; what faces customers comes first."""
+    """host:port of every service. Customers use the first two."""
 
     http: str = "127.0.0.1:8080"
     grpc: str = "127.0.0.1:8081"
@@ -41,74 +44,96 @@ class Addresses:
 
 
 @contextlib.contextmanager
-def stack(out: Path, repository: str, addresses: Addresses) -> Iterator[Callable[[], str | None]]:
-    """All of it, ready, until the block ends. Yields a function that says what has ended by itself.
+def run_stack(out: Path, repository: str, addresses: Addresses) -> Iterator[Callable[[], str | None]]:
+    """Run the stack until the block ends; the block begins when everything is ready.
 
-    ``out`` holds gateway/, prometheus/ and alertmanager/. Raises CestaError if a program is missing or ends.
+    ``out`` holds gateway/, prometheus/ and alertmanager/. Yields a function that returns a sentence about a
+    program that ended by itself, or None. Raises CestaError if a program is missing, or ends while starting.
     """
+    _check_machine()
     programs: dict[str, _Process | Gateway] = {}
 
-    def ended() -> str | None:
-        found = (name for name, program in programs.items() if program.ended)
-        return next((f"{name} ended by itself; its log is {programs[name].log}" for name in found), None)
+    def ended_program() -> str | None:
+        for name, program in programs.items():
+            if program.ended:
+                return f"{name} ended by itself; its log is {program.log}"
+        return None
 
     with contextlib.ExitStack() as running:
 
-        def run(name: str, folder: Path, command: list[str], ready: str) -> None:
+        def start(name: str, folder: Path, command: list[str], ready: str) -> None:
             program = programs[name] = running.enter_context(_Process(name, folder, command))
             program.wait_ready(f"http://{ready}")
 
         gateway = out / "gateway"
         if (out / "data" / FILE).exists():
             write_items(out / "data", gateway)
-        run("supervisor", gateway, _serve(repository, gateway, addresses), f"{addresses.supervisor}/readyz")
+        start("supervisor", gateway, _serve(repository, gateway, addresses), f"{addresses.supervisor}/readyz")
         programs["gateway"] = running.enter_context(Gateway(_gateway(gateway, addresses)))
-        run("alertmanager", *_alertmanager(out / "alertmanager", addresses))
-        run("prometheus", *_prometheus(out / "prometheus", addresses))
-        yield ended
+        start("alertmanager", *_alertmanager(out / "alertmanager", addresses))
+        start("prometheus", *_prometheus(out / "prometheus", addresses))
+        yield ended_program
 
 
 def serve_stack(out: Path, repository: str, addresses: Addresses) -> None:
-    """Until Ctrl-C or SIGTERM. Raises CestaError when one of the programs ends by itself."""
-    for asked in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(asked, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt), stack(out, repository, addresses) as ended:
+    """Run the stack until Ctrl-C or SIGTERM. Raises CestaError when a program ends by itself."""
+    interrupt_on_signals()
+    with contextlib.suppress(KeyboardInterrupt), run_stack(out, repository, addresses) as ended_program:
         print(
             f"ready: http://{addresses.http}/v1/recommend, grpc {addresses.grpc}; "
             f"Prometheus http://{addresses.prometheus}, Alertmanager http://{addresses.alertmanager}\n"
             f"a key: cesta keys add NAME --folder {out / 'gateway'}",
             flush=True,
         )
-        while (what := ended()) is None:
+        while (sentence := ended_program()) is None:
             time.sleep(POLL_S)
-        raise CestaError(what)
+        raise CestaError(sentence)
 
 
-def _serve(repository: str, gateway: Path, a: Addresses) -> list[str]:
-    ports = {
-        "http": a.triton_http,
-        "grpc": a.triton_grpc,
-        "metrics": a.triton_metrics,
-        "supervisor": a.supervisor,
+def _check_machine() -> None:
+    """Refuse at once what could only fail after Triton has started."""
+    for program in (PROMETHEUS, ALERTMANAGER):
+        _find_program(program)
+    if not DEPLOY.is_dir():
+        raise CestaError(f"cesta stack needs a checkout: there is no {DEPLOY}; elsewhere use docker compose")
+    find_nginx()
+
+
+def _serve(repository: str, gateway: Path, addresses: Addresses) -> list[str]:
+    listening = {
+        "http": addresses.triton_http,
+        "grpc": addresses.triton_grpc,
+        "metrics": addresses.triton_metrics,
+        "supervisor": addresses.supervisor,
     }
-    options = [f"--{name}-port={address.rpartition(':')[2]}" for name, address in ports.items()]
-    cesta = [sys.executable, "-m", "operations.cli", "serve"]
-    behind = [f"--gateway={gateway}", f"--gateway-http={a.http}"]
-    return [*cesta, f"--repository={repository}", *behind, *options]
+    ports = [f"--{name}-port={address.rpartition(':')[2]}" for name, address in listening.items()]
+    program = [sys.executable, "-m", "operations.cli", "serve", f"--repository={repository}"]
+    return [*program, f"--gateway={gateway}", f"--gateway-http={addresses.http}", *ports]
 
 
-def _gateway(folder: Path, a: Addresses) -> GatewaySettings:
-    behind = {"triton_http": a.triton_http, "triton_grpc": a.triton_grpc, "supervisor": a.supervisor}
-    return GatewaySettings(folder, http=a.http, grpc=a.grpc, **behind)
+def _gateway(folder: Path, addresses: Addresses) -> GatewaySettings:
+    return GatewaySettings(
+        folder,
+        http=addresses.http,
+        grpc=addresses.grpc,
+        triton_http=addresses.triton_http,
+        triton_grpc=addresses.triton_grpc,
+        supervisor=addresses.supervisor,
+    )
 
 
-def _prometheus(folder: Path, a: Addresses) -> tuple[Path, list[str], str]:
+def _prometheus(folder: Path, addresses: Addresses) -> tuple[Path, list[str], str]:
+    """Return its folder, its command, and the address that answers once it is ready."""
     shutil.copytree(DEPLOY / "prometheus", folder / "conf", dirs_exist_ok=True)
-    jobs = {"triton": a.triton_metrics, "supervisor": a.supervisor, "alertmanager": a.alertmanager}
+    jobs = {
+        "triton": addresses.triton_metrics,
+        "supervisor": addresses.supervisor,
+        "alertmanager": addresses.alertmanager,
+    }
     targets = [f'- targets: ["{address}"]\n  labels: {{job: {job}}}\n' for job, address in jobs.items()]
     for name, text in {
         "targets": "".join(targets),
-        "alertmanagers": f'- targets: ["{a.alertmanager}"]\n',
+        "alertmanagers": f'- targets: ["{addresses.alertmanager}"]\n',
     }.items():
         shutil.rmtree(folder / "conf" / name)
         (folder / "conf" / name).mkdir()
@@ -116,42 +141,43 @@ def _prometheus(folder: Path, a: Addresses) -> tuple[Path, list[str], str]:
     return (
         folder,
         [
-            _program("prometheus", "prometheus"),
+            _find_program(PROMETHEUS),
             f"--config.file={folder / 'conf' / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
             "--storage.tsdb.retention.time=35d",
-            f"--web.listen-address={a.prometheus}",
+            f"--web.listen-address={addresses.prometheus}",
         ],
-        f"{a.prometheus}/-/ready",
+        f"{addresses.prometheus}/-/ready",
     )
 
 
-def _alertmanager(folder: Path, a: Addresses) -> tuple[Path, list[str], str]:
+def _alertmanager(folder: Path, addresses: Addresses) -> tuple[Path, list[str], str]:
+    """As `_prometheus`."""
     (folder / "secrets").mkdir(parents=True, exist_ok=True)
     for name in ("critical_url", "warning_url"):
         if not (folder / "secrets" / name).exists():
-            (folder / "secrets" / name).write_text(NOBODY)
+            (folder / "secrets" / name).write_text(NO_WEBHOOK)
     return (
         folder,
         [
-            _program("prometheus-alertmanager", "prometheus-alertmanager"),
+            _find_program(ALERTMANAGER),
             f"--config.file={DEPLOY / 'alertmanager' / 'alertmanager.yml'}",
             f"--storage.path={folder / 'data'}",
-            f"--web.listen-address={a.alertmanager}",
+            f"--web.listen-address={addresses.alertmanager}",
             "--cluster.listen-address=",
         ],
-        f"{a.alertmanager}/-/ready",
+        f"{addresses.alertmanager}/-/ready",
     )
 
 
-def _program(name: str, package: str) -> str:
+def _find_program(name: str) -> str:
     if path := shutil.which(name):
         return path
-    raise CestaError(f"{name} is not installed; apt-get install {package}")
+    raise CestaError(f"{name} is not installed; apt-get install {name}")
 
 
 class _Process:
-    """One program, its output in ``folder``/log; ended with its parent, however that ends."""
+    """A program that writes to ``folder``/log and ends with its parent, even when that is killed."""
 
     def __init__(self, name: str, folder: Path, command: list[str]) -> None:
         self.log = folder.absolute() / "log"
@@ -166,7 +192,7 @@ class _Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches this process alone, which stops them in order
+                start_new_session=True,  # Ctrl-C reaches only this process, which stops the programs in order
             )
         return self
 
@@ -183,12 +209,15 @@ class _Process:
         return self._process.poll() is not None
 
     def wait_ready(self, url: str) -> None:
-        """Until it answers 200. Raises CestaError with its last words if it ends, or takes too long."""
-        until = time.monotonic() + START_S
-        while not self.ended and time.monotonic() < until:
+        """Wait until `url` answers 200.
+
+        Raises CestaError with the last lines of the log if the program ends, or takes longer than START_S.
+        """
+        deadline = time.monotonic() + START_S
+        while not self.ended and time.monotonic() < deadline:
             with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
                 return
             time.sleep(POLL_S)
-        words = self.log.read_text(errors="replace").splitlines()[-3:]
-        what = "ended" if self.ended else f"is not ready after {START_S} s"
-        raise CestaError("\n".join([f"{self._name} {what}:", *words]))
+        last_lines = self.log.read_text(errors="replace").splitlines()[-3:]
+        state = "ended" if self.ended else f"is not ready after {START_S} s"
+        raise CestaError("\n".join([f"{self._name} {state}:", *last_lines]))

@@ -1,7 +1,7 @@
-"""The dashboard's source: `python deploy/grafana/dashboard.py` writes dashboards/cesta.json beside it.
+"""The source of the dashboard: `python deploy/grafana/dashboard.py` writes dashboards/cesta.json.
 
-A panel is a title, a unit and its queries; places, colours and ids follow. Grafana's own JSON says the same
-in a thousand lines.
+A panel has a title, a unit and its queries; places and ids follow from the order. Grafana's own JSON needs a
+thousand lines for the same.
 """
 
 import json
@@ -18,34 +18,34 @@ WIDTH, HEIGHT, PER_ROW = 8, 7, 3
 
 @dataclass(frozen=True)
 class Panel:
-    """`queries` maps a legend (with Grafana's `{{label}}`) to PromQL; `stat` shows the last value alone."""
+    """`queries` maps a legend (with Grafana's `{{label}}`) to PromQL; `stat` shows only the last value."""
 
     title: str
-    unit: str  # Grafana's name of it: reqps, s, percentunit, short, bytes, µs
+    unit: str  # in Grafana's words: reqps, s, percentunit, short, bytes, µs
     queries: dict[str, str]
     about: str = ""
     stat: bool = False
 
 
 def quantile(q: float, histogram: str, by: str = "", match: str = "") -> str:
-    """The q-quantile of a histogram's recent values, for each value of the labels `by`."""
+    """Return PromQL for the q-quantile of a histogram's recent values, for each value of the labels `by`."""
     labels = f"le, {by}" if by else "le"
     return f"histogram_quantile({q}, sum by ({labels}) (rate({histogram}_bucket{match}[{RATE}])))"
 
 
 def rate(counter: str, by: str, match: str = "") -> str:
-    """Events a second, for each value of the labels `by`."""
+    """Return PromQL for events per second, for each value of the labels `by`."""
     return f"sum by ({by}) (rate({counter}{match}[{RATE}]))"
 
 
 def ratio(part: str, whole: str) -> str:
-    """Of two rates that have the same labels."""
+    """Return PromQL for the ratio of two rates with the same labels."""
     return f"{part} / {whole}"
 
 
 REQUESTS, SECONDS = "cesta_gateway_requests_total", "cesta_gateway_request_seconds"
 UPSTREAM = "cesta_gateway_upstream_seconds"
-GIVEN = f'{{{SHOPS}, release!=""}}'  # what Triton was asked and has answered
+GIVEN = f'{{{SHOPS}, release!=""}}'  # requests that Triton has answered
 MODEL = '{model=~"recommender.*"}'
 BY = "model, release"
 BAD = '{model=~"recommender.*", status=~"5.."}'
@@ -70,14 +70,14 @@ ROWS: dict[str, list[Panel]] = {
                 "slow": f'1 - (1 - sum(increase({SECONDS}_bucket{{{SHOPS}, le="0.05"}}[30d]))'
                 f" / sum(increase({SECONDS}_count{ANSWERED}[30d]))) / 0.01",
             },
-            "Needs --storage.tsdb.retention.time=35d; below that it is the budget of what is kept.",
+            "Needs --storage.tsdb.retention.time=35d; with less it covers only the stored days.",
             stat=True,
         ),
         Panel(
             "Budget burn",
             "short",
             {"errors": "cesta:errors:ratio_rate1h / 0.001", "slow": "cesta:slow:ratio_rate1h / 0.01"},
-            "How many times as fast as the objective allows, over an hour. 14.4 rings.",
+            "Consumption of the budget over an hour, in multiples of the allowed rate. 14.4 raises an alert.",
         ),
     ],
     "Traffic at the gateway": [
@@ -97,7 +97,7 @@ ROWS: dict[str, list[Panel]] = {
             "Behind the gateway",
             "s",
             {"p95 {{route}}": quantile(0.95, UPSTREAM, "route", GIVEN)},
-            "Waited for Triton; of a batch's queries at once the slowest counts.",
+            "Time spent waiting for Triton; the slowest of a batch's parallel queries counts.",
         ),
         Panel(
             "In the gateway itself",
@@ -108,7 +108,7 @@ ROWS: dict[str, list[Panel]] = {
                     rate(f"{SECONDS}_count", "route", GIVEN),
                 )
             },
-            "Mean of answered requests; what a client's slow line takes counts, too.",
+            "Mean of answered requests; it includes the time on a client's slow connection.",
         ),
     ],
     "Releases: active and canary": [
@@ -122,7 +122,7 @@ ROWS: dict[str, list[Panel]] = {
                     "nv_inference_request_success", "version", '{model="ncf_scorer"}'
                 ),
             },
-            "The gateway counts all answers; the scorer those that no cache had.",
+            "The gateway counts all answers; the scorer counts those that were not in the cache.",
         ),
         Panel(
             "Errors by release",
@@ -154,7 +154,7 @@ ROWS: dict[str, list[Panel]] = {
                     rate("cesta_sampler_item_ids_total", "release"),
                 )
             },
-            "The supervisor's canary is one a second; the alert takes it off, this does not.",
+            "Includes the supervisor's canary, one query a second; the alert excludes it.",
         ),
         Panel(
             "Basket size",
@@ -180,7 +180,7 @@ ROWS: dict[str, list[Panel]] = {
             "Sampler seconds by stage",
             "s",
             {"p95 {{stage}} {{release}}": quantile(0.95, "cesta_sampler_stage_seconds", "stage, release")},
-            "Of one pass over a batch.",
+            "Time of one pass over a batch.",
         ),
         Panel(
             "Batch size by model",
@@ -254,7 +254,7 @@ ROWS: dict[str, list[Panel]] = {
 
 
 def dashboard() -> dict[str, Any]:
-    """What Grafana provisions."""
+    """Return the dashboard that Grafana provisions."""
     panels: list[dict[str, Any]] = []
     y = 0
     for title, row in ROWS.items():
@@ -297,7 +297,7 @@ def _drawn(panel: Panel, place: dict[str, int]) -> dict[str, Any]:
 
 
 def _promotions() -> dict[str, Any]:
-    """A mark in every panel where the active release changed."""
+    """Mark each change of the active release in every panel."""
     return {
         "name": "promotions",
         "enable": True,

@@ -1,8 +1,8 @@
 """A picture of the dashboard's panels without Grafana: `python deploy/grafana/picture.py HOST:PORT out.png`.
 
-Asks a running Prometheus what each panel asks, draws lines as SVG, and has chromium print the page. Panels
-without data are left out. For documents where no Grafana can be installed: it looks like the dashboard, but
-is not it.
+It sends each panel's queries to a running Prometheus, draws the lines as SVG, and prints the page with
+chromium. Panels without data are left out. The picture is for documents where no Grafana can be installed. It
+looks like the dashboard, but Grafana did not draw it.
 """
 
 import html
@@ -39,7 +39,7 @@ text { fill: #8e8e9c; font-size: 10px }
 
 
 def main(prometheus: str, out: str) -> None:
-    """Draw what `prometheus` knows of the last MINUTES into the png `out`."""
+    """Draw the last MINUTES of `prometheus` into the png `out`."""
     panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
     parts: list[str] = []
     for panel in panels:
@@ -69,7 +69,7 @@ def main(prometheus: str, out: str) -> None:
 
 
 def _lines(prometheus: str, panel: dict[str, Any]) -> dict[str, list[tuple[float, float]]]:
-    """Legend → points (time, value); lines without a number are left out."""
+    """Return legend → points (time, value), without lines that have no number."""
     now, found = time.time(), {}
     for target in panel["targets"]:
         query = target["expr"].replace("$__rate_interval", "20s")

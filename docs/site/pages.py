@@ -3,6 +3,7 @@
 import os.path
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
@@ -10,6 +11,7 @@ from typing import Final, TypeAlias
 from docs.site.api import api_page
 
 API: Final = "docs/openapi.yaml"
+FOLDERS: Final = "folders"  # folder of the site for the READMEs of the code's folders
 FILES: Final = "files"  # folder of the site for linked files that are no pages
 SHOWN: Final = {".html", ".jpeg", ".jpg", ".png", ".svg"}  # a browser shows these; others become text
 HOME: Final = {"README.md": "index.md"}  # its text is the home page's; a link to one leads to the other
@@ -48,6 +50,10 @@ def read_pages(root: Path, nav: Navigation) -> tuple[Navigation, Pages]:
     documents = {p.relative_to(root).as_posix() for p in (root / "docs").rglob("*.md")}
     missing = sorted(documents - set(pages))
     problems += [f"{path}: not in the navigation of docs/site/site.yml" for path in missing]
+    files = Counter(pages.values())
+    problems += [
+        f"{path}: another file has its page, {page}" for path, page in pages.items() if files[page] > 1
+    ]
     if problems:
         raise SiteError(problems)
     return navigation, pages
@@ -90,12 +96,14 @@ def _matches(root: Path, name: str, pages: Pages, problems: list[str]) -> Iterat
 def address(path: str) -> str:
     """Where the site has the page of a file.
 
-    ``docs/`` is the top of the site. A folder's README is named after the folder.
+    ``docs/`` is the top of the site. A folder's README is named after the folder, below ``folders/`` if the
+    folder is one of the code's, since ``docs/operations.md`` and ``operations/README.md`` are two pages.
     """
     if path == API:
         return "api.md"
-    name = path.removeprefix("docs/").removesuffix("/README.md").removesuffix(".md")
-    return f"{name.lower()}.md"
+    name = path.removeprefix("docs/").removesuffix("/README.md").removesuffix(".md").lower()
+    is_folder_of_code = path.endswith("/README.md") and not path.startswith("docs/")
+    return f"{FOLDERS}/{name}.md" if is_folder_of_code else f"{name}.md"
 
 
 def copy_pages(root: Path, pages: Pages, folder: Path) -> None:

@@ -9,7 +9,7 @@ from operations.outputs import ARTIFACTS
 
 
 def demo(out: Out = ARTIFACTS) -> None:
-    """Build on the Complete Journey, serve the release, ask about a real basket, stop."""
+    """Build on the Complete Journey, serve, ask and stop."""
     from export_scripts.demo import demo as run
 
     keep_freed_memory()

@@ -21,7 +21,10 @@ def paper(
     settings: File = None,
     change: Changes = None,
 ) -> None:
-    """Repeat the NCF paper's measure on its own files: HR@10 and NDCG@10 beside the published figures."""
+    """Repeat the NCF paper's measure on its own files.
+
+    The table shows HR@10 and NDCG@10 beside the published figures.
+    """
     from export_scripts.paper.measure import paper as run
     from export_scripts.paper.measure import print_report
 

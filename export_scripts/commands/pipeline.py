@@ -45,7 +45,10 @@ def evaluate(
         ),
     ] = False,
 ) -> None:
-    """Checkpoint → metrics on the test period, beside simple rankers (OUT/metrics.json, OUT/report.html)."""
+    """Checkpoint → metrics on the test period (OUT/metrics.json).
+
+    It measures simple rankers, too, and writes a report (OUT/report.html).
+    """
     from export_scripts.evaluate import evaluate as run
     from export_scripts.quality.report import NAME, print_report
 
@@ -67,7 +70,7 @@ def export(
         ),
     ] = False,
 ) -> None:
-    """Checkpoint → run folder with ONNX graph, sampler arrays and manifest (OUT/run)."""
+    """Checkpoint → run: ONNX graph, arrays and manifest (OUT/run)."""
     from export_scripts.export import export as run
 
     keep_freed_memory()
@@ -84,7 +87,10 @@ def build(
     repository: Repository = None,
     promote: Annotated[bool, typer.Option(help="Let the next start of a server serve the release.")] = True,
 ) -> None:
-    """Run all five stages, except those whose inputs did not change. A running server keeps its release."""
+    """Run all five stages, except those whose inputs did not change.
+
+    A running server keeps its release.
+    """
     from export_scripts.build import build as run
     from export_scripts.quality.report import print_report
     from operations.releases.store import open_repository

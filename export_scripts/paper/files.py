@@ -1,7 +1,9 @@
-"""The NCF paper's own files (He et al. 2017): training ratings, one test item per user, its negatives.
+"""Read the files of the NCF paper (He et al. 2017): training ratings, a test item per user, its negatives.
 
-train, test   user, item, rating and, where there is one, time stamp; tabs between them
-negatives     (user,item), then items the user never met; line n belongs to line n of the test file
+NCF is neural collaborative filtering. Each line of a file has these cells, with tabs between them:
+
+train, test   user, item, rating and optionally a time stamp
+negatives     (user,item), then items that the user never chose; line n belongs to line n of the test file
 """
 
 import gzip
@@ -16,16 +18,16 @@ from numpy.typing import NDArray
 from operations.errors import CestaError
 
 Rows = NDArray[np.int64]
-LARGEST = 2**62  # an id beyond it is a slip, and would not fit the arrays
+LARGEST = 2**62  # larger ids are mistakes, and would not fit the arrays
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """Leave-one-out as the paper measures it. Users and items are rows from 1; row 0 is the unknown."""
+    """The paper's data with one item per user left out. Users and items are rows from 1; row 0 is unknown."""
 
-    users: Rows  # (n,) of the training file, in its order, each user and item once
+    users: Rows  # (n,) in the order of the training file, each pair of user and item once
     items: Rows  # (n,)
-    times: NDArray[np.float64]  # (n,) 0 where the file has none
+    times: NDArray[np.float64]  # (n,) 0 if the file has no time stamps
     test_users: Rows  # (m,)
     test_items: Rows  # (m,)
     negatives: Rows  # (m, k)
@@ -34,59 +36,59 @@ class Protocol:
 
     @property
     def repeats(self) -> int:
-        """Test items that their user has in the training file too: leave-one-out did not leave these out."""
+        """The number of test items that are also in the training file, for the same user."""
         trained = self.users * self.n_items + self.items
         return int(np.isin(self.test_users * self.n_items + self.test_items, trained).sum())
 
 
 @dataclass(frozen=True)
 class _Ratings:
-    """A file of ratings as it stands there; ids are the file's."""
+    """The content of a file of ratings, with the file's own ids."""
 
     users: Rows
     items: Rows
     times: NDArray[np.float64]
-    lines: Rows  # line numbers, for complaints
+    lines: Rows  # line numbers, for error messages
 
 
 def read_protocol(train: Path, test: Path, negatives: Path) -> Protocol:
-    """Read the three files; the catalog is every item that any of them names.
+    """Read the three files; the catalog holds every item that is in any of them.
 
-    Raises CestaError with file, line and way out at the first thing that is not the paper's format.
+    Raises CestaError with file, line and way out for the first line that is not in the paper's format.
     """
-    training, tested = _ratings(train, least=0.0), _ratings(test)
-    again = _second_of_its_kind(tested.users)
-    if again is not None:
-        raise _bad(
+    training, testing = _read_ratings(train, above=0.0), _read_ratings(test)
+    duplicate = _first_duplicate(testing.users)
+    if duplicate is not None:
+        raise _format_error(
             test,
-            int(tested.lines[again]),
-            f"user {tested.users[again]} has a test line already",
-            "leave one line per user",
+            int(testing.lines[duplicate]),
+            f"user {testing.users[duplicate]} already has a test line",
+            "keep one line per user",
         )
-    sampled = _negatives(negatives, tested, test)
-    user_ids, users = np.unique(np.concatenate([training.users, tested.users]), return_inverse=True)
+    sampled = _read_negatives(negatives, testing, test)
+    user_ids, users = np.unique(np.concatenate([training.users, testing.users]), return_inverse=True)
     item_ids, items = np.unique(
-        np.concatenate([training.items, tested.items, sampled.ravel()]), return_inverse=True
+        np.concatenate([training.items, testing.items, sampled.ravel()]), return_inverse=True
     )
-    n, m = len(training.users), len(tested.users)
+    n, m = len(training.users), len(testing.users)
     users, items = users + 1, items + 1
-    # A pair rated twice is one positive, the later one.
+    # Of two ratings of one pair, the later one counts.
     _, last = np.unique((users[:n] * (len(item_ids) + 1) + items[:n])[::-1], return_index=True)
-    kept = np.sort(n - 1 - last)
-    rated = np.bincount(users[kept])
-    if rated.max() < 2:
+    places = np.sort(n - 1 - last)
+    ratings = np.bincount(users[places])
+    if ratings.max() < 2:
         raise CestaError(
-            f"{train}: no user has two items, so none can be held out to choose the epoch; give more"
+            f"{train}: no user has two items, so none can be held out to choose the epoch; give more ratings"
         )
-    if rated.max() == len(item_ids):
+    if ratings.max() == len(item_ids):
         raise CestaError(
-            f"{train}: user {user_ids[rated.argmax() - 1]} has all {len(item_ids)} items, which leaves no "
-            "negative to draw; leave the user out of all three files"
+            f"{train}: user {user_ids[ratings.argmax() - 1]} has all {len(item_ids)} items, so there is no "
+            "negative to draw; remove the user from all three files"
         )
     return Protocol(
-        users=users[kept],
-        items=items[kept],
-        times=training.times[kept],
+        users=users[places],
+        items=items[places],
+        times=training.times[places],
         test_users=users[n:],
         test_items=items[n : n + m],
         negatives=items[n + m :].reshape(sampled.shape),
@@ -95,8 +97,8 @@ def read_protocol(train: Path, test: Path, negatives: Path) -> Protocol:
     )
 
 
-def _ratings(path: Path, least: float = -np.inf) -> _Ratings:
-    """Lines with a rating above ``least``; above 0 in training, as the paper's own reader has it."""
+def _read_ratings(path: Path, above: float = -np.inf) -> _Ratings:
+    """Read the lines with a rating ``above`` a bound; the paper's own reader takes 0 for training."""
     users, items, times, lines = [], [], [], []
     width = 0
     for number, line in _lines(path):
@@ -106,66 +108,74 @@ def _ratings(path: Path, least: float = -np.inf) -> _Ratings:
             expected = (
                 "3 or 4 (user, item, rating, time stamp)" if width not in (3, 4) else f"{width} as above"
             )
-            raise _bad(path, number, f"{_columns(len(cells))}, expected {expected}", "put tabs between them")
-        user, item = _id(path, number, "user", cells[0]), _id(path, number, "item", cells[1])
-        rating, *time = (_number(path, number, cell) for cell in cells[2:])
-        if rating > least:
+            raise _format_error(
+                path, number, f"{_columns(len(cells))}, expected {expected}", "put tabs between them"
+            )
+        user, item = _read_id(path, number, "user", cells[0]), _read_id(path, number, "item", cells[1])
+        rating, *time = (_read_number(path, number, cell) for cell in cells[2:])
+        if rating > above:
             users.append(user)
             items.append(item)
             times.append(time[0] if time else 0.0)
             lines.append(number)
     if not users:
         raise CestaError(
-            f"{path} holds no ratings{' above 0' if least == 0 else ''}; "
-            "give lines of user, item, rating and time stamp"
+            f"{path} has no ratings{' above 0' if above == 0 else ''}; "
+            "give lines with user, item, rating and time stamp"
         )
     return _Ratings(np.array(users), np.array(items), np.array(times), np.array(lines))
 
 
-def _negatives(path: Path, tested: _Ratings, test: Path) -> Rows:
-    """(m, k) item ids, checked against the test file line by line."""
-    found: list[list[int]] = []
-    known = set(tested.users.tolist())
+def _read_negatives(path: Path, testing: _Ratings, test: Path) -> Rows:
+    """Read the item ids (m, k), and check the file line by line against the test file."""
+    rows: list[list[int]] = []
+    users = set(testing.users.tolist())
     for number, line in _lines(path):
         pair, *cells = line.split("\t")
-        user, item = _pair(path, number, pair)
-        if user not in known:
-            raise _bad(path, number, f"user {user} has no line in {test.name}", "take both from one split")
-        if len(found) == len(tested.users):
-            raise _bad(path, number, f"{test.name} has {len(found)} lines only", "take both from one split")
-        expected = int(tested.users[len(found)]), int(tested.items[len(found)])
-        if (user, item) != expected:
-            raise _bad(
-                path,
-                number,
-                f"({user},{item}) stands where line {tested.lines[len(found)]} of {test.name} has "
-                f"({expected[0]},{expected[1]})",
-                "bring both files into one order",
+        user, item = _read_pair(path, number, pair)
+        if user not in users:
+            raise _format_error(
+                path, number, f"user {user} has no line in {test.name}", "take both files from one split"
             )
-        row = [_id(path, number, "item", cell) for cell in cells]
-        if not row:
-            raise _bad(path, number, "no negatives after the pair", "put a tab before each")
-        if found and len(row) != len(found[0]):
-            raise _bad(
+        if len(rows) == len(testing.users):
+            raise _format_error(
+                path, number, f"{test.name} has only {len(rows)} lines", "take both files from one split"
+            )
+        expected = int(testing.users[len(rows)]), int(testing.items[len(rows)])
+        if (user, item) != expected:
+            raise _format_error(
                 path,
                 number,
-                f"{len(row)} negatives, the lines above have {len(found[0])}",
+                f"({user},{item}) does not match ({expected[0]},{expected[1]}) in line "
+                f"{testing.lines[len(rows)]} of {test.name}",
+                "put both files into the same order",
+            )
+        row = [_read_id(path, number, "item", cell) for cell in cells]
+        if not row:
+            raise _format_error(path, number, "no negatives after the pair", "put a tab before each")
+        if rows and len(row) != len(rows[0]):
+            raise _format_error(
+                path,
+                number,
+                f"{len(row)} negatives, the lines above have {len(rows[0])}",
                 "give all the same number",
             )
         if item in row:
-            raise _bad(path, number, f"test item {item} is among its own negatives", "draw another negative")
-        found.append(row)
-    if len(found) < len(tested.users):
-        user = tested.users[len(found)]
+            raise _format_error(
+                path, number, f"test item {item} is among its own negatives", "draw another negative"
+            )
+        rows.append(row)
+    if len(rows) < len(testing.users):
+        user = testing.users[len(rows)]
         raise CestaError(
-            f"{path} ends after {len(found)} users and {test.name} has {len(tested.users)}: no negatives for "
-            f"user {user}; take both from one split"
+            f"{path} ends after {len(rows)} of the {len(testing.users)} users in {test.name}: no negatives "
+            f"for user {user}; take both files from one split"
         )
-    return np.array(found, np.int64)
+    return np.array(rows, np.int64)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that hold something, with their numbers from 1; a name in .gz is unpacked."""
+    """Yield the lines that are not blank with their numbers from 1; a file named .gz is unpacked."""
     try:
         with (
             gzip.open(path, "rt", encoding="utf-8-sig")
@@ -182,38 +192,42 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise CestaError(f"{path} is not text; give a tab-separated file, or its .gz") from None
 
 
-def _pair(path: Path, line: int, text: str) -> tuple[int, int]:
+def _read_pair(path: Path, line: int, text: str) -> tuple[int, int]:
     """ "(4,12)" → 4, 12"""
     user, comma, item = text.strip().removeprefix("(").removesuffix(")").partition(",")
     if not comma or not text.startswith("("):
-        raise _bad(
+        raise _format_error(
             path, line, f'it starts with "{text[:40]}"', "write (user,item), a tab, then the negatives"
         )
-    return _id(path, line, "user", user), _id(path, line, "item", item)
+    return _read_id(path, line, "user", user), _read_id(path, line, "item", item)
 
 
-def _id(path: Path, line: int, what: str, text: str) -> int:
+def _read_id(path: Path, line: int, what: str, text: str) -> int:
     try:
         value = int(text)
     except ValueError:
         value = LARGEST
     if not -LARGEST < value < LARGEST:
-        raise _bad(path, line, f'{what} "{text[:40]}" is not a number', "number users and items (no header)")
+        raise _format_error(
+            path, line, f'{what} "{text[:40]}" is not a number', "give numbers, without a header"
+        )
     return value
 
 
-def _number(path: Path, line: int, text: str) -> float:
+def _read_number(path: Path, line: int, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = np.nan
     if not np.isfinite(value):
-        raise _bad(path, line, f'"{text[:40]}" is not a number', "ratings and time stamps are numbers")
+        raise _format_error(
+            path, line, f'"{text[:40]}" is not a number', "give numbers for ratings and time stamps"
+        )
     return value
 
 
-def _second_of_its_kind(values: Rows) -> int | None:
-    """Place of the first value that stands further up already."""
+def _first_duplicate(values: Rows) -> int | None:
+    """The place of the first value that occurs before it."""
     _, first = np.unique(values, return_index=True)
     later = np.setdiff1d(np.arange(len(values)), first)
     return int(later[0]) if len(later) else None
@@ -223,5 +237,5 @@ def _columns(n: int) -> str:
     return f"{n} column" if n == 1 else f"{n} columns"
 
 
-def _bad(path: Path, line: int, what: str, way_out: str) -> CestaError:
+def _format_error(path: Path, line: int, what: str, way_out: str) -> CestaError:
     return CestaError(f"{path}, line {line}: {what}; {way_out}")

@@ -1,9 +1,11 @@
-"""Train the product's network as the NCF paper does: BCE on sampled negatives, one held-out item per user.
+"""Train cesta's network as the paper on neural collaborative filtering (NCF) does.
 
-loss = - log σ(score(u, i)) - Σ_j log(1 - σ(score(u, j)))    eq. 7; j uniform over what u never met
+The loss is binary cross-entropy with sampled negatives:
 
-The epoch is chosen on each user's last training item, ranked among sampled negatives. The test file is not
-known here: ``Questions`` made of it are only ever given to ``ranks``.
+loss = - log σ(score(u, i)) - Σ_j log(1 - σ(score(u, j)))    eq. 7; j uniform over the items u never chose
+
+The epoch is chosen by each user's last training item, ranked among sampled negatives. No function here reads
+the test file: ``Questions`` made from it are given to ``ranks`` only.
 """
 
 import time
@@ -25,12 +27,12 @@ from export_scripts.settings import PaperSettings
 log = structlog.get_logger()
 
 VALIDATION_NEGATIVES = 99  # as many as the paper's test has
-QUESTIONS_AT_ONCE = 512  # 51,200 scores, some 50 MB on the way through the MLP
+QUESTIONS_AT_ONCE = 512  # 51,200 scores; the MLP (multi-layer perceptron) needs about 50 MB for them
 
 
 @dataclass(frozen=True)
 class Questions:
-    """Candidate lists to rank; the first column is the truth."""
+    """Lists of candidates to rank; the first column is the true item."""
 
     users: Rows  # (m,)
     baskets: Rows  # (m, L) 0 is padding
@@ -39,7 +41,7 @@ class Questions:
 
 @dataclass(frozen=True)
 class Examples:
-    """The training file by user and time (random among equal times), with a hold-out of its own."""
+    """The training file, sorted by user and time (random among equal times), with a hold-out."""
 
     users: Rows  # (n,)
     items: Rows  # (n,)
@@ -50,45 +52,46 @@ class Examples:
     n_users: int
 
     def history(self, places: Rows, length: int) -> Rows:
-        """(b,) places → (b, length) the user's latest items before each; the item there is not among them."""
+        """(b,) places → (b, length) the user's latest items before each place, without the item at it."""
         before = places[:, None] - np.arange(1, length + 1)
         return np.where(before >= self.start[places, None], self.items[before], 0)
 
     def met(self, places: Rows) -> NDArray[np.bool_]:
-        """(users, items) whether the positives at these places, or the padding row, hold the pair."""
-        found = np.zeros((self.n_users, self.n_items), bool)
-        found[self.users[places], self.items[places]] = True
-        found[:, 0] = True
-        return found
+        """(users, items) marks the pairs that are positives at these places, and the padding row."""
+        met = np.zeros((self.n_users, self.n_items), bool)
+        met[self.users[places], self.items[places]] = True
+        met[:, 0] = True
+        return met
 
 
 class Deadline:
-    """A share of the time that is left; asked after every batch."""
+    """The end of the time that training may take; it is checked after every batch."""
 
     def __init__(self, seconds: float):
         self._end = time.monotonic() + seconds
 
     @property
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         return max(0.0, self._end - time.monotonic())
 
     def share(self, part: float) -> "Deadline":
-        return Deadline(self.left * part)
+        """A deadline after a ``part`` of the time left, 0 … 1."""
+        return Deadline(self.seconds_left * part)
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """The model of its best epoch."""
+class FittedModel:
+    """A model as it was after its best epoch, and how the training went."""
 
     model: NCF
-    epoch: int  # the best, on the hold-out
-    epochs: int  # begun
+    epoch: int  # the best on the hold-out
+    epochs: int  # begun, the last one perhaps not finished
     validation: tuple[float, float]  # HR@10 and NDCG@10 on the hold-out
     seconds: float
-    cut: bool  # the time was up before the patience
+    cut: bool  # the deadline ended the training
 
 
-def as_examples(protocol: Protocol, rng: np.random.Generator) -> Examples:
+def make_examples(protocol: Protocol, rng: np.random.Generator) -> Examples:
     """Sort the training file and hold out the last item of every user who has at least two."""
     n = len(protocol.users)
     order = np.lexsort((rng.random(n), protocol.times, protocol.users))
@@ -107,18 +110,18 @@ def as_examples(protocol: Protocol, rng: np.random.Generator) -> Examples:
     )
 
 
-def validation_questions(examples: Examples, history: int, rng: np.random.Generator) -> Questions:
-    """Each user's held-out item among items that the user has nowhere in the training file."""
+def make_validation_questions(examples: Examples, history: int, rng: np.random.Generator) -> Questions:
+    """Rank each user's held-out item among items that the user does not have in the training file."""
     places = examples.held_out
     met = examples.met(np.arange(len(examples.users)))
     users = examples.users[places]
-    negatives = unmet(met, users, VALIDATION_NEGATIVES, rng)
+    negatives = draw_negatives(met, users, VALIDATION_NEGATIVES, rng)
     candidates = np.column_stack([examples.items[places], negatives])
     return Questions(users, examples.history(places, history), candidates)
 
 
-def asked_about(protocol: Protocol, examples: Examples, history: int) -> Questions:
-    """The test: every user's history is the whole training file's, the held-out item included."""
+def make_test_questions(protocol: Protocol, examples: Examples, history: int) -> Questions:
+    """Rank each user's test item; histories come from the whole training file, held-out items included."""
     after = np.searchsorted(examples.users, protocol.test_users, side="right")
     before = after[:, None] - np.arange(1, history + 1)
     first = np.searchsorted(examples.users, protocol.test_users)
@@ -126,8 +129,8 @@ def asked_about(protocol: Protocol, examples: Examples, history: int) -> Questio
     return Questions(protocol.test_users, baskets, np.column_stack([protocol.test_items, protocol.negatives]))
 
 
-def unmet(met: NDArray[np.bool_], users: Rows, count: int, rng: np.random.Generator) -> Rows:
-    """(b,) users → (b, count) items drawn uniformly from those that `met` does not mark."""
+def draw_negatives(met: NDArray[np.bool_], users: Rows, count: int, rng: np.random.Generator) -> Rows:
+    """(b,) users → (b, count) items drawn uniformly from those that ``met`` does not mark."""
     drawn = rng.integers(1, met.shape[1], (len(users), count))
     again = np.nonzero(met[users[:, None], drawn])
     while len(again[0]):
@@ -141,58 +144,64 @@ def fit(
     model: NCF,
     examples: Examples,
     validation: Questions,
-    s: PaperSettings,
+    settings: PaperSettings,
     deadline: Deadline,
     name: str,
     learning_rate: float,
-) -> Fitted:
-    """The model as it was after the epoch with the best NDCG@10 on the hold-out; epoch 0 is how it came."""
+) -> FittedModel:
+    """Train ``model`` until its NDCG@10 on the hold-out stops improving, or until the deadline.
+
+    Returns the model after the best epoch; epoch 0 is the start.
+    """
     began = time.monotonic()
-    rng = np.random.default_rng(s.seed)
-    torch.manual_seed(s.seed)
+    rng = np.random.default_rng(settings.seed)
+    torch.manual_seed(settings.seed)
     met = examples.met(examples.training)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
-    batches = max(1, -(-len(examples.training) // s.batch_size))
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=batches * s.epochs)
+    batches = max(1, -(-len(examples.training) // settings.batch_size))
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=batches * settings.epochs)
     history = validation.baskets.shape[1]
-    pull = Pull(model, examples, s)
-    best, measured, best_epoch, epoch, cut = deepcopy(model), quality(model, validation), 0, 0, False
-    with Progress(name, batches * s.epochs) as progress:
-        for epoch in range(1, s.epochs + 1):
+    penalty = L2Penalty(model, examples, settings)
+    best, best_quality, best_epoch = deepcopy(model), measure_quality(model, validation), 0
+    epoch, cut = 0, False
+    with Progress(name, batches * settings.epochs) as progress:
+        for epoch in range(1, settings.epochs + 1):
             model.train()
             for places in np.array_split(rng.permutation(examples.training), batches):
                 users = examples.users[places]
-                items = np.column_stack([examples.items[places], unmet(met, users, s.negatives, rng)])
+                items = np.column_stack(
+                    [examples.items[places], draw_negatives(met, users, settings.negatives, rng)]
+                )
                 scores = score(model, users, examples.history(places, history), items)
                 truth = torch.zeros_like(scores)
                 truth[:, 0] = 1
-                loss = nn.functional.binary_cross_entropy_with_logits(scores, truth) + pull(model)
+                loss = nn.functional.binary_cross_entropy_with_logits(scores, truth) + penalty(model)
                 optimizer.zero_grad()
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimizer.step()
                 schedule.step()
                 progress.advance(loss=loss.item())
-                if cut := deadline.left == 0:
+                if cut := deadline.seconds_left == 0:
                     break
-            now = quality(model, validation)
-            log.info("paper", model=name, epoch=epoch, loss=loss.item(), hr=now[0], ndcg=now[1])
-            if now[1] > measured[1]:
-                best, measured, best_epoch = deepcopy(model), now, epoch
-            if cut or epoch - best_epoch >= s.patience:
+            hr, ndcg = measure_quality(model, validation)
+            log.info("paper", model=name, epoch=epoch, loss=loss.item(), hr=hr, ndcg=ndcg)
+            if ndcg > best_quality[1]:
+                best, best_quality, best_epoch = deepcopy(model), (hr, ndcg), epoch
+            if cut or epoch - best_epoch >= settings.patience:
                 break
-    return Fitted(best.eval(), best_epoch, epoch, measured, time.monotonic() - began, cut)
+    return FittedModel(best.eval(), best_epoch, epoch, best_quality, time.monotonic() - began, cut)
 
 
-class Pull:
-    """L2 penalty on vectors in proportion to how often they are used, as in Rendle et al. 2020."""
+class L2Penalty:
+    """The L2 penalty on vectors, in proportion to how often they are used, as in Rendle et al. 2020."""
 
-    def __init__(self, model: NCF, examples: Examples, s: PaperSettings):
+    def __init__(self, model: NCF, examples: Examples, settings: PaperSettings):
         users = np.bincount(examples.users[examples.training], minlength=model.shape.n_users)
         items = np.bincount(examples.items[examples.training], minlength=model.shape.n_items)
         total = len(examples.training)
-        self.users = torch.from_numpy(users / total).float() * s.l2
-        drawn = items + s.negatives * total / len(items)
-        self.items = torch.from_numpy(drawn / drawn.sum()).float() * s.l2
+        self.users = torch.from_numpy(users / total).float() * settings.l2
+        drawn = items + settings.negatives * total / len(items)
+        self.items = torch.from_numpy(drawn / drawn.sum()).float() * settings.l2
 
     def __call__(self, model: NCF) -> torch.Tensor:
         loss = torch.zeros(())
@@ -204,34 +213,36 @@ class Pull:
 
 
 def score(model: NCF, users: Rows, baskets: Rows, candidates: Rows) -> torch.Tensor:
-    """(b,), (b, L), (b, c) → (b, c); the paper has no features."""
-    return model(
+    """(b,), (b, L), (b, c) → (b, c) scores; the paper's data has no features."""
+    scores: torch.Tensor = model(
         torch.from_numpy(users),
         torch.from_numpy(baskets),
         torch.from_numpy(candidates),
         torch.zeros(*candidates.shape, 0),
     )
+    return scores
 
 
 @torch.no_grad()
 def ranks(model: NCF, questions: Questions) -> Ranks:
-    """(m,) rank of the truth among its negatives."""
+    """(m,) ranks of the true items among their negatives."""
     model.eval()
-    found = []
+    parts = []
     for at in range(0, len(questions.users), QUESTIONS_AT_ONCE):
         part = slice(at, at + QUESTIONS_AT_ONCE)
         scores = score(model, questions.users[part], questions.baskets[part], questions.candidates[part])
-        found.append(rank_of_first(scores.numpy()))
-    return np.concatenate(found)
+        parts.append(rank_of_first(scores.numpy()))
+    return np.concatenate(parts)
 
 
-def rank_of_first(scores: NDArray[np.float32]) -> Ranks:
-    """(m, 1 + k) → (m,) how many negatives the first column does not beat; ties count half."""
+def rank_of_first(scores: NDArray[np.float32] | NDArray[np.intp]) -> Ranks:
+    """(m, 1 + k) → (m,) the number of negatives that the first column does not exceed; ties count half."""
     truth, others = scores[:, :1], scores[:, 1:]
-    return others.shape[1] - (others < truth).sum(1) - (others == truth).sum(1) / 2
+    ranks: Ranks = others.shape[1] - (others < truth).sum(1) - (others == truth).sum(1) / 2
+    return ranks
 
 
-def quality(model: NCF, questions: Questions) -> tuple[float, float]:
-    """HR@10 and NDCG@10."""
+def measure_quality(model: NCF, questions: Questions) -> tuple[float, float]:
+    """HR@10 and NDCG@10; ``quality/metrics.py`` defines both."""
     hr, ndcg, _ = gains(ranks(model, questions)).mean(0)
     return float(hr), float(ndcg)

@@ -1,8 +1,8 @@
-"""Rankers that need no training: what a model must beat to be worth its keep.
+"""Rankers that need no training; a trained model must beat them to be worth its cost.
 
-All are sums of five readings of one query, taken from the same arrays that the sampler uses, over everything
-that can be recommended: (pool,), higher is better. Popularity breaks ties, so that a user's unbought items
-are not ranked by row number.
+Each is a weighted sum of five signals for one query, computed from the sampler's arrays for every item that
+can be recommended: (pool,), higher is better. Popularity breaks ties; otherwise the items that a user never
+bought would be ranked by row number.
 """
 
 from collections.abc import Callable
@@ -17,18 +17,20 @@ from ensemble.candidate_sampler.query import Query
 Values = NDArray[np.float64]
 Scores = NDArray[np.float32]
 
-TIE_BREAK: Final = 1e-6  # times a popularity below 10: less than any count, decay or cosine that differs
+TIE_BREAK: Final = 1e-6  # times a popularity below 10: less than any difference of counts, decays or cosines
 NO_COLUMN: Final = -1
 
 
 class Evidence(NamedTuple):
-    """(pool,) each: what speaks for the items, for one query."""
+    """The five signals for one query, (pool,) each."""
 
     popularity: Values  # log share of baskets
     frequency: Values  # the user's past baskets with the item
     recency: Values  # sum over the user's purchases of exp(-age / 60 days)
     cosine: Values  # sum of co-occurrence cosines with the items of the basket
-    overlap: Values  # own past baskets with it, by cosine with this basket and exp(-age / 60 days)
+    overlap: (
+        Values  # the user's past baskets with the item, times cosine with this basket and exp(-age / 60 days)
+    )
 
 
 RANKERS: Final[dict[str, Callable[[Evidence], Values]]] = {
@@ -43,7 +45,7 @@ RANKERS: Final[dict[str, Callable[[Evidence], Values]]] = {
 
 
 class Pool:
-    """What can be recommended: ``rows`` (pool,), best seller first, and each item's column there."""
+    """The items that can be recommended: ``rows`` (pool,), best seller first, and the column of each item."""
 
     def __init__(self, arrays: SamplerArrays):
         self.rows = np.asarray(arrays.popularity.order)
@@ -52,14 +54,15 @@ class Pool:
         self.columns[self.rows] = np.arange(len(self.rows))
 
     def sums(self, items: NDArray[np.int32], weights: NDArray[np.generic] | None = None) -> Values:
-        """(pool,) sums of the ``weights`` (default 1) of ``items``."""
+        """Sum the ``weights`` (default 1) of ``items`` by item: (pool,)."""
         columns = self.columns[items]
         inside = columns != NO_COLUMN
         weights = weights[inside] if weights is not None else np.ones(inside.sum())
-        return np.bincount(columns[inside], weights, minlength=len(self.rows))
+        sums = np.bincount(columns[inside], weights, minlength=len(self.rows))
+        return sums.astype(np.float64, copy=False)  # with weights it is float64, whatever numpy's stubs say
 
     def without(self, scores: Scores, query: Query) -> Scores:
-        """The basket's items taken out of ``scores`` (pool,), in place."""
+        """Set the ``scores`` (pool,) of the basket's items to -inf, in place."""
         columns = self.columns[query.basket]
         scores[columns[columns != NO_COLUMN]] = -np.inf
         return scores
@@ -73,47 +76,50 @@ class Past(NamedTuple):
     items: NDArray[np.int32]  # flat, basket after basket
 
 
-def past(a: SamplerArrays, query: Query) -> Past:
-    """What the query's user bought before it; nothing for the unknown user."""
-    h = a.histories
-    now = int(a.clock.now) if query.now is None else query.now
-    start, end = h.user_offsets[query.user_row], h.user_offsets[query.user_row + 1]
-    end = start + np.searchsorted(h.times[start:end], now)
-    sizes = np.diff(h.basket_offsets[start : end + 1])
-    items = h.items[h.basket_offsets[start] : h.basket_offsets[end]]
-    return Past((now - h.times[start:end]) / float(a.clock.day), sizes, items)
+def past(arrays: SamplerArrays, query: Query) -> Past:
+    """The baskets of the query's user before the query; none for the unknown user."""
+    histories = arrays.histories
+    now = int(arrays.clock.now) if query.now is None else query.now
+    start, end = histories.user_offsets[query.user_row], histories.user_offsets[query.user_row + 1]
+    end = start + np.searchsorted(histories.times[start:end], now)
+    sizes = np.diff(histories.basket_offsets[start : end + 1])
+    items = histories.items[histories.basket_offsets[start] : histories.basket_offsets[end]]
+    return Past((now - histories.times[start:end]) / float(arrays.clock.day), sizes, items)
 
 
-def evidence(a: SamplerArrays, pool: Pool, query: Query) -> Evidence:
-    """The five readings of one query."""
-    ages, sizes, items = past(a, query)
+def evidence(arrays: SamplerArrays, pool: Pool, query: Query) -> Evidence:
+    """Compute the five signals for one query."""
+    ages, sizes, items = past(arrays, query)
     in_basket = np.zeros(len(pool.columns), bool)
     in_basket[query.basket] = True
     common = np.zeros(len(items) + 1, np.int64)
     np.cumsum(in_basket[items], out=common[1:])
     ends = np.cumsum(sizes)
-    alike = (common[ends] - common[ends - sizes]) / np.sqrt(np.maximum(sizes * max(len(query.basket), 1), 1))
+    similarity = (common[ends] - common[ends - sizes]) / np.sqrt(
+        np.maximum(sizes * max(len(query.basket), 1), 1)
+    )
     decay = np.exp(-ages / 60)
-    partners, cosines = _partners(a, query)
+    partners, cosines = _partners(arrays, query)
     return Evidence(
         popularity=pool.popularity,
         frequency=pool.sums(items),
         recency=pool.sums(items, np.repeat(decay, sizes)),
         cosine=pool.sums(partners, cosines),
-        overlap=pool.sums(items, np.repeat(decay * alike, sizes)),
+        overlap=pool.sums(items, np.repeat(decay * similarity, sizes)),
     )
 
 
-def scores(pool: Pool, ranker: str, e: Evidence) -> Scores:
-    """(pool,) of one ranker, popularity breaking its ties."""
-    return (RANKERS[ranker](e) + TIE_BREAK * pool.popularity).astype(np.float32)
+def scores(pool: Pool, ranker: str, evidence: Evidence) -> Scores:
+    """The scores (pool,) of one ranker; popularity breaks ties."""
+    return (RANKERS[ranker](evidence) + TIE_BREAK * pool.popularity).astype(np.float32)
 
 
-def _partners(a: SamplerArrays, query: Query) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    offsets = a.neighbours.offsets
-    near = [slice(offsets[item], offsets[item + 1]) for item in query.basket]
-    items = [a.neighbours.items[part] for part in near]
-    cosines = [a.neighbours.cosine[part] for part in near]
+def _partners(arrays: SamplerArrays, query: Query) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The co-occurring items of each item in the basket, end to end, and their cosines."""
+    neighbours = arrays.neighbours
+    parts = [slice(neighbours.offsets[item], neighbours.offsets[item + 1]) for item in query.basket]
+    items = [neighbours.items[part] for part in parts]
+    cosines = [neighbours.cosine[part] for part in parts]
     return np.concatenate([np.zeros(0, np.int32), *items]), np.concatenate(
         [np.zeros(0, np.float32), *cosines]
     )

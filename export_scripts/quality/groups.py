@@ -1,20 +1,23 @@
-"""The queries of a period by kind, and what is reported of a ranker for each kind."""
+"""The queries of a period by kind, and a ranker's metrics for each kind.
+
+A query with a known user is a repeat if the user bought the hidden item before, and explore if not.
+"""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from export_scripts.quality import baselines
-from export_scripts.quality.metrics import Placed, Ranks, Rows, summary, variety
+from export_scripts.quality.metrics import Placement, Ranks, Rows, summary, variety
+from export_scripts.quality.results import Lists, RankerResult, Summary
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import Settings
 from export_scripts.snapshots import counts
 from export_scripts.snapshots.splits import HiddenItems, as_queries
 
-LEAST_OWNERS = 20  # resampling fewer users says next to nothing; one alone would be certain of itself
+LEAST_OWNERS = 20  # resampling fewer users says little; a single user would give an interval of width 0
 
 Bools = NDArray[np.bool_]
 Bounds = dict[str, tuple[int, int]]  # name → smallest and largest value
@@ -22,14 +25,14 @@ Bounds = dict[str, tuple[int, int]]  # name → smallest and largest value
 
 @dataclass(frozen=True)
 class Groups:
-    """Per query (n,): whose it is, whether the hidden item is a repeat, how many items ask."""
+    """Properties of each query, (n,) where not said otherwise, and the settings of the bootstrap."""
 
     shop: Shop
     arrays: SamplerArrays
     hidden: HiddenItems
-    owners: NDArray[np.int64]
-    repeat: Bools
-    sizes: NDArray[np.int64]
+    owners: NDArray[np.int64]  # number of the query's user; of its basket for an unknown user
+    repeat: Bools  # did the user buy the hidden item before?
+    sizes: NDArray[np.int64]  # items in the query's basket
     support: NDArray[np.int64]  # (items,) baskets with the item before the period
     baskets: int  # all baskets before the period
     resamples: int
@@ -39,13 +42,13 @@ class Groups:
     def of(
         cls, shop: Shop, arrays: SamplerArrays, hidden: HiddenItems, start: int, settings: Settings
     ) -> "Groups":
-        """Of the queries ``hidden`` in a period that begins with basket ``start``."""
+        """Describe the queries ``hidden`` of a period that begins with basket ``start``."""
         users = shop.users[hidden.baskets].astype(np.int64)
         return cls(
             shop=shop,
             arrays=arrays,
             hidden=hidden,
-            # Users nobody knows are resampled by basket.
+            # Unknown users are resampled by basket.
             owners=np.where(users > 0, users, shop.n_users + hidden.baskets),
             repeat=bought_before(shop, arrays, hidden, hidden.items[:, None])[:, 0],
             sizes=np.diff(shop.offsets)[hidden.baskets] - 1,
@@ -55,50 +58,50 @@ class Groups:
             seed=settings.train.seed,
         )
 
-    def of_ranks(self, ranks: Ranks, keep: Bools | slice = slice(None)) -> dict[str, Any]:
-        """Metrics, intervals and n of the queries to ``keep``; all rankers see the same resamples.
+    def summarise(self, ranks: Ranks, chosen: Bools | slice = slice(None)) -> Summary:
+        """Metrics, intervals and number of the ``chosen`` queries; all rankers get the same resamples.
 
-        Users are resampled, or baskets where fewer than LEAST_OWNERS users ask.
+        Users are resampled, or baskets if the queries come from fewer than LEAST_OWNERS users.
         """
-        rng, owners = np.random.default_rng(self.seed), self.owners[keep]
+        rng, owners = np.random.default_rng(self.seed), self.owners[chosen]
         if len(np.unique(owners)) < LEAST_OWNERS:
-            owners = self.hidden.baskets[keep]
-        return summary(ranks[keep], owners, self.resamples, rng)
+            owners = self.hidden.baskets[chosen]
+        return summary(ranks[chosen], owners, self.resamples, rng)
 
-    def report(self, known: Placed, unknown: Placed) -> dict[str, Any]:
-        """Of one ranker, asked with the user and without."""
+    def summarise_ranker(self, known: Placement, unknown: Placement) -> RankerResult:
+        """Summarise one ranker by kind of query, from its placements with the users and without."""
         return {
-            "known": self.of_ranks(known.ranks),
-            "unknown": self.of_ranks(unknown.ranks),
-            "repeat": self.of_ranks(known.ranks, self.repeat),
-            "explore": self.of_ranks(known.ranks, ~self.repeat),
-            "lists": self.lists(known.top),
+            "known": self.summarise(known.ranks),
+            "unknown": self.summarise(unknown.ranks),
+            "repeat": self.summarise(known.ranks, self.repeat),
+            "explore": self.summarise(known.ranks, ~self.repeat),
+            "lists": self.describe_lists(known.top),
         }
 
-    def within(self, ranks: Ranks, values: NDArray[np.int64], bounds: Bounds) -> dict[str, Any]:
-        """By the bin that a query's value (n,) falls into."""
+    def summarise_bins(self, ranks: Ranks, values: NDArray[np.int64], bounds: Bounds) -> dict[str, Summary]:
+        """Summarise the queries by the bin of their values (n,)."""
         return {
-            name: self.of_ranks(ranks, (values >= low) & (values <= high))
+            name: self.summarise(ranks, (values >= low) & (values <= high))
             for name, (low, high) in bounds.items()
         }
 
-    def lists(self, top: Rows) -> dict[str, float | None]:
-        """Variety of the lists, and the share of their places that known users fill with what they bought."""
+    def describe_lists(self, top: Rows) -> Lists:
+        """The variety of the lists, and the share of places in known users' lists that hold a repeat."""
         users = self.shop.users[self.hidden.baskets] > 0
         places = top[users] > 0
-        again = bought_before(self.shop, self.arrays, self.hidden, top)[users]
-        repeats = round(float(again[places].mean()), 4) if places.any() else None
+        bought = bought_before(self.shop, self.arrays, self.hidden, top)[users]
+        repeats = round(float(bought[places].mean()), 4) if places.any() else None
         pool = self.arrays.popularity.order
         return {**variety(top, pool, self.support, self.baskets), "repeats": repeats}
 
 
 def bought_before(shop: Shop, arrays: SamplerArrays, hidden: HiddenItems, rows: Rows) -> Bools:
-    """(n, m) has the query's user bought the items ``rows`` (n, m) strictly before the query?"""
-    seen = np.zeros(shop.n_items, bool)
-    found = np.zeros(rows.shape, bool)
+    """(n, m) did the query's user buy the items ``rows`` (n, m) before the query?"""
+    in_history = np.zeros(shop.n_items, bool)
+    bought = np.zeros(rows.shape, bool)
     for i, query in enumerate(as_queries(shop, hidden)):
         items = baselines.past(arrays, query).items
-        seen[items] = True
-        found[i] = seen[rows[i]]
-        seen[items] = False
-    return found
+        in_history[items] = True
+        bought[i] = in_history[rows[i]]
+        in_history[items] = False
+    return bought

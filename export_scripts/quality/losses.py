@@ -1,7 +1,7 @@
-"""What the sampler costs: which hidden items it does not find, and what the scorer would do without it."""
+"""Measure what the sampler loses: hidden items that are no candidates, and their effect on the metrics."""
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import SIMILAR, SOURCES, USUAL
-from export_scripts.quality.metrics import MISSED, NAMES, Ranks, gains
+from export_scripts.quality.metrics import MISSED, Ranks, gains
 from export_scripts.quality.questions import BATCH, Questions
-from export_scripts.quality.rankers import Served
+from export_scripts.quality.rankers import ServedRanker
+from export_scripts.quality.results import CandidateShares, CatalogResult, FullCatalog, Shares
 from export_scripts.scorer.ncf import NCF
 from export_scripts.settings import Settings
 from export_scripts.snapshots.snapshot import recommendable, sampler_of
@@ -19,37 +20,37 @@ from export_scripts.snapshots.splits import HiddenItems, as_queries
 from operations.records.contract import Contract
 
 RECALL_AT: Final = (100, 250, 500, 600, 1000)
-CATALOG_BATCH: Final = 2  # a query's features of the whole catalog are 2 MB, what the scorer makes of them 15
-BEYOND: Final = 1_024  # room for what a user bought before it fell out of what can be recommended
+CATALOG_BATCH: Final = 2  # a query over the whole catalog takes 2 MB of features and 15 MB in the scorer
+BEYOND: Final = 1_024  # room for items of a user's history that can no longer be recommended
 
 Bools = NDArray[np.bool_]
 
 
-def recall(
+def measure_recall(
     questions: Questions, arrays: SamplerArrays, settings: Settings, contract: Contract, repeat: Bools
-) -> dict[str, Any]:
-    """Share of hidden items among the first n candidates by the prior, for C and the sizes in RECALL_AT.
+) -> CandidateShares:
+    """The share of hidden items among the first n candidates by the prior, for C and the sizes in RECALL_AT.
 
-    By source: the share that it proposes, and ``alone`` what no other one does. ``repeat`` (n,) as in Groups.
+    For each source also the share that it proposes, and the share that no other source proposes (``alone``).
+    ``repeat`` (n,) is that of Groups.
     """
     c = contract.candidates
-    place, sources = _by_prior(questions, arrays, settings, contract, max(c, *RECALL_AT))
-    groups = {"recall": np.ones(len(repeat), bool), "repeat": repeat, "explore": ~repeat}
+    places, sources = _places_by_prior(questions, arrays, settings, contract, max(c, *RECALL_AT))
 
-    def shares(hits: Bools) -> dict[str, float | None]:
-        return {name: _share(hits[group]) for name, group in groups.items()}
+    def shares(hits: Bools) -> Shares:
+        return {"recall": _share(hits), "repeat": _share(hits[repeat]), "explore": _share(hits[~repeat])}
 
-    def at(sizes: tuple[int, ...], proposed: Bools) -> dict[str, Any]:
-        return {str(n): shares(proposed & (place < n)) for n in sizes}
+    def at(sizes: tuple[int, ...], proposed: Bools) -> dict[str, Shares]:
+        return {str(n): shares(proposed & (places < n)) for n in sizes}
 
-    found = place < c
+    hits = places < c
     return {
-        **shares(found),
+        **shares(hits),
         "at": at(RECALL_AT, sources > 0),
         "by_source": {
             name: {
-                **shares(found & (sources & bit > 0)),
-                "alone": shares(found & (sources == bit)),
+                **shares(hits & (sources & bit > 0)),
+                "alone": shares(hits & (sources == bit)),
                 "at": at(RECALL_AT, sources & bit > 0),
             }
             for name, bit in SOURCES.items()
@@ -57,74 +58,90 @@ def recall(
     }
 
 
-def _by_prior(
-    questions: Questions, arrays: SamplerArrays, settings: Settings, contract: Contract, most: int
+def _places_by_prior(
+    questions: Questions, arrays: SamplerArrays, settings: Settings, contract: Contract, capacity: int
 ) -> tuple[Ranks, NDArray[np.int32]]:
-    """Place (n,) of the hidden item among ``most`` candidates in the prior's order, and its source bits.
+    """The places (n,) of the hidden items among ``capacity`` candidates by the prior, and their source bits.
 
     The sampler keeps the cold items that are near by content and the best n by the prior, so a longer list
-    holds all shorter ones.
+    contains every shorter one.
     """
     cold = ~recommendable(arrays)
-    sampler = sampler_of(arrays, settings, replace(contract, candidates=most))
+    sampler = sampler_of(arrays, settings, replace(contract, candidates=capacity))
     places, sources = [np.zeros(0)], [np.zeros(0, np.int32)]
     for hidden in questions.hidden.batches(BATCH):
-        found = sampler.sample(as_queries(questions.shop, hidden))
-        scores = np.where(found.rows > 0, found.features @ arrays.prior.weights, -np.inf)
-        near = (found.sources & (SIMILAR | USUAL) == SIMILAR) & cold[found.rows]
+        candidates = sampler.sample(as_queries(questions.shop, hidden))
+        scores = np.where(candidates.rows > 0, candidates.features @ arrays.prior.weights, -np.inf)
+        near = (candidates.sources & (SIMILAR | USUAL) == SIMILAR) & cold[candidates.rows]
         scores[near] = np.inf  # first in every list
-        hit = found.rows == hidden.items[:, None]
-        own = np.where(hit, scores, -np.inf).max(1, keepdims=True)
-        places.append(np.where(hit.any(1), (scores > own).sum(1), MISSED))
-        sources.append(np.where(hit, found.sources, 0).sum(1, dtype=np.int32))
+        hit = candidates.rows == hidden.items[:, None]
+        hidden_scores = np.where(hit, scores, -np.inf).max(1, keepdims=True)
+        places.append(np.where(hit.any(1), (scores > hidden_scores).sum(1), MISSED))
+        sources.append(np.where(hit, candidates.sources, 0).sum(1, dtype=np.int32))
     return np.concatenate(places), np.concatenate(sources)
 
 
-def full_catalog(
+def measure_full_catalog(
     questions: Questions,
     arrays: SamplerArrays,
     model: NCF,
     settings: Settings,
     contract: Contract,
-    ours: dict[str, Ranks],
-) -> dict[str, Any]:
-    """The same scorer over everything that can be recommended, on some of the queries.
+    known: Ranks,
+    unknown: Ranks,
+) -> FullCatalog:
+    """Rank the whole catalog with the same scorer for a sample of the queries, and compare with the sampler.
 
-    ``ours`` holds the ranks end to end of all queries, by name ("known", "unknown"). HR@10 and NDCG@10 are
-    those over the catalog, ``sampled_…`` with the sampler; ``loss`` and ``ndcg_loss`` the shares it costs.
+    ``known`` and ``unknown`` (n,) are the ranks of all queries with the sampler, with their users and
+    without. HR@10 and NDCG@10 are those over the catalog; the keys ``sampled_…`` those with the sampler;
+    ``loss`` and ``ndcg_loss`` the shares that the sampler loses.
     """
     n = len(questions.hidden)
     chosen = np.sort(
         np.random.default_rng(settings.train.seed).permutation(n)[: settings.evaluate.full_catalog]
     )
-    everything = _everything(arrays, settings, contract)
+    sampler = _whole_catalog_sampler(arrays, settings, contract)
     item_ids = questions.shop.catalog["item_id"].tolist()
-    scorer = Served(model, item_ids, everything, contract, contract.answers)
+    ranker = ServedRanker(model, item_ids, sampler, contract, contract.answers)
     hidden = HiddenItems(questions.hidden.baskets[chosen], questions.hidden.items[chosen])
-    some = Questions(questions.shop, hidden, everything)
-    result: dict[str, Any] = {"queries": len(chosen)}
-    for name, ranks in ours.items():
-        whole = some.rank([scorer], name == "known", f"catalog {name}", CATALOG_BATCH)[Served.NAME].ranks
-        result[name] = _compared(ranks[chosen], whole)
-    return result
+    sample = Questions(questions.shop, hidden, sampler)
+
+    def compare(sampled: Ranks, known_user: bool, what: str) -> CatalogResult:
+        whole = sample.rank([ranker], known_user, what, CATALOG_BATCH)[ServedRanker.NAME].ranks
+        return _compare(sampled[chosen], whole)
+
+    return {
+        "queries": len(chosen),
+        "known": compare(known, True, "catalog known"),
+        "unknown": compare(unknown, False, "catalog unknown"),
+    }
 
 
-def _everything(arrays: SamplerArrays, settings: Settings, contract: Contract) -> CandidateSampler:
-    """A sampler that fills up with best sellers until all of the pool are candidates."""
+def _whole_catalog_sampler(arrays: SamplerArrays, settings: Settings, contract: Contract) -> CandidateSampler:
+    """A sampler whose lists are filled up with best sellers until they hold the whole pool."""
     pool, items = len(arrays.popularity.order), len(arrays.popularity.score)
     capacity = min(pool + BEYOND, max(items - 1, contract.answers))
     wide = replace(contract, candidates=capacity)
     return sampler_of(arrays, settings, wide, fill=pool, width=items)
 
 
-def _compared(sampled: Ranks, whole: Ranks) -> dict[str, float | None]:
-    ours, catalog = (dict(zip(NAMES, gains(ranks).T, strict=True)) for ranks in (sampled, whole))
-    found: dict[str, float | None] = {}
-    for name, loss in {"hr_at_10": "loss", "ndcg_at_10": "ndcg_loss"}.items():
-        found[name], found[f"sampled_{name}"] = _share(catalog[name]), _share(ours[name])
-        all_of_it = catalog[name].sum()
-        found[loss] = round(1 - float(ours[name].sum() / all_of_it), 4) if all_of_it else None
-    return found
+def _compare(sampled: Ranks, whole: Ranks) -> CatalogResult:
+    sampled_hr, sampled_ndcg, _ = gains(sampled).T
+    hr, ndcg, _ = gains(whole).T
+    return {
+        "hr_at_10": _share(hr),
+        "sampled_hr_at_10": _share(sampled_hr),
+        "loss": _loss(sampled_hr, hr),
+        "ndcg_at_10": _share(ndcg),
+        "sampled_ndcg_at_10": _share(sampled_ndcg),
+        "ndcg_loss": _loss(sampled_ndcg, ndcg),
+    }
+
+
+def _loss(sampled: NDArray[np.float64], whole: NDArray[np.float64]) -> float | None:
+    """The share of the catalog's gain that the candidates lack."""
+    total = whole.sum()
+    return round(1 - float(sampled.sum() / total), 4) if total else None
 
 
 def _share(hits: Bools | NDArray[np.float64]) -> float | None:

@@ -1,54 +1,63 @@
-"""Ranking metrics over Protocol W queries, with intervals by bootstrap over users.
+"""Ranking metrics over hidden-item queries, with intervals from a bootstrap over users.
 
-rank 0 is the top. HR@10 = share with rank < 10; NDCG@10 = mean of 1 / log2(rank + 2) below 10, since one item
-is hidden per query; MRR = mean of 1 / (rank + 1). A rank of ``MISSED`` is an item that was not returned.
+The rank of a query is that of its hidden item. The best rank is 0; the rank ``MISSED`` means that the ranker
+did not return the item.
+
+HR@10    hit rate at 10: the share of queries with a rank below 10 NDCG@10  normalised discounted cumulative
+gain at 10: the mean of 1 / log2(rank + 2) for ranks below 10, else 0;
+         the ideal is 1, because a query hides one item
+MRR      mean reciprocal rank: the mean of 1 / (rank + 1), 0 for MISSED
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from export_scripts.quality.results import Calibration, Summary, Variety
+
 MISSED: Final = 2**31 - 1
 TOP: Final = 10
 NAMES: Final = ("hr_at_10", "ndcg_at_10", "mrr")
-DRAWN_AT_ONCE = 2_000_000  # bootstrap weights in memory: a million users would fill it 1,000 times over
+DRAWN_AT_ONCE = 2_000_000  # bootstrap weights in memory; all resamples of a million users would not fit
 
 Ranks = NDArray[np.float64]
 Rows = NDArray[np.int32]
 Scores = NDArray[np.float32]
 
 
-class Placed(NamedTuple):
-    """What a ranker made of a batch of queries."""
+class Placement(NamedTuple):
+    """A ranker's result for a batch of queries."""
 
     ranks: Ranks  # (n,) of the hidden item
     top: Rows  # (n, TOP) item rows, best first; 0 pads
-    chances: NDArray[np.float32] | None = None  # (n, TOP) what the ranker takes their probabilities to be
+    chances: NDArray[np.float32] | None = None  # (n, TOP) their probabilities, if the ranker predicts any
 
 
 def gains(ranks: Ranks) -> NDArray[np.float64]:
-    """(n,) ranks → (n, 3) contribution of every query to HR@10, NDCG@10 and MRR."""
+    """(n,) ranks → (n, 3) the contribution of each query to HR@10, NDCG@10 and MRR."""
     top = ranks < TOP
     missed = ranks >= MISSED
     return np.column_stack([top, top / np.log2(ranks + 2), np.where(missed, 0, 1 / (ranks + 1))])
 
 
-def summary(
-    ranks: Ranks, owners: NDArray[np.int64], resamples: int, rng: np.random.Generator
-) -> dict[str, Any]:
-    """Means, 95 % intervals and n of a group of queries.
+def summary(ranks: Ranks, owners: NDArray[np.int64], resamples: int, rng: np.random.Generator) -> Summary:
+    """Means, 95 % intervals and number of a group of queries.
 
-    ``owners`` (n,) is who a query belongs to: queries of one user are alike, so users are what is resampled.
+    ``owners`` (n,) numbers the user of each query. Users are resampled, because queries of one user are
+    alike.
     """
     n = len(ranks)
     if n == 0:
-        return dict.fromkeys(NAMES) | {"interval": None, "n": 0}
+        return {"hr_at_10": None, "ndcg_at_10": None, "mrr": None, "interval": None, "n": 0}
     values = gains(ranks)
     bounds = interval(values, owners, resamples, rng).round(4).tolist()
+    hr, ndcg, mrr = values.mean(0).round(4).tolist()
     return {
-        **dict(zip(NAMES, values.mean(0).round(4).tolist(), strict=True)),
+        "hr_at_10": hr,
+        "ndcg_at_10": ndcg,
+        "mrr": mrr,
         "interval": dict(zip(NAMES, bounds, strict=True)),
         "n": n,
     }
@@ -57,7 +66,7 @@ def summary(
 def interval(
     values: NDArray[np.float64], owners: NDArray[np.int64], resamples: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """(n, m) values of queries → (m, 2) bounds of the 95 % interval of their means, by resampled owners."""
+    """(n, m) values of queries → (m, 2) bounds of the 95 % interval of their means; owners are resampled."""
     _, owner = np.unique(owners, return_inverse=True)
     sums = np.column_stack([np.bincount(owner, column) for column in (*values.T, np.ones(len(values)))])
     share = np.full(len(sums), 1 / len(sums))
@@ -68,7 +77,8 @@ def interval(
             for start in range(0, resamples, step)
         ]
     )
-    return np.quantile(drawn[:, :-1] / drawn[:, -1:], [0.025, 0.975], axis=0).T
+    bounds: NDArray[np.float64] = np.quantile(drawn[:, :-1] / drawn[:, -1:], [0.025, 0.975], axis=0)
+    return bounds.T
 
 
 def ranks_in_lists(rows: NDArray[np.object_], hidden: NDArray[np.object_]) -> Ranks:
@@ -77,55 +87,59 @@ def ranks_in_lists(rows: NDArray[np.object_], hidden: NDArray[np.object_]) -> Ra
     return np.where(hits.any(1), hits.argmax(1), MISSED).astype(np.float64)
 
 
-def place(rows: Rows, scores: Scores, hidden: Rows) -> Placed:
-    """Rank item ``rows`` ((m,), or (n, m) with 0 as padding) by ``scores`` (n, m); -inf is not ranked.
+def place(rows: Rows, scores: Scores, hidden: Rows) -> Placement:
+    """Rank the items ``rows`` ((m,), or (n, m) padded with 0) by ``scores`` (n, m), except those with -inf.
 
-    Ties count half, so that a constant scorer gains nothing. A hidden item (n,) that is not ranked is MISSED.
+    Ties count half, so a constant scorer gains nothing. The rank of a ``hidden`` item (n,) that is not ranked
+    is MISSED.
     """
     rows = np.broadcast_to(rows, scores.shape)
     ranks, top = np.empty(len(scores)), np.zeros((len(scores), TOP), np.int32)
     _place(rows, np.ascontiguousarray(scores, np.float32), hidden, ranks, top)
-    return Placed(ranks, top)
+    return Placement(ranks, top)
 
 
 @numba.njit(cache=True)
-def _place(rows, scores, hidden, ranks, top):  # type: ignore[no-untyped-def]
+def _place(rows, scores, hidden, ranks, top):  # type: ignore[no-untyped-def]  # numba infers the types
     best = np.empty(top.shape[1], np.float32)
     for i in range(scores.shape[0]):
-        own = np.float32(-np.inf)
+        hidden_score = np.float32(-np.inf)
         for j in range(scores.shape[1]):
             if rows[i, j] == hidden[i]:
-                own = scores[i, j]
-        better, ties, kept = 0, -1, 0
+                hidden_score = scores[i, j]
+        better, ties, filled = 0, -1, 0
         for j in range(scores.shape[1]):
             score = scores[i, j]
             if rows[i, j] == 0 or score == -np.inf:
                 continue
-            better += score > own
-            ties += score == own
-            if kept == best.shape[0] and score <= best[kept - 1]:
+            better += score > hidden_score
+            ties += score == hidden_score
+            if filled == best.shape[0] and score <= best[filled - 1]:
                 continue
-            kept = min(kept + 1, best.shape[0])
-            at = kept - 1
+            filled = min(filled + 1, best.shape[0])
+            at = filled - 1
             while at > 0 and best[at - 1] < score:
                 best[at], top[i, at] = best[at - 1], top[i, at - 1]
                 at -= 1
             best[at], top[i, at] = score, rows[i, j]
-        ranks[i] = better + ties / 2 if own > -np.inf else MISSED
+        ranks[i] = better + ties / 2 if hidden_score > -np.inf else MISSED
 
 
-def variety(top: Rows, pool: Rows, support: NDArray[np.int64], baskets: int) -> dict[str, float | None]:
-    """How wide and how unobvious the lists ``top`` (n, TOP) are; ``pool`` holds what can be recommended.
+def variety(top: Rows, pool: Rows, support: NDArray[np.int64], baskets: int) -> Variety:
+    """Measure how varied the lists ``top`` (n, TOP) are, and how far from obvious.
 
-    ``coverage`` is the share of the pool in any list; ``effective_items`` exp of the entropy of what is
-    recommended, the number of items that, shown equally often, would be as varied; ``gini`` 0 if all of the
-    pool is shown alike and 1 if one item is; ``novelty`` the mean of -log2(share of baskets with the item),
-    in bits (Vargas and Castells 2011), ``support`` (items,) counting those baskets.
+    ``pool`` holds the items that can be recommended; ``support`` (items,) counts the baskets with each item.
+
+    coverage         the share of the pool that is in any list
+    effective_items  exp of the entropy of the recommended items: so many items, shown equally often, would be
+                     as varied
+    gini             0 if the whole pool is shown equally often, 1 if a single item is shown
+    novelty          the mean of -log2(share of baskets with the item), in bits (Vargas and Castells 2011)
     """
     shown = np.bincount(top.ravel(), minlength=len(support))
     shown[0] = 0
     if not shown.any():
-        return dict.fromkeys(("coverage", "effective_items", "gini", "novelty"))
+        return {"coverage": None, "effective_items": None, "gini": None, "novelty": None}
     share = shown[shown > 0] / shown.sum()
     ordered = np.sort(shown[pool])
     below = np.cumsum(ordered) / max(ordered.sum(), 1)
@@ -138,11 +152,11 @@ def variety(top: Rows, pool: Rows, support: NDArray[np.int64], baskets: int) -> 
     }
 
 
-def calibration(chances: NDArray[np.float32], ranks: Ranks, bins: int = 10) -> dict[str, Any]:
-    """Predicted probabilities (n, TOP) of the list's places against how often the hidden item stood there.
+def calibration(chances: NDArray[np.float32], ranks: Ranks, bins: int = 10) -> Calibration:
+    """Compare the predicted probabilities (n, TOP) of the lists' places with the observed hits.
 
-    ``bins`` groups of equally many places, by predicted probability; ``expected`` is the HR@10 that the
-    predictions promise, ``observed`` the one that came true.
+    ``expected`` is the HR@10 that the probabilities predict. The places are sorted by probability and divided
+    into ``bins`` groups of equal size.
     """
     n = len(ranks)
     if n == 0:

@@ -1,7 +1,7 @@
-"""One interface for everything that is measured: ours, the untrained baselines and the rivals.
+"""One interface for all rankers that are measured: cesta itself, the untrained baselines and the rivals.
 
-A ranker is given a batch of queries with the sampler's candidates, which it may use or not, and says where
-the hidden items came out. One object may stand for several rankers, when they share most of their work.
+A ranker gets a batch of queries with the sampler's candidates, which it may use or ignore, and returns the
+ranks of the hidden items. One object may hold several rankers that share most of their work.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.reference import Reference
 from export_scripts.quality import baselines
 from export_scripts.quality.baselines import Pool
-from export_scripts.quality.metrics import TOP, Placed, Rows, Scores, place, ranks_in_lists
+from export_scripts.quality.metrics import TOP, Placement, Rows, Scores, place, ranks_in_lists
 from export_scripts.scorer.graph import build_graph, fold
 from export_scripts.scorer.ncf import NCF
 from operations.records.contract import Contract
 
 
-class Asked(NamedTuple):
+class QueryBatch(NamedTuple):
     """A batch of queries, the item hidden from each (n,), and the sampler's candidates for them."""
 
     queries: list[Query]
@@ -32,17 +32,19 @@ class Asked(NamedTuple):
 
 
 class Ranker(Protocol):
-    """Places the hidden items of a batch: name → ranks and lists, for every one of ``names``."""
+    """Ranks the hidden items of a batch; the result holds a placement for each of ``names``."""
 
-    names: Sequence[str]
+    @property
+    def names(self) -> Sequence[str]: ...
 
-    def place(self, asked: Asked) -> dict[str, Placed]: ...
+    def place(self, batch: QueryBatch) -> dict[str, Placement]: ...
 
 
-class Served:
-    """Ours, end to end: the graph that Triton serves, but for answering with the whole list.
+class ServedRanker:
+    """Cesta from end to end: the graph that Triton serves, except that it answers with all candidates.
 
-    The served list ends at K = 20; MRR is about all of it. The first K are the same (a test holds that).
+    The served list ends at K = 20, but MRR is about all candidates. The first K are the same; a test compares
+    them.
     """
 
     NAME: Final = "cesta"
@@ -62,34 +64,34 @@ class Served:
         self._ids = np.array(item_ids, object)
         self._rows = {item_id: row for row, item_id in enumerate(item_ids)}
 
-    def place(self, asked: Asked) -> dict[str, Placed]:
-        answers = self.reference.score(asked.queries, asked.candidates)
+    def place(self, batch: QueryBatch) -> dict[str, Placement]:
+        answers = self.reference.score(batch.queries, batch.candidates)
         top = [[self._rows[i] for i in ids] for ids in answers.item_ids[:, :TOP]]
         odds = np.exp(answers.scores - answers.scores[:, :1])  # best first: the softmax's usual shift
         chances = (odds / odds.sum(1, keepdims=True))[:, :TOP]
-        ranks = ranks_in_lists(answers.item_ids, self._ids[asked.hidden])
-        return {self.NAME: Placed(ranks, np.array(top, np.int32), chances)}
+        ranks = ranks_in_lists(answers.item_ids, self._ids[batch.hidden])
+        return {self.NAME: Placement(ranks, np.array(top, np.int32), chances)}
 
 
-class Untrained:
-    """The baselines, over all items that can be recommended."""
+class UntrainedRankers:
+    """The baselines, each over all items that can be recommended."""
 
     names = tuple(baselines.RANKERS)
 
     def __init__(self, arrays: SamplerArrays):
         self._arrays, self._pool = arrays, Pool(arrays)
 
-    def place(self, asked: Asked) -> dict[str, Placed]:
+    def place(self, batch: QueryBatch) -> dict[str, Placement]:
         pool = self._pool
-        shape = (len(asked.queries), len(pool.rows))
+        shape = (len(batch.queries), len(pool.rows))
         values = {name: np.empty(shape, np.float32) for name in baselines.RANKERS}
-        for i, query in enumerate(asked.queries):
-            found = baselines.evidence(self._arrays, pool, query)
+        for i, query in enumerate(batch.queries):
+            evidence = baselines.evidence(self._arrays, pool, query)
             for name, scores in values.items():
-                scores[i] = pool.without(baselines.scores(pool, name, found), query)
-        return {name: place(pool.rows, scores, asked.hidden) for name, scores in values.items()}
+                scores[i] = pool.without(baselines.scores(pool, name, evidence), query)
+        return {name: place(pool.rows, scores, batch.hidden) for name, scores in values.items()}
 
 
-def place_candidates(asked: Asked, scores: Scores) -> Placed:
-    """Where ``scores`` (n, C) of the sampler's candidates put the hidden items."""
-    return place(asked.candidates.rows, scores, asked.hidden)
+def place_candidates(batch: QueryBatch, scores: Scores) -> Placement:
+    """Rank the hidden items by the ``scores`` (n, C) of the sampler's candidates."""
+    return place(batch.candidates.rows, scores, batch.hidden)

@@ -1,7 +1,7 @@
-"""The checkpoint: the scorer's weights, the sampler's prior, and what both were made from.
+"""The checkpoint: the scorer's weights, the sampler's prior, and the data and settings they were made from.
 
-Rows mean nothing without the tables that numbered them, and a test period is unseen only by the splits it was
-trained with. So a checkpoint is used with the data and the settings that it was made from, or refused.
+A row number means nothing without the tables that assigned it, and the test period is unseen only under the
+splits of the training. So a checkpoint is refused with any other data or settings than its own.
 """
 
 import io
@@ -23,16 +23,16 @@ from export_scripts.settings import Settings
 from operations.errors import CestaError
 from operations.records.atomic import write_file
 
-DECIDED_BY: Final = {"splits", "sampler", "retrieval", "train"}  # the tables of pipeline.toml
+DECISIVE_TABLES: Final = {"splits", "sampler", "retrieval", "train"}  # of pipeline.toml
 WAY_OUT: Final = 'run "cesta train" again'
 
 
 @dataclass(frozen=True)
 class Curve:
-    """How training went on the validation queries, and which epoch's weights the checkpoint holds."""
+    """The metrics of every epoch on the validation queries, and the epoch that the checkpoint holds."""
 
     epochs: list[dict[str, float]]  # epoch (0: before training), loss, hr_at_10, ndcg_at_10
-    kept: int
+    kept: int  # the checkpoint's epoch; the name is a key of the file
 
 
 UNTRAINED: Final = Curve([], 0)
@@ -46,22 +46,22 @@ def save_checkpoint(
     settings: Settings,
     curve: Curve = UNTRAINED,
 ) -> None:
-    """Write plain tensors, strings and numbers: loading needs no unpickling of code."""
-    content = io.BytesIO()  # torch writing to the disk itself would turn a full one into a RuntimeError
+    """Write the checkpoint as plain tensors, strings and numbers, so that loading runs no pickled code."""
+    content = io.BytesIO()  # if torch wrote the file, a full disk would raise RuntimeError, not OSError
     state = {"shape": asdict(model.shape), "state": model.state_dict(), "prior": torch.from_numpy(prior)}
-    # As text: pickle writes equal strings twice unless they are one object, and the bytes must repeat.
+    # JSON text, because pickle writes equal strings once or twice, depending on whether they are one object.
     state["curve"] = json.dumps(asdict(curve))
     torch.save({"made_from": made_from(shop, settings)} | state, content)
     write_file(path, content.getvalue())
 
 
 def load_checkpoint(path: Path, shop: Shop, settings: Settings) -> tuple[NCF, NDArray[np.float32]]:
-    """The model, in evaluation mode, and the prior (F,).
+    """Load the model, in evaluation mode, and the prior (F,).
 
-    Raises CestaError if there is none, if it is damaged, or if it was made from something else.
+    Raises CestaError if the checkpoint is missing, damaged, or made from other data or settings.
     """
-    with _opened(path) as saved:
-        _refuse_others(path, saved["made_from"], made_from(shop, settings))
+    with _read_checkpoint(path) as saved:
+        _check_made_from(path, saved["made_from"], made_from(shop, settings))
         shape = NCFShape(**{**saved["shape"], "hidden": tuple(saved["shape"]["hidden"])})
         model = NCF(shape)
         model.load_state_dict(saved["state"])
@@ -69,17 +69,17 @@ def load_checkpoint(path: Path, shop: Shop, settings: Settings) -> tuple[NCF, ND
 
 
 def load_curve(path: Path) -> Curve:
-    """How the checkpoint's training went; no epochs where there was nothing to train on.
+    """Load the training's curve, which has no epochs if there was nothing to train on.
 
-    Raises CestaError if there is no checkpoint, or if it is damaged.
+    Raises CestaError if the checkpoint is missing or damaged.
     """
-    with _opened(path) as saved:
+    with _read_checkpoint(path) as saved:
         return Curve(**json.loads(saved["curve"]))
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[dict[str, Any]]:
-    """The checkpoint's content; whatever goes wrong with it inside the block is one sentence."""
+def _read_checkpoint(path: Path) -> Iterator[dict[str, Any]]:
+    """Read the checkpoint, and turn every error inside the block into a CestaError."""
     if not path.exists():
         raise CestaError(f'no checkpoint {path}; run "cesta train" first')
     content = io.BytesIO(path.read_bytes())
@@ -87,7 +87,7 @@ def _opened(path: Path) -> Iterator[dict[str, Any]]:
         yield torch.load(content, weights_only=True)
     except CestaError:
         raise
-    except Exception as error:  # torch has no error class of its own for damage: even OSError occurs
+    except Exception as error:  # torch raises many classes for damaged files, even OSError
         reason = type(error).__name__
         raise CestaError(
             f"{path} is damaged or was written by another version of cesta ({reason}); {WAY_OUT}"
@@ -95,20 +95,21 @@ def _opened(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def made_from(shop: Shop, settings: Settings) -> dict[str, Any]:
-    """The data, the features and every setting that decide what a training gives."""
-    chosen = settings.model_dump(mode="json", include=DECIDED_BY)
+    """List the data, the features and all settings that decide the result of a training."""
+    chosen = settings.model_dump(mode="json", include=DECISIVE_TABLES)
     return {"data": shop.fingerprint, "features": list(FEATURES)} | {
         f"{table}.{key}": value for table, values in chosen.items() for key, value in values.items()
     }
 
 
-def _refuse_others(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
-    if then["data"] != now["data"]:
+def _check_made_from(path: Path, saved: dict[str, Any], current: dict[str, Any]) -> None:
+    if saved["data"] != current["data"]:
         raise CestaError(
-            f"{path} was trained on other data ({then['data'][:12]}…, now {now['data'][:12]}…); {WAY_OUT}"
+            f"{path} was trained on other data (then {saved['data'][:12]}…, now {current['data'][:12]}…); "
+            f"{WAY_OUT}"
         )
-    if then["features"] != now["features"]:
-        raise CestaError(f"{path} was trained on other features than features.py now names; {WAY_OUT}")
-    if changed := [key for key in now if then.get(key) != now[key]]:
-        listed = ", ".join(f"{key} = {then.get(key)} (now {now[key]})" for key in changed)
-        raise CestaError(f"{path} was trained with {listed}; give these settings here too, or {WAY_OUT}")
+    if saved["features"] != current["features"]:
+        raise CestaError(f"{path} was trained on other features than features.py lists now; {WAY_OUT}")
+    if changed := [key for key in current if saved.get(key) != current[key]]:
+        listed = ", ".join(f"{key} = {saved.get(key)} (now {current[key]})" for key in changed)
+        raise CestaError(f"{path} was trained with {listed}; use the same settings here, or {WAY_OUT}")

@@ -1,9 +1,11 @@
-"""The scorer as an ONNX graph, with everything that depends on one row alone folded into tables.
+"""The scorer as an ONNX graph, with everything that depends on a single row folded into tables.
 
-The first MLP layer reads user, basket, item and features side by side, so it is a sum of four products; three
-of them depend on a row only: user_mlp, basket_mlp and item_mlp here. The pooled sum commutes with
-the product. GMF's weights go into item_gmf, the features' scale into the layers that read them.
-Equal to ``ncf.NCF`` up to rounding; tests hold that.
+The first layer of the MLP (multi-layer perceptron) reads user, basket, item and features side by side, so it
+is a sum of four products. Three of them depend on a row only: the tables user_mlp, basket_mlp and item_mlp.
+The basket's sum over items commutes with the product. The weights of the GMF branch (generalised matrix
+factorisation) go into item_gmf, and the scale of the features into the layers that read them.
+
+The graph's scores equal those of ``ncf.NCF`` up to rounding; tests compare them.
 """
 
 from dataclasses import dataclass
@@ -24,19 +26,20 @@ OPSET = 17  # every operator here is unchanged from 13 to today; 17 is what olde
 IR_VERSION = 8  # the one that belongs to opset 17
 PADDING_SCORE = np.float32(-1e9)  # finite, because JSON has no infinity
 
-# Tables of so many bytes lie beside the graph: ONNX Runtime maps them, where it copies what is in the graph,
-# twice while it loads. Small ones stay, and with them a small shop's graph in one file.
+# Tables of at least so many bytes are stored beside the graph. ONNX Runtime maps them into memory, but copies
+# the tables inside the graph, twice while it loads. A small shop's graph stays one file.
 LARGE: Final = 1 << 20
-MOST_BYTES: Final = (
-    2_000_000_000  # a protobuf message holds 2 GiB; while the graph is made its tables are in it
-)
+MOST_BYTES: Final = 2_000_000_000  # a protobuf message holds 2 GiB, and the new graph contains its tables
 
 Table = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class FoldedNCF:
-    """Tables by row and the layers that remain; d is the GMF's width, which may be 0, h the first layer's."""
+    """Tables by row, and the remaining layers.
+
+    d is the width of the GMF branch, which may be 0; h is the width of the first layer.
+    """
 
     user_gmf: Table  # (users, d)
     user_mlp: Table  # (users, h) all biases of the first layer included
@@ -52,31 +55,41 @@ class FoldedNCF:
 
     @classmethod
     def read(cls, graph: Path) -> "FoldedNCF":
-        """The tables of a graph that ``save_graph`` wrote."""
-        found = {t.name: t for t in onnx.load(str(graph)).graph.initializer}
-        of = {name: numpy_helper.to_array(t) for name, t in found.items() if t.data_type == TensorProto.FLOAT}
-        nothing = {"user_gmf": len(of["user_mlp"]), "basket_gmf": len(of["item_mlp"])}
-        nothing["item_gmf"] = nothing["basket_gmf"]
-        layers = sum(name.startswith("hidden_") for name in of) // 2
+        """Read the tables of a graph that ``save_graph`` wrote."""
+        tensors = onnx.load(str(graph)).graph.initializer
+        tables = {t.name: numpy_helper.to_array(t) for t in tensors if t.data_type == TensorProto.FLOAT}
+        users, items = len(tables["user_mlp"]), len(tables["item_mlp"])
+        layers = sum(name.startswith("hidden_") for name in tables) // 2
+
+        def gmf(name: str, rows: int) -> Table:
+            return tables.get(name, np.zeros((rows, 0), np.float32))
+
         return cls(
-            **{name: of.get(name, np.zeros((rows, 0), np.float32)) for name, rows in nothing.items()},
-            **{name: of[name] for name in ("user_mlp", "basket_mlp", "item_mlp", "item_bias")},
-            features=of["feature_weights"],
-            wide=of["wide_weights"],
-            hidden=[(of[f"hidden_{i}_weights"], of[f"hidden_{i}_bias"]) for i in range(2, layers + 2)],
-            out=of["out_weights"],
+            user_gmf=gmf("user_gmf", users),
+            user_mlp=tables["user_mlp"],
+            basket_gmf=gmf("basket_gmf", items),
+            basket_mlp=tables["basket_mlp"],
+            item_gmf=gmf("item_gmf", items),
+            item_mlp=tables["item_mlp"],
+            item_bias=tables["item_bias"],
+            features=tables["feature_weights"],
+            wide=tables["wide_weights"],
+            hidden=[
+                (tables[f"hidden_{i}_weights"], tables[f"hidden_{i}_bias"]) for i in range(2, layers + 2)
+            ],
+            out=tables["out_weights"],
         )
 
     @property
     def nbytes(self) -> int:
-        """Of all tables."""
+        """The size of all tables together."""
         layers = [table for layer in self.hidden for table in layer]
         return sum(table.nbytes for table in [*vars(self).values(), *layers] if isinstance(table, np.ndarray))
 
 
 @torch.no_grad()
 def fold(model: NCF) -> FoldedNCF:
-    """The same function as ``model``, per-row parts worked out."""
+    """Compute the tables and layers that give the same scores as ``model``."""
     scale = 1 / model.feature_std
     features = model.from_features.weight * scale  # (h, F)
     wide = model.wide.weight * scale
@@ -100,29 +113,32 @@ def fold(model: NCF) -> FoldedNCF:
         item_bias=table(model.item_bias.weight + wide_shift),
         features=table(features.T),
         wide=table(wide.T),
-        hidden=[(table(layer.weight.T), table(layer.bias)) for layer in model.hidden],
+        hidden=[
+            (table(layer.get_parameter("weight").T), table(layer.get_parameter("bias")))
+            for layer in model.hidden
+        ],
         out=table(model.out.weight.T),
     )
 
 
 def build_graph(folded: FoldedNCF, item_ids: list[str], contract: Contract) -> onnx.ModelProto:
-    """The scorer's graph; ``item_ids`` (items,) are part of it, row 0 being "".
+    """Build the scorer's graph, which contains the ``item_ids`` (items,); the id of row 0 is "".
 
     Inputs and outputs are those of ``model_repository/ncf_scorer/config.pbtxt``, with a dynamic batch axis.
-    Raises CestaError if its tables are more than a protobuf message can hold.
+    Raises CestaError if the tables are larger than a protobuf message can be.
     """
-    size = folded.nbytes + sum(len(item_id.encode()) + 8 for item_id in item_ids)
-    if size > MOST_BYTES:
+    nbytes = folded.nbytes + sum(len(item_id.encode()) + 8 for item_id in item_ids)
+    if nbytes > MOST_BYTES:
         raise CestaError(
-            f"the scorer's tables for {len(item_ids):,} items take {size:,} bytes; an ONNX graph holds "
+            f"the scorer's tables for {len(item_ids):,} items take {nbytes:,} bytes; an ONNX graph can hold "
             f"{MOST_BYTES:,}. Lower the first number of train.hidden, or list fewer products"
         )
     g = _Graph()
     n_items, n_users = len(item_ids), len(folded.user_gmf)
-    g.node("Split", "rows", g.int64([*contract.rows.values()]), outputs=[*contract.rows], axis=1)
-    user = g.known_rows("user_row", n_users)  # (B, 1)
-    basket = g.known_rows("basket_rows", n_items)  # (B, L)
-    candidate = g.known_rows("candidate_rows", n_items)  # (B, C)
+    g.nodes("Split", "rows", g.int64([*contract.rows.values()]), outputs=[*contract.rows], axis=1)
+    user = g.zero_unknown("user_row", n_users)  # (B, 1)
+    basket = g.zero_unknown("basket_rows", n_items)  # (B, L)
+    candidate = g.zero_unknown("candidate_rows", n_items)  # (B, C)
 
     in_basket = g.node("Cast", g.node("Greater", basket, g.int32(0)), to=TensorProto.FLOAT)
     size = g.node("ReduceSum", in_basket, g.int64([1]), keepdims=1)  # (B, 1)
@@ -149,17 +165,20 @@ def build_graph(folded: FoldedNCF, item_ids: list[str], contract: Contract) -> o
 
     real = g.node("Greater", candidate, g.int32(0))
     score = g.node("Where", real, score, g.float32(float(PADDING_SCORE)))
-    best = g.node("TopK", score, g.int64([contract.answers]), outputs=["scores", "places"], axis=-1)[1]
+    _, best = g.nodes("TopK", score, g.int64([contract.answers]), outputs=["scores", "places"], axis=-1)
     rows = g.node("GatherElements", candidate, best, axis=1)
     ids = g.initializer(numpy_helper.from_array(np.array(item_ids, dtype=object), "item_id_of_row"))
-    g.node("Gather", ids, rows, outputs=["item_ids"])
+    g.node("Gather", ids, rows, output="item_ids")
     sources = g.node("GatherElements", "candidate_sources", best, axis=1)
-    g.node("Where", g.node("Greater", rows, g.int32(0)), sources, g.int32(0), outputs=["reasons"])
+    g.node("Where", g.node("Greater", rows, g.int32(0)), sources, g.int32(0), output="reasons")
     return g.model(contract)
 
 
 def save_graph(graph: onnx.ModelProto, folder: Path) -> None:
-    """Write GRAPH into ``folder``, and TABLES beside it if a table is LARGE; ``graph`` loses those tables."""
+    """Write GRAPH into ``folder``, and TABLES beside it if a table is LARGE.
+
+    ``graph`` is changed: its LARGE tables become references to TABLES.
+    """
     external_data_helper.convert_model_to_external_data(
         graph, all_tensors_to_one_file=True, location=TABLES, size_threshold=LARGE
     )
@@ -168,19 +187,24 @@ def save_graph(graph: onnx.ModelProto, folder: Path) -> None:
 
 
 class _Graph:
-    """Nodes and initializers as they are added, each value named once."""
+    """Collects nodes and initializers in the order of calls; every value has one name."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
 
-    def node(
-        self, op: str, *inputs: str, outputs: list[str] | None = None, **attributes: object
-    ) -> str | list[str]:
-        """Add a node; its output's name, or all of them if ``outputs`` names several."""
-        names = outputs or [f"{op.lower()}_{len(self._nodes)}"]
-        self._nodes.append(helper.make_node(op, list(inputs), names, name=names[0], **attributes))
-        return names[0] if len(names) == 1 else names
+    def node(self, op: str, *inputs: str, output: str = "", **attributes: int | list[int]) -> str:
+        """Add a node with one output and return the output's name."""
+        return self.nodes(op, *inputs, outputs=[output or f"{op.lower()}_{len(self._nodes)}"], **attributes)[
+            0
+        ]
+
+    def nodes(self, op: str, *inputs: str, outputs: list[str], **attributes: int | list[int]) -> list[str]:
+        """Add a node with the named ``outputs``."""
+        node = helper.make_node(op, inputs, outputs, name=outputs[0])
+        node.attribute.extend(helper.make_attribute(key, attributes[key]) for key in sorted(attributes))
+        self._nodes.append(node)
+        return outputs
 
     def initializer(self, tensor: onnx.TensorProto) -> str:
         self._initializers[tensor.name] = tensor
@@ -201,13 +225,15 @@ class _Graph:
     def float32(self, value: float) -> str:
         return self.table(np.array(value, np.float32), f"float32_{value:g}")
 
-    def known_rows(self, rows: str, n: int) -> str:
-        """Rows outside 0 … n - 1 become 0: an unchecked Gather would fail a whole batch of requests."""
+    def zero_unknown(self, rows: str, n: int) -> str:
+        """Replace rows outside 0 … n - 1 by 0: an unchecked Gather would fail a whole batch of requests."""
         from_zero = self.node("GreaterOrEqual", rows, self.int32(0))
         inside = self.node("And", from_zero, self.node("Less", rows, self.int32(n)))
         return self.node("Where", inside, rows, self.int32(0))
 
-    def model(self, c: Contract) -> onnx.ModelProto:
+    def model(self, contract: Contract) -> onnx.ModelProto:
+        """Make the model from what was added, with the inputs and outputs of ``contract``, and check it."""
+
         def value(name: str, kind: int, *dims: int) -> onnx.ValueInfoProto:
             return helper.make_tensor_value_info(name, kind, ["batch", *dims])
 
@@ -216,13 +242,13 @@ class _Graph:
             self._nodes,
             "ncf_scorer",
             inputs=[
-                value("rows", i32, sum(c.rows.values())),
-                value("candidate_features", f32, c.candidates, c.features),
+                value("rows", i32, sum(contract.rows.values())),
+                value("candidate_features", f32, contract.candidates, contract.features),
             ],
             outputs=[
-                value("item_ids", text, c.answers),
-                value("scores", f32, c.answers),
-                value("reasons", i32, c.answers),
+                value("item_ids", text, contract.answers),
+                value("scores", f32, contract.answers),
+                value("reasons", i32, contract.answers),
             ],
             initializer=list(self._initializers.values()),
         )

@@ -1,15 +1,21 @@
-"""The scorer: NeuMF (He et al. 2017, "Neural collaborative filtering") over a basket, with a wide term.
+"""The scorer's network: neural collaborative filtering (NCF) over a basket, with a wide term.
+
+NCF predicts from user and item vectors what a user chooses (He et al. 2017, "Neural collaborative
+filtering"). The network is the paper's NeuMF, neural matrix factorisation. It adds up two branches:
+generalised matrix factorisation (GMF) and a multi-layer perceptron (MLP). The wide term is linear in the
+features.
 
 score(q, j) = h · (query_gmf ⊙ item_gmf[j])                                GMF branch, eq. 9
             + MLP(user_mlp, basket_mlp, item_mlp[j], features[q, j])       MLP branch, eq. 10
             + w · features[q, j] + bias[j]                                 wide term (Cheng et al. 2016)
 
-where a query is the user's vector plus the basket's, pooled as in FISM (Kabbur et al. 2013): sum over
-sqrt(size). Rows outside the tables are row 0, the unknown.
+A query's vector is the user's vector plus the basket's vector. The basket's vector is the sum of its items'
+vectors divided by the square root of their number, as in FISM (Kabbur et al. 2013). Row numbers outside the
+tables count as row 0, the unknown user or item.
 
-`cesta paper` trains all of it. The product's vectors are those of the retrieval tower, pre-trained as in
-section 3.4.1 of the paper and kept as they are; its GMF branch is left to the features retrieval_user and
-retrieval_basket, which are that product with h = 1.
+``cesta paper`` trains the whole network. The served scorer takes its vectors from the retrieval tower,
+pre-trained as in section 3.4.1 of the paper, and does not change them. It has no GMF branch: the features
+retrieval_user and retrieval_basket are that branch with h = 1.
 """
 
 from dataclasses import dataclass
@@ -21,7 +27,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class NCFShape:
-    """The sizes that fix the network; kept in the checkpoint. A branch of width 0 is not there."""
+    """The sizes of the network, stored in the checkpoint. A branch of width 0 does not exist."""
 
     n_users: int
     n_items: int
@@ -34,6 +40,9 @@ class NCFShape:
 class NCF(nn.Module):
     """NeuMF with pooled basket and wide term; see the module's docstring for the equations."""
 
+    feature_mean: torch.Tensor  # (F,)
+    feature_std: torch.Tensor  # (F,)
+
     def __init__(self, shape: NCFShape):
         super().__init__()
         self.shape = shape
@@ -45,9 +54,9 @@ class NCF(nn.Module):
         self.item_bias = nn.Embedding(shape.n_items, 1)
         nn.init.zeros_(self.item_bias.weight)
         self.gmf_weights = nn.Parameter(torch.ones(shape.gmf))  # h
-        widths = shape.hidden or (0,)  # without hidden layers it is GMF alone (cesta paper)
+        widths = shape.hidden or (0,)  # no hidden layers: GMF alone, which cesta paper trains
         first = widths[0]
-        # The first layer, cut by what it reads: users, baskets and items can be folded into their tables.
+        # The first layer is split by its inputs: the parts for users, baskets and items fold into tables.
         self.from_user = nn.Linear(shape.mlp, first)
         self.from_basket = nn.Linear(shape.mlp, first, bias=False)
         self.from_item = nn.Linear(shape.mlp, first, bias=False)
@@ -61,11 +70,11 @@ class NCF(nn.Module):
         self, users: torch.Tensor, baskets: torch.Tensor, candidates: torch.Tensor, features: torch.Tensor
     ) -> torch.Tensor:
         """(B,), (B, L), (B, C), (B, C, F) → (B, C) scores; higher is better."""
-        users = _known(users, self.shape.n_users)
-        baskets = _known(baskets, self.shape.n_items)
-        candidates = _known(candidates, self.shape.n_items)
+        users = _zero_unknown(users, self.shape.n_users)
+        baskets = _zero_unknown(baskets, self.shape.n_items)
+        candidates = _zero_unknown(candidates, self.shape.n_items)
         features = (features - self.feature_mean) / self.feature_std
-        score = self.wide(features).squeeze(-1) + self.item_bias(candidates).squeeze(-1)
+        score: torch.Tensor = self.wide(features).squeeze(-1) + self.item_bias(candidates).squeeze(-1)
         if self.shape.gmf:
             query = self.user_gmf(users) + _pooled(self.basket_gmf, baskets)  # (B, d)
             score = score + (self.item_gmf(candidates) @ (query * self.gmf_weights).unsqueeze(-1)).squeeze(-1)
@@ -88,8 +97,10 @@ def _table(rows: int, width: int) -> nn.Embedding:
 def _pooled(table: nn.Embedding, baskets: torch.Tensor) -> torch.Tensor:
     """(B, L) rows, 0 padding → (B, d): the sum of their vectors over the square root of their number."""
     real = baskets > 0
-    return (table(baskets) * real.unsqueeze(-1)).sum(1) / real.sum(1, keepdim=True).clamp(min=1).sqrt()
+    total: torch.Tensor = (table(baskets) * real.unsqueeze(-1)).sum(1)
+    return total / real.sum(1, keepdim=True).clamp(min=1).sqrt()
 
 
-def _known(rows: torch.Tensor, n: int) -> torch.Tensor:
+def _zero_unknown(rows: torch.Tensor, n: int) -> torch.Tensor:
+    """Replace rows outside 0 … n - 1 by row 0, the unknown."""
     return torch.where((rows >= 0) & (rows < n), rows, 0).long()

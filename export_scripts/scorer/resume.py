@@ -1,13 +1,13 @@
-"""What a training has finished so far, kept beside its checkpoint, so that a killed one goes on where it was.
+"""The finished steps of a training, saved beside its checkpoint: a killed training continues from them.
 
-OUT/training holds, each whole or not there at all:
+The folder OUT/training holds these files, each either whole or missing:
 
-made_from.json   data, settings, code and libraries: the state of anything else is thrown away
+made_from.json   data, settings, code and libraries; the steps of a training with others are removed
 arrays/          the snapshot with its retrieval tower, the longest single step
 prior.npy        the fitted prior
-epoch.pt         after each epoch: weights, optimizer, random numbers, curve
+epoch.pt         after each epoch: weights, optimizer, state of the random numbers, curve
 
-Candidates are sampled again: it takes no longer than writing and reading their gigabytes.
+Candidates are not saved: sampling them again takes no longer than writing and reading their gigabytes.
 """
 
 import io
@@ -29,20 +29,20 @@ log = structlog.get_logger()
 
 FOLDER: Final = "training"  # beside the checkpoint
 MARKER: Final = "made_from.json"
-WHOLE: Final = "histories.times.npy"  # tells a folder of arrays from somebody else's
+ARRAYS_MARKER: Final = "histories.times.npy"  # only a folder with this file may be overwritten
 
 
 class Stateful(Protocol):
-    """A module, an optimizer or a schedule."""
+    """A torch module, optimizer or schedule."""
 
     def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+    def load_state_dict(self, state_dict: dict[str, Any]) -> object: ...
 
 
-class Resume:
-    """The state of one training in ``folder``; what was kept of another one is removed on opening.
+class SavedTraining:
+    """The finished steps of one training in ``folder``; those of a different training are removed at once.
 
-    Raises WontOverwrite if ``folder`` is somebody else's.
+    Raises WontOverwrite if ``folder`` was not written by cesta.
     """
 
     def __init__(self, folder: Path, made_from: Mapping[str, Any]):
@@ -55,40 +55,43 @@ class Resume:
         if not (marker.is_file() and marker.read_bytes() == key):
             with staged_folder(folder, marker=MARKER) as empty:
                 (empty / MARKER).write_bytes(key)
-        elif found := [p.stem for p in (self._arrays, self._prior, self._epoch) if p.exists()]:
-            log.info("resumed", folder=str(folder), kept=found, epochs=self._epochs())
+        elif steps := [p.stem for p in (self._arrays, self._prior, self._epoch) if p.exists()]:
+            log.info("resumed", folder=str(folder), kept=steps, epochs=self._epochs())
 
-    def arrays(self, work: Callable[[], SamplerArrays]) -> SamplerArrays:
-        """The kept arrays, mapped into memory; those that ``work`` makes where there are none."""
+    def load_or_make_arrays(self, make: Callable[[], SamplerArrays]) -> SamplerArrays:
+        """Load the saved arrays, mapped into memory; if there are none, ``make`` and save them first."""
         if not self._arrays.exists():
-            with staged_folder(self._arrays, marker=WHOLE) as folder:
-                save_arrays(work(), folder)
+            with staged_folder(self._arrays, marker=ARRAYS_MARKER) as folder:
+                save_arrays(make(), folder)
         return load_arrays(self._arrays)
 
-    def prior(self, work: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The kept prior (F,); that of ``work`` where there is none."""
+    def load_or_fit_prior(self, fit: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Load the saved prior (F,); if there is none, ``fit`` and save it first."""
         if not self._prior.exists():
             content = io.BytesIO()
-            np.save(content, work(), allow_pickle=False)
+            np.save(content, fit(), allow_pickle=False)
             write_file(self._prior, content.getvalue())
         weights: NDArray[np.float32] = np.load(self._prior, allow_pickle=False)
         return weights
 
-    def keep_epoch(
+    def save_epoch(
         self, parts: Mapping[str, Stateful], rng: np.random.Generator, curve: list[dict[str, float]]
     ) -> None:
-        """Replace the state of the epoch before: ``parts`` by name, both random numbers, the curve so far."""
+        """Replace the saved epoch by ``parts``, by name, both random number generators, and the curve."""
         content = io.BytesIO()
         state = {name: part.state_dict() for name, part in parts.items()}
-        drawn = {"numpy": json.dumps(rng.bit_generator.state), "torch": torch.get_rng_state()}
-        torch.save({"parts": state, "random": drawn, "curve": curve}, content)
+        random = {"numpy": json.dumps(rng.bit_generator.state), "torch": torch.get_rng_state()}
+        torch.save({"parts": state, "random": random, "curve": curve}, content)
         write_file(self._epoch, content.getvalue())
 
-    def last_epoch(
+    def restore_epoch(
         self, parts: Mapping[str, Stateful], rng: np.random.Generator
     ) -> list[dict[str, float]] | None:
-        """Put ``parts`` and random numbers where the last epoch left them; its curve, or None without one."""
-        if (saved := self._saved()) is None:
+        """Restore ``parts`` and the random number generators as the last saved epoch left them.
+
+        Returns the curve up to that epoch, or None if no epoch was saved.
+        """
+        if (saved := self._read_epoch()) is None:
             return None
         for name, part in parts.items():
             part.load_state_dict(saved["parts"][name])
@@ -98,18 +101,16 @@ class Resume:
         return curve
 
     def discard(self) -> None:
-        """Remove everything: the checkpoint is written."""
-        write_file(
-            self._folder / MARKER, b""
-        )  # first: whatever a kill leaves of the rest, nobody believes it
+        """Remove everything, because the checkpoint is written."""
+        write_file(self._folder / MARKER, b"")  # first, so that no training uses what a kill may leave
         for path in (self._prior, self._epoch):
             path.unlink(missing_ok=True)
         shutil.rmtree(self._arrays, ignore_errors=True)
         shutil.rmtree(self._folder)
 
-    def _saved(self) -> dict[str, Any] | None:
+    def _read_epoch(self) -> dict[str, Any] | None:
         return torch.load(self._epoch, weights_only=True) if self._epoch.exists() else None
 
     def _epochs(self) -> int:
-        saved = self._saved()
+        saved = self._read_epoch()
         return len(saved["curve"]) - 1 if saved else 0

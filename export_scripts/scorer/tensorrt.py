@@ -1,7 +1,8 @@
-"""Does TensorRT take the scorer's graph, and rank as the CPU does? For ``cesta export --tensorrt``.
+"""Check for ``cesta export --tensorrt`` that TensorRT runs the scorer's graph and ranks as the CPU does.
 
-The release holds no engine: one fits a single kind of GPU and version of TensorRT, so Triton's ONNX Runtime
-builds it when the release is loaded. Here one is built with the very options of ``configs/tensorrt.pbtxt``.
+A release contains no engine, because an engine fits only one kind of GPU and one version of TensorRT.
+Triton's ONNX Runtime builds the engine when it loads the release. The check builds one with the same options,
+those of ``configs/tensorrt.pbtxt``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from tritonclient.grpc import model_config_pb2
 
 from operations.errors import CestaError
 from operations.records.contract import MODEL_REPOSITORY, NAMED, SCORER, read_config
@@ -19,24 +21,28 @@ PROVIDER = "TensorrtExecutionProvider"
 CPU = "CPUExecutionProvider"
 OUTPUTS = ["item_ids", "scores", "reasons"]
 NEEDS = (
-    "--tensorrt needs an NVIDIA GPU with its driver, onnxruntime-gpu in place of onnxruntime (pip uninstall "
-    "one, install the other), and on LD_LIBRARY_PATH the libraries of CUDA and TensorRT that it was built for"
+    "--tensorrt needs an NVIDIA GPU with its driver, onnxruntime-gpu instead of onnxruntime (pip uninstall "
+    "one, install the other), and on LD_LIBRARY_PATH the CUDA and TensorRT libraries that it was built for"
 )
-WITHOUT = "or export without it: the release is the same, only unchecked"
+WITHOUT = "or export without --tensorrt: the release is the same, but not checked on a GPU"
 
 Tensors = Mapping[str, NDArray[Any]]
+Provider = str | tuple[str, dict[str, str]]  # a name, or a name with options
 
 
 def require_tensorrt(available: Sequence[str]) -> None:
-    """Raise CestaError, before any work, if ONNX Runtime was built without TensorRT."""
+    """Raise CestaError if ONNX Runtime was built without TensorRT, so that export stops before any work."""
     if PROVIDER not in available:
-        raise CestaError(f"this onnxruntime has {', '.join(available)} and no {PROVIDER}; {NEEDS}; {WITHOUT}")
+        raise CestaError(
+            f"the installed onnxruntime has {', '.join(available)} but no {PROVIDER}; {NEEDS}; {WITHOUT}"
+        )
 
 
 def check_on_tensorrt(graph: bytes | str, batches: Sequence[Tensors]) -> dict[str, Any]:
-    """Answer the scorer's inputs on both; what the manifest says of it. Raises CestaError if they differ.
+    """Run ``batches`` of the scorer's inputs on TensorRT and on the CPU, and compare the answers.
 
-    ``graph`` is one, or the file of one, which may have tables beside it.
+    ``graph`` is the graph itself, or the path of its file, which may have tables beside it. Returns the
+    manifest's record of the check. Raises CestaError if the answers differ.
     """
     config = read_config(MODEL_REPOSITORY / SCORER / NAMED / "tensorrt.pbtxt")
     device = open_session(graph, [(PROVIDER, provider_options(config)), "CUDAExecutionProvider", CPU])
@@ -50,39 +56,40 @@ def check_on_tensorrt(graph: bytes | str, batches: Sequence[Tensors]) -> dict[st
     }
 
 
-def provider_options(config: Any) -> dict[str, str]:
-    """What Triton's backend makes of the accelerator of a scorer's config, less the caches."""
+def provider_options(config: model_config_pb2.ModelConfig) -> dict[str, str]:
+    """Derive the provider's options from the accelerator of ``config``, as Triton does, except the caches."""
     (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
     options = {key: value for key, value in accelerator.parameters.items() if "_cache_" not in key}
     precision = options.pop("precision_mode")
     return options | {"trt_fp16_enable": str(precision == "FP16").lower()}
 
 
-def open_session(graph: bytes | str, providers: Sequence[Any]) -> Any:
-    """A session of a graph, or of its file, on the first of ``providers``.
+def open_session(graph: bytes | str, providers: Sequence[Provider]) -> ort.InferenceSession:
+    """Open a session for a graph, or for the file of one, on the first of ``providers``.
 
-    Raises CestaError where ONNX Runtime would fall back.
+    Raises CestaError if ONNX Runtime cannot use that provider, instead of falling back to the next.
     """
     wanted = providers[0][0] if isinstance(providers[0], tuple) else providers[0]
     try:
         session = ort.InferenceSession(graph, providers=list(providers))
     except Exception as error:  # ONNX Runtime's errors share no narrower class
-        raise CestaError(f"{wanted} does not take the scorer's graph: {error}; {WITHOUT}") from None
+        raise CestaError(f"{wanted} cannot run the scorer's graph: {error}; {WITHOUT}") from None
     if wanted not in session.get_providers():
-        raise CestaError(f"{wanted} does not start, its own message is above; {NEEDS}; {WITHOUT}")
+        raise CestaError(f"{wanted} does not start; its own message is above; {NEEDS}; {WITHOUT}")
     session.disable_fallback()
     return session
 
 
 def compare(got: Sequence[NDArray[Any]], want: Sequence[NDArray[Any]]) -> float:
-    """The largest difference of two batches' scores, place by place; ids, scores, reasons, (batch, K) each.
+    """Compare the ids, scores and reasons of two batches, (batch, K) each.
 
-    Raises CestaError naming the first query whose lists differ by more than ACCELERATED_TOLERANCE allows.
+    Returns the largest difference between scores at the same place. Raises CestaError with the first query
+    whose lists differ by more than ACCELERATED_TOLERANCE.
     """
     for row in range(len(want[0])):
         ours, theirs = (answer_of(_row(tensors, row)) for tensors in (got, want))
         if problem := difference(ours, theirs, ACCELERATED_TOLERANCE):
-            raise CestaError(f"TensorRT ranks otherwise than the CPU: query {row}: {problem}; {WITHOUT}")
+            raise CestaError(f"TensorRT and CPU rank query {row} differently: {problem}; {WITHOUT}")
     return float(np.abs(got[1] - want[1]).max())
 
 

@@ -1,6 +1,6 @@
-"""What the scorer learns from: queries of a period with the sampler's own candidates and features.
+"""The scorer's training sets: the queries of a period with the sampler's own candidates and features.
 
-Training and serving thus see one distribution, and one kernel computes the features of both.
+Training and serving see the same distribution, and the same kernel computes the features of both.
 """
 
 from collections.abc import Sequence
@@ -26,15 +26,15 @@ BATCH = 256
 
 @dataclass
 class TrainingSet:
-    """Queries whose hidden item the sampler found, with c candidates each."""
+    """Queries whose hidden item is among the sampler's candidates, with c candidates each."""
 
     users: NDArray[np.int32]  # (n,)
     baskets: NDArray[np.int32]  # (n, L)
     rows: NDArray[np.int32]  # (n, c)
     features: NDArray[np.float16]  # (n, c, F)
-    log_weights: NDArray[np.float32]  # (n, c) log of how many candidates one stands for
+    log_weights: NDArray[np.float32]  # (n, c) log of how many candidates this one represents
     target: NDArray[np.int64]  # (n,) place of the hidden item among the candidates
-    asked: int  # queries before those without the item among their candidates were left out
+    n_queries: int  # of the period, including those whose hidden item is no candidate
 
     def __len__(self) -> int:
         return len(self.target)
@@ -42,10 +42,11 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Thinning:
-    """Keep ``candidates`` of a query's: the better half by the ``prior`` (F,), the rest at random.
+    """Which of a query's candidates training uses: ``candidates`` in number, chosen with the ``prior`` (F,).
 
-    A softmax over 160 of them, those drawn counting for those left out (importance sampling, Bengio & Senécal
-    2003), learns what all of them teach in a quarter of time and memory.
+    Half are the best by the prior, the other half is drawn from the rest and weighted to represent all of the
+    rest (importance sampling, Bengio & Senécal 2003). A softmax over 160 candidates learns as much as one
+    over all of them, in a quarter of the time and memory.
     """
 
     candidates: int
@@ -60,7 +61,7 @@ class _Thinned(NamedTuple):
 
 
 class Period(NamedTuple):
-    """Protocol W queries from basket ``start`` on, and arrays whose counts end there."""
+    """Hidden-item queries of the baskets from ``start`` on, and arrays whose counts end there."""
 
     start: int
     arrays: SamplerArrays
@@ -68,76 +69,79 @@ class Period(NamedTuple):
 
 
 class Periods(NamedTuple):
-    """What is learnt from, in the order of time, and what stops it."""
+    """The parts of the training period in time order, and the validation period."""
 
     training: list[Period]
     validation: Period
 
     def with_prior(self, weights: NDArray[np.float32]) -> "Periods":
-        """The same, their samplers' prior being ``weights`` (F,)."""
+        """Return the same periods with ``weights`` (F,) as their samplers' prior."""
 
-        def with_it(period: Period) -> Period:
+        def replace_prior(period: Period) -> Period:
             return period._replace(arrays=period.arrays._replace(prior=Prior(weights)))
 
-        return Periods([with_it(part) for part in self.training], with_it(self.validation))
+        return Periods([replace_prior(part) for part in self.training], replace_prior(self.validation))
 
 
-def periods(shop: Shop, split: Split, arrays: SamplerArrays, settings: Settings) -> Periods:
-    """Hide items of the two periods' baskets: for validation as the protocol has it, for training more.
+def make_periods(shop: Shop, split: Split, arrays: SamplerArrays, settings: Settings) -> Periods:
+    """Hide items of the baskets of both periods: for validation as for the test, for training more.
 
-    ``arrays`` end where training begins. Their counts are made anew ``train.recounts`` times in all, and for
-    validation, as they are for the test period and a release: items that began to sell meanwhile are then
-    asked for, and the scorer does not learn that what is new is never bought.
+    The counts in ``arrays`` end where training begins. They are made anew for each of the ``train.recounts``
+    parts of training, and for validation, as they are for the test period and for a release. So items that
+    began to sell in between are hidden too, and the scorer does not learn that nobody buys new items.
     """
     rng = np.random.default_rng(settings.train.seed)
-    now = recount(shop, arrays, split.validation, settings)
+    recent = recount(shop, arrays, split.validation, settings)
     hidden = hide_items(
-        shop, split.validation, split.test, recommendable(now), settings.splits.hidden_per_basket, rng
+        shop, split.validation, split.test, recommendable(recent), settings.splits.hidden_per_basket, rng
     ).sample(settings.train.validation_queries, rng)
-    ends = split.parts_of_training(shop, settings.train.recounts)
-    counted = [arrays, *(recount(shop, arrays, start, settings) for start in ends[1:-1])]
+    bounds = split.parts_of_training(shop, settings.train.recounts)
+    snapshots = [arrays, *(recount(shop, arrays, start, settings) for start in bounds[1:-1])]
     parts = [
-        _to_learn_from(shop, known, start, end, settings.train, rng)
-        for known, (start, end) in zip(counted, pairwise(ends), strict=True)
+        _training_part(shop, counted, start, end, settings.train, rng)
+        for counted, (start, end) in zip(snapshots, pairwise(bounds), strict=True)
     ]
-    training = sampled(parts, settings.train.training_queries, rng)
-    return Periods(training, Period(split.validation, now, hidden))
+    training = sample_periods(parts, settings.train.training_queries, rng)
+    return Periods(training, Period(split.validation, recent, hidden))
 
 
-def sampled(parts: Sequence[Period], most: int, rng: np.random.Generator) -> list[Period]:
-    """About ``most`` of the queries of all parts, as large a share of each."""
-    share = most / max(sum(len(part.hidden) for part in parts), 1)
-    return [part._replace(hidden=part.hidden.sample(round(share * len(part.hidden)), rng)) for part in parts]
+def sample_periods(periods: Sequence[Period], queries: int, rng: np.random.Generator) -> list[Period]:
+    """Draw about as many ``queries`` from all periods together, the same share from each."""
+    share = queries / max(sum(len(period.hidden) for period in periods), 1)
+    return [
+        period._replace(hidden=period.hidden.sample(round(share * len(period.hidden)), rng))
+        for period in periods
+    ]
 
 
-def _to_learn_from(
-    shop: Shop, arrays: SamplerArrays, start: int, end: int, s: TrainSettings, rng: np.random.Generator
+def _training_part(
+    shop: Shop, arrays: SamplerArrays, start: int, end: int, settings: TrainSettings, rng: np.random.Generator
 ) -> Period:
-    """Queries of the baskets start … end - 1.
+    """Hide items of the baskets start … end - 1.
 
-    Some cold items are asked for too: else the scorer would learn that what hardly sold is never bought.
+    Some of the hidden items are cold. Without them the scorer would learn that nobody buys cold items.
     """
-    known = recommendable(arrays)
-    hidden = hide_items(shop, start, end, known | with_content(arrays), s.hidden_per_basket, rng)
-    asked = known[hidden.items] | (rng.random(len(hidden)) < s.cold_share)
-    return Period(start, arrays, HiddenItems(hidden.baskets[asked], hidden.items[asked]))
+    warm = recommendable(arrays)
+    hidden = hide_items(shop, start, end, warm | with_content(arrays), settings.hidden_per_basket, rng)
+    chosen = warm[hidden.items] | (rng.random(len(hidden)) < settings.cold_share)
+    return Period(start, arrays, HiddenItems(hidden.baskets[chosen], hidden.items[chosen]))
 
 
-def training_sets(
-    shop: Shop, asked: Periods, settings: Settings, contract: Contract
+def collect_training_sets(
+    shop: Shop, periods: Periods, settings: Settings, contract: Contract
 ) -> tuple[TrainingSet, TrainingSet]:
-    """What the scorer learns from, thinned by the arrays' prior, and what stops it."""
-    s = settings.train
-    rng = np.random.default_rng(s.seed)
-    thinning = Thinning(s.candidates, asked.validation.arrays.prior.weights)
-    wide = replace(contract, candidates=s.drawn_from)
-    training = collect(shop, asked.training, settings, wide, "training", rng, thinning, s.user_dropout)
-    return training, collect(shop, [asked.validation], settings, contract, "validation", rng)
+    """Collect the training set, thinned by the prior of the arrays, and the validation set."""
+    chosen = settings.train
+    rng = np.random.default_rng(chosen.seed)
+    thinning = Thinning(chosen.candidates, periods.validation.arrays.prior.weights)
+    wide = replace(contract, candidates=chosen.drawn_from)
+    training = collect(shop, periods.training, settings, wide, "training", rng, thinning, chosen.user_dropout)
+    return training, collect(shop, [periods.validation], settings, contract, "validation", rng)
 
 
 def collect(
     shop: Shop,
-    parts: Sequence[Period],
+    periods: Sequence[Period],
     settings: Settings,
     contract: Contract,
     what: str,
@@ -145,55 +149,56 @@ def collect(
     thinning: Thinning | None = None,
     anonymous: float = 0.0,
 ) -> TrainingSet:
-    """Sample candidates for every query and keep those that hold the hidden item, in order.
+    """Sample candidates for every query; keep the queries whose candidates hold the hidden item, in order.
 
-    The share ``anonymous`` of the queries is asked without the user: their features know no history either,
-    which is what the scorer will see of unknown users.
+    The share ``anonymous`` of the queries is put without the user. Their features have no history, as those
+    of an unknown user when the scorer serves. ``what`` names the progress bar.
     """
-    n, f = sum(len(part.hidden) for part in parts), contract.features
+    n, f = sum(len(period.hidden) for period in periods), contract.features
     c = min(contract.candidates, thinning.candidates) if thinning else contract.candidates
-    kept = TrainingSet(
+    examples = TrainingSet(
         users=np.zeros(n, np.int32),
         baskets=np.zeros((n, contract.basket_slots), np.int32),
         rows=np.zeros((n, c), np.int32),
         features=np.zeros((n, c, f), np.float16),
         log_weights=np.zeros((n, c), np.float32),
         target=np.zeros(n, np.int64),
-        asked=n,
+        n_queries=n,
     )
     size = 0
-    samplers = ((sampler_of(part.arrays, settings, contract), part.hidden) for part in parts)
+    samplers = ((sampler_of(period.arrays, settings, contract), period.hidden) for period in periods)
     with Progress(what, n) as progress:
-        for sampler, batch in ((s, batch) for s, hidden in samplers for batch in hidden.batches(BATCH)):
-            queries = _some_anonymous(as_queries(shop, batch), anonymous, rng)
+        batches = ((sampler, batch) for sampler, hidden in samplers for batch in hidden.batches(BATCH))
+        for sampler, batch in batches:
+            queries = _hide_users(as_queries(shop, batch), anonymous, rng)
             candidates = sampler.sample(queries)
             hits = candidates.rows == batch.items[:, None]
             found = np.flatnonzero(hits.any(axis=1))
             into = slice(size, size := size + len(found))
-            kept.users[into] = [queries[i].user_row for i in found]
-            kept.baskets[into] = sampler.basket_rows([queries[i] for i in found])
-            chosen = _thin(candidates, found, hits[found].argmax(axis=1), thinning, rng)
-            kept.rows[into], kept.features[into] = chosen.rows, chosen.features
-            kept.log_weights[into], kept.target[into] = chosen.log_weights, chosen.target
+            examples.users[into] = [queries[i].user_row for i in found]
+            examples.baskets[into] = sampler.basket_rows([queries[i] for i in found])
+            thinned = _thin(candidates, found, hits[found].argmax(axis=1), thinning, rng)
+            examples.rows[into], examples.features[into] = thinned.rows, thinned.features
+            examples.log_weights[into], examples.target[into] = thinned.log_weights, thinned.target
             progress.advance(len(batch), recall=size / n)
-    # Candidates come first: what follows the longest list is padding in all of them.
-    widest = (kept.rows[:size] > 0).any(0).sum()
+    # Candidates come before padding, so all columns beyond the longest list are padding.
+    widest = (examples.rows[:size] > 0).any(0).sum()
     return TrainingSet(
-        kept.users[:size],
-        kept.baskets[:size],
-        kept.rows[:size, :widest],
-        kept.features[:size, :widest],
-        kept.log_weights[:size, :widest],
-        kept.target[:size],
-        n,
+        users=examples.users[:size],
+        baskets=examples.baskets[:size],
+        rows=examples.rows[:size, :widest],
+        features=examples.features[:size, :widest],
+        log_weights=examples.log_weights[:size, :widest],
+        target=examples.target[:size],
+        n_queries=n,
     )
 
 
-def _some_anonymous(queries: list[Query], share: float, rng: np.random.Generator) -> list[Query]:
+def _hide_users(queries: list[Query], share: float, rng: np.random.Generator) -> list[Query]:
+    """Replace the user of a random ``share`` of the queries by the unknown user."""
     hide = rng.random(len(queries)) < share
     return [
-        replace(query, user_row=0) if anonymous else query
-        for query, anonymous in zip(queries, hide, strict=True)
+        replace(query, user_row=0) if hidden else query for query, hidden in zip(queries, hide, strict=True)
     ]
 
 
@@ -204,7 +209,10 @@ def _thin(
     thinning: Thinning | None,
     rng: np.random.Generator,
 ) -> _Thinned:
-    """The queries ``found`` of a batch with fewer candidates, the hidden item first; all without thinning."""
+    """Thin the candidates of a batch's queries ``found``; the hidden item comes first.
+
+    Without ``thinning`` all candidates stay, and the hidden items at their places ``target``.
+    """
     rows, features = candidates.rows[found], candidates.features[found]
     if thinning is None:
         return _Thinned(rows, features, np.zeros(rows.shape, np.float32), target)
@@ -216,9 +224,9 @@ def _thin(
     keys = np.where(np.take_along_axis(rows, rest, 1) > 0, rng.random(rest.shape), 2.0)
     drawn = np.take_along_axis(rest, np.argsort(keys, axis=1)[:, : k - half], 1)
     chosen = np.concatenate([best, drawn], 1)
-    left = np.maximum((rows > 0).sum(1) - half, 1)
+    rest_size = np.maximum((rows > 0).sum(1) - half, 1)
     log_weights = np.zeros(chosen.shape, np.float32)
-    log_weights[:, half:] = np.log(np.maximum(left / max(k - half, 1), 1))[:, None]
+    log_weights[:, half:] = np.log(np.maximum(rest_size / max(k - half, 1), 1))[:, None]
     return _Thinned(
         np.take_along_axis(rows, chosen, 1),
         np.take_along_axis(features, chosen[:, :, None], 1),

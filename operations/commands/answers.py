@@ -1,4 +1,4 @@
-"""Baskets and answers as tables for a terminal, in the shop's words where etl left them."""
+"""Baskets and answers as tables for a terminal, with the shop's names where etl wrote a catalog."""
 
 from rich.table import Table
 
@@ -7,32 +7,32 @@ from operations.gateway.items import Items
 
 
 def basket_table(items: Items, ids: list[str]) -> Table:
-    """The basket in the shop's words."""
+    """Return the basket's items with their names."""
     shelf = shelf_column(items)
     table = Table(title="The basket", title_justify="left")
     for column in ("item", "name", shelf):
         table.add_column(column)
     for item_id in ids:
-        words = items.get(item_id, {})
-        table.add_row(item_id, words.get("name", ""), words.get(shelf, ""))
+        item = items.get(item_id, {})
+        table.add_row(item_id, item.get("name", ""), item.get(shelf, ""))
     return table
 
 
 def answer_table(title: str, answer: Recommendations, items: Items | None) -> Table:
-    """Rank, name, category, score and reasons of an answer."""
-    words, shelf = items or {}, shelf_column(items)
+    """Return rank, name, category, score and reasons of each recommendation."""
+    catalog, shelf = items or {}, shelf_column(items)
     table = Table(title=f"{title} (release {answer.release})", title_justify="left")
     for column in ("rank", "item", "name", shelf, "score", "reasons"):
         table.add_column(column, justify="right" if column in ("rank", "score") else "left")
-    for r in answer:
-        item = words.get(r.item_id, {})
-        reasons = ", ".join(reason.name.lower() for reason in r.reasons)
+    for recommended in answer:
+        item = catalog.get(recommended.item_id, {})
         name, category = item.get("name", ""), item.get(shelf, "")
-        table.add_row(str(r.rank), r.item_id, name, category, f"{r.score:.2f}", reasons)
+        score, reasons = f"{recommended.score:.2f}", ", ".join(r.name.lower() for r in recommended.reasons)
+        table.add_row(str(recommended.rank), recommended.item_id, name, category, score, reasons)
     return table
 
 
 def shelf_column(items: Items | None) -> str:
-    """The category that says where a product stands: its department, else the broadest."""
+    """Return the category that tells where a product is sold: the department, else the broadest one."""
     columns = [name for name in next(iter(items.values()), {}) if name != "name"] if items else []
     return "department" if "department" in columns or not columns else columns[0]

@@ -15,7 +15,9 @@ Ids = Annotated[
     list[str] | None,
     typer.Option(help="An item id; repeatable, or several as a csv line: a,b or '\"Milk, 2%\",b'."),
 ]
-Excluded = Annotated[list[str] | None, typer.Option(help="An item id never to come back; likewise.")]
+Excluded = Annotated[
+    list[str] | None, typer.Option(help="An item id never to recommend; repeatable, or csv.")
+]
 Categories = Annotated[list[str] | None, typer.Option(help="Recommend only from this category; repeatable.")]
 
 
@@ -24,20 +26,23 @@ def ask(
     user: Annotated[str | None, typer.Option(help="A user id.")] = None,
     exclude: Excluded = None,
     category: Categories = None,
-    k: Annotated[int, typer.Option(help="How many.")] = 10,
+    k: Annotated[int, typer.Option(help="How many recommendations.")] = 10,
     address: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:8001",
     protocol: Annotated[str, typer.Option(help="grpc or http.")] = "grpc",
     timeout_s: float = 2.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     out: Out = ARTIFACTS,
 ) -> None:
-    """Ask a running server what goes into a basket next. Names come from OUT's catalog, if it is there."""
+    """Ask a running server what goes into a basket next.
+
+    The table shows names and categories if OUT holds etl's catalog.
+    """
     import cesta_client
     from operations.commands.answers import answer_table
     from operations.gateway.items import read_items
 
     try:
-        with cesta_client.Recommender(address, protocol=protocol, timeout_s=timeout_s) as shop:  # type: ignore[arg-type]
+        with cesta_client.Recommender(address, protocol=protocol, timeout_s=timeout_s) as shop:  # type: ignore[arg-type]  # the client refuses other protocols
             answer = shop.recommend(
                 basket=read_ids("--basket", basket),
                 user_id=user,
@@ -50,12 +55,12 @@ def ask(
     if as_json:
         items = [
             {
-                "item_id": r.item_id,
-                "score": r.score,
-                "rank": r.rank,
-                "reasons": [x.name.lower() for x in r.reasons],
+                "item_id": item.item_id,
+                "score": item.score,
+                "rank": item.rank,
+                "reasons": [reason.name.lower() for reason in item.reasons],
             }
-            for r in answer
+            for item in answer
         ]
         print(json.dumps({"release": answer.release, "items": items}, ensure_ascii=False))
     else:
@@ -63,7 +68,7 @@ def ask(
 
 
 def read_ids(option: str, values: list[str] | None) -> list[str]:
-    """Ids of all ``values``, each a line of csv: one that holds a comma stands in double quotes."""
+    """Return the ids in ``values``. Each value is a line of csv: an id with a comma needs double quotes."""
     ids: list[str] = []
     for value in values or []:
         try:

@@ -1,4 +1,4 @@
-"""`cesta keys`: who may use the gateway."""
+"""`cesta keys`: the keys that the gateway accepts."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -14,8 +14,8 @@ GATEWAY = Outputs(ARTIFACTS).gateway
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
-Folder = Annotated[Path, typer.Option(help="The gateway's folder, which holds keys.json.")]
-Name = Annotated[str, typer.Argument(help="1 to 32 of a-z, 0-9 and -; logs and metrics call the key so.")]
+Folder = Annotated[Path, typer.Option(help="The gateway's folder with keys.json.")]
+Name = Annotated[str, typer.Argument(help="1 to 32 of a-z, 0-9 and -; it names the key in logs and metrics.")]
 
 
 class Role(StrEnum):
@@ -25,17 +25,18 @@ class Role(StrEnum):
 
 @app.callback()
 def keys() -> None:
-    """Keys of the gateway: make one for each shop or service, see them, take one back.
+    """Keys of the gateway: add, list and revoke them.
 
     \b
     The usual day:
       cesta keys add webshop --rate 200   prints the key, once
-      cesta keys add ops --role admin     may promote and roll back, too
+      cesta keys add ops --role admin     this key may promote and roll back, too
       cesta keys list                     names, roles, rates; never the keys
-      cesta keys revoke webshop           refused from now on
+      cesta keys revoke webshop           the gateway refuses this key from now on
 
-    Only hashes are kept, in keys.json of the gateway's folder. A gateway that runs here takes a change over
-    at once, one in a container sees it within some two seconds; neither drops a request.
+    Make one key for each shop or service. keys.json in the gateway's folder
+    holds only hashes. A gateway on this machine applies a change at once, a
+    gateway in a container within some two seconds. Neither drops a request.
     """
 
 
@@ -43,21 +44,23 @@ def keys() -> None:
 def add(
     name: Name,
     role: Annotated[
-        Role, typer.Option(help="shop asks for recommendations; admin may change releases, too.")
-    ] = (Role.shop),
-    rate: Annotated[int, typer.Option(help="Requests per second, as many again in a burst.")] = 50,
+        Role, typer.Option(help="shop may ask for recommendations; admin may change releases, too.")
+    ] = Role.shop,
+    rate: Annotated[int, typer.Option(help="Requests per second; a burst may hold as many again.")] = 50,
     folder: Folder = GATEWAY,
 ) -> None:
-    """Make a key and print it. It is shown this once and cannot be had again."""
+    """Make a key and print it. It cannot be shown again."""
     from operations.gateway.keys import add_key
 
-    print(add_key(folder, name, role.value, rate), flush=True)  # first: a reload that fails would lose it
+    print(
+        add_key(folder, name, role.value, rate), flush=True
+    )  # before the reload: if that fails, the key is not lost
     _apply(folder)
 
 
 @app.command("list")
 def list_(folder: Folder = GATEWAY) -> None:
-    """Names, roles and rates; the first digits of each key's SHA-256."""
+    """List names, roles, rates and the first digits of each key's SHA-256."""
     from operations.gateway.keys import read_keys
 
     table = Table("key", "role", "requests/s", "created at", "sha256")
@@ -68,7 +71,7 @@ def list_(folder: Folder = GATEWAY) -> None:
 
 @app.command()
 def revoke(name: Name, folder: Folder = GATEWAY) -> None:
-    """Take a key back: requests with it are answered 401 from now on."""
+    """Revoke a key: the gateway answers its requests with 401 from now on."""
     from operations.gateway.keys import revoke_key
 
     revoke_key(folder, name)
@@ -77,14 +80,14 @@ def revoke(name: Name, folder: Folder = GATEWAY) -> None:
 
 
 def _apply(folder: Path) -> None:
-    """Write what nginx includes and have it read that, if it runs here; said on stderr if not."""
+    """Write the files that nginx includes and have it read them; print a note if none runs here."""
     from operations.gateway.nginx import GatewaySettings, reload
     from operations.gateway.state import write_state
 
     write_state(folder)
     if not reload(GatewaySettings(folder)):
         typer.echo(
-            "no gateway runs here on this folder; one in a container follows within some two seconds, "
-            "any other when it starts",
+            "no gateway runs here on this folder; a gateway in a container applies the change within "
+            "some two seconds, any other when it starts",
             err=True,
         )

@@ -13,9 +13,14 @@ def publish(
     out: Out = ARTIFACTS,
     repository: Repository = None,
     settings: SettingsFile = None,
-    promote: Annotated[bool, typer.Option("--promote", help="Make it what the next start serves.")] = False,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Have the next start serve the release.")
+    ] = False,
 ) -> None:
-    """Run folder → the next release of a published repository; the first is promoted."""
+    """Run folder → the next release of a repository.
+
+    The first release of a repository is promoted.
+    """
     from operations.releases.promote import promote as activate
     from operations.releases.publish import publish as run
     from operations.releases.repository import active_release

@@ -1,4 +1,4 @@
-"""`cesta serve` and `cesta stack`: a published repository, served in the foreground."""
+"""`cesta serve` and `cesta stack`: they serve a published repository in the foreground."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,32 +11,41 @@ from operations.outputs import ARTIFACTS, Outputs
 
 def serve(
     repository: Annotated[
-        str, typer.Option(envvar="CESTA_REPOSITORY", help="A published one: a folder, s3://… or gs://…")
+        str,
+        typer.Option(envvar="CESTA_REPOSITORY", help="A published repository: a folder, s3://… or gs://…"),
     ] = str(Outputs(ARTIFACTS).repository),
     host: Annotated[
-        str, typer.Option(help="Never one that faces a network that is not private.")
+        str, typer.Option(help="Address to listen on; it must face only a private network.")
     ] = "127.0.0.1",
     http_port: int = 8000,
     grpc_port: int = 8001,
     metrics_port: int = 8002,
-    supervisor_port: Annotated[int, typer.Option(help="Of health, status and metrics of its own.")] = 8003,
+    supervisor_port: Annotated[
+        int, typer.Option(help="Port of health, status and the supervisor's metrics.")
+    ] = 8003,
     config: Annotated[
-        str, typer.Option(envvar="CESTA_CONFIG", help="The models' configs/CONFIG.pbtxt, e.g. tensorrt.")
+        str, typer.Option(envvar="CESTA_CONFIG", help="Use the models' configs/CONFIG.pbtxt, e.g. tensorrt.")
     ] = "",
     response_cache: Annotated[
         str,
-        typer.Option(envvar="CESTA_RESPONSE_CACHE", help="Bytes, 0 for none, or redis://[user@]host[:port]."),
+        typer.Option(
+            envvar="CESTA_RESPONSE_CACHE",
+            help=r"Bytes of memory, 0 for none, or redis://\[user@]host\[:port].",
+        ),
     ] = str(64 * 2**20),
     gateway: Annotated[
-        Path | None, typer.Option(help="The folder of a gateway to count for and take admins from.")
+        Path | None,
+        typer.Option(help="A gateway's folder: count its requests, and let its admins change releases."),
     ] = None,
     gateway_http: Annotated[
-        str, typer.Option(help="Where that gateway listens, host:port; probed for cesta_gateway_up.")
+        str, typer.Option(help="host:port of that gateway; a probe sets the metric cesta_gateway_up.")
     ] = "127.0.0.1:8080",
 ) -> None:
-    """Serve a published repository in the foreground on loopback; Ctrl-C and SIGTERM drain and stop.
+    """Serve a published repository in the foreground.
 
-    A server that dies, hangs or no longer recommends is started again with the active release.
+    It listens on loopback. Ctrl-C and SIGTERM stop it after the requests in
+    flight. A server that dies, hangs or no longer recommends is started again
+    with the active release.
     """
     from operations.gateway.nginx import GatewaySettings
     from operations.releases.repository import read_release
@@ -46,20 +55,33 @@ def serve(
     from operations.supervisor.serve import serve as run
 
     if "://" in repository:
-        read_release(open_repository(repository))  # says better than tritonserver what is missing, and sooner
-    ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
-    cache = parse_cache(response_cache)
-    settings = ServerSettings(repository=repository, host=host, config=config, response_cache=cache, **ports)
-    run(settings, supervisor_port, gateway and GatewaySettings(gateway, http=gateway_http))
+        read_release(
+            open_repository(repository)
+        )  # its errors are clearer than tritonserver's, and come sooner
+    settings = ServerSettings(
+        repository=repository,
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        config=config,
+        response_cache=parse_cache(response_cache),
+    )
+    run(settings, supervisor_port, GatewaySettings(gateway, http=gateway_http) if gateway else None)
 
 
 def stack(
     out: Out = ARTIFACTS,
     repository: Annotated[
-        str | None, typer.Option(envvar="CESTA_REPOSITORY", help="By default OUT/repository.")
+        str | None,
+        typer.Option(envvar="CESTA_REPOSITORY", help="A published repository; by default OUT/repository."),
     ] = None,
 ) -> None:
-    """Gateway, supervisor, Triton, Prometheus and Alertmanager on loopback, until Ctrl-C; logs in OUT."""
+    """Serve with gateway, Prometheus and Alertmanager on loopback.
+
+    Gateway, supervisor, Triton, Prometheus and Alertmanager run without Docker
+    until Ctrl-C. Their logs lie in OUT.
+    """
     from operations.stack import Addresses, serve_stack
 
     serve_stack(out.absolute(), repository or str(Outputs(out.absolute()).repository), Addresses())

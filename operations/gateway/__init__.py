@@ -1,1 +1,1 @@
-"""The gateway: its keys, its split, its nginx."""
+"""The gateway in front of Triton: its nginx, its keys and its split between two models."""

@@ -1,6 +1,6 @@
-"""The catalog as the gateway gives it out: names and categories of all items, in one file with an ETag.
+"""The catalog that the gateway serves: names and categories of all items, in one file with an ETag.
 
-python -m operations.gateway.items artifacts/data artifacts/gateway  # `cesta stack` does it at its start
+python -m operations.gateway.items artifacts/data artifacts/gateway  # `cesta stack` does this when it starts
 """
 
 import gzip
@@ -18,7 +18,7 @@ Items = dict[str, dict[str, str]]  # item id → name and categories, broad to f
 
 
 def read_items(data: Path) -> Items | None:
-    """The items that etl left in `data`; None if there are none. Raises CestaError if the file is damaged."""
+    """Return the items that etl wrote to `data`, or None. Raises CestaError if the file is damaged."""
     path = data / FILE
     if not path.exists():
         return None
@@ -30,9 +30,9 @@ def read_items(data: Path) -> Items | None:
 
 
 def write_items(data: Path, folder: Path) -> int:
-    """Copy etl's items to items.json and items.json.gz in the gateway's folder; return how many there are.
+    """Copy etl's items to items.json and items.json.gz in the gateway's folder; return their number.
 
-    Raises CestaError if etl left none.
+    Raises CestaError if etl wrote none.
     """
     items = read_items(data)
     if items is None:

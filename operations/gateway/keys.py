@@ -1,7 +1,7 @@
-"""The gateway's keys: who may ask, as what, how often. Kept hashed; a key itself is shown once.
+"""The gateway's keys: who may send requests, in which role, at which rate.
 
-A key is 256 bits of chance, so that its SHA-256 cannot be found by trying; bcrypt and the like slow down
-the guessing of what people think up, and would cost every request 50 ms.
+The file holds only hashes; a key is shown once. A key has 256 random bits, so nobody can find it from its
+SHA-256 by trying. bcrypt and the like protect passwords that people invent; they cost each request 50 ms.
 """
 
 import fcntl
@@ -29,7 +29,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 @dataclass(frozen=True)
 class Key:
-    """What is kept of a key. `rate` is requests per second; `sha256` 64 hex digits."""
+    """The stored part of a key. `rate` is in requests per second; `sha256` has 64 hex digits."""
 
     name: str
     role: Role
@@ -39,51 +39,49 @@ class Key:
 
 
 def read_keys(folder: Path) -> list[Key]:
-    """All keys that were not revoked, oldest first; none where there is no file."""
+    """Return all valid keys, oldest first. Without a file there are none."""
     path = folder / FILE
     try:
         return [Key(**described) for described in json.loads(path.read_text())]
     except FileNotFoundError:
         return []
     except (ValueError, TypeError) as error:
-        raise CestaError(
-            f"{path} is not as cesta keys writes it ({error}); bring back a copy of it"
-        ) from None
+        raise CestaError(f"{path} was not written by cesta keys ({error}); restore a copy of it") from None
 
 
 def add_key(folder: Path, name: str, role: Role, rate: int) -> str:
-    """Make a key and return it; what the file keeps of it cannot give it back."""
+    """Make a key and return it. The file cannot give it back."""
     if not _NAME.fullmatch(name):
-        raise CestaError(f'"{name}" is no name for a key; 1 to 32 of a-z, 0-9 and -')
+        raise CestaError(f'"{name}" cannot name a key; use 1 to 32 of a-z, 0-9 and -')
     if not 1 <= rate <= MAX_RATE:
         raise CestaError(f"rate {rate} is not 1 to {MAX_RATE} requests per second")
     secret = f"cesta_{secrets.token_urlsafe(32)}"
-    with _changed(folder) as keys:
+    with _changing_keys(folder) as keys:
         if any(key.name == name for key in keys):
-            raise CestaError(f'there is a key "{name}" already; revoke it, or take another name')
-        keys.append(Key(name, role, rate, _hashed(secret), datetime.now(UTC).isoformat(timespec="seconds")))
+            raise CestaError(f'a key "{name}" exists already; revoke it, or choose another name')
+        keys.append(Key(name, role, rate, _hash(secret), datetime.now(UTC).isoformat(timespec="seconds")))
     return secret
 
 
 def revoke_key(folder: Path, name: str) -> None:
-    """Forget a key."""
-    with _changed(folder) as keys:
-        left = [key for key in keys if key.name != name]
-        if len(left) == len(keys):
-            known = ", ".join(key.name for key in keys) or "none"
-            raise CestaError(f'there is no key "{name}"; there are: {known}')
-        keys[:] = left
+    """Delete a key."""
+    with _changing_keys(folder) as keys:
+        remaining = [key for key in keys if key.name != name]
+        if len(remaining) == len(keys):
+            names = ", ".join(key.name for key in keys) or "none"
+            raise CestaError(f'there is no key "{name}"; keys: {names}')
+        keys[:] = remaining
 
 
-def _hashed(secret: str) -> str:
+def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Alone in writing the folder's keys and what nginx includes; another waits. Not to be taken twice."""
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Lock the folder's keys and the files that nginx includes. Other writers wait; do not nest it."""
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)  # a file could be one that another user made
+    handle = os.open(folder, os.O_RDONLY)  # a lock file could belong to another user
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -92,9 +90,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _changed(folder: Path) -> Iterator[list[Key]]:
-    """The keys, to be changed; written when the block ends well."""
-    with locked(folder):
+def _changing_keys(folder: Path) -> Iterator[list[Key]]:
+    """Yield the keys to be changed, and write them when the block ends without an error."""
+    with lock_folder(folder):
         keys = read_keys(folder)
         yield keys
         content = json.dumps([asdict(key) for key in keys], indent=1) + "\n"

@@ -1,7 +1,7 @@
-"""What the supervisor does for the gateway: counts its requests, follows the canary release with its split.
+"""The supervisor's work for the gateway: it counts requests and keeps the split equal to the canary's share.
 
-It also looks whether the gateway is there: a dead one counts no failures. For all else both sides meet in the
-gateway's folder, which containers share.
+It also probes whether the gateway accepts connections, because a dead gateway counts no failures. Otherwise
+both sides meet only in the gateway's folder, which containers share.
 """
 
 import secrets
@@ -22,15 +22,15 @@ from operations.releases.configs import canary_on_disk
 from operations.releases.store import Repository
 
 TOKEN: Final = "admin_token"
-INTERVAL_S: Final = 1.0  # how long a canary release may wait for its requests
-ELSEWHERE_S: Final = 15.0  # the same where each look is a request to a store
+FOLDER_INTERVAL_S: Final = 1.0  # how long a canary release may wait for its requests
+STORE_INTERVAL_S: Final = 15.0  # the same where each look is a request to an object store
 PROBE_S: Final = 5.0  # how often Prometheus asks
 
 log = structlog.get_logger()
 
 
 class GatewayLink:
-    """Of one gateway's folder and address and one repository, from `with` to the end of it."""
+    """Links one gateway to one repository inside a `with` block."""
 
     def __init__(
         self, settings: GatewaySettings, repository: Repository, registry: CollectorRegistry
@@ -39,10 +39,10 @@ class GatewayLink:
         self._repository, self._registry = repository, registry
         self._up = Gauge("cesta_gateway_up", "1 while the gateway accepts connections", registry=registry)
         self._ending = threading.Event()
-        every_s = INTERVAL_S if isinstance(repository, Path) else ELSEWHERE_S
+        follow_s = STORE_INTERVAL_S if repository.is_remote else FOLDER_INTERVAL_S
         self._threads = [
-            threading.Thread(target=self._repeat, args=what, daemon=True)
-            for what in ((self.follow, every_s, "split not followed"), (self.probe, PROBE_S, "not probed"))
+            threading.Thread(target=self._repeat, args=task, daemon=True)
+            for task in ((self.follow, follow_s, "split not followed"), (self.probe, PROBE_S, "not probed"))
         ]
         self._percent: float | None = None
 
@@ -62,17 +62,17 @@ class GatewayLink:
         self._requests.close()
 
     def follow(self) -> None:
-        """Write the split if the canary's share is another than it was, and have nginx read it."""
+        """Write the split when the canary's share has changed, and have nginx read it."""
         canary = canary_on_disk(self._repository)
         percent = canary.percent if canary else 0.0
         if percent != self._percent:
             write_split(self.settings.folder, percent)
-            reload(self.settings)  # one in a container sees by itself that the file is new
+            reload(self.settings)  # a container's gateway notices the new file by itself
             log.info("split", percent=percent, release=canary.release if canary else None)
             self._percent = percent
 
     def probe(self) -> None:
-        """See whether it accepts connections: nginx ends all of them with itself, and logs no mere visit."""
+        """Record whether nginx accepts connections. It does not log a connection without a request."""
         self._up.set(accepts(self.settings.http))
 
     def _repeat(self, work: Callable[[], None], every_s: float, failed: str) -> None:
@@ -81,17 +81,17 @@ class GatewayLink:
                 work()
             except (CestaError, OSError) as error:
                 log.warning(failed, reason=str(error))
-            except Exception as error:  # nobody would miss a thread that has ended
+            except Exception as error:  # the thread must go on: nobody would notice its end
                 log.error(failed, exc_info=error)
             if self._ending.wait(every_s):
                 return
 
 
 def admin_token(folder: Path) -> str:
-    """What the gateway shows the supervisor when it asks for an admin; made where there is none, 0600."""
+    """Return the token that the gateway sends with admins' requests; make it (mode 0600) if necessary."""
     path, included = folder / TOKEN, folder / f"{TOKEN}.conf"
     token = path.read_text().strip() if path.exists() else secrets.token_urlsafe(32)
-    if not (path.exists() and included.exists()):  # a start may have been killed between the two
+    if not (path.exists() and included.exists()):  # a start may be killed between the two writes
         write_file(included, f"proxy_set_header X-Cesta-Admin {token};\n".encode(), mode=0o600)
         write_file(path, token.encode(), mode=0o600)
     return token

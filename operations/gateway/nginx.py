@@ -1,4 +1,4 @@
-"""nginx on the configuration of deploy/gateway: rendered, started, reloaded, stopped.
+"""Runs nginx on the configuration of deploy/gateway: renders it, starts, reloads and stops nginx.
 
 with Gateway(GatewaySettings(folder=Path("artifacts/gateway"))) as gateway:
     ...  # gateway.settings.http, gateway.settings.grpc
@@ -25,14 +25,14 @@ CONFIGURATION: Final = Path(__file__).resolve().parents[2] / "deploy" / "gateway
 _MODULE = Path("/usr/lib/nginx/modules/ngx_http_js_module.so")
 _INSTALL = "apt-get install nginx libnginx-mod-http-js"
 _VARIABLE = re.compile(r"\$\{([A-Z_]+)\}")
-# The first two words are there once nginx has renamed itself.
+# The first two words appear once nginx has renamed itself.
 _MASTER = re.compile(r"(?:nginx: master process )?\S*nginx .*?-c (.+?/conf/nginx\.conf)(?: |$)", re.DOTALL)
 _START_S = 10
 
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """Addresses are host:port. `folder` holds keys and split, and below run/ what lives with the process."""
+    """Addresses are host:port. `folder` holds keys and split; its run/ holds the files of the process."""
 
     folder: Path
     http: str = "127.0.0.1:8080"
@@ -40,12 +40,11 @@ class GatewaySettings:
     triton_http: str = "127.0.0.1:8000"
     triton_grpc: str = "127.0.0.1:8001"
     supervisor: str = "127.0.0.1:8003"
-    certificate: Path | None = None  # PEM, with `certificate_key`: both ports then speak TLS alone
+    certificate: Path | None = None  # PEM, with `certificate_key`: both ports then accept only TLS
     certificate_key: Path | None = None
     workers: int = 2
-    traced: str = (
-        "1%"  # of the requests, 0.01% to 100%: they get a traceparent; one that a client sends is kept
-    )
+    # Share of requests that get a traceparent, 0.01% to 100%. A traceparent from a client is passed on.
+    traced: str = "1%"
     log_level: str = "warn"
 
     @property
@@ -62,12 +61,12 @@ class GatewaySettings:
 
     @property
     def log_socket(self) -> Path:
-        """Where one line per request is sent for the metrics."""
+        """The socket that receives one line for each request, for the metrics."""
         return self.run / "log.sock"
 
 
 def variables(settings: GatewaySettings) -> dict[str, str]:
-    """What the templates' ${CAPITALS} stand for; README.md of deploy/gateway lists them."""
+    """Return the values of the templates' ${CAPITALS}; deploy/gateway/README.md lists them."""
     run = settings.run.absolute()
     return {
         "GATEWAY_USER": pwd.getpwuid(os.geteuid()).pw_name,
@@ -92,11 +91,11 @@ def variables(settings: GatewaySettings) -> dict[str, str]:
 
 
 def render(settings: GatewaySettings) -> Path:
-    """Fill in the templates below run/conf, as the nginx image's envsubst does; returns the main file."""
+    """Fill in the templates in run/conf, as the nginx image's envsubst does; return the main file."""
     values, target = variables(settings), settings.run / "conf"
     target.mkdir(parents=True, exist_ok=True)
     for template in CONFIGURATION.glob("*.template"):
-        text = _VARIABLE.sub(lambda found: values[found[1]], template.read_text())
+        text = _VARIABLE.sub(lambda variable: values[variable[1]], template.read_text())
         (target / template.stem).write_text(text)
     if not settings.certificate:
         (target / "tls.ssl.conf").unlink()
@@ -105,7 +104,7 @@ def render(settings: GatewaySettings) -> Path:
 
 
 class Gateway:
-    """An nginx in the foreground, child of this process."""
+    """An nginx that runs in the foreground as a child of this process."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
@@ -126,19 +125,19 @@ class Gateway:
 
     @property
     def ended(self) -> bool:
-        """By itself or stopped; not one that was never started."""
+        """Whether nginx was started and runs no longer."""
         return self._process is not None and self._process.poll() is not None
 
     @property
     def log(self) -> Path:
-        """What nginx said of itself."""
+        """nginx's own log."""
         return self.settings.error_log
 
     def start(self) -> None:
-        """Start and wait until both ports accept; nginx ends with the thread that starts it.
+        """Start nginx and wait until both ports accept. nginx ends with the thread that starts it.
 
         Raises:
-            CestaError: a port is taken, or nginx's own words.
+            CestaError: a port is taken, or nginx refuses to start; with nginx's own words.
         """
         for address in (self.settings.http, self.settings.grpc):
             _check_free(address)
@@ -150,19 +149,19 @@ class Gateway:
         try:
             _await(lambda: process.poll() is not None or self._accepts(), _START_S, "accept connections")
             if process.poll() is not None:
-                raise CestaError(f"nginx ended at once:\n{self._last_words()}")
+                raise CestaError(f"nginx ended at once:\n{self._last_lines()}")
         except BaseException:
             self.stop()
             raise
 
     def reload(self, settings: GatewaySettings | None = None) -> None:
-        """Take over keys, split or other settings without dropping a request."""
+        """Apply new keys, a new split or other settings without dropping a request."""
         self.settings = settings or self.settings
         render(self.settings)
         reload(self.settings)
 
     def stop(self, grace_s: float = 10) -> None:
-        """Finish requests in flight, then end; safe to call twice."""
+        """Let requests in flight finish, then stop nginx. Safe to call twice."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.send_signal(signal.SIGQUIT)
@@ -175,18 +174,18 @@ class Gateway:
     def _accepts(self) -> bool:
         return all(accepts(address) for address in (self.settings.http, self.settings.grpc))
 
-    def _last_words(self) -> str:
+    def _last_lines(self) -> str:
         log = self.log
         return "\n".join(log.read_text(errors="replace").splitlines()[-5:]) if log.exists() else ""
 
 
 def reload(settings: GatewaySettings) -> bool:
-    """Have the running nginx of this folder read its files anew; False where none runs.
+    """Have this folder's nginx read its files again; return False if none runs.
 
-    Returns when new workers answer: those before only finish what is in flight.
+    Returns when new workers answer. The old workers only finish their requests.
 
     Raises:
-        CestaError: nginx refuses the files; the old ones hold.
+        CestaError: nginx refuses the files; the old ones stay in effect.
     """
     try:
         master = int((settings.run / "nginx.pid").read_text())
@@ -198,51 +197,48 @@ def reload(settings: GatewaySettings) -> bool:
     check(settings)
     os.kill(master, signal.SIGHUP)
     _await(
-        lambda: bool(_workers(master) - before) and not _answering(before),
+        lambda: bool(_workers(master) - before) and not _any_accepts(before),
         _START_S,
-        "take the new files over",
+        "apply the new files",
     )
     return True
 
 
 def check(settings: GatewaySettings) -> None:
-    """Raise CestaError in nginx's words if it would refuse its files."""
+    """Raise CestaError, with nginx's words, if nginx refuses its files."""
     done = subprocess.run(_command(settings, "-q", "-t"), capture_output=True, text=True)
     if done.returncode:
         raise CestaError(f"nginx refuses {settings.run / 'conf'}:\n{done.stderr.strip()}")
 
 
-def _command(settings: GatewaySettings, *options: str) -> list[str]:
+def find_nginx() -> str:
+    """Return the path of nginx. Raises CestaError if nginx or its JavaScript module is not installed."""
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if not program or not _MODULE.exists():
         missing = _MODULE if program else "nginx"
         raise CestaError(f"{missing} is not installed; {_INSTALL}")
+    return program
+
+
+def _command(settings: GatewaySettings, *options: str) -> list[str]:
     run = settings.run.absolute()
-    return [
-        program,
-        "-p",
-        str(run),
-        "-e",
-        str(run / "error.log"),
-        "-c",
-        str(run / "conf" / "nginx.conf"),
-        *options,
-    ]
+    files = ["-p", str(run), "-e", str(run / "error.log"), "-c", str(run / "conf" / "nginx.conf")]
+    return [find_nginx(), *files, *options]
 
 
 def _is_master(pid: int, configuration: Path) -> bool:
-    """Whether it is the nginx of this file: what a killed one left in nginx.pid may be anybody's by now."""
+    """Whether the process is the nginx of this file. A killed nginx leaves a pid that others may reuse."""
     title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    found = _MASTER.match(title)
-    return bool(found) and configuration.samefile(found[1])
+    master = _MASTER.match(title)
+    return master is not None and configuration.samefile(master[1])
 
 
 def _workers(master: int) -> set[int]:
     return {int(child) for child in Path(f"/proc/{master}/task/{master}/children").read_text().split()}
 
 
-def _answering(workers: set[int]) -> bool:
-    """Whether one of them still accepts: nginx writes into the others' names that they are shutting down."""
+def _any_accepts(workers: set[int]) -> bool:
+    """Whether a worker still accepts. nginx marks the others' process names with "shutting down"."""
     for worker in workers:
         with contextlib.suppress(OSError):
             if b"shutting down" not in Path(f"/proc/{worker}/cmdline").read_bytes():
@@ -262,16 +258,16 @@ def _check_free(address: str) -> None:
 
 
 def accepts(address: str) -> bool:
-    """Whether somebody takes connections at host:port, within a second."""
+    """Whether a program accepts connections at host:port within a second."""
     host, _, port = address.rpartition(":")
     with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
         return True
     return False
 
 
-def _await(happened: Callable[[], bool], timeout_s: float, what: str) -> None:
-    ends = time.monotonic() + timeout_s
-    while not happened():
-        if time.monotonic() > ends:
-            raise CestaError(f"nginx did not {what} within {timeout_s:g} s")
+def _await(condition: Callable[[], bool], timeout_s: float, action: str) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise CestaError(f"nginx did not {action} within {timeout_s:g} s")
         time.sleep(0.01)

@@ -1,7 +1,7 @@
-"""The gateway's request log as Prometheus metrics: nginx sends each line as a datagram, this counts it.
+"""The gateway's request log as Prometheus metrics: nginx sends each line as a datagram.
 
-nginx has no histograms of its own. Labels are few: routes, keys' names, releases and models are known, and
-what comes without a valid key has no name.
+nginx itself has no histograms. Label values are few: routes, names of keys, releases and models. A request
+without a valid key has an empty name.
 """
 
 import json
@@ -14,12 +14,12 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-_RECEIVE_BYTES = 4 * 2**20  # some 10,000 lines: what a second's pause may miss
+_RECEIVE_BYTES = 4 * 2**20  # some 10,000 lines, enough for a pause of one second
 _LINE_BYTES = 8192
 
 _SECONDS = re.compile(r"\d+\.\d+")  # "0.004", "0.000, 0.004" after a second try
 
-# What an error is called over gRPC, as the HTTP status of the same meaning.
+# gRPC status → the HTTP status with the same meaning.
 _HTTP_OF_GRPC = {0: 200, 3: 400, 4: 504, 5: 503, 7: 403, 8: 429, 12: 404, 13: 500, 14: 503, 16: 401}
 
 
@@ -29,7 +29,7 @@ class RequestMetrics:
     def __init__(self, path: Path, registry: CollectorRegistry) -> None:
         self._requests = Counter(
             "cesta_gateway_requests",
-            "Requests; those over gRPC with the HTTP status of the same meaning.",
+            "Requests; gRPC requests have the HTTP status of the same meaning.",
             ["route", "key", "status", "release", "model"],
             registry=registry,
         )
@@ -42,20 +42,20 @@ class RequestMetrics:
         )
         self._upstream = Histogram(
             "cesta_gateway_upstream_seconds",
-            "Of that, waited for what stands behind; of questions asked at once the slowest counts.",
+            "The part spent waiting for Triton or the supervisor; of parallel queries the slowest counts.",
             ["route", "release"],
             buckets=BUCKETS_S,
             registry=registry,
         )
         self._unread = Counter(
-            "cesta_gateway_unread_lines", "Log lines that are not as expected.", registry=registry
+            "cesta_gateway_unread_lines", "Log lines that cannot be read.", registry=registry
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
         self._socket.bind(str(path))
-        path.chmod(0o660)  # for nginx's workers, of the same user or group; others could count what never was
+        path.chmod(0o660)  # for nginx's workers, of the same user or group; others could send false lines
         self._path = path
         self._thread = threading.Thread(target=self._receive, name="request metrics", daemon=True)
         self._thread.start()
@@ -79,5 +79,5 @@ class RequestMetrics:
         status = _HTTP_OF_GRPC.get(int(grpc), 500) if grpc else request["status"]
         self._requests.labels(route, key, status, request["release"], request["model"]).inc()
         self._seconds.labels(route, request["release"]).observe(request["seconds"])
-        if behind := _SECONDS.findall(request["upstream_seconds"]):  # none of what was refused here
-            self._upstream.labels(route, request["release"]).observe(sum(map(float, behind)))
+        if waits := _SECONDS.findall(request["upstream_seconds"]):  # none if nginx refused the request
+            self._upstream.labels(route, request["release"]).observe(sum(map(float, waits)))

@@ -1,6 +1,6 @@
-"""What nginx includes and we write while it runs: keys with their rates, and the split between two models.
+"""The files that nginx includes and cesta rewrites: keys with their rates, and the split between two models.
 
-A reload has nginx read them again. The folder is mounted into the gateway's container.
+nginx reads them again when it reloads. The folder is mounted into the gateway's container.
 """
 
 from collections.abc import Sequence
@@ -8,34 +8,34 @@ from pathlib import Path
 from typing import Final
 
 from operations.errors import CestaError
-from operations.gateway.keys import Key, locked, read_keys
+from operations.gateway.keys import Key, lock_folder, read_keys
 from operations.records.atomic import write_file
 
-BATCH: Final = 32  # queries: what a request of several counts as
+BATCH: Final = 32  # queries; every batch request counts as this many
 _WRITTEN = "# Written by cesta; changes are lost.\n"
 
 
 def write_state(folder: Path) -> None:
-    """Write all that nginx includes, from keys.json; the split stays as it is, by default none."""
-    with locked(folder):
+    """Write the files that nginx includes from keys.json. The split stays; by default there is none."""
+    with lock_folder(folder):
         _write_keys(folder)
         if not (folder / "split.conf").exists():
             _write_split(folder, 0)
 
 
 def write_split(folder: Path, percent: float) -> None:
-    """Have this share of requests (0 to 100, two decimals) answered by `recommender_canary` from a reload on.
+    """Give `recommender_canary` this share of requests (0 to 100, two decimals) from the next reload on.
 
-    Equal key and X-Session-Id always fall to the same side; more percent only move some over.
+    Requests with the same key and X-Session-Id go to the same model. A larger share only moves some over.
     """
     if not 0 <= percent <= 100:
-        raise CestaError(f"{percent} % of the requests cannot be split off; 0 to 100")
-    with locked(folder):
+        raise CestaError(f"{percent} % of the requests cannot be split off; choose 0 to 100")
+    with lock_folder(folder):
         _write_split(folder, percent)
 
 
 def _write_keys(folder: Path) -> None:
-    """keys.json → maps from a key's hash to name and role, and one zone per rate that occurs."""
+    """Write maps from a key's hash to its name and role, and one zone for each rate that occurs."""
     keys = read_keys(folder)
     rates = sorted({key.rate for key in keys})
     names = _map("$key_hash", "$key_name", [(key.sha256, key.name) for key in keys])
@@ -47,16 +47,16 @@ def _write_keys(folder: Path) -> None:
 
 
 def _write_split(folder: Path, percent: float) -> None:
-    percent = round(percent, 2)  # nginx's steps; it refuses a line of 0.00%, and with it every reload
+    percent = round(percent, 2)  # as nginx does; it refuses a line of 0.00%, and so every reload
     share = f"    {percent:.2f}% recommender_canary;\n" if 0 < percent < 100 else ""
     rest = "recommender_canary" if percent == 100 else "recommender"
     _write(folder / "split.conf", f'split_clients "$key_name:$session" $model {{\n{share}    * {rest};\n}}\n')
 
 
 def _zones(keys: Sequence[Key], rate: int) -> str:
-    """Requests with an empty $rate_… are not counted by its zones: those of keys with other rates."""
+    """Limit the keys of one rate. Other keys have an empty $rate_…, which nginx does not count."""
     variable = f"$rate_{rate}"
-    # nginx takes both backslashes off again: a key may be called "default" or "include", words of maps.
+    # A key may be called "default" or "include", which are keywords of maps. nginx removes both backslashes.
     pairs = [(f"\\\\{key.name}", key.name) for key in keys if key.rate == rate]
     limited = _map("$key_name", variable, pairs)
     per_minute = max(1, round(60 * rate / BATCH))
@@ -66,9 +66,9 @@ def _zones(keys: Sequence[Key], rate: int) -> str:
     )
 
 
-def _map(of: str, to: str, pairs: Sequence[tuple[str, str]]) -> str:
+def _map(source: str, target: str, pairs: Sequence[tuple[str, str]]) -> str:
     lines = "".join(f"    {value} {result};\n" for value, result in pairs)
-    return f'map {of} {to} {{\n    default "";\n{lines}}}\n'
+    return f'map {source} {target} {{\n    default "";\n{lines}}}\n'
 
 
 def _write(path: Path, content: str) -> None:

@@ -1,4 +1,4 @@
-"""A file or folder appears whole or not at all: staged beside its target, flushed to disk, renamed in."""
+"""Writes a file or folder whole or not at all: staged beside its target, flushed to disk, renamed."""
 
 import fcntl
 import os
@@ -9,18 +9,19 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from operations.errors import WontOverwrite
 
-MINUTE_S = 60
+MINUTE_S: Final = 60
 
 
 def write_file(target: Path, content: bytes, staged_in: Path | None = None, mode: int | None = None) -> None:
-    """Write or replace ``target``; when that fails, what was there before stays and nothing else does.
+    """Write or replace ``target``. A failure leaves the file as it was, and nothing beside it.
 
-    Of two writers at once each writes a whole file, and the last one's stays. What killed ones left goes.
-    ``staged_in`` is another folder of the same file system for the unfinished file, by default the target's.
-    ``mode`` holds before anything is written: a secret is never readable for others.
+    Each of several writers at once writes a whole file; the last one's stays. Files that killed writers left
+    are removed. ``staged_in`` is the folder for the unfinished file, on the same file system; by default the
+    target's. ``mode`` is set before anything is written, so that others can never read a secret.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     folder, prefix = staged_in or target.parent, f".{target.name}.partial-"
@@ -28,30 +29,30 @@ def write_file(target: Path, content: bytes, staged_in: Path | None = None, mode
     partial = folder / f"{prefix}{uuid.uuid4().hex}"
     try:
         with open(partial, "xb", opener=lambda path, flags: os.open(path, flags, mode or 0o666)) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # for _sweep of others: it is being written
+            fcntl.flock(file, fcntl.LOCK_EX)  # keeps the _sweep of other processes off it
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
             partial.replace(target)
-        _flush_one(target.parent)
+        _flush_path(target.parent)
     finally:
         partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def staged_folder(target: Path, *, marker: str) -> Iterator[Path]:
-    """Yield an empty folder that replaces `target` when the block ends, and vanishes when it raises.
+    """Yield an empty folder that replaces `target` when the block ends, and is deleted if it raises.
 
-    `marker` is a file that every folder of this kind holds. An existing, non-empty `target` without it
-    was written by somebody else and is refused with WontOverwrite, before and after the work.
+    `marker` is a file that every folder of this kind holds. Raises WontOverwrite, before and after the block,
+    if `target` is neither empty nor holds it: somebody else wrote that folder.
     """
     target = Path(target).absolute()
     _refuse_strangers(target, marker)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # dot first: nothing that lists releases or data folders takes a half-written one for real
+    # The dot hides the unfinished folder from everything that lists releases or data folders.
     tmp = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
     try:
-        tmp.chmod(0o755)  # mkdtemp's 0700 would keep a server under another user out
+        tmp.chmod(0o755)  # mkdtemp's 0700 would lock out a server of another user
         yield tmp
         flush(tmp)
         _refuse_strangers(target, marker)
@@ -62,9 +63,9 @@ def staged_folder(target: Path, *, marker: str) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """An empty folder in ``parent`` for this process alone, removed when the block ends.
+    """Yield an empty folder in ``parent`` for this process alone; delete it when the block ends.
 
-    What killed processes left of such folders is removed first: a living one holds a lock on its own.
+    Folders that killed processes left are deleted first. A living process holds a lock on its folder.
     """
     parent.mkdir(parents=True, exist_ok=True)
     _sweep(parent, prefix)
@@ -80,18 +81,18 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def _sweep(parent: Path, prefix: str) -> None:
-    """Remove files and folders of this prefix that nobody holds a lock on."""
-    for left in parent.glob(f"{prefix}*"):
+    """Remove files and folders of this prefix that no process holds a lock on."""
+    for path in parent.glob(f"{prefix}*"):
         try:
-            young = time.time() - left.stat().st_mtime < MINUTE_S  # it may not have come to its lock yet
-            handle = os.open(left, os.O_RDONLY)
+            is_young = time.time() - path.stat().st_mtime < MINUTE_S  # its lock may not be set yet
+            handle = os.open(path, os.O_RDONLY)
         except (FileNotFoundError, PermissionError):
             continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not young:
-                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
-        except OSError:  # locked, or another's to remove
+            if not is_young:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+        except OSError:  # it is locked, or another process has removed it
             pass
         finally:
             os.close(handle)
@@ -103,19 +104,19 @@ def _refuse_strangers(target: Path, marker: str) -> None:
     ours = target.is_dir() and ((target / marker).is_file() or not any(target.iterdir()))
     if not ours:
         raise WontOverwrite(
-            f"{target} exists and holds no {marker}, so cesta did not write it; choose another folder"
+            f"{target} exists and has no {marker}, so cesta did not write it; choose another folder"
         )
 
 
 def flush(folder: Path) -> None:
-    """Have a folder and all that is in it on the disk, and not only in memory."""
+    """Flush a folder and everything in it from memory to the disk."""
     for path in [*folder.rglob("*"), folder]:
         if path.is_symlink():
             continue
-        _flush_one(path)
+        _flush_path(path)
 
 
-def _flush_one(path: Path) -> None:
+def _flush_path(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -124,7 +125,7 @@ def _flush_one(path: Path) -> None:
 
 
 def _swap_in(tmp: Path, target: Path) -> None:
-    """Rename `tmp` to `target`; a folder already there steps aside first and comes back if that fails."""
+    """Rename `tmp` to `target`. An existing folder is renamed first, and back if that fails."""
     old = tmp.with_name(tmp.name + ".old")
     if target.exists():
         target.rename(old)

@@ -1,23 +1,26 @@
-"""The sizes that sampler, scorer and client must agree on, read from where they are decided: config.pbtxt."""
+"""The sizes and tensors that sampler, scorer and client must agree on; config.pbtxt decides them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, TypeAlias
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from ensemble.candidate_sampler.features import FEATURES
 from operations.errors import CestaError
+from operations.records.place import Place
 
-MODEL_REPOSITORY = Path(__file__).resolve().parents[2] / "model_repository"
-MODELS = ("candidate_sampler", "ncf_scorer", "recommender")  # in the order of loading: parts first
+MODEL_REPOSITORY: Final = Path(__file__).resolve().parents[2] / "model_repository"
+MODELS: Final = ("candidate_sampler", "ncf_scorer", "recommender")  # in the order of loading: parts first
 SAMPLER, SCORER, ENSEMBLE = MODELS
-GRAPH = "model.onnx"  # the name that Triton's C++ backend asks for
-TABLES = "model.data"  # beside it, the tables of a graph with large ones
-NAMED = "configs"  # where Triton, too, looks for the configs of --model-config-name
+GRAPH: Final = "model.onnx"  # the name that Triton's C++ backend asks for
+TABLES: Final = "model.data"  # beside the graph: its tables, if they are large
+NAMED: Final = "configs"  # the folder of named configs; Triton reads --model-config-name from it, too
 
-Tensors = dict[str, tuple[str, list[int]]]
+Config: TypeAlias = model_config_pb2.ModelConfig
+Tensors = dict[str, tuple[str, list[int]]]  # name → type, dims
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,13 @@ class Contract:
 
     @property
     def rows(self) -> dict[str, int]:
-        """The parts of the tensor ``rows`` between the steps, with their widths, in order."""
+        """The parts of the tensor ``rows`` that the sampler hands to the scorer: name → width, in order."""
         c = self.candidates
         return {"user_row": 1, "basket_rows": self.basket_slots, "candidate_rows": c, "candidate_sources": c}
 
 
-def read_config(path: Path) -> model_config_pb2.ModelConfig:
-    """A config.pbtxt as Triton reads it. Raises CestaError, for a syntax error with line and column."""
+def read_config(path: Place) -> Config:
+    """Read a config.pbtxt. Raises CestaError, which names line and column of a syntax error."""
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as e:
@@ -45,13 +48,16 @@ def read_config(path: Path) -> model_config_pb2.ModelConfig:
 
 
 def tensors(side: Iterable[model_config_pb2.ModelInput | model_config_pb2.ModelOutput]) -> Tensors:
-    """Name → (type without "TYPE_", dims without the batch axis) of a config's inputs or outputs."""
+    """A config's inputs or outputs: name → (type without "TYPE_", dims without the batch axis)."""
     type_name = model_config_pb2.DataType.Name
     return {t.name: (type_name(t.data_type).removeprefix("TYPE_"), list(t.dims)) for t in side}
 
 
 def read_contract(models: Path = MODEL_REPOSITORY) -> Contract:
-    """The contract of a model repository. Raises CestaError if the sampler's features are not as many."""
+    """The contract of a model repository.
+
+    Raises CestaError if config.pbtxt and features.py differ in the number of features.
+    """
     outputs = tensors(read_config(models / SAMPLER / "config.pbtxt").output)
     answers = tensors(read_config(models / SCORER / "config.pbtxt").output)
     candidates, features = outputs["candidate_features"][1]

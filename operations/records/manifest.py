@@ -1,78 +1,208 @@
-"""What a run or a release says of itself, and the check that its files are what it says."""
+"""The manifest: the record of a run or a release, and the check that its files are as it says.
+
+A run's manifest is a RunManifest, a release's a ReleaseManifest: publishing makes the second from the first.
+"""
 
 import hashlib
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import ClassVar, Final, Literal
+
+from pydantic import JsonValue, ValidationError, field_validator
 
 from operations.errors import CestaError
-from operations.records.object_path import ObjectPath
+from operations.records.contract import (
+    ENSEMBLE,
+    MODEL_REPOSITORY,
+    Contract,
+    read_config,
+    read_contract,
+    tensors,
+)
+from operations.records.golden_answers import GoldenAnswer
+from operations.records.json_record import JsonRecord, first_problem
 
 NAME: Final = "manifest.json"
 
-Place = Path | ObjectPath
-Files = dict[str, dict[str, Any]]  # path relative to a folder, with slashes → {"sha256", "bytes"}
+Group = Literal["known", "unknown", "repeat", "explore"]  # of test queries
+GROUPS: Final[tuple[Group, ...]] = ("known", "unknown", "repeat", "explore")
+Metric = Literal["hr_at_10", "ndcg_at_10", "mrr"]
+
+JsonObject = Mapping[str, JsonValue]
 
 
-def sha256(path: Place) -> str:
+class FileRecord(JsonRecord, frozen=True):
+    """A file's SHA-256 and its size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+Files = Mapping[str, FileRecord]  # by path relative to a folder, with slashes
+
+
+class DataRecord(JsonRecord, frozen=True):
+    """The receipts that a run was made from."""
+
+    fingerprint: str | None = None
+    first: str | None = None  # moments of the first and the last receipt
+    last: str | None = None
+    baskets: int | None = None
+    users: int | None = None
+    items: int | None = None
+    category_columns: tuple[str, ...] | None = None
+
+
+class ContractRecord(JsonRecord, frozen=True):
+    """The sizes and the front's tensors that a run was exported for; see ``contract.Contract``."""
+
+    basket_slots: int | None = None
+    candidates: int | None = None
+    features: int | None = None
+    answers: int | None = None
+    inputs: Mapping[str, tuple[str, tuple[int, ...]]] | None = None  # name → type, dims
+    outputs: Mapping[str, tuple[str, tuple[int, ...]]] | None = None
+
+    @classmethod
+    def of(cls, contract: Contract) -> "ContractRecord":
+        """A contract, with the tensors of the ensemble's config.pbtxt."""
+        front = read_config(MODEL_REPOSITORY / ENSEMBLE / "config.pbtxt")
+        sides = {"inputs": tensors(front.input), "outputs": tensors(front.output)}
+        return cls.model_validate(vars(contract) | sides)
+
+    @classmethod
+    def of_checkout(cls) -> "ContractRecord":
+        """The contract of this version's config.pbtxt."""
+        return cls.of(read_contract())
+
+
+class Measured(JsonRecord, frozen=True):
+    """The metrics that evaluate measured over ``n`` test queries of one group; None: not measured.
+
+    The metrics are the hit rate (HR@10), the normalized discounted cumulative gain (NDCG@10) and the mean
+    reciprocal rank (MRR).
+    """
+
+    n: int = 0
+    hr_at_10: float | None = None
+    ndcg_at_10: float | None = None
+    mrr: float | None = None
+    interval: Mapping[str, tuple[float, float]] | None = None  # metric → bounds of its 95 % interval
+
+    def value(self, metric: Metric) -> float | None:
+        """The mean over the queries."""
+        values = {"hr_at_10": self.hr_at_10, "ndcg_at_10": self.ndcg_at_10, "mrr": self.mrr}
+        return values[metric]
+
+    def bounds(self, metric: Metric) -> tuple[float, float] | None:
+        """The 95 % interval of the mean."""
+        return (self.interval or {}).get(metric)
+
+
+class RunManifest(JsonRecord, frozen=True):
+    """The record of a run. ``files`` lie below the run's folder.
+
+    ``digest`` is that of the files, ``sampler_code`` that of the modules which made the golden answers.
+    """
+
+    WAY_OUT: ClassVar = 'run "cesta export" again'
+
+    data: DataRecord | None = None
+    contract: ContractRecord
+    metrics: JsonObject | None = None  # metrics.json as evaluate wrote it; None: not evaluated
+    golden: tuple[GoldenAnswer, ...]
+    settings: JsonObject | None = None  # tables of pipeline.toml
+    git_commit: str | None = None
+    made_with: JsonObject | None = None  # versions of Python and libraries
+    nearest: Mapping[str, JsonObject] | None = None  # index → its size and recall
+    sampler_code: str | None = None
+    digest: str
+    files: Files
+    tensorrt: JsonObject | None = None  # how its answers compared; None: not asked
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, metrics: JsonObject | None) -> JsonObject | None:
+        for group in GROUPS:
+            try:
+                _measured(metrics, group)
+            except ValidationError as error:
+                raise ValueError(f"in {group}, {first_problem(error)}") from None
+        return metrics
+
+    def measured(self, group: Group) -> Measured:
+        """The metrics of one group of test queries."""
+        return _measured(self.metrics, group)
+
+    def published(self, release: int, created_at: str, files: Files) -> "ReleaseManifest":
+        """The manifest of the release that this run becomes, whose ``files`` lie below a repository."""
+        made = {"release": release, "created_at": created_at}
+        return ReleaseManifest.model_validate(made | self.json_object() | {"files": files})
+
+
+class _Numbered(JsonRecord, frozen=True):
+    """The keys that only a release has."""
+
+    release: int
+    created_at: str | None = None
+
+
+class ReleaseManifest(RunManifest, _Numbered, frozen=True):  # this order puts _Numbered's keys first
+    """The record of a release. ``files`` lie below the repository."""
+
+    WAY_OUT: ClassVar = 'run "cesta publish" again'
+
+
+def _measured(metrics: JsonObject | None, group: Group) -> Measured:
+    return Measured.model_validate((metrics or {}).get(group) or {})
+
+
+def sha256(path: Path) -> str:
     """Hex digest of a file's content."""
-    if isinstance(path, ObjectPath):
-        digest = hashlib.sha256()
-        for chunk in path.chunks():
-            digest.update(chunk)
-        return digest.hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def describe(paths: Iterable[Place], folder: Place) -> Files:
-    """SHA-256 and size in bytes of the files among ``paths``, by their path below ``folder``, sorted."""
+def describe(paths: Iterable[Path], folder: Path) -> dict[str, FileRecord]:
+    """The files among ``paths`` by their path below ``folder``, sorted."""
     files = sorted(path for path in paths if path.is_file())
-    return {p.relative_to(folder).as_posix(): {"sha256": sha256(p), "bytes": p.stat().st_size} for p in files}
+    return {
+        path.relative_to(folder).as_posix(): FileRecord(sha256=sha256(path), bytes=path.stat().st_size)
+        for path in files
+    }
 
 
 def digest(files: Files) -> str:
     """One SHA-256 over names and contents: equal files have equal digests, whenever and wherever made."""
-    listing = "".join(f"{files[name]['sha256']}  {name}\n" for name in sorted(files))
+    listing = "".join(f"{files[name].sha256}  {name}\n" for name in sorted(files))
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def read(path: Place) -> dict[str, Any]:
-    """A JSON object that cesta wrote: a manifest, metrics. Raises CestaError if it is none."""
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CestaError(f"{path} is damaged: {error}") from None
-    return content
-
-
-def write(manifest: dict[str, Any], folder: Place) -> None:
+def write(manifest: RunManifest, folder: Path) -> None:
     """Write ``manifest.json`` into ``folder``."""
-    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    (folder / NAME).write_text(text, encoding="utf-8")
+    (folder / NAME).write_text(manifest.json_text(), encoding="utf-8")
 
 
-def verify_run(run: Path) -> dict[str, Any]:
-    """The manifest of the run folder, after its files were found to be as it says; CestaError otherwise."""
+def verify_run(run: Path) -> RunManifest:
+    """The manifest of a run folder whose files are as it says. Raises CestaError if one is not."""
     if not (run / NAME).exists():
         raise CestaError(f'no run in {run} ({NAME} is missing); run "cesta export" first')
-    manifest = read(run / NAME)
+    manifest = RunManifest.read(run / NAME)
     files = set(run.rglob("*")) - {run / NAME}
-    check_files(manifest["files"], describe(files, run), run, way_out='run "cesta export" again')
+    check_files(manifest.files, describe(files, run), folder=str(run), way_out=manifest.WAY_OUT)
     return manifest
 
 
-def check_files(listed: Files, present: Files, folder: Place, *, way_out: str) -> None:
+def check_files(listed: Files, present: Files, *, folder: str, way_out: str) -> None:
     """Raise CestaError naming the first file of ``folder`` that is missing, altered or not listed."""
     for name, expected in listed.items():
         if name not in present:
-            raise CestaError(f"{folder / name} is missing; {way_out}")
-        if present[name] != expected:
+            raise CestaError(f"{folder}/{name} is missing; {way_out}")
+        file = present[name]
+        if (file.sha256, file.bytes) != (expected.sha256, expected.bytes):
             raise CestaError(
-                f"{folder / name} is not what the manifest lists ({present[name]['bytes']} bytes, SHA-256 "
-                f"{present[name]['sha256'][:12]}…; listed {expected['bytes']} and "
-                f"{expected['sha256'][:12]}…); {way_out}"
+                f"{folder}/{name} is not what the manifest lists ({file.bytes} bytes, SHA-256 "
+                f"{file.sha256[:12]}…; listed {expected.bytes} and {expected.sha256[:12]}…); {way_out}"
             )
     if strangers := sorted(set(present) - set(listed)):
-        raise CestaError(f"{folder / strangers[0]} is not in the manifest; remove it")
+        raise CestaError(f"{folder}/{strangers[0]} is not in the manifest; remove it")

@@ -1,12 +1,13 @@
-"""A name in an object store (S3, Google Cloud Storage) that reads like a ``pathlib.Path``.
+"""A name in an object store (S3, Google Cloud Storage) with the methods of ``pathlib.Path`` that cesta needs.
 
-Only what a repository needs of one. Credentials and endpoint come from the environment, by the names that the
-stores' own tools use. A request that may be repeated is, with growing pauses; what then still fails is a
-CestaError that names the object's URL and the way out. What is not there is a FileNotFoundError.
+Credentials and endpoint come from the environment, under the names that the stores' own tools use. A request
+is repeated with growing pauses. If it still fails, CestaError names the object's URL and the way out. For a
+missing object, FileNotFoundError is raised.
 """
 
 import configparser
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,21 +15,21 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatch
 from functools import total_ordering
 from pathlib import Path, PurePosixPath
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from operations.errors import CestaError
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore import ObjectMeta, UpdateVersion
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig, S3Config
 
-TIMEOUT_VARIABLE = "CESTA_STORE_TIMEOUT_S"
-TIMEOUT_S = 10.0  # of silence, per try
-RETRIES = 3
-WHOLE_REQUEST_S = 600  # gigabytes on a slow line
-ALLOWED = "letters, digits, dots, dashes and underscores"  # tritonserver reads no others in a URL
+TIMEOUT_VARIABLE: Final = "CESTA_STORE_TIMEOUT_S"
+TIMEOUT_S: Final = 10.0  # of silence, per try
+RETRIES: Final = 3
+WHOLE_REQUEST_S: Final = 600  # gigabytes on a slow line
+ALLOWED: Final = "letters, digits, dots, dashes and underscores"  # tritonserver reads no others in a URL
 
-ENVIRONMENT = {
+ENVIRONMENT: Final = {  # scheme → the variables that an operator sets
     "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (or a credentials file), AWS_REGION and AWS_ENDPOINT_URL",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "memory": "nothing",
@@ -37,26 +38,26 @@ ENVIRONMENT = {
 
 @total_ordering
 class ObjectPath:
-    """``url`` is the root's, without a slash at its end; ``key`` the name below it.
+    """The object, or the folder of objects, called ``key`` below the root ``url``.
 
-    ``listed`` is the size in bytes where a listing told it, None where the store is to be asked.
+    ``url`` has no slash at its end. ``listed_size`` is in bytes and comes from a listing; None: not listed.
     """
 
-    def __init__(self, store: "ObjectStore", url: str, key: str = "", listed: int | None = None) -> None:
-        self.store, self.url, self.key, self.listed = store, url, key, listed
+    def __init__(self, store: "ObjectStore", url: str, key: str = "", listed_size: int | None = None) -> None:
+        self.store, self.url, self.key, self.listed_size = store, url, key, listed_size
 
     @classmethod
     def at(cls, url: str) -> Self:
-        """The root of what ``url`` names: ``s3://bucket/prefix``, ``gs://…``, ``memory://name``.
+        """The root that ``url`` names: ``s3://bucket/prefix``, ``gs://…``, ``memory://name``.
 
-        Nothing is asked of the store yet.
+        No request is made yet. Raises CestaError if the URL cannot be one.
         """
         scheme, _, place = url.partition("://")
         if scheme not in ENVIRONMENT or not place.strip("/"):
-            known = ", ".join(f"{name}://" for name in ENVIRONMENT if name != "memory")
-            raise CestaError(f"{url} is no place for a repository; write a folder, or a bucket as {known}…")
+            schemes = ", ".join(f"{name}://" for name in ENVIRONMENT if name != "memory")
+            raise CestaError(f"{url} cannot be a repository; write a folder, or a bucket as {schemes}…")
         if not all(c.isalnum() or c in "-_./" for c in place):
-            raise CestaError(f"{url}: only {ALLOWED} may stand in a repository's name")
+            raise CestaError(f"{url}: a repository's name may contain only {ALLOWED}")
         return cls(_connect(scheme, url.rstrip("/")), url.rstrip("/"))
 
     def __truediv__(self, name: str) -> "ObjectPath":
@@ -93,51 +94,53 @@ class ObjectPath:
         return PurePosixPath(self.key).relative_to(other.key)
 
     def exists(self) -> bool:
-        """Is there an object of this name? Folders are none."""
+        """Does the store hold an object of this name? A folder is not an object."""
         return self.head() is not None
 
     def is_file(self) -> bool:
-        return self.listed is not None or self.exists()
+        """As ``exists``; a listed object needs no second request."""
+        return self.listed_size is not None or self.exists()
 
-    def stat(self) -> SimpleNamespace:
-        """``st_size`` in bytes, as the store has it."""
-        if self.listed is not None:
-            return SimpleNamespace(st_size=self.listed)
+    def size(self) -> int:
+        """Size in bytes, from the listing or the store."""
+        if self.listed_size is not None:
+            return self.listed_size
         if (head := self.head()) is None:
             raise FileNotFoundError(errno.ENOENT, "no such object", str(self))
-        return SimpleNamespace(st_size=head["size"])
+        return head["size"]
 
-    def head(self) -> dict[str, Any] | None:
+    def head(self) -> "ObjectMeta | None":
         """size, last_modified and e_tag of the object; None if there is none."""
         import obstore
 
         try:
-            with self._explained():
-                return dict(obstore.head(self.store, self.key))
+            with self._explain_errors():
+                return obstore.head(self.store, self.key)
         except FileNotFoundError:
             return None
 
     def modified(self) -> datetime | None:
-        """When it was last written, by the store's clock; None if it does not exist."""
+        """The moment of the last write, by the store's clock; None if there is no object."""
         head = self.head()
         return None if head is None else head["last_modified"]
 
     def read_tagged(self) -> tuple[bytes, str | None]:
-        """Content, and the tag that ``replace`` asks for."""
+        """The content, and its tag for ``replace_tagged``."""
         import obstore
 
-        with self._explained():
-            found = obstore.get(self.store, self.key)
-            tag = found.meta["e_tag"]
-            return b"".join(bytes(chunk) for chunk in found.stream()), tag
+        with self._explain_errors():
+            result = obstore.get(self.store, self.key)
+            return b"".join(bytes(chunk) for chunk in result.stream()), result.meta["e_tag"]
 
-    def chunks(self) -> Iterator[bytes]:
-        """The content piece by piece: an array may be larger than memory."""
+    def sha256(self) -> str:
+        """Hex digest of the content, read piece by piece: an array may be larger than memory."""
         import obstore
 
-        with self._explained():
+        digest = hashlib.sha256()
+        with self._explain_errors():
             for chunk in obstore.get(self.store, self.key).stream():
-                yield bytes(chunk)
+                digest.update(bytes(chunk))
+        return digest.hexdigest()
 
     def read_bytes(self) -> bytes:
         return self.read_tagged()[0]
@@ -146,79 +149,80 @@ class ObjectPath:
         return self.read_bytes().decode(encoding)
 
     def write_bytes(self, content: bytes) -> None:
-        """Write or replace the object; readers see the old one or the new one, whole."""
+        """Write or replace the object. Readers see the whole old content or the whole new one."""
         self._put(content)
 
     def write_text(self, text: str, encoding: str = "utf-8") -> None:
         self.write_bytes(text.encode(encoding))
 
     def upload(self, path: os.PathLike[str]) -> None:
-        """Write a local file, a large one in parts."""
+        """Write the content of a local file, in parts if it is large."""
         self._put(Path(path))
 
     def create(self, content: bytes) -> bool:
-        """Write the object unless one is there, then False. Of several who try, one succeeds."""
+        """Write the object if there is none, else return False. Of several callers at once, one succeeds."""
         import obstore
 
         try:
-            self._put(content, mode="create")
+            self._put(content, "create")
             return True
         except obstore.exceptions.AlreadyExistsError:
-            # It may be our own, when the answer to a first try was lost. Contents carry their author's token.
+            # The existing object is this call's own if the answer to a first try was lost.
             return self._holds(content)
 
     def replace_tagged(self, content: bytes, tag: str | None) -> bool:
-        """Write the object if it still is what ``read_tagged`` found; False if it was changed."""
+        """Replace the object if it is unchanged since ``read_tagged`` returned ``tag``, else return False."""
         import obstore
 
         try:
-            self._put(content, mode={"e_tag": tag})
+            self._put(content, {"e_tag": tag})
             return True
         except obstore.exceptions.PreconditionError:
             return self._holds(content)
 
     def copy_to(self, target: "ObjectPath") -> None:
-        """Within the store, nothing passes through here."""
+        """Copy the object within its store; the content does not pass through this machine."""
         import obstore
 
-        with self._explained():
+        with self._explain_errors():
             obstore.copy(self.store, self.key, target.key)
 
     def unlink(self, missing_ok: bool = False) -> None:
+        """Delete the object. Raises FileNotFoundError if there is none, unless ``missing_ok``."""
         import obstore
 
         if not missing_ok:
-            self.stat()
-        with self._explained():
+            self.size()
+        with self._explain_errors():
             obstore.delete(self.store, self.key)
 
     def iterdir(self) -> Iterator["ObjectPath"]:
-        """The next level below, objects and folders; nothing where nothing is."""
+        """Objects and folders one level below."""
         import obstore
 
-        with self._explained():
-            found = obstore.list_with_delimiter(self.store, self.key or None)
-        keys = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
+        with self._explain_errors():
+            listing = obstore.list_with_delimiter(self.store, self.key or None)
+        keys = [*listing["common_prefixes"], *(meta["path"] for meta in listing["objects"])]
         return (ObjectPath(self.store, self.url, key.rstrip("/")) for key in keys)
 
     def files(self) -> list["ObjectPath"]:
         """Every object below, sorted."""
         import obstore
 
-        with self._explained():
+        with self._explain_errors():
             pages = list(obstore.list(self.store, f"{self.key}/" if self.key else None))
-        found = (meta for page in pages for meta in page)
-        return sorted(ObjectPath(self.store, self.url, meta["path"], meta["size"]) for meta in found)
+        listed = (meta for page in pages for meta in page)
+        return sorted(ObjectPath(self.store, self.url, meta["path"], meta["size"]) for meta in listed)
 
     def rglob(self, pattern: str) -> Iterator["ObjectPath"]:
-        """Every object below whose name matches; folders are none."""
+        """Every object below whose name matches; no folders."""
         return (path for path in self.files() if fnmatch(path.name, pattern))
 
     def glob(self, pattern: str) -> Iterator["ObjectPath"]:
-        """What is below by this pattern; folders only by a pattern of one level."""
+        """Objects below that match the pattern. A pattern of one level matches folders, too."""
         depth = pattern.count("/") + 1
-        found = self.iterdir() if depth == 1 else iter(self.files())
-        below = ((path, path.relative_to(self)) for path in found)
+        paths = self.iterdir() if depth == 1 else iter(self.files())
+        below = ((path, path.relative_to(self)) for path in paths)
         return (path for path, name in below if len(name.parts) == depth and name.match(pattern))
 
     def _holds(self, content: bytes) -> bool:
@@ -227,18 +231,20 @@ class ObjectPath:
         except FileNotFoundError:
             return False
 
-    def _put(self, content: Any, **mode: Any) -> None:
+    def _put(
+        self, content: bytes | Path, mode: "Literal['create', 'overwrite'] | UpdateVersion | None" = None
+    ) -> None:
         import obstore
 
         try:
-            with self._explained():
-                obstore.put(self.store, self.key, content, **mode)
+            with self._explain_errors():
+                obstore.put(self.store, self.key, content, mode=mode)
         except FileNotFoundError:
             raise CestaError(f"{self}: no such bucket; create it, or name another") from None
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """The store's errors in our words; of those that callers ask for, two are let through."""
+    def _explain_errors(self) -> Iterator[None]:
+        """Turn the store's errors into CestaError, except a missing object and an unmet condition."""
         from obstore import exceptions
 
         try:
@@ -254,57 +260,70 @@ class ObjectPath:
 def _connect(scheme: str, url: str) -> "ObjectStore":
     """A connection with time limits and retries; no request is made."""
     try:
-        from obstore.store import MemoryStore, from_url
+        from obstore.store import GCSStore, MemoryStore, S3Store
     except ImportError:
         raise CestaError(f'{url} needs obstore; run pip install "cesta[stores]"') from None
     if scheme == "memory":
         return MemoryStore()
     _forget_empty_variables()
-    silence = timedelta(seconds=_timeout_s())
+    client, retries = _client_options(scheme), _retries()
+    if scheme == "gs":
+        return GCSStore.from_url(url, client_options=client, retry_config=retries)
+    return S3Store.from_url(url, config=_file_credentials(), client_options=client, retry_config=retries)
+
+
+def _client_options(scheme: str) -> "ClientConfig":
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-    return from_url(
-        url,
-        config=_credentials_of_file() if scheme == "s3" else {},
-        client_options={
-            "allow_http": scheme == "s3" and endpoint.startswith("http://"),
-            "connect_timeout": silence,
-            "read_timeout": silence,
-            "timeout": timedelta(seconds=WHOLE_REQUEST_S),
+    silence = timedelta(seconds=_timeout_s())
+    return {
+        "allow_http": scheme == "s3" and endpoint.startswith("http://"),
+        "connect_timeout": silence,
+        "read_timeout": silence,
+        "timeout": timedelta(seconds=WHOLE_REQUEST_S),
+    }
+
+
+def _retries() -> "RetryConfig":
+    return {
+        "max_retries": RETRIES,
+        "retry_timeout": timedelta(seconds=_timeout_s()) * RETRIES,
+        "backoff": {
+            "init_backoff": timedelta(seconds=0.1),
+            "max_backoff": timedelta(seconds=5),
+            "base": 2,
         },
-        retry_config={
-            "max_retries": RETRIES,
-            "retry_timeout": silence * RETRIES,
-            "backoff": {
-                "init_backoff": timedelta(seconds=0.1),
-                "max_backoff": timedelta(seconds=5),
-                "base": 2,
-            },
-        },
-    )
+    }
 
 
 def _forget_empty_variables() -> None:
-    """Compose sets a variable that nobody gave to "", at which obstore, which reads them itself, panics."""
+    """Remove empty AWS_ variables: Compose sets an unset one to "", and obstore panics when it reads it."""
     for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
         del os.environ[name]
 
 
-def _credentials_of_file() -> dict[str, str]:
-    """Of the profile in AWS's credentials file, as containers are given secrets; {} where the environment has
-    a key, or there is no such file. tritonserver reads the same file by itself.
+def _file_credentials() -> "S3Config":
+    """The profile's credentials in AWS's credentials file.
+
+    Returns {} if the environment has a key, or if there is no file. Containers get their secrets as such a
+    file; tritonserver reads it, too.
     """
     path = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or Path.home() / ".aws" / "credentials")
     profile = os.environ.get("AWS_PROFILE", "default")
-    read = configparser.ConfigParser()
+    file = configparser.ConfigParser()
     if os.environ.get("AWS_ACCESS_KEY_ID") or not path.exists():
         return {}
     try:
-        read.read(path, encoding="utf-8")
+        file.read(path, encoding="utf-8")
     except (configparser.Error, UnicodeDecodeError, OSError) as error:
         raise CestaError(f"{path}: {error}; write it as AWS's tools do") from None
-    names = ("access_key_id", "secret_access_key", "session_token")
-    found = dict(read[profile]) if read.has_section(profile) else {}
-    return {name: found[f"aws_{name}"] for name in names if found.get(f"aws_{name}")}
+    credentials: S3Config = {}
+    if value := file.get(profile, "aws_access_key_id", fallback=""):
+        credentials["access_key_id"] = value
+    if value := file.get(profile, "aws_secret_access_key", fallback=""):
+        credentials["secret_access_key"] = value
+    if value := file.get(profile, "aws_session_token", fallback=""):
+        credentials["session_token"] = value
+    return credentials
 
 
 def _timeout_s() -> float:
@@ -319,17 +338,17 @@ def _timeout_s() -> float:
 
 
 def _reason(error: Exception, scheme: str) -> str:
-    """What the store said, without the library's own innards, and the way out."""
+    """The store's message without the library's internals, and the way out."""
     from obstore import exceptions
 
-    said = str(error).partition("\n\nDebug source")[0]
+    message = str(error).partition("\n\nDebug source")[0]
     variables = ENVIRONMENT[scheme]
     if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
         return f"the store refuses these credentials; look at {variables}"
-    if "NoSuchBucket" in said:
+    if "NoSuchBucket" in message:
         return "no such bucket; create it, or name another"
     if "kind: Timeout" in str(error):
         return f"the store is silent ({TIMEOUT_VARIABLE}={_timeout_s():g}); try again, or look at {variables}"
     if "kind: Connect" in str(error):
         return f"the store cannot be reached; look at {variables}, and whether it runs"
-    return f"{' '.join(said.split())[:300]}; try again, or look at {variables}"
+    return f"{' '.join(message.split())[:300]}; try again, or look at {variables}"

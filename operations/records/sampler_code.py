@@ -2,7 +2,6 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from operations.errors import CestaError
 from operations.records import manifest
@@ -10,15 +9,15 @@ from operations.records import manifest
 SAMPLER_CODE = Path(__file__).resolve().parents[2] / "ensemble" / "candidate_sampler"
 
 
-def sampler_code() -> manifest.Files:
-    """The sampler's modules, which every release holds a copy of."""
+def sampler_code() -> dict[str, manifest.FileRecord]:
+    """The sampler's modules by name."""
     return manifest.describe(SAMPLER_CODE.glob("*.py"), SAMPLER_CODE)
 
 
-def check_sampler_code(described: dict[str, Any]) -> None:
+def check_sampler_code(run: manifest.RunManifest) -> None:
     """Raise CestaError if a run's golden answers were made with other code than would be published."""
-    if described["sampler_code"] != manifest.digest(sampler_code()):
-        raise CestaError(f'{SAMPLER_CODE.name} was changed since the export; run "cesta export" again')
+    if run.sampler_code != manifest.digest(sampler_code()):
+        raise CestaError(f"{SAMPLER_CODE.name} was changed since the export; {run.WAY_OUT}")
 
 
 def copy_sampler_code(folder: Path) -> None:

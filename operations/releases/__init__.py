@@ -1,1 +1,1 @@
-"""What becomes of a release once it is published: listed, verified, promoted, rolled back, retired."""
+"""Releases after publishing: they are listed, verified, promoted, rolled back and retired."""

@@ -1,7 +1,7 @@
-"""A canary release: loaded beside the active one and asked by a share of the requests, as a model of its own.
+"""A canary release: loaded beside the active one, as a model that answers a share of the requests.
 
-Triton serves it as the ensemble ``recommender_canary``; the gateway sends the share there. Promoting any
-release, and rolling back, ends it.
+Triton serves it as the ensemble ``recommender_canary``; the gateway sends the share there. A promotion or a
+rollback ends it.
 """
 
 from typing import Final
@@ -17,9 +17,10 @@ from operations.releases.configs import (
     write_configs,
 )
 from operations.releases.gate import check_gate
+from operations.releases.history import Action
 from operations.releases.model_control import ModelControl
-from operations.releases.store import Repository, locked
-from operations.releases.switch import Change, agreed_release, switched, tidy, told
+from operations.releases.store import Repository
+from operations.releases.switch import Change, agreed_release, record_failure, switch_front, tidy
 from operations.releases.verify import verify_release
 from operations.settings import ReleaseSettings
 
@@ -37,24 +38,24 @@ def start_canary(
     force: bool = False,
     who: str | None = None,
 ) -> history.Record:
-    """Have ``release`` answer as ``recommender_canary``; ``percent`` of the requests, 0.01 to 99.99.
+    """Have ``release`` answer ``percent`` (0.01 to 99.99) of the requests as ``recommender_canary``.
 
-    Called again it changes the percent, or the release. Raises CestaError for another percent, and
-    NotPromoted, which names the step, as ``promote`` does; what was served is then served still.
+    A second call changes the percent, or the release. Raises CestaError for a percent out of range, and
+    NotPromoted, which names the step, as ``promote`` does; the served releases then stay the same.
     """
     if not LEAST_PERCENT <= percent <= MOST_PERCENT:
-        raise CestaError(f"--percent {percent:g}: say {LEAST_PERCENT} to {MOST_PERCENT} or, to end it, 0")
-    change = Change(repository, "canary", release, control, who)
-    with locked(repository), told(change) as steps:
+        raise CestaError(f"--percent {percent:g}: use {LEAST_PERCENT} to {MOST_PERCENT} or, to end it, 0")
+    change = Change(repository, Action.CANARY, release, control, who)
+    with repository.lock(), record_failure(change) as steps:
         active = agreed_release(repository, control)
         if release == active:
             raise CestaError("it is the active one, which answers all requests already")
-        with steps("verify"):
-            described = verify_release(repository, release)
-        with steps("gate"):
-            forced = check_gate(repository, described, active, bars, force)
+        with steps.run("verify"):
+            manifest = verify_release(repository, release)
+        with steps.run("gate"):
+            forced = check_gate(repository, manifest, active, bars, force)
         served = Served(active, history.previous(repository), release, percent)
-        with switched(change, served, described["golden"], CANARY):
+        with switch_front(change, served, manifest.golden, CANARY):
             return change.record(percent=percent, **forced)
 
 
@@ -62,15 +63,15 @@ def stop_canary(
     repository: Repository, release: int, control: ModelControl | None = None, *, who: str | None = None
 ) -> history.Record:
     """Send every request to the active release again. Raises CestaError if it is not the canary release."""
-    change = Change(repository, "end canary", release, control, who)
-    with locked(repository):
-        found = canary_on_disk(repository)
-        if found is None or found.release != release:
-            there = f"release {found.release} is" if found else "there is none"
-            raise CestaError(f"release {release} is not the canary release of {repository}; {there}")
-        with told(change) as steps:
+    change = Change(repository, Action.END_CANARY, release, control, who)
+    with repository.lock():
+        canary = canary_on_disk(repository)
+        if canary is None or canary.release != release:
+            actual = f"release {canary.release} is" if canary else "there is none"
+            raise CestaError(f"release {release} is not the canary release of {repository}; {actual}")
+        with record_failure(change) as steps:
             served = Served(agreed_release(repository, control), history.previous(repository))
-            with steps("write"):
+            with steps.run("write"):
                 end_canary(repository)
                 configs = configs_of(repository, served)
                 write_configs(repository, configs)

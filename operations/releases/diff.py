@@ -1,18 +1,19 @@
-"""What is different between two releases, by their manifests."""
+"""The differences between two releases, by their manifests."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Final
 
-SHOWN = ("created_at", "git_commit", "data", "contract", "settings", "made_with", "sampler_code")
-MEASURED = ("known", "unknown", "repeat", "explore")
-NAMES = ("hr_at_10", "ndcg_at_10", "mrr")
+from operations.records.manifest import GROUPS, Measured, Metric, ReleaseManifest
 
-Row = tuple[str, str, str]  # what, in the one, in the other
+SHOWN: Final = ("created_at", "git_commit", "data", "contract", "settings", "made_with", "sampler_code")
+METRICS: Final[tuple[Metric, ...]] = ("hr_at_10", "ndcg_at_10", "mrr")
+
+Row = tuple[str, str, str]  # what differs, its value in the one release, its value in the other
 
 
-def diff(one: dict[str, Any], other: dict[str, Any]) -> list[Row]:
+def diff(one: ReleaseManifest, other: ReleaseManifest) -> list[Row]:
     """A row per value that differs: settings by their names, metrics with their intervals, files by name."""
-    parts = [(dict(_leaves(_described(m))), dict(_leaves(_files(m)))) for m in (one, other)]
+    parts = [(dict(_leaves(_values(release))), _files(release)) for release in (one, other)]
     rows = []
     for ours, theirs in zip(*parts, strict=True):
         names = [*ours, *(name for name in theirs if name not in ours)]
@@ -20,31 +21,30 @@ def diff(one: dict[str, Any], other: dict[str, Any]) -> list[Row]:
     return rows
 
 
-def _described(manifest: dict[str, Any]) -> dict[str, Any]:
-    metrics = manifest.get("metrics") or {}
-    measured = {
-        group: {name: _with_interval(metrics[group], name) for name in NAMES}
-        for group in MEASURED
-        if metrics.get(group, {}).get("n")
-    }
-    return {name: manifest.get(name) for name in SHOWN} | {"metrics": measured}
+def _values(release: ReleaseManifest) -> dict[str, object]:
+    values = release.json_object()
+    groups = {group: measured for group in GROUPS if (measured := release.measured(group)).n}
+    metrics = {group: {metric: _text(about, metric) for metric in METRICS} for group, about in groups.items()}
+    return {name: values.get(name) for name in SHOWN} | {"metrics": metrics}
 
 
-def _with_interval(group: dict[str, Any], name: str) -> str:
-    low, high = group["interval"][name]
-    return f"{group[name]:.4f} ({low:.4f} to {high:.4f})"
+def _text(measured: Measured, metric: Metric) -> str:
+    value, bounds = measured.value(metric), measured.bounds(metric)
+    if value is None or bounds is None:
+        return "not measured"
+    return f"{value:.4f} ({bounds[0]:.4f} to {bounds[1]:.4f})"
 
 
-def _files(manifest: dict[str, Any]) -> dict[str, str]:
+def _files(release: ReleaseManifest) -> dict[str, str]:
     """Files by their names without the release's number."""
-    found = {}
-    for name, about in manifest["files"].items():
+    files = {}
+    for name, file in release.files.items():
         model, _, rest = name.split("/", 2)
-        found[f"{model}/{rest}"] = f"{about['bytes']:,} bytes, {about['sha256'][:12]}…"
-    return found
+        files[f"{model}/{rest}"] = f"{file.bytes:,} bytes, {file.sha256[:12]}…"
+    return files
 
 
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+def _leaves(value: object, name: str = "") -> Iterator[tuple[str, str]]:
     """Dotted name and text of every value in nested tables."""
     if not isinstance(value, dict):
         yield name, str(value)

@@ -1,60 +1,64 @@
-"""May a release replace the active one? Metrics against bars and the active one's interval."""
+"""The gate: may a release replace the active one? Its metrics against bars and the active one's interval."""
 
-from typing import Any
+from typing import Final
 
 from operations.errors import CestaError
+from operations.records.manifest import Measured, Metric, ReleaseManifest
+from operations.releases.history import Forced
 from operations.releases.repository import read_release
 from operations.releases.store import Repository
 from operations.settings import ReleaseSettings
 
-MEASURES = ("hr_at_10", "ndcg_at_10")
+METRICS: Final[tuple[Metric, ...]] = ("hr_at_10", "ndcg_at_10")
 
 
 def check_gate(
     repository: Repository,
-    described: dict[str, Any],
+    candidate: ReleaseManifest,
     active: int | None,
     bars: ReleaseSettings | None,
     force: bool,
-) -> dict[str, list[str]]:
-    """What a record says of the gate: {"forced": objections}, or nothing where there are none.
+) -> Forced:
+    """Compare a release with the bars and the active release; return what the record says about it.
 
     Raises CestaError with the objections unless ``force``. The active release itself passes.
     """
-    if active == described["release"]:
+    if active == candidate.release:
         return {}
-    against = objections(described, None if active is None else read_release(repository, active), bars)
+    against = objections(candidate, None if active is None else read_release(repository, active), bars)
     if against and not force:
         raise CestaError(f"{'; '.join(against)}; --force passes the gate all the same, and is recorded")
     return {"forced": against} if against else {}
 
 
 def objections(
-    candidate: dict[str, Any], active: dict[str, Any] | None, bars: ReleaseSettings | None
+    candidate: ReleaseManifest, active: ReleaseManifest | None, bars: ReleaseSettings | None
 ) -> list[str]:
-    """Why the release of manifest ``candidate`` should not be promoted, a clause each; none if it may.
+    """Reasons against promoting ``candidate``, a clause each; none if it may be promoted.
 
-    ``active`` is None where nothing is active. Metrics are those of known users, in a shop without users
+    ``active`` is None if no release is active. The metrics are those of known users; in a shop without users,
     those of unknown ones.
     """
-    ours, theirs = _measured(candidate), _measured(active or {})
-    found = []
-    for name in MEASURES:
-        bar = getattr(bars, name) if bars else 0.0
-        low = (theirs.get("interval") or {}).get(name, [None])[0]
-        value = ours.get(name)
-        if value is None and (bar or low is not None):
-            found.append(f"its {name} was not measured")
+    ours, theirs = _measured(candidate), _measured(active) if active else None
+    against = []
+    for metric in METRICS:
+        bar: float = getattr(bars, metric) if bars else 0.0
+        bounds = theirs.bounds(metric) if theirs else None
+        value = ours.value(metric)
+        if value is None:
+            if bar or bounds:
+                against.append(f"its {metric} was not measured")
             continue
         if bar and value < bar:
-            found.append(f"its {name} {value:.4f} is below the bar of {bar:.4f} (release.{name})")
-        if low is not None and value < low:
-            number = (active or {}).get("release")
-            found.append(f"its {name} {value:.4f} is below release {number}'s 95 % interval from {low:.4f}")
-    return found
+            against.append(f"its {metric} {value:.4f} is below the bar of {bar:.4f} (release.{metric})")
+        if active and bounds and value < bounds[0]:
+            against.append(
+                f"its {metric} {value:.4f} is below release {active.release}'s 95 % interval from "
+                f"{bounds[0]:.4f}"
+            )
+    return against
 
 
-def _measured(described: dict[str, Any]) -> dict[str, Any]:
-    metrics = described.get("metrics") or {}
-    known = metrics.get("known") or {}
-    return known if known.get("n") else metrics.get("unknown") or {}
+def _measured(release: ReleaseManifest) -> Measured:
+    known_users = release.measured("known")
+    return known_users if known_users.n else release.measured("unknown")

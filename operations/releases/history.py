@@ -1,6 +1,6 @@
-"""``promotions.jsonl``: who changed what is active, when and how; one JSON object a line, only added to.
+"""``promotions.jsonl``: who changed what is active, when and how. One JSON object a line, only added to.
 
-The active release is what the ensemble's config pins, not what this file says: it tells the way back.
+The ensemble's config decides which release is active. The history decides which one a rollback returns to.
 """
 
 import getpass
@@ -8,75 +8,113 @@ import json
 import os
 import socket
 from datetime import UTC, datetime
-from typing import Any
+from enum import StrEnum
+from typing import Final, TypedDict, Unpack
 
-from operations.releases import store
 from operations.releases.repository import active_release
 from operations.releases.store import Repository
 
-NAME = "promotions.jsonl"
+NAME: Final = "promotions.jsonl"
 
-Record = dict[str, Any]  # at, who, what, release; before, server, seconds, forced, failed
+
+class Action(StrEnum):
+    """A change of a release; the value of the history's key ``what``."""
+
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+    CANARY = "canary"
+    END_CANARY = "end canary"
+    RETIRE = "retire"
+
+
+SWITCHES: Final = (Action.PROMOTE, Action.ROLLBACK)  # these change the active release
+
+
+class Forced(TypedDict, total=False):
+    """The gate's part of a record; empty if the gate did not object."""
+
+    forced: list[str]  # the objections
+
+
+class Details(Forced, total=False):
+    """The keys of a record beside moment, operator, action and release; each may be missing."""
+
+    before: int | None  # the release that was active
+    server: str | None  # None: only the next start was changed
+    seconds: dict[str, float]  # step → how long it took
+    percent: float  # a canary release's share of the requests
+    failed: str  # the step at which the change was undone
+    why: str
+
+
+class Record(Details):
+    """One change of a repository."""
+
+    at: str  # ISO 8601
+    who: str
+    what: str  # an Action; one that this version does not know is kept
+    release: int
 
 
 def append(
-    repository: Repository, what: str, release: int, *, who: str | None = None, **details: Any
+    repository: Repository, what: Action, release: int, *, who: str | None = None, **details: Unpack[Details]
 ) -> Record:
-    """Add a record and flush it to disk; returns it. ``who`` is by default the user of this process."""
-    record: Record = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "who": who or _who()}
-    record |= {"what": what, "release": release, **details}
-    store.append(repository / NAME, record)
+    """Add a record, on disk when this returns, and return it. ``who`` is by default this process's user."""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    record: Record = {"at": at, "who": who or _user(), "what": what, "release": release, **details}
+    repository.append(NAME, json.dumps(record, ensure_ascii=False))
     return record
 
 
 def read(repository: Repository) -> list[Record]:
-    """All records, oldest first. A last line that was cut off by a power failure is passed over."""
+    """All records, oldest first. A line that a power failure cut off is skipped."""
     path = repository / NAME
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [record for line in lines if (record := _parsed(line)) is not None]
+    return [record for line in lines if (record := _parse(line)) is not None]
 
 
 def line_of_succession(repository: Repository) -> list[int]:
-    """Releases that were active, oldest first; the last is the active one, the one before it the previous.
+    """Releases that were active, oldest first: the last is the active one, the one before it the previous.
 
-    A promotion adds to the line, a rollback takes back from it.
+    A promotion adds to the line, a rollback takes from it.
     """
     line: list[int] = []
     for record in read(repository):
-        if "failed" in record or record["what"] not in ("promote", "rollback"):
+        if "failed" in record or record["what"] not in SWITCHES:
             continue
-        if record["release"] in line:  # taken back, or promoted a second time: it counts once, as the last
-            at = line.index(record["release"])
-            line = line[: at + 1] if record["what"] == "rollback" else line[:at] + line[at + 1 :]
-        if record["release"] not in line:
-            line.append(record["release"])
+        release = record["release"]
+        if release in line:  # returned to, or promoted a second time: it counts once, as the last
+            at = line.index(release)
+            line = line[: at + 1] if record["what"] == Action.ROLLBACK else line[:at] + line[at + 1 :]
+        if release not in line:
+            line.append(release)
     active = active_release(repository)
     return [number for number in line if number != active] + ([] if active is None else [active])
 
 
 def previous(repository: Repository) -> int | None:
-    """The release that was active before; None if there was none."""
+    """The release that was active before the active one; None if there was none."""
     line = line_of_succession(repository)
     return line[-2] if len(line) > 1 else None
 
 
 def numbers(repository: Repository) -> set[int]:
-    """Every release that was ever changed: a number is never given twice, since caches outlive a release.
+    """Every release that was ever changed. A number is never given twice, since caches outlive a release.
 
-    What failed may have named a release that never was.
+    A failed change is left out: it may name a release that never existed.
     """
     return {record["release"] for record in read(repository) if "failed" not in record}
 
 
-def _parsed(line: str) -> Record | None:
+def _parse(line: str) -> Record | None:
     try:
-        record = json.loads(line)
+        record: Record = json.loads(line)
     except ValueError:
         return None
     return record if isinstance(record, dict) else None
 
 
-def _who() -> str:
+def _user() -> str:
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user has a number and no name

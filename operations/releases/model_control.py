@@ -1,38 +1,41 @@
-"""A running Triton's model control, and questions to its models by version: all of it over gRPC.
+"""Loads, unloads and asks the models of a running Triton by version, over gRPC.
 
-Over HTTP a load would block one of the server's few threads, and stall its other clients for seconds.
+Over HTTP a load would block one of the server's few threads and stall other clients for seconds.
 """
 
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
-import numpy as np
 import tritonclient.grpc as triton
 from google.protobuf import json_format
+from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from operations.errors import CestaError
-from operations.records.contract import SCORER
-from operations.releases.configs import NAME, Config, part_config
+from operations.records.contract import SCORER, Config
+from operations.releases.configs import NAME, part_config
 from operations.server.control_secret import FILE_VARIABLE, GRPC_HEADER, VARIABLE, find_secret
 
-LOAD_TIMEOUT_S = 600  # a release of millions of items is read from disk, and its kernels are compiled
-ASK_TIMEOUT_S = 20  # the first question to a version that was just loaded, on a busy machine
-POLL_S = 0.02  # Triton tells nobody when it has unloaded something
+READY: Final = "READY"  # a version's state, in Triton's words
+UNLOADED: Final = ""
 
-# A server that is not there yet is looked for ten times a second; gRPC would wait a second at first.
+LOAD_TIMEOUT_S: Final = 600  # a release of millions of items is read from disk, and its kernels are compiled
+ASK_TIMEOUT_S: Final = 20  # the first question to a version that was just loaded, on a busy machine
+POLL_S: Final = 0.02  # Triton does not report the end of an unload
+
+# A server that does not listen yet is tried ten times a second; gRPC would wait a second at first.
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
 
-Tensors = Mapping[str, np.ndarray[Any, Any]]
+Tensors = Mapping[str, NDArray[Any]]  # of several types: bytes, float32, int32
 
 
 class ModelControl:
-    """One server. Raises CestaError with the server's own words when it refuses.
+    """A connection to one server. Raises CestaError with the server's own words when it refuses.
 
-    ``secret`` is what the server wants from whoever loads and unloads; by default that of the environment or
-    of this user's ``cesta serve``.
+    ``secret`` authorises loads and unloads. The default is that of the environment or of this user's
+    ``cesta serve``.
     """
 
     def __init__(self, address: str, secret: str | None = None) -> None:
@@ -50,11 +53,11 @@ class ModelControl:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._client.close()
 
     def is_there(self, timeout_s: float = ASK_TIMEOUT_S) -> bool:
-        """Does a server listen? Raises CestaError if one does and answers nothing: it may still serve."""
+        """Does a server listen? Raises CestaError if one listens and does not answer: it may still serve."""
         try:
             return bool(self._client.is_server_live(client_timeout=timeout_s))
         except InferenceServerException as error:
@@ -66,41 +69,41 @@ class ModelControl:
             ) from None
 
     def load(self, config: Config) -> None:
-        """Have a model loaded with this config, and exactly the versions that it names.
+        """Load a model with this config, and exactly the versions that it names.
 
-        Versions that are loaded already are kept as they are. The config on disk is not looked at: Triton
-        would pass over it unless its time of change were new.
+        Loaded versions stay as they are. The config on disk is not used: Triton ignores it unless its
+        modification time is new.
         """
         text = json_format.MessageToJson(config, preserving_proto_field_name=True)
         self._operate("load_model", config.name, config=text, client_timeout=LOAD_TIMEOUT_S)
 
     def load_part(self, model: str, versions: set[int]) -> None:
-        """``load`` a sampler or scorer by the checkout's config of the name that this server is run with."""
+        """Load a sampler or scorer with the checkout's config; if the server runs with a named one, that."""
         self.load(part_config(model, versions, self.config_name()))
 
     def config_name(self) -> str:
-        """The named config that the scorer is loaded with; "" for config.pbtxt, or if none is loaded."""
+        """The name of the scorer's loaded config; "" for config.pbtxt, or if no scorer is loaded."""
         parameters = self.config(SCORER).parameters if self.ready(SCORER) else {}
         return parameters[NAME].string_value if NAME in parameters else ""
 
     def unload(self, model: str) -> None:
-        """Have an ensemble forgotten; its parts stay."""
+        """Unload an ensemble; its parts stay loaded."""
         self._operate("unload_model", model, client_timeout=ASK_TIMEOUT_S)
 
     def states(self, model: str) -> dict[int, str]:
-        """Version → READY, LOADING, UNLOADING, "" (unloaded) or what made its load fail."""
+        """Version → READY, LOADING, UNLOADING, UNLOADED or the reason for which its load failed."""
         index = self._operate("get_model_repository_index", client_timeout=ASK_TIMEOUT_S)
-        found = (m for m in index.models if m.name == model and m.version)
-        return {int(m.version): _state(m) for m in found}
+        versions = (m for m in index.models if m.name == model and m.version)
+        return {int(version.version): _state(version) for version in versions}
 
     def ready(self, model: str) -> set[int]:
         """The versions that answer."""
-        return {version for version, state in self.states(model).items() if state == "READY"}
+        return {version for version, state in self.states(model).items() if state == READY}
 
     def wait_unloaded(self, model: str, version: int) -> None:
-        """Return once nothing is left of a version. Raises CestaError after LOAD_TIMEOUT_S."""
+        """Wait until a version is unloaded. Raises CestaError after LOAD_TIMEOUT_S."""
         deadline = time.monotonic() + LOAD_TIMEOUT_S
-        while self.states(model).get(version):
+        while self.states(model).get(version, UNLOADED) != UNLOADED:
             if time.monotonic() > deadline:
                 raise CestaError(
                     f"{model} {version} is still unloading at {self.address}; restart the server"
@@ -108,16 +111,18 @@ class ModelControl:
             time.sleep(POLL_S)
 
     def config(self, model: str) -> Config:
-        """What the server has the model loaded with."""
+        """The config that the server has loaded the model with."""
         return self._call("get_model_config", model, client_timeout=ASK_TIMEOUT_S).config
 
     def answered(self, model: str, timeout_s: float = ASK_TIMEOUT_S) -> int:
-        """How many requests a model has answered, by all its versions, since the server started."""
-        found = self._call("get_inference_statistics", model, client_timeout=timeout_s).model_stats
-        return sum(int(version.inference_stats.success.count) for version in found)
+        """How many requests all versions of a model have answered since the server started."""
+        versions = self._call("get_inference_statistics", model, client_timeout=timeout_s).model_stats
+        return sum(int(version.inference_stats.success.count) for version in versions)
 
-    def ask(self, model: str, tensors: Tensors, version: int | None = None) -> tuple[int, dict[str, Any]]:
-        """Version that answered, by default the ensemble's only one, and its outputs by name."""
+    def ask(
+        self, model: str, tensors: Tensors, version: int | None = None
+    ) -> tuple[int, dict[str, NDArray[Any]]]:  # as ``Tensors``
+        """Ask a version, by default the ensemble's only one. Returns the version and its outputs by name."""
         inputs = []
         for name, array in tensors.items():
             inputs.append(triton.InferInput(name, array.shape, _TYPES[array.dtype.kind]))
@@ -127,31 +132,31 @@ class ModelControl:
         answer = result.get_response()
         return int(answer.model_version), {out.name: result.as_numpy(out.name) for out in answer.outputs}
 
-    def _operate(self, verb: str, *values: Any, **named: Any) -> Any:
-        """What only the operator may ask for."""
+    def _operate(self, verb: str, *values: Any, **named: Any) -> Any:  # as ``_call``
+        """Call a method that only the operator may."""
         try:
             return self._call(verb, *values, headers=self._secret, **named)
         except CestaError as error:
-            if GRPC_HEADER not in str(error):  # Triton names the header that it misses
+            if GRPC_HEADER not in str(error):  # Triton names the header that is missing or wrong
                 raise
-            what = "wrong" if self._secret else "missing"
+            problem = "wrong" if self._secret else "missing"
             raise CestaError(
-                f"{self.address} lets only its operator do this, and the control secret is {what}; "
-                f"set {VARIABLE}, or {FILE_VARIABLE} to the file of what the server was started with"
+                f"{self.address} lets only its operator do this, and the control secret is {problem}; "
+                f"set {VARIABLE}, or set {FILE_VARIABLE} to the secret file that the server was started with"
             ) from None
 
-    def _call(self, verb: str, *values: Any, **named: Any) -> Any:
+    def _call(self, verb: str, *values: Any, **named: Any) -> Any:  # tritonclient has no types
         try:
             return getattr(self._client, verb)(*values, **named)
         except InferenceServerException as error:
-            said = " ".join(str(error.message()).split("\n\nAt:")[0].split())  # without Python's traceback
-            raise CestaError(f"{self.address}: {said}") from None
+            message = str(error.message()).split("\n\nAt:")[0]  # without Python's traceback
+            raise CestaError(f"{self.address}: {' '.join(message.split())}") from None
 
 
-_TYPES = {"O": "BYTES", "i": "INT32", "f": "FP32"}
+_TYPES: Final = {"O": "BYTES", "i": "INT32", "f": "FP32"}
 
 
-def _state(model: Any) -> str:
-    if model.state != "UNAVAILABLE":
-        return str(model.state)
-    return "" if model.reason == "unloaded" else str(model.reason)
+def _state(version: Any) -> str:  # a row of Triton's index; tritonclient has no types
+    if version.state != "UNAVAILABLE":
+        return str(version.state)
+    return UNLOADED if version.reason == "unloaded" else str(version.reason)

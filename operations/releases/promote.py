@@ -1,12 +1,16 @@
-"""Which release is served: promote one, or roll back to the one before. Either ends a canary release."""
+"""Which release is served: promote one, or roll back to the previous one. Either ends a canary release."""
+
+from collections.abc import Sequence
 
 from operations.errors import CestaError
+from operations.records.golden_answers import GoldenAnswer
 from operations.releases import history
 from operations.releases.configs import PARTS, Served
 from operations.releases.gate import check_gate
+from operations.releases.history import Action
 from operations.releases.model_control import ModelControl
-from operations.releases.store import Repository, locked
-from operations.releases.switch import Change, Golden, switched, told
+from operations.releases.store import Repository
+from operations.releases.switch import Change, record_failure, switch_front
 from operations.releases.verify import verify_release
 from operations.settings import ReleaseSettings
 
@@ -20,38 +24,39 @@ def promote(
     force: bool = False,
     who: str | None = None,
 ) -> history.Record:
-    """Have ``release`` served, by the server of ``control`` or else from the next start on; the record of it.
+    """Have ``release`` served, by the server of ``control`` or else from the next start on; its record.
 
-    Raises NotPromoted, which names the step and its reason; the release before then still answers. ``force``
-    promotes against the gate's objections, which the record then holds, as it does ``who`` asked for it.
+    Raises NotPromoted, which names the step and its reason; the release before still answers. ``force``
+    promotes against the gate's objections. The record holds them, and ``who`` promoted.
     """
-    change = Change(repository, "promote", release, control, who)
-    with locked(repository), told(change) as steps:
-        with steps("verify"):
-            described = verify_release(repository, release)
-        with steps("gate"):
-            forced = check_gate(repository, described, change.before, bars, force)
+    change = Change(repository, Action.PROMOTE, release, control, who)
+    with repository.lock(), record_failure(change) as steps:
+        with steps.run("verify"):
+            manifest = verify_release(repository, release)
+        with steps.run("gate"):
+            forced = check_gate(repository, manifest, change.before, bars, force)
         served = Served(release, _previous(repository, release, change.before))
-        with switched(change, served, described["golden"]):
+        with switch_front(change, served, manifest.golden):
             return change.record(**forced)
 
 
 def roll_back(
     repository: Repository, control: ModelControl | None = None, *, who: str | None = None
 ) -> history.Record:
-    """Return to the release that was active before this one; in milliseconds while that is still loaded.
+    """Return to the release that was active before this one; in milliseconds while it is still loaded.
 
-    Raises CestaError if there is none, and NotPromoted as ``promote``.
+    Raises CestaError if there is none, and NotPromoted as ``promote`` does.
     """
-    with locked(repository):
-        change = Change(repository, "rollback", _way_back(repository), control, who)
-        with told(change) as steps:
+    with repository.lock():
+        change = Change(repository, Action.ROLLBACK, _way_back(repository), control, who)
+        with record_failure(change) as steps:
             release = change.release
-            golden: Golden = []
+            golden: Sequence[GoldenAnswer] = ()
             if control is None or any(release not in control.ready(model) for model in PARTS):
-                with steps("verify"):
-                    golden = verify_release(repository, release)["golden"]
-            with switched(change, Served(release, _previous(repository, release, change.before)), golden):
+                with steps.run("verify"):
+                    golden = verify_release(repository, release).golden
+            served = Served(release, _previous(repository, release, change.before))
+            with switch_front(change, served, golden):
                 return change.record()
 
 
@@ -66,7 +71,7 @@ def _way_back(repository: Repository) -> int:
 
 
 def _previous(repository: Repository, release: int, before: int | None) -> int | None:
-    """What stays loaded beside ``release``: the one before, or where that is it, the one before that."""
+    """The release that stays loaded beside ``release``: the one active before it, other than itself."""
     if before != release:
         return before
     earlier = [number for number in history.line_of_succession(repository) if number != release]

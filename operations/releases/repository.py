@@ -1,23 +1,25 @@
-"""A published repository, read: which releases it holds, which is active, what each says of itself."""
+"""Reads a published repository: its releases, the active one, and their manifests."""
 
-from typing import Any
+from typing import Final
 
 from operations.errors import CestaError
 from operations.records import manifest
 from operations.records.contract import ENSEMBLE, MODELS, read_config
+from operations.records.manifest import ReleaseManifest
+from operations.records.place import Place
 from operations.releases.store import Repository
 
-CONFIG = "config.pbtxt"
+CONFIG: Final = "config.pbtxt"
 
 
 def releases(repository: Repository) -> list[int]:
-    """Numbers of the whole releases, ascending: the manifest is the last that a publisher moves in."""
-    found = (repository / ENSEMBLE).glob(f"*/{manifest.NAME}")
-    return sorted(int(path.parent.name) for path in found if path.parent.name.isdecimal())
+    """Numbers of the complete releases, ascending. Publishing moves the manifest in last."""
+    manifests = (repository / ENSEMBLE).glob(f"*/{manifest.NAME}")
+    return sorted(int(path.parent.name) for path in manifests if path.parent.name.isdecimal())
 
 
 def active_release(repository: Repository) -> int | None:
-    """The release that the ensemble is pinned to, which the next start serves; None if there is none."""
+    """The release that the ensemble's config pins, which the next start serves; None if there is none."""
     config = repository / ENSEMBLE / CONFIG
     if not config.exists():
         return None
@@ -27,23 +29,30 @@ def active_release(repository: Repository) -> int | None:
     return int(steps[0].model_version)
 
 
-def version_folders(repository: Repository) -> list[Repository]:
-    """The numbered folders of all three models, those of half-published releases included."""
-    return [path for model in MODELS for path in (repository / model).glob("*") if path.name.isdecimal()]
+def version_numbers(repository: Repository) -> set[int]:
+    """Numbers of all three models' version folders, those of incomplete releases included."""
+    folders = (path for model in MODELS for path in (repository / model).glob("*"))
+    return {int(path.name) for path in folders if path.name.isdecimal()}
 
 
-def release_folders(repository: Repository, release: int) -> list[Repository]:
-    """The three folders of one release, the ensemble's last."""
-    return [repository / model / str(release) for model in MODELS]
+def manifest_place(repository: Repository, release: int) -> Place:
+    """Where a release's manifest lies."""
+    return repository / ENSEMBLE / str(release) / manifest.NAME
 
 
-def read_release(repository: Repository, release: int | None = None) -> dict[str, Any]:
-    """Manifest of a release, by default of the active one. Raises CestaError if there is none."""
-    number = active_release(repository) if release is None else release
-    if number is None:
+def require_active(repository: Repository) -> int:
+    """The active release. Raises CestaError if there is none."""
+    release = active_release(repository)
+    if release is None:
         raise CestaError(f'no release in {repository}; run "make demo" or "cesta publish" first')
-    path = repository / ENSEMBLE / str(number) / manifest.NAME
+    return release
+
+
+def read_release(repository: Repository, release: int | None = None) -> ReleaseManifest:
+    """The manifest of a release, by default of the active one. Raises CestaError if there is none."""
+    number = require_active(repository) if release is None else release
+    path = manifest_place(repository, number)
     if not path.exists():
         listed = ", ".join(map(str, releases(repository))) or "none"
         raise CestaError(f"no release {number} in {repository}: {path} is missing; there is {listed}")
-    return manifest.read(path)
+    return ReleaseManifest.read(path)

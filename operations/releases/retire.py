@@ -1,4 +1,6 @@
-"""Old releases unloaded and deleted; never the active one, the one before it, a canary or a newer one."""
+"""Unloads and deletes old releases; never the active one, the previous one, a canary or a newer one."""
+
+from typing import Final
 
 from operations.errors import CestaError
 from operations.records.contract import ENSEMBLE
@@ -10,46 +12,47 @@ from operations.releases.configs import (
     configs_of,
     write_configs,
 )
+from operations.releases.history import Action
 from operations.releases.model_control import ModelControl
-from operations.releases.repository import releases, version_folders
-from operations.releases.store import Repository, delete_folder, give_up, locked
+from operations.releases.repository import releases, version_numbers
+from operations.releases.store import Repository
 from operations.releases.switch import agreed_release
 
-LEAST = 2  # the active release, and the one to roll back to
+LEAST: Final = 2  # the active release, and the one to roll back to
 
 
 def retire(repository: Repository, control: ModelControl | None = None, keep: int = LEAST) -> list[int]:
-    """Delete releases older than the active one, but for the ``keep`` that were active last; their numbers.
+    """Delete releases older than the active one, except the ``keep`` that were active last; their numbers.
 
     Raises CestaError if ``keep`` is below LEAST, if nothing is active, or if the server serves another
     release than the repository says.
     """
     if keep < LEAST:
         raise CestaError(f"--keep {keep}: at least {LEAST} stay, the active release and the one before it")
-    with locked(repository):
+    with repository.lock():
         active = agreed_release(repository, control)
-        line = history.line_of_succession(repository)
         canary = canary_on_disk(repository)
-        kept = {*line[-keep:], *([canary.release] if canary else [])}
-        folders = [path for path in version_folders(repository) if int(path.name) < active]
-        found, whole = {int(path.name) for path in folders} - kept, set(releases(repository))
-        old = [number for number in sorted(found) if give_up(repository, number, number in whole)]
+        staying = {*history.line_of_succession(repository)[-keep:], *([canary.release] if canary else [])}
+        older = {number for number in version_numbers(repository) if number < active} - staying
+        complete = set(releases(repository))
+        retired = [n for n in sorted(older) if n in complete or repository.stop_publisher(n)]
         if control is not None:
-            _unload(control, old)
-        if old:
-            # What the next start may load beside the active one, before its folder goes.
+            _unload(control, retired)
+        if retired:
+            # First the configs that the next start reads, then the folders.
             served = Served(active, history.previous(repository), *(canary or ()))
             write_configs(repository, configs_of(repository, served))
-        for number in old:
-            history.append(repository, "retire", number, server=control.address if control else None)
+        for number in retired:
+            server = control.address if control else None
+            history.append(repository, Action.RETIRE, number, server=server)
             _delete(repository, number)
-    return old
+    return retired
 
 
-def _unload(control: ModelControl, old: list[int]) -> None:
+def _unload(control: ModelControl, retired: list[int]) -> None:
     for model in PARTS:
         ready = control.ready(model)
-        leaving = ready & set(old)
+        leaving = ready & set(retired)
         if leaving:
             control.load_part(model, ready - leaving)
         for number in leaving:
@@ -57,6 +60,6 @@ def _unload(control: ModelControl, old: list[int]) -> None:
 
 
 def _delete(repository: Repository, release: int) -> None:
-    """The ensemble's folder first: without its manifest there is no release, whatever else is left of it."""
+    """Delete the ensemble's folder first: without its manifest there is no release, whatever is left."""
     for model in (ENSEMBLE, *PARTS):
-        delete_folder(repository / model / str(release))
+        repository.delete_folder(f"{model}/{release}")

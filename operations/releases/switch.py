@@ -1,26 +1,27 @@
-"""A change of what is served, whole or undone: load, ask, switch, ask again, record.
+"""A change of the served release, made whole or undone: load, ask, switch, ask again, record.
 
-With a running server: load the parts beside the old ones, ask them the manifest's golden requests, only
-then write the configs and load the ensemble anew. Without one: write the configs for its next start.
+With a running server, the parts load beside the old ones and answer the manifest's golden requests. Only then
+are the configs written and the ensemble loaded anew. Without a server, the configs are written for its next
+start.
 """
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Final, Unpack
 
 import structlog
 
 from operations.errors import CestaError, NotPromoted
-from operations.records.contract import ENSEMBLE
+from operations.records.contract import ENSEMBLE, Config
+from operations.records.golden_answers import GoldenAnswer
 from operations.releases import history
 from operations.releases.configs import (
     CANARY,
     FRONTS,
     PARTS,
     PLACEHOLDER,
-    Config,
     Served,
     canary_on_disk,
     configs_of,
@@ -32,57 +33,60 @@ from operations.releases.configs import (
     write_configs,
 )
 from operations.releases.golden import check_canary, check_golden
+from operations.releases.history import Action
 from operations.releases.model_control import ModelControl
 from operations.releases.repository import active_release
 from operations.releases.stand_in import unload
-from operations.releases.store import Repository, delete_folder
+from operations.releases.store import Repository
 
-Golden = list[dict[str, Any]]
-
-FAILED = {
-    "promote": "was not promoted",
-    "rollback": "was not returned to",
-    "canary": "did not become the canary release",
-    "end canary": "did not cease to be the canary release",
+FAILED: Final = {
+    Action.PROMOTE: "was not promoted",
+    Action.ROLLBACK: "was not returned to",
+    Action.CANARY: "did not become the canary release",
+    Action.END_CANARY: "did not cease to be the canary release",
 }
 
 
 @dataclass
 class Steps:
-    """What is being done, and how many seconds each step took."""
+    """The steps of a change: the current one, and the seconds that each took."""
 
-    now: str = ""
+    current: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        self.now, started = name, time.perf_counter()
+    def run(self, name: str) -> Iterator[None]:
+        """Time the block as the step ``name``."""
+        self.current, started = name, time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - started, 4)
 
 
 @dataclass
 class Change:
-    """One change of one repository and the server on it: its steps, and its record."""
+    """One change of one repository and the server on it."""
 
     repository: Repository
-    what: str  # of FAILED
+    action: Action  # a key of FAILED
     release: int
     control: ModelControl | None = None
     who: str | None = None  # None: the user of this process
     steps: Steps = field(default_factory=Steps)
     before: int | None = None  # the release that answers until then
 
-    def record(self, **more: Any) -> history.Record:
-        """Add it to the history."""
-        server = self.control.address if self.control else None
-        seconds = dict(self.steps.seconds)
-        about = {"before": self.before, "server": server, "seconds": seconds, **more}
-        return history.append(self.repository, self.what, self.release, who=self.who, **about)
+    def record(self, **details: Unpack[history.Details]) -> history.Record:
+        """Add the change to the history."""
+        about: history.Details = {
+            "before": self.before,
+            "server": self.control.address if self.control else None,
+            "seconds": dict(self.steps.seconds),
+        }
+        about.update(details)
+        return history.append(self.repository, self.action, self.release, who=self.who, **about)
 
 
 def served_release(repository: Repository, control: ModelControl) -> int:
-    """The release that the server's ensemble is pinned to. Raises CestaError if it serves something else."""
+    """The release that the server's ensemble pins. Raises CestaError if it serves another repository."""
     config = control.config(ENSEMBLE)
     if identity(config) != identity_on_disk(repository):
         raise CestaError(
@@ -106,124 +110,131 @@ def agreed_release(repository: Repository, control: ModelControl | None) -> int:
 
 
 @contextlib.contextmanager
-def told(change: Change) -> Iterator[Steps]:
-    """Find out the release before; a failure in the block is recorded and becomes NotPromoted."""
+def record_failure(change: Change) -> Iterator[Steps]:
+    """Note the release before the change; record a failure of the block and raise NotPromoted for it."""
     change.before = active_release(change.repository)
     try:
         if change.control is not None:
-            with change.steps("find the server"):
+            with change.steps.run("find the server"):
                 change.before = served_release(change.repository, change.control)
         yield change.steps
     except (CestaError, OSError) as error:
         why = "; ".join([str(error), *getattr(error, "__notes__", [])])
-        step, before = change.steps.now, change.before
-        with contextlib.suppress(OSError, CestaError):  # a full disk or a silent store may be what failed
+        step, before = change.steps.current, change.before
+        with contextlib.suppress(OSError, CestaError):  # a full disk or a silent store may be the failure
             change.record(failed=step, why=why)
         still = "nothing is active" if before is None else f"release {before} is still the active one"
         raise NotPromoted(
-            f'release {change.release} {FAILED[change.what]}, {still}: step "{step}" failed: {why}'
+            f'release {change.release} {FAILED[change.action]}, {still}: step "{step}" failed: {why}'
         ) from None
 
 
 @contextlib.contextmanager
-def switched(change: Change, served: Served, golden: Golden, front: str = ENSEMBLE) -> Iterator[None]:
-    """Have one of FRONTS answer with its release of ``served`` within the block, and after it, unless
-    something in it fails. Who switches the ensemble ends the canary.
+def switch_front(
+    change: Change, served: Served, golden: Sequence[GoldenAnswer], front: str = ENSEMBLE
+) -> Iterator[None]:
+    """Let one of FRONTS answer with its release of ``served``, from the block on; undo it if the block fails.
+
+    Switching the ensemble ends the canary.
     """
     repository, control, steps = change.repository, change.control, change.steps
     texts, configs = read_texts(repository), configs_of(repository, served, front)
-    before = _Loaded.of(control) if control else None
+    server = _Server.of(control) if control else None
     try:
-        if control:
-            _load(change, before.parts)
+        if server:
+            server.load(change)
             if golden:
-                with steps("golden requests"):
-                    check_golden(control, change.release, golden)
-        with steps("switch" if control else "write"):
+                with steps.run("golden requests"):
+                    check_golden(server.control, change.release, golden)
+        with steps.run("switch" if server else "write"):
             if front == ENSEMBLE:
                 end_canary(repository)
             write_configs(repository, configs)
-            if control:
-                control.load(configs[front])
-        if control:
-            with steps("canary"):
-                check_canary(control, change.release, front)
-        with steps("record"):
+            if server:
+                server.control.load(configs[front])
+        if server:
+            with steps.run("canary"):
+                check_canary(server.control, change.release, front)
+        with steps.run("record"):
             yield
     except BaseException as error:
-        failed = steps.now
-        _undo(change, texts, before, error)
-        steps.now = failed
+        failed = steps.current
+        _undo(change, texts, server, error)
+        steps.current = failed
         raise
     tidy(change, configs)
 
 
 @dataclass(frozen=True)
-class _Loaded:
-    """What a server had loaded before a change."""
+class _Server:
+    """A server, and what it had loaded before a change."""
 
-    parts: dict[str, set[int]]
+    control: ModelControl
+    parts: dict[str, set[int]]  # model → versions
     fronts: dict[str, Config]
 
     @classmethod
-    def of(cls, control: ModelControl) -> "_Loaded":
+    def of(cls, control: ModelControl) -> "_Server":
         fronts = {front: control.config(front) for front in FRONTS if control.ready(front)}
-        return cls({model: control.ready(model) for model in PARTS}, fronts)
+        return cls(control, {model: control.ready(model) for model in PARTS}, fronts)
+
+    def load(self, change: Change) -> None:
+        """Load scorer, then sampler, beside the loaded versions, unless the release is loaded already."""
+        for model in PARTS:
+            if change.release not in self.parts[model]:
+                with change.steps.run(f"load {model}"):
+                    self.control.load_part(model, self.parts[model] | {change.release})
+
+    def put_back(self, repository: Repository, release: int) -> None:
+        """Restore first what is served, then what is loaded."""
+        for front in FRONTS:
+            self._put_front_back(front)
+        for model in PARTS:
+            if release not in self.parts[model] and release in self.control.states(model):
+                unload(self.control, repository, model, release, self.parts[model])
+
+    def _put_front_back(self, front: str) -> None:
+        before, ready = self.fronts.get(front), self.control.ready(front)
+        if before is None:
+            if ready:
+                self.control.unload(front)
+        elif ready != _versions(before):
+            self.control.load(before)
 
 
-def _load(change: Change, loaded: dict[str, set[int]]) -> None:
-    """Scorer, then sampler, beside what is loaded; nothing where the release is loaded already."""
-    for model in PARTS:
-        if change.release not in loaded[model]:
-            with change.steps(f"load {model}"):
-                change.control.load_part(model, loaded[model] | {change.release})
-
-
-def _undo(change: Change, texts: dict[str, str], before: _Loaded | None, error: BaseException) -> None:
-    """Disk and server as they were: first what is served, then what is loaded."""
-    control, release = change.control, change.release
+def _undo(change: Change, texts: dict[str, str], server: _Server | None, error: BaseException) -> None:
+    """Restore disk and server. A failure to do so becomes a note of ``error``."""
+    repository = change.repository
     try:
-        put_back(change.repository, texts)
-        if control and before:
-            for front in FRONTS:
-                _put_front_back(control, front, before.fronts.get(front))
-            for model in PARTS:
-                if release not in before.parts[model] and release in control.states(model):
-                    unload(control, change.repository, model, release, before.parts[model])
-        canary = canary_on_disk(change.repository)
+        put_back(repository, texts)
+        if server:
+            server.put_back(repository, change.release)
+        canary = canary_on_disk(repository)
         _remove_canaries(change, {canary.release} if canary else set())
     except (CestaError, OSError) as trouble:
         error.add_note(f"and undoing that failed: {trouble}; restart the server")
 
 
-def _put_front_back(control: ModelControl, front: str, before: Config | None) -> None:
-    ready = control.ready(front)
-    if before is None:
-        if ready:
-            control.unload(front)
-    elif ready != _versions(before):
-        control.load(before)
-
-
 def tidy(change: Change, configs: dict[str, Config]) -> None:
-    """Keep what the configs name, and the way back. The change is done: trouble here is only logged."""
-    control = change.control
+    """Unload and delete what the configs do not name. The change is done, so trouble is only logged."""
     try:
         _remove_canaries(change, _versions(configs[CANARY]) if CANARY in configs else set())
-        for model in PARTS if control else ():
-            if control.ready(model) != _versions(configs[model]):
-                control.load_part(model, _versions(configs[model]))
+        if change.control:
+            for model in PARTS:
+                if change.control.ready(model) != _versions(configs[model]):
+                    change.control.load_part(model, _versions(configs[model]))
     except (CestaError, OSError) as error:
         structlog.get_logger().warning("not_tidied", release=change.release, why=str(error))
 
 
-def _remove_canaries(change: Change, kept: set[int]) -> None:
-    """What is left of canary releases but those ``kept``: in the server, and their placeholders."""
-    if change.control and not kept and change.control.ready(CANARY):
+def _remove_canaries(change: Change, staying: set[int]) -> None:
+    """Remove canary releases other than ``staying`` from the server, and their placeholders from disk."""
+    if change.control and not staying and change.control.ready(CANARY):
         change.control.unload(CANARY)
     for placeholder in (change.repository / CANARY).glob(f"*/{PLACEHOLDER}"):
-        if int(placeholder.parent.name) not in kept:
-            delete_folder(placeholder.parent)
+        release = placeholder.parent.name
+        if int(release) not in staying:
+            change.repository.delete_folder(f"{CANARY}/{release}")
 
 
 def _versions(config: Config) -> set[int]:

@@ -1,7 +1,6 @@
-"""A release is what its manifest says, and fits the contract that it would be served under."""
+"""Is a release as its manifest says, and does it fit the contract that it would be served under?"""
 
-import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 from operations.errors import CestaError
 from operations.records import manifest
@@ -9,70 +8,77 @@ from operations.records.contract import (
     ENSEMBLE,
     GRAPH,
     MODEL_REPOSITORY,
+    MODELS,
     SCORER,
     Tensors,
     read_config,
-    read_contract,
     tensors,
 )
-from operations.releases.repository import active_release, read_release, release_folders
+from operations.records.manifest import ContractRecord, FileRecord, ReleaseManifest, RunManifest
+from operations.records.place import Place
+from operations.releases.repository import manifest_place, read_release, require_active
 from operations.releases.store import Repository
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
-def verify_release(repository: Repository, release: int | None = None) -> dict[str, Any]:
-    """Manifest of a release, by default of the active one, after everything it says was found to be so.
+    from onnx import ValueInfoProto
+
+
+def verify_release(repository: Repository, release: int | None = None) -> ReleaseManifest:
+    """Check a release, by default the active one, against its manifest, and return the manifest.
 
     Raises CestaError naming the first file that is missing, altered, foreign or breaks the contract.
     """
-    number = active_release(repository) if release is None else release
-    described = read_release(repository, number)
-    folders = release_folders(repository, described["release"])
-    own = repository / ENSEMBLE / str(number) / manifest.NAME
-    if described["release"] != number:
-        raise CestaError(
-            f'{own} is the manifest of release {described["release"]}; run "cesta publish" again'
-        )
-    here = {path for folder in folders for path in folder.rglob("*") if "__pycache__" not in path.parts}
-    present = manifest.describe(here - {own}, repository)
-    manifest.check_files(described["files"], present, repository, way_out='run "cesta publish" again')
-    check_contract(described, own)
+    number = require_active(repository) if release is None else release
+    described, place = read_release(repository, number), manifest_place(repository, number)
+    if described.release != number:
+        raise CestaError(f"{place} is the manifest of release {described.release}; {described.WAY_OUT}")
+    present: dict[str, FileRecord] = {}
+    for model in MODELS:
+        present |= repository.describe(f"{model}/{number}")
+    present.pop(f"{ENSEMBLE}/{number}/{manifest.NAME}", None)
+    manifest.check_files(described.files, present, folder=str(repository), way_out=described.WAY_OUT)
+    check_contract(described, place)
     check_graph(repository / SCORER / str(number) / GRAPH)
     return described
 
 
-def check_contract(described: dict[str, Any], path: Repository) -> None:
-    """Raise CestaError if a manifest, read from ``path``, has other sizes or tensors than config.pbtxt."""
-    front = read_config(MODEL_REPOSITORY / ENSEMBLE / "config.pbtxt")
-    ours = vars(read_contract()) | {"inputs": tensors(front.input), "outputs": tensors(front.output)}
-    now, then = json.loads(json.dumps(ours)), described["contract"]  # a manifest knows no tuples
-    if changed := [key for key in now if now[key] != then.get(key, now[key])]:
-        listed = ", ".join(f"{key} = {then[key]} (config.pbtxt: {now[key]})" for key in changed)
+def check_contract(described: RunManifest, path: Place) -> None:
+    """Raise CestaError if the manifest at ``path`` has other sizes or tensors than config.pbtxt."""
+    ours, theirs = ContractRecord.of_checkout().json_object(), described.contract.json_object()
+    if changed := [key for key in ours if ours[key] != theirs.get(key, ours[key])]:
+        listed = ", ".join(f"{key} = {theirs[key]} (config.pbtxt: {ours[key]})" for key in changed)
         raise CestaError(f'{path} has another contract: {listed}; run "cesta export" and "cesta publish"')
 
 
-def check_graph(graph: Repository) -> None:
-    """Hold a scorer's graph to its config.pbtxt. Raises CestaError naming the first tensor that differs."""
+def check_graph(graph: Place) -> None:
+    """Compare a scorer's graph with its config.pbtxt; CestaError names the first tensor that differs."""
     import onnx  # half a second that "cesta release list" does not need
 
     config = read_config(MODEL_REPOSITORY / SCORER / "config.pbtxt")
     model = onnx.load_model_from_string(graph.read_bytes()).graph
     sides = (("input", config.input, model.input), ("output", config.output, model.output))
     for side, declared, values in sides:
-        expected, got = tensors(declared), _onnx_tensors(values)
-        for name in sorted(expected.keys() | got.keys()):
-            if expected.get(name) != got.get(name):
+        expected, actual = tensors(declared), _onnx_tensors(values)
+        for name in sorted(expected.keys() | actual.keys()):
+            if expected.get(name) != actual.get(name):
                 raise CestaError(
-                    f"{graph}: {side} {name} is {got.get(name, 'missing')}, config.pbtxt says "
+                    f"{graph}: {side} {name} is {actual.get(name, 'missing')}, config.pbtxt says "
                     f"{expected.get(name, 'nothing')}; export and contract must agree"
                 )
 
 
-def _onnx_tensors(values: Any) -> Tensors:
-    """As ``contract.tensors``, of a graph's inputs or outputs: the first dim is the batch axis."""
+def _onnx_tensors(values: "Iterable[ValueInfoProto]") -> Tensors:
+    """A graph's inputs or outputs as ``contract.tensors`` gives them; the first dim is the batch axis."""
     from onnx import TensorProto
 
-    names = {TensorProto.STRING: "STRING", TensorProto.FLOAT: "FP32", TensorProto.INT32: "INT32"}
-    types = {v.name: v.type.tensor_type for v in values}
+    names: dict[int, str] = {
+        TensorProto.STRING: "STRING",
+        TensorProto.FLOAT: "FP32",
+        TensorProto.INT32: "INT32",
+    }
+    types = {value.name: value.type.tensor_type for value in values}
     return {
         name: (names.get(t.elem_type, str(t.elem_type)), [d.dim_value for d in t.shape.dim][1:])
         for name, t in types.items()

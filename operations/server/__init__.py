@@ -1,0 +1,1 @@
+"""Starts one tritonserver on a published repository and stops it."""

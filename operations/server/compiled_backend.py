@@ -1,9 +1,9 @@
-"""The C++ `onnxruntime` backend: compiled into the serving environment when that is made, found there later.
+"""The C++ `onnxruntime` backend: it is compiled into the serving environment, and found there later.
 
     python -m operations.server.compiled_backend    # 4 s; `make install` does it
 
-It answers as onnx_backend/model.py does, within tritonserver's own process: no batch has to go to another one
-and back (docs/performance.md tells what that saves). Where there is no C++ compiler, the Python one serves.
+It gives the same answers as onnx_backend/model.py, but inside tritonserver's own process: no batch travels to
+another process and back (docs/performance.md has the savings). Without a C++ compiler the Python one serves.
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .environment import ServerError, ServingEnvironment, find_serving_environment
+from operations.errors import ServerError
+from operations.server.environment import ServingEnvironment, find_serving_environment
 
 _SOURCES = Path(__file__).resolve().parents[2] / "ensemble" / "onnx_backend" / "compiled"
-_COMPILERS = ("c++", "g++", "clang++")  # the first that is there; $CXX goes before them
+_COMPILERS = ("c++", "g++", "clang++")  # the first that is installed; $CXX comes before them
 _OPTIONS = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-fvisibility=hidden"]
-_OPTIONS += ["-static-libstdc++", "-static-libgcc"]  # an image without a compiler may have older ones ...
-_OPTIONS += ["-Wl,--exclude-libs,ALL"]  # ... which must not stand in for parts of these
-_RUNTIME = "libonnxruntime.so.1"  # what ONNX Runtime's library calls itself; its file has a longer name
+_OPTIONS += ["-static-libstdc++", "-static-libgcc"]  # the image that serves may have older ones ...
+_OPTIONS += ["-Wl,--exclude-libs,ALL"]  # ... which must not replace parts of these
+_RUNTIME = "libonnxruntime.so.1"  # ONNX Runtime's soname; its file has a longer name
 
 
 def find_library(environment: ServingEnvironment) -> Path | None:
-    """Return the library compiled from these sources for this ONNX Runtime, if there is one."""
+    """Return the library that was compiled from these sources for this ONNX Runtime, or None."""
     runtime = _onnxruntime(environment)
     library = _folder(environment) / f"libtriton_onnxruntime-{_digest(runtime)}.so" if runtime else None
     return library if library and library.is_file() else None
 
 
 def find_compiler() -> str | None:
-    """Return $CXX or the usual names' first that is there."""
+    """Return the first installed compiler of $CXX and the usual names, or None."""
     return next(filter(shutil.which, [*filter(None, [os.environ.get("CXX")]), *_COMPILERS]), None)
 
 
 def compile_library(environment: ServingEnvironment) -> Path:
-    """Compile it, unless that was done before. Raises `ServerError` with what stands in the way."""
+    """Return the library; compile it if necessary. Raises `ServerError` with the reason if that fails."""
     if library := find_library(environment):
         return library
     runtime = _onnxruntime(environment)
@@ -52,10 +53,10 @@ def compile_library(environment: ServingEnvironment) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         Path(scratch, _RUNTIME).symlink_to(runtime)
-        Path(scratch, _RUNTIME).replace(folder / _RUNTIME)  # at no time is there none: a server may start
-        made = Path(scratch, "made.so")
-        _run([compiler, *_OPTIONS, "-o", str(made), *map(str, sorted(_SOURCES.glob("*.cc")))], folder)
-        return made.rename(folder / f"libtriton_onnxruntime-{_digest(runtime)}.so")
+        Path(scratch, _RUNTIME).replace(folder / _RUNTIME)  # never absent: a server may start meanwhile
+        library = Path(scratch, "library.so")
+        _run([compiler, *_OPTIONS, "-o", str(library), *map(str, sorted(_SOURCES.glob("*.cc")))], folder)
+        return library.rename(folder / f"libtriton_onnxruntime-{_digest(runtime)}.so")
 
 
 def _run(command: list[str], libraries: Path) -> None:
@@ -70,12 +71,12 @@ def _folder(environment: ServingEnvironment) -> Path:
 
 
 def _onnxruntime(environment: ServingEnvironment) -> Path | None:
-    found = environment.site_packages.resolve().glob("onnxruntime/capi/libonnxruntime.so.*")
-    return next(iter(sorted(found)), None)
+    libraries = environment.site_packages.resolve().glob("onnxruntime/capi/libonnxruntime.so.*")
+    return next(iter(sorted(libraries)), None)
 
 
 def _digest(runtime: Path) -> str:
-    """Of all that the library is made of: one made of anything else is not found."""
+    """Digest everything that goes into the library, so that a stale library has another file name."""
     digest = hashlib.sha256(f"{runtime} {_OPTIONS}".encode())
     for source in sorted(_SOURCES.iterdir()):
         digest.update(source.read_bytes())
@@ -83,7 +84,7 @@ def _digest(runtime: Path) -> str:
 
 
 def main() -> None:
-    """Compile it; where that fails, say why and what serves instead."""
+    """Compile the library. Where that fails, print the reason and what serves instead."""
     try:
         print(f"compiled {compile_library(find_serving_environment())}")
     except ServerError as error:

@@ -1,6 +1,7 @@
-"""The serving environment: where tritonserver and what runs inside it live, and whether they can run here.
+"""The serving environment: tritonserver, the packages inside it, and whether they can run on this machine.
 
-Used from the application environment: all about the other one is read from its files, nothing is imported.
+This module runs in the application environment. It reads the files of the serving environment and imports
+nothing from it.
 """
 
 from __future__ import annotations
@@ -11,23 +12,21 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from operations.errors import ServerError
+
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _ONNX_BACKEND = _CHECKOUT / "ensemble" / "onnx_backend"
-_MINIMUM_GLIBC = (2, 35)  # what this tritonserver was linked against
+_MINIMUM_GLIBC = (2, 35)  # this tritonserver was linked against it
 _STUB = "triton_python_backend_stub"
 _LIBRARIES = "nvidia_pytriton.libs"
 _MINIMUM_FREE_BYTES = 64 * 2**20  # of shared memory: a stub takes 1 MiB and grows with its batches
 
 
-class ServerError(RuntimeError):
-    """The tritonserver cannot start, died, or did not become ready; the text names the way out."""
-
-
 @dataclass(frozen=True)
 class ServingEnvironment:
-    """A Python environment for the stubs, and the tritonserver that runs them.
+    """A Python environment for the stubs, and the tritonserver that starts them.
 
-    By default that is the embedded one, of the wheel `nvidia-pytriton` in the same environment.
+    By default that is the embedded tritonserver, from the wheel `nvidia-pytriton` in the same environment.
     """
 
     root: Path
@@ -36,7 +35,7 @@ class ServingEnvironment:
 
     @property
     def python_version(self) -> str:
-        """`"3.11"`, from the folder's own name: the environment's interpreter is never started for this."""
+        """For example `"3.11"`, from the name of the folder; the interpreter is not started for this."""
         return self.site_packages.parent.name.removeprefix("python")
 
     @property
@@ -46,28 +45,28 @@ class ServingEnvironment:
 
     @property
     def stub(self) -> Path:
-        """The process that runs a Python model, linked to one `libpython`; the wheel has one for each."""
+        """The program that runs a Python model. The wheel has one for each `libpython`."""
         if self.installation:
             return self.triton / "backends" / "python" / _STUB
         return self.triton / "python_backend_stubs" / self.python_version / _STUB
 
     @property
     def interpreter(self) -> Path:
-        """The Python that this environment was made from."""
+        """The Python from which this environment was made."""
         return (self.root / "bin" / "python3").resolve()
 
     @property
     def library_path(self) -> list[Path]:
-        """Where the stub finds its `libpython`, and the server its libraries."""
+        """The folders with the stub's `libpython` and the server's libraries."""
         base = self.interpreter.parent.parent / "lib"
-        own_python = [base] if any(base.glob(f"libpython{self.python_version}.so*")) else []
-        return [*own_python, self.triton / "lib" if self.installation else self.site_packages / _LIBRARIES]
+        python = [base] if any(base.glob(f"libpython{self.python_version}.so*")) else []
+        return [*python, self.triton / "lib" if self.installation else self.site_packages / _LIBRARIES]
 
 
 def find_serving_environment(root: Path | None = None) -> ServingEnvironment:
-    """Return the one at `root`, else at `$CESTA_SERVING_ENV`, else in `.venv-serving` of the checkout.
+    """Return the environment at `root`, else `$CESTA_SERVING_ENV`, else `.venv-serving` of the checkout.
 
-    `$CESTA_TRITON` names a tritonserver to run instead of the one in it.
+    `$CESTA_TRITON` names a tritonserver that replaces the embedded one. Raises `ServerError` without one.
     """
     root = root or Path(os.environ.get("CESTA_SERVING_ENV") or _CHECKOUT / ".venv-serving")
     installation = Path(os.environ["CESTA_TRITON"]).absolute() if os.environ.get("CESTA_TRITON") else None
@@ -82,7 +81,7 @@ def find_serving_environment(root: Path | None = None) -> ServingEnvironment:
 
 
 def check_serving_environment(environment: ServingEnvironment) -> None:
-    """Refuse what would fail later, or worse, answer wrongly. One sentence per reason, as a `ServerError`."""
+    """Raise `ServerError` for an environment that would fail later, or give wrong answers."""
     if environment.installation:
         _check_installation(environment)
     else:
@@ -92,9 +91,9 @@ def check_serving_environment(environment: ServingEnvironment) -> None:
 
 
 def check_space(shared_memory: Path = Path("/dev/shm"), temporary: Path | None = None) -> None:
-    """Refuse to start with too little shared memory or temporary disk space."""
+    """Raise `ServerError` if there is too little shared memory or temporary disk space."""
     for folder, way_out in (
-        (shared_memory, "give it more (docker: --shm-size=1g) or remove what dead processes left there"),
+        (shared_memory, "give it more (docker: --shm-size=1g) or remove files of dead processes there"),
         (temporary, "free some, or point TMPDIR elsewhere"),
     ):
         if folder is None:
@@ -106,9 +105,9 @@ def check_space(shared_memory: Path = Path("/dev/shm"), temporary: Path | None =
 
 
 def assemble_runtime(folder: Path, environment: ServingEnvironment, onnx_library: Path | None = None) -> None:
-    """Fill `folder` with what the server is started with, about 5 MB: `backends/` and `python/`.
+    """Write the server's `backends/` and `python/` to `folder`, about 5 MB.
 
-    `onnx_library` is the compiled `onnxruntime` backend; without one it is the Python one.
+    `onnx_library` is the compiled `onnxruntime` backend; without it the Python backend is used.
     """
     if not environment.installation:
         _assemble_backends(folder / "backends", environment, onnx_library)
@@ -116,19 +115,19 @@ def assemble_runtime(folder: Path, environment: ServingEnvironment, onnx_library
 
 
 def backend_directory(folder: Path, environment: ServingEnvironment) -> Path:
-    """An installation's own backends, its C++ ONNX Runtime among them; else those in the runtime `folder`."""
+    """Return an installation's backends, which include ONNX Runtime; else those in the runtime `folder`."""
     return environment.triton / "backends" if environment.installation else folder / "backends"
 
 
 def child_variables(runtime: Path, environment: ServingEnvironment, *, threads: int) -> dict[str, str]:
-    """Return the environment variables of tritonserver, which its stubs inherit: no secret among them."""
+    """Return the environment variables of tritonserver. Its stubs inherit them, so they hold no secret."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CESTA_CONTROL_")}
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     library_path = [*map(str, environment.library_path), os.environ.get("LD_LIBRARY_PATH", "")]
     return inherited | {
-        # The stub embeds Python and takes the first `python3` on PATH for the one that it is ...
+        # The stub embeds Python and believes that it is the first `python3` on PATH ...
         "PATH": os.pathsep.join([str(runtime / "python" / "bin"), os.environ.get("PATH", os.defpath)]),
-        # ... and loads the first libpython here, else the system's, whose patch version may differ.
+        # ... and loads the first libpython here, else the system's, which may have another patch version.
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, library_path)),
         "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(cache / "cesta" / "numba")),
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads)),
@@ -138,7 +137,7 @@ def child_variables(runtime: Path, environment: ServingEnvironment, *, threads: 
 def _assemble_backends(folder: Path, environment: ServingEnvironment, onnx_library: Path | None) -> None:
     if os.statvfs(folder.parent).f_flag & os.ST_NOEXEC:
         raise ServerError(
-            f"{folder.parent.parent} is mounted noexec and tritonserver's backends are run from there; mount "
+            f"{folder.parent.parent} is mounted noexec, but tritonserver runs its backends from there; mount "
             "it with exec (docker: --tmpfs /tmp:exec), or point TMPDIR elsewhere"
         )
     # Copies, not links: Triton refuses a backend library that "escapes" the backend directory.
@@ -153,7 +152,7 @@ def _assemble_backends(folder: Path, environment: ServingEnvironment, onnx_libra
 
 
 def _assemble_python(folder: Path, environment: ServingEnvironment) -> None:
-    """Make a virtual environment that is the serving environment, except that it writes no bytecode.
+    """Make a virtual environment with the packages of the serving environment that writes no bytecode.
 
     A `__pycache__` in a model's folder would make Triton reload the version. The stub ignores every PYTHON*
     variable (it embeds Python in isolated mode), but not the .pth files of its virtual environment.
@@ -171,15 +170,15 @@ def _assemble_python(folder: Path, environment: ServingEnvironment) -> None:
 
 def _check_stub(environment: ServingEnvironment) -> None:
     if not environment.stub.is_file():
-        known = ", ".join(sorted(folder.name for folder in environment.stub.parent.parent.iterdir()))
+        versions = ", ".join(sorted(folder.name for folder in environment.stub.parent.parent.iterdir()))
         raise ServerError(
             f"the serving environment {environment.root} has Python {environment.python_version} and its "
-            f'tritonserver runs {known}; run "make install" with one of those'
+            f'tritonserver runs {versions}; run "make install" with one of those'
         )
 
 
 def _check_installation(environment: ServingEnvironment) -> None:
-    """It is whole, and its stub is for the Python of the environment."""
+    """Check that the installation is complete and that its stub runs the environment's Python."""
     backends = environment.triton / "backends"
     for path in (environment.triton / "bin" / "tritonserver", environment.stub, backends / "onnxruntime"):
         if not path.exists():
@@ -188,7 +187,7 @@ def _check_installation(environment: ServingEnvironment) -> None:
                 "with the backends python and onnxruntime, or unset it for the embedded one"
             )
     linked = {
-        found.decode() for found in re.findall(rb"libpython(3\.\d+)\.so", environment.stub.read_bytes())
+        version.decode() for version in re.findall(rb"libpython(3\.\d+)\.so", environment.stub.read_bytes())
     }
     if linked and environment.python_version not in linked:
         raise ServerError(
@@ -202,10 +201,10 @@ def _check_numpy(environment: ServingEnvironment) -> None:
     names = [
         path.name.removesuffix(".dist-info") for path in environment.site_packages.glob("numpy-*.dist-info")
     ]
-    found = [name.removeprefix("numpy-") for name in names]
-    if not found or any(int(version.split(".")[0]) >= 2 for version in found):
+    majors = [int(name.removeprefix("numpy-").split(".")[0]) for name in names]
+    if not majors or max(majors) >= 2:
         raise ServerError(
-            f"the serving environment {environment.root} has {' and '.join(names) or 'no numpy'} and its "
+            f"the serving environment {environment.root} has {' and '.join(names) or 'no numpy'}, but its "
             "tritonserver needs numpy 1: with numpy 2 tensors arrive corrupt without an error; "
             'run "make install"'
         )
@@ -215,8 +214,8 @@ def _check_glibc() -> None:
     version = (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
     if not version or tuple(int(part) for part in version.split(".")[:2]) < _MINIMUM_GLIBC:
         minimum = ".".join(map(str, _MINIMUM_GLIBC))
-        found = f"glibc {version}" if version else "no glibc"
+        library = f"glibc {version}" if version else "no glibc"
         raise ServerError(
-            f"this machine has {found} and tritonserver needs {minimum} or newer; "
+            f"this machine has {library} and tritonserver needs {minimum} or newer; "
             "use Ubuntu 22.04, Debian 12 or newer, or the container"
         )

@@ -1,4 +1,4 @@
-"""A tritonserver, by default the embedded one: start it on a published repository, stop it without a trace.
+"""Starts a tritonserver, by default the embedded one, on a published repository; stops it without a trace.
 
     python -m operations.server --repository artifacts/repository
 
@@ -6,7 +6,7 @@
         server.wait_ready()
         ...  # server.http, server.grpc, server.metrics
 
-Standard library only: this runs in the application environment, the server in its own.
+Standard library only. This module runs in the application environment, the server in the serving environment.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from . import control_secret
-from .compiled_backend import find_library
-from .environment import (
-    ServerError,
+from operations.errors import ServerError
+from operations.server import control_secret
+from operations.server.compiled_backend import find_library
+from operations.server.environment import (
     ServingEnvironment,
     assemble_runtime,
     backend_directory,
@@ -40,10 +40,11 @@ from .environment import (
     child_variables,
     find_serving_environment,
 )
-from .repository_url import triton_url
-from .response_cache import cache_options, cache_secret
-from .runtime_folder import SHARED_MEMORY, RuntimeFolder, sweep
-from .settings import ServerSettings, check_repository, claim_ports, parse_settings
+from operations.server.repository_url import triton_url
+from operations.server.response_cache import cache_options, cache_secret
+from operations.server.runtime_folder import SHARED_MEMORY, RuntimeFolder, sweep
+from operations.server.settings import ServerSettings, check_repository, claim_ports, parse_settings
+from operations.server.signals import interrupt_on_signals
 
 __all__ = ["Server", "ServerError", "ServerSettings"]
 
@@ -53,10 +54,10 @@ _TABLES = ("+-", "| ")
 _RESTRICTED = f"{','.join(control_secret.RESTRICTED)}:{control_secret.HTTP_HEADER}=@SECRET@"
 _RESTRICTIONS = (f"--http-restricted-api={_RESTRICTED}", f"--grpc-restricted-protocol={_RESTRICTED}")
 
-# Becomes tritonserver after asking the kernel for a SIGTERM, hence a drain, should the parent be killed.
-# Its JSON parser recurses: with the usual 8 MiB of stack 100,000 brackets end the server, with 1 GiB not even
-# a million. The secret comes in the environment, which only the user can read, and stands in the command line
-# from here until the server has read its options.
+# This program becomes tritonserver. Before, it asks the kernel for a SIGTERM, hence a drain, if the parent
+# is killed. Triton's JSON parser recurses: with the usual 8 MiB of stack, 100,000 brackets crash the server;
+# with 1 GiB not even a million do. The secret arrives in the environment, which only the user can read. It is
+# visible in the command line from here until the server has read its options.
 _UNTIL_PARENT_DIES = """
 import ctypes, os, resource, signal, sys
 hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
@@ -64,16 +65,15 @@ stack = 2**30 if hard == resource.RLIM_INFINITY else min(2**30, hard)
 resource.setrlimit(resource.RLIMIT_STACK, (stack, hard))
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 secret = os.environ.pop("CESTA_CONTROL_SECRET", "")
-if os.getppid() == int(sys.argv[1]):  # else it died before the line above
+if os.getppid() == int(sys.argv[1]):  # else the parent died before the line above
     os.execv(sys.argv[2], [argument.replace("@SECRET@", secret) for argument in sys.argv[2:]])
 """
 
 
 class Server:
-    """A tritonserver process, its stubs, its shared memory and its temporary files, from start to stop.
+    """A tritonserver process with its stubs, its shared memory and its temporary files, from start to stop.
 
-    `on_log` receives each line that the server or a model prints; the last ones are kept for error messages.
-    Raises `ServerError` with a way out where it cannot start.
+    `on_log` receives each line that the server or a model prints; error messages quote the last ones.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Server:
 
     @property
     def shm_prefix(self) -> str:
-        """What the names of its shared memory begin with; unique."""
+        """The unique beginning of the names of its shared memory."""
         return self._runtime.shm_prefix
 
     @property
@@ -126,30 +126,33 @@ class Server:
     @property
     def log_tail(self) -> str:
         """The last lines of the log, without Triton's tables."""
-        lines = list(self._log)  # a copy, since the log goes on
+        lines = list(self._log)  # a copy: another thread appends
         return "\n".join([line for line in lines if not line.startswith(_TABLES)][-_LAST_WORDS:])
 
     def start(self) -> None:
-        """Check the machine, then start the process. Returns at once: `wait_ready` tells when it answers."""
+        """Check the machine and start the process, without waiting for it: see `wait_ready`.
+
+        Raises `ServerError` with the way out if the server cannot start.
+        """
         environment = self._environment or find_serving_environment()
         check_serving_environment(environment)
         check_repository(self.settings)
-        for left in sweep():
-            self._on_log(f"removed {left}, which a killed server left")
+        for folder in sweep():
+            self._on_log(f"removed {folder}, which a killed server left")
         check_space(SHARED_MEMORY, Path(tempfile.gettempdir()))
         self.settings = claim_ports(self.settings)
         try:
-            folder = self._runtime.make()
-            assemble_runtime(folder, environment, self._onnx_library(environment))
-            self._process = self._launch(environment, folder)
+            runtime = self._runtime.make()
+            assemble_runtime(runtime, environment, self._onnx_library(environment))
+            self._process = self._launch(environment, runtime)
         except BaseException:
             self.stop(grace_s=0)
             raise
 
     def wait_ready(self, canary: Callable[[], object] | None = None, timeout_s: float = 60) -> None:
-        """Return once `canary` (a real inference) no longer raises; without one, once Triton is ready.
+        """Wait until `canary`, a real inference, raises no error; without a canary, until Triton is ready.
 
-        Raises `ServerError` with the last log lines if the server dies or `timeout_s` passes.
+        Raises `ServerError` with the last log lines if the server ends or `timeout_s` passes.
         """
         canary = canary or self._check_health
         deadline = time.monotonic() + timeout_s
@@ -166,22 +169,22 @@ class Server:
 
     @property
     def exit_code(self) -> int | None:
-        """What tritonserver ended with; None while it runs."""
+        """The exit code of tritonserver; None while it runs."""
         return self._started().poll()
 
     def wait(self, timeout_s: float | None = None) -> int:
-        """Wait until the server ends and return its exit code; raises `subprocess.TimeoutExpired`."""
+        """Wait until the server ends and return its exit code. Raises `subprocess.TimeoutExpired`."""
         return self._started().wait(timeout_s)
 
     def stop(self, grace_s: float | None = None) -> None:
-        """Let in-flight requests finish, end every process, remove what they left. Safe to call twice.
+        """Let requests in flight finish, end every process, remove their files. Safe to call twice.
 
-        `grace_s` defaults to the settings' `drain_s` and a little more; what still runs then is killed.
+        Processes that still run after `grace_s` are killed. By default that is `drain_s` and 5 s more.
         """
         grace_s = self.settings.drain_s + 5 if grace_s is None else grace_s
         try:
             if self._process and self._process.poll() is None:
-                self._process.terminate()  # alone: it needs its stubs to finish what is in flight
+                self._process.terminate()  # not its stubs: it needs them to finish the requests
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(grace_s)
         finally:
@@ -197,7 +200,7 @@ class Server:
     ) -> None:
         """Start the process and read its log to the end.
 
-        In one thread, since PR_SET_PDEATHSIG fires when the *thread* that forked ends.
+        One thread does both, because PR_SET_PDEATHSIG fires when the *thread* that forked ends.
         """
         trampoline = [sys.executable, "-ISc", _UNTIL_PARENT_DIES, str(os.getpid())]
         secret = self.settings.control_secret
@@ -212,7 +215,7 @@ class Server:
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
-                start_new_session=True,  # a Ctrl-C reaches the parent alone, which stops this in order
+                start_new_session=True,  # Ctrl-C reaches only the parent, which stops this in order
             )
         except BaseException as error:
             started.set_exception(error)
@@ -221,7 +224,7 @@ class Server:
         with process.stdout or contextlib.nullcontext(()) as log:
             for line in log:
                 if secret:
-                    self._hide(secret, process.pid)  # its first word: by now it has read its options
+                    self._hide(secret, process.pid)  # it prints, so it has read its options
                     secret = ""
                 self._log.append(line.rstrip())
                 self._on_log(line.rstrip())
@@ -243,9 +246,9 @@ class Server:
             f"--backend-directory={backend_directory(runtime, environment)}",
             f"--cache-directory={environment.triton / 'caches'}",
             f"--backend-config=python,shm-region-prefix-name={self.shm_prefix}",
-            "--model-control-mode=explicit",  # polling would serve a release that is half written
+            "--model-control-mode=explicit",  # polling would serve a half-written release
             *(f"--load-model={model}" for model in settings.models),
-            # Only where Triton reads configs: it would reload every version when config.pbtxt changes.
+            # Only if Triton reads configs: with it, Triton reloads every version when config.pbtxt changes.
             *([f"--model-config-name={settings.config}"] if settings.config and settings.models else []),
             f"--exit-on-error={str(settings.strict).lower()}",
             f"--exit-timeout-secs={settings.drain_s}",
@@ -255,7 +258,7 @@ class Server:
             f"--grpc-port={settings.grpc_port}",
             f"--metrics-address={settings.host}",
             f"--metrics-port={settings.metrics_port}",
-            # The embedded one sees no GPU, and looking for it logs errors.
+            # The embedded server sees no GPU; looking for one logs errors.
             f"--allow-gpu-metrics={str(environment.installation is not None).lower()}",
             f"--log-verbose={settings.log_verbose}",
             *cache_options(settings.response_cache, environment.triton / "caches"),
@@ -268,7 +271,7 @@ class Server:
             return None
         library = find_library(environment)
         if library is None:
-            self._on_log('no compiled onnxruntime backend: the Python one serves, slower; see "make install"')
+            self._on_log('no compiled onnxruntime backend: the slower Python one serves; run "make install"')
         return library
 
     def _check_health(self) -> None:
@@ -294,10 +297,9 @@ class Server:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve in the foreground; 0 when asked to stop (Ctrl-C, SIGTERM), 1 when the server ended by itself."""
+    """Serve in the foreground. Returns 0 after Ctrl-C or SIGTERM, 1 when the server ends by itself."""
     settings = parse_settings(main.__doc__, arguments)
-    for asked in (signal.SIGINT, signal.SIGTERM):  # both: a shell starts background jobs with SIGINT ignored
-        signal.signal(asked, signal.default_int_handler)
+    interrupt_on_signals()
     try:
         settings = replace(settings, control_secret=control_secret.find_secret())
         with Server(settings, on_log=lambda line: print(line, flush=True)) as server:

@@ -1,4 +1,4 @@
-"""Where a repository stands, in the words that tritonserver understands."""
+"""The address of a repository in the form that tritonserver reads."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .environment import ServerError
+from operations.errors import ServerError
 
 _PORTS = {"http": 80, "https": 443}
 
 
 def triton_url(repository: Path | str, environment: Mapping[str, str] = os.environ) -> str:
-    """`s3://bucket/prefix` with `AWS_ENDPOINT_URL` in it, as `s3://https://host:port/bucket/prefix`.
+    """Return `s3://bucket/prefix` with `AWS_ENDPOINT_URL` in it: `s3://https://host:port/bucket/prefix`.
 
-    The tools of the S3 world read the endpoint from the environment; tritonserver reads it in the URL alone.
-    A folder, another scheme, and S3 without an endpoint, which is Amazon's, come back as they are.
+    Other S3 tools read the endpoint from the environment; tritonserver reads it only from the URL. A folder,
+    another scheme, and S3 without an endpoint, which is Amazon's, stay unchanged.
     """
     text = str(repository)
     endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")

@@ -1,7 +1,7 @@
-"""The temporary folder and the shared memory of one server, and the sweeping of what killed ones left.
+"""The temporary folder and the shared memory of one server; the removal of those that killed servers left.
 
-The process that starts a server holds a lock in its folder. The kernel lets go of it however that process
-ends, so a lock that can be had tells that nobody will clean up any more. Standard library only.
+The process that starts a server holds a lock in its folder. The kernel releases the lock however that process
+ends, so a free lock shows that nobody else will clean up. Standard library only.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ SHARED_MEMORY = Path("/dev/shm")
 _FOLDER = "cesta-runtime-"
 _NAME = re.compile(f"{_FOLDER}[0-9a-f]{{12}}")
 _LOCK = "lock"
-_GRACE_S = 2  # a server whose parent was killed got a SIGTERM then, and drains
+_GRACE_S = 2  # a server whose parent was killed has received a SIGTERM, and drains
 _PROGRAMS = ("tritonserver", "triton_python_backend_stub")
 
 
 class RuntimeFolder:
-    """`path`, and `shm_prefix`, with which the names of its server's shared memory begin."""
+    """A server's temporary folder at `path`; the names of its shared memory begin with `shm_prefix`."""
 
     def __init__(self) -> None:
         self._name = uuid.uuid4().hex[:12]
@@ -37,7 +37,7 @@ class RuntimeFolder:
         self._lock: int | None = None
 
     def make(self) -> Path:
-        """Make the folder, locked: it gets the name that `sweep` looks for when it holds the lock."""
+        """Make the folder and lock it. It gets the name that `sweep` looks for once the lock is held."""
         staged = Path(tempfile.mkdtemp(prefix=".cesta-starting-"))
         self._lock = os.open(staged / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)  # closed when a child is started
         fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -45,7 +45,7 @@ class RuntimeFolder:
         return self.path
 
     def remove(self) -> None:
-        """Remove folder and shared memory. Safe to call twice, and before `make`."""
+        """Remove the folder and the shared memory. Safe to call twice, and before `make`."""
         _remove_shared_memory(self.shm_prefix)
         if self.path:
             shutil.rmtree(self.path, ignore_errors=True)
@@ -55,9 +55,9 @@ class RuntimeFolder:
 
 
 def sweep(folder: Path | None = None) -> list[Path]:
-    """End and remove what is left of servers whose parents were killed; returns the folders.
+    """End servers whose parents were killed, remove their folders, and return these.
 
-    Such a server drains; it is given two seconds. Servers of living parents and of other users stay.
+    Such a server drains for at most two seconds. Servers of living parents and of other users stay.
     """
     swept = []
     for runtime in Path(folder or tempfile.gettempdir()).glob(f"{_FOLDER}*"):
@@ -74,7 +74,7 @@ def sweep(folder: Path | None = None) -> list[Path]:
 
 
 def _is_ours(runtime: Path) -> bool:
-    """Whether this user's `RuntimeFolder` may have made it: in /tmp anybody can, by any name."""
+    """Whether this user's `RuntimeFolder` made it. In /tmp any user can make a folder of any name."""
     with contextlib.suppress(FileNotFoundError):
         return bool(_NAME.fullmatch(runtime.name)) and runtime.lstat().st_uid == os.geteuid()
     return False
@@ -90,18 +90,18 @@ def _remove_shared_memory(prefix: str) -> None:
 
 
 def _processes(shm_prefix: str) -> list[int]:
-    """Server and stubs, each of which names its shared memory in its command line."""
-    found = []
+    """Return server and stubs; each names its shared memory in its command line."""
+    pids = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             program, *arguments = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
             if Path(program).name in _PROGRAMS and any(shm_prefix in argument for argument in arguments):
-                found.append(int(process.name))
-    return found
+                pids.append(int(process.name))
+    return pids
 
 
 def _end(pids: list[int]) -> None:
-    """Wait for them, then kill those that still run: all of them within twice the grace."""
+    """Wait for the processes to end, then kill the others. This takes at most twice the grace period."""
     with contextlib.ExitStack() as opened:
         running = []
         for pid in pids:
@@ -116,7 +116,7 @@ def _end(pids: list[int]) -> None:
 
 def _still_running(processes: list[int]) -> list[int]:
     deadline = time.monotonic() + _GRACE_S
-    while processes and (left_s := deadline - time.monotonic()) > 0:
-        ended = select.select(processes, [], [], left_s)[0]
+    while processes and (remaining_s := deadline - time.monotonic()) > 0:
+        ended = select.select(processes, [], [], remaining_s)[0]
         processes = [process for process in processes if process not in ended]
     return processes

@@ -1,4 +1,4 @@
-"""What an embedded server is started with, from code or a command line; what is refused before it starts."""
+"""The settings of a server, from code or a command line, and the checks before it starts."""
 
 from __future__ import annotations
 
@@ -10,42 +10,39 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .environment import ServerError
-from .response_cache import parse_cache
+from operations.errors import ServerError
+from operations.server.response_cache import parse_cache
 
 _PORTS = ("http_port", "grpc_port", "metrics_port")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """What one embedded server is started with. A port of 0 takes a free one from the system."""
+    """The settings of one server. A port of 0 takes any free port."""
 
-    repository: (
-        Path | str
-    )  # a published repository: a folder, or a URL that Triton reads itself (s3://, gs://)
-    host: str = "127.0.0.1"  # this Triton must never face a network that is not private: see docs
+    repository: Path | str  # published: a folder, or a URL that Triton reads itself (s3://, gs://)
+    host: str = "127.0.0.1"  # Triton must face only a private network: see docs/operations.md
     http_port: int = 8000
     grpc_port: int = 8001
     metrics_port: int = 8002
-    models: tuple[str, ...] = ("recommender",)  # an ensemble brings its steps along; ("*",) is every model
-    config: str = ""  # the models' configs/<config>.pbtxt, where they have one, instead of config.pbtxt
+    models: tuple[str, ...] = ("recommender",)  # an ensemble loads its steps, too; ("*",) loads every model
+    config: str = ""  # configs/<config>.pbtxt replaces config.pbtxt where a model has it
     strict: bool = True  # a model that fails to load ends the server
-    onnx_backend: str = "compiled"  # where it was compiled, else "python"; an installation has its own
+    onnx_backend: str = "compiled"  # if it was compiled, else "python"; an installation has its own
     response_cache: int | str = 64 * 2**20  # bytes of its memory, 0 for none, or redis://[user@]host[:port]
     threads: int = 1  # of BLAS and OpenMP in every stub process
-    drain_s: int = 10  # for what is in flight at the end; an idle keep-alive HTTP connection uses all of it
+    drain_s: int = 10  # for requests in flight at the end; an idle keep-alive HTTP connection takes all of it
     log_verbose: int = 0
-    control_secret: str = field(default="", repr=False)  # asked for by model control; "": by nobody
+    control_secret: str = field(default="", repr=False)  # required for model control; "": not required
     extra_args: tuple[str, ...] = ()  # passed to tritonserver as they are
 
 
 def check_repository(settings: ServerSettings) -> None:
-    """Refuse a local repository without the releases or the config asked for; a URL is left to Triton."""
+    """Raise `ServerError` if a local repository lacks the models or the config. Triton checks a URL."""
     if "://" in str(settings.repository):
         return
     repository = Path(settings.repository)
-    wanted = ["*"] if settings.models == ("*",) else settings.models
-    for model in wanted:
+    for model in settings.models:
         if not any(version.name.isdecimal() for version in repository.glob(f"{model}/*/")):
             missing = "" if model == "*" else f" of {model}"
             raise ServerError(f'no release{missing} in {repository}; run "make demo" first, or publish one')
@@ -56,24 +53,24 @@ def check_repository(settings: ServerSettings) -> None:
             )
     if settings.config and not any(repository.glob(f"*/configs/{settings.config}.pbtxt")):
         raise ServerError(
-            f"no model in {repository} has a configs/{settings.config}.pbtxt, and Triton would take "
-            'config.pbtxt; "cesta release promote" adds those of model_repository/'
+            f"no model in {repository} has a configs/{settings.config}.pbtxt, so Triton would use "
+            'config.pbtxt; "cesta release promote" adds the configs of model_repository/'
         )
 
 
 def claim_ports(settings: ServerSettings) -> ServerSettings:
-    """Return `settings` with every port of 0 replaced by a free one; refuse a port that is taken."""
-    with contextlib.ExitStack() as held:  # all at once, so that the three differ
+    """Return `settings` with free ports in place of 0. Raises `ServerError` for a port in use."""
+    with contextlib.ExitStack() as listeners:  # all at the same time, so that they differ
         http_port, grpc_port, metrics_port = (
-            _claim_port(settings.host, name, getattr(settings, name), held) for name in _PORTS
+            _claim_port(settings.host, name, getattr(settings, name), listeners) for name in _PORTS
         )
     return replace(settings, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
 
 
-def _claim_port(host: str, name: str, port: int, held: contextlib.ExitStack) -> int:
+def _claim_port(host: str, name: str, port: int, listeners: contextlib.ExitStack) -> int:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = held.enter_context(socket.socket(family, socket.SOCK_STREAM))
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT are no obstacle
+    listener = listeners.enter_context(socket.socket(family, socket.SOCK_STREAM))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT do not matter
     try:
         listener.bind((host, port))
     except OSError as error:
@@ -85,30 +82,32 @@ def _claim_port(host: str, name: str, port: int, held: contextlib.ExitStack) -> 
 
 
 def parse_settings(description: str | None, arguments: Sequence[str] | None) -> ServerSettings:
-    """Read the settings from a command line; `None` is the process's own."""
+    """Read the settings from a command line; `None` means the process's own."""
     parser = argparse.ArgumentParser(
         prog="python -m operations.server",
         description=description,
         argument_default=argparse.SUPPRESS,  # ServerSettings holds the defaults
     )
     add = parser.add_argument
-    add("--repository", default="artifacts/repository", help="a published one: a folder, s3://… or gs://…")
-    add("--host", help="address to listen on, never one that faces the internet (127.0.0.1)")
-    add("--http-port", type=int, help="0: any free one (8000)")
-    add("--grpc-port", type=int, help="0: any free one (8001)")
-    add("--metrics-port", type=int, help="0: any free one (8002)")
-    add("--model", action="append", dest="models", help="load this one at start; repeatable (recommender)")
-    add("--config", help="take configs/CONFIG.pbtxt of the models that have one, e.g. tensorrt")
+    add("--repository", default="artifacts/repository", help="published: a folder, s3://… or gs://…")
+    add("--host", help="address to listen on; never one that faces the internet (127.0.0.1)")
+    add("--http-port", type=int, help="0: any free port (8000)")
+    add("--grpc-port", type=int, help="0: any free port (8001)")
+    add("--metrics-port", type=int, help="0: any free port (8002)")
+    add(
+        "--model", action="append", dest="models", help="model to load at the start; repeatable (recommender)"
+    )
+    add("--config", help="use configs/CONFIG.pbtxt of each model that has it, e.g. tensorrt")
     add(
         "--response-cache", type=parse_cache, help="bytes, 0 for none, or redis://[user@]host[:port] (64 MiB)"
     )
-    add("--onnx-backend", choices=("compiled", "python"), help="python: even where there is a compiled one")
-    add("--threads", type=int, help="of BLAS and OpenMP in every model process (1)")
-    add("--drain-s", type=int, help="time for requests in flight when asked to stop (10)")
+    add("--onnx-backend", choices=("compiled", "python"), help="python: even if the other is compiled")
+    add("--threads", type=int, help="threads of BLAS and OpenMP in every model process (1)")
+    add("--drain-s", type=int, help="seconds for requests in flight at the end (10)")
     add("--log-verbose", type=int)
     add("extra_args", nargs="*", default=(), metavar="-- ARGUMENT", help="passed to tritonserver as they are")
-    given: dict[str, Any] = vars(parser.parse_args(arguments))
+    options: dict[str, Any] = vars(parser.parse_args(arguments))  # of the types that `add` names
     for name in ("models", "extra_args"):
-        if name in given:
-            given[name] = tuple(given[name])
-    return ServerSettings(**given)
+        if name in options:
+            options[name] = tuple(options[name])
+    return ServerSettings(**options)

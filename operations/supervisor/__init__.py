@@ -1,1 +1,1 @@
-"""`cesta serve`: a tritonserver that is watched, started again when it no longer answers, and asked about."""
+"""`cesta serve`: it watches a tritonserver, restarts one that no longer answers, and reports its state."""

@@ -1,13 +1,13 @@
-"""Release commands over HTTP, for keys of the role admin behind the gateway: listed, promoted, rolled back.
+"""Release commands over HTTP, for the gateway and its keys of the role admin.
 
-Who may ask proves it with the token that the gateway's folder holds; whom the gateway asks for stands in
-X-Cesta-Key, and so in the audit log and in the repository's history.
+Callers authenticate with the token stored in the gateway's folder. X-Cesta-Key names the key on whose behalf
+the gateway calls; the audit log and the repository's history record that name.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Depends, Header
@@ -15,9 +15,10 @@ from fastapi.exceptions import HTTPException
 from pydantic import BaseModel, field_validator
 
 from operations.errors import BeingChanged, CestaError
+from operations.records.manifest import ReleaseManifest
 from operations.releases.canary import LEAST_PERCENT, MOST_PERCENT, start_canary, stop_canary
 from operations.releases.configs import canary_on_disk
-from operations.releases.history import previous
+from operations.releases.history import Action, Record, previous
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, read_release, releases
@@ -26,11 +27,11 @@ from operations.settings import ReleaseSettings
 
 log = structlog.get_logger()
 
-Record = dict[str, Any]
+JsonObject = Mapping[str, object]
 
 
 class Promotion(BaseModel, extra="forbid"):
-    """The body of a promotion, which may be left out."""
+    """The optional body of a promotion."""
 
     force: bool = False
 
@@ -42,8 +43,8 @@ class Share(Promotion):
 
     @field_validator("percent")
     @classmethod
-    def possible(cls, percent: float) -> float:
-        """What ``start_canary`` takes, and 0."""
+    def check_range(cls, percent: float) -> float:
+        """Accept the range of ``start_canary``, and 0."""
         if percent and not LEAST_PERCENT <= percent <= MOST_PERCENT:
             raise ValueError(f"{percent:g} is not {LEAST_PERCENT} to {MOST_PERCENT} or, to end it, 0")
         return percent
@@ -51,44 +52,45 @@ class Share(Promotion):
 
 @dataclass(frozen=True)
 class Operator:
-    """What may be done to one repository and the server on it, by whoever knows ``token``."""
+    """Changes one repository and the server on it, for callers that know ``token``."""
 
     repository: Repository
     control: Callable[[], ModelControl]
     bars: ReleaseSettings
     token: str
 
-    def change(
-        self, what: str, by: str, command: Callable[..., Record], *values: Any, **named: Any
-    ) -> Record:
-        """Do what a release command does, and log who wanted it. One that fails becomes a 409, one that only
-        has to wait a 503.
+    def change(self, action: Action, caller: str, command: Callable[[ModelControl], Record]) -> Record:
+        """Run a release command and log its caller.
+
+        Raises HTTPException: 409 if the command fails, 503 if another change is in progress.
         """
         try:
             with self.control() as control:
-                record = command(self.repository, *values, control, who=by, **named)
+                record = command(control)
         except CestaError as error:
-            log.warning("admin", what=what, by=by, failed=str(error))
-            code = 503 if isinstance(error, BeingChanged) else 409  # the gateway says when to come back
+            log.warning("admin", what=str(action), by=caller, failed=str(error))
+            code = 503 if isinstance(error, BeingChanged) else 409  # the gateway adds Retry-After to a 503
             raise HTTPException(code, str(error)) from None
-        log.info("admin", what=what, by=by, release=record["release"], before=record["before"])
+        log.info("admin", what=str(action), by=caller, release=record["release"], before=record["before"])
         return record
 
 
 def make_router(operator: Operator) -> APIRouter:
-    """The routes below /admin, each in a thread: a promotion takes its time. What fails is answered 409."""
+    """Return the routes below /admin. Plain functions, which FastAPI runs in threads: promotions are slow."""
 
-    def who(x_cesta_admin: Annotated[str, Header()] = "", x_cesta_key: Annotated[str, Header()] = "") -> str:
+    def authenticate(
+        x_cesta_admin: Annotated[str, Header()] = "", x_cesta_key: Annotated[str, Header()] = ""
+    ) -> str:
         if not secrets.compare_digest(x_cesta_admin.encode(), operator.token.encode()):
             raise HTTPException(403, "ask the gateway, with a key of the role admin")
         return f"key:{x_cesta_key}"
 
     router = APIRouter(prefix="/admin")
-    asking = Annotated[str, Depends(who)]
+    Caller = Annotated[str, Depends(authenticate)]  # noqa: N806 - a type
 
     @router.get("/releases")
-    def list_releases(_: asking) -> Record:
-        """Every release, and which is active, was before, or is a canary release."""
+    def list_releases(_: Caller) -> JsonObject:
+        """Return every release, and which one is active, previous or canary."""
         repository = operator.repository
         canary = canary_on_disk(repository)
         return {
@@ -99,32 +101,51 @@ def make_router(operator: Operator) -> APIRouter:
         }
 
     @router.post("/releases/{release}/promote")
-    def promote_release(release: int, by: asking, how: Promotion | None = None) -> Record:
-        """Have it served; ``force`` passes the gate."""
-        gate = {"bars": operator.bars, "force": how is not None and how.force}
-        return operator.change("promote", by, promote, release, **gate)
+    def promote_release(release: int, caller: Caller, body: Promotion | None = None) -> JsonObject:
+        """Have a release served; ``force`` passes the gate."""
+        force = body is not None and body.force
+
+        def command(control: ModelControl) -> Record:
+            return promote(operator.repository, release, control, bars=operator.bars, force=force, who=caller)
+
+        return operator.change(Action.PROMOTE, caller, command)
 
     @router.post("/releases/{release}/canary")
-    def canary_release(release: int, by: asking, how: Share) -> Record:
-        """Give it this share of the requests; 0 ends it."""
-        if how.percent == 0:
-            return operator.change("end canary", by, stop_canary, release)
-        gate = {"bars": operator.bars, "force": how.force}
-        return operator.change("canary", by, start_canary, release, how.percent, **gate)
+    def canary_release(release: int, caller: Caller, body: Share) -> JsonObject:
+        """Give a release this share of the requests; 0 ends it."""
+
+        def start(control: ModelControl) -> Record:
+            return start_canary(
+                operator.repository,
+                release,
+                body.percent,
+                control,
+                bars=operator.bars,
+                force=body.force,
+                who=caller,
+            )
+
+        def stop(control: ModelControl) -> Record:
+            return stop_canary(operator.repository, release, control, who=caller)
+
+        if body.percent == 0:
+            return operator.change(Action.END_CANARY, caller, stop)
+        return operator.change(Action.CANARY, caller, start)
 
     @router.post("/rollback")
-    def roll_back_release(by: asking) -> Record:
+    def roll_back_release(caller: Caller) -> JsonObject:
         """Return to the release that was active before."""
-        return operator.change("rollback", by, roll_back)
+        return operator.change(
+            Action.ROLLBACK, caller, lambda control: roll_back(operator.repository, control, who=caller)
+        )
 
     return router
 
 
-def _summary(described: Record) -> Record:
-    known = (described.get("metrics") or {}).get("known") or {}
+def _summary(release: ReleaseManifest) -> JsonObject:
     return {
-        "release": described["release"],
-        "created_at": described["created_at"],
-        "data_until": (described.get("data") or {}).get("last"),
-        "hr_at_10": known.get("hr_at_10"),
+        "release": release.release,
+        "created_at": release.created_at,
+        "data_until": release.data.last if release.data else None,
+        "hr_at_10": release.measured("known").hr_at_10,
     }

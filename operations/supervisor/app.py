@@ -1,6 +1,6 @@
 """The supervisor's HTTP app: health, status, metrics. For loopback, or behind the gateway.
 
-Health and status only read what the watchdog knows and never wait for Triton: a hung server cannot hang them.
+Health and status only read the watchdog's state and never wait for Triton, so a hung server cannot hang them.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 def make_app(
     watchdog: Watchdog, status: Status, metrics: Metrics, operator: Operator | None = None
 ) -> FastAPI:
-    """The app; serve it with one worker, beside the watchdog. It changes nothing without an operator."""
+    """Return the app, for one worker beside the watchdog. Without an operator it changes nothing."""
     app = FastAPI(title="cesta supervisor", docs_url=None, redoc_url=None, openapi_url=None)
     app.middleware("http")(_with_request_id)
     app.add_exception_handler(StarletteHTTPException, _refused)
@@ -39,13 +39,13 @@ def make_app(
 
     @app.get("/healthz")
     async def healthz() -> dict[str, bool]:
-        """This process lives; nothing is said of Triton."""
+        """This process is alive; that says nothing about Triton."""
         return {"alive": True}
 
     @app.get("/readyz")
     async def readyz() -> dict[str, Any]:
-        """A canary was answered in time, within the last second; all callers share it."""
-        await _fresh(watchdog)
+        """Triton answered a canary within the last second; all callers share that canary."""
+        await _await_fresh_health(watchdog)
         health = watchdog.health
         if not health.ready:
             raise HTTPException(503, health.reason)
@@ -53,12 +53,12 @@ def make_app(
 
     @app.get("/v1/status")
     async def describe() -> dict[str, Any]:
-        """The active release, since when, its metrics; uptime and restarts."""
+        """The active release, the start of its service, its metrics; uptime and restarts."""
         return status.describe()
 
     @app.get("/metrics")
     async def scrape() -> Response:
-        """For Prometheus."""
+        """Metrics for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     if operator:
@@ -66,19 +66,19 @@ def make_app(
     return app
 
 
-async def _fresh(watchdog: Watchdog) -> None:
-    """Wait until what is known of a ready server is a second old at most, or for one deadline."""
-    until = watchdog.now() + DEADLINE_S
-    while (health := watchdog.health).ready and watchdog.now() < until:
-        if health.asked_s is not None and watchdog.now() - health.asked_s <= INTERVAL_S:
+async def _await_fresh_health(watchdog: Watchdog) -> None:
+    """Wait until a ready server's health is at most a second old, or until a canary's deadline."""
+    deadline = watchdog.now() + DEADLINE_S
+    while (health := watchdog.health).ready and watchdog.now() < deadline:
+        if health.checked_s is not None and watchdog.now() - health.checked_s <= INTERVAL_S:
             return
         await asyncio.sleep(_POLL_S)
 
 
-async def _with_request_id(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+async def _with_request_id(request: Request, respond: Callable[[Request], Awaitable[Response]]) -> Response:
     given = request.headers.get(REQUEST_ID, "")
     request.state.request_id = given if _PLAIN_ID.fullmatch(given) else uuid.uuid4().hex
-    response = await answer(request)
+    response = await respond(request)
     response.headers[REQUEST_ID] = request.state.request_id
     return response
 
@@ -87,12 +87,15 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, StarletteHTTPException):
         return _error(request, error.status_code, str(error.detail), dict(error.headers or {}))
     assert isinstance(error, RequestValidationError)
-    found = ("{}: {}".format(".".join(map(str, e["loc"][1:] or e["loc"])), e["msg"]) for e in error.errors())
-    return _error(request, 400, "; ".join(found))
+    problems = (
+        "{}: {}".format(".".join(map(str, problem["loc"][1:] or problem["loc"])), problem["msg"])
+        for problem in error.errors()
+    )
+    return _error(request, 400, "; ".join(problems))
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
-    """A repository that cannot be read now."""
+    """Answer for a repository that cannot be read now."""
     return _error(request, 503, str(error))
 
 

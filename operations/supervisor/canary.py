@@ -1,4 +1,4 @@
-"""The canary over gRPC, as a shop asks, and the counts that tell a busy server from a hung one."""
+"""The canary, a request over gRPC like a shop's, and the counts that tell a busy server from a hung one."""
 
 import uuid
 from types import TracebackType
@@ -10,17 +10,17 @@ from operations.records.contract import SAMPLER, SCORER
 from operations.releases.model_control import ModelControl
 from operations.supervisor.watchdog import CanaryLate, CanaryMissed
 
-# Two late canaries and their counts, after a pause of a second, fit into 5 s. A canary usually takes some
-# milliseconds, also while a release loads.
+# Two late canaries and their counts fit into 5 s, a pause of a second included. A canary usually takes a few
+# milliseconds, even while a release loads.
 DEADLINE_S = 1.25
 COUNT_DEADLINE_S = 0.3
 
 _BUSY = (cesta_client.TimedOut, cesta_client.Throttled)
-_FULL = "maximum queue size"  # Triton's words for a queue that an operator has bounded
+_FULL = "maximum queue size"  # in Triton's error for a full queue, if an operator has bounded it
 
 
 class Canary:
-    """Questions to one server; close it when the server is gone."""
+    """Sends canaries to one server; close it when the server has ended."""
 
     def __init__(self, grpc: str) -> None:
         self._shop = cesta_client.Recommender(grpc, timeout_s=DEADLINE_S, retries=0)
@@ -35,20 +35,20 @@ class Canary:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._shop.close()
         self._control.close()
 
     def ask(self, timeout_s: float = DEADLINE_S) -> int:
-        """The release that recommended something. Raises CanaryLate or CanaryMissed."""
+        """Send a canary and return the release that answered. Raises CanaryLate or CanaryMissed."""
         try:
             return self._shop.recommend([f"canary-{uuid.uuid4().hex}"], k=1, timeout_s=timeout_s).release
         except cesta_client.CestaError as error:
             busy = isinstance(error, _BUSY) or _FULL in str(error)
             raise (CanaryLate if busy else CanaryMissed)(str(error)) from None
 
-    def answered(self) -> tuple[int, ...] | None:
-        """Requests that sampler and scorer have answered, of all versions; None if Triton does not tell."""
+    def count_answers(self) -> tuple[int, ...] | None:
+        """Return how many requests sampler and scorer have answered; None if Triton does not say."""
         try:
             return tuple(self._control.answered(model, COUNT_DEADLINE_S / 2) for model in (SAMPLER, SCORER))
         except CestaError:

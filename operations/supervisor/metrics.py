@@ -1,4 +1,4 @@
-"""The supervisor's own figures for Prometheus."""
+"""The supervisor's own metrics for Prometheus."""
 
 from collections.abc import Iterator
 
@@ -14,33 +14,33 @@ _BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 class Metrics:
-    """`observe` takes each canary's seconds; `text` is what Prometheus scrapes."""
+    """Collects the durations of canaries and the state of a watchdog for Prometheus."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._canary = Histogram(
             "cesta_canary_seconds",
-            "How long each canary took, those without an answer included",
+            "Duration of each canary, including canaries without an answer",
             buckets=_BUCKETS_S,
             registry=self.registry,
         )
         ProcessCollector(namespace="cesta_supervisor", registry=self.registry)
 
     def observe(self, seconds: float) -> None:
-        """One canary, answered or not."""
+        """Count one canary, answered or not."""
         self._canary.observe(seconds)
 
-    def tell_of(self, status: Status) -> None:
-        """Show what it knows, too."""
+    def add_status(self, status: Status) -> None:
+        """Show the status, too."""
         self.registry.register(_StatusCollector(status))
 
     def text(self) -> bytes:
-        """In Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry)
 
 
 class _StatusCollector(Collector):
-    """Read when scraped: nothing of it is kept twice."""
+    """Reads the status when Prometheus scrapes, so that no number is stored twice."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
@@ -48,7 +48,7 @@ class _StatusCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         watchdog = self._status.watchdog
         restarts = CounterMetricFamily(
-            "cesta_restarts", "Starts after the first, by what was wrong", labels=["trouble"]
+            "cesta_restarts", "Starts after the first, by kind of trouble", labels=["trouble"]
         )
         for trouble in LOST:
             restarts.add_metric([trouble], watchdog.restarts[trouble])
@@ -56,19 +56,21 @@ class _StatusCollector(Collector):
         yield _gauge("cesta_ready", "1 while canaries are answered", watchdog.health.ready)
         yield _gauge(
             "cesta_seconds_since_healthy",
-            "Since a canary was answered; 0 while one is",
+            "Seconds since the last answered canary; 0 while canaries are answered",
             watchdog.seconds_unhealthy(),
         )
         yield _gauge(
-            "cesta_active_release", "The release that answers, 0 before any", watchdog.health.release
+            "cesta_active_release",
+            "The release that answers; 0 before the first answer",
+            watchdog.health.release,
         )
-        yield _gauge("cesta_uptime_seconds", "Of the supervisor", self._status.uptime_s())
+        yield _gauge("cesta_uptime_seconds", "Uptime of the supervisor", self._status.uptime_s())
         failed = CounterMetricFamily(
-            "cesta_promotions_failed", "Promotions and rollbacks that failed, by the repository's history"
+            "cesta_promotions_failed", "Failed promotions and rollbacks in the repository's history"
         )
         failed.add_metric([], self._status.promotions_failed())
         yield failed
 
 
-def _gauge(name: str, what: str, value: float | None) -> Metric:
-    return GaugeMetricFamily(name, what, value=float(value or 0))
+def _gauge(name: str, documentation: str, value: float | None) -> Metric:
+    return GaugeMetricFamily(name, documentation, value=float(value or 0))

@@ -1,7 +1,7 @@
-"""What a start loads: first the release that the configs on disk pin, alone; then what else they name.
+"""Loads releases when a server starts: first only the active one, which the configs pin, then the others.
 
-Triton's own `--load-model` loads all versions of a part or none, so a broken previous release would keep the
-active one from being served. Here the active one answers before anything else is tried.
+Triton's own `--load-model` loads all versions of a model or none, so a broken previous release would stop the
+active one, too. Here the active release answers before any other is loaded.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -9,18 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from operations.errors import CestaError
-from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, read_config
-from operations.releases.configs import CANARY, Config, check_named, part_config
+from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, Config, read_config
+from operations.releases.configs import CANARY, check_named, part_config
 from operations.releases.model_control import ModelControl
 from operations.releases.repository import CONFIG, active_release
 from operations.releases.stand_in import unload
-from operations.releases.store import Repository, locked
+from operations.releases.store import Repository
 
 log = structlog.get_logger()
 
 
 def load_active(repository: Repository, control: ModelControl, config: str = "") -> int:
-    """Have the pinned release served, by the config of that name, and no other release; its number.
+    """Load the pinned release and no other, with the named config; return its number.
 
     Raises CestaError with Triton's words.
     """
@@ -39,9 +39,9 @@ def load_active(repository: Repository, control: ModelControl, config: str = "")
 
 
 def load_others(repository: Repository, control: ModelControl) -> None:
-    """Load the previous and the canary release beside the active one; what fails is logged, left out."""
+    """Load the previous and the canary release beside the active one. A failure is logged and skipped."""
     try:
-        with locked(repository):  # a promotion meanwhile would know nothing of these
+        with repository.lock():  # a promotion must not run meanwhile: it would not see these
             for model, version in _pins(read_config(repository / ENSEMBLE / CONFIG)):
                 for other in sorted(_named(repository, model) - {version}):
                     _load_beside(repository, control, model, other)
@@ -61,7 +61,7 @@ def _load_beside(repository: Repository, control: ModelControl, model: str, rele
         control.load(part_config(model, ready | {release}, control.config_name(), repository))
     except CestaError as error:
         log.warning("release not loaded", release=release, model=model, reason=str(error))
-        unload(control, repository, model, release, ready)  # else Triton never calls itself ready again
+        unload(control, repository, model, release, ready)  # else Triton never becomes ready again
 
 
 def _load_canary(control: ModelControl, canary: Config) -> None:
@@ -74,7 +74,7 @@ def _load_canary(control: ModelControl, canary: Config) -> None:
 
 
 def _load(control: ModelControl, configs: list[Config]) -> None:
-    """All at once: each starts a process of its own."""
+    """Load all in parallel: each starts a process of its own."""
     with ThreadPoolExecutor(len(configs)) as pool:
         list(pool.map(control.load, configs))
 

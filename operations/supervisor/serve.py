@@ -1,7 +1,6 @@
-"""`cesta serve`: the embedded server under a watchdog, and the app that tells about it."""
+"""`cesta serve`: the embedded server under a watchdog, and the app that reports its state."""
 
 import contextlib
-import signal
 import socket
 import threading
 import time
@@ -22,94 +21,94 @@ from operations.releases.store import Repository, open_repository
 from operations.server.control_secret import make_secret
 from operations.server.process import ServerError, ServerSettings
 from operations.server.settings import claim_ports
+from operations.server.signals import ignore_signals, interrupt_on_signals
 from operations.settings import load_bars
 from operations.supervisor.admin import Operator
 from operations.supervisor.app import make_app
 from operations.supervisor.embedded import EmbeddedServer, open_server
 from operations.supervisor.metrics import Metrics
-from operations.supervisor.server_log import logged
+from operations.supervisor.server_log import log_handler
 from operations.supervisor.status import Status
-from operations.supervisor.threads import alone, in_thread
+from operations.supervisor.threads import run_in_thread, run_unattended
 from operations.supervisor.watchdog import Watchdog
 
 log = structlog.get_logger()
 
-_ASKED = (signal.SIGINT, signal.SIGTERM)
 _APP_ENDS_S = 2
-_LOOK_S = 0.2
+_POLL_S = 0.2
 
 
 def serve(settings: ServerSettings, port: int, gateway: GatewaySettings | None = None) -> None:
     """Serve in the foreground until Ctrl-C or SIGTERM, which drain; the app listens on `port` (0: any).
 
-    `gateway` is one to work with: its requests are counted, its admins may change releases, and whether it is
-    there is probed.
+    With a `gateway`, this process counts its requests, lets its admins change releases, and probes it.
 
-    Raises ServerError or CestaError if the first start fails. Later ones are tried again and again.
+    Raises CestaError if the first start fails. Later starts are repeated until one succeeds.
     """
     try:
-        for asked in _ASKED:  # both: a shell starts background jobs with SIGINT ignored
-            signal.signal(asked, signal.default_int_handler)
-        with _listening(settings.host, port) as listener:
+        interrupt_on_signals()
+        with _open_listener(settings.host, port) as listener:
             _serve(_complete(settings), listener, gateway)
     except KeyboardInterrupt:
         return
 
 
 def _complete(settings: ServerSettings) -> ServerSettings:
-    """With a secret, with ports that stay the same over all restarts, and without models."""
+    """Add a secret and ports for all restarts, and remove the models, which pinned.py loads."""
     secret = settings.control_secret or make_secret()
-    return replace(claim_ports(settings), control_secret=secret, models=())  # loaded over gRPC, see pinned.py
+    return replace(claim_ports(settings), control_secret=secret, models=())
 
 
 def _serve(settings: ServerSettings, listener: socket.socket, gateway: GatewaySettings | None) -> None:
     ending, metrics = threading.Event(), Metrics()
     repository = open_repository(settings.repository)
-    opened = 0
+    announced = False
 
-    def open_one() -> EmbeddedServer:
-        nonlocal opened
-        server = open_server(settings, repository, ending, logged())
-        opened += 1
-        if opened == 1:
-            _tell(server, listener)
+    def open_announced() -> EmbeddedServer:
+        nonlocal announced
+        server = open_server(settings, repository, ending, log_handler())
+        if not announced:
+            _announce(server, listener)
+            announced = True
         return server
 
-    watchdog = Watchdog(open_one, ending, time.monotonic, on_canary=metrics.observe)
+    watchdog = Watchdog(open_announced, ending, time.monotonic, on_canary=metrics.observe)
     status = Status(watchdog, repository)
-    metrics.tell_of(status)
-    alone(lambda: status.follow(ending), "repository not read")
-    watching = in_thread(watchdog.run)
+    metrics.add_status(status)
+    run_unattended(lambda: status.follow(ending), "repository not read")
+    watching = run_in_thread(watchdog.run)
     try:
         with contextlib.ExitStack() as stack:
             operator = None
             if gateway:
                 stack.enter_context(GatewayLink(gateway, repository, metrics.registry))
                 operator = _operator(settings, repository, gateway.folder)
-            stack.enter_context(_app(make_app(watchdog, status, metrics, operator), listener))
+            stack.enter_context(_run_app(make_app(watchdog, status, metrics, operator), listener))
             _wait(watching)
     finally:
-        for asked in _ASKED:
-            signal.signal(asked, signal.SIG_IGN)  # once is enough: the drain has its own limit
+        ignore_signals()  # the drain has its own limit
         ending.set()
         watching.exception()
 
 
 def _wait(watching: Future[None]) -> None:
-    """Until it is done. In short waits: a signal that another thread was handed does not end a long one."""
+    """Wait for the watchdog's end, in short waits: a signal to another thread does not end a long one."""
     while not watching.done():
         with contextlib.suppress(TimeoutError):
-            watching.exception(_LOOK_S)
+            watching.exception(_POLL_S)
     watching.result()
 
 
 def _operator(settings: ServerSettings, repository: Repository, gateway: Path) -> Operator:
     grpc = f"{settings.host}:{settings.grpc_port}"
-    control = lambda: ModelControl(grpc, settings.control_secret)  # noqa: E731 - one for each change
-    return Operator(repository, control, load_bars(), admin_token(gateway))
+
+    def connect() -> ModelControl:
+        return ModelControl(grpc, settings.control_secret)
+
+    return Operator(repository, connect, load_bars(), admin_token(gateway))
 
 
-def _tell(server: EmbeddedServer, listener: socket.socket) -> None:
+def _announce(server: EmbeddedServer, listener: socket.socket) -> None:
     triton, (host, port) = server.server, listener.getsockname()[:2]
     addresses = {"http": triton.http, "grpc": triton.grpc, "metrics": triton.metrics}
     addresses["supervisor"] = f"{host}:{port}"
@@ -118,7 +117,7 @@ def _tell(server: EmbeddedServer, listener: socket.socket) -> None:
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def _open_listener(host: str, port: int) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family)
@@ -132,16 +131,16 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _app(app: FastAPI, listener: socket.socket) -> Iterator[None]:
-    """The app in a thread of its own: neither it nor the watchdog can hold the other up."""
+def _run_app(app: FastAPI, listener: socket.socket) -> Iterator[None]:
+    """Run the app in a thread of its own, so that it and the watchdog cannot delay each other."""
     config = uvicorn.Config(
         app,
-        log_config=None,  # what it has to say goes through the caller's logging
+        log_config=None,  # its messages go through the caller's logging
         access_log=False,
         timeout_graceful_shutdown=_APP_ENDS_S,
     )
     server = uvicorn.Server(config)
-    running = in_thread(lambda: server.run(sockets=[listener]))
+    running = run_in_thread(lambda: server.run(sockets=[listener]))
     try:
         yield
     finally:

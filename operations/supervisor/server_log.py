@@ -1,4 +1,4 @@
-"""Triton's lines as log events: JSON beside our own where programs read, as they are where people do."""
+"""Triton's log lines: JSON events beside ours for programs, unchanged lines for a terminal."""
 
 import re
 import sys
@@ -12,25 +12,25 @@ log = structlog.get_logger()
 _LINE = re.compile(r'([IWEF])\d{4} [\d:.]+ \d+ (\S+)\](?: "?(.*?)"?)?')
 _RELEASE = re.compile(r"\b(?:candidate_sampler|ncf_scorer|recommender\w*)(?::|' version )(\d+)")
 _LEVELS = {"I": "info", "W": "warning", "E": "error", "F": "critical"}
-_TABLES = ("+-", "| ")  # what was loaded, drawn at the start: our own events tell
+_TABLES = ("+-", "| ")  # lists of loaded models at the start; our own events say the same
 
 
-def logged() -> Callable[[str], object]:
-    """What to do with a line that the server or a model prints."""
+def log_handler() -> Callable[[str], object]:
+    """Return the function that takes each line of the server and its models."""
     return _print if sys.stderr.isatty() else log_line
 
 
 def log_line(line: str) -> None:
-    """One event, with its level, its place in Triton's source, and the release that it is about."""
+    """Log one event with its level, its place in Triton's source and the release that it names."""
     if not line.strip() or line.startswith(_TABLES):
         return
-    if not (found := _LINE.fullmatch(line)):
+    if not (parts := _LINE.fullmatch(line)):
         log.info("triton", says=line)
         return
-    level, source, says = found.groups()
+    level, source, says = parts.groups()
     if not says:  # above a table
         return
-    release = {"release": int(about[1])} if (about := _RELEASE.search(says)) else {}
+    release = {"release": int(number[1])} if (number := _RELEASE.search(says)) else {}
     getattr(log, _LEVELS[level])("triton", says=says, source=source, **release)
 
 

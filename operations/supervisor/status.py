@@ -1,14 +1,13 @@
-"""What the supervisor tells: which release answers, since when, how good it is, what went wrong."""
+"""The supervisor's status: the release that answers, since when, its metrics, and failures."""
 
 import contextlib
 import time
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import structlog
 
 from operations.errors import CestaError
+from operations.records.manifest import JsonObject
 from operations.releases import history
 from operations.releases.repository import read_release
 from operations.releases.store import Repository
@@ -16,40 +15,40 @@ from operations.supervisor.watchdog import LOST, Ending, Watchdog
 
 log = structlog.get_logger()
 
-ELSEWHERE_S = 15.0  # between two looks at an object store; a release that answers first is looked up at once
-LOOK_S = 0.2
+STORE_INTERVAL_S = 15.0  # between two reads of an object store; a new release is read at once
+POLL_S = 0.2
 
 
 class Status:
-    """Of a watchdog and its repository. One in an object store is only looked at by `follow`."""
+    """Reports the state of one watchdog and its repository. Only `follow` reads an object store."""
 
     def __init__(self, watchdog: Watchdog, repository: Repository) -> None:
         self.watchdog = watchdog
         self._repository = repository
         self._started = time.monotonic()
         self._records: tuple[float, list[history.Record]] = (0.0, [])
-        self._metrics: dict[int, Any] = {}  # of one release: it is immutable
+        self._metrics: dict[int, JsonObject | None] = {}  # of one release, whose metrics never change
 
     def follow(self, ending: Ending) -> None:
-        """Look at an object store until ``ending``: who asks for status must not wait for it."""
-        while not isinstance(self._repository, Path):
+        """Read an object store at intervals until ``ending``, so that no request waits for it."""
+        while self._repository.is_remote:
             release = self.watchdog.health.release
             try:
                 self._records = 0.0, history.read(self._repository)
                 self._read_metrics()
             except (CestaError, OSError) as error:
                 log.warning("repository not read", reason=str(error))
-            until = self.watchdog.now() + ELSEWHERE_S
-            while self.watchdog.health.release == release and self.watchdog.now() < until:
-                if ending.wait(LOOK_S):
+            next_s = self.watchdog.now() + STORE_INTERVAL_S
+            while self.watchdog.health.release == release and self.watchdog.now() < next_s:
+                if ending.wait(POLL_S):
                     return
 
     def uptime_s(self) -> float:
-        """Of the supervisor, whatever became of servers."""
+        """Return the uptime of the supervisor. Restarts of the server do not reset it."""
         return time.monotonic() - self._started
 
-    def describe(self) -> dict[str, Any]:
-        """As ``GET /v1/status`` shows it."""
+    def describe(self) -> dict[str, object]:
+        """Return the answer of ``GET /v1/status``."""
         health, restarts = self.watchdog.health, self.watchdog.restarts
         return {
             "ready": health.ready,
@@ -63,16 +62,16 @@ class Status:
         }
 
     def promotions_failed(self) -> int:
-        """Promotions and rollbacks that the repository's history knows to have failed."""
+        """Return the number of failed promotions and rollbacks in the repository's history."""
         return sum("failed" in record for record in self._history())
 
     def _since(self) -> str | None:
-        """When the release that answers was made the active one; unrecorded, when it was seen first."""
+        """Return when the answering release became active; without a record, when it first answered."""
         health = self.watchdog.health
         for record in reversed(self._history()):
-            if record["what"] in ("promote", "rollback") and "failed" not in record:
+            if record["what"] in history.SWITCHES and "failed" not in record:
                 if record["release"] == health.release:
-                    return str(record["at"])
+                    return record["at"]
                 break
         if health.since_s is None:
             return None
@@ -80,16 +79,15 @@ class Status:
         return datetime.fromtimestamp(time.time() - ago_s, UTC).isoformat(timespec="seconds")
 
     def _history(self) -> list[history.Record]:
-        """Read again when it was added to."""
-        if isinstance(self._repository, Path):
-            path = self._repository / history.NAME
-            changed = path.stat().st_mtime if path.exists() else 0.0
-            if changed != self._records[0]:
-                self._records = changed, history.read(self._repository)
+        """Return the history; read it again if the file has changed."""
+        if not self._repository.is_remote:
+            modified_s = self._repository.modified_s(history.NAME) or 0.0
+            if modified_s != self._records[0]:
+                self._records = modified_s, history.read(self._repository)
         return self._records[1]
 
-    def _metrics_of(self, release: int | None) -> Any:
-        if isinstance(self._repository, Path):
+    def _metrics_of(self, release: int | None) -> JsonObject | None:
+        if not self._repository.is_remote:
             with contextlib.suppress(CestaError, OSError):  # deleted while it serves
                 self._read_metrics()
         return self._metrics.get(release or 0)
@@ -97,4 +95,4 @@ class Status:
     def _read_metrics(self) -> None:
         release = self.watchdog.health.release
         if release is not None and release not in self._metrics:
-            self._metrics = {release: read_release(self._repository, release).get("metrics")}
+            self._metrics = {release: read_release(self._repository, release).metrics}

@@ -1,4 +1,4 @@
-"""A function in a thread of its own that nobody waits for at the end: what hangs with Triton may hang on."""
+"""Runs functions in daemon threads: a call that hangs with Triton does not delay the end of the process."""
 
 import threading
 from collections.abc import Callable
@@ -12,8 +12,8 @@ log = structlog.get_logger()
 Result = TypeVar("Result")
 
 
-def in_thread(function: Callable[[], Result]) -> Future[Result]:
-    """Its outcome."""
+def run_in_thread(function: Callable[[], Result]) -> Future[Result]:
+    """Start a function in a thread of its own; return the future with its result or error."""
     outcome: Future[Result] = Future()
 
     def run() -> None:
@@ -26,11 +26,11 @@ def in_thread(function: Callable[[], Result]) -> Future[Result]:
     return outcome
 
 
-def alone(function: Callable[[], object], failed: str) -> None:
-    """As ``in_thread`` where nobody looks at the outcome: the log has the event ``failed`` and the error."""
+def run_unattended(function: Callable[[], object], failure_event: str) -> None:
+    """Start a function whose outcome nobody awaits; an error is logged with the event ``failure_event``."""
 
-    def tell(outcome: Future[object]) -> None:
+    def log_error(outcome: Future[object]) -> None:
         if error := outcome.exception():
-            log.error(failed, exc_info=error)
+            log.error(failure_event, exc_info=error)
 
-    in_thread(function).add_done_callback(tell)
+    run_in_thread(function).add_done_callback(log_error)

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from operations.records import manifest
+from operations.releases.repository import manifest_place, read_release
 from operations.releases.store import Repository, open_repository
 
 KINDS = ["folder", "s3"]
@@ -17,5 +19,21 @@ s3_only = pytest.mark.parametrize("repository", ["s3"], indirect=True)
 def empty_repository(request: Any) -> Repository:
     """The repository that ``request.param``, one of KINDS, names; it is empty."""
     if request.param == "folder":
-        return request.getfixturevalue("tmp_path") / "repository"
+        return open_repository(request.getfixturevalue("tmp_path") / "repository")
     return open_repository(f"s3://{request.getfixturevalue('s3').bucket()}/shops/one")
+
+
+def rewrite_manifest(repository: Repository, release: int, **changes: object) -> None:
+    """Replace values of a release's manifest, right or wrong."""
+    described = read_release(repository, release).model_copy(update=changes)
+    manifest.write(described, manifest_place(repository, release).parent)
+
+
+def another_score(repository: Repository, release: int) -> None:
+    """One score of the second golden answer is another."""
+    first, second, *others = read_release(repository, release).golden
+    scores = list(second.answer.scores)
+    scores[3] += 0.01
+    changed = second.answer.model_copy(update={"scores": tuple(scores)})
+    golden = (first, second.model_copy(update={"answer": changed}), *others)
+    rewrite_manifest(repository, release, golden=golden)

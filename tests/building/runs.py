@@ -12,14 +12,15 @@ from ensemble.candidate_sampler.features import FEATURES
 from export_scripts.scorer.graph import build_graph, fold
 from export_scripts.scorer.ncf import NCF, NCFShape
 from operations.records import manifest
-from operations.records.contract import ENSEMBLE, MODEL_REPOSITORY, read_config, read_contract, tensors
+from operations.records.contract import read_contract
+from operations.records.golden_answers import Answer
+from operations.records.manifest import ContractRecord, RunManifest
 from operations.records.sampler_code import sampler_code
 from tests.building import TOY_SAMPLER
 from tests.building.toy_sampler.model import propose
 
 ITEMS = 200
 GOLDEN = ([], ["i1"], ["i2", "i3"])
-Answer = dict[str, Any]
 
 
 def make_run(folder: Path, seed: int = 0, **changes: Any) -> Path:
@@ -38,7 +39,7 @@ def make_run(folder: Path, seed: int = 0, **changes: Any) -> Path:
         "files": files,
         "golden": [],
     }
-    manifest.write(described | changes, folder)
+    manifest.write(RunManifest.model_validate(described | changes), folder)
     return folder
 
 
@@ -51,12 +52,11 @@ def toy_run(folder: Path, seed: int, **changes: Any) -> Path:
     (folder / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
     sizes = [seed, ITEMS, contract.basket_slots, contract.candidates, contract.features]
     np.save(folder / "arrays" / "sizes.npy", np.array(sizes))
-    front = read_config(MODEL_REPOSITORY / ENSEMBLE / "config.pbtxt")
     files = manifest.describe(folder.rglob("*"), folder)
     requests = [{"basket": basket, "user_id": ""} for basket in GOLDEN]
     described = {
         "data": {"fingerprint": f"toy {seed}", "first": "2024-01-01", "last": "2024-07-18"},
-        "contract": vars(contract) | {"inputs": tensors(front.input), "outputs": tensors(front.output)},
+        "contract": ContractRecord.of(contract),
         "metrics": None,
         "golden": [{"request": r, "answer": toy_answer(folder, r["basket"])} for r in requests],
         "settings": {"train": {"seed": seed}},
@@ -66,7 +66,7 @@ def toy_run(folder: Path, seed: int, **changes: Any) -> Path:
         "digest": manifest.digest(files),
         "files": files,
     }
-    manifest.write(described | changes, folder)
+    manifest.write(RunManifest.model_validate(described | changes), folder)
     return folder
 
 
@@ -75,11 +75,11 @@ def toy_answer(run: Path, basket: Sequence[str]) -> Answer:
     sampled = propose(np.load(run / "arrays" / "sizes.npy"), [[item.encode() for item in basket]])
     session = ort.InferenceSession(str(run / "model.onnx"), providers=["CPUExecutionProvider"])
     ids, scores, reasons = session.run(["item_ids", "scores", "reasons"], sampled)
-    return {
-        "item_ids": ids[0].tolist(),
-        "scores": [round(float(score), 4) for score in scores[0]],
-        "reasons": reasons[0].tolist(),
-    }
+    return Answer(
+        item_ids=tuple(ids[0].tolist()),
+        scores=tuple(round(float(score), 4) for score in scores[0]),
+        reasons=tuple(reasons[0].tolist()),
+    )
 
 
 def _scorer(seed: int) -> NCF:

@@ -139,4 +139,4 @@ def no_queries(width: int = 600, slots: int = 200) -> TrainingSet:
         ((width,), np.float32),
         ((), np.int64),
     )
-    return TrainingSet(*(np.zeros((0, *shape), kind) for shape, kind in shapes), asked=0)  # type: ignore[arg-type]
+    return TrainingSet(*(np.zeros((0, *shape), kind) for shape, kind in shapes), n_queries=0)  # type: ignore[arg-type]

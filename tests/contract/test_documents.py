@@ -12,7 +12,7 @@ from export_scripts.settings import load_settings
 from operations.cli import make_app
 from tests import ROOT
 
-GENERATED = {".venv", ".venv-serving", ".venv-peers", "artifacts"}
+GENERATED = {".venv", ".venv-serving", ".venv-peers", ".pytest_cache", "artifacts"}
 DOCUMENTS = sorted(p for p in ROOT.rglob("*.md") if not GENERATED & set(p.parts))
 TEXTS = {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8") for p in DOCUMENTS}
 COMMANDS = [

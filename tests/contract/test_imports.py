@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.releases import publish
 from tests import ROOT
-from tests.building.runs import make_run
 
 OWN = {"cesta_client", "ensemble", "operations", "export_scripts", "loadtests", "deploy", "tests"}
 TRITONS = {"triton_python_backend_utils", "c_python_backend_utils"}  # given by the stub, in no package
@@ -120,39 +118,3 @@ def test_importing_any_module_writes_and_prints_nothing(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(tmp_path.iterdir()) == []
-
-
-WITHOUT_TRAINING = """
-import sys
-from importlib.abc import MetaPathFinder
-
-class Missing(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in TRAINING:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-from operations.cli import TRAINING, main
-assert not TRAINING & sys.modules.keys()
-sys.meta_path.insert(0, Missing())
-main()
-"""
-
-
-def without_training(*words: str) -> subprocess.CompletedProcess[str]:
-    """The command in an environment without the extra ``train``."""
-    command = [sys.executable, "-c", WITHOUT_TRAINING, *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def test_who_operates_releases_needs_no_torch(tmp_path: Path) -> None:
-    """Neither does anything else of training: the serving image has none of it."""
-    publish.publish(make_run(tmp_path / "run"), tmp_path / "repository")
-    for words in (["promote", "1", "--offline"], ["verify", "1"], ["list"]):
-        done = without_training("release", *words, "--repository", str(tmp_path / "repository"))
-        assert done.returncode == 0, done.stderr
-
-
-def test_what_training_lacks_is_named(tmp_path: Path) -> None:
-    done = without_training("train", "--out", str(tmp_path))
-    assert done.returncode == 1
-    assert "pip install 'cesta[train]'" in done.stderr

@@ -57,6 +57,20 @@ def test_what_an_image_copies_is_there(image: Path) -> None:
             assert name.split("/")[0] in allowed, name
 
 
+@pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.parent.name)
+def test_an_image_holds_nothing_of_the_offline_floors(image: Path) -> None:
+    """It makes no releases and tests no load, so it needs neither the code nor the extra "train"."""
+    copied = " ".join(re.findall(r"^COPY (?!--from)(.+) \S+$", image.read_text(), re.MULTILINE)).split()
+    assert {"operations", "ensemble", "client"} <= {*copied}
+    assert not {"export_scripts", "loadtests", "."} & {name.split("/")[0] for name in copied}
+    assert re.findall(r"'\.\[(.+)\]'", image.read_text()) == ["stores"]
+
+
+def test_no_image_can_copy_the_offline_floors() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert not {"export_scripts", "loadtests"} & allowed
+
+
 def test_every_setting_is_explained() -> None:
     """.env.example has all variables of the compose file with their defaults, and Compose's own variables."""
     used = dict(VARIABLE.findall((ROOT / "docker-compose.yml").read_text()))

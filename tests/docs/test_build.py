@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from docs.site.build import build
-from docs.site.pages import SiteError
+from docs.site.pages import SiteError, read_pages
 
 NAVIGATION = ["docs/index.md", {"Guide": ["docs/guide.md", "*/README.md"]}]
 
@@ -44,10 +44,10 @@ def problems(root: Path) -> str:
 def test_links_lead_to_pages_and_other_files_come_along(root: Path) -> None:
     """A link to a folder leads to its README's page. The repository's README is the home page."""
     build(root, root / "out" / "site")
-    guide, code = ((root / "out" / "site" / name).read_text() for name in ("guide.html", "code.html"))
+    guide, code = ((root / "out" / "site" / name).read_text() for name in ("guide.html", "folders/code.html"))
     assert 'href="files/code/settings.toml.txt"' in guide
-    assert 'href="code.html"' in guide
-    assert 'href="index.html"' in code
+    assert 'href="folders/code.html"' in guide
+    assert 'href="../index.html"' in code
     assert (root / "out" / "site" / "files" / "code" / "settings.toml.txt").read_text() == "seed = 7\n"
 
 
@@ -131,3 +131,10 @@ def test_a_failed_build_leaves_the_previous_site(root: Path) -> None:
     problems(root)
     assert [path.name for path in (root / "out").iterdir()] == ["site"]
     assert (root / "out" / "site" / "guide.html").exists()
+
+
+def test_two_files_of_one_page_stop_the_build(root: Path) -> None:
+    """The generator would drop one of them without a word."""
+    write(root, "docs/guide/README.md", "# Another guide\n")
+    with pytest.raises(SiteError, match=r"another file has its page, guide\.md"):
+        read_pages(root, ["docs/index.md", "docs/guide.md", "docs/guide/README.md"])

@@ -60,7 +60,7 @@ def test_every_page_of_the_documentation_is_in_the_site(site: Path) -> None:
     """One page for each Markdown file of docs/, the API and the client."""
     documents = {p.relative_to(ROOT / "docs").with_suffix(".html") for p in (ROOT / "docs").rglob("*.md")}
     names = {name if name.name != "README.html" else name.parent.with_suffix(".html") for name in documents}
-    names |= {Path("api.html"), Path("client.html")}
+    names |= {Path("api.html"), Path("folders/client.html")}
     assert names <= {path.relative_to(site) for path in site.rglob("*.html")}
 
 

@@ -20,11 +20,12 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     from operations.releases import publish
     from operations.releases.canary import start_canary
     from operations.releases.promote import promote
+    from operations.releases.store import open_repository
     from tests.building.runs import toy_run  # not above: it imports torch
 
     needs.a_tritonserver()
     root = tmp_path_factory.mktemp("toys")
-    repository = root / "repository"
+    repository = open_repository(root / "repository")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
         for seed in (1, 2):
@@ -32,7 +33,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     start_canary(repository, 1, 5)
     ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
     server = Server(
-        ServerSettings(repository=repository, models=("recommender", CANARY), drain_s=10, **ports)
+        ServerSettings(repository=str(repository), models=("recommender", CANARY), drain_s=10, **ports)
     )
     with server:
         server.wait_ready()

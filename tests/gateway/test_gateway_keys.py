@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from operations.errors import CestaError
-from operations.gateway.keys import add_key, locked, read_keys, revoke_key
+from operations.gateway.keys import add_key, lock_folder, read_keys, revoke_key
 from operations.gateway.nginx import GatewaySettings, check, render
 from operations.gateway.state import write_split, write_state
 from operations.releases.canary import LEAST_PERCENT, MOST_PERCENT
@@ -38,12 +38,12 @@ def test_only_a_hash_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "rate", "sentence"),
     [
-        ("web shop", 50, '"web shop" is no name for a key; 1 to 32 of a-z, 0-9 and -'),
-        ("x; }", 50, "is no name for a key"),
-        ("", 50, "is no name for a key"),
-        ("x" * 33, 50, "is no name for a key"),
+        ("web shop", 50, '"web shop" cannot name a key; use 1 to 32 of a-z, 0-9 and -'),
+        ("x; }", 50, "cannot name a key"),
+        ("", 50, "cannot name a key"),
+        ("x" * 33, 50, "cannot name a key"),
         ("a", 0, "rate 0 is not 1 to 100000 requests per second"),
-        ("taken", 50, 'there is a key "taken" already; revoke it, or take another name'),
+        ("taken", 50, 'a key "taken" exists already; revoke it, or choose another name'),
     ],
 )
 def test_an_invalid_key_is_refused(tmp_path: Path, name: str, rate: int, sentence: str) -> None:
@@ -61,7 +61,7 @@ def test_a_revoked_key_is_gone_and_an_unknown_one_named(tmp_path: Path) -> None:
     revoke_key(tmp_path, "one")
 
     assert [key.name for key in read_keys(tmp_path)] == ["two"]
-    with pytest.raises(CestaError, match='no key "one"; there are: two'):
+    with pytest.raises(CestaError, match='no key "one"; keys: two'):
         revoke_key(tmp_path, "one")
 
 
@@ -73,7 +73,7 @@ def test_commands_at_once_lose_no_key(tmp_path: Path) -> None:
 
 def test_a_file_that_somebody_else_wrote_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "keys.json").write_text('[{"name": "x"}]')
-    with pytest.raises(CestaError, match=r"keys\.json is not as cesta keys writes it"):
+    with pytest.raises(CestaError, match=r"keys\.json was not written by cesta keys"):
         read_keys(tmp_path)
 
 
@@ -115,7 +115,7 @@ def test_a_split_is_one_line_that_nginx_takes(tmp_path: Path, percent: float, li
 
 @pytest.mark.parametrize("percent", [-1, 100.5])
 def test_no_other_share_can_be_split_off(tmp_path: Path, percent: float) -> None:
-    with pytest.raises(CestaError, match="cannot be split off; 0 to 100"):
+    with pytest.raises(CestaError, match="cannot be split off; choose 0 to 100"):
         write_split(tmp_path, percent)
 
 
@@ -152,7 +152,7 @@ def test_writing_nginx_s_files_waits_for_a_change_of_keys(tmp_path: Path) -> Non
     for name in ("one", "two"):
         add_key(tmp_path, name, "shop", 50)
     one, two = read_keys(tmp_path)
-    with locked(tmp_path):
+    with lock_folder(tmp_path):
         writing = threading.Thread(target=write_state, args=(tmp_path,))
         writing.start()
         writing.join(0.2)

@@ -15,13 +15,14 @@ from loadtests.replies import (
     select_due,
     summarise,
 )
+from operations.records.golden_answers import Answer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 RIGHT = {
-    1: [{"item_ids": ["a", "b"], "scores": [2.0, 1.0], "reasons": [1, 2]}],
-    2: [{"item_ids": ["b", "c"], "scores": [1.5, 1.0], "reasons": [2, 4]}],
+    1: [Answer(item_ids=("a", "b"), scores=(2.0, 1.0), reasons=(1, 2))],
+    2: [Answer(item_ids=("b", "c"), scores=(1.5, 1.0), reasons=(2, 4))],
 }
 
 
@@ -32,7 +33,7 @@ def answered(number: int, release: int, **changes: Any) -> Reply:
 
 def test_answers_are_read_in_the_order_in_which_they_were_due(tmp_path: Path) -> None:
     """The open loop writes them as number, seconds, whether it failed, body."""
-    body = json.dumps({"model_name": "recommender", "model_version": "2", **RIGHT[2][0]})
+    body = json.dumps({"model_name": "recommender", "model_version": "2", **RIGHT[2][0].json_object()})
     file = tmp_path / "answers.json"
     file.write_text(json.dumps({"begun": 100.0, "asked": [[1, 0.5, False, ""], [0, 0.25, False, body]]}))
     first, second = read_replies(file, rate=4)
@@ -64,14 +65,14 @@ def test_an_answer_is_held_against_the_release_that_gave_it() -> None:
     """The right answer passes; another release's, an unknown release's and a mix are wrong. Failures are no
     answers.
     """
-    mix = {"item_ids": ["a", "c"], "scores": [2.0, 1.0], "reasons": [1, 4]}
+    mix = Answer(item_ids=("a", "c"), scores=(2.0, 1.0), reasons=(1, 4))
     stream = [
         answered(0, 1),
         answered(1, 2),
         answered(2, 1)._replace(release=2),
         answered(3, 1)._replace(release=7),
         answered(4, 2, answer=mix),
-        answered(5, 1, answer={"item_ids": [], "scores": [], "reasons": []}),
+        answered(5, 1, answer=Answer(item_ids=(), scores=(), reasons=())),
         answered(6, 1, failed=True),
     ]
     assert [sentence.split()[1] for sentence in find_mistakes(stream, RIGHT)] == ["2:", "3:", "4:", "5:"]

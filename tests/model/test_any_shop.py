@@ -9,6 +9,7 @@ import pytest
 
 from export_scripts.build import Outputs, build
 from operations.errors import CestaError
+from operations.releases.store import open_repository
 from operations.releases.verify import verify_release
 from tests.building.cheap_builds import settings_of
 from tests.building.shops import make_shop
@@ -64,11 +65,11 @@ def test_any_shop_gets_a_release(tables: dict[str, object], tmp_path: Path, shop
     SHOPS[shop](lines).to_csv(tmp_path / "t.csv", index=False)
     out = Outputs(tmp_path / "out")
     assert build(settings_of({"data.transactions": tmp_path / "t.csv"}), out.root) == 1
-    for golden in verify_release(out.repository)["golden"]:
-        answer = golden["answer"]
-        assert answer["item_ids"][0]
-        assert np.isfinite(answer["scores"]).all()
-        assert not set(answer["item_ids"]) & set(golden["request"]["basket"])
+    for golden in verify_release(open_repository(out.repository)).golden:
+        answer = golden.answer
+        assert answer.item_ids[0]
+        assert np.isfinite(answer.scores).all()
+        assert not set(answer.item_ids) & set(golden.request.basket)
 
 
 def test_a_shop_without_any_item_to_recommend_is_told_why(tables: dict[str, object], tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ from operations.errors import CestaError
 from operations.records import manifest
 from operations.records.contract import read_contract
 from operations.records.golden_answers import ACCELERATED_TOLERANCE
-from operations.releases.repository import read_release
+from operations.records.manifest import ReleaseManifest
+from operations.releases.store import open_repository
 from operations.releases.verify import verify_release
 from tests import ROOT
 from tests.building.cheap_builds import CHEAP, settings_of
@@ -77,9 +78,14 @@ def rebuild(settings: Settings, out: Outputs, monkeypatch: pytest.MonkeyPatch) -
     return stages
 
 
+def release_of(out: Outputs) -> ReleaseManifest:
+    """The active release of a build, after its files were checked."""
+    return verify_release(open_repository(out.repository))
+
+
 def test_a_build_leaves_a_whole_release(built: Outputs) -> None:
     """No half-written file lies beside it."""
-    assert verify_release(built.repository)["release"] == 1
+    assert release_of(built).release == 1
     names = {path.name for path in built.root.iterdir()}
     assert names == {
         "data",
@@ -117,17 +123,17 @@ def test_the_reference_answers_no_queries(built: Outputs) -> None:
 
 def test_the_manifest_is_complete(built: Outputs) -> None:
     """It says where a release comes from, and allows to check it."""
-    described = read_release(built.repository)
-    assert described["data"]["items"] == 60
-    assert described["data"]["first"] < described["data"]["last"]
-    assert len(described["data"]["fingerprint"]) == 64
-    assert described["contract"]["answers"] == 20
-    assert described["contract"]["inputs"]["basket"] == ["STRING", [-1]]
-    assert described["contract"]["outputs"]["scores"] == ["FP32", [20]]
-    assert described["metrics"] == json.loads(built.metrics.read_text())
-    assert described["settings"]["train"]["seed"] == 7
-    assert described["made_with"].keys() >= {"python", "torch", "onnx"}
-    assert len(described["golden"]) == export_module.GOLDEN_REQUESTS
+    described = release_of(built)
+    assert described.data.items == 60
+    assert described.data.first < described.data.last
+    assert len(described.data.fingerprint) == 64
+    assert described.contract.answers == 20
+    assert described.contract.inputs["basket"] == ("STRING", (-1,))
+    assert described.contract.outputs["scores"] == ("FP32", (20,))
+    assert described.metrics == json.loads(built.metrics.read_text())
+    assert described.settings["train"]["seed"] == 7
+    assert described.made_with.keys() >= {"python", "torch", "onnx"}
+    assert len(described.golden) == export_module.GOLDEN_REQUESTS
 
 
 def test_the_manifest_names_no_path_of_the_machine(built: Outputs, tables: dict[str, object]) -> None:
@@ -141,14 +147,14 @@ def test_the_manifest_names_no_path_of_the_machine(built: Outputs, tables: dict[
 def test_golden_requests_get_their_answers(built: Outputs) -> None:
     """The reference answers from the published files, vocabulary included."""
     reference = Reference.load(built.run)
-    for golden in read_release(built.repository)["golden"]:
-        request, answer = golden["request"], golden["answer"]
-        basket = [item_id.encode() for item_id in request["basket"]]
-        query = reference.vocabulary.query(basket=basket, user_id=request["user_id"].encode())
+    for golden in release_of(built).golden:
+        request, answer = golden.request, golden.answer
+        basket = [item_id.encode() for item_id in request.basket]
+        query = reference.vocabulary.query(basket=basket, user_id=request.user_id.encode())
         reply = reference.recommend([query])
-        assert reply.item_ids[0].tolist() == answer["item_ids"]
-        np.testing.assert_allclose(reply.scores[0], answer["scores"], atol=1e-4)
-        assert reply.reasons[0].tolist() == answer["reasons"]
+        assert tuple(reply.item_ids[0]) == answer.item_ids
+        np.testing.assert_allclose(reply.scores[0], answer.scores, atol=1e-4)
+        assert tuple(reply.reasons[0].tolist()) == answer.reasons
 
 
 def test_a_second_build_does_nothing(
@@ -185,7 +191,7 @@ def test_new_sampler_code_is_published(
     copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Arrays and graph are equal to the last bit, but the release holds the code, too."""
-    code = manifest.read(copy.run / manifest.NAME)["sampler_code"]
+    code = manifest.verify_run(copy.run).sampler_code
     config = copy.repository / "recommender" / "1" / manifest.NAME
     config.write_text(config.read_text().replace(code, "0" * 64))
     assert rebuild(settings_of(tables), copy, monkeypatch) == ["publish"]
@@ -205,9 +211,9 @@ def test_a_build_that_died_in_a_stage_continues_there(
         patch.setattr(build_module, stage, dies)
         with pytest.raises(KeyboardInterrupt):
             build(settings, copy.root)
-    assert verify_release(copy.repository)["release"] == 1
+    assert release_of(copy).release == 1
     assert rebuild(settings, copy, monkeypatch) == list(STAGES[STAGES.index(stage) :])
-    assert verify_release(copy.repository)["release"] == 2
+    assert release_of(copy).release == 2
 
 
 def test_two_builds_of_one_seed_are_one_release(
@@ -231,7 +237,7 @@ def test_two_builds_of_one_seed_are_one_release(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith(f"release 1 in {tmp_path / 'o' / 'repository'}")
-    again, first = (read_release(out.repository) for out in (Outputs(tmp_path / "o"), built))
+    again, first = (release_of(out).json_object() for out in (Outputs(tmp_path / "o"), built))
     same = ("digest", "files", "golden", "metrics", "data", "settings", "sampler_code")
     assert {key: again[key] for key in same} == {key: first[key] for key in same}
 
@@ -250,7 +256,7 @@ def test_an_unmeasured_run_says_so(copy: Outputs, tables: dict[str, object]) -> 
     """Export needs no evaluation, but records that there was none."""
     copy.metrics.unlink()
     export(settings_of(tables), copy.data, copy.checkpoint, copy.metrics, copy.run)
-    assert manifest.read(copy.run / manifest.NAME)["metrics"] is None
+    assert manifest.verify_run(copy.run).metrics is None
 
 
 def test_a_full_disk_leaves_the_old_run(
@@ -283,13 +289,13 @@ def test_a_run_that_tensorrt_answered_says_so(
     copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The CPU takes both sides: batches of 1, 16 and 64, no difference, and the same files as without."""
-    files = manifest.verify_run(copy.run)["files"]
+    files = manifest.verify_run(copy.run).files
     monkeypatch.setattr(tensorrt, "PROVIDER", tensorrt.CPU)
     export(settings_of(tables), copy.data, copy.checkpoint, copy.metrics, copy.run, on_tensorrt=True)
     described = manifest.verify_run(copy.run)
-    recorded = {key: described["tensorrt"][key] for key in ("queries", "largest_difference", "tolerance")}
+    recorded = {key: described.tensorrt[key] for key in ("queries", "largest_difference", "tolerance")}
     assert recorded == {"queries": 81, "largest_difference": 0.0, "tolerance": 0.02}
-    assert described["files"] == files
+    assert described.files == files
 
 
 def rounded_factors(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -334,14 +340,12 @@ def test_an_index_is_part_of_the_release(tables: dict[str, object], tmp_path: Pa
     assert build(settings, out.root) == 1
     described = manifest.verify_run(out.run)
     name = "arrays/nearest.similar.faiss"
-    assert described["nearest"]["similar"]["lists"] > 0
-    assert described["nearest"]["similar"]["recall"] >= 0.98
+    assert described.nearest["similar"]["lists"] > 0
+    assert described.nearest["similar"]["recall"] >= 0.98
     export(settings, out.data, out.checkpoint, out.metrics, out.run)
-    assert manifest.verify_run(out.run)["files"][name] == described["files"][name]
+    assert manifest.verify_run(out.run).files[name] == described.files[name]
     published = out.repository / "candidate_sampler" / "1" / name
-    assert (
-        verify_release(out.repository, 1)["files"][f"candidate_sampler/1/{name}"] == described["files"][name]
-    )
+    assert release_of(out).files[f"candidate_sampler/1/{name}"] == described.files[name]
     published.write_bytes(published.read_bytes()[:-1] + b"?")
     with pytest.raises(CestaError, match=r"nearest\.similar\.faiss is not what the manifest lists"):
-        verify_release(out.repository, 1)
+        release_of(out)

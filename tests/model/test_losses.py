@@ -13,7 +13,7 @@ from export_scripts.etl import etl
 from export_scripts.quality import losses
 from export_scripts.quality.metrics import TOP
 from export_scripts.quality.questions import Questions
-from export_scripts.quality.rankers import Asked, Served
+from export_scripts.quality.rankers import QueryBatch, ServedRanker
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.fitting import new_model
 from export_scripts.scorer.graph import build_graph, fold
@@ -79,7 +79,7 @@ def test_the_first_places_are_those_of_the_served_graph(
 ) -> None:
     """For MRR a graph answers with all candidates. It ranks them as the one that answers with K."""
     ids = shop.catalog["item_id"].tolist()
-    whole = Served(model, ids, questions.sampler, contract)
+    whole = ServedRanker(model, ids, questions.sampler, contract)
     served = Reference(questions.sampler, build_graph(fold(model), ids, contract).SerializeToString())
     queries = as_queries(shop, questions.hidden)
     ranked, expected = whole.reference.recommend(queries), served.recommend(queries)
@@ -92,10 +92,10 @@ def test_ours_is_placed_by_the_whole_list(
     questions: Questions, model: NCF, shop: Shop, contract: Contract
 ) -> None:
     """Rank, list and probabilities agree with one another, for items below the served list's end too."""
-    served = Served(model, shop.catalog["item_id"].tolist(), questions.sampler, contract)
+    served = ServedRanker(model, shop.catalog["item_id"].tolist(), questions.sampler, contract)
     queries = as_queries(shop, questions.hidden)
     candidates = questions.sampler.sample(queries)
-    placed = served.place(Asked(queries, questions.hidden.items, candidates))["cesta"]
+    placed = served.place(QueryBatch(queries, questions.hidden.items, candidates))["cesta"]
     hit = placed.top == questions.hidden.items[:, None]
     np.testing.assert_array_equal(hit.any(1), placed.ranks < TOP)
     np.testing.assert_array_equal(hit.argmax(1)[hit.any(1)], placed.ranks[hit.any(1)])
@@ -119,7 +119,7 @@ def test_recall_at_n_is_that_of_a_sampler_with_n_places(
     """It is not only that of a longer list cut off."""
     monkeypatch.setattr(losses, "RECALL_AT", (n,))
     repeat = np.arange(len(questions.hidden)) % 2 == 0
-    recall = losses.recall(questions, arrays, settings, contract, repeat)
+    recall = losses.measure_recall(questions, arrays, settings, contract, repeat)
     few = CandidateSampler(arrays, limits(settings, replace(contract, candidates=n)))
     candidates = few.sample(as_queries(questions.shop, questions.hidden))
     hit = candidates.rows == questions.hidden.items[:, None]
@@ -134,7 +134,7 @@ def test_what_a_source_finds_alone_no_other_finds(
 ) -> None:
     """The shares that one source found alone and that several found together add up to the recall."""
     repeat = np.zeros(len(questions.hidden), bool)
-    recall = losses.recall(questions, arrays, settings, contract, repeat)
+    recall = losses.measure_recall(questions, arrays, settings, contract, repeat)
     shares = [source["alone"]["recall"] for source in recall["by_source"].values()]
     assert 0 < sum(shares) <= recall["recall"] + 1e-3
     for source in recall["by_source"].values():
@@ -146,7 +146,7 @@ def test_the_whole_catalog_is_scored(
     questions: Questions, arrays: SamplerArrays, settings: Settings, contract: Contract
 ) -> None:
     """It scores every recommendable item outside the basket, whatever the sources propose."""
-    everything = losses._everything(arrays, settings, contract)
+    everything = losses._whole_catalog_sampler(arrays, settings, contract)
     queries = as_queries(questions.shop, questions.hidden)[:20]
     rows = everything.sample(queries).rows
     for query, scored in zip(queries, rows, strict=True):
@@ -162,7 +162,7 @@ def test_the_loss_is_the_share_of_hits_that_the_sampler_costs(
 ) -> None:
     """A ranker that missed everything lost all; both rank the same queries."""
     missed = np.full(len(questions.hidden), 99.0)
-    report = losses.full_catalog(questions, arrays, model, settings, contract, {"known": missed})
+    report = losses.measure_full_catalog(questions, arrays, model, settings, contract, missed, missed)
     assert report["queries"] == 40
     assert report["known"]["loss"] == 1
     assert report["known"]["hr_at_10"] > 0
@@ -175,7 +175,7 @@ def test_a_lower_place_costs_ndcg_and_no_hit() -> None:
     """Both rankers hit one of two queries at the top; one has the other query at place 3 instead of 1:
     1/log2(4) of 1.
     """
-    compared = losses._compared(np.array([0.0, 2.0]), np.array([0.0, 0.0]))
+    compared = losses._compare(np.array([0.0, 2.0]), np.array([0.0, 0.0]))
     assert (compared["hr_at_10"], compared["sampled_hr_at_10"], compared["loss"]) == (1, 1, 0)
     assert (compared["ndcg_at_10"], compared["sampled_ndcg_at_10"], compared["ndcg_loss"]) == (1, 0.75, 0.25)
 
@@ -190,8 +190,10 @@ def test_no_queries_lose_nothing(
     none = replace(
         questions, hidden=replace(questions.hidden, baskets=np.zeros(0, int), items=np.zeros(0, int))
     )
-    assert losses.recall(none, arrays, settings, contract, np.zeros(0, bool))["recall"] is None
-    assert losses.full_catalog(none, arrays, model, settings, contract, {"known": np.zeros(0)})["known"] == {
+    assert losses.measure_recall(none, arrays, settings, contract, np.zeros(0, bool))["recall"] is None
+    nobody = np.zeros(0)
+    report = losses.measure_full_catalog(none, arrays, model, settings, contract, nobody, nobody)
+    assert report["known"] == {
         "hr_at_10": None,
         "sampled_hr_at_10": None,
         "loss": None,

@@ -17,7 +17,7 @@ from export_scripts.build import Outputs, build
 from export_scripts.etl import etl
 from export_scripts.receipts.shop import load_shop
 from export_scripts.scorer.prior import fit_prior
-from export_scripts.scorer.training_set import TrainingSet, collect, periods, training_sets
+from export_scripts.scorer.training_set import TrainingSet, collect, collect_training_sets, make_periods
 from export_scripts.settings import load_settings
 from export_scripts.snapshots.snapshot import snapshot, untrained_prior
 from export_scripts.snapshots.splits import split_by_time
@@ -175,8 +175,8 @@ def test_training_asks_without_the_user_too(built: Outputs) -> None:
     shop, contract = load_shop(built.data), read_contract()
     split = split_by_time(shop, settings.splits)
     arrays = snapshot(shop, split.training, settings)
-    splits = periods(shop, split, arrays, settings)
-    learnt = training_sets(shop, splits, settings, contract)[0]
+    splits = make_periods(shop, split, arrays, settings)
+    learnt = collect_training_sets(shop, splits, settings, contract)[0]
     history = learnt.features[:, :, FEATURES.index("history_size")].max(1)
     assert (history[learnt.users == 0] == 0).all()
     # The same queries, nobody blanked: some have no user to begin with.
@@ -196,7 +196,7 @@ def test_a_tiny_shop_stays_at_the_blend(tmp_path: Path) -> None:
         for weights, untrained, examples in tiny_priors(tmp_path / str(seed), np.random.default_rng(seed)):
             fitted += ndcg_sum(examples, weights)
             blend += ndcg_sum(examples, untrained)
-            n += examples.asked
+            n += examples.n_queries
     assert n > 150
     assert fitted / n > blend / n - 0.01
 
@@ -209,7 +209,7 @@ def tiny_priors(
     shop, contract = load_shop(etl(settings, folder / "out")), read_contract()
     split = split_by_time(shop, settings.splits)
     arrays = snapshot(shop, split.training, settings)
-    splits = periods(shop, split, arrays, settings)
+    splits = make_periods(shop, split, arrays, settings)
     prior = fit_prior(shop, splits.training, settings, contract)
     return [
         (

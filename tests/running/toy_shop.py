@@ -10,14 +10,15 @@ from pathlib import Path
 import tritonclient.grpc as triton
 
 from operations.records.contract import ENSEMBLE
-from operations.records.golden_answers import answer_of, difference
+from operations.records.golden_answers import Answer, Request, answer_of, difference
 from operations.releases import publish
 from operations.releases.configs import CANARY, canary_on_disk
 from operations.releases.golden import check_canary, request_tensors
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote
+from operations.releases.store import Repository, open_repository
 from operations.server.process import Server
-from tests.building.runs import Answer, toy_answer, toy_run
+from tests.building.runs import toy_answer, toy_run
 
 BASKETS = tuple((f"i{n}", f"i{n + 1}") for n in range(1, 41))
 
@@ -30,12 +31,12 @@ class ToyShop:
     start: Callable[..., Server]
 
     @property
-    def repository(self) -> Path:
-        return self.root / "repository"
+    def repository(self) -> Repository:
+        return open_repository(self.root / "repository")
 
     @cached_property
     def server(self) -> Server:
-        return self.start(self.repository)
+        return self.start(str(self.repository))
 
     @cached_property
     def control(self) -> ModelControl:
@@ -60,7 +61,7 @@ class ToyShop:
         self.close()
         del self.server, self.control
         models = [ENSEMBLE, *([CANARY] if canary_on_disk(self.repository) else [])]
-        self.server = self.start(self.repository, models=tuple(models))
+        self.server = self.start(str(self.repository), models=tuple(models))
         self.server.wait_ready(self.active)
 
     def is_ready(self) -> bool:
@@ -89,7 +90,7 @@ class ToyShop:
         """Differences between an ensemble's answers and those of this release."""
         problems = []
         for basket, want in zip(BASKETS, self.expected(release), strict=True):
-            version, tensors = self.control.ask(front, request_tensors({"basket": list(basket)}))
+            version, tensors = self.control.ask(front, request_tensors(Request(basket=basket)))
             problem = difference(answer_of(tensors), want)
             if version != release or problem:
                 problems.append(f"{basket}: release {version}, {problem}")

@@ -19,7 +19,7 @@ import tritonclient.grpc
 import tritonclient.http
 
 from operations.records.contract import ENSEMBLE
-from operations.records.golden_answers import answer_of, difference
+from operations.records.golden_answers import Answer, Request, answer_of, difference
 from operations.releases.golden import request_tensors
 from operations.releases.promote import promote, roll_back
 from operations.server.process import Server
@@ -69,9 +69,9 @@ class Shopper(threading.Thread):
         self.join()
         self._client.close()
 
-    def _ask(self, place: int, user_id: str) -> tuple[int, dict[str, Any]]:
+    def _ask(self, place: int, user_id: str) -> tuple[int, Answer]:
         inputs = []
-        for name, array in request_tensors({"basket": list(BASKETS[place]), "user_id": user_id}).items():
+        for name, array in request_tensors(Request(basket=BASKETS[place], user_id=user_id)).items():
             inputs.append(self._protocol.InferInput(name, array.shape, "BYTES"))
             inputs[-1].set_data_from_numpy(array)
         result = self._client.infer(ENSEMBLE, inputs)

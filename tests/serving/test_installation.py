@@ -50,7 +50,7 @@ def test_the_embedded_server_has_no_redis(shop: ToyShop, start_server: Callable[
     with pytest.raises(
         ServerError, match=r"no Redis cache: there is no .*/caches/redis/libtritoncache_redis\.so"
     ):
-        start_server(shop.repository, response_cache="redis://127.0.0.1")
+        start_server(str(shop.repository), response_cache="redis://127.0.0.1")
 
 
 def test_a_redis_s_password_reaches_the_server_by_its_environment(

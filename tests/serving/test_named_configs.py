@@ -10,14 +10,13 @@ import pytest
 import tritonclient.grpc as triton
 
 from operations.errors import CestaError
-from operations.records import manifest
-from operations.records.contract import ENSEMBLE, MODEL_REPOSITORY, SCORER
+from operations.records.contract import MODEL_REPOSITORY, SCORER
 from operations.releases import configs
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote
-from operations.releases.repository import read_release
 from operations.server.process import Server, ServerError
 from operations.supervisor.pinned import load_active, load_others
+from tests.building.repositories import another_score
 from tests.running.live import check_canary
 from tests.running.toy_shop import ToyShop
 
@@ -82,7 +81,7 @@ def test_a_server_that_was_started_with_a_named_config_keeps_to_it(
     Golden answers may then differ by the rounding of another processor.
     """
     promote(shop.repository, shop.add(1))
-    server = start_server(shop.repository, config=patient)
+    server = start_server(str(shop.repository), config=patient)
     with ModelControl(server.grpc) as control:
         assert delay(control) == DELAY_US
         assert control.config("candidate_sampler").dynamic_batching.max_queue_delay_microseconds == 100
@@ -90,9 +89,7 @@ def test_a_server_that_was_started_with_a_named_config_keeps_to_it(
         check_canary(server)
         assert answered(server, 1)
         two = shop.add(2)
-        described = read_release(shop.repository, two)
-        described["golden"][1]["answer"]["scores"][3] += 0.01  # what a GPU's rounding may do
-        manifest.write(described, shop.repository / ENSEMBLE / str(two))
+        another_score(shop.repository, two)  # what a GPU's rounding may do
         promote(shop.repository, two, control)
 
         assert control.ready(SCORER) == {1, 2}
@@ -108,7 +105,7 @@ def test_a_supervised_server_is_given_the_named_config(
     """
     promote(shop.repository, shop.add(1))
     promote(shop.repository, shop.add(2))
-    with ModelControl(start_server(shop.repository, models=()).grpc) as control:
+    with ModelControl(start_server(str(shop.repository), models=()).grpc) as control:
         with pytest.raises(CestaError, match=r'no config "h100" in .*; there is patient and tensorrt, and'):
             load_active(shop.repository, control, "h100")
         load_active(shop.repository, control, patient)
@@ -127,4 +124,4 @@ def test_the_embedded_server_refuses_the_gpu_s_config(
     promote(shop.repository, shop.add(1))
 
     with pytest.raises(ServerError, match="ncf_scorer has kind KIND_GPU but no GPUs are available"):
-        start_server(shop.repository, config="tensorrt")
+        start_server(str(shop.repository), config="tensorrt")

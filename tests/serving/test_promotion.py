@@ -7,13 +7,14 @@ import pytest
 
 from operations.errors import NotPromoted
 from operations.records import manifest
-from operations.records.contract import ENSEMBLE, SAMPLER, SCORER
+from operations.records.contract import SAMPLER, SCORER
 from operations.releases import history, publish
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, read_release, releases
 from operations.releases.retire import retire
 from operations.releases.verify import verify_release
+from tests.building.repositories import another_score, rewrite_manifest
 from tests.running.toy_shop import ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
@@ -51,7 +52,7 @@ def test_a_release_from_promotion_to_retirement(shop: ToyShop) -> None:
 
     roll_back(shop.repository, shop.control)
     shop.server.stop(grace_s=0)
-    again = shop.start(shop.repository)
+    again = shop.start(str(shop.repository))
     with ModelControl(again.grpc) as control:
         assert control.config("recommender").ensemble_scheduling.step[0].model_version == two
         assert control.ready("recommender") == {two}
@@ -77,9 +78,7 @@ def breaks_the_scorer(shop: ToyShop, release: int) -> None:
 
 def answers_otherwise(shop: ToyShop, release: int) -> None:
     """One score of all golden answers is changed."""
-    described = read_release(shop.repository, release)
-    described["golden"][1]["answer"]["scores"][3] += 0.01
-    manifest.write(described, shop.repository / ENSEMBLE / str(release))
+    another_score(shop.repository, release)
 
 
 def _replace(shop: ToyShop, name: str, content: bytes) -> None:
@@ -87,10 +86,10 @@ def _replace(shop: ToyShop, name: str, content: bytes) -> None:
     path = shop.repository / name
     path.unlink()
     path.write_bytes(content)
-    folder = shop.repository / ENSEMBLE / name.split("/")[1]
-    described = manifest.read(folder / manifest.NAME)
-    described["files"] |= manifest.describe([path], shop.repository)
-    manifest.write(described, folder)
+    release = int(name.split("/")[1])
+    changed = manifest.describe([path], shop.repository.root)
+    files = {**read_release(shop.repository, release).files, **changed}
+    rewrite_manifest(shop.repository, release, files=files)
 
 
 def test_whatever_fails_leaves_the_old_release_serving(
@@ -104,7 +103,7 @@ def test_whatever_fails_leaves_the_old_release_serving(
     failures = {
         f"load {SAMPLER}": (raises_at_load, "no such table"),
         f"load {SCORER}": (breaks_the_scorer, "NoSuchOperator"),
-        "golden requests": (answers_otherwise, "golden request 1 is answered otherwise .* score 3 is"),
+        "golden requests": (answers_otherwise, "golden request 1 has another answer .* score 3 is"),
     }
     for seed, (step, (spoil, reason)) in enumerate(failures.items(), start=2):
         release = shop.add(seed)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from operations.errors import NotPromoted
-from operations.records import manifest
 from operations.records.contract import SAMPLER, SCORER
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote, roll_back
@@ -21,6 +20,7 @@ from operations.releases.store import Repository, open_repository
 from operations.releases.verify import verify_release
 from operations.server.process import Server
 from tests.building import TOY_SAMPLER
+from tests.building.repositories import rewrite_manifest
 from tests.running.s3 import S3
 from tests.running.toy_shop import ToyShop
 
@@ -49,10 +49,7 @@ def shop(
     monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
     monkeypatch.setenv("CESTA_STORE_TIMEOUT_S", "1")
 
-    def start(repository: Repository) -> Server:
-        return start_server(str(repository))
-
-    shop = RemoteShop(tmp_path, start)
+    shop = RemoteShop(tmp_path, start_server)
     shop.remote = open_repository(f"s3://{s3.bucket()}/shops/one")
     yield shop
     shop.close()
@@ -85,7 +82,7 @@ def test_a_release_in_a_bucket_from_promotion_to_a_store_that_is_silent(shop: Re
     assert roll_back(shop.repository, shop.control)["release"] == one
     assert shop.mistakes(one) == []
     shop.server.stop(grace_s=0)
-    again = shop.start(shop.repository)
+    again = shop.start(str(shop.repository))
     with ModelControl(again.grpc) as control:
         assert control.ready("recommender") == {one} == {active_release(shop.repository)}
     again.stop(grace_s=0)
@@ -106,6 +103,6 @@ def spoil_the_sampler(repository: Repository, release: int) -> None:
     """The sampler's code runs only in Triton. Its hash is right."""
     path = repository / SAMPLER / str(release) / "model.py"
     path.write_bytes(b'raise RuntimeError("no such table")\n')
-    described = read_release(repository, release)
-    described["files"] |= manifest.describe([path], repository)
-    manifest.write(described, repository / "recommender" / str(release))
+    changed = repository.describe(f"{SAMPLER}/{release}")
+    files = {**read_release(repository, release).files, **changed}
+    rewrite_manifest(repository, release, files=files)

@@ -24,9 +24,9 @@ from operations.gateway.nginx import GatewaySettings, reload
 from operations.gateway.state import write_state
 from operations.releases import history, publish
 from operations.releases.promote import promote
-from operations.releases.store import locked
+from operations.releases.store import open_repository
 from operations.server.control_secret import find_secret
-from operations.stack import Addresses, stack
+from operations.stack import Addresses, run_stack
 from tests.building import TOY_SAMPLER
 from tests.building.runs import toy_run
 from tests.running import needs
@@ -73,12 +73,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
         for seed in (1, 2):
-            publish.publish(toy_run(out / f"run-{seed}", seed), out / "repository")
-    promote(out / "repository", 1)
+            publish.publish(toy_run(out / f"run-{seed}", seed), open_repository(out / "repository"))
+    promote(open_repository(out / "repository"), 1)
     keys = [add_key(out / "gateway", name, role, 1000) for name, role in (("web", "shop"), ("ops", "admin"))]
     with (
         needs.debian_packages(),
-        stack(out, str(out / "repository"), addresses := free_addresses()) as ended,
+        run_stack(out, str(out / "repository"), addresses := free_addresses()) as ended,
     ):
         yield Stack(out, addresses, *keys, ended)
 
@@ -108,9 +108,10 @@ def test_an_admin_promotes_and_rolls_back_through_the_gateway(running: Stack) ->
     assert running.recommend() == 1
     listed = running.ask("/admin/releases", running.admin)[1]
     assert (listed["active"], len(listed["releases"])) == (1, 2)
-    assert [record["who"] for record in history.read(running.out / "repository")][-2:] == ["key:ops"] * 2
+    repository = open_repository(running.out / "repository")
+    assert [record["who"] for record in history.read(repository)][-2:] == ["key:ops"] * 2
     assert running.ask("/admin/releases/7/promote", running.admin, method="POST")[0] == 409
-    with locked(running.out / "repository"):
+    with repository.lock():
         status, refused = running.ask("/admin/releases/2/promote", running.admin, method="POST")
     assert (status, "wait until it is done" in refused["error"]) == (503, True)
 

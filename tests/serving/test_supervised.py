@@ -23,6 +23,7 @@ from operations.records.contract import SAMPLER
 from operations.releases import publish
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote, roll_back
+from operations.releases.store import open_repository
 from operations.server.settings import ServerSettings, claim_ports
 from operations.supervisor import embedded
 from operations.supervisor.watchdog import Stopped
@@ -45,9 +46,9 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
         for seed in (1, 2):
-            release = publish.publish(toy_run(root / f"run-{seed}", seed), root / "repository")
-            promote(root / "repository", release)
-    roll_back(root / "repository")
+            repository = open_repository(root / "repository")
+            promote(repository, publish.publish(toy_run(root / f"run-{seed}", seed), repository))
+    roll_back(open_repository(root / "repository"))
     return root / "repository"
 
 
@@ -144,9 +145,9 @@ def test_a_promotion_is_no_trouble(supervised: Supervised, published: Path) -> N
     assert supervised.event("all loaded")["releases"] == [1, 2]
     restarts = supervised.ask("/v1/status")[1]["restarts"]
     with ModelControl(supervised.addresses["grpc"]) as control:
-        promote(published, 2, control)
+        promote(open_repository(published), 2, control)
         assert (supervised.event("release switched")["release"], supervised.ask("/readyz")[0]) == (2, 200)
-        roll_back(published, control)
+        roll_back(open_repository(published), control)
     event = supervised.event("release switched")
     assert (event["release"], event["before"]) == (1, 2)
     code, status = supervised.ask("/v1/status")
@@ -259,6 +260,8 @@ def test_a_start_that_fails_lets_go_of_its_connections(
     ending.set()
     settings = claim_ports(ServerSettings(repository=published, http_port=0, grpc_port=0, metrics_port=0))
     with pytest.raises(Stopped):
-        embedded.open_server(replace(settings, models=()), published, ending, lambda line: None)
+        embedded.open_server(
+            replace(settings, models=()), open_repository(published), ending, lambda line: None
+        )
     assert made == ["ModelControl", "Canary"]
     assert held == []

@@ -317,7 +317,7 @@ def test_a_folder_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
     mine = tmp_path / "data"
     mine.mkdir()
     (mine / "years_of_work.csv").write_text("precious")
-    with pytest.raises(WontOverwrite, match=r"holds no meta\.json"):
+    with pytest.raises(WontOverwrite, match=r"has no meta\.json"):
         etl(settings_for(tmp_path), tmp_path)
     assert [path.name for path in mine.iterdir()] == ["years_of_work.csv"]
 

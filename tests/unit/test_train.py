@@ -13,7 +13,7 @@ from ensemble.candidate_sampler.features import FEATURES
 from export_scripts.etl import etl
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint, save_checkpoint
-from export_scripts.scorer.fitting import fit, lean_to_new, new_model
+from export_scripts.scorer.fitting import fit, new_model, raise_new_items
 from export_scripts.scorer.ncf import NCF
 from export_scripts.scorer.training_set import TrainingSet
 from export_scripts.settings import Settings, TrainSettings, load_settings
@@ -174,7 +174,7 @@ def test_new_items_rise_as_far_as_they_may(arrays: SamplerArrays, settings: Sett
     """First place is best for NDCG; with half of it as the price, the step that finds the item is enough."""
     model, queries = ten_and_a_new_one(arrays, settings, wanted=2)
     before = wide_scores(model, queries)
-    added = lean_to_new(model, queries, price)
+    added = raise_new_items(model, queries, price)
     rise = wide_scores(model, queries) - before
     np.testing.assert_allclose(rise[:, 10] - rise[:, 0], added, atol=1e-5)
     np.testing.assert_allclose(rise[:, :10], np.repeat(rise[:, :1], 10, 1), atol=1e-5)
@@ -184,7 +184,7 @@ def test_new_items_rise_as_far_as_they_may(arrays: SamplerArrays, settings: Sett
 def test_nothing_is_paid_for_new_items_that_nobody_wants(arrays: SamplerArrays, settings: Settings) -> None:
     """Raising them would be within the price, but would find nothing."""
     model, queries = ten_and_a_new_one(arrays, settings, wanted=0)
-    assert lean_to_new(model, queries, 0.99) == 0.0
+    assert raise_new_items(model, queries, 0.99) == 0.0
 
 
 def test_items_nobody_buys_are_said_at_once(shop: Shop, settings: Settings) -> None:
@@ -254,7 +254,7 @@ def test_a_checkpoint_of_other_data_is_refused(checkpoint: Path, settings: Setti
 def test_a_checkpoint_of_other_settings_is_refused(checkpoint: Path, shop: Shop, settings: Settings) -> None:
     """With other splits, test baskets may have been trained on."""
     splits = settings.splits.model_copy(update={"test_days": 7.0})
-    with pytest.raises(CestaError, match=r"trained with splits.test_days = 28.0 \(now 7.0\); give these"):
+    with pytest.raises(CestaError, match=r"trained with splits.test_days = 28.0 \(now 7.0\); use the same"):
         load_checkpoint(checkpoint, shop, settings.model_copy(update={"splits": splits}))
 
 

@@ -1,9 +1,9 @@
-// What goes back to a caller, and what Triton's answer means to one.
+// Answers to callers, and the meaning of Triton's answers for them.
 
 const SENTENCE = /^(?:\[request id: [^\]]*\] )?in ensemble '[^']*', ((?:unknown category|basket|exclude|categories|user_id) .*)$/;
 
 function refusal(status, text) {
-    return {status: status, message: text};  // no Error: njs 0.7.9 takes 0.8 ms to carry one through an await
+    return {status: status, message: text};  // not an Error: njs 0.7.9 takes 0.8 ms to carry one through an await
 }
 
 function refuse(status, text) {
@@ -16,7 +16,7 @@ function reply(r, status, body) {
     r.return(status, JSON.stringify(body) + '\n');
 }
 
-// The text of an error for the caller; one that was not meant for him goes into the request log.
+// Returns the text of an error for the caller. The text of an unexpected error goes into the request log instead.
 function told(r, error) {
     if (error.status) {
         return error.message;
@@ -29,8 +29,9 @@ function failed(r, error) {
     reply(r, error.status || 500, {error: told(r, error)});
 }
 
-// Refuses in our words, but for the sampler's: those are about the request. `words` are Triton's; `unread` is said of
-// a request that Triton itself could not read, if a caller can be at fault for that.
+// Refuses with a sentence of the gateway. Only the sampler's sentences are passed on, because they describe the
+// request. `words` come from Triton. `unread` is the sentence for a request that Triton itself cannot read, if a caller
+// can cause that.
 function refuse_as(got, status, words, where, unread) {
     const sentence = status == 400 && SENTENCE.exec(words);
     if (sentence) {
@@ -39,8 +40,8 @@ function refuse_as(got, status, words, where, unread) {
     if (status == 400 && unread) {
         refuse(400, unread);
     }
-    const full = status == 502 && /^triton/.test(got.variables.upstream_addr);  // a group's name: no connection was free
-    if (full || status == 503) {  // Triton's own: a queue with a bound, a release that is not ready
+    const full = status == 502 && /^triton/.test(got.variables.upstream_addr);  // an upstream group's name: no free connection
+    if (full || status == 503) {  // 503 comes from Triton: a full queue, or a release that is not ready
         refuse(503, 'the recommender is full or not ready; try again later');
     }
     if (status == 504) {

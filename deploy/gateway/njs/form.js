@@ -1,18 +1,18 @@
-// The one form of tensors that cesta_client writes; any other is refused. Triton's cache compares the bytes of inputs
-// and not their shapes, so another form of the same bytes would spoil other callers' answers, and tensors of numbers
-// can end the whole server.
+// Accepts only the form of tensors that cesta_client writes. Triton's cache compares the bytes of inputs and not their
+// shapes, so another form of the same bytes would spoil other callers' answers. Tensors of numbers can end the whole
+// server.
 
 import answers from 'answers.js';
 
 const INPUTS = ['basket', 'user_id', 'exclude', 'categories'];
 const MAX_QUERIES = 64;
-const MAX_IDS = 1200;  // a column's width, padding and repetitions included; the sampler counts what is left
+const MAX_IDS = 1200;  // a column's width, with padding and repetitions; the sampler counts the remaining ids
 
 function refuse(text) {
     answers.refuse(400, text);
 }
 
-// Refuses inputs of any other form; returns how many queries they hold.
+// Returns the number of queries in the inputs. Refuses any other form.
 function queries(inputs) {
     if (inputs.length < 1 || inputs.length > INPUTS.length) {
         refuse(`${inputs.length} inputs; 1 to ${INPUTS.length} are allowed`);

@@ -1,5 +1,5 @@
-// ModelInfer over gRPC: the message is read as far as to know that it asks the recommender, in the one form; of the
-// answer, which release gave it.
+// ModelInfer over gRPC. The gateway reads enough of a message to know that it asks the recommender in the accepted
+// form, and enough of the answer to know its release.
 
 import answers from 'answers.js';
 import form from 'form.js';
@@ -11,7 +11,7 @@ const ANSWER = {1: 'model_name', 2: 'model_version', 3: 'id', 4: 'parameters', 5
 const MANY = ['parameters', 'inputs', 'outputs', 'raw'];
 const INVALID_ARGUMENT = '3';
 const NOT_FOUND = '5';
-const STATUS = {3: 400, 4: 504, 14: 503};  // HTTP's, of what Triton says
+const STATUS = {3: 400, 4: 504, 14: 503};  // gRPC status of Triton → HTTP status
 
 function refuse(text) {
     answers.refuse(400, text);
@@ -39,7 +39,7 @@ async function forward(r) {
         if (e.status == 400) {
             said(r, INVALID_ARGUMENT, text, '');
         } else {
-            r.return(e.status || 500);  // nginx has the words
+            r.return(e.status || 500);  // nginx adds the text
         }
     }
 }
@@ -57,7 +57,7 @@ async function answered(r, body) {
     said(r, status, '', answer);
 }
 
-// Status and words follow the answer as trailers; the location names them.
+// Status and text follow the answer as trailers, which the location names.
 function said(r, status, words, answer) {
     r.variables.grpc_said = status;
     r.variables.grpc_words = escaped(words);
@@ -69,12 +69,12 @@ function status_of(got) {
     return trailer(got, 'grpc_status');
 }
 
-// Of an answer; where there is none, Triton sends it as a header.
+// Returns a trailer of an answer. Without a message, Triton sends it as a header.
 function trailer(got, name) {
     return got.variables[`upstream_trailer_${name}`] || got.variables[`upstream_http_${name}`] || '';
 }
 
-// The message to another model: in protobuf the last of two names counts.
+// Addresses a message to another model by a second name: in protobuf the last one counts.
 function addressed(body, model) {
     if (model == upstream.MODEL) {
         return body;
@@ -112,8 +112,8 @@ function count_of(r, body) {
     return form.queries(inputs);
 }
 
-// Fields of a protobuf message as [start, end]; lists of them where they repeat. Refuses what it does not know: a
-// field read otherwise by Triton would pass unchecked.
+// Returns the fields of a protobuf message as [start, end], repeated fields as lists. Refuses unknown fields, because
+// Triton could read them in a way that was not checked.
 function message(bytes, start, end, names) {
     const found = {};
     for (let at = start; at < end;) {
@@ -134,7 +134,7 @@ function message(bytes, start, end, names) {
     return found;
 }
 
-function varint(bytes, at, end) {  // [value, where it ends]
+function varint(bytes, at, end) {  // returns [value, its end]
     let value = 0;
     for (let shift = 0; shift < 28; shift += 7) {
         if (at >= end) {

@@ -1,5 +1,5 @@
-// Who asks. Keys are 256 bits of chance, so one SHA-256 hides them well and a lookup by hash tells an
-// eavesdropper on time nothing; the lookup itself is nginx's own map.
+// Identifies the caller. Keys have 256 random bits, so one SHA-256 hides them well, and the time of a lookup by hash
+// tells an attacker nothing. nginx's own map does the lookup.
 
 import crypto from 'crypto';
 

@@ -1,16 +1,16 @@
-// POST /v1/recommend and /v1/recommend/batch: a shop's JSON in and out, Triton's generate behind it.
+// POST /v1/recommend and /v1/recommend/batch: they translate a shop's JSON into requests for Triton's generate.
 
 import answers from 'answers.js';
 import upstream from 'upstream.js';
 
 const LISTS = ['basket', 'exclude', 'categories'];
-const EMPTY = [''];  // an id that is none
+const EMPTY = [''];  // padding, not an id
 const KNOWN = LISTS.concat(['user_id', 'k']);
 const MAX_K = 20;
 const MAX_QUERIES = 32;
-const AT_ONCE = 8;  // of one batch, so that few batches do not fill the server
-const LAST_ASKED_MS = 2000;  // after a batch came: what is asked then has its own 2 s, so that none takes over 4
-const REASONS = ['usual', 'together', 'similar', 'popular', 'category'];  // bit by bit
+const AT_ONCE = 8;  // queries of one batch, so that a few batches do not fill the server
+const LAST_ASKED_MS = 2000;  // after a batch arrives; a query sent then may take 2 s more, so no batch takes over 4 s
+const REASONS = ['usual', 'together', 'similar', 'popular', 'category'];  // in the order of their bits
 
 async function one(r) {
     await answered(r, async (body) => await ask(r, question(body, ''), body, '', 0));
@@ -85,7 +85,7 @@ function listed(body) {
     return queries;
 }
 
-// What generate is asked: sorted, unique, nothing empty, since the response cache compares bytes.
+// Returns the body for generate: ids sorted, unique and not empty, because the response cache compares bytes.
 function question(body, where) {
     only(body, KNOWN, where);
     const asked = {};
@@ -99,11 +99,11 @@ function question(body, where) {
     if (user !== undefined && user !== null && typeof user != 'string') {
         refuse(`${where}user_id is a string; got ${kind(user)}`);
     }
-    // Always both, empty or not: Triton batches only requests with the same inputs.
+    // Both are always sent, even if empty: Triton batches only requests with the same inputs.
     asked.basket = asked.basket || EMPTY;
     asked.user_id = user || '';
     if (body.k !== undefined && !(Number.isInteger(body.k) && body.k >= 1 && body.k <= MAX_K)) {
-        const got = typeof body.k == 'number' ? String(body.k) : JSON.stringify(body.k);  // 1e400 is no null
+        const got = typeof body.k == 'number' ? String(body.k) : JSON.stringify(body.k);  // JSON.stringify would show 1e400 as null
         refuse(`${where}k is a whole number from 1 to ${MAX_K}; got ${got.slice(0, 40)}`);
     }
     return asked;
@@ -127,7 +127,7 @@ function sorted(ids, name) {
 
 async function answered(r, work) {
     try {
-        const body = await work(parsed(r));  // not in the call below: njs 0.7.9 crashes on an await among arguments
+        const body = await work(parsed(r));  // a line of its own: njs 0.7.9 crashes on an await among arguments
         answers.reply(r, 200, body);
     } catch (e) {
         answers.failed(r, e);

@@ -1,5 +1,5 @@
-// Triton's V2 with binary tensors over HTTP, as cesta_client sends it. The JSON before the tensors is written anew, so
-// that Triton reads what was checked.
+// Triton's V2 protocol with binary tensors over HTTP, as cesta_client sends it. The gateway writes the JSON before the
+// tensors again, so that Triton reads exactly what was checked.
 
 import answers from 'answers.js';
 import form from 'form.js';

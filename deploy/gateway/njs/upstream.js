@@ -1,9 +1,10 @@
-// Triton is asked: the model that the split chooses, and how long that takes.
+// Asks Triton's model that the split chooses, and measures the time.
 
 const MODEL = 'recommender';
 
-// What the model says that this request falls to. A canary that is not loaded costs nobody an answer: the active
-// release is asked then. `ask` takes a model's name and promises an answer; `missing` tells that it is not loaded.
+// Returns the answer of the model that the split chose. If that is a canary that is not loaded, the active release is
+// asked, so no caller loses an answer. `ask` takes a model's name and promises an answer; `missing` tells whether the
+// model is not loaded.
 async function asked(r, ask, missing, since) {
     const model = r.variables.model;
     const got = await timed(r, model, ask, since);
@@ -18,16 +19,16 @@ async function timed(r, model, ask, since) {
     const got = await ask(model);
     const tries = String(got.variables.upstream_response_time || '').split(', ');
     const until = tries.reduce((sum, one) => sum + (Number(one) || 0), since);
-    r.variables.triton_s = Math.max(until, seconds(r)).toFixed(3);  // of questions at once the slowest counts
+    r.variables.triton_s = Math.max(until, seconds(r)).toFixed(3);  // the slowest of parallel queries counts
     return got;
 }
 
-// Over HTTP.
+// Tells whether the model is not loaded, by its answer over HTTP.
 function missing(got) {
     return got.status == 404;
 }
 
-// Behind the gateway, of this request so far.
+// Returns the seconds that this request has waited for Triton so far.
 function seconds(r) {
     return Number(r.variables.triton_s);
 }

@@ -11,11 +11,11 @@ from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import CATEGORY, SIMILAR, USUAL
 from export_scripts.quality import losses
-from export_scripts.quality.cold import cold_items, hide_cold
-from export_scripts.quality.metrics import Placed
+from export_scripts.quality.cold import hide_cold, measure_cold_items
+from export_scripts.quality.metrics import Placement
 from export_scripts.quality.questions import Questions
-from export_scripts.quality.rankers import Asked, place_candidates
-from export_scripts.scorer.training_set import periods
+from export_scripts.quality.rankers import QueryBatch, place_candidates
+from export_scripts.scorer.training_set import make_periods
 from export_scripts.settings import load_settings
 from export_scripts.snapshots import counts
 from export_scripts.snapshots.leaks import CHECKS
@@ -170,7 +170,7 @@ class InOrder:
 
     names = ("in order",)
 
-    def place(self, batch: Asked) -> dict[str, Placed]:
+    def place(self, batch: QueryBatch) -> dict[str, Placement]:
         rows = batch.candidates.rows
         return {"in order": place_candidates(batch, -np.tile(np.arange(rows.shape[1]), (len(rows), 1)))}
 
@@ -184,7 +184,7 @@ def test_items_measured_apart_hardly_sold_and_have_a_category() -> None:
 
 def test_every_query_is_counted_once_in_each_split() -> None:
     hidden = hidden_items()
-    report = cold_items(RANDOM, hidden, InOrder(), sampler(), START, SETTINGS)
+    report = measure_cold_items(RANDOM, hidden, InOrder(), sampler(), START, SETTINGS)
     rows = sampler().sample(as_queries(RANDOM, hidden)).rows
     hits = (rows == hidden.items[:, None]).any(1)
     assert report["fewer_than"] == 3
@@ -198,7 +198,7 @@ def test_every_query_is_counted_once_in_each_split() -> None:
 
 def test_without_purchases_of_cold_items_there_is_no_recall() -> None:
     nobody = HiddenItems(np.zeros(0, np.int64), np.zeros(0, np.int32))
-    report = cold_items(RANDOM, nobody, InOrder(), sampler(), START, SETTINGS)
+    report = measure_cold_items(RANDOM, nobody, InOrder(), sampler(), START, SETTINGS)
     assert (report["all"]["n"], report["all"]["recall"]) == (0, None)
 
 
@@ -208,14 +208,14 @@ def test_recall_counts_the_kept_places(n: int, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(losses, "RECALL_AT", (n,))
     hidden = hidden_items()
     questions = Questions(RANDOM, hidden, sampler())
-    recall = losses.recall(questions, LATER, SETTINGS, CONTRACT, np.zeros(len(hidden), bool))
+    recall = losses.measure_recall(questions, LATER, SETTINGS, CONTRACT, np.zeros(len(hidden), bool))
     few = CandidateSampler(LATER, limits(SETTINGS, replace(CONTRACT, candidates=n)))
     hits = (few.sample(as_queries(RANDOM, hidden)).rows == hidden.items[:, None]).any(1)
     assert recall["at"][str(n)]["recall"] == round(float(hits.mean()), 4)
 
 
 def test_training_asks_for_cold_items_and_validation_does_not() -> None:
-    splits = periods(RANDOM, Split(START, 200, 230, END), LATER, SETTINGS)
+    splits = make_periods(RANDOM, Split(START, 200, 230, END), LATER, SETTINGS)
     for part in splits.training:
         assert not recommendable(part.arrays)[part.hidden.items].all()
     assert recommendable(splits.validation.arrays)[splits.validation.hidden.items].all()

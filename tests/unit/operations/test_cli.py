@@ -4,6 +4,7 @@ import errno
 import json
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,32 @@ def test_help_names_every_stage(cesta: Run) -> None:
     status, out, _ = cesta("--help")
     assert status == 0
     assert all(stage in out for stage in ("etl", "train", "evaluate", "export", "publish", "build"))
+
+
+def test_help_has_one_line_for_a_verb(cesta: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In 80 columns; those that make a release come in the order of their use."""
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = [line.split()[1:] for line in cesta("--help")[1].splitlines() if line.startswith("│ ")]
+    verbs = [words[0] for words in rows if not words[0].startswith("--")]
+    assert verbs == [*cli.MAKING, "publish", "serve", "stack", "ask", "release", "keys"]
+
+
+def test_a_verb_that_is_not_registered_says_so(cesta: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The metadata of an older installation in the working folder hides the entry points."""
+    monkeypatch.setattr(cli, "entry_points", lambda group: [])
+    sentence = (
+        '"cesta train" is not installed here: no package registers it; '
+        'run it where cesta[train] is installed (in a checkout: "make install")\n'
+    )
+    assert cesta("train", "--out", "x") == (1, "", sentence)
+
+
+def test_a_verb_of_a_module_that_is_gone_says_so(cesta: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The metadata of an older installation names a module that has moved; the other verbs go on working."""
+    gone = EntryPoint("train", "export_scripts.gone:train", cli.VERBS)
+    monkeypatch.setattr(cli, "entry_points", lambda group: [gone])
+    assert "there is no module export_scripts.gone; " in cesta("train")[2]
+    assert cesta("--help")[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from operations import preflight
 
 def test_another_python_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 9, 1))
-    with pytest.raises(SystemExit, match=r"Python 3\.9 will not do; cesta needs 3\.11: make PYTHON="):
+    with pytest.raises(SystemExit, match=r"this is Python 3\.9; cesta needs 3\.11: make PYTHON="):
         preflight.main()
 
 

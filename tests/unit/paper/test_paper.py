@@ -27,14 +27,14 @@ from export_scripts.paper.measure import (
 )
 from export_scripts.paper.training import (
     Deadline,
-    as_examples,
-    asked_about,
+    draw_negatives,
     fit,
-    quality,
+    make_examples,
+    make_test_questions,
+    make_validation_questions,
+    measure_quality,
     rank_of_first,
     score,
-    unmet,
-    validation_questions,
 )
 from export_scripts.settings import PaperSettings, load_settings
 
@@ -105,7 +105,7 @@ def one_user(items: Sequence[int], times: Sequence[float]) -> Protocol:
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Use one thread, as the command does."""
-    with command.one_thread():
+    with command.use_one_thread():
         yield
 
 
@@ -115,7 +115,7 @@ def rng() -> np.random.Generator:
 
 def test_the_last_item_by_time_is_held_out() -> None:
     """The order of the file does not matter."""
-    examples = as_examples(one_user([4, 5, 6], [30, 10, 20]), rng())
+    examples = make_examples(one_user([4, 5, 6], [30, 10, 20]), rng())
     assert examples.items[examples.held_out].tolist() == [4]
     assert examples.items[examples.training].tolist() == [5, 6]
 
@@ -123,20 +123,20 @@ def test_the_last_item_by_time_is_held_out() -> None:
 def test_among_equal_times_a_random_item_is_held_out() -> None:
     """A file sorted by item would otherwise hold out the same kind of item for everybody."""
     same = one_user([4, 5, 6], [0, 0, 0])
-    held_out = {int(as_examples(same, np.random.default_rng(seed)).items[[2]].item()) for seed in range(20)}
+    held_out = {int(make_examples(same, np.random.default_rng(seed)).items[[2]].item()) for seed in range(20)}
     assert held_out == {4, 5, 6}
 
 
 def test_a_users_only_item_is_trained_on() -> None:
     """If it were held out, nothing would be left to know the user by."""
-    examples = as_examples(one_user([4], [1]), rng())
+    examples = make_examples(one_user([4], [1]), rng())
     assert examples.training.tolist() == [0]
     assert len(examples.held_out) == 0
 
 
 def test_history_is_what_came_before() -> None:
     """The positive itself is never in the basket that predicts it, nor is another user's item."""
-    examples = as_examples(tastes(), rng())
+    examples = make_examples(tastes(), rng())
     everything = np.arange(len(examples.users))
     baskets = examples.history(everything, 10)
     assert not (baskets == examples.items[:, None]).any()
@@ -148,16 +148,16 @@ def test_history_is_what_came_before() -> None:
 def test_the_tests_history_is_the_whole_training_file() -> None:
     """The latest comes first. A user without training items has none."""
     protocol = one_user([4, 5, 6], [30, 10, 20])
-    examples = as_examples(protocol, rng())
-    assert asked_about(protocol, examples, 2).baskets.tolist() == [[4, 6]]
+    examples = make_examples(protocol, rng())
+    assert make_test_questions(protocol, examples, 2).baskets.tolist() == [[4, 6]]
     stranger = Protocol(**{**vars(protocol), "test_users": np.array([2]), "n_users": 3})
-    assert asked_about(stranger, as_examples(stranger, rng()), 2).baskets.tolist() == [[0, 0]]
+    assert make_test_questions(stranger, make_examples(stranger, rng()), 2).baskets.tolist() == [[0, 0]]
 
 
 def test_validation_never_shows_its_answer() -> None:
     """The answer is neither in the history nor among the negatives, and no training item is a negative."""
-    examples = as_examples(tastes(), rng())
-    questions = validation_questions(examples, 4, rng())
+    examples = make_examples(tastes(), rng())
+    questions = make_validation_questions(examples, 4, rng())
     met = examples.met(np.arange(len(examples.users)))
     assert questions.candidates[:, 0].tolist() == examples.items[examples.held_out].tolist()
     assert not (questions.baskets == questions.candidates[:, :1]).any()
@@ -168,10 +168,10 @@ def test_negatives_are_uniform_over_what_the_user_never_met() -> None:
     """User 1 never met items 3 and 4. The held-out item may be drawn, and so may the test item."""
     met = np.zeros((2, 5), bool)
     met[1, [0, 1, 2]] = True
-    drawn = unmet(met, np.ones(1000, int), 4, rng())
+    drawn = draw_negatives(met, np.ones(1000, int), 4, rng())
     assert set(np.unique(drawn).tolist()) == {3, 4}
     assert abs((drawn == 3).mean() - 0.5) < 0.03
-    examples = as_examples(tastes(), rng())
+    examples = make_examples(tastes(), rng())
     assert not examples.met(examples.training)[
         examples.users[examples.held_out], examples.items[examples.held_out]
     ].any()
@@ -188,16 +188,16 @@ def test_a_tie_is_half_a_loss(scores: list[float], expected: float) -> None:
 
 def test_a_constant_scorer_gains_nothing() -> None:
     """Its rank is 49.5 among 99 negatives."""
-    examples = as_examples(tastes(), rng())
-    questions = validation_questions(examples, 0, rng())
+    examples = make_examples(tastes(), rng())
+    questions = make_validation_questions(examples, 0, rng())
     model = new_model(GMF, examples, settings())
     torch.nn.init.zeros_(model.user_gmf.weight)
-    assert quality(model, questions) == (0, 0)
+    assert measure_quality(model, questions) == (0, 0)
 
 
 def test_gmf_is_the_papers_equation() -> None:
     """h · (p_u ⊙ q_i), eq. 9, plus the item's bias: the product's network with nothing else in it."""
-    examples = as_examples(tastes(), rng())
+    examples = make_examples(tastes(), rng())
     model = new_model(GMF, examples, settings())
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
@@ -210,14 +210,14 @@ def test_gmf_is_the_papers_equation() -> None:
 
 @pytest.mark.parametrize("name", [MLP, NEUMF])
 def test_the_mlp_is_a_part_of_the_other_two(name: str) -> None:
-    model = new_model(name, as_examples(tastes(), rng()), settings())
+    model = new_model(name, make_examples(tastes(), rng()), settings())
     assert model.shape.gmf == (0 if name == MLP else 8)
     assert model.shape.hidden == (16, 8)
 
 
 def test_pre_training_starts_at_the_mean_of_both() -> None:
     """Eq. 13 with α = 0.5: weights are copied, not drawn anew."""
-    examples = as_examples(tastes(), rng())
+    examples = make_examples(tastes(), rng())
     gmf, mlp = (new_model(name, examples, settings()) for name in (GMF, MLP))
     for parameter in [*gmf.parameters(), *mlp.parameters()]:
         torch.nn.init.normal_(parameter)
@@ -229,30 +229,30 @@ def test_pre_training_starts_at_the_mean_of_both() -> None:
 
 def test_pre_training_keeps_the_better_of_start_and_end() -> None:
     """Epoch 0 counts: fine-tuning that only harms is undone."""
-    examples, patient = as_examples(tastes(), rng()), settings(patience=1)
-    validation = validation_questions(examples, 0, rng())
+    examples, patient = make_examples(tastes(), rng()), settings(patience=1)
+    validation = make_validation_questions(examples, 0, rng())
     trained = fit(new_model(GMF, examples, patient), examples, validation, patient, Deadline(60), "x", 0.02)
     start = trained.validation
     again = fit(trained.model, examples, validation, patient, Deadline(60), "x", 5.0)
     assert again.validation[1] >= start[1]
-    assert quality(again.model, validation) == again.validation
+    assert measure_quality(again.model, validation) == again.validation
 
 
 @pytest.fixture(scope="module")
-def fitted() -> dict[str, command.Fitted]:
-    examples = as_examples(tastes(), np.random.default_rng(settings().seed))
+def fitted() -> dict[str, command.FittedModel]:
+    examples = make_examples(tastes(), np.random.default_rng(settings().seed))
     return dict(fit_all(examples, settings(), Deadline(300)))
 
 
 @pytest.mark.parametrize("name", [GMF, MLP, NEUMF, PRETRAINED, HISTORY])
-def test_every_model_learns_the_tastes(fitted: dict[str, command.Fitted], name: str) -> None:
+def test_every_model_learns_the_tastes(fitted: dict[str, command.FittedModel], name: str) -> None:
     """Popularity is no help: only the truth is of the user's taste."""
     protocol = tastes()
-    examples = as_examples(protocol, np.random.default_rng(settings().seed))
+    examples = make_examples(protocol, np.random.default_rng(settings().seed))
     history = settings().history if name == HISTORY else 0
-    questions = asked_about(protocol, examples, history)
+    questions = make_test_questions(protocol, examples, history)
     popular = gains_of(command.popularity_ranks(protocol))
-    assert quality(fitted[name].model, questions)[1] > popular + 0.2
+    assert measure_quality(fitted[name].model, questions)[1] > popular + 0.2
 
 
 def gains_of(ranks: np.ndarray) -> float:
@@ -263,7 +263,7 @@ def test_the_test_file_chooses_nothing() -> None:
     """With another item as the truth, every model, its epoch and its hold-out figures are the same."""
     three_epochs = settings(epochs=3)
     one, other = (
-        dict(fit_all(as_examples(tastes(swap=swap), rng()), three_epochs, Deadline(300)))
+        dict(fit_all(make_examples(tastes(swap=swap), rng()), three_epochs, Deadline(300)))
         for swap in (False, True)
     )
     for name, fitted in other.items():
@@ -275,7 +275,7 @@ def test_the_test_file_chooses_nothing() -> None:
 def test_the_time_limit_is_kept_and_reported() -> None:
     """A limit of zero trains one batch, and the table says that training was cut short."""
     protocol, small_batches = tastes(), settings(batch_size=8)
-    fitted = dict(fit_all(as_examples(protocol, rng()), small_batches, Deadline(0)))
+    fitted = dict(fit_all(make_examples(protocol, rng()), small_batches, Deadline(0)))
     assert all(f.cut and f.epochs == 1 for f in fitted.values())
     rows = tuple(command.Row(name, 0.5, 0.25, f) for name, f in fitted.items())
     text = printed(Report(protocol, rows, 0.01))
@@ -319,5 +319,5 @@ def test_the_same_command_prints_the_same_table(tmp_path: Path) -> None:
         tables.append(rows)
     assert tables[0] == tables[1] == tables[2]
     text = printed(report)
-    assert "which this is not" in text
-    assert re.search(r"popularity.*\.453.*\.254", text)
+    assert "not on these files" in text
+    assert re.search(r"popularity.*0\.453.*0\.254", text)

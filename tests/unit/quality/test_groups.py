@@ -22,12 +22,12 @@ def groups(owners: int) -> Any:
 def test_few_users_are_resampled_by_basket(owners: int) -> None:
     """One user alone would not vary. 100 baskets, half of them hits, vary by 0.1 either way in 95 %."""
     ranks = np.where(np.arange(200) < 100, 0.0, MISSED)
-    low, high = Groups.of_ranks(groups(owners), ranks)["interval"]["hr_at_10"]
+    low, high = Groups.summarise(groups(owners), ranks)["interval"]["hr_at_10"]
     assert high - low == pytest.approx(0.2, abs=0.04)
 
 
 def test_many_users_are_resampled_as_users() -> None:
     """Twenty users each hit half of the time: the mean is the same for every draw."""
     ranks = np.where(np.arange(200) < 100, 0.0, MISSED)
-    low, high = Groups.of_ranks(groups(20), ranks)["interval"]["hr_at_10"]
+    low, high = Groups.summarise(groups(20), ranks)["interval"]["hr_at_10"]
     assert high - low < 0.1

@@ -10,7 +10,7 @@ from ensemble.candidate_sampler.query import Query
 from export_scripts.quality import rivals
 from export_scripts.quality.baselines import Pool
 from export_scripts.quality.metrics import MISSED
-from export_scripts.quality.rankers import Asked
+from export_scripts.quality.rankers import QueryBatch
 from tests.building.tiny_arrays import NOW, tiny_arrays
 
 
@@ -44,13 +44,13 @@ def test_ease_is_the_closed_form(matrix: sp.csr_array) -> None:
     inverse = np.linalg.inv(dense.T @ dense + 2 * np.eye(4))
     weights = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0)
-    np.testing.assert_allclose(rivals.ease(matrix, l2=2)(matrix), dense @ weights, atol=1e-5)
+    np.testing.assert_allclose(rivals.fit_ease(matrix, l2=2)(matrix), dense @ weights, atol=1e-5)
 
 
 def test_ease_scores_best_sellers_only(matrix: sp.csr_array, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pool is ordered by sales; items beyond the limit score 0."""
     monkeypatch.setattr(rivals, "EASE_ITEMS", 2)
-    scores = rivals.ease(matrix, l2=2)(matrix)
+    scores = rivals.fit_ease(matrix, l2=2)(matrix)
     assert scores.shape == matrix.shape
     assert scores[0, :2].all()
     assert not scores[:, 2:].any()
@@ -60,8 +60,8 @@ def test_ease_scores_best_sellers_only(matrix: sp.csr_array, monkeypatch: pytest
 def test_implicit_finds_the_partner(name: str, matrix: sp.csr_array) -> None:
     """For item 2 it prefers item 3 to items 0 and 1."""
     pytest.importorskip("implicit", reason="pip install 'cesta[rivals]'")
-    options = rivals.USER_ITEM[name]
-    score = rivals.fitted(options, matrix, **next(options.choices()))
+    options = rivals.TUNABLE_MODELS[name]
+    score = rivals.fit_to_counts(options, matrix, next(options.choices()))
     scores = np.asarray(score(sp.csr_array(np.array([[0, 0, 1, 0]], np.float32))))[0]
     assert scores[3] > max(scores[0], scores[1])
 
@@ -69,10 +69,10 @@ def test_implicit_finds_the_partner(name: str, matrix: sp.csr_array) -> None:
 def test_counts_can_be_damped_for_training_and_asking_alike() -> None:
     """Both have log(1 + 1) and log(1 + 3); without damping the counts themselves."""
     seen = []
-    options = rivals.Options(lambda x: lambda rows: seen.extend([x.toarray(), rows.toarray()]), {})
+    options = rivals.TunableModel(lambda x: lambda rows: seen.extend([x.toarray(), rows.toarray()]), {})
     x, rows = sp.csr_array([[1.0, 3.0]]), sp.csr_array([[3.0, 0.0]])
     for choice in options.choices():
-        rivals.fitted(options, x, **choice)(rows)
+        rivals.fit_to_counts(options, x, choice)(rows)
     expected = [[[1, 3]], [[3, 0]], [[np.log(2), np.log(4)]], [[np.log(4), 0]]]
     np.testing.assert_allclose(np.array(seen), expected)
 
@@ -81,7 +81,9 @@ def test_the_basket_is_not_recommended(arrays: SamplerArrays) -> None:
     """All other items are ranked over the whole pool, repeats included; popularity breaks ties."""
     pool = Pool(arrays)
     ranker = rivals.UserItem("any", arrays, pool, lambda rows: np.ones(rows.shape), 1)
-    questions = Asked([Query(user_row=1, basket=[1], now=NOW)], np.array([2], np.int32), rivals.NO_CANDIDATES)
+    questions = QueryBatch(
+        [Query(user_row=1, basket=[1], now=NOW)], np.array([2], np.int32), rivals.NO_CANDIDATES
+    )
     placed = ranker.place(questions)["any"]
     assert placed.top[0, :3].tolist() == [2, 3, 4]
     assert placed.ranks.tolist() == [0]
@@ -92,7 +94,7 @@ def test_lambdarank_ranks_real_candidates() -> None:
     booster = type("Booster", (), {"predict": lambda self, x: -x[:, 0]})()
     rows = np.array([[7, 8, 0], [9, 0, 0]], np.int32)
     features = np.array([[[3], [1], [-9]], [[1], [-9], [-9]]], np.float32)
-    questions = Asked([Query(), Query()], np.array([7, 7], np.int32), Candidates(rows, features, rows))
+    questions = QueryBatch([Query(), Query()], np.array([7, 7], np.int32), Candidates(rows, features, rows))
     placed = rivals.Lambdarank(booster, "")
     placed = placed.place(questions)["LightGBM"]
     assert placed.top[:, :3].tolist() == [[8, 7, 0], [9, 0, 0]]

@@ -18,7 +18,7 @@ from export_scripts import train as train_module
 from export_scripts.etl import etl
 from export_scripts.scorer import fitting
 from export_scripts.scorer.checkpoint import load_curve
-from export_scripts.scorer.resume import FOLDER, MARKER, Resume
+from export_scripts.scorer.resume import FOLDER, MARKER, SavedTraining
 from export_scripts.settings import Settings, load_settings
 from export_scripts.train import train
 from operations.errors import WontOverwrite
@@ -33,7 +33,7 @@ CHEAP: dict[str, Any] = {
     "train.epochs": 3,
     "train.patience": 3,
 }
-STEPS = ("snapshot", "fit_prior", "training_sets", "_validate")
+STEPS = ("snapshot", "fit_prior", "collect_training_sets", "_validate")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -104,7 +104,7 @@ def train_and_record(
     [
         ("snapshot 1", [], 0),
         ("fit_prior 1", ["arrays"], 0),
-        ("training_sets 1", ["arrays", "prior"], 0),
+        ("collect_training_sets 1", ["arrays", "prior"], 0),
         ("_validate 2", ["arrays", "prior"], 0),  # in epoch 1
         ("_validate 3", ["arrays", "prior", "epoch"], 1),
     ],
@@ -180,11 +180,11 @@ def test_the_state_of_other_code_is_thrown_away(
 def test_a_death_while_tidying_up_leaves_nothing_to_believe(tmp_path: Path) -> None:
     """The marker is emptied first: half of the arrays cannot pass for all of them."""
     folder = tmp_path / FOLDER
-    resume = Resume(folder, {"data": "a"})
-    resume.prior(lambda: np.ones(3, np.float32))
+    saved = SavedTraining(folder, {"data": "a"})
+    saved.load_or_fit_prior(lambda: np.ones(3, np.float32))
     (folder / MARKER).write_bytes(b"")
-    again = Resume(folder, {"data": "a"})
-    assert again.prior(lambda: np.zeros(3, np.float32)).tolist() == [0, 0, 0]
+    again = SavedTraining(folder, {"data": "a"})
+    assert again.load_or_fit_prior(lambda: np.zeros(3, np.float32)).tolist() == [0, 0, 0]
     again.discard()
     assert list(tmp_path.iterdir()) == []
 
@@ -192,8 +192,8 @@ def test_a_death_while_tidying_up_leaves_nothing_to_believe(tmp_path: Path) -> N
 def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "thesis.tex").write_text("mine")
-    with pytest.raises(WontOverwrite, match=r"holds no made_from.json"):
-        Resume(tmp_path / FOLDER, {})
+    with pytest.raises(WontOverwrite, match=r"has no made_from\.json"):
+        SavedTraining(tmp_path / FOLDER, {})
     assert (tmp_path / FOLDER / "thesis.tex").read_text() == "mine"
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export_scripts.scorer.training_set import collect, periods
+from export_scripts.scorer.training_set import collect, make_periods
 from export_scripts.settings import load_settings
 from export_scripts.snapshots.leaks import check_leaks
 from export_scripts.snapshots.snapshot import recommendable, snapshot
@@ -14,7 +14,7 @@ from tests.building.world import DAY, random_shop, shop_of
 SETTINGS = load_settings(overrides={"sampler.min_support": 3, "train.cold_share": 0, "retrieval.epochs": 1})
 SHOP = random_shop(np.random.default_rng(1))
 SPLIT = Split(120, 180, 220, SHOP.n_baskets)
-PERIODS = periods(SHOP, SPLIT, snapshot(SHOP, SPLIT.training, SETTINGS), SETTINGS)
+PERIODS = make_periods(SHOP, SPLIT, snapshot(SHOP, SPLIT.training, SETTINGS), SETTINGS)
 PARTS = [*PERIODS.training, PERIODS.validation]
 
 
@@ -50,7 +50,11 @@ def test_the_candidates_are_those_of_each_part() -> None:
     contract = read_contract()
     together = collect(SHOP, PERIODS.training, SETTINGS, contract, "", np.random.default_rng(0))
     each = [collect(SHOP, [part], SETTINGS, contract, "", np.random.default_rng(0)) for part in PARTS[:2]]
-    assert together.asked == sum(part.asked for part in each) == sum(len(p.hidden) for p in PERIODS.training)
+    assert (
+        together.n_queries
+        == sum(part.n_queries for part in each)
+        == sum(len(p.hidden) for p in PERIODS.training)
+    )
     rows = np.concatenate(
         [np.pad(part.rows, [(0, 0), (0, 200)])[:, : together.rows.shape[1]] for part in each]
     )
@@ -59,7 +63,7 @@ def test_the_candidates_are_those_of_each_part() -> None:
 
 def test_no_more_are_asked_than_the_settings_say() -> None:
     few = load_settings(overrides={"train.training_queries": 40, "train.validation_queries": 10})
-    splits = periods(SHOP, SPLIT, PARTS[0].arrays, few)
+    splits = make_periods(SHOP, SPLIT, PARTS[0].arrays, few)
     assert sum(len(part.hidden) for part in splits.training) in range(38, 43)  # rounded for each part
     assert len(splits.validation.hidden) == 10
 

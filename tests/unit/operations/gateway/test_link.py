@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from operations.gateway import link
 from operations.gateway.nginx import GatewaySettings
 from operations.releases.configs import Canary
+from operations.releases.store import open_repository
 
 
 def test_the_split_is_followed_after_whatever_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,9 +26,10 @@ def test_the_split_is_followed_after_whatever_error(tmp_path: Path, monkeypatch:
         looked.set()
         return Canary(2, 5.0)
 
-    monkeypatch.setattr(link, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(link, "FOLDER_INTERVAL_S", 0.01)
     monkeypatch.setattr(link, "canary_on_disk", look)
-    following = link.GatewayLink(GatewaySettings(tmp_path), tmp_path / "repository", CollectorRegistry())
+    repository = open_repository(tmp_path / "repository")
+    following = link.GatewayLink(GatewaySettings(tmp_path), repository, CollectorRegistry())
     with capture_logs() as logged, following:
         assert looked.wait(5)
     assert "5.00% recommender_canary;" in (tmp_path / "split.conf").read_text()
@@ -39,7 +41,7 @@ def test_the_gateway_is_up_while_it_accepts(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     with socket.create_server(("127.0.0.1", 0)) as gateway:
         settings = GatewaySettings(tmp_path, http=f"127.0.0.1:{gateway.getsockname()[1]}")
-        watched = link.GatewayLink(settings, tmp_path / "repository", registry)
+        watched = link.GatewayLink(settings, open_repository(tmp_path / "repository"), registry)
         watched.probe()
         assert registry.get_sample_value("cesta_gateway_up") == 1
     watched.probe()

@@ -15,7 +15,7 @@ from operations.releases.configs import CANARY, canary_on_disk
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import CONFIG, active_release
 from operations.releases.retire import retire
-from operations.releases.store import Repository
+from operations.releases.store import Repository, open_repository
 from tests.building.repositories import KINDS, empty_repository, folder_only
 from tests.building.runs import make_run
 
@@ -100,11 +100,11 @@ def test_a_failed_promotion_does_not_end_a_canary_release(
     [
         (2, 5, "release 2 did not become the canary release.*it is the active one"),
         (9, 5, "no release 9"),
-        (3, 0, "--percent 0: say 0.01 to 99.99 or, to end it, 0"),
-        (3, 0.004, "--percent 0.004: say"),
-        (3, 99.995, "--percent 99.995: say"),
-        (3, 100, "--percent 100: say"),
-        (3, float("nan"), "--percent nan: say"),
+        (3, 0, "--percent 0: use 0.01 to 99.99 or, to end it, 0"),
+        (3, 0.004, "--percent 0.004: use"),
+        (3, 99.995, "--percent 99.995: use"),
+        (3, 100, "--percent 100: use"),
+        (3, float("nan"), "--percent nan: use"),
     ],
 )
 def test_an_unsuitable_canary_release_is_refused(
@@ -125,9 +125,10 @@ def test_a_canary_release_must_pass_the_gate(repository: Repository) -> None:
 
 
 def test_a_canary_release_needs_an_active_one(tmp_path: Path) -> None:
-    publish.publish(make_run(tmp_path / "run"), tmp_path / "repository")
+    repository = open_repository(tmp_path / "repository")
+    publish.publish(make_run(tmp_path / "run"), repository)
     with pytest.raises(NotPromoted, match="no release is active"):
-        start_canary(tmp_path / "repository", 1, 5)
+        start_canary(repository, 1, 5)
 
 
 def test_only_the_canary_release_can_be_ended(repository: Repository) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from operations.records.contract import MODELS
-from operations.releases import history, object_store, publish
+from operations.releases import bucket, history, publish
 from operations.releases.promote import promote
-from operations.releases.repository import active_release, releases, version_folders
+from operations.releases.repository import active_release, releases, version_numbers
 from operations.releases.retire import retire
 from operations.releases.store import Repository, open_repository
 from operations.releases.verify import verify_release
@@ -42,7 +42,7 @@ def check_no_half_release(repository: Repository) -> None:
     """Every listed release is whole, and the active one stays active."""
     assert active_release(repository) == 1
     for release in releases(repository):
-        assert verify_release(repository, release)["release"] == release
+        assert verify_release(repository, release).release == release
 
 
 def check_swept(repository: Repository, run: Path) -> None:
@@ -51,12 +51,12 @@ def check_swept(repository: Repository, run: Path) -> None:
     assert survivor == max(releases(repository))
     promote(repository, survivor)
     retire(repository)
-    assert {int(path.name) for path in version_folders(repository)} == {1, survivor}
+    assert version_numbers(repository) == {1, survivor}
     assert releases(repository) == [1, survivor]
-    assert verify_release(repository)["release"] == survivor
+    assert verify_release(repository).release == survivor
 
 
-def deaths_in_a_folder(run: Path, repository: Path) -> Iterator[int]:
+def deaths_in_a_folder(run: Path, repository: Repository) -> Iterator[int]:
     for step in range(200):
         process = start_publishing(run, str(repository), {}, step)
         process.join(60)
@@ -68,7 +68,7 @@ def deaths_in_a_folder(run: Path, repository: Path) -> Iterator[int]:
 
 
 def test_a_publisher_killed_at_any_change_of_a_folder(tmp_path: Path) -> None:
-    repository = tmp_path / "repository"
+    repository = open_repository(tmp_path / "repository")
     run = first_release(repository, tmp_path)
     steps = 0
     for steps in deaths_in_a_folder(run, repository):  # noqa: B007
@@ -76,10 +76,10 @@ def test_a_publisher_killed_at_any_change_of_a_folder(tmp_path: Path) -> None:
     assert steps > 12
     assert len(releases(repository)) < 5  # few of them died after the manifest was in
     check_swept(repository, run)
-    for staging in repository.glob(".publishing-*"):  # of the last minute; swept when it is older
+    for staging in repository.root.glob(".publishing-*"):  # of the last minute; swept when it is older
         os.utime(staging, (0, 0))
     publish.publish(run, repository)
-    assert sorted(path.name for path in repository.iterdir()) == sorted([*MODELS, history.NAME])
+    assert sorted(path.name for path in repository.root.iterdir()) == sorted([*MODELS, history.NAME])
 
 
 def kill_at(pid: int, writes: Iterator[int], method: str, path: str) -> str:
@@ -115,7 +115,7 @@ def test_a_publisher_killed_at_any_write_to_a_bucket(
     assert max(releases(repository)) == 1 + deaths  # the first died before it had a number
     retired = retire(repository)
     assert retired == []
-    monkeypatch.setattr(object_store, "PUBLISHING_S", -1)  # an hour later
+    monkeypatch.setattr(bucket, "PUBLISHING_S", -1)  # an hour later
     check_swept(repository, run)
-    names = {path.name for path in repository.iterdir()}
-    assert names == {*MODELS, history.NAME, object_store.NUMBERS}
+    names = {path.name for path in repository.root.iterdir()}
+    assert names == {*MODELS, history.NAME, bucket.NUMBERS}

@@ -17,10 +17,11 @@ import pytest
 
 from operations.errors import CestaError, NotPromoted
 from operations.records.object_path import ObjectPath
-from operations.releases import history, object_store, publish
+from operations.releases import bucket, history, lease, publish
+from operations.releases.history import Action
 from operations.releases.promote import promote
 from operations.releases.repository import active_release, releases
-from operations.releases.store import Repository, locked, open_repository
+from operations.releases.store import Repository, open_repository
 from operations.releases.verify import verify_release
 from operations.server.environment import ServerError
 from operations.server.repository_url import triton_url
@@ -63,7 +64,7 @@ def test_a_hiccup_is_not_noticed(run: Path, repository: Repository, network: Bad
 
     network.plan = once
     assert publish.publish(run, repository) == 1
-    assert verify_release(repository, 1)["release"] == 1
+    assert verify_release(repository, 1).release == 1
     assert publish.next_release(repository) == 2
 
 
@@ -110,7 +111,7 @@ def test_an_upload_that_was_cut_off_unseen_is_no_release(
 
     def cut(method: str, path: str) -> str:
         if method == "GET" and "list-type" in path and "ncf_scorer" in path and "delimiter" not in path:
-            s3.request("PUT", f"/{repository.url.partition('://')[2]}/ncf_scorer/1/model.onnx", b"half")
+            s3.request("PUT", f"/{repository.root.url.partition('://')[2]}/ncf_scorer/1/model.onnx", b"half")
         return PASS
 
     network.plan = cut
@@ -140,20 +141,20 @@ def test_a_missing_store_library_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("url", ["ftp://a/b", "s3://", "s3://bucket/a b", "s3://bucket/ä?"])
 def test_a_malformed_url_is_refused(url: str) -> None:
-    with pytest.raises(CestaError, match=r"write a folder|only letters"):
+    with pytest.raises(CestaError, match=r"write a folder|contain only letters"):
         open_repository(url)
 
 
 def test_a_store_without_conditions_is_refused(
-    repository: ObjectPath, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two publishers would get the same number there."""
     monkeypatch.setattr(ObjectPath, "create", lambda path, content: path.write_bytes(content) or True)
-    with pytest.raises(CestaError, match="this store has no conditional writes"), locked(repository):
+    with pytest.raises(CestaError, match="this store has no conditional writes"), repository.lock():
         pass
 
 
-def test_only_one_of_many_gets_the_lock(repository: ObjectPath) -> None:
+def test_only_one_of_many_gets_the_lock(repository: Repository) -> None:
     """Another one gets it after them."""
     held: list[int] = []
     refused: list[str] = []
@@ -162,7 +163,7 @@ def test_only_one_of_many_gets_the_lock(repository: ObjectPath) -> None:
     def take(number: int) -> None:
         start.wait()
         try:
-            with locked(repository):
+            with repository.lock():
                 held.append(number)
                 done.wait()
         except CestaError as error:
@@ -173,54 +174,54 @@ def test_only_one_of_many_gets_the_lock(repository: ObjectPath) -> None:
         list(pool.map(take, range(4)))
     assert len(held) == 1
     assert len([why for why in refused if "is being changed by another cesta (process " in why]) == 3
-    with locked(repository):
+    with repository.lock():
         pass
 
 
 def test_the_lock_of_a_killed_operator_is_taken_over(
-    repository: ObjectPath, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This happens once it is older than a lock may become without renewal."""
     holder = {"who": "one who is dead", "machine": "another", "process": 1}
-    (repository / object_store.LOCK).write_bytes(json.dumps(holder).encode())
-    with pytest.raises(CestaError, match=r"\(one who is dead\); wait until it is done"), locked(repository):
+    (repository / bucket.LOCK).write_bytes(json.dumps(holder).encode())
+    with pytest.raises(CestaError, match=r"\(one who is dead\); wait until it is done"), repository.lock():
         pass
-    later = datetime.now(UTC) - timedelta(seconds=2 * object_store.LEASE_S)
+    later = datetime.now(UTC) - timedelta(seconds=2 * lease.LEASE_S)
     monkeypatch.setattr(ObjectPath, "modified", lambda path: later)
-    with locked(repository):
-        assert "one who is dead" not in (repository / object_store.LOCK).read_text()
-    assert not (repository / object_store.LOCK).exists()
+    with repository.lock():
+        assert "one who is dead" not in (repository / bucket.LOCK).read_text()
+    assert not (repository / bucket.LOCK).exists()
 
 
-def test_the_lock_of_one_who_died_on_this_machine_is_taken_over_at_once(repository: ObjectPath) -> None:
+def test_the_lock_of_one_who_died_on_this_machine_is_taken_over_at_once(repository: Repository) -> None:
     """Its process is gone, so nobody waits for it."""
-    code = "import sys; from operations.releases import object_store as o; print(o._signed().decode())"
+    code = "import sys; from operations.releases.lease import sign; print(sign().decode())"
     signed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
-    (repository / object_store.LOCK).write_bytes(signed)
-    with locked(repository):
+    (repository / bucket.LOCK).write_bytes(signed)
+    with repository.lock():
         pass
 
 
 def test_nothing_is_written_once_the_lock_is_lost(
-    run: Path, repository: ObjectPath, monkeypatch: pytest.MonkeyPatch
+    run: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The store could not be reached for as long as the lock holds without renewal."""
     publish.publish(run, repository)
-    monkeypatch.setattr(object_store, "LEASE_S", -1)
+    monkeypatch.setattr(lease, "LEASE_S", -1)
     with pytest.raises(NotPromoted, match=r"\.lock could not be renewed"):
         promote(repository, 1)
     assert active_release(repository) is None
 
 
-def test_records_of_many_writers_are_all_kept(repository: ObjectPath) -> None:
+def test_records_of_many_writers_are_all_kept(repository: Repository) -> None:
     """Each replaces what it read, or reads again."""
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda release: history.append(repository, "retire", release), range(1, 9)))
+        list(pool.map(lambda release: history.append(repository, Action.RETIRE, release), range(1, 9)))
     assert sorted(record["release"] for record in history.read(repository)) == list(range(1, 9))
 
 
 def test_a_publisher_that_retire_gave_up_leaves_nothing(
-    run: Path, repository: ObjectPath, monkeypatch: pytest.MonkeyPatch
+    run: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was silent for an hour, and then continued."""
     publish.publish(run, repository)
@@ -229,8 +230,8 @@ def test_a_publisher_that_retire_gave_up_leaves_nothing(
     def slow(path: ObjectPath, local: Path) -> None:
         upload(path, local)
         if path.name == "manifest.json":
-            monkeypatch.setattr(object_store, "PUBLISHING_S", -1)
-            assert object_store.give_up(repository, 2, whole=False)
+            monkeypatch.setattr(bucket, "PUBLISHING_S", -1)
+            assert repository.stop_publisher(2)
 
     monkeypatch.setattr(ObjectPath, "upload", slow)
     with pytest.raises(CestaError, match="was given up by retire"):

@@ -13,10 +13,12 @@ from export_scripts.scorer import graph as graph_module
 from operations.errors import CestaError
 from operations.records import manifest
 from operations.records.contract import MODEL_REPOSITORY, MODELS, read_config, read_contract
-from operations.releases import configs, history, object_store, publish, verify
+from operations.records.manifest import ContractRecord, ReleaseManifest, RunManifest
+from operations.releases import bucket, configs, history, publish, verify
+from operations.releases.history import Action
 from operations.releases.promote import promote
-from operations.releases.repository import active_release, read_release, release_folders, releases
-from operations.releases.store import Repository
+from operations.releases.repository import active_release, manifest_place, read_release, releases
+from operations.releases.store import Repository, open_repository
 from operations.releases.verify import verify_release
 from tests.building.repositories import KINDS, empty_repository, folder_only
 from tests.building.runs import make_run
@@ -41,7 +43,7 @@ def repository(request: pytest.FixtureRequest) -> Repository:
 
 def names(repository: Repository) -> set[str]:
     """The names in the repository, except for the numbers that a bucket keeps."""
-    return {path.name for path in repository.iterdir()} - {object_store.NUMBERS}
+    return {path.name for path in repository.root.iterdir()} - {bucket.NUMBERS}
 
 
 def versions(repository: Repository, model: str) -> list[int]:
@@ -75,10 +77,10 @@ def loadable(repository: Repository) -> int:
 def test_a_published_release_is_not_active(run: Path, repository: Repository) -> None:
     """It is number 1 and whole. No config names it, and no staging folder is left."""
     assert publish.publish(run, repository) == 1
-    assert verify_release(repository, 1)["release"] == 1
+    assert verify_release(repository, 1).release == 1
     assert active_release(repository) is None
     assert names(repository) == set(MODELS)
-    assert not list(repository.glob("*/config.pbtxt"))
+    assert not list(repository.root.glob("*/config.pbtxt"))
 
 
 @folder_only
@@ -92,7 +94,7 @@ def test_the_first_promoted_release(run: Path, repository: Repository) -> None:
 def test_releases_hold_code_data_and_graph(run: Path, repository: Repository) -> None:
     """They lie where Triton looks for them."""
     publish.publish(run, repository)
-    files = {p.relative_to(repository).as_posix() for p in repository.rglob("*") if p.is_file()}
+    files = {p.relative_to(repository.root).as_posix() for p in repository.root.rglob("*") if p.is_file()}
     assert {
         "candidate_sampler/1/model.py",
         "candidate_sampler/1/arrays/clock.now.npy",
@@ -109,13 +111,14 @@ def test_tables_beside_the_graph_are_published_with_it(
     graph = onnx.load(str(run / "model.onnx"))
     monkeypatch.setattr(graph_module, "LARGE", 1)
     graph_module.save_graph(graph, run)
-    described = json.loads((run / manifest.NAME).read_text())
+    described = RunManifest.read(run / manifest.NAME)
     files = manifest.describe((p for p in run.rglob("*") if p.name != manifest.NAME), run)
-    manifest.write(described | {"files": files, "digest": manifest.digest(files)}, run)
+    made = {"files": files, "digest": manifest.digest(files)}
+    manifest.write(described.model_copy(update=made), run)
     assert publish_active(run, repository) == 1
     published = repository / "ncf_scorer" / "1" / "model.data"
     assert published.read_bytes() == (run / "model.data").read_bytes()
-    assert "ncf_scorer/1/model.data" in verify_release(repository, 1)["files"]
+    assert "ncf_scorer/1/model.data" in verify_release(repository, 1).files
     published.write_bytes(b"other weights")
     with pytest.raises(CestaError, match=r"ncf_scorer/1/model\.data is not what the manifest lists"):
         verify_release(repository, 1)
@@ -141,12 +144,12 @@ def test_the_manifest_lists_the_release_where_it_lies(run: Path, repository: Rep
     """It has the number, the moment, every file except itself, and the run's own entries."""
     publish.publish(run, repository)
     described = verify_release(repository, 1)
-    assert described["release"] == 1
-    assert described["created_at"].endswith("+00:00")
-    assert described["digest"] == manifest.read(run / "manifest.json")["digest"]
-    files = (path for folder in release_folders(repository, 1) for path in folder.rglob("*"))
-    present = {path.relative_to(repository).as_posix() for path in files if path.is_file()}
-    assert described["files"].keys() == present - {"recommender/1/manifest.json"}
+    assert described.release == 1
+    assert described.created_at.endswith("+00:00")
+    assert described.digest == RunManifest.read(run / "manifest.json").digest
+    files = (path for model in MODELS for path in (repository / model / "1").rglob("*"))
+    present = {path.relative_to(repository.root).as_posix() for path in files if path.is_file()}
+    assert described.files.keys() == present - {"recommender/1/manifest.json"}
 
 
 @folder_only
@@ -187,7 +190,7 @@ def test_an_altered_run_is_not_published(run: Path, repository: Repository) -> N
     (run / "arrays" / "clock.now.npy").write_bytes(b"?")
     with pytest.raises(CestaError, match="is not what the manifest lists"):
         publish.publish(run, repository)
-    assert not repository.exists()
+    assert not repository.root.exists()
 
 
 @folder_only
@@ -221,15 +224,16 @@ def test_a_run_of_another_contract_is_not_published(tmp_path: Path, repository: 
         CestaError, match=r"manifest.json has another contract: answers = 10 \(config.pbtxt: 20"
     ):
         publish.publish(run, repository)
-    assert not repository.exists()
+    assert not repository.root.exists()
 
 
 @folder_only
 def test_a_new_contract_needs_a_new_repository(tmp_path: Path, run: Path, repository: Repository) -> None:
     """Releases share one config.pbtxt, so the active one would stop loading."""
     publish_active(run, repository)
-    active = repository / "recommender" / "1"
-    manifest.write(manifest.read(active / manifest.NAME) | {"contract": {"answers": 10}}, active)
+    place = manifest_place(repository, 1)
+    changed = ReleaseManifest.read(place).model_copy(update={"contract": ContractRecord(answers=10)})
+    manifest.write(changed, place.parent)
     with pytest.raises(CestaError, match=r"answers = 20 \(active release: 10\); publish into a new repo"):
         publish.publish(make_run(tmp_path / "new"), repository)
     assert pins(repository) == {1}
@@ -239,7 +243,7 @@ def test_the_source_repository_is_not_published_into(run: Path, tmp_path: Path) 
     """Its ensemble pins no release."""
     shutil.copytree(verify.MODEL_REPOSITORY, tmp_path / "models")
     with pytest.raises(CestaError, match="pins no release"):
-        publish.publish(run, tmp_path / "models")
+        publish.publish(run, open_repository(tmp_path / "models"))
 
 
 def test_a_run_is_recognised_as_published(tmp_path: Path, run: Path, repository: Repository) -> None:
@@ -253,7 +257,7 @@ def test_a_run_is_recognised_as_published(tmp_path: Path, run: Path, repository:
 def test_a_number_is_never_given_twice(tmp_path: Path, run: Path, repository: Repository) -> None:
     """A cache may still hold answers of the retired release 2."""
     publish_active(run, repository)
-    history.append(repository, "retire", 2)
+    history.append(repository, Action.RETIRE, 2)
     assert publish.publish(make_run(tmp_path / "second", seed=2), repository) == 3
 
 
@@ -269,7 +273,7 @@ print(*(publish(Path(sys.argv[1]), open_repository(sys.argv[2])) for _ in range(
 
 def test_publishers_that_race_get_a_number_each(run: Path, repository: Repository) -> None:
     """Three processes publish as many releases each: every number occurs once, every release is whole."""
-    each = 4 if isinstance(repository, Path) else 2
+    each = 2 if repository.is_remote else 4
     racers = [
         subprocess.Popen(
             [sys.executable, "-c", RACE, run, str(repository), str(each)],
@@ -285,7 +289,7 @@ def test_publishers_that_race_get_a_number_each(run: Path, repository: Repositor
     got = [int(number) for racer in racers for number in racer.communicate(timeout=200)[0].split()]
     assert sorted(got) == releases(repository) == list(range(1, 3 * each + 1))
     for release in got:
-        assert verify_release(repository, release)["release"] == release
+        assert verify_release(repository, release).release == release
     assert names(repository) == set(MODELS)
 
 
@@ -297,7 +301,7 @@ def test_a_taken_number_is_not_overwritten(
     looks = iter([1, 2])
     monkeypatch.setattr(publish, "next_release", lambda _: next(looks))
     assert publish.publish(make_run(tmp_path / "second", seed=2), repository) == 2
-    assert verify_release(repository, 1)["digest"] != verify_release(repository, 2)["digest"]
+    assert verify_release(repository, 1).digest != verify_release(repository, 2).digest
 
 
 @folder_only
@@ -333,7 +337,7 @@ def test_a_full_disk_leaves_the_active_release(
 ) -> None:
     """The failed publisher frees the space that it took."""
     publish_active(run, repository)
-    before = sorted(repository.rglob("*"))
+    before = sorted(repository.root.rglob("*"))
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "x.npy")
@@ -341,7 +345,7 @@ def test_a_full_disk_leaves_the_active_release(
     monkeypatch.setattr(publish.shutil, "copy2", full)
     with pytest.raises(OSError, match="No space left"):
         publish.publish(make_run(tmp_path / "second", seed=2), repository)
-    assert sorted(repository.rglob("*")) == before
+    assert sorted(repository.root.rglob("*")) == before
     assert loadable(repository) == 1
 
 
@@ -349,6 +353,6 @@ def test_a_full_disk_leaves_the_active_release(
 def test_files_are_readable_for_another_user(run: Path, repository: Repository) -> None:
     """Server and publisher may be different users."""
     publish.publish(run, repository)
-    for path in repository.rglob("*"):
+    for path in repository.root.rglob("*"):
         assert path.stat().st_mode & 0o044 == 0o044, path
     json.loads((repository / "recommender" / "1" / "manifest.json").read_text())

@@ -12,17 +12,19 @@ from export_scripts.settings import ReleaseSettings
 from operations.errors import CestaError, NotPromoted
 from operations.records import manifest
 from operations.records.contract import MODELS
-from operations.records.golden_answers import difference
-from operations.releases import history, object_store, publish
+from operations.records.golden_answers import Answer, difference
+from operations.records.manifest import ReleaseManifest
+from operations.releases import bucket, history, publish
 from operations.releases.diff import diff
 from operations.releases.gate import objections
+from operations.releases.history import Action
 from operations.releases.promote import promote, roll_back
-from operations.releases.repository import active_release, read_release, releases
+from operations.releases.repository import active_release, manifest_place, read_release, releases
 from operations.releases.retire import retire
-from operations.releases.store import Repository, locked
+from operations.releases.store import Repository
 from operations.releases.verify import verify_release
 from tests.building import TOY_SAMPLER
-from tests.building.repositories import KINDS, empty_repository, folder_only
+from tests.building.repositories import KINDS, empty_repository, folder_only, rewrite_manifest
 from tests.building.runs import make_run
 
 OFF = ReleaseSettings(hr_at_10=0, ndcg_at_10=0)
@@ -39,14 +41,18 @@ def repository(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
     return repository
 
 
-def measured(hr: float, low: float, release: int = 1, group: str = "known") -> dict[str, Any]:
-    """A manifest whose HR@10 and NDCG@10 are both `hr`, with intervals from `low`."""
+def metrics(hr: float, low: float, group: str = "known") -> dict[str, Any]:
+    """HR@10 and NDCG@10 are both `hr`, with intervals from `low`."""
     interval = {"hr_at_10": [low, 1.0], "ndcg_at_10": [low, 1.0]}
-    metrics = {group: {"hr_at_10": hr, "ndcg_at_10": hr, "interval": interval, "n": 9}}
-    return {"release": release, "metrics": metrics}
+    return {group: {"hr_at_10": hr, "ndcg_at_10": hr, "interval": interval, "n": 9}}
 
 
-UNMEASURED: dict[str, Any] = {"release": 3, "metrics": None}
+def measured(hr: float, low: float, group: str = "known") -> ReleaseManifest:
+    """A manifest with these metrics."""
+    return UNMEASURED.model_copy(update={"metrics": metrics(hr, low, group)})
+
+
+UNMEASURED = ReleaseManifest(release=3, contract={}, metrics=None, golden=(), digest="", files={})
 
 
 @pytest.mark.parametrize(
@@ -65,15 +71,14 @@ UNMEASURED: dict[str, Any] = {"release": 3, "metrics": None}
     ],
 )
 def test_a_promotion_must_pass_the_gate(
-    candidate: dict[str, Any], active: dict[str, Any] | None, bars: ReleaseSettings | None, clauses: int
+    candidate: ReleaseManifest, active: ReleaseManifest | None, bars: ReleaseSettings | None, clauses: int
 ) -> None:
     """A release is below the active one's interval, below a bar, or unmeasured although a bar applies."""
     assert len(objections(candidate, active, bars)) == clauses
 
 
 def measure(repository: Repository, release: int, hr: float, low: float) -> None:
-    described = read_release(repository, release) | measured(hr, low, release)
-    manifest.write(described, repository / "recommender" / str(release))
+    rewrite_manifest(repository, release, metrics=metrics(hr, low))
 
 
 def test_a_worse_release_is_refused_and_can_be_forced(repository: Repository) -> None:
@@ -115,7 +120,7 @@ def remove_a_file(repository: Repository) -> str:
 
 
 def bring_another_s_manifest(repository: Repository) -> str:
-    manifest.write(read_release(repository, 1), repository / "recommender" / "2")
+    manifest.write(read_release(repository, 1), manifest_place(repository, 2).parent)
     return r"recommender/2/manifest.json is the manifest of release 1"
 
 
@@ -126,9 +131,8 @@ def truncate_the_manifest(repository: Repository) -> str:
 
 
 def change_the_contract(repository: Repository) -> str:
-    described = read_release(repository, 2)
-    described["contract"]["answers"] = 10
-    manifest.write(described, repository / "recommender" / "2")
+    contract = read_release(repository, 2).contract
+    rewrite_manifest(repository, 2, contract=contract.model_copy(update={"answers": 10}))
     return r"recommender/2/manifest.json has another contract: answers = 10 \(config.pbtxt: 20\)"
 
 
@@ -152,31 +156,30 @@ def test_a_damaged_release_is_refused_by_its_file(
     repository: Repository, damage: Callable[[Repository], str]
 ) -> None:
     """`verify` and `promote` name the file. The active release stays the same, to the byte."""
-    before = {path: path.read_bytes() for path in repository.glob("*/config.pbtxt")}
+    before = {path: path.read_bytes() for path in repository.root.glob("*/config.pbtxt")}
     sentence = damage(repository)
     with pytest.raises(CestaError, match=rf"{sentence}"):
         verify_release(repository, 2)
     with pytest.raises(NotPromoted, match=rf'step "verify" failed: .*{sentence}'):
         promote(repository, 2)
-    assert {path: path.read_bytes() for path in repository.glob("*/config.pbtxt")} == before
+    assert {path: path.read_bytes() for path in repository.root.glob("*/config.pbtxt")} == before
     verify_release(repository)
 
 
-@pytest.mark.parametrize("where", ["write_file", "history"])
+@pytest.mark.parametrize("where", ["write", "append"])
 def test_a_full_disk_while_promoting_changes_nothing(
     repository: Repository, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    before = {path: path.read_bytes() for path in repository.glob("*/config.pbtxt")}
+    before = {path: path.read_bytes() for path in repository.root.glob("*/config.pbtxt")}
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "promotions.jsonl")
 
     with monkeypatch.context() as patch:
-        target = {"write_file": "configs.write_file", "history": "history.append"}[where]
-        patch.setattr(f"operations.releases.{target}", full)
+        patch.setattr(type(repository), where, full)
         with pytest.raises(NotPromoted, match=r"No space left on device.*promotions\.jsonl"):
             promote(repository, 2)
-    assert {path: path.read_bytes() for path in repository.glob("*/config.pbtxt")} == before
+    assert {path: path.read_bytes() for path in repository.root.glob("*/config.pbtxt")} == before
 
 
 @pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), CestaError("it is silent")])
@@ -189,7 +192,7 @@ def test_a_failure_is_reported_even_if_it_cannot_be_recorded(
     def refuse(*_: object) -> None:
         raise trouble
 
-    monkeypatch.setattr("operations.releases.store.append", refuse)
+    monkeypatch.setattr(type(repository), "append", refuse)
     with pytest.raises(NotPromoted, match=r'release 1 is still the active one: step "verify" failed'):
         promote(repository, 2)
 
@@ -200,13 +203,13 @@ def test_a_rollback_reads_the_record_under_the_lock(
     """Another operator promotes release 2 just before, so 1 is the release that was active before."""
 
     @contextmanager
-    def locked_later(place: Repository) -> Iterator[None]:
+    def lock_later(repository: Repository) -> Iterator[None]:
         monkeypatch.undo()
-        promote(place, 2)
-        with locked(place):
+        promote(repository, 2)
+        with repository.lock():
             yield
 
-    monkeypatch.setattr("operations.releases.promote.locked", locked_later)
+    monkeypatch.setattr(type(repository), "lock", lock_later)
     assert roll_back(repository)["before"] == 2
     assert active_release(repository) == 1
 
@@ -222,9 +225,10 @@ def test_a_rollback_returns_to_the_release_before(repository: Repository) -> Non
 
 def test_a_release_counts_once_in_the_line_of_succession(repository: Repository) -> None:
     """The promotions are 1 2 3, back to 2, 3 again, 1 again: a release counts once, at its last promotion."""
-    for what, release in (("promote", 2), ("promote", 3), ("rollback", 2), ("promote", 3), ("promote", 1)):
-        history.append(repository, what, release)
-    history.append(repository, "promote", 9, failed="gate")
+    there, back = Action.PROMOTE, Action.ROLLBACK
+    for action, release in ((there, 2), (there, 3), (back, 2), (there, 3), (there, 1)):
+        history.append(repository, action, release)
+    history.append(repository, Action.PROMOTE, 9, failed="gate")
     assert history.line_of_succession(repository) == [2, 3, 1]
 
 
@@ -233,7 +237,7 @@ def test_a_torn_line_of_the_record_is_passed_over(repository: Repository) -> Non
     """The power failed during the write. Lines added after it are read."""
     with (repository / history.NAME).open("a") as file:
         file.write('{"what": "prom')
-    history.append(repository, "promote", 2)
+    history.append(repository, Action.PROMOTE, 2)
     assert [(r["what"], r["release"]) for r in history.read(repository)] == [("promote", 1), ("promote", 2)]
 
 
@@ -245,10 +249,10 @@ def test_old_releases_are_retired(
         publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)
     promote(repository, 2)
     promote(repository, 4)
-    (repository / "recommender" / "3" / manifest.NAME).unlink()
-    if not isinstance(repository, Path):
+    manifest_place(repository, 3).unlink()
+    if repository.is_remote:
         assert retire(repository) == [1]  # the publisher of 3 may still be at work
-        monkeypatch.setattr(object_store, "PUBLISHING_S", -1)
+        monkeypatch.setattr(bucket, "PUBLISHING_S", -1)
     assert 3 in retire(repository)
     assert releases(repository) == [2, 4, 5]
     assert all(not list((repository / model / "3").rglob("*")) for model in MODELS)
@@ -259,7 +263,7 @@ def test_old_releases_are_retired(
 
 
 def test_only_one_changes_a_repository(repository: Repository) -> None:
-    with locked(repository), pytest.raises(CestaError, match="is being changed by another cesta"):
+    with repository.lock(), pytest.raises(CestaError, match="is being changed by another cesta"):
         promote(repository, 2)
     assert promote(repository, 2)["release"] == 2
 
@@ -271,7 +275,7 @@ def test_a_diff_lists_what_differs(repository: Repository) -> None:
     assert rows["candidate_sampler/arrays/clock.now.npy"][0].startswith("136 bytes, ")
 
 
-WANT = {"item_ids": ["a", "b", "c"], "scores": [3.0, 2.0, 2.0], "reasons": [1, 2, 4]}
+WANT = Answer(item_ids=("a", "b", "c"), scores=(3.0, 2.0, 2.0), reasons=(1, 2, 4))
 
 
 @pytest.mark.parametrize(
@@ -286,7 +290,7 @@ WANT = {"item_ids": ["a", "b", "c"], "scores": [3.0, 2.0, 2.0], "reasons": [1, 2
     ],
 )
 def test_answers_are_compared_but_for_rounding_and_ties(changes: dict[str, Any], problem: str | None) -> None:
-    assert difference(WANT | changes, WANT) == problem
+    assert difference(WANT.model_copy(update=changes), WANT) == problem
 
 
 def test_the_record_says_who_and_how(repository: Repository) -> None:

@@ -77,7 +77,7 @@ def test_numpy_2_is_refused(make_environment: MakeEnvironment) -> None:
     """With numpy 2 this Triton's tensors arrive corrupt without an error, so it never starts there."""
     environment = find_serving_environment(make_environment(numpy="2.1.0"))
 
-    with pytest.raises(ServerError, match=r"has numpy-2\.1\.0 and its tritonserver needs numpy 1"):
+    with pytest.raises(ServerError, match=r"has numpy-2\.1\.0, but its tritonserver needs numpy 1"):
         check_serving_environment(environment)
 
 
@@ -113,7 +113,7 @@ def test_a_temporary_folder_that_runs_nothing_is_refused(
     """Docker mounts a tmpfs so. Triton would only say "failed to map segment"."""
     monkeypatch.setattr(os, "statvfs", lambda folder: SimpleNamespace(f_flag=os.ST_NOEXEC | os.ST_NOSUID))
 
-    with pytest.raises(ServerError, match=rf"{tmp_path} is mounted noexec .*--tmpfs /tmp:exec.*TMPDIR"):
+    with pytest.raises(ServerError, match=rf"{tmp_path} is mounted noexec, .*--tmpfs /tmp:exec.*TMPDIR"):
         assemble_runtime(tmp_path / "runtime", find_serving_environment(make_environment()))
 
 

@@ -14,7 +14,7 @@ from operations.releases import history, publish
 from operations.releases.configs import canary_on_disk
 from operations.releases.promote import promote
 from operations.releases.repository import active_release
-from operations.releases.store import locked
+from operations.releases.store import Repository, open_repository
 from operations.supervisor.admin import Operator
 from operations.supervisor.app import make_app
 from operations.supervisor.metrics import Metrics
@@ -38,7 +38,7 @@ class NoServer:
 class Admin:
     """A client with a key of the role admin, through the gateway."""
 
-    def __init__(self, repository: Path, hr_at_10: float = 0.0) -> None:
+    def __init__(self, repository: Repository, hr_at_10: float = 0.0) -> None:
         watchdog = Watchdog(lambda: pytest.fail("a start"), threading.Event(), lambda: 0.0)
         bars = ReleaseSettings(hr_at_10=hr_at_10, ndcg_at_10=0)
         operator = Operator(repository, NoServer, bars, TOKEN)  # type: ignore[arg-type]
@@ -51,16 +51,16 @@ class Admin:
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Path:
+def repository(tmp_path: Path) -> Repository:
     """Release 1 is active, release 2 published."""
-    repository = tmp_path / "repository"
+    repository = open_repository(tmp_path / "repository")
     for seed in (1, 2):
         publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)
     promote(repository, 1)
     return repository
 
 
-def test_a_release_is_promoted_and_rolled_back(repository: Path) -> None:
+def test_a_release_is_promoted_and_rolled_back(repository: Repository) -> None:
     """The history names the key that asked."""
     admin = Admin(repository)
     answer = admin.ask("POST", "/releases/2/promote")
@@ -71,7 +71,7 @@ def test_a_release_is_promoted_and_rolled_back(repository: Path) -> None:
     assert [record["who"] for record in history.read(repository)][1:] == ["key:ops", "key:ops"]
 
 
-def test_a_canary_release_is_started_listed_and_ended(repository: Path) -> None:
+def test_a_canary_release_is_started_listed_and_ended(repository: Repository) -> None:
     admin = Admin(repository)
     assert admin.ask("POST", "/releases/2/canary", percent=7).status_code == 200
     listed = admin.ask("GET", "/releases").json()
@@ -94,7 +94,7 @@ def test_a_canary_release_is_started_listed_and_ended(repository: Path) -> None:
     ],
 )
 def test_a_change_that_cannot_be_made_is_explained(
-    repository: Path, path: str, body: dict[str, object], status: int, sentence: str
+    repository: Repository, path: str, body: dict[str, object], status: int, sentence: str
 ) -> None:
     answer = Admin(repository).ask("POST", path, **body)
     assert answer.status_code == status
@@ -103,7 +103,7 @@ def test_a_change_that_cannot_be_made_is_explained(
     assert active_release(repository) == 1
 
 
-def test_the_gate_holds_and_can_be_forced(repository: Path) -> None:
+def test_the_gate_holds_and_can_be_forced(repository: Repository) -> None:
     admin = Admin(repository, hr_at_10=0.2)
     refused = admin.ask("POST", "/releases/2/promote")
     assert (refused.status_code, active_release(repository)) == (409, 1)
@@ -112,23 +112,23 @@ def test_the_gate_holds_and_can_be_forced(repository: Path) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "another", "ünknown"])
-def test_requests_past_the_gateway_are_refused(repository: Path, token: str) -> None:
+def test_requests_past_the_gateway_are_refused(repository: Repository, token: str) -> None:
     """Other callers of the port may only read the health."""
     for method, path in (("GET", "/releases"), ("POST", "/releases/2/promote"), ("POST", "/rollback")):
         assert Admin(repository).ask(method, path, token.encode()).status_code == 403
     assert active_release(repository) == 1
 
 
-def test_one_change_at_a_time(repository: Path) -> None:
+def test_one_change_at_a_time(repository: Repository) -> None:
     """The second caller is told to wait, and nothing of its request is done."""
-    with locked(repository):
+    with repository.lock():
         refused = Admin(repository).ask("POST", "/releases/2/promote")
     assert refused.status_code == 503
-    assert "is being changed by another cesta, or a server that has just started" in refused.json()["error"]
+    assert "is being changed by another cesta, or by a server that" in refused.json()["error"]
     assert active_release(repository) == 1
 
 
-def test_a_repository_that_cannot_be_read_is_said(repository: Path) -> None:
+def test_a_repository_that_cannot_be_read_is_said(repository: Repository) -> None:
     (repository / "recommender" / "1" / "manifest.json").write_text("{")
     refused = Admin(repository).ask("GET", "/releases")
     assert refused.status_code == 503

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -14,14 +15,26 @@ from fastapi.testclient import TestClient
 
 from operations.gateway.request_metrics import RequestMetrics
 from operations.releases import history
-from operations.releases.store import Repository, open_repository, write_file
+from operations.releases.history import Action
+from operations.releases.store import Repository, open_repository
 from operations.supervisor.app import make_app
 from operations.supervisor.metrics import Metrics
 from operations.supervisor.status import Status
 from operations.supervisor.watchdog import Health, Watchdog
 from tests import ROOT
 
-READY = Health(ready=True, reason="", release=3, since_s=40.0, asked_s=100.0, answered_s=100.0)
+READY = Health(ready=True, reason="", release=3, since_s=40.0, checked_s=100.0, answered_s=100.0)
+
+MANIFEST = json.dumps(
+    {
+        "release": 3,
+        "contract": {},
+        "metrics": {"known": {"hr_at_10": 0.2}},
+        "golden": [],
+        "digest": "",
+        "files": {},
+    }
+)
 
 
 class Supervisor:
@@ -32,7 +45,7 @@ class Supervisor:
         self.watchdog = Watchdog(lambda: pytest.fail("a start"), threading.Event(), lambda: self.now)
         self.metrics = Metrics()
         self.status = Status(self.watchdog, repository)
-        self.metrics.tell_of(self.status)
+        self.metrics.add_status(self.status)
         app = make_app(self.watchdog, self.status, self.metrics)
         self.client = TestClient(app, raise_server_exceptions=False)
 
@@ -45,7 +58,7 @@ class Supervisor:
 
 @pytest.fixture
 def supervisor(tmp_path: Path) -> Supervisor:
-    return Supervisor(tmp_path)
+    return Supervisor(open_repository(tmp_path))
 
 
 def test_the_process_lives_before_the_server_is_ready(supervisor: Supervisor) -> None:
@@ -67,7 +80,7 @@ def test_a_result_older_than_a_second_is_not_passed_on(supervisor: Supervisor) -
     """A caller waits for the canary that is under way, and gets its result."""
     supervisor.watchdog.health = READY
     supervisor.now = 101.1
-    health = Health(ready=False, reason="the stub is not healthy", release=3, asked_s=101.1)
+    health = Health(ready=False, reason="the stub is not healthy", release=3, checked_s=101.1)
     later = threading.Timer(0.1, lambda: setattr(supervisor.watchdog, "health", health))
     later.start()
     assert supervisor.get("/readyz").status_code == 503
@@ -78,9 +91,10 @@ def test_status_tells_since_when_a_release_is_active(supervisor: Supervisor, tmp
     """The repository's history has the time. A failed promotion after it changes nothing, but is counted."""
     supervisor.watchdog.health = READY
     (tmp_path / "recommender" / "3").mkdir(parents=True)
-    (tmp_path / "recommender" / "3" / "manifest.json").write_text('{"metrics": {"known": {"hr_at_10": 0.2}}}')
-    promoted = history.append(tmp_path, "promote", 3)
-    history.append(tmp_path, "promote", 4, failed="golden requests", why="another score")
+    (tmp_path / "recommender" / "3" / "manifest.json").write_text(MANIFEST)
+    repository = open_repository(tmp_path)
+    promoted = history.append(repository, Action.PROMOTE, 3)
+    history.append(repository, Action.PROMOTE, 4, failed="golden requests", why="another score")
     status = supervisor.body("/v1/status")
     assert (status["release"], status["since"], status["ready"]) == (3, promoted["at"], True)
     assert status["metrics"] == {"known": {"hr_at_10": 0.2}}
@@ -91,8 +105,7 @@ def test_status_tells_since_when_a_release_is_active(supervisor: Supervisor, tmp
 def test_a_release_of_an_object_store_is_looked_up_as_soon_as_it_answers() -> None:
     """The lookup does not wait for the next look, which is 15 s away on a clock that stands still here."""
     repository = open_repository(f"memory://{uuid.uuid4().hex}")
-    manifest = repository / "recommender" / "3" / "manifest.json"
-    write_file(manifest, b'{"metrics": {"known": {"hr_at_10": 0.2}}}', repository)
+    repository.write("recommender/3/manifest.json", MANIFEST.encode())
     supervisor, ending = Supervisor(repository), threading.Event()
     following = threading.Thread(target=supervisor.status.follow, args=(ending,))
     following.start()

@@ -7,7 +7,7 @@ import threading
 import pytest
 from structlog.testing import capture_logs
 
-from operations.supervisor.threads import alone
+from operations.supervisor.threads import run_unattended
 
 
 @pytest.mark.parametrize("error", [ValueError("not foreseen"), None])
@@ -22,6 +22,6 @@ def test_an_error_that_nobody_waits_for_is_logged(
             raise error
 
     with capture_logs() as logged:
-        alone(work, "other releases not loaded")
+        run_unattended(work, "other releases not loaded")
     expected = [{"event": "other releases not loaded", "log_level": "error", "exc_info": error}]
     assert logged == (expected if error else [])

@@ -48,7 +48,7 @@ class Toy:
         self.asked: list[float] = []
         self.stopped: list[bool] = []
 
-    def canary(self) -> int:
+    def ask_canary(self) -> int:
         self.asked.append(self._time.now)
         answer = self._canary(self._time.now - self._started)
         if isinstance(answer, CanaryMissed):
@@ -57,7 +57,7 @@ class Toy:
         self._time.now += 0.01
         return answer
 
-    def answered(self) -> tuple[int, ...]:
+    def count_answers(self) -> tuple[int, ...]:
         return (int(100 * self._time.now),) * 2 if self._works else (7, 7)
 
     def exit_code(self) -> int | None:
@@ -139,8 +139,8 @@ def test_a_busy_server_is_left_alone() -> None:
 def test_one_step_that_stands_still_is_no_busy_server() -> None:
     """The scorer still works off the requests that the sampler passed on before it stopped."""
     misses = Misses()
-    assert not misses.one(1.0, late=True, answered=(50, 40))
-    assert misses.one(2.0, late=True, answered=(50, 48))
+    assert not misses.record_miss(1.0, late=True, answers=(50, 40))
+    assert misses.record_miss(2.0, late=True, answers=(50, 48))
 
 
 def test_one_missed_canary_is_bad_luck() -> None:

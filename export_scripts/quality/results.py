@@ -1,0 +1,151 @@
+"""The content of metrics.json: what evaluate measures, the report shows and a release's manifest records."""
+
+from typing import NotRequired, TypedDict, final
+
+
+class Summary(TypedDict):
+    """Metrics of a group of ``n`` queries, None without any; ``interval`` holds the 95 % bounds by name."""
+
+    hr_at_10: float | None
+    ndcg_at_10: float | None
+    mrr: float | None
+    interval: dict[str, list[float]] | None
+    n: int
+
+
+class Variety(TypedDict):
+    """How varied a ranker's lists are; see ``metrics.variety``."""
+
+    coverage: float | None
+    effective_items: float | None
+    gini: float | None
+    novelty: float | None
+
+
+class Lists(Variety):
+    """Variety, and the share of places in known users' lists that hold an item they bought before."""
+
+    repeats: float | None
+
+
+class RankerResult(TypedDict):
+    """The metrics of one ranker by kind of query; repeat and explore are queries with a known user."""
+
+    known: Summary
+    unknown: Summary
+    repeat: Summary
+    explore: Summary
+    lists: Lists
+
+
+class MeasuredRival(RankerResult):
+    """A rival's metrics, and the settings that validation chose for it."""
+
+    note: str
+
+
+@final
+class MissingRival(TypedDict):
+    """A rival that was not measured, and what to install for it."""
+
+    note: str
+
+
+class Shares(TypedDict):
+    """The share of hidden items that are among the candidates: of all queries, of repeats, of explore."""
+
+    recall: float | None
+    repeat: float | None
+    explore: float | None
+
+
+class SourceShares(Shares):
+    """What one source proposes, what no other source proposes (``alone``), and the share by list length."""
+
+    alone: Shares
+    at: dict[str, Shares]
+
+
+class CandidateShares(Shares):
+    """The recall of the sampler's candidates, by list length and by source."""
+
+    at: dict[str, Shares]
+    by_source: dict[str, SourceShares]
+
+
+class CatalogResult(TypedDict):
+    """Metrics over the whole catalog and over the candidates, and the share that the sampler loses."""
+
+    hr_at_10: float | None
+    sampled_hr_at_10: float | None
+    loss: float | None
+    ndcg_at_10: float | None
+    sampled_ndcg_at_10: float | None
+    ndcg_loss: NotRequired[float | None]  # missing in metrics of older versions
+
+
+class FullCatalog(TypedDict):
+    """The scorer over the whole catalog, on a sample of ``queries`` in number."""
+
+    queries: int
+    known: CatalogResult
+    unknown: CatalogResult
+
+
+class ColdSummary(Summary):
+    """Metrics of queries for cold items, and the share of these items among the candidates."""
+
+    recall: float | None
+
+
+class ColdResult(TypedDict):
+    """Cold items are in ``fewer_than`` baskets; ``sold`` and ``never_sold`` count sales before the period."""
+
+    fewer_than: int
+    all: ColdSummary
+    repeat: ColdSummary
+    explore: ColdSummary
+    sold: ColdSummary
+    never_sold: ColdSummary
+
+
+class CalibrationBin(TypedDict):
+    """Mean predicted probability and observed share of hits of ``n`` places in the lists."""
+
+    predicted: float
+    observed: float
+    n: int
+
+
+class Calibration(TypedDict):
+    """Expected and observed HR@10, in all and by predicted probability."""
+
+    expected: float | None
+    observed: float | None
+    bins: list[CalibrationBin]
+
+
+class ProtocolRecord(TypedDict):
+    """How large the measurement was: queries, start of the test period, ranked items, candidates."""
+
+    queries: int
+    test_from: int | None
+    ranked_items: int
+    candidates: int
+    note: str
+
+
+class Metrics(RankerResult):
+    """metrics.json: cesta's own result, what explains it, and the rankers it is compared with."""
+
+    checkpoint: str  # SHA-256
+    by_basket_size: dict[str, Summary]
+    by_support: dict[str, Summary]
+    cold: ColdResult
+    candidates: CandidateShares
+    full_catalog: FullCatalog
+    curve: list[dict[str, float]]  # of training, by epoch
+    calibration: Calibration
+    baselines: dict[str, RankerResult]
+    rivals: dict[str, MeasuredRival | MissingRival]
+    protocol: ProtocolRecord

@@ -1,0 +1,56 @@
+"""JSON objects that cesta writes and reads again, as frozen values with typed fields."""
+
+import json
+from typing import ClassVar, Self
+
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from operations.errors import CestaError
+from operations.records.place import Place
+
+
+class JsonRecord(BaseModel, frozen=True, extra="allow"):
+    """A JSON object: its fields in the order of their declaration, those without a value left out.
+
+    A key that this version does not know is kept and written last, so that a record of a newer or older
+    version survives being read and written.
+    """
+
+    WAY_OUT: ClassVar = "restore the file from a backup"  # of a reader whose file is damaged
+
+    @classmethod
+    def read(cls, path: Place) -> Self:
+        """Read a record from a file. Raises CestaError naming the file and the first wrong or missing key."""
+        content = read_json(path, cls.WAY_OUT)
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise CestaError(f"{path} is damaged: {first_problem(error)}; {cls.WAY_OUT}") from None
+
+    def json_object(self) -> dict[str, JsonValue]:
+        """The record's keys and values, as they are written."""
+        return self.model_dump(exclude_unset=True)
+
+    def json_text(self) -> str:
+        """The record as a JSON file's content."""
+        return json.dumps(self.json_object(), indent=2, ensure_ascii=False) + "\n"
+
+
+def read_json(path: Place, way_out: str) -> dict[str, JsonValue]:
+    """Read a JSON object from a file. Raises CestaError, which ends with ``way_out``, if it holds none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CestaError(f"{path} is damaged: {error}; {way_out}") from None
+    if not isinstance(content, dict):
+        raise CestaError(f"{path} is damaged: it holds no JSON object; {way_out}")
+    return content
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first key that a record lacks or that has a wrong value, as a clause."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f'the key "{key}" is missing'
+    return f'the key "{key}" is {first["input"]!r:.80}: {first["msg"].removeprefix("Value error, ")}'

@@ -1,0 +1,179 @@
+"""A repository in an object store, which cannot rename: numbers, uploads and the lock are objects.
+
+The store must support conditional writes: create if absent, replace if unchanged. S3, MinIO and Google Cloud
+Storage do. Each use tests that the store honours the condition, and refuses one that does not.
+"""
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from operations.errors import CestaError
+from operations.records.atomic import scratch_folder
+from operations.records.contract import MODELS
+from operations.records.manifest import FileRecord
+from operations.records.object_path import ObjectPath
+from operations.releases.lease import Lease, create_once, sign
+
+NUMBERS: Final = ".numbers"  # a folder with an object for each number that was ever taken; never deleted
+LOCK: Final = ".lock"
+STAGING: Final = "cesta.publishing-"  # in the machine's folder for temporary files
+PUBLISHING_S: Final = 3600.0  # without a sign of life; then a publisher counts as dead
+RETIRED: Final = b'{"retired": true}'
+APPEND_TRIES: Final = 20
+
+
+class BucketRepository:
+    """Implements ``store.Repository`` for the objects below ``root``."""
+
+    is_remote: Final = True
+
+    def __init__(self, root: ObjectPath) -> None:
+        self.root = root
+        self._lease: Lease | None = None  # while this object holds the repository's lock
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def __truediv__(self, name: str, /) -> ObjectPath:
+        return self.root / name
+
+    def describe(self, folder: str) -> dict[str, FileRecord]:
+        """Digest and size of every object below a folder, by name; without Python's caches."""
+        paths = [path for path in (self / folder).files() if "__pycache__" not in path.parts]
+        return {
+            path.relative_to(self.root).as_posix(): FileRecord(sha256=path.sha256(), bytes=path.size())
+            for path in paths
+        }
+
+    def modified_s(self, name: str) -> float | None:
+        """When an object was last written, in seconds since 1970; None if there is none."""
+        modified = (self / name).modified()
+        return None if modified is None else modified.timestamp()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write or replace an object. Raises CestaError if this process had the lock and lost it."""
+        if self._lease:
+            self._lease.check()
+        (self / name).write_bytes(content)
+
+    def append(self, name: str, line: str) -> None:
+        """Add a line to an object; if another writer was faster, read it again and retry."""
+        path, added = self / name, f"{line}\n".encode()
+        for _ in range(APPEND_TRIES):
+            if not path.exists():
+                if path.create(added):
+                    return
+                continue
+            content, tag = path.read_tagged()
+            if path.replace_tagged(content + added, tag):
+                return
+        raise CestaError(f"{path} is changed by others all the time; try again")
+
+    def delete(self, name: str) -> None:
+        """Delete an object, if it is there."""
+        (self / name).unlink(missing_ok=True)
+
+    def delete_folder(self, name: str) -> None:
+        """Delete every object below, one by one. A later call deletes what a killed one leaves."""
+        for path in (self / name).files():
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def substitute(self, folder: str, other: str, aside: str) -> Iterator[None]:
+        """Give ``folder`` copies of the objects of ``other`` within the block; its own wait in ``aside``."""
+        self._copy_folder(folder, aside)
+        self.delete_folder(folder)
+        try:
+            self._copy_folder(other, folder)
+            yield
+        finally:
+            self.delete_folder(folder)
+            self._copy_folder(aside, folder)
+            self.delete_folder(aside)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the repository's lock, renewed until the block ends; BeingChanged if another holds it."""
+        lease = Lease(self / LOCK)
+        lease.take()
+        over = threading.Event()
+        renewing = threading.Thread(target=lease.renew_until, args=(over,), daemon=True)
+        renewing.start()
+        self._lease = lease
+        try:
+            yield
+        finally:
+            self._lease = None
+            over.set()
+            renewing.join()
+            lease.release()
+
+    def stage(self) -> AbstractContextManager[Path]:
+        """An empty local folder to assemble a release in; deleted when the block ends."""
+        return scratch_folder(Path(tempfile.gettempdir()), STAGING)
+
+    def taken_numbers(self) -> set[int]:
+        """Every number that a publisher ever took."""
+        return {int(path.name) for path in (self / NUMBERS).iterdir() if path.name.isdecimal()}
+
+    def move_in(self, staging: Path, release: int) -> bool:
+        """Take the number and upload the files, the manifest last. False if the number is taken.
+
+        A file ``model/…`` of ``staging`` goes to ``model/<release>/…``.
+        """
+        claim, signed = self / NUMBERS / str(release), sign()
+        if not create_once(claim, signed):
+            return False
+        staged = [path for model in MODELS for path in sorted((staging / model).rglob("*")) if path.is_file()]
+        *files, (manifest, published) = [(path, self._target(path, staging, release)) for path in staged]
+        for path, target in files:
+            target.upload(path)
+        self._check_sizes(release, {target: path.stat().st_size for path, target in files})
+        _check_claim(claim, signed)
+        published.upload(manifest)
+        try:
+            _check_claim(claim, signed)  # a retirement meanwhile has deleted files
+        except CestaError:
+            published.unlink(missing_ok=True)
+            raise
+        return True
+
+    def stop_publisher(self, release: int) -> bool:
+        """Take the number from its publisher if it gave no sign of life for PUBLISHING_S; else False."""
+        claim = self / NUMBERS / str(release)
+        moments = [path.modified() for path in (claim, *self._files(release))]
+        last = max((moment for moment in moments if moment is not None), default=None)
+        if last is not None and (datetime.now(UTC) - last).total_seconds() < PUBLISHING_S:
+            return False
+        claim.write_bytes(RETIRED)
+        return True
+
+    def _copy_folder(self, folder: str, target: str) -> None:
+        for path in (self / folder).files():
+            path.copy_to(self / target / str(path.relative_to(self / folder)))
+
+    def _check_sizes(self, release: int, sent: dict[ObjectPath, int]) -> None:
+        """Raise CestaError if the store holds less than was sent: an upload may be cut off unnoticed."""
+        stored = {path: path.size() for path in self._files(release)}
+        for path, size in sent.items():
+            if stored.get(path) != size:
+                raise CestaError(
+                    f"{path} has {stored.get(path, 0)} bytes of the {size} that were sent; publish again"
+                )
+
+    def _files(self, release: int) -> list[ObjectPath]:
+        return [path for model in MODELS for path in (self / model / str(release)).files()]
+
+    def _target(self, path: Path, staging: Path, release: int) -> ObjectPath:
+        model, *rest = path.relative_to(staging).parts
+        return self / model / str(release) / "/".join(rest)
+
+
+def _check_claim(claim: ObjectPath, signed: bytes) -> None:
+    if claim.read_bytes() != signed:
+        raise CestaError(f"{claim} was given up by retire, {PUBLISHING_S:.0f} s of silence; publish again")

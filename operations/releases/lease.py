@@ -1,0 +1,105 @@
+"""The lock of a repository in an object store: an object that its holder writes again and again."""
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from operations.errors import BeingChanged, CestaError
+from operations.records.object_path import ObjectPath
+
+LEASE_S: Final = 60.0  # without a renewal; then another process may take the lock over
+RENEW_S: Final = 15.0
+
+
+class Lease:
+    """The lock object at ``path``, which names its holder. Its age is counted by the store's clock."""
+
+    def __init__(self, path: ObjectPath) -> None:
+        self.path = path
+        self._content = b""
+        self._renewed_s = 0.0
+
+    def take(self) -> None:
+        """Create the lock, or take over one whose holder is dead. Raises BeingChanged if it is held."""
+        content = sign()
+        if not create_once(self.path, content):
+            self._take_over(content)
+        self._content, self._renewed_s = content, time.monotonic()
+
+    def renew_until(self, over: threading.Event) -> None:
+        """Renew the lock every RENEW_S until the event is set."""
+        while not over.wait(RENEW_S):
+            with suppress(CestaError, OSError):  # the next try may succeed; else `check` fails
+                self._renew()
+
+    def check(self) -> None:
+        """Raise CestaError if the lock was not renewed in time, so that another process may hold it."""
+        if time.monotonic() - self._renewed_s > LEASE_S:
+            raise CestaError(f"{self.path} could not be renewed for {LEASE_S:.0f} s; try again")
+
+    def release(self) -> None:
+        """Delete the lock, unless another process has taken it over."""
+        with suppress(CestaError, OSError):  # the lock then ends by its age
+            if self.path.read_bytes() == self._content:
+                self.path.unlink(missing_ok=True)
+
+    def _renew(self) -> None:
+        content, tag = self.path.read_tagged()
+        renewed = sign()
+        if content == self._content and self.path.replace_tagged(renewed, tag):
+            self._content, self._renewed_s = renewed, time.monotonic()
+
+    def _take_over(self, signed: bytes) -> None:
+        modified = self.path.modified()
+        if modified is None:
+            raise BeingChanged(f"{self.path} was just given back by another cesta; try again")
+        content, tag = self.path.read_tagged()
+        age_s = (datetime.now(UTC) - modified).total_seconds()
+        holder = json.loads(content)
+        is_free = age_s > LEASE_S or _is_dead(holder)
+        if not is_free or not self.path.replace_tagged(signed, tag):
+            raise BeingChanged(
+                f"{self.path.parent} is being changed by another cesta ({holder['who']}); wait until it is "
+                f"done. The lock of a killed one ends after {LEASE_S:.0f} s"
+            )
+
+
+def sign() -> bytes:
+    """Content that no other call writes: a writer who reads it back knows that it won."""
+    about = {
+        "who": f"process {os.getpid()} on {socket.gethostname()}",
+        "machine": _machine(),
+        "process": os.getpid(),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "token": secrets.token_hex(16),
+    }
+    return json.dumps(about).encode()
+
+
+def create_once(path: ObjectPath, content: bytes) -> bool:
+    """``path.create``. Raises CestaError on a store that ignores the condition."""
+    if not path.create(content):
+        return False
+    if path.create(sign()):
+        raise CestaError(
+            f"{path} was written twice, though the second time only if absent: this store has no conditional "
+            "writes, so two publishers could get one number; use one that has"
+        )
+    return True
+
+
+def _is_dead(holder: dict[str, Any]) -> bool:  # JSON of `sign`
+    """Was this signed on this machine, by a process that has ended?"""
+    return holder.get("machine") == _machine() and not Path(f"/proc/{holder['process']}").exists()
+
+
+def _machine() -> str:
+    """A name for the space in which process ids are unique: two containers may share a host name."""
+    return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"

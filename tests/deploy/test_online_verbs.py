@@ -1,0 +1,144 @@
+"""Every online verb in the CPU image's environment: `cesta` without extras, on the files that it copies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from operations.cli import MAKING, TRAINING
+from operations.releases.publish import publish
+from operations.releases.store import open_repository
+from tests import ROOT
+from tests.building import TOY_SAMPLER
+from tests.building.runs import make_run, toy_run
+from tests.running import needs
+from tests.running.installation import Installation, make_installation, requirements_digest
+
+FREE_PORTS = ("--http-port=0", "--grpc-port=0", "--metrics-port=0")
+
+
+@pytest.fixture(scope="session")
+def installation(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """Made once for a set of requirements, and kept in pytest's cache."""
+    folder = Path(pytestconfig.cache.mkdir(f"online-verbs-{requirements_digest()}"))
+    return make_installation(folder, state=tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of three releases that Triton can serve; none is promoted."""
+    root = tmp_path_factory.mktemp("toys")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
+        for seed in (1, 2, 3):
+            publish(toy_run(root / f"run-{seed}", seed), open_repository(root / "repository"))
+    return root / "repository"
+
+
+def test_it_holds_neither_the_offline_floor_nor_its_libraries(installation: Installation) -> None:
+    names = sorted({*TRAINING, "export_scripts", "loadtests"})
+    code = f"from importlib.util import find_spec; print([name for name in {names} if find_spec(name)])"
+    assert installation.run("python", "-c", code).stdout == "[]\n"
+    assert {"torch", "pandas"} <= {*names}
+
+
+def test_a_release_from_its_run_to_its_end(installation: Installation, tmp_path: Path) -> None:
+    """Published, read, promoted and retired in a folder, without a server."""
+    repository = ("--repository", tmp_path / "repository")
+    for seed in (1, 2, 3):
+        run = make_run(tmp_path / str(seed) / "run", seed)
+        assert f"release {seed} in " in installation.cesta("publish", "--out", run.parent, *repository)
+
+    assert "release 3 is whole" in installation.cesta("release", "verify", 3, *repository)
+    assert json.loads(installation.cesta("release", "show", 3, *repository))["release"] == 3
+    assert "clock.now.npy" in installation.cesta("release", "diff", 2, 3, *repository)
+    assert "release 2 is active" in installation.cesta("release", "promote", 2, "--offline", *repository)
+    canary = installation.cesta("release", "canary", 3, "--percent", 10, "--offline", *repository)
+    assert "release 3 gets 10 % of the requests" in canary
+    assert "canary 10 %" in installation.cesta("release", "list", *repository)
+    assert "release 1 is active" in installation.cesta("release", "rollback", "--offline", *repository)
+    installation.cesta("release", "promote", 3, "--offline", *repository)
+    assert installation.cesta("release", "retire", "--offline", *repository) == "retired 2\n"
+
+
+def test_keys_are_made_listed_and_revoked(installation: Installation, tmp_path: Path) -> None:
+    folder = ("--folder", tmp_path)
+    assert installation.cesta("keys", "add", "web", *folder).startswith("cesta_")
+    assert "web" in installation.cesta("keys", "list", *folder)
+    assert installation.cesta("keys", "revoke", "web", *folder) == 'the key "web" is revoked\n'
+
+
+def test_the_catalog_is_handed_to_the_gateway(installation: Installation, tmp_path: Path) -> None:
+    (tmp_path / "items.json").write_text('{"items": {"a": {"name": "apples"}}}')
+    done = installation.run("python", "-m", "operations.gateway.items", tmp_path, tmp_path / "gateway")
+    assert (done.stdout, done.stderr) == ("1 items\n", "")
+
+
+@pytest.mark.triton
+def test_a_release_is_served_asked_and_switched(installation: Installation, toys: Path) -> None:
+    """By the supervisor: promoted, tried as a canary, rolled back and retired while it answers."""
+    needs.a_tritonserver()
+    repository = ("--repository", toys)
+    installation.cesta("release", "promote", 1, "--offline", *repository)
+    with installation.ready("cesta", "serve", *repository, *FREE_PORTS, "--supervisor-port=0") as addresses:
+        address = ("--address", addresses["grpc"])
+        control = (*repository, *address)
+
+        def answering() -> int:
+            return int(json.loads(installation.cesta("ask", "--basket", "i1", "--json", *address))["release"])
+
+        assert answering() == 1
+        assert "release 2 is active at" in installation.cesta("release", "promote", 2, *control)
+        assert answering() == 2
+        canary = installation.cesta("release", "canary", 3, "--percent", 10, *control)
+        assert "release 3 gets 10 % of the requests at" in canary
+        installation.cesta("release", "canary", 3, "--percent", 0, *control)
+        installation.cesta("release", "rollback", *control)
+        assert answering() == 1
+        installation.cesta("release", "promote", 3, *control)
+        assert installation.cesta("release", "retire", *control) == "retired 2\n"
+        assert "release 3" in installation.cesta("ask", *address)
+
+
+@pytest.mark.triton
+def test_a_server_without_a_supervisor(installation: Installation, toys: Path) -> None:
+    needs.a_tritonserver()
+    installation.cesta("release", "promote", 1, "--offline", "--repository", toys)
+    server = ("-m", "operations.server", "--repository", toys, *FREE_PORTS)
+    with installation.ready("python", *server) as addresses:
+        assert "release 1" in installation.cesta("ask", "--address", addresses["grpc"])
+
+
+def test_the_stack_says_at_once_what_it_lacks(installation: Installation, tmp_path: Path) -> None:
+    """Prometheus on a machine without it; then the configuration, which only a checkout holds."""
+    words = ("cesta", "stack", "--out", tmp_path / "out")
+    done = installation.run(*words, PATH="")
+    assert (done.returncode, done.stderr) == (1, "prometheus is not installed; apt-get install prometheus\n")
+    for program in ("prometheus", "prometheus-alertmanager"):
+        (tmp_path / program).touch(mode=0o755)
+    done = installation.run(*words, PATH=str(tmp_path))
+    assert done.returncode == 1
+    deploy = installation.folder / "tree" / "deploy"
+    assert f"cesta stack needs a checkout: there is no {deploy};" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("verb", MAKING)
+def test_an_offline_verb_says_what_is_missing(installation: Installation, verb: str) -> None:
+    """In one sentence, whatever options it is given."""
+    done = installation.run("cesta", verb, "--out", "x", "--set", "train.seed=8")
+    sentence = f'"cesta {verb}" is not installed here: there is no module export_scripts.commands'
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(sentence)
+    assert "run it where cesta[train] is installed" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_installation_without_the_extra_names_it(installation: Installation, tmp_path: Path) -> None:
+    """The offline floor is here, its libraries are not."""
+    (tmp_path / "data").mkdir()
+    done = installation.run("cesta", "train", "--out", tmp_path, PYTHONPATH=str(ROOT))
+    assert done.returncode == 1
+    assert "pip install 'cesta[train]'" in done.stderr
