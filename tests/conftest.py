@@ -1,4 +1,4 @@
-"""A release built from real receipts, and an S3: once for all tests that want one."""
+"""A release built from real receipts, and an S3 server, shared by all tests of the session."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def s3_server() -> Iterator[S3]:
 
 @pytest.fixture
 def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
-    """The same, and s3:// points there."""
+    """The same server, with the environment set so that s3:// leads to it."""
     for name, value in s3_server.variables().items():
         monkeypatch.setenv(name, value)
     return s3_server

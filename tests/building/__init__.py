@@ -1,4 +1,4 @@
-"""Builds what tests work on: shops, arrays, runs, repositories, toy models."""
+"""Builds the inputs of tests: shops, arrays, runs, repositories, toy models."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Repositories of every kind for the tests that want each: a folder and a place in an S3 bucket."""
+"""Repositories of every kind, for tests that use each: a folder and a place in an S3 bucket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ s3_only = pytest.mark.parametrize("repository", ["s3"], indirect=True)
 
 
 def empty_repository(request: Any) -> Repository:
-    """What ``request.param``, one of KINDS, names; nothing is there yet."""
+    """The repository that ``request.param``, one of KINDS, names; it is empty."""
     if request.param == "folder":
         return open_repository(request.getfixturevalue("tmp_path") / "repository")
     return open_repository(f"s3://{request.getfixturevalue('s3').bucket()}/shops/one")

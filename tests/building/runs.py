@@ -44,7 +44,7 @@ def make_run(folder: Path, seed: int = 0, **changes: Any) -> Path:
 
 
 def toy_run(folder: Path, seed: int, **changes: Any) -> Path:
-    """A run that Triton can serve; another `seed` answers otherwise. `changes` go into its manifest."""
+    """A run that Triton can serve; another `seed` gives other answers. `changes` go into its manifest."""
     contract = read_contract()
     (folder / "arrays").mkdir(parents=True)
     ids = ["", *(f"i{row}" for row in range(1, ITEMS + 1))]
@@ -71,7 +71,7 @@ def toy_run(folder: Path, seed: int, **changes: Any) -> Path:
 
 
 def toy_answer(run: Path, basket: Sequence[str]) -> Answer:
-    """What the run's release must answer; as the manifest holds it."""
+    """The answer that the run's release must give, as the manifest holds it."""
     sampled = propose(np.load(run / "arrays" / "sizes.npy"), [[item.encode() for item in basket]])
     session = ort.InferenceSession(str(run / "model.onnx"), providers=["CPUExecutionProvider"])
     ids, scores, reasons = session.run(["item_ids", "scores", "reasons"], sampled)

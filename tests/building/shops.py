@@ -13,13 +13,13 @@ OPENING = pd.Timestamp("2024-01-01T08:00:00")
 
 @dataclass(frozen=True)
 class Shop:
-    """Where the two tables lie; their columns are named as cesta expects them."""
+    """The paths of the two tables; their columns are named as cesta expects them."""
 
     transactions: Path
     products: Path
 
     def overrides(self) -> dict[str, object]:
-        """For `load_settings(overrides=…)`."""
+        """The paths as `load_settings(overrides=…)` takes them."""
         return {"data.transactions": self.transactions, "data.products": self.products}
 
 
@@ -66,10 +66,10 @@ def make_lines(rng: np.random.Generator, *, users: int, items: int, baskets: int
     minute = np.sort(rng.choice(days * 24 * 60, size=baskets, replace=False))
     rows = []
     for basket in range(baskets):
-        own = rng.choice(favourites[user[basket]], size=rng.integers(1, 4), replace=False)
-        partners = own[rng.random(len(own)) < 0.7] ^ 1  # 2i and 2i+1 go together
+        chosen = rng.choice(favourites[user[basket]], size=rng.integers(1, 4), replace=False)
+        partners = chosen[rng.random(len(chosen)) < 0.7] ^ 1  # 2i and 2i+1 go together
         other = rng.integers(items, size=1)
-        bought = np.unique(np.concatenate([own, partners % items, other]))
+        bought = np.unique(np.concatenate([chosen, partners % items, other]))
         bought = bought if len(bought) > 1 else np.array([bought[0], (bought[0] + 1) % items])
         rows.append(
             pd.DataFrame(

@@ -26,22 +26,24 @@ CHEAP: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Slice:
-    """Where the two tables lie; their columns have the shop's own names."""
+    """The paths of the two tables; their columns have the shop's own names."""
 
     transactions: Path
     products: Path
 
     def settings(self, **tables: Any) -> Settings:
         """The shop's columns and drop list, cheap training, and `tables` over both."""
-        own = {"data": {"transactions": self.transactions, "products": self.products}}
+        merged = {"data": {"transactions": self.transactions, "products": self.products}}
         for layer in (complete_journey.OVERLAY, CHEAP, tables):
-            own = {name: own.get(name, {}) | layer.get(name, {}) for name in own.keys() | layer.keys()}
-        return load_settings(overrides=own)
+            merged = {
+                name: merged.get(name, {}) | layer.get(name, {}) for name in merged.keys() | layer.keys()
+            }
+        return load_settings(overrides=merged)
 
 
 @dataclass(frozen=True)
 class Built(Outputs):
-    """What `build` left below `root`, and what it was made from."""
+    """The outputs of `build` below `root`, and what it was made from."""
 
     release: int
     settings: Settings = field(repr=False)
@@ -61,9 +63,9 @@ def write_slice(folder: Path) -> Slice:
     transactions, products = complete_journey.tables()
     lines = pd.read_parquet(transactions)
     since = lines["transaction_timestamp"].max().normalize() - pd.Timedelta(days=DAYS)
-    kept = lines[(lines["household_id"] % EVERY == 0) & (lines["transaction_timestamp"] >= since)]
+    cut = lines[(lines["household_id"] % EVERY == 0) & (lines["transaction_timestamp"] >= since)]
     folder.mkdir(parents=True, exist_ok=True)
-    kept.to_parquet(folder / "transactions.parquet", index=False)
+    cut.to_parquet(folder / "transactions.parquet", index=False)
     listed = pd.read_parquet(products)
-    listed[listed["product_id"].isin(kept["product_id"])].to_parquet(folder / "products.parquet", index=False)
+    listed[listed["product_id"].isin(cut["product_id"])].to_parquet(folder / "products.parquet", index=False)
     return Slice(folder / "transactions.parquet", folder / "products.parquet")

@@ -16,7 +16,7 @@ GOOD = "user_id,basket_id,item_id,timestamp,quantity\nu,b,1,2024-01-01,1\nu,b,2,
 
 
 def read(path: Path, **overrides: object) -> pd.DataFrame:
-    """Lines of one file; raises BadInput with what was found."""
+    """Lines of one file; raises BadInput with all problems of the file."""
     settings = load_settings(overrides={"data.transactions": path, **overrides})
     problems = Problems()
     table = read_table(path, problems)
@@ -32,7 +32,7 @@ def read_text(tmp_path: Path, text: str | bytes, **overrides: object) -> pd.Data
 
 
 def read_columns(tmp_path: Path, **columns: object) -> pd.DataFrame:
-    """Lines of a parquet file with these columns; basket and item are filled in."""
+    """Lines of a parquet file with these columns. Basket and item are filled in."""
     n = len(next(iter(columns.values())))  # type: ignore[arg-type]
     base = {"basket_id": ["b"] * n, "item_id": [str(i) for i in range(n)]}
     pa.parquet.write_table(pa.table(base | columns), tmp_path / "sales.parquet")

@@ -1,4 +1,4 @@
-"""A shop small enough to work out by hand: receipts in rows, and the sampler over them, tower untrained."""
+"""Receipts of a shop small enough to work out by hand, and the sampler over them with an untrained tower."""
 
 from collections.abc import Mapping, Sequence
 
@@ -67,7 +67,7 @@ def arrays_of(
     prior: Mapping[str, float] | None = None,
     cold_per_content: int = 3,
 ) -> SamplerArrays:
-    """Counted as a snapshot counts; a tower and a prior of zeros unless given."""
+    """Arrays counted as a snapshot counts them. Tower and prior are zeros unless given."""
     end = shop.n_baskets if end is None else end
     categories, names = counts.categories(shop, end)
     return SamplerArrays(

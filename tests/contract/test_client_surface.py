@@ -1,4 +1,4 @@
-"""What users of cesta_client rely on: its names, its few dependencies, a contract equal to the server's."""
+"""What users of cesta_client rely on: its names, its few dependencies, and the server's contract."""
 
 import ast
 import importlib
@@ -102,7 +102,7 @@ def test_the_limits_are_those_of_the_server():
 
 
 def test_a_request_leaves_room_in_the_gateway_s_body():
-    """For names, shapes, and a request id whose 128 bytes are escaped as JSON."""
+    """The room is for names, shapes, and a request id whose 128 bytes are escaped as JSON."""
     limits = (ROOT / "deploy" / "gateway" / "limits.conf").read_text()
     (body,) = re.findall(r"client_max_body_size (\d+)k;", limits)
     assert int(body) * 1024 - _limits.MAX_TENSOR_BYTES >= 2048
@@ -110,10 +110,10 @@ def test_a_request_leaves_room_in_the_gateway_s_body():
 
 def test_the_limits_on_ids_are_those_of_the_sampler():
     theirs = _constants(ROOT / "ensemble" / "candidate_sampler" / "query.py")
-    ours = {
+    client_limits = {
         name: value for name, value in vars(_limits).items() if name in theirs and name.startswith("MAX_")
     }
-    assert ours == theirs
+    assert client_limits == theirs
 
 
 def test_the_reasons_are_those_of_the_sampler():
@@ -122,7 +122,9 @@ def test_the_reasons_are_those_of_the_sampler():
 
 
 def _constants(path):
-    """Whole-number constants of a module that is read, not imported: the client needs none of the server."""
+    """Whole-number constants of a module that is read, not imported: the client imports nothing of the
+    server.
+    """
     constants = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Constant):
@@ -154,7 +156,7 @@ print(answer[0].item_id)
 
 
 def test_the_client_works_alone():
-    """Without torch, pandas and the rest of this repository; -I hides the working folder."""
+    """It runs without torch, pandas and the rest of this repository; -I hides the working folder."""
     command = [sys.executable, "-I", "-W", "error", "-c", ISOLATED, SOURCE]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stdout, run.stderr) == (0, "bread\n", "")

@@ -37,7 +37,7 @@ def maps(configs: dict, step: int, which: str) -> dict[str, str]:
 
 
 def test_the_front_door_is_the_samplers_input(configs: dict) -> None:
-    """Names, types and dims; all optional on both sides."""
+    """Names, types and dims agree, and all inputs are optional on both sides."""
     assert tensors(configs[ENSEMBLE].input) == tensors(configs[SAMPLER].input)
     assert tensors(configs[ENSEMBLE].input) == {
         "basket": ("STRING", [-1]),
@@ -54,7 +54,7 @@ def test_the_scorer_reads_what_the_sampler_writes(configs: dict) -> None:
 
 
 def test_the_answer_is_the_scorers_output(configs: dict) -> None:
-    """K items, as many scores and reasons."""
+    """Both have K items, and as many scores and reasons."""
     assert tensors(configs[ENSEMBLE].output) == tensors(configs[SCORER].output)
     k = read_contract().answers
     assert tensors(configs[SCORER].output) == {
@@ -65,7 +65,7 @@ def test_the_answer_is_the_scorers_output(configs: dict) -> None:
 
 
 def test_the_ensemble_passes_every_tensor_on_under_its_name(configs: dict) -> None:
-    """Nothing is renamed on the way, nothing is left out."""
+    """No tensor is renamed on the way, and none is left out."""
     steps = configs[ENSEMBLE].ensemble_scheduling.step
     assert [step.model_name for step in steps] == [SAMPLER, SCORER]
     for i, model in enumerate((SAMPLER, SCORER)):
@@ -82,35 +82,37 @@ def test_the_scorer_suits_the_stricter_backend(configs: dict) -> None:
 
 
 def test_batches_pass_whole(configs: dict) -> None:
-    """A batch that the front door accepts is one that both steps accept."""
+    """Both steps accept every batch that the ensemble accepts."""
     assert len({config.max_batch_size for config in configs.values()}) == 1
 
 
 def test_the_samplers_arrays_are_its_outputs(configs: dict) -> None:
-    """dtype and width of what a CandidateSampler returns; the adapter adds nothing but names."""
+    """CandidateSampler returns the dtypes and widths of the outputs; the adapter adds only names."""
     sampler = empty_sampler()
     candidates = sampler.sample([query.Query()])
-    found = {
+    outputs = {
         "rows": sampler.rows([query.Query()], candidates),
         "candidate_features": candidates.features,
     }
     declared = tensors(configs[SAMPLER].output)
-    assert found.keys() == declared.keys()
+    assert outputs.keys() == declared.keys()
     for name, (dtype, dims) in declared.items():
-        assert (found[name].dtype, list(found[name].shape[1:])) == (DTYPES[dtype], dims)
+        assert (outputs[name].dtype, list(outputs[name].shape[1:])) == (DTYPES[dtype], dims)
 
 
 def test_rows_lie_in_the_order_that_the_graph_takes_them_apart(configs: dict) -> None:
-    """User, basket, candidates, their sources."""
-    sampler, asked = empty_sampler(), query.Query(user_row=1, basket=[2])
-    candidates = sampler.sample([asked])
-    parts = np.split(sampler.rows([asked], candidates)[0], np.cumsum([*read_contract().rows.values()])[:-1])
-    found = dict(zip(read_contract().rows, parts, strict=True))
-    assert found["user_row"].tolist() == [1]
-    assert found["basket_rows"].tolist() == [2] + [0] * (query.MAX_BASKET - 1)
-    np.testing.assert_array_equal(found["candidate_rows"], candidates.rows[0])
-    np.testing.assert_array_equal(found["candidate_sources"], candidates.sources[0])
-    assert found["candidate_sources"].any()
+    """The order is user, basket, candidates, sources."""
+    sampler, question = empty_sampler(), query.Query(user_row=1, basket=[2])
+    candidates = sampler.sample([question])
+    parts = np.split(
+        sampler.rows([question], candidates)[0], np.cumsum([*read_contract().rows.values()])[:-1]
+    )
+    columns = dict(zip(read_contract().rows, parts, strict=True))
+    assert columns["user_row"].tolist() == [1]
+    assert columns["basket_rows"].tolist() == [2] + [0] * (query.MAX_BASKET - 1)
+    np.testing.assert_array_equal(columns["candidate_rows"], candidates.rows[0])
+    np.testing.assert_array_equal(columns["candidate_sources"], candidates.sources[0])
+    assert columns["candidate_sources"].any()
 
 
 def empty_sampler() -> CandidateSampler:
@@ -134,7 +136,7 @@ def test_features_are_as_many_everywhere() -> None:
 
 
 def test_the_basket_limit_is_the_padded_length() -> None:
-    """What the sampler accepts is what fits into basket_rows."""
+    """Whatever basket the sampler accepts fits into basket_rows."""
     assert read_contract().basket_slots == query.MAX_BASKET
 
 
@@ -143,13 +145,13 @@ def test_a_release_holds_no_id_that_the_server_refuses() -> None:
 
 
 def test_reasons_have_one_bit_each() -> None:
-    """And the client's names for them are the sampler's."""
+    """The client has the same names for them as the sampler."""
     assert sorted(SOURCES.values()) == [2**i for i in range(len(SOURCES))]
     assert {reason.name.lower(): reason.value for reason in cesta_client.Reason} == SOURCES
 
 
 def test_other_feature_counts_are_refused(tmp_path: Path) -> None:
-    """features.py was changed and config.pbtxt was not."""
+    """Here features.py was changed and config.pbtxt was not."""
     for model in MODELS:
         (tmp_path / model).mkdir()
         text = (MODEL_REPOSITORY / model / "config.pbtxt").read_text()
@@ -158,8 +160,8 @@ def test_other_feature_counts_are_refused(tmp_path: Path) -> None:
         read_contract(tmp_path)
 
 
-def test_a_config_that_is_none_is_one_sentence(tmp_path: Path) -> None:
-    """Missing, or with line and column of the mistake."""
+def test_an_unreadable_config_is_one_sentence(tmp_path: Path) -> None:
+    """The sentence says that the file is missing, or names line and column of the mistake."""
     path = tmp_path / "config.pbtxt"
     with pytest.raises(CestaError, match="No such file"):
         read_config(path)
@@ -169,5 +171,5 @@ def test_a_config_that_is_none_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_tensors_reads_types_and_dims(configs: dict) -> None:
-    found: Tensors = tensors(configs[SAMPLER].output)
-    assert found["candidate_features"] == ("FP32", [128, 26])
+    outputs: Tensors = tensors(configs[SAMPLER].output)
+    assert outputs["candidate_features"] == ("FP32", [128, 26])

@@ -1,4 +1,4 @@
-"""What the documents say can be typed: verbs, commands, options, links and settings exist."""
+"""Everything that the documents tell readers to type exists: verbs, commands, options, links, settings."""
 
 import json
 import re
@@ -47,9 +47,9 @@ def test_every_cesta_command_is_understood(line: str) -> None:
     group = typer.main.get_group(make_app())
     if command in ("release", "keys"):
         group, (command, *words) = group.commands[command], words
-    found = group.commands[command]
-    context = found.make_context(command, words)  # exits on an unknown option or a missing value
-    assert context.command is found
+    subcommand = group.commands[command]
+    context = subcommand.make_context(command, words)  # exits on an unknown option or a missing value
+    assert context.command is subcommand
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -110,7 +110,7 @@ def test_no_files_import_each_other_in_a_circle() -> None:
 
 
 def test_a_planted_circle_is_seen(tmp_path: Path) -> None:
-    """Through a third file, inside a function, and by a relative name."""
+    """The circle leads through a third file, an import inside a function, and a relative name."""
     package = tmp_path / "operations"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -121,7 +121,7 @@ def test_a_planted_circle_is_seen(tmp_path: Path) -> None:
 
 
 def test_torch_and_pandas_are_at_home_offline_only() -> None:
-    """And in the apps of loadtests/peers, which are compared with ours."""
+    """The apps of loadtests/peers, which are compared with ours, may use them, too."""
     modules = sources(ROOT)
     strangers = [
         f"{module} → {name}"

@@ -1,4 +1,4 @@
-"""The gateway's templates, what fills them in, and the table that explains them."""
+"""The gateway's templates, the code that fills them in, and the table that explains them."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ WORD = re.compile(r"\$\{([A-Z_]+)\}")
 
 
 def test_every_variable_is_filled_in_and_explained(tmp_path: Path) -> None:
-    """By our own rendering, and in the README for those who use envsubst."""
+    """Our own rendering fills it in. The README explains it for users of envsubst."""
     used = {name for path in CONFIGURATION.glob("*.template") for name in WORD.findall(path.read_text())}
     table = (CONFIGURATION / "README.md").read_text().partition("## Variables")[2]
     explained = set(re.findall(r"`((?:GATEWAY|TRITON|SUPERVISOR)_[A-Z_]+)`", table))
@@ -25,7 +25,7 @@ def test_every_variable_is_filled_in_and_explained(tmp_path: Path) -> None:
 
 
 def test_the_gateway_waits_for_a_promotion_as_long_as_it_may_take() -> None:
-    """It would go on all the same, and be reported as failed."""
+    """A shorter limit would report a promotion as failed although it goes on."""
     waits_s = re.search(r"proxy_read_timeout (\d+)s;", (CONFIGURATION / "admin.conf").read_text())
     assert waits_s
     assert int(waits_s[1]) >= LOAD_TIMEOUT_S * len([*PARTS, ENSEMBLE])
@@ -34,7 +34,7 @@ def test_the_gateway_waits_for_a_promotion_as_long_as_it_may_take() -> None:
 @pytest.mark.skipif(not shutil.which("envsubst"), reason="apt-get install gettext-base")
 @pytest.mark.parametrize("tls", [False, True])
 def test_envsubst_makes_the_same_files(tmp_path: Path, tls: bool) -> None:
-    """As the nginx image calls it: with the names that its environment defines."""
+    """The test calls it as the nginx image does, with the names that its environment defines."""
     pair = {"certificate": tmp_path / "tls.crt", "certificate_key": tmp_path / "tls.key"} if tls else {}
     settings = GatewaySettings(tmp_path, **pair)
     render(settings)
@@ -49,13 +49,13 @@ def test_envsubst_makes_the_same_files(tmp_path: Path, tls: bool) -> None:
 
 
 def test_every_file_is_used() -> None:
-    """Included or imported by another, but for the templates, which the image renders."""
+    """Another file includes or imports it. The image renders the templates."""
     texts = "".join(path.read_text() for path in CONFIGURATION.rglob("*.*") if path.name != "README.md")
     for path in CONFIGURATION.rglob("*.*"):
         if path.suffix in (".conf", ".js"):
             assert path.name in texts, path
 
 
-def test_what_depends_on_a_machine_stands_in_templates_alone() -> None:
+def test_machine_dependent_settings_stand_only_in_templates() -> None:
     for path in CONFIGURATION.glob("*.conf"):
         assert not WORD.search(path.read_text()), path

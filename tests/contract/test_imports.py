@@ -1,4 +1,4 @@
-"""Who may import whom, and that importing does nothing."""
+"""Which folder may import which packages; importing a module has no side effect."""
 
 import ast
 import subprocess
@@ -30,17 +30,17 @@ ALLOWED = {
         *WEB,
     },
 }
-# onnx where an index is made, which no server does: tests/unit/test_scan.py
+# onnx where an index is made, which no server does: tests/unit/ensemble/test_scan.py
 SAMPLER_ALLOWED = {"numpy", "numba", "faiss", "onnx", "onnxruntime", *TRITONS}
 
 
 def modules(folder: str) -> list[Path]:
-    found = sorted((ROOT / folder).rglob("*.py"))
-    return [path for path in found if "__pycache__" not in path.parts]
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    return [path for path in paths if "__pycache__" not in path.parts]
 
 
 def imported(path: Path) -> set[str]:
-    """Top-level names of all absolute imports, wherever in the module they stand."""
+    """Top-level names of all absolute imports, anywhere in the module."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -56,7 +56,7 @@ def third_party(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("folder", ALLOWED)
 def test_a_folder_imports_only_what_it_may(folder: str) -> None:
-    """client → numpy, tritonclient and what these bring; ensemble → the serving environment."""
+    """The client may import numpy, tritonclient and its dependencies; ensemble the serving environment."""
     strangers = {p.relative_to(ROOT).as_posix(): third_party(p) - ALLOWED[folder] for p in modules(folder)}
     assert {path: names for path, names in strangers.items() if names} == {}
 
@@ -68,7 +68,7 @@ def test_the_sampler_is_closed() -> None:
 
 
 def test_the_onnx_backend_stands_alone() -> None:
-    """It is copied into the backend directory, away from everything else of ours."""
+    """It is copied into the backend directory, away from all our other code."""
     for path in modules("ensemble/onnx_backend"):
         assert not imported(path) & OWN, path
 
@@ -80,7 +80,7 @@ def test_nothing_imports_from_deploy_or_tests(folder: str) -> None:
 
 
 def test_the_load_tests_ask_as_a_shop_would() -> None:
-    """Through the client, or in bytes; the servers they are compared with stay in peers/."""
+    """They use the client, or bytes. The servers that they are compared with stay in peers/."""
     allowed = {"loadtests", "cesta_client", "ensemble", "operations", "export_scripts"}
     allowed |= {"numpy", "rich", "tritonclient"}
     for path in modules("loadtests"):
@@ -106,7 +106,7 @@ def test_the_command_starts_without_the_heavy_libraries(module: str, tmp_path: P
 
 
 def test_importing_any_module_writes_and_prints_nothing(tmp_path: Path) -> None:
-    """All of them in one process: no folder made, no device chosen, no thread left."""
+    """All modules in one process make no folder, choose no device and leave no thread."""
     loadtests = [p for p in modules("loadtests") if p.parent.name != "peers" and p.name != "shoppers.py"]
     paths = [*modules("export_scripts"), *modules("operations"), *modules("ensemble"), *loadtests]
     names = [

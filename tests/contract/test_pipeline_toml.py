@@ -14,7 +14,7 @@ CODE = (SHIPPED.parent, BARS.parent)
 
 
 def keys(tables: dict, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Paths of all keys, e.g. ("data", "columns", "user_id"); an empty table is a key itself."""
+    """Paths of all keys, e.g. ("data", "columns", "user_id"); an empty table counts as a key."""
     for name, value in tables.items():
         if isinstance(value, dict) and value:
             yield from keys(value, (*before, name))
@@ -41,13 +41,13 @@ def test_file_and_classes_have_the_same_keys() -> None:
 
 @pytest.mark.parametrize("path", KEYS, ids=".".join)
 def test_a_key_is_used(path: tuple[str, ...]) -> None:
-    """Somewhere outside settings.py, as an attribute or by its name."""
+    """Code outside settings.py uses it, as an attribute or by its name."""
     paths = [path for folder in CODE for path in folder.rglob("*.py") if path.name != "settings.py"]
     code = "\n".join(path.read_text() for path in paths)
     assert re.search(rf"\.{path[-1]}\b|[\"']{path[-1]}[\"']", code)
 
 
 def test_every_value_has_its_reason() -> None:
-    """A comment on its line."""
+    """The reason is a comment on its line."""
     lines = [line for file in FILES for line in file.read_text(encoding="utf-8").splitlines()]
     assert [line for line in lines if "=" in line and "#" not in line] == []

@@ -1,4 +1,4 @@
-"""configs/tensorrt.pbtxt is config.pbtxt but for where the scorer runs."""
+"""configs/tensorrt.pbtxt differs from config.pbtxt only in where the scorer runs."""
 
 import re
 
@@ -14,7 +14,7 @@ TENSORRT = read_config(MODEL_REPOSITORY / SCORER / NAMED / "tensorrt.pbtxt")
 
 @pytest.mark.parametrize("path", NAMES, ids=lambda path: path.stem)
 def test_a_named_config_tells_its_name(path) -> None:
-    """By that `cesta release` learns what a server was started with."""
+    """`cesta release` learns from it which config a server was started with."""
     assert read_config(path).parameters[NAME].string_value == path.stem
 
 
@@ -28,7 +28,9 @@ def test_a_named_config_has_the_tensors_and_the_batches_of_config_pbtxt(path) ->
 
 
 def test_the_engine_is_built_for_every_batch_that_triton_forms() -> None:
-    """One to max_batch_size rows of every input: any other shape would have it built anew, for a minute."""
+    """One to max_batch_size rows of every input: another shape would have it built again, which takes a
+    minute.
+    """
     inputs = tensors(TENSORRT.input)
     for key, rows in {"min": 1, "opt": 16, "max": TENSORRT.max_batch_size}.items():
         text = ACCELERATOR.parameters[f"trt_profile_{key}_shapes"]
@@ -37,13 +39,13 @@ def test_the_engine_is_built_for_every_batch_that_triton_forms() -> None:
 
 
 def test_no_engine_outlives_its_release() -> None:
-    """Its file is not named after the weights in it."""
+    """The engine's file is not named after the weights in it."""
     assert ACCELERATOR.parameters["trt_engine_cache_enable"] == "false"
     assert ACCELERATOR.parameters["trt_timing_cache_enable"] == "true"
 
 
 def test_a_config_is_chosen_by_its_name_and_pinned() -> None:
-    """A part without one of that name has config.pbtxt, as with Triton's --model-config-name."""
+    """A part without a config of that name has config.pbtxt, as with Triton's --model-config-name."""
     chosen = part_config(SCORER, {2, 1}, "tensorrt")
     assert chosen.parameters[NAME].string_value == "tensorrt"
     assert list(chosen.version_policy.specific.versions) == [1, 2]

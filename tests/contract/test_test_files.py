@@ -41,7 +41,7 @@ def test_no_file_imports_a_test_or_a_conftest() -> None:
 
 
 def test_an_import_of_a_test_is_seen(tmp_path: Path) -> None:
-    """At the top, inside a function, and of a conftest."""
+    """The imports stand at the top, inside a function, and name a conftest."""
     (tmp_path / "test_a.py").write_text(
         "from tests.unit.test_b import make\nfrom tests.building import shops\n"
     )

@@ -1,4 +1,4 @@
-"""docker-compose.yml, the images and what they mount without a Docker engine: schemas, linters, nginx."""
+"""docker-compose.yml, images and mounts, checked without a Docker engine: schemas, linters, nginx."""
 
 import contextlib
 import http.client
@@ -49,7 +49,7 @@ def test_an_image_has_no_lint(image: Path) -> None:
 
 @pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.parent.name)
 def test_what_an_image_copies_is_there(image: Path) -> None:
-    """And not kept out by .dockerignore; from the checkout, not from another stage."""
+    """The checkout holds it, unless another stage makes it, and .dockerignore does not exclude it."""
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     for line in re.findall(r"^COPY (?!--from)(.+) \S+$", image.read_text(), re.MULTILINE):
         for name in line.split():
@@ -72,7 +72,7 @@ def test_no_image_can_copy_the_offline_floors() -> None:
 
 
 def test_every_setting_is_explained() -> None:
-    """.env.example has all variables of the compose file, with their defaults, and Compose's own."""
+    """.env.example has all variables of the compose file with their defaults, and Compose's own variables."""
     used = dict(VARIABLE.findall((ROOT / "docker-compose.yml").read_text()))
     lines = (ROOT / ".env.example").read_text().splitlines()
     explained = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
@@ -81,7 +81,7 @@ def test_every_setting_is_explained() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_can_do_no_more_than_it_must(name: str) -> None:
-    """No root, nothing gained, a read-only file system, limits, a health check."""
+    """No root, no capabilities, no new privileges, a read-only file system, limits, a health check."""
     service = SERVICES[name]
     assert service["user"].partition(":")[0] not in ("", "0", "root")
     assert service["read_only"] is True
@@ -93,7 +93,7 @@ def test_a_service_can_do_no_more_than_it_must(name: str) -> None:
 
 
 def test_only_the_gateway_faces_a_network() -> None:
-    """Grafana only this machine; Triton nothing but the network that nobody else is on."""
+    """Grafana listens on this machine only; Triton only on the internal network."""
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert published.keys() == {"gateway", "grafana"}
     assert all(port.startswith("127.0.0.1:") for port in published["grafana"])
@@ -103,7 +103,7 @@ def test_only_the_gateway_faces_a_network() -> None:
 
 
 def test_a_profile_is_the_whole_stack_with_one_triton() -> None:
-    """Object store and Redis are a choice; either Triton has the names that the gateway asks."""
+    """Object store and Redis are optional. Either Triton has the names under which the gateway reaches it."""
     profiles = {name: service.get("profiles") for name, service in SERVICES.items()}
     assert {name for name, which in profiles.items() if not which} == {
         *("gateway", "prometheus", "alertmanager", "grafana")
@@ -121,7 +121,7 @@ def test_a_profile_is_the_whole_stack_with_one_triton() -> None:
 
 @pytest.mark.parametrize("name", TRITONS)
 def test_a_triton_may_execute_what_it_starts_from(name: str) -> None:
-    """Docker mounts a tmpfs with noexec; shared memory is what the stubs speak through."""
+    """Docker mounts a tmpfs with noexec. Triton's Python models need shared memory."""
     (temporary,) = SERVICES[name]["tmpfs"]
     assert temporary.startswith("/tmp:")
     assert "exec" in temporary.rpartition(":")[2].split(",")
@@ -129,7 +129,7 @@ def test_a_triton_may_execute_what_it_starts_from(name: str) -> None:
 
 
 def test_the_gpu_s_triton_gets_a_gpu_and_a_config_for_it() -> None:
-    """Its image runs NVIDIA's tritonserver with the scorer's config of that name, whose timings are kept."""
+    """Its image runs NVIDIA's tritonserver with the scorer's config of that name, and keeps its timings."""
     service, image = SERVICES["triton-gpu"], (ROOT / "deploy" / "images" / "gpu" / "Dockerfile").read_text()
     reserved = service["deploy"]["resources"]["reservations"]["devices"]
     assert reserved == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]
@@ -144,7 +144,7 @@ def test_the_gpu_s_triton_gets_a_gpu_and_a_config_for_it() -> None:
 
 
 def test_the_object_store_can_write_what_it_must() -> None:
-    """A folder of its user's, whom nobody asks for a volume; its client's settings in memory."""
+    """It writes to a folder of its own user, and its client keeps settings in memory."""
     registry = SERVICES["registry"]
     (volume,) = registry["volumes"]
     assert VARIABLE.match(volume)[2].startswith("./")
@@ -155,7 +155,7 @@ def test_the_object_store_can_write_what_it_must() -> None:
 
 
 def test_both_images_give_the_sampler_the_same_packages() -> None:
-    """One file pins them; the wheel's server is the CPU image's alone."""
+    """One file pins them; only the CPU image has the server from the wheel."""
     assert "--requirement sampler-requirements.txt" in (ROOT / "ensemble" / "requirements.txt").read_text()
     assert all("ensemble/sampler-requirements.txt" in image.read_text() for image in IMAGES)
     pins = re.findall(r"^(\S+)==", (ROOT / "ensemble" / "sampler-requirements.txt").read_text(), re.MULTILINE)
@@ -163,7 +163,7 @@ def test_both_images_give_the_sampler_the_same_packages() -> None:
 
 
 def test_redis_starts_with_a_password_that_no_command_line_shows(tmp_path: Path) -> None:
-    """The service's own script, on a real redis-server: only the password lets in, the limits hold."""
+    """The service's own script, on a real redis-server: Redis requires the password, and the limits hold."""
     if not (program := shutil.which("redis-server")):
         pytest.skip("no redis-server; apt-get install redis-server")
     script = SERVICES["redis"]["entrypoint"][2].replace("$$", "$")
@@ -186,7 +186,7 @@ def test_redis_starts_with_a_password_that_no_command_line_shows(tmp_path: Path)
 
 
 def ask_redis(host: str, port: str, *commands: str) -> str:
-    """What it answers to all of them; "" while nobody listens."""
+    """The answer to all commands; "" while nobody listens."""
     with contextlib.suppress(ConnectionError), socket.create_connection((host, int(port)), 5) as connection:
         connection.sendall("".join(f"{command}\r\n" for command in (*commands, "QUIT")).encode())
         return b"".join(iter(lambda: connection.recv(4096), b"")).decode()
@@ -210,7 +210,7 @@ def test_the_gateway_s_variables_are_those_of_its_templates() -> None:
 
 @pytest.mark.parametrize(("ssl", "scheme"), [("ssl", "https"), ("", "http")])
 def test_the_gateway_s_health_is_asked_as_it_listens(tmp_path: Path, ssl: str, scheme: str) -> None:
-    """The check's own line, with a curl that says what it was asked."""
+    """The check's own line runs with a curl that prints its arguments."""
     (tmp_path / "curl").write_text('#!/bin/sh\necho "$@"\n')
     (tmp_path / "curl").chmod(0o755)
     _, check = SERVICES["gateway"]["healthcheck"]["test"]
@@ -225,7 +225,7 @@ def test_the_gateway_s_health_is_asked_as_it_listens(tmp_path: Path, ssl: str, s
 
 
 def test_prometheus_is_told_the_services_names() -> None:
-    """In the files that compose mounts."""
+    """The names stand in the files that compose mounts."""
     names = set()
     for path in (ROOT / "deploy" / "prometheus").glob("*s/*.yml"):
         names |= set(re.findall(r'"([a-z]+):\d+"', path.read_text()))
@@ -234,7 +234,7 @@ def test_prometheus_is_told_the_services_names() -> None:
 
 
 def test_the_secrets_are_files_that_are_made(tmp_path: Path) -> None:
-    """Each that compose names; what is there stays, and git does not see them."""
+    """The script makes each secret that compose names and keeps existing ones. Git does not see them."""
     make = ["sh", str(ROOT / "deploy" / "make_secrets.sh")]
     for _ in range(2):
         subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
@@ -248,7 +248,7 @@ def test_the_secrets_are_files_that_are_made(tmp_path: Path) -> None:
 
 
 def test_a_container_s_nginx_follows_its_state(tmp_path: Path) -> None:
-    """The script that the image starts, on a real nginx: a key that is added lets in without being told."""
+    """The image's start script, on a real nginx: a key that is added is accepted without a reload by hand."""
     settings = GatewaySettings(tmp_path, http=free_address(), grpc=free_address())
     add_key(tmp_path, "first", "shop", 10)
     try:
@@ -278,30 +278,30 @@ def test_a_container_s_nginx_follows_its_state(tmp_path: Path) -> None:
 
 
 def programs(group: int) -> set[str]:
-    """Names of the processes of a process group."""
-    found = set()
+    """Names of the programs of a process group."""
+    names = set()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             name, _, rest = (process / "stat").read_text().partition("(")[2].rpartition(")")
             if int(rest.split()[2]) == group:
-                found.add(name)
-    return found
+                names.add(name)
+    return names
 
 
 def free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return f"127.0.0.1:{found.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 def status(address: str, key: str) -> int:
-    """Of a path that asks for a key and then for a POST."""
+    """The status of a path that requires a key and then a POST."""
     connection = http.client.HTTPConnection(address, timeout=5)
     connection.request("GET", "/v1/recommend", headers={"Authorization": f"Bearer {key}"})
     return connection.getresponse().status
 
 
 def wait_for(happened: Callable[[], object], timeout_s: float = 15) -> None:
-    """nginx tells nobody that it has read its files."""
+    """Poll, because nginx does not report that it has read its files."""
     until = time.monotonic() + timeout_s
     while not happened():
         assert time.monotonic() < until

@@ -1,4 +1,4 @@
-"""What Prometheus and Alertmanager are given, checked by their own tools; the runbook to every alert."""
+"""The files of Prometheus and Alertmanager, checked by their own tools; each alert has its runbook entry."""
 
 import re
 import shutil
@@ -52,7 +52,9 @@ def test_every_alert_is_seen_firing_by_a_rule_test() -> None:
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
 def test_every_alert_says_what_it_is_and_leads_to_its_entry(rule: dict[str, dict[str, str]]) -> None:
-    """A severity that Alertmanager routes, the value in words, an anchor whose text names the alert."""
+    """It has a severity that Alertmanager routes, the value in words, and an anchor whose text names the
+    alert.
+    """
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert rule["annotations"]["summary"]
     assert "$value" in rule["annotations"]["description"]
@@ -65,7 +67,7 @@ def test_every_alert_says_what_it_is_and_leads_to_its_entry(rule: dict[str, dict
 
 
 def test_what_is_inhibited_and_inhibits_exists() -> None:
-    """A misspelt alert in Alertmanager's config would silence nothing, without a word."""
+    """A misspelt alert in Alertmanager's config would silence nothing and give no error."""
     config = yaml.safe_load(ALERTMANAGER.read_text(encoding="utf-8"))
     names = {str(rule["alert"]) for rule in rules()}
     patterns = [

@@ -1,4 +1,4 @@
-"""The page of the HTTP API, made from its OpenAPI description."""
+"""The page of the HTTP API is made from its OpenAPI description."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ components:
 
 
 def test_a_description_becomes_tables(tmp_path: Path) -> None:
-    """Operations with parameters, body and answers; then the schemas."""
+    """The page has operations with parameters, body and answers, then the schemas."""
     (tmp_path / "shop.yaml").write_text(DESCRIPTION)
     lines = api_page(tmp_path / "shop.yaml").splitlines()
     for line in (
@@ -63,7 +63,7 @@ def test_a_description_becomes_tables(tmp_path: Path) -> None:
 
 
 def test_the_page_has_every_operation_and_schema() -> None:
-    """Of the gateway's own description."""
+    """The test uses the gateway's own description."""
     path = ROOT / "docs" / "openapi.yaml"
     page, api = api_page(path), yaml.safe_load(path.read_text())
     for route, item in api["paths"].items():

@@ -1,4 +1,4 @@
-"""What the site's build accepts, and what stops it. Each case plants one thing in a small repository."""
+"""Links that the site's build accepts, and mistakes that stop it, each planted in a small repository."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def problems(root: Path) -> str:
 
 
 def test_links_lead_to_pages_and_other_files_come_along(root: Path) -> None:
-    """A folder's link leads to its README's page, the repository's README is the home page."""
+    """A link to a folder leads to its README's page. The repository's README is the home page."""
     build(root, root / "out" / "site")
     guide, code = ((root / "out" / "site" / name).read_text() for name in ("guide.html", "folders/code.html"))
     assert 'href="files/code/settings.toml.txt"' in guide
@@ -60,7 +60,7 @@ def test_code_keeps_what_looks_like_a_link(root: Path) -> None:
 
 
 def test_a_table_or_a_list_right_below_a_paragraph_is_one(root: Path) -> None:
-    """As on GitHub."""
+    """GitHub shows it the same way."""
     write(
         root,
         "docs/guide.md",
@@ -88,7 +88,7 @@ def test_a_link_to_a_missing_anchor_stops_the_build(root: Path) -> None:
 
 
 def test_a_broken_link_in_raw_html_stops_the_build(root: Path) -> None:
-    """The generator does not see it; the check of the built pages does."""
+    """The generator does not see the link; the check of the built pages does."""
     write(
         root,
         "docs/index.md",

@@ -15,7 +15,7 @@ from tests.running.browser import Browser, Visit, open_browser
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Forbids what the site does not need, so that a request to another host is an error in the page, too."""
+    """Serves with a policy that forbids other hosts: a request to one is an error in the page."""
 
     def end_headers(self) -> None:
         self.send_header("Content-Security-Policy", "default-src 'self' 'unsafe-inline' data: blob:")

@@ -69,11 +69,11 @@ def open_gateway(tmp_path_factory: pytest.TempPathFactory, supervisor: Superviso
 
 @pytest.fixture(scope="session")
 def door(open_gateway: OpenDoor, triton: Server) -> Door:
-    """The gateway as it stands before shops; tests that change its files put them back."""
+    """The gateway that tests share; tests that change its files restore them."""
     return open_gateway(triton_http=triton.http, triton_grpc=triton.grpc)
 
 
 @pytest.fixture(scope="module")
-def own(open_gateway: OpenDoor, triton: Server) -> Door:
+def own_door(open_gateway: OpenDoor, triton: Server) -> Door:
     """A gateway of this module, whose files its tests change."""
     return open_gateway(triton_http=triton.http, triton_grpc=triton.grpc)

@@ -37,7 +37,7 @@ def address(door: Door, wire: str) -> str:
 
 
 def test_the_client_gets_what_the_shop_s_json_says(door: Door, wire: str) -> None:
-    """One by one and many at once; `is_ready` as well."""
+    """`recommend`, `recommend_many` and `is_ready` all work."""
     expected = [[item["item_id"] for item in door.recommend(*basket).body["items"]] for basket in BASKETS]
     with connected(door, wire) as shop:
         assert shop.is_ready()
@@ -48,7 +48,9 @@ def test_the_client_gets_what_the_shop_s_json_says(door: Door, wire: str) -> Non
 
 
 def test_a_batch_within_the_limits_is_answered_whatever_its_size(door: Door, wire: str) -> None:
-    """One wide basket widens 63 others; 64 of 200 long ids are a megabyte and more. All of it fits a body."""
+    """One wide basket widens 63 others. 64 queries of 200 long ids are over a megabyte. All of it fits a
+    body.
+    """
     wide = Query([f"{n:0128}" for n in range(200)], k=1)
     with connected(door, wire) as shop:
         for queries in ([wide, *[Query(["i1"], k=1)] * 63], [wide] * 64):
@@ -56,7 +58,7 @@ def test_a_batch_within_the_limits_is_answered_whatever_its_size(door: Door, wir
 
 
 def test_a_question_over_64_kib_is_invalid(door: Door, wire: str) -> None:
-    """And not said to be one too many: it is never answered."""
+    """The error is not "too many requests": trying again would never help."""
     with connected(door, wire) as shop, pytest.raises(InvalidRequest, match="the body is over 64 KiB"):
         shop.recommend(exclude=[f"{n:0128}" for n in range(1000)])
 
@@ -71,12 +73,12 @@ def test_asyncio_sends_its_key(door: Door, wire: str) -> None:
 
 
 def test_errors_of_the_gateway_are_the_client_s_own(door: Door, wire: str) -> None:
-    """None of them is retried: a wrong key stays wrong, and too many requests would become more."""
+    """The client retries none: a wrong key stays wrong, and retries would add requests to too many."""
     with connected(door, wire, None) as nobody, pytest.raises(Unauthorized, match="a valid key is needed"):
         nobody.recommend()
     with connected(door, wire, "slow-shop") as slow, ThreadPoolExecutor(20) as threads:
-        asked = [threads.submit(slow.recommend, [f"i{n}"]) for n in range(40)]
-        refused = [error for one in asked if (error := one.exception())]
+        requests = [threads.submit(slow.recommend, [f"i{n}"]) for n in range(40)]
+        refused = [error for request in requests if (error := request.exception())]
     assert {type(error) for error in refused} == {Throttled}
     assert "too many requests" in str(refused[0])
 
@@ -113,7 +115,7 @@ def infer_request(*shapes: tuple[str, list[int]], **fields: Any) -> service_pb2.
 
 
 def test_health_needs_a_key_and_nothing_else_is_there(call: Call) -> None:
-    """For the admin's key, too: management has no gRPC."""
+    """The admin's key does not help either: management has no gRPC."""
     for method in ("ServerLive", "ServerReady"):
         assert call(method, getattr(service_pb2, f"{method}Request")()) == ("OK", "")
         assert call(method, getattr(service_pb2, f"{method}Request")(), key=None)[0] == "UNAUTHENTICATED"
@@ -179,7 +181,7 @@ def test_only_the_client_s_form_of_a_question_is_passed_on(call: Call, form: str
 @settings(max_examples=FUZZ, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_a_garbled_message_is_refused_or_answered(door: Door, channel: grpc.Channel, data: Any) -> None:
-    """Bytes changed, left out and put in, at random: nothing breaks behind, or in the gateway."""
+    """Bytes are changed, removed and inserted at random; neither the gateway nor Triton breaks."""
     message = bytearray(infer_request(B, ("user_id", [1, 1])).SerializeToString())
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(message) - 1))
@@ -208,7 +210,9 @@ V2 = "/v2/models/recommender/infer"
 
 
 def test_tensors_in_json_never_reach_triton(door: Door, triton: Any) -> None:
-    """A hundred bytes of them end the whole server: with and without the length that says "binary"."""
+    """A hundred bytes of them end the whole server. They are sent with and without the length that marks
+    binary data.
+    """
     bomb = b'{"inputs": [{"name": "basket", "shape": [1, 1099511627776], "datatype": "INT32", "data": [1]}]}'
     lengths = ({}, *({"Inference-Header-Content-Length": n} for n in (str(len(bomb)), "0", "2", "1e3", "x")))
     for headers in lengths:
@@ -221,8 +225,8 @@ def test_tensors_in_json_never_reach_triton(door: Door, triton: Any) -> None:
         assert client.is_server_live()
 
 
-def test_a_head_that_says_two_things_is_written_anew(door: Door) -> None:
-    """Parsers differ in which of two equal names counts: Triton sees the one that was checked."""
+def test_a_head_with_a_name_twice_is_written_anew(door: Door) -> None:
+    """Parsers differ in which of two equal names counts. Triton sees the one that the gateway checked."""
     good = '{"name": "basket", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": 6}}'
     bad = '{"name": "basket", "shape": [1, 1099511627776], "datatype": "INT32", "data": [1]}'
     head = f'{{"inputs": [{bad}], "inputs": [{good}]}}'.encode()
@@ -238,7 +242,7 @@ def test_a_head_that_says_two_things_is_written_anew(door: Door) -> None:
 
 
 def test_a_refused_request_is_invalid_for_the_client(door: Door, wire: str) -> None:
-    """65 queries in one request: recommend_many never sends them."""
+    """The request has 65 queries, which recommend_many never sends."""
     with connected(door, wire) as shop, pytest.raises(InvalidRequest, match="holds 65 queries"):
         shop._transport.infer(  # type: ignore[attr-defined]
             {"basket": np.full((65, 1), b"i1", object), "user_id": np.full((65, 1), b"", object)},

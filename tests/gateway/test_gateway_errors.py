@@ -1,4 +1,4 @@
-"""Every refusal is JSON with a sentence and the request's id, also those that nginx makes by itself."""
+"""Every refusal is JSON with a sentence and the request's id, also if nginx itself refuses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def test_without_a_valid_key_nobody_gets_in(door: Door) -> None:
-    """No key, a wrong one, another scheme, a key that is no key."""
+    """There is no key, a wrong one, another scheme, or a malformed key."""
     for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": f"Basic {door.keys['shop']}"}):
         answer = door.ask("/v1/recommend", {}, key=None, headers=headers)
         assert answer.status == 401
@@ -55,7 +55,7 @@ def test_another_method_is_405_with_those_allowed(door: Door, path: str, method:
 
 
 def test_what_is_not_sent_as_json_is_415(door: Door) -> None:
-    """curl -d alone says application/x-www-form-urlencoded."""
+    """curl -d alone sends application/x-www-form-urlencoded."""
     for kind in ("application/x-www-form-urlencoded", "text/plain", "application/jsonp", ""):
         answer = door.ask("/v1/recommend", {}, headers={"Content-Type": kind})
         assert (answer.status, "application/json" in answer.error) == (415, True)
@@ -66,7 +66,7 @@ def test_what_is_not_sent_as_json_is_415(door: Door) -> None:
 
 
 def test_a_body_over_64_kib_is_413(door: Door) -> None:
-    """Whether its length is said before or found out."""
+    """The refusal comes with and without a Content-Length."""
     answer = door.ask("/v1/recommend", {"basket": ["x" * 65536]})
     assert (answer.status, answer.error) == (413, "the body is over 64 KiB")
 
@@ -134,7 +134,7 @@ def silent() -> Iterator[str]:
 
 
 def test_no_server_is_502_and_a_silent_one_504(open_gateway: OpenDoor, silent: str) -> None:
-    """Within the limits, in words of ours."""
+    """The answer comes within the limits, with a sentence of the gateway."""
     (closed,) = free_ports(1)
     gone = open_gateway(triton_http=f"127.0.0.1:{closed}", triton_grpc=f"127.0.0.1:{closed}", workers=1)
     answer = gone.recommend("i1")
@@ -154,8 +154,10 @@ def test_no_server_is_502_and_a_silent_one_504(open_gateway: OpenDoor, silent: s
             shop.recommend(["i1"])
 
 
-def test_who_leaves_before_the_answer_is_a_line_of_the_log(open_gateway: OpenDoor, silent: str) -> None:
-    """nginx's 499 over gRPC, not its 000, which is no JSON; over HTTP it goes on waiting for Triton."""
+def test_a_client_that_leaves_before_the_answer_is_logged(open_gateway: OpenDoor, silent: str) -> None:
+    """Over gRPC the log has nginx's 499, not its 000, which is not JSON. Over HTTP nginx goes on waiting for
+    Triton.
+    """
     hung = open_gateway(triton_http=silent, triton_grpc=silent, workers=1)
     with hung.connect() as connection:
         connection.sendall(_head(hung, "Content-Length: 2", "X-Request-Id: left") + b"{}")
@@ -174,7 +176,7 @@ def test_who_leaves_before_the_answer_is_a_line_of_the_log(open_gateway: OpenDoo
 
 
 def test_triton_s_own_words_never_come_through(open_gateway: OpenDoor) -> None:
-    """A server that answers with a path of its disk and one that sends no JSON."""
+    """One server answers with a path of its disk, another sends no JSON."""
     for status, text in (
         (400, b'{"error": "/models/x.py failed"}'),
         (500, b"<html>"),
@@ -190,7 +192,7 @@ def test_triton_s_own_words_never_come_through(open_gateway: OpenDoor) -> None:
 
 
 def test_a_triton_that_cannot_now_says_when_to_come_back(open_gateway: OpenDoor) -> None:
-    """Its queue has a bound and is full: 503, over gRPC, too, and not as if it could not be reached."""
+    """Its bounded queue is full: 503, also over gRPC, and not the error of an unreachable server."""
     with socket.create_server(("127.0.0.1", 0)) as listener, _refusing_grpc() as grpc_address:
         full = b'{"error": "Exceeds maximum queue size"}'
         threading.Thread(target=_answer_once, args=(listener, 503, full), daemon=True).start()
@@ -209,7 +211,7 @@ def test_a_triton_that_cannot_now_says_when_to_come_back(open_gateway: OpenDoor)
 
 
 def test_a_batch_ends_within_twice_the_time_of_a_query(open_gateway: OpenDoor) -> None:
-    """Of a server that takes 1.1 s: 16 queries are two parts; a third would begin after more than 2 s."""
+    """The server takes 1.1 s: 16 queries are two parts; a third would begin after more than 2 s."""
     with _SlowServer(("127.0.0.1", 0), _Slow) as slow:
         threading.Thread(target=slow.serve_forever, args=(0.05,), daemon=True).start()
         door = open_gateway(triton_http=f"127.0.0.1:{slow.server_port}", workers=1)
@@ -229,7 +231,7 @@ class _SlowServer(ThreadingHTTPServer):
 
 
 class _Slow(BaseHTTPRequestHandler):
-    """In place of Triton: generate, after 1.1 s."""
+    """Answers generate after 1.1 s, in place of Triton."""
 
     protocol_version = "HTTP/1.1"
 

@@ -1,4 +1,4 @@
-"""The file of keys, and what nginx includes of it; none has to run."""
+"""The file of keys, and the files that nginx includes; the tests of this module need no running nginx."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def test_only_a_hash_is_kept(tmp_path: Path) -> None:
     secret = add_key(tmp_path, "webshop", "shop", 50)
 
     assert len(secret) == len("cesta_") + 43
-    (kept,) = json.loads((tmp_path / "keys.json").read_text())
-    assert kept["sha256"] == hashlib.sha256(secret.encode()).hexdigest()
-    assert kept | {"sha256": "", "created_at": ""} == {
+    (entry,) = json.loads((tmp_path / "keys.json").read_text())
+    assert entry["sha256"] == hashlib.sha256(secret.encode()).hexdigest()
+    assert entry | {"sha256": "", "created_at": ""} == {
         "name": "webshop",
         "role": "shop",
         "rate": 50,
@@ -46,8 +46,8 @@ def test_only_a_hash_is_kept(tmp_path: Path) -> None:
         ("taken", 50, 'a key "taken" exists already; revoke it, or choose another name'),
     ],
 )
-def test_what_makes_no_key_is_refused(tmp_path: Path, name: str, rate: int, sentence: str) -> None:
-    """Nothing is changed then."""
+def test_an_invalid_key_is_refused(tmp_path: Path, name: str, rate: int, sentence: str) -> None:
+    """A refusal changes nothing."""
     add_key(tmp_path, "taken", "shop", 50)
     with pytest.raises(CestaError) as refused:
         add_key(tmp_path, name, "shop", rate)
@@ -78,7 +78,7 @@ def test_a_file_that_somebody_else_wrote_is_one_sentence(tmp_path: Path) -> None
 
 
 def test_each_rate_has_its_zone_and_batches_a_thirty_second_of_it(tmp_path: Path) -> None:
-    """64 requests per second are 2 batches of 32 in a second: 120 in a minute."""
+    """64 requests per second allow 2 batches of 32 per second: 120 per minute."""
     for name, rate in (("a", 64), ("b", 64), ("c", 1)):
         add_key(tmp_path, name, "shop", rate)
     write_state(tmp_path)
@@ -104,7 +104,7 @@ def test_each_rate_has_its_zone_and_batches_a_thirty_second_of_it(tmp_path: Path
     ],
 )
 def test_a_split_is_one_line_that_nginx_takes(tmp_path: Path, percent: float, lines: list[str]) -> None:
-    """It knows hundredths of a percent; one line that it refuses would hold up every later change of keys."""
+    """nginx knows hundredths of a percent. A line that it refuses would block every later change of keys."""
     write_split(tmp_path, percent)
     assert (tmp_path / "split.conf").read_text().splitlines()[2:-1] == lines
     settings = GatewaySettings(tmp_path)
@@ -121,7 +121,7 @@ def test_no_other_share_can_be_split_off(tmp_path: Path, percent: float) -> None
 
 @pytest.mark.parametrize("name", ["default", "include", "hostnames", "volatile", "news", "42"])
 def test_a_key_may_be_called_by_a_word_of_nginx(tmp_path: Path, name: str) -> None:
-    """Of maps: each of them, and what nginx would read as an escape."""
+    """The names are all special words of maps, and one that nginx would read as an escape."""
     add_key(tmp_path, name, "shop", 50)
     settings = GatewaySettings(tmp_path)
     render(settings)
@@ -131,8 +131,8 @@ def test_a_key_may_be_called_by_a_word_of_nginx(tmp_path: Path, name: str) -> No
     assert f"    \\\\{name} {name};\n" in limited
 
 
-def test_what_nginx_includes_is_never_older_than_the_keys(tmp_path: Path) -> None:
-    """Commands at once, each of which writes it: no key is lost, and none that was revoked comes back."""
+def test_nginx_s_files_are_never_older_than_the_keys(tmp_path: Path) -> None:
+    """Simultaneous commands each write it: no key is lost, and no revoked key comes back."""
 
     def guest(n: int) -> None:
         add_key(tmp_path, f"guest-{n}", "shop", 50)
@@ -147,8 +147,8 @@ def test_what_nginx_includes_is_never_older_than_the_keys(tmp_path: Path) -> Non
     assert names == {f"guest-{n}" for n in range(0, 40, 2)}
 
 
-def test_who_writes_what_nginx_includes_waits_for_who_changes_keys(tmp_path: Path) -> None:
-    """Keys are read once nobody else is at them: here one is revoked meanwhile."""
+def test_writing_nginx_s_files_waits_for_a_change_of_keys(tmp_path: Path) -> None:
+    """The writer reads the keys only when it holds the lock: here a key is revoked meanwhile."""
     for name in ("one", "two"):
         add_key(tmp_path, name, "shop", 50)
     one, two = read_keys(tmp_path)

@@ -1,4 +1,4 @@
-"""Nobody gets more than a share, and nobody can hold the door."""
+"""No caller gets more than its share, and none can block the others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
 
 
 def test_a_key_has_its_rate_and_as_much_in_a_burst(door: Door) -> None:
-    """5 requests per second and a burst of 5; others are not touched. The refusal says when to come back."""
+    """5 requests per second and a burst of 5; other keys are not affected. The refusal says when to try
+    again.
+    """
     with ThreadPoolExecutor(20) as threads:
         answers = list(threads.map(lambda _: door.recommend("i1", key="slow-shop"), range(40)))
 
@@ -35,7 +37,7 @@ def test_a_key_has_its_rate_and_as_much_in_a_burst(door: Door) -> None:
 
 
 def test_a_batch_is_limited_by_itself(open_gateway: OpenDoor, triton: Server) -> None:
-    """A key of 5 requests per second may send 9 batches in a minute, 4 of them at once."""
+    """A key of 5 requests per second may send 9 batches per minute, 4 of them at once."""
     door = open_gateway(triton_http=triton.http, triton_grpc=triton.grpc, workers=1)
     batch = {"queries": [{}]}
     statuses = [door.ask("/v1/recommend/batch", batch, key="slow-shop").status for _ in range(8)]
@@ -44,7 +46,9 @@ def test_a_batch_is_limited_by_itself(open_gateway: OpenDoor, triton: Server) ->
 
 
 def test_batches_and_single_questions_are_counted_apart(open_gateway: OpenDoor, triton: Server) -> None:
-    """A tensor request of two questions is one of the key's batches, as one of 64; a single one is none."""
+    """A tensor request of two queries counts as one of the key's batches, like one of 64. A single query does
+    not.
+    """
     door = open_gateway(triton_http=triton.http, triton_grpc=triton.grpc, workers=1)
     options = {"protocol": "http", "api_key": door.keys["slow-shop"], "timeout_s": 5}
     with Recommender(door.settings.http, **options) as shop:
@@ -63,7 +67,9 @@ def paused() -> Iterator[str]:
 
 
 def test_requests_in_flight_are_bounded(open_gateway: OpenDoor, paused: str) -> None:
-    """32 of one key, then 429 at once; 64 in all, then 503 at once. Those in flight end with 504."""
+    """One key may have 32; more get 429 at once. 64 are the limit for all; more get 503. Those in flight end
+    with 504.
+    """
     door = open_gateway(triton_http=paused, triton_grpc=paused)
     for name in ("second", "third"):
         door.keys[name] = add_key(door.settings.folder, name, "shop", 1000)
@@ -74,8 +80,8 @@ def test_requests_in_flight_are_bounded(open_gateway: OpenDoor, paused: str) -> 
         return door.recommend("i1", key=key).status, time.monotonic() - began
 
     with ThreadPoolExecutor(120) as threads:
-        asked = [threads.submit(timed, key) for key in ("shop", "second", "third") for _ in range(40)]
-        answers = [one.result() for one in asked]
+        requests = [threads.submit(timed, key) for key in ("shop", "second", "third") for _ in range(40)]
+        answers = [request.result() for request in requests]
 
     counts = Counter(status for status, _ in answers)
     assert set(counts) == {429, 503, 504}
@@ -85,8 +91,8 @@ def test_requests_in_flight_are_bounded(open_gateway: OpenDoor, paused: str) -> 
 
 
 def test_slow_clients_do_not_hold_the_door(door: Door) -> None:
-    """200 connections drip the bytes of their headers; good requests are answered meanwhile, and the slow
-    ones are cut off after five seconds.
+    """200 connections send their headers byte by byte. Good requests are answered meanwhile, and the gateway
+    cuts the slow ones off after five seconds.
     """
     with ExitStack() as stack:
         slow = [stack.enter_context(door.connect()) for _ in range(200)]
@@ -95,9 +101,9 @@ def test_slow_clients_do_not_hold_the_door(door: Door) -> None:
         began = time.monotonic()
         times = []
         while time.monotonic() - began < 5.5:
-            asked = time.monotonic()
+            asked_at = time.monotonic()
             assert door.recommend("i1").status == 200
-            times.append(time.monotonic() - asked)
+            times.append(time.monotonic() - asked_at)
             for connection in slow:
                 _drip(connection)
         assert all(_closed(connection) for connection in slow)
@@ -105,9 +111,9 @@ def test_slow_clients_do_not_hold_the_door(door: Door) -> None:
 
 
 def test_silent_clients_do_not_hold_the_door(door: Door) -> None:
-    """200 connections to each port say nothing, 200 stop in the middle of a body: 32 of those may wait, as
-    many as a key may have in flight, the others hear 429. Another key is answered meanwhile, over HTTP and
-    gRPC; after five seconds all are cut off.
+    """200 connections to each port send nothing, and 200 stop in the middle of a body. 32 of those may wait,
+    as many as a key may have in flight; the others get 429. Another key is answered meanwhile, over HTTP
+    and gRPC. After five seconds all are cut off.
     """
     began = time.monotonic()
     with ExitStack() as stack:
@@ -172,8 +178,8 @@ def _closed(connection: socket.socket) -> bool:
 
 
 def test_a_flood_is_turned_away_and_leaves_nothing_behind(door: Door) -> None:
-    """More askers than may be in flight, for two seconds: who is let in is answered in bounded time, the
-    others hear 429 or 503; then it is as before, in no more memory than before.
+    """For two seconds more clients ask than may be in flight. Accepted requests are answered in bounded time,
+    others get 429 or 503. Then the gateway answers as before, in no more memory than before.
     """
 
     def memory() -> int:

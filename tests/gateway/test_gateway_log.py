@@ -1,4 +1,4 @@
-"""The request log: its lines, its level, its rotation, and the metrics that are counted from it."""
+"""The request log: its lines, its level, its rotation, and the metrics counted from it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from cesta_client import Recommender, Unauthorized
 from operations.gateway.request_metrics import RequestMetrics
 from tests import ROOT
 from tests.running.door import Door, release_of
-from tests.running.gateway_log import logged, wait_for
+from tests.running.gateway_log import read_log_line, wait_for
 
 pytestmark = pytest.mark.triton
 
 
-def test_a_request_is_one_line_without_what_was_asked(own: Door) -> None:
-    """Enough to find it and to bill it; nothing of customers."""
+def test_a_request_is_one_line_without_what_was_asked(own_door: Door) -> None:
+    """The line is enough to find and to bill the request, and holds nothing about customers."""
     trace = f"00-{'a' * 32}-{'b' * 16}-01"
     headers = {"X-Request-Id": "find-me", "X-Session-Id": "secret-session", "traceparent": trace}
     question = {"basket": ["secret-item"], "user_id": "secret-user", "exclude": ["secret-other"]}
-    own.ask("/v1/recommend?secret-argument", question, headers=headers)
-    line = logged(own, "find-me")
+    own_door.ask("/v1/recommend?secret-argument", question, headers=headers)
+    line = read_log_line(own_door, "find-me")
 
     assert line.pop("time").startswith("20")
     assert line.pop("trace") == trace
@@ -45,101 +45,105 @@ def test_a_request_is_one_line_without_what_was_asked(own: Door) -> None:
         "model": "recommender",
         "trouble": "",
     }
-    for log in own.settings.run.glob("*.log"):
+    for log in own_door.settings.run.glob("*.log"):
         text = log.read_text(errors="replace")
-        assert own.keys["shop"] not in text
+        assert own_door.keys["shop"] not in text
         assert "secret-item" not in text
         assert "secret-user" not in text
 
 
 @pytest.mark.parametrize("wire", ["grpc", "http"])
-def test_the_client_s_request_id_is_the_log_s(own: Door, wire: str) -> None:
-    """Where it can stand in a line; another is replaced, and a header's own counts more."""
-    address = own.settings.grpc if wire == "grpc" else own.settings.http
-    with Recommender(address, protocol=wire, api_key=own.keys["shop"], timeout_s=5) as shop:
+def test_the_client_s_request_id_is_the_log_s(own_door: Door, wire: str) -> None:
+    """The log has the id if it fits a line, and a new one otherwise. An id in the header takes precedence."""
+    address = own_door.settings.grpc if wire == "grpc" else own_door.settings.http
+    with Recommender(address, protocol=wire, api_key=own_door.keys["shop"], timeout_s=5) as shop:
         shop.recommend(["i1"], request_id=f"basket-42-{wire}")
         shop.recommend(["i1"], request_id=f"basket 43 {wire}")
-    assert logged(own, f"basket-42-{wire}")["route"] == ("grpc" if wire == "grpc" else "tensors")
-    assert f"basket 43 {wire}" not in own.settings.access_log.read_text()
-    release_of(own, wire, "anyone", f"header-{wire}")
-    assert logged(own, f"header-{wire}")["status"] == 200
+    assert read_log_line(own_door, f"basket-42-{wire}")["route"] == ("grpc" if wire == "grpc" else "tensors")
+    assert f"basket 43 {wire}" not in own_door.settings.access_log.read_text()
+    release_of(own_door, wire, "anyone", f"header-{wire}")
+    assert read_log_line(own_door, f"header-{wire}")["status"] == 200
 
 
-def test_every_line_is_json_whatever_was_sent(own: Door) -> None:
-    own.send(b'GET /"\x01\\ HTTP/1.1\r\nHost: "\r\nX-Request-Id: "},{\r\nConnection: close\r\n\r\n')
-    own.send(b"\x16\x03\x01\x02\x00\x01\r\n\r\n")
-    for line in own.settings.access_log.read_bytes().splitlines():
+def test_every_line_is_json_whatever_was_sent(own_door: Door) -> None:
+    own_door.send(b'GET /"\x01\\ HTTP/1.1\r\nHost: "\r\nX-Request-Id: "},{\r\nConnection: close\r\n\r\n')
+    own_door.send(b"\x16\x03\x01\x02\x00\x01\r\n\r\n")
+    for line in own_door.settings.access_log.read_bytes().splitlines():
         assert set(json.loads(line)) >= {"request_id", "status"}
 
 
-def test_the_log_s_level_changes_while_it_runs(own: Door) -> None:
-    """From warnings to everything that nginx tells, and back."""
-    log = own.settings.run / "error.log"
-    for level, told in (("info", True), ("warn", False)):
-        own.gateway.reload(dataclasses.replace(own.settings, log_level=level))
+def test_the_log_s_level_changes_while_it_runs(own_door: Door) -> None:
+    """The level changes from warnings to everything that nginx reports, and back."""
+    log = own_door.settings.run / "error.log"
+    for level, logged_info in (("info", True), ("warn", False)):
+        own_door.gateway.reload(dataclasses.replace(own_door.settings, log_level=level))
         before = log.stat().st_size
-        own.ask(
+        own_door.ask(
             "/v1/recommend", b"x" * 70_000
         )  # "client intended to send too large body" is an error: always told
-        own.send(b"GET / HTTP/1.1\r\n\r\n")  # "client sent HTTP/1.1 request without Host": info
+        own_door.send(b"GET / HTTP/1.1\r\n\r\n")  # "client sent HTTP/1.1 request without Host": info
         new = wait_for(lambda: log.read_bytes()[before:].decode(errors="replace"))  # noqa: B023
-        assert ("without" in new) is told
+        assert ("without" in new) is logged_info
 
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 
-def documented(first: str, own: Door, checkout: Path) -> None:
-    """Run the lines of operations.md from the one that starts so, in a checkout whose gateway is this one."""
+def documented(first: str, own_door: Door, checkout: Path) -> None:
+    """Run the lines of operations.md that start with `first`, in a checkout whose gateway is this one."""
     (lines,) = re.findall(
         rf"^ *({re.escape(first)}.*?)\n *(?:```|endscript)$", OPERATIONS, re.DOTALL | re.MULTILINE
     )
     (checkout / "artifacts").mkdir()
-    (checkout / "artifacts" / "gateway").symlink_to(own.settings.folder)
+    (checkout / "artifacts" / "gateway").symlink_to(own_door.settings.folder)
     lines = lines.replace("/srv/cesta", str(checkout))
     subprocess.run(["sh", "-euc", lines], cwd=checkout, check=True)
 
 
-def test_the_log_s_level_changes_as_operators_are_told(own: Door, tmp_path: Path) -> None:
-    log = own.settings.run / "error.log"
+def test_the_log_s_level_changes_as_operators_are_told(own_door: Door, tmp_path: Path) -> None:
+    log = own_door.settings.run / "error.log"
     before = log.stat().st_size
-    documented("sed -i", own, tmp_path)
+    documented("sed -i", own_door, tmp_path)
 
-    def told() -> str:
-        own.send(b"GET / HTTP/1.1\r\n\r\n")
+    def info_is_logged() -> str:
+        own_door.send(b"GET / HTTP/1.1\r\n\r\n")
         return "yes" if b"without" in log.read_bytes()[before:] else ""
 
-    assert wait_for(told) == "yes"
-    own.gateway.reload()
+    assert wait_for(info_is_logged) == "yes"
+    own_door.gateway.reload()
 
 
-def test_a_request_log_that_was_moved_is_left_alone(own: Door, tmp_path: Path) -> None:
-    """By the line that logrotate is given: no request is lost, the next one stands in a new file."""
-    own.ask("/v1/recommend", {}, headers={"X-Request-Id": "before-moving"})
-    logged(own, "before-moving")
-    moved = own.settings.access_log.rename(tmp_path / "access.log.1")
-    documented("kill -USR1", own, tmp_path)
-    wait_for(lambda: "made" if own.settings.access_log.exists() else "")
+def test_a_request_log_that_was_moved_is_left_alone(own_door: Door, tmp_path: Path) -> None:
+    """The test runs the documented line for logrotate: no request is lost, and the next one is logged in a
+    new file.
+    """
+    own_door.ask("/v1/recommend", {}, headers={"X-Request-Id": "before-moving"})
+    read_log_line(own_door, "before-moving")
+    moved = own_door.settings.access_log.rename(tmp_path / "access.log.1")
+    documented("kill -USR1", own_door, tmp_path)
+    wait_for(lambda: "made" if own_door.settings.access_log.exists() else "")
     size = moved.stat().st_size
 
-    own.ask("/v1/recommend", {}, headers={"X-Request-Id": "after-moving"})
-    assert logged(own, "after-moving")["status"] == 200
+    own_door.ask("/v1/recommend", {}, headers={"X-Request-Id": "after-moving"})
+    assert read_log_line(own_door, "after-moving")["status"] == 200
     assert moved.stat().st_size == size
 
 
-def test_requests_are_counted_and_timed(own: Door) -> None:
-    """By route, key, status, release and model; gRPC's errors by the HTTP status of the same meaning."""
+def test_requests_are_counted_and_timed(own_door: Door) -> None:
+    """The labels are route, key, status, release and model. gRPC errors count under the HTTP status of the
+    same meaning.
+    """
     registry = CollectorRegistry()
-    metrics = RequestMetrics(own.settings.log_socket, registry)
+    metrics = RequestMetrics(own_door.settings.log_socket, registry)
     try:
-        assert own.settings.log_socket.stat().st_mode & 0o007 == 0  # strangers count nothing
+        assert own_door.settings.log_socket.stat().st_mode & 0o007 == 0  # strangers count nothing
         for _ in range(3):
-            own.recommend("i1")
-        own.ask("/v1/recommend", {"k": 0})
-        own.ask("/nowhere", key=None)
-        with Recommender(own.settings.grpc, api_key="wrong") as shop, pytest.raises(Unauthorized):
+            own_door.recommend("i1")
+        own_door.ask("/v1/recommend", {"k": 0})
+        own_door.ask("/nowhere", key=None)
+        with Recommender(own_door.settings.grpc, api_key="wrong") as shop, pytest.raises(Unauthorized):
             shop.recommend()
-        with Recommender(own.settings.grpc, api_key=own.keys["shop"], timeout_s=5) as shop:
+        with Recommender(own_door.settings.grpc, api_key=own_door.keys["shop"], timeout_s=5) as shop:
             shop.recommend()
 
         def value(name: str, **labels: str) -> float:

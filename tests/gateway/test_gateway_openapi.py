@@ -1,4 +1,4 @@
-"""docs/openapi.yaml says what the gateway does: every documented answer is had from the running one."""
+"""docs/openapi.yaml describes what the gateway does: the running gateway gives every documented answer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ITEMS = {"items": {"i1": {"name": "Eggs", "department": "dairy"}}}
 
 @pytest.fixture(scope="module")
 def closed(open_gateway: OpenDoor) -> Door:
-    """Nothing stands behind this one."""
+    """A gateway without a server behind it."""
     (port,) = free_ports(1)
     gone = f"127.0.0.1:{port}"
     return open_gateway(triton_http=gone, triton_grpc=gone, supervisor=gone, workers=1)
@@ -48,7 +48,7 @@ def open_(open_gateway: OpenDoor, triton: Server, supervisor: Supervisor) -> Doo
 
 
 def test_the_document_is_an_openapi_one() -> None:
-    """Each $ref leads somewhere, each schema is one."""
+    """Each $ref leads to an object, and each schema is valid."""
     assert DOCUMENT["openapi"] == "3.1.0"
     for schema in DOCUMENT["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
@@ -60,10 +60,10 @@ def test_the_document_is_an_openapi_one() -> None:
 
 def resolved(node: dict[str, Any]) -> dict[str, Any]:
     while "$ref" in node:
-        found: Any = DOCUMENT
+        value: Any = DOCUMENT
         for name in node["$ref"].removeprefix("#/").split("/"):
-            found = found[name]
-        node = found
+            value = value[name]
+        node = value
     return node
 
 
@@ -83,7 +83,7 @@ def check(path: str, method: str, answer: Answer) -> int:
 
 
 def in_turn(door: Door, path: str, body: Any, method: str) -> Answer:
-    """The shop's answer, once it is no 429: health checks share a rate, which other tests use up."""
+    """Ask until the answer is not 429: health checks share a rate, which other tests use up."""
     until = time.monotonic() + 10
     while (answer := door.ask(path, body, method=method)).status == 429:
         assert time.monotonic() < until
@@ -93,7 +93,7 @@ def in_turn(door: Door, path: str, body: Any, method: str) -> Answer:
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_every_documented_answer_is_given(path: str, method: str, open_: Door, closed: Door) -> None:
-    """All but 503 and 504, which the tests of limits and errors provoke, and what the supervisor refuses."""
+    """503, 504 and the supervisor's refusals are left out; the tests of limits and errors provoke them."""
     body = ADMIN_BODY if path.startswith("/admin/") and method == "post" else BODIES.get(path)
     url, verb = path.replace("{release}", "1"), method.upper()
     answers = [in_turn(open_, url, body, verb)]
@@ -110,8 +110,8 @@ def test_every_documented_answer_is_given(path: str, method: str, open_: Door, c
             (LARGE, {}),
             (body, {"Content-Type": "text/plain"}),
         ]
-        for sent, said in wrong:
-            statuses.add(check(path, method, open_.ask(url, sent, key="admin", headers=said)))
+        for sent, headers in wrong:
+            statuses.add(check(path, method, open_.ask(url, sent, key="admin", headers=headers)))
     if path == "/v1/items":
         tag = {"If-None-Match": open_.ask(path).headers["etag"]}
         statuses.add(check(path, method, open_.ask(path, headers=tag)))
@@ -127,7 +127,7 @@ def _responses(path: str, method: str) -> dict[str, Any]:
 
 
 def test_items_come_compressed_and_once(open_: Door) -> None:
-    """The compressed file that stands beside is sent as it is."""
+    """nginx sends the compressed file as it is."""
     (open_.settings.folder / "items.json.gz").write_bytes(gzip.compress(json.dumps(ITEMS).encode()))
     received = open_.send(
         b"GET /v1/items HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nConnection: close\r\n"

@@ -1,4 +1,4 @@
-"""A shop's JSON, in and out."""
+"""A shop's JSON requests and the answers to them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ REASONS = {"usual", "together", "similar", "popular", "category"}
 
 
 def hits(triton: Any) -> int:
-    """Answers from Triton's cache so far."""
+    """Number of answers from Triton's cache."""
     with tritonclient.grpc.InferenceServerClient(triton.grpc) as client:
         (stats,) = client.get_inference_statistics("recommender").model_stats
     return int(stats.inference_stats.cache_hit.count)
 
 
 def test_the_best_items_come_first_with_scores_and_reasons(door: Door) -> None:
-    """Ten without k; no padding, no tensors; the release and the request's id beside them."""
+    """Ten items without k, no padding and no tensors; release and request id stand beside them."""
     answer = door.recommend("i1", "i2")
 
     assert answer.status == 200
@@ -42,7 +42,7 @@ def test_everything_may_be_left_out(door: Door) -> None:
         assert len(door.ask("/v1/recommend", body).body["items"]) == 10
 
 
-def test_k_slices(door: Door) -> None:
+def test_k_cuts_the_list(door: Door) -> None:
     bodies = [door.ask("/v1/recommend", {"basket": ["i1"], "k": k}).body["items"] for k in (20, 1)]
 
     assert [len(items) for items in bodies] == [20, 1]
@@ -50,7 +50,7 @@ def test_k_slices(door: Door) -> None:
 
 
 def test_equal_baskets_share_an_entry_of_the_cache(door: Door, triton: Any) -> None:
-    """Whatever their order and repetitions: the gateway sorts them."""
+    """Order and repetitions do not matter: the gateway sorts the items."""
     first = door.recommend("i31", "i32", "i33")
     before = hits(triton)
     again = door.recommend("i33", "i31", "", "i32", "i31")
@@ -60,13 +60,13 @@ def test_equal_baskets_share_an_entry_of_the_cache(door: Door, triton: Any) -> N
 
 
 def test_basket_and_user_are_always_sent(door: Door, triton: Any) -> None:
-    """Triton batches only requests with the same inputs. Asked straight with both, an answer is in the cache,
-    and there the gateway finds it for a shop that leaves one out.
+    """Triton batches only requests with the same inputs. A direct request with both fills the cache, and the
+    gateway finds the entry for a shop that leaves one out.
     """
     for n, straight in enumerate([{"basket": ["i51"], "user_id": ""}, {"basket": [""], "user_id": "951"}]):
         body = json.dumps(straight).encode()
-        asked = Request(f"http://{triton.http}/v2/models/recommender/generate", body)
-        with urlopen(asked, timeout=10) as answer:
+        request = Request(f"http://{triton.http}/v2/models/recommender/generate", body)
+        with urlopen(request, timeout=10) as answer:
             assert answer.status == 200
         before = hits(triton)
         assert door.ask("/v1/recommend", [{"basket": ["i51"]}, {"user_id": "951"}][n]).status == 200
@@ -74,13 +74,13 @@ def test_basket_and_user_are_always_sent(door: Door, triton: Any) -> None:
 
 
 def test_a_batch_answers_each_query_in_order(door: Door) -> None:
-    """As many as allowed; the same answers as one by one."""
+    """The batch has as many queries as are allowed, and the answers are those of single requests."""
     queries = [{"basket": [f"i{n}"], "k": 3} for n in range(1, 33)]
     answer = door.ask("/v1/recommend/batch", {"queries": queries})
 
     assert answer.status == 200
-    alone = [door.ask("/v1/recommend", query).body["items"] for query in queries]
-    assert [each["items"] for each in answer.body["answers"]] == alone
+    single_answers = [door.ask("/v1/recommend", query).body["items"] for query in queries]
+    assert [each["items"] for each in answer.body["answers"]] == single_answers
 
 
 REFUSED: dict[str, tuple[Any, str]] = {

@@ -1,4 +1,4 @@
-"""The split between active release and canary: who meets which, on every wire."""
+"""The split between active release and canary: which sessions get which, over every protocol."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from cesta_client import Query, Recommender
 from operations.gateway.state import write_split
 from operations.server.process import Server
 from tests.running.door import Door, release_of
-from tests.running.gateway_log import logged, wait_for
+from tests.running.gateway_log import read_log_line, wait_for
 
 pytestmark = pytest.mark.triton
 
 
 @pytest.fixture
-def split(own: Door) -> Iterator[Callable[[float], None]]:
-    """`split(30)`: 30 % go to the canary from now on."""
+def split(own_door: Door) -> Iterator[Callable[[float], None]]:
+    """`split(30)` sends 30 % of the sessions to the canary from now on."""
 
     def apply(percent: float) -> None:
-        write_split(own.settings.folder, percent)
-        own.gateway.reload()
+        write_split(own_door.settings.folder, percent)
+        own_door.gateway.reload()
 
     yield apply
     apply(0)
@@ -36,63 +36,65 @@ def releases(door: Door, sessions: int) -> list[int]:
     ]
 
 
-def test_a_share_of_the_customers_meets_the_canary_and_stays_with_it(own: Door, split: Callable) -> None:
-    """Release 1 is the canary. More percent move some customers over and none back."""
-    assert set(releases(own, 20)) == {2}
+def test_a_share_of_the_customers_meets_the_canary_and_stays_with_it(own_door: Door, split: Callable) -> None:
+    """Release 1 is the canary. A larger share moves some customers to it and none back."""
+    assert set(releases(own_door, 20)) == {2}
     split(30)
-    first = releases(own, 100)
-    assert releases(own, 100) == first
+    first = releases(own_door, 100)
+    assert releases(own_door, 100) == first
     assert 15 <= first.count(1) <= 45
     split(60)
-    second = releases(own, 100)
-    assert all(now == 1 for before, now in zip(first, second, strict=True) if before == 1)
+    second = releases(own_door, 100)
+    assert all(after == 1 for before, after in zip(first, second, strict=True) if before == 1)
     assert second.count(1) > first.count(1)
     split(100)
-    assert set(releases(own, 20)) == {1}
+    assert set(releases(own_door, 20)) == {1}
 
-    answer = own.recommend("i1", headers={"X-Request-Id": "to-the-canary"})
-    line = logged(own, "to-the-canary")
+    answer = own_door.recommend("i1", headers={"X-Request-Id": "to-the-canary"})
+    line = read_log_line(own_door, "to-the-canary")
     assert (line["release"], line["model"]) == (str(answer.body["release"]), "recommender_canary")
 
 
 @pytest.mark.parametrize("wire", ["grpc", "http"])
-def test_the_client_s_requests_are_split_like_the_shop_s_json(own: Door, split: Callable, wire: str) -> None:
-    """With equal session ids both fall to the same side; the log knows release and model of each."""
+def test_the_client_s_requests_are_split_like_the_shop_s_json(
+    own_door: Door, split: Callable, wire: str
+) -> None:
+    """Equal session ids get the same release over each protocol; the log has release and model of each."""
     split(50)
-    expected = releases(own, 30)
+    expected = releases(own_door, 30)
     assert set(expected) == {1, 2}
-    assert [release_of(own, wire, f"customer-{n}") for n in range(30)] == expected
+    assert [release_of(own_door, wire, f"customer-{n}") for n in range(30)] == expected
     for n in (expected.index(1), expected.index(2)):
-        release_of(own, wire, f"customer-{n}", f"{wire}-{n}")
-        line = logged(own, f"{wire}-{n}")
+        release_of(own_door, wire, f"customer-{n}", f"{wire}-{n}")
+        line = read_log_line(own_door, f"{wire}-{n}")
         model = "recommender_canary" if expected[n] == 1 else "recommender"
         assert (line["release"], line["model"]) == (str(expected[n]), model)
 
 
 @pytest.mark.parametrize("wire", ["grpc", "http"])
-def test_many_queries_of_one_request_are_of_one_release(own: Door, split: Callable, wire: str) -> None:
+def test_many_queries_of_one_request_are_of_one_release(own_door: Door, split: Callable, wire: str) -> None:
     split(100)
-    address = own.settings.grpc if wire == "grpc" else own.settings.http
-    with Recommender(address, protocol=wire, api_key=own.keys["shop"], timeout_s=5) as shop:
+    address = own_door.settings.grpc if wire == "grpc" else own_door.settings.http
+    with Recommender(address, protocol=wire, api_key=own_door.keys["shop"], timeout_s=5) as shop:
         answers = shop.recommend_many([Query([f"i{n}"], "900", k=20) for n in range(64)])
     assert [answer.release for answer in answers] == [1] * 64
     assert [i.item_id for i in answers[5]] == [
-        i["item_id"] for i in own.ask("/v1/recommend", {"basket": ["i5"], "k": 20}).body["items"]
+        i["item_id"] for i in own_door.ask("/v1/recommend", {"basket": ["i5"], "k": 20}).body["items"]
     ]
 
 
 def test_a_canary_that_is_not_loaded_costs_nobody_an_answer(
-    own: Door, split: Callable, triton: Server
+    own_door: Door, split: Callable, triton: Server
 ) -> None:
-    """By any way to ask; the log names the model that answered."""
+    """Every protocol gets an answer, and the log names the model that gave it."""
     with tritonclient.grpc.InferenceServerClient(triton.grpc) as client:
         client.unload_model("recommender_canary")
         try:
             split(100)
             wait_for(lambda: "" if client.is_model_ready("recommender_canary") else "unloaded")
-            assert set(releases(own, 5)) == {2}
+            assert set(releases(own_door, 5)) == {2}
             for wire in ("grpc", "http"):
-                assert release_of(own, wire, "anyone", f"no-canary-{wire}") == 2
-                assert logged(own, f"no-canary-{wire}")["model"] == "recommender"
+                assert release_of(own_door, wire, "anyone", f"no-canary-{wire}") == 2
+                assert read_log_line(own_door, f"no-canary-{wire}")["model"] == "recommender"
         finally:
             client.load_model("recommender_canary")

@@ -1,4 +1,4 @@
-"""What no shop should send: odd JSON, odd HTTP, garbled tensors. None of it is answered with a 5xx."""
+"""Requests that no shop should send: odd JSON, odd HTTP, garbled tensors. None of them gets a 5xx."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", ANSWERED)
 def test_odd_but_sound_json_is_answered(door: Door, case: str) -> None:
-    """Alone, and but for the two that fill the body as one of a batch."""
+    """Each is sent alone and as one query of a batch, except the two that fill the body."""
     answer = door.ask("/v1/recommend", ANSWERED[case])
     assert (answer.status, len(answer.body["items"])) == (200, 10)
     if len(ANSWERED[case]) < 1000 and not case.startswith("a byte"):
@@ -76,7 +76,7 @@ def test_odd_but_sound_json_is_answered(door: Door, case: str) -> None:
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_broken_json_is_refused_in_a_sentence(door: Door, case: str) -> None:
-    """Alone and within a batch; the next caller is answered."""
+    """Each is sent alone and within a batch, and the next request is answered."""
     body, sentence = REFUSED[case]
     answer = door.ask("/v1/recommend", body)
     assert (answer.status, answer.error.startswith(sentence)) == (400, True), answer
@@ -118,7 +118,7 @@ def request(
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def test_who_waits_to_be_told_to_go_on_is_told(door: Door) -> None:
+def test_a_client_that_expects_100_continue_gets_it(door: Door) -> None:
     received = door.send(request(door, "POST /v1/recommend HTTP/1.1", "Expect: 100-continue"))
     assert received.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 ")
 
@@ -130,7 +130,7 @@ def test_http_1_0_is_answered_and_closed(door: Door) -> None:
 
 
 def test_requests_one_behind_the_other_are_answered_in_order(door: Door) -> None:
-    """A refused one between two good ones; each with its own id."""
+    """A refused request stands between two good ones; each answer has its own id."""
     sent = b"".join(
         request(door, "POST /v1/recommend HTTP/1.1", f"X-Request-Id: place-{n}", body=body)
         for n, body in enumerate([b"{}", b"{", b"{}"])
@@ -152,7 +152,7 @@ def test_methods_that_nobody_has_asked_for_are_405(door: Door, method: str) -> N
 
 
 def test_a_wish_for_another_protocol_is_passed_over(door: Door) -> None:
-    """Neither WebSocket nor HTTP/2 may be had by an upgrade."""
+    """An upgrade to WebSocket or HTTP/2 is not possible."""
     for wish in ("websocket", "h2c"):
         received = door.send(
             request(door, "POST /v1/recommend HTTP/1.1", "Connection: Upgrade", f"Upgrade: {wish}")
@@ -164,7 +164,7 @@ def test_a_wish_for_another_protocol_is_passed_over(door: Door) -> None:
 
 
 def tensors(**columns: list[list[bytes]]) -> tuple[bytes, int]:
-    """A body as cesta_client writes it over HTTP, and how much of it is JSON."""
+    """A body as cesta_client writes it over HTTP, and the length of its JSON part."""
     inputs = [InferInput(name, [len(rows), len(rows[0])], "BYTES") for name, rows in columns.items()]
     for tensor, rows in zip(inputs, columns.values(), strict=True):
         tensor.set_data_from_numpy(np.array(rows, object))
@@ -184,12 +184,14 @@ def infer(door: Door, body: bytes, size: int) -> Answer:
             content = response.read()
     finally:
         connection.close()
-    said = {name.lower(): value for name, value in response.getheaders()}
-    return Answer(response.status, said, None if response.status == 200 else json.loads(content))
+    received = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, received, None if response.status == 200 else json.loads(content))
 
 
 def test_garbled_tensors_are_the_caller_s_fault(door: Door) -> None:
-    """Bytes behind the JSON changed, left out, put in: lengths that lie, ids cut off; FUZZ times."""
+    """The bytes behind the JSON are changed, removed and inserted, FUZZ times: lengths are wrong, ids are cut
+    off.
+    """
     body, size = tensors(basket=[[b"i1", b"i2"]], user_id=[[b"u"]])
     assert infer(door, body, size).status == 200
     rng, refused = random.Random(0), 0

@@ -1,4 +1,4 @@
-"""TLS ends at the gateway, with a pair of files; old versions of it are not spoken."""
+"""TLS ends at the gateway, with a certificate and key in files; the gateway refuses old versions of TLS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The token that gateway and supervisor share, in two files; no nginx needed."""
+"""The token that gateway and supervisor share, in two files; no nginx runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def includes(folder: Path) -> str:
     return (folder / "admin_token.conf").read_text()
 
 
-def test_it_is_made_once_for_its_user_alone(tmp_path: Path) -> None:
+def test_the_token_is_made_once_for_its_user_only(tmp_path: Path) -> None:
     token = admin_token(tmp_path / "gateway")
     assert admin_token(tmp_path / "gateway") == token
     assert includes(tmp_path / "gateway") == f"proxy_set_header X-Cesta-Admin {token};\n"
@@ -31,10 +31,10 @@ def test_both_files_agree_again_when_one_is_lost(tmp_path: Path, lost: str) -> N
     assert token in includes(tmp_path)
 
 
-def test_a_start_that_is_killed_between_them_does_no_harm(
+def test_a_start_killed_between_the_two_files_does_no_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next start finishes it: what nginx includes and what the supervisor knows are one token."""
+    """The next start completes the pair: nginx includes the same token that the supervisor reads."""
     writes, write_file = itertools.count(), link.write_file
 
     def killed_at_the_second(*where: object, **how: object) -> None:

@@ -1,4 +1,4 @@
-"""What lies behind the gateway stays behind it: for every key, in every spelling."""
+"""No key and no spelling of a path reaches the services behind the gateway."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ HIDDEN = [
 @pytest.mark.parametrize("key", ["shop", "admin", None])
 @pytest.mark.parametrize("path", HIDDEN)
 def test_management_is_not_there(door: Door, path: str, key: str | None) -> None:
-    """404 for everyone, whatever the method; what nobody has needs no key to be missing."""
+    """Everyone gets 404 with any method. Paths that do not exist need no key."""
     for method in ("GET", "POST"):
         answer = door.ask(path, {} if method == "POST" else None, key=key, method=method)
         assert answer.status == 404
@@ -82,7 +82,7 @@ DISGUISES = [
 
 @pytest.mark.parametrize("path", DISGUISES)
 def test_no_spelling_leads_behind(door: Door, path: str) -> None:
-    """Nothing that Triton or the supervisor's other paths would have answered comes back."""
+    """No answer holds what Triton or the supervisor's other paths would have said."""
     answer = door.send(_request(door, "GET", path, key="admin"))
     status = int(answer.split()[1])
 
@@ -132,7 +132,7 @@ SMUGGLED = {
 
 @pytest.mark.parametrize("case", SMUGGLED)
 def test_smuggled_requests_end_at_the_gateway(door: Door, case: str) -> None:
-    """No answer of a second, hidden request comes that Triton gave; the next caller is answered as ever."""
+    """Triton never answers a second, hidden request, and the next caller is answered as before."""
     headers, body, statuses = SMUGGLED[case]
     received = door.send(_request(door, "POST", "/v1/recommend", *headers, body=body))
 
@@ -143,7 +143,7 @@ def test_smuggled_requests_end_at_the_gateway(door: Door, case: str) -> None:
 
 
 def test_a_request_id_cannot_add_headers(door: Door) -> None:
-    """A line end inside it ends the header; an encoded one is no sane id."""
+    """A line end inside the id ends the header, and an encoded line end makes the id invalid."""
     received = door.send(_request(door, "GET", "/v1/recommend", "X-Request-Id: a%0d%0aX-Evil: 1"))
     assert b"\nX-Evil" not in received
     received = door.send(_request(door, "GET", "/healthz", "X-Request-Id: a\rX-Evil: 1"))
@@ -151,7 +151,7 @@ def test_a_request_id_cannot_add_headers(door: Door) -> None:
 
 
 def test_the_supervisor_sees_who_asks_and_no_key(door: Door) -> None:
-    """And nothing that a client says of itself in the gateway's own headers."""
+    """Values that a client sends in the gateway's own headers do not reach it."""
     forged = {"X-Cesta-Key": "root", "X-Request-Id": "mine-1", "X-Other": "y"}
     seen = door.ask("/admin/releases/7/promote", {}, key="admin", headers=forged).body
 
@@ -207,7 +207,7 @@ requests = st.tuples(
 @settings(max_examples=FUZZ, deadline=None, suppress_health_check=list(HealthCheck))
 @given(requests)
 def test_no_request_brings_an_undocumented_answer(door: Door, request_: tuple) -> None:
-    """FUZZ=10000 in the environment, and --timeout=0, ask so many."""
+    """Set FUZZ=10000 and --timeout=0 for 10,000 requests."""
     method, path, headers, body = request_
     lines = [f"{name}: {value}" for name, value in [*headers, ("Content-Length", len(body))]]
     received = door.send(_request(door, method, path, *lines, "Connection: close", body=body))
@@ -221,7 +221,7 @@ def test_no_request_brings_an_undocumented_answer(door: Door, request_: tuple) -
 
 
 def test_the_server_still_answers(door: Door, triton: object) -> None:
-    """After all of the above."""
+    """This test runs after all of the above."""
     assert door.recommend("i1").status == 200
     with tritonclient.http.InferenceServerClient(triton.http, connection_timeout=TIMEOUT_S) as client:
         assert client.is_server_ready()

@@ -1,4 +1,4 @@
-"""For all tests of this folder."""
+"""Restores signal handlers around every test of this folder."""
 
 import signal
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _told() -> Iterator[None]:
-    """Programs that are run inside a test set what SIGTERM does; pytest's own comes back."""
+    """Programs that run inside a test set a SIGTERM handler; this restores pytest's own."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,4 @@
-"""What cannot be measured is told, not left out."""
+"""The bench reports what it could not measure."""
 
 import io
 import json
@@ -24,8 +24,8 @@ class NoMaterial:
 
 
 @pytest.fixture
-def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
-    """A run of two repetitions in which Ray Serve cannot be installed."""
+def results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """Results of two repetitions in which Ray Serve cannot be installed."""
 
     def measure(server: Any, *_: object) -> Iterator[Measured]:
         if server.name == "Ray Serve":
@@ -39,34 +39,34 @@ def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     return bench.run(Outputs(tmp_path), Plan(tmp_path, repetitions=2), SERVERS, silent)
 
 
-def test_a_server_that_cannot_be_installed_is_reported(found: dict[str, Any]) -> None:
-    """In the file, in the terminal's table and in the document's."""
+def test_a_server_that_cannot_be_installed_is_reported(results: dict[str, Any]) -> None:
+    """The file, the terminal's table and the document's table name it."""
     reason = "ERROR: no wheel of ray for this machine"
-    assert found["not_measured"] == {"Ray Serve": reason}
+    assert results["not_measured"] == {"Ray Serve": reason}
     page = io.StringIO()
-    tables.show(found, Console(file=page, width=200))
+    tables.show(results, Console(file=page, width=200))
     assert f"Ray Serve was not measured: {reason}" in page.getvalue()
-    assert f"| Ray Serve | {reason} |" in tables.sections(found | {"busy_cores_before": 0})["refused"]
+    assert f"| Ray Serve | {reason} |" in tables.sections(results | {"busy_cores_before": 0})["refused"]
 
 
 def test_the_release_s_share_of_the_whole_catalog_is_told(tmp_path: Path) -> None:
-    """Of metrics.json in the release's folder; without one it was not measured."""
+    """The share comes from metrics.json in the release's folder; without the file it was not measured."""
     assert bench._catalog_share(Outputs(tmp_path)) is None
     (tmp_path / "metrics.json").write_text(json.dumps({"full_catalog": {"known": {"ndcg_loss": 0.0055}}}))
     assert bench._catalog_share(Outputs(tmp_path)) == 0.9945
 
 
-def test_the_share_stands_among_the_ratios(found: dict[str, Any]) -> None:
-    """To the digits that its target, .99, needs."""
-    said = "| the release's NDCG@10 as a share of scoring the whole catalog"
-    assert f"{said} | not measured |" in tables.sections(found | {"busy_cores_before": 0})["ratios"]
-    found["ratios"]["ndcg_share_of_whole_vocabulary"] = 0.9945
-    assert f"{said} | 0.9945 |" in tables.sections(found | {"busy_cores_before": 0})["ratios"]
+def test_the_share_stands_among_the_ratios(results: dict[str, Any]) -> None:
+    """It has the digits that its target, 0.99, needs."""
+    row = "| the release's NDCG@10 as a share of scoring the whole catalog"
+    assert f"{row} | not measured |" in tables.sections(results | {"busy_cores_before": 0})["ratios"]
+    results["ratios"]["ndcg_share_of_whole_vocabulary"] = 0.9945
+    assert f"{row} | 0.9945 |" in tables.sections(results | {"busy_cores_before": 0})["ratios"]
 
 
-def test_a_busy_machine_is_told_in_the_document(found: dict[str, Any]) -> None:
-    assert "not for quoting" in tables.sections(found | {"busy_cores_before": 1.5})["run"]
-    assert "not for quoting" not in tables.sections(found | {"busy_cores_before": 0.0})["run"]
+def test_a_busy_machine_is_told_in_the_document(results: dict[str, Any]) -> None:
+    assert "not for quoting" in tables.sections(results | {"busy_cores_before": 1.5})["run"]
+    assert "not for quoting" not in tables.sections(results | {"busy_cores_before": 0.0})["run"]
 
 
 def test_every_peer_with_pins_is_a_server() -> None:
@@ -75,7 +75,7 @@ def test_every_peer_with_pins_is_a_server() -> None:
 
 
 def test_an_environment_that_is_there_is_not_made_again(tmp_path: Path) -> None:
-    """Its stamp holds the hash of the pins."""
+    """Its stamp holds the hash of the pinned versions."""
     import hashlib
 
     pins = Path(bench.__file__).parent / "peers" / "litserve.txt"

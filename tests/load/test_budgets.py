@@ -1,4 +1,4 @@
-"""A budget that is broken is named; one that does not exist is no budget that is kept."""
+"""A run names each budget that it breaks; a budget that does not exist is an error."""
 
 from pathlib import Path
 
@@ -46,6 +46,6 @@ def test_a_missing_budget_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_spike_goes_up_and_comes_down() -> None:
-    """A tenth of the shoppers, all, a tenth, none."""
+    """The shape has a tenth of the shoppers, all of them, a tenth, none."""
     at = [SHAPES["spike"].shoppers_at(t, length_s=100, shoppers=50) for t in (0, 39, 41, 59, 61, 99, 100)]
     assert at == [5, 5, 50, 50, 5, 5, None]

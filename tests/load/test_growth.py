@@ -33,15 +33,15 @@ EXACT = {"vectors": 27_985, "lists": 0, "probes": 0, "recall": 1.0}
 
 def row(items: int, p50_ms: float, index: dict[str, Any], **changes: Any) -> dict[str, Any]:
     load = {"rps": 1_000.0, "p50_ms": p50_ms, "p99_ms": 3 * p50_ms, "cpu_us": 1_234, "errors": 0}
-    found = {"items": items, "index": index, "recall": 0.9812}
-    found |= {"load": {"1": load, "8": load, "128": load | {"rps": 4_160.0}}}
-    found |= {"whole_catalog": load | {"connections": 8, "rps": 148.6}}
-    found |= {"memory_mib": {"pss": 400.0, "mapped": 150.0}, "start_s": 2.5, "release_mib": 1_500}
-    return found | {"export_s": 12.0, "index_s": 3.25} | changes
+    figures = {"items": items, "index": index, "recall": 0.9812}
+    figures |= {"load": {"1": load, "8": load, "128": load | {"rps": 4_160.0}}}
+    figures |= {"whole_catalog": load | {"connections": 8, "rps": 148.6}}
+    figures |= {"memory_mib": {"pss": 400.0, "mapped": 150.0}, "start_s": 2.5, "release_mib": 1_500}
+    return figures | {"export_s": 12.0, "index_s": 3.25} | changes
 
 
-def answer(found: dict[str, Any]) -> Answer:
-    return Answer(found["item_ids"], found["scores"])
+def answer(raw: dict[str, Any]) -> Answer:
+    return Answer(raw["item_ids"], raw["scores"])
 
 
 FOUND: dict[str, Any] = {
@@ -55,7 +55,7 @@ FOUND: dict[str, Any] = {
 
 
 def test_the_document_gets_table_and_plot(tmp_path: Path) -> None:
-    """Between its marks and nowhere else; one line a size, and how much the latency grew."""
+    """Only the part between the marks changes: one line per size, and the growth of the latency."""
     document = tmp_path / "performance.md"
     marks = "".join(
         f"<!-- bench:{name} -->\nold\n<!-- end -->\n" for name in ("growth_run", "growth", "rows")
@@ -80,8 +80,8 @@ def test_the_document_gets_table_and_plot(tmp_path: Path) -> None:
 
 def test_the_plot_is_an_svg_with_every_value(tmp_path: Path) -> None:
     root = ET.fromstring(growth_tables.plot(FOUND["rows"]))
-    said = [element.text for element in root.iter() if element.tag.endswith("}text")]
-    assert {"28 k", "100 k", "400", "250", "2", "3"} <= set(said)
+    labels = [element.text for element in root.iter() if element.tag.endswith("}text")]
+    assert {"28 k", "100 k", "400", "250", "2", "3"} <= set(labels)
     assert sum(element.tag.endswith("}polyline") for element in root.iter()) == 4
 
 
@@ -91,7 +91,7 @@ def test_a_busy_machine_is_told() -> None:
 
 
 def test_the_web_app_is_asked_by_no_more_than_it_answers_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that accepts every connection answers the last of them after so many answers' time."""
+    """A worker that accepts every connection answers the last one after the time of that many answers."""
     monkeypatch.setattr(growth, "WORKERS", 2)
     assert growth.count_connections(0.013) == 8
     assert growth.count_connections(1.1) == 4
@@ -105,7 +105,9 @@ def test_the_web_app_is_asked_over_fresh_connections() -> None:
 
 
 def test_a_worker_that_still_loads_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as CPU time is used; scripted, since a busy machine may halt a real one for as long."""
+    """The wait lasts while CPU time is used. The test scripts it, because a busy machine may pause a real
+    worker as long.
+    """
     processes = MarkedProcesses(["true"], {}, ROOT)
     used_s = iter([0.0, 0.3, 0.3, 0.6, 0.6, 0.6])  # at the start and at the end of each look
     monkeypatch.setattr(processes, "cpu", lambda: {1: next(used_s)})
@@ -115,17 +117,17 @@ def test_a_worker_that_still_loads_is_waited_for(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_web_app_and_the_graph_answer_of_the_same_grown_catalog(built: Built, tmp_path: Path) -> None:
-    """Torch from the grown checkpoint as the released graph, copies among what they find."""
+    """Torch from the grown checkpoint ranks as the released graph does, with copies in the answers."""
     out = Outputs(tmp_path / "grown")
     growth.publish_grown(built, 20_000, out)
-    asked = [question.json for question in stream(visits_of_test_month(built.data, built.run))[:20]]
-    by_torch = WholeCatalog(out.run, out.checkpoint).recommend(asked)
-    by_graph = WholeCatalog(out.run).recommend(asked)
+    questions = [question.json for question in stream(visits_of_test_month(built.data, built.run))[:20]]
+    by_torch = WholeCatalog(out.run, out.checkpoint).recommend(questions)
+    by_graph = WholeCatalog(out.run).recommend(questions)
     assert all(agree(answer(one), answer(other)) for one, other in zip(by_torch, by_graph, strict=True))
-    assert any("-" in item_id for found in by_torch for item_id in found["item_ids"])
+    assert any("-" in item_id for reply in by_torch for item_id in reply["item_ids"])
     shared = [
-        len({*ours["item_ids"][:10]} & {*whole["item_ids"][:10]})
-        for ours, whole in zip(Chain(out.run).recommend(asked), by_torch, strict=True)
+        len({*chain_reply["item_ids"][:10]} & {*whole["item_ids"][:10]})
+        for chain_reply, whole in zip(Chain(out.run).recommend(questions), by_torch, strict=True)
     ]
     assert np.mean(shared) > 5  # of ten: the sampler proposes what the whole catalog's best are
 
@@ -134,7 +136,9 @@ def test_a_web_app_and_the_graph_answer_of_the_same_grown_catalog(built: Built, 
 def test_a_catalog_by_lists_is_exported_and_served(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More items than are all compared, and tables so large that they lie beside the graph."""
+    """The catalog is too large to compare all items, and its tables are so large that they lie beside the
+    graph.
+    """
     needs.a_tritonserver()
     if not shutil.which("wrk"):
         pytest.skip("wrk is not installed; on Debian: apt-get install wrk")
@@ -146,15 +150,15 @@ def test_a_catalog_by_lists_is_exported_and_served(
     sizes = ["--sizes", "60000", "--repetitions=1", "--seconds=1"]
     out = [f"--release={built.root}", f"--out={tmp_path / 'out'}", f"--document={document}"]
     assert growth.main([*sizes, *out]) == 0
-    (found,) = json.loads(next((tmp_path / "out").glob("growth-*.json")).read_text())["rows"]
-    assert (found["items"], found["index"]["vectors"]) == (60_000, 60_000)
-    assert 0 < found["index"]["probes"] <= found["index"]["lists"] == 490
-    assert found["index"]["recall"] >= 0.98
-    assert found["recall"] > 0.95
-    assert all(load["rps"] > 0 and not load["errors"] for load in found["load"].values())
-    assert found["load"].keys() == {"1", "8", "128"}
-    assert found["whole_catalog"]["rps"] > 0
-    assert not found["whole_catalog"]["errors"]
-    assert 0 < found["memory_mib"]["mapped"] < found["memory_mib"]["pss"]
+    (measured,) = json.loads(next((tmp_path / "out").glob("growth-*.json")).read_text())["rows"]
+    assert (measured["items"], measured["index"]["vectors"]) == (60_000, 60_000)
+    assert 0 < measured["index"]["probes"] <= measured["index"]["lists"] == 490
+    assert measured["index"]["recall"] >= 0.98
+    assert measured["recall"] > 0.95
+    assert all(load["rps"] > 0 and not load["errors"] for load in measured["load"].values())
+    assert measured["load"].keys() == {"1", "8", "128"}
+    assert measured["whole_catalog"]["rps"] > 0
+    assert not measured["whole_catalog"]["errors"]
+    assert 0 < measured["memory_mib"]["mapped"] < measured["memory_mib"]["pss"]
     assert "| 60,000 |" in document.read_text()
     assert not list((tmp_path / "out" / "growth").glob("*/"))

@@ -1,4 +1,4 @@
-"""Load tests and comparison, in small, on a real server."""
+"""Short load tests and comparisons on a real server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.triton
 
 @pytest.fixture(scope="module")
 def release(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outputs]:
-    """The built release; what its kernels are compiled to is shared by the servers of this module alone."""
+    """The built release; only the servers of this module share its compiled kernels."""
     needs.a_tritonserver()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
@@ -35,15 +35,15 @@ def release(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def running(release: Outputs) -> Iterator[Running]:
-    with start_server(SERVERS[0], release) as found:
-        yield found
+    with start_server(SERVERS[0], release) as server:
+        yield server
 
 
 NEVER_BROKEN = {"p50_ms": 1e9, "p95_ms": 1e9, "p99_ms": 1e9, "error_rate": 0, "requests_per_s": 1}
 
 
 def words(running: Running, release: Outputs, folder: Path, wire: str, **limits: float) -> list[str]:
-    """A load test of a second, held to `limits` alone."""
+    """The command of a load test of one second, with `limits` as its only budget."""
     budget = "".join(f"{name} = {limit}\n" for name, limit in (NEVER_BROKEN | limits).items())
     (folder / "budgets.toml").write_text(f"[smoke]\n{budget}[open_loop]\n{budget}")
     host = running.grpc if wire == "grpc" else running.http
@@ -71,10 +71,10 @@ def test_the_address_may_be_written_as_locust_s_own_page_does(
 def test_a_broken_budget_fails_the_run_and_is_named(
     running: Running, release: Outputs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Nobody answers in a thousandth of a millisecond."""
+    """The budget is a thousandth of a millisecond."""
     assert load.main(words(running, release, tmp_path, "http", p50_ms=0.001)) == 1
-    said = [line for line in capfd.readouterr().out.splitlines() if line.startswith("budget ")]
-    assert [line.partition(" is ")[0] for line in said] == ["budget [smoke] broken: p50_ms"]
+    verdicts = [line for line in capfd.readouterr().out.splitlines() if line.startswith("budget ")]
+    assert [line.partition(" is ")[0] for line in verdicts] == ["budget [smoke] broken: p50_ms"]
 
 
 def test_the_open_loop_keeps_its_rate_and_has_a_budget_too(
@@ -86,23 +86,25 @@ def test_the_open_loop_keeps_its_rate_and_has_a_budget_too(
 
 
 def test_cesta_is_not_far_below_the_chain_without_a_server(release: Outputs, tmp_path: Path) -> None:
-    """Relative, in one run, with much room for a busy machine: the target itself is docs/performance.md's."""
+    """The comparison is relative, within one run, with room for a busy machine. docs/performance.md has the
+    target itself.
+    """
     if not shutil.which("wrk"):
         pytest.skip("wrk is not installed; on Debian: apt-get install wrk")
     assert bench.main(["--quick", f"--release={release.root}", f"--out={tmp_path}"]) == 0
-    found = json.loads(next(tmp_path.glob("*.json")).read_text())
-    assert found["not_measured"] == {}
-    measured = {(row["server"], row["wire"]) for row in found["rows"]}
+    results = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert results["not_measured"] == {}
+    measured = {(row["server"], row["wire"]) for row in results["rows"]}
     fastapi, limit = ("FastAPI, reference", "HTTP JSON"), ("in process", "none")
     assert measured == {("cesta", "HTTP JSON"), ("cesta", "HTTP V2 binary"), fastapi, limit}
-    assert not any(row["errors"] for row in found["rows"])
-    assert found["ratios"]["over_limit"] > 0.1
+    assert not any(row["errors"] for row in results["rows"])
+    assert results["ratios"]["over_limit"] > 0.1
     assert next(tmp_path.glob("*.svg")).read_text().startswith("<svg")
 
 
 @pytest.fixture(scope="module")
 def door(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    """A gateway before it."""
+    """A gateway in front of the release."""
     folder = tmp_path_factory.mktemp("gateway")
     with needs.debian_packages():
         door = open_door(folder, triton_http=running.http, triton_grpc=running.grpc)
@@ -120,7 +122,7 @@ def test_a_gateway_s_load_test_knocks_with_its_keys(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Shoppers by any way that a gateway has, in turns with two keys; over HTTP the open loop, too."""
+    """Shoppers use every protocol of a gateway, and two keys in turn; the open loop runs over HTTP, too."""
     front = Running(running.processes, door.settings.http, door.settings.grpc)
     given = words(front, release, tmp_path, "grpc" if wire == "grpc" else "http")
     if wire != "grpc":

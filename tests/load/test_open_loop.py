@@ -1,4 +1,4 @@
-"""Requests come whether or not the server keeps up, and who waits for it is counted from when it was due."""
+"""The open loop sends requests whether or not the server keeps up, and counts each wait from the due time."""
 
 import asyncio
 import gc
@@ -26,7 +26,7 @@ BODY, ANSWER = "[1, 2, 3, 4]", ANSWERS["length"]
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def asked(
+def drive(
     serve: Serve, due: Sequence[float], requests: Sequence[bytes] = (REQUEST,), **how: Any
 ) -> open_loop.Outcome:
     """Drive a server that treats every connection as `serve` does."""
@@ -40,7 +40,7 @@ def asked(
 
 
 def answering(answer: bytes = ANSWER, stall_s: float = 0.0) -> Serve:
-    """Gives `answer` to everything, but nothing to anybody in its first `stall_s`."""
+    """A server that answers everything with `answer`, after a silence of `stall_s` at its start."""
     begins = time.perf_counter() + stall_s
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -53,7 +53,7 @@ def answering(answer: bytes = ANSWER, stall_s: float = 0.0) -> Serve:
 
 
 def failed(outcome: open_loop.Outcome) -> dict[int, bool]:
-    """By number, of those that were answered or failed."""
+    """Whether each request failed, by its number."""
     assert len({result.number for result in outcome.results}) == len(outcome.results)
     return {result.number: result.failed for result in sorted(outcome.results)}
 
@@ -66,14 +66,14 @@ def listening(backlog: int) -> tuple[socket.socket, str]:
 
 @pytest.mark.parametrize("form", ANSWERS)
 def test_every_due_request_is_sent_and_answered(form: str) -> None:
-    outcome = asked(answering(ANSWERS[form]), [0.0, 0.01, 0.01, 0.02])
+    outcome = drive(answering(ANSWERS[form]), [0.0, 0.01, 0.01, 0.02])
     assert (len(outcome.latencies), outcome.errors) == (4, 0)
     assert sorted((result.number, result.body) for result in outcome.results) == [(n, BODY) for n in range(4)]
 
 
 @pytest.mark.parametrize("form", ANSWERS)
 def test_an_answer_may_come_in_pieces(form: str) -> None:
-    """Byte by byte, a millisecond each; its end is what counts."""
+    """The bytes come one by one, a millisecond apart; the time of the last one counts."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(len(REQUEST)):
@@ -82,13 +82,13 @@ def test_an_answer_may_come_in_pieces(form: str) -> None:
                 await asyncio.sleep(0.001)
         writer.close()
 
-    (result,) = asked(serve, [0.0]).results
+    (result,) = drive(serve, [0.0]).results
     assert (result.received, result.body, result.failed) == (ANSWERS[form], BODY, False)
     assert result.latency_s >= (len(ANSWERS[form]) - 1) * 0.001
 
 
 def test_a_refusal_is_an_error() -> None:
-    outcome = asked(answering(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n"), [0.0, 0.01])
+    outcome = drive(answering(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n"), [0.0, 0.01])
     assert outcome.errors == 2
 
 
@@ -108,7 +108,7 @@ def test_requests_take_turns_and_none_comes_before_it_is_due() -> None:
 
     due, begun = [0.0, 0.05, 0.1, 0.15], list[float]()
     requests = [REQUEST, REQUEST.replace(b"host: x", b"host: y")]
-    outcome = asked(serve, due, requests, on_start=begun.append)
+    outcome = drive(serve, due, requests, on_start=begun.append)
     assert begun == [outcome.started_at]
     assert [request for _, request in came] == requests * 2
     late = np.array([at for at, _ in came]) - outcome.started_at - due
@@ -117,7 +117,9 @@ def test_requests_take_turns_and_none_comes_before_it_is_due() -> None:
 
 
 def test_a_wait_can_be_shorter_than_a_millisecond() -> None:
-    """The least of many, which a busy machine keeps, too; epoll's own timer counts milliseconds."""
+    """The shortest of many waits is compared, so that a busy machine passes. epoll's own timer counts
+    milliseconds.
+    """
     listener, address = listening(1)
     with listener, closing(open_loop._Connections(address, open_loop.Outcome())) as connections:
         moments = [time.perf_counter()]
@@ -128,45 +130,44 @@ def test_a_wait_can_be_shorter_than_a_millisecond() -> None:
 
 
 def test_nothing_more_is_sent_once_it_is_over() -> None:
-    """Due in an hour, too; those that were sent are waited for."""
+    """One request would be due in an hour. The loop waits for those that were sent."""
     ends = time.perf_counter() + 0.2
-    outcome = asked(answering(), [0.0, 0.01, 3600.0], is_over=lambda: time.perf_counter() > ends)
+    outcome = drive(answering(), [0.0, 0.01, 3600.0], is_over=lambda: time.perf_counter() > ends)
     assert failed(outcome) == {0: False, 1: False}
 
 
-def test_who_was_due_before_it_is_over_is_sent_though_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They wait for the only connection while a stall outlasts the end."""
+def test_requests_due_before_the_end_are_sent_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait for the only connection while a stall lasts beyond the end."""
     monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
     ends = time.perf_counter() + STALL_S / 2
     due = [0.0, 0.01, 0.02, 3600.0]
-    outcome = asked(answering(stall_s=STALL_S), due, is_over=lambda: time.perf_counter() > ends)
+    outcome = drive(answering(stall_s=STALL_S), due, is_over=lambda: time.perf_counter() > ends)
     assert failed(outcome) == {0: False, 1: False, 2: False}
 
 
 def test_the_end_is_not_asked_for_at_every_turn() -> None:
     looked = list[float]()
-    outcome = asked(answering(), [i / 1000 for i in range(100)], is_over=lambda: bool(looked.append(0.0)))
+    outcome = drive(answering(), [i / 1000 for i in range(100)], is_over=lambda: bool(looked.append(0.0)))
     assert 1 <= len(looked) <= outcome.seconds / open_loop.TURN_S + 1
 
 
 def test_a_stall_is_counted_for_everyone_who_came_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Due every 10 ms of a stall of 300: 30 waiters, the first for all of it, the middle one for half.
-
-    Over one connection, so that 29 of them cannot even be sent before it ends.
+    """During a stall of 300 ms a request is due every 10 ms: 30 wait, the first for all of it, the middle one
+    for half. There is one connection, so 29 of them cannot even be sent before the stall ends.
     """
     monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
     due = [i / 100 for i in range(30)]
-    outcome = asked(answering(stall_s=STALL_S), due)
+    outcome = drive(answering(stall_s=STALL_S), due)
     assert len(outcome.latencies) == 30
     assert max(outcome.latencies) >= STALL_S * 0.9
     assert np.median(outcome.latencies) >= STALL_S * 0.4  # a closed loop would have seen one slow answer
 
 
 def test_waiting_takes_no_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For an answer, for the only connection and for the next due moment, 200 ms each."""
+    """It waits 200 ms each for an answer, for the only connection and for the next due time."""
     monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
     used = list[float]()
-    asked(answering(stall_s=0.4), [0.0, 0.2, 0.6], is_over=lambda: bool(used.append(time.thread_time())))
+    drive(answering(stall_s=0.4), [0.0, 0.2, 0.6], is_over=lambda: bool(used.append(time.thread_time())))
     assert used[-1] - used[0] < 0.06
 
 
@@ -174,7 +175,7 @@ def test_waiting_takes_no_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_connection_is_opened_only_when_all_wait(
     stall_s: float, gap_s: float, opened: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One is enough for a server that answers at once; three at most for one that does not."""
+    """A server that answers at once needs one connection; one that does not gets at most three."""
     monkeypatch.setattr(open_loop, "CONNECTIONS", 3)
     answer, connections = answering(stall_s=stall_s), list[asyncio.StreamWriter]()
 
@@ -182,12 +183,12 @@ def test_another_connection_is_opened_only_when_all_wait(
         connections.append(writer)
         await answer(reader, writer)
 
-    outcome = asked(serve, [i * gap_s for i in range(5)])
+    outcome = drive(serve, [i * gap_s for i in range(5)])
     assert (len(connections), outcome.errors) == (opened, 0)
 
 
 def test_a_closed_connection_fails_its_request_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It counts no more, and another one may be opened."""
+    """The closed connection no longer counts, and another one may be opened."""
     monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
     came = list[bytes]()
 
@@ -200,7 +201,7 @@ def test_a_closed_connection_fails_its_request_and_no_other(monkeypatch: pytest.
             writer.write(ANSWER)
         writer.close()
 
-    outcome = asked(serve, [0.0, 0.05, 0.1, 0.15])
+    outcome = drive(serve, [0.0, 0.05, 0.1, 0.15])
     assert failed(outcome) == {0: False, 1: True, 2: False, 3: False}
 
 
@@ -208,7 +209,7 @@ def test_a_closed_connection_fails_its_request_and_no_other(monkeypatch: pytest.
 def test_a_connection_that_was_closed_between_requests_is_not_used_again(
     last_words: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor one over which something comes that nobody asked for: it is nobody's answer."""
+    """Neither is a connection over which an unrequested answer arrives."""
     monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -220,11 +221,11 @@ def test_a_connection_that_was_closed_between_requests_is_not_used_again(
             await reader.read()
         writer.close()
 
-    assert failed(asked(serve, [0.0, 0.05, 0.1])) == {0: False, 1: False, 2: False}
+    assert failed(drive(serve, [0.0, 0.05, 0.1])) == {0: False, 1: False, 2: False}
 
 
 def test_a_refused_connection_fails_its_request_and_no_other() -> None:
-    """The server listens no more when the second request wants a connection; the first one's goes on."""
+    """The server stops listening before the second request connects; the first connection stays usable."""
     listener, address = listening(1)
 
     def serve() -> None:
@@ -242,7 +243,7 @@ def test_a_refused_connection_fails_its_request_and_no_other() -> None:
 
 
 def test_nobody_waits_while_another_s_connection_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server accepts the first one alone; the third request's does not even find room in its queue."""
+    """The server accepts only the first connection. The third one does not even find room in its queue."""
     monkeypatch.setattr(open_loop, "TIMEOUT_S", 0.3)
     listener, address = listening(0)
 
@@ -260,8 +261,8 @@ def test_nobody_waits_while_another_s_connection_is_made(monkeypatch: pytest.Mon
     assert max(result.latency_s for result in outcome.results if not result.failed) < 0.2
 
 
-def test_what_has_not_come_after_the_last_one_s_time_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting for an answer, or for the only connection."""
+def test_requests_without_an_answer_in_time_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a request waits for an answer, or for the only connection."""
     monkeypatch.setattr(open_loop, "TIMEOUT_S", 0.2)
     monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
 
@@ -271,14 +272,14 @@ def test_what_has_not_come_after_the_last_one_s_time_failed(monkeypatch: pytest.
         await reader.read()
         writer.close()
 
-    outcome = asked(serve, [0.0, 0.05, 0.1])
+    outcome = drive(serve, [0.0, 0.05, 0.1])
     assert failed(outcome) == {0: False, 1: True, 2: True}
     assert [result.latency_s for result in outcome.results[1:]] == [0.2, 0.2]
     assert outcome.seconds >= 0.3
 
 
 def test_a_request_may_be_longer_than_what_can_be_sent_at_once() -> None:
-    """32 MB to a server that does not read for a while; the next one is answered meanwhile."""
+    """32 MB go to a server that does not read for a while; the next request is answered meanwhile."""
     long = REQUEST.replace(b"content-length: 0", b"content-length: 32000000") + bytes(32_000_000)
     received = list[int]()
 
@@ -289,13 +290,15 @@ def test_a_request_may_be_longer_than_what_can_be_sent_at_once() -> None:
                 received.append(len(await reader.readexactly(32_000_000)))
             writer.write(ANSWER)
 
-    outcome = asked(serve, [0.0, 0.05], [long, REQUEST])
+    outcome = drive(serve, [0.0, 0.05], [long, REQUEST])
     assert received == [32_000_000]
     assert [(result.number, result.failed) for result in outcome.results] == [(1, False), (0, False)]
 
 
 def test_garbage_is_collected_again_afterwards() -> None:
-    """Not meanwhile, since that stops the loop for milliseconds; also after an interrupt."""
+    """The collector is off during the loop, which it would stop for milliseconds, and on again even after an
+    interrupt.
+    """
     meanwhile = list[bool]()
 
     def interrupt() -> bool:
@@ -303,7 +306,7 @@ def test_garbage_is_collected_again_afterwards() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        asked(answering(), [0.0, 1.0], is_over=interrupt)
+        drive(answering(), [0.0, 1.0], is_over=interrupt)
     assert (meanwhile, gc.isenabled()) == ([False], True)
 
 

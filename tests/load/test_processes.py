@@ -1,4 +1,4 @@
-"""A server is all the processes that it started, wherever they went."""
+"""A server is all the processes that it started, wherever they moved."""
 
 import os
 import subprocess
@@ -40,7 +40,7 @@ def test_one_that_ends_while_starting_says_why(tmp_path: Path) -> None:
 
 
 def test_a_program_that_is_told_to_end_takes_its_server_along(tmp_path: Path) -> None:
-    """By SIGTERM, as `make` and a service manager tell it."""
+    """It receives SIGTERM, which `make` and service managers send."""
     program = (
         "import pathlib, sys, time\n"
         "from loadtests.processes import MarkedProcesses, stop_on_sigterm\n"

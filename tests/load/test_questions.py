@@ -1,4 +1,4 @@
-"""The test month's baskets as questions."""
+"""The test month's baskets as queries of visitors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_only_the_test_month_is_replayed(built: Built, visits: list[Visit]) -> N
 
 
 def test_visitors_are_what_their_kind_says(visits: list[Visit]) -> None:
-    """Nobody knows an anonymous visitor; a basket that is filled grows by an item at a time."""
+    """An anonymous visitor has no user id; a basket that is being filled grows by one item at a time."""
     of_kind = {kind: [v for v in visits if v.kind == kind] for kind in ("anonymous", "filling", "returning")}
     assert all(of_kind.values())
     assert not any(q.user_id for v in of_kind["anonymous"] for q in v.questions)
@@ -42,7 +42,7 @@ def test_visitors_are_what_their_kind_says(visits: list[Visit]) -> None:
 
 
 def test_questions_of_visits_at_the_same_time_are_mixed() -> None:
-    """One who fills a basket asks every 20 s, and others come between."""
+    """A visitor who fills a basket asks every 20 s, and others ask in between."""
     a, b = Question(("a",)), Question(("a", "b"))
     c = Question(("c",))
     assert stream([Visit("filling", 0, (a, b)), Visit("anonymous", 10, (c,))]) == [a, c, b]

@@ -1,4 +1,4 @@
-"""Which release gave an answer, when another one took over, and what belongs to neither."""
+"""Which release gave an answer, when another release took over, and which answers belong to neither."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ RIGHT = {
 
 
 def answered(number: int, release: int, **changes: Any) -> Reply:
-    """Due every .2 s, answered 10 ms later, rightly."""
+    """Correct answers, one due every 0.2 s and answered 10 ms later."""
     return Reply(number, number / 5, 0.01, False, release, RIGHT[release][0])._replace(**changes)
 
 
 def test_answers_are_read_in_the_order_in_which_they_were_due(tmp_path: Path) -> None:
-    """As the open loop wrote them: number, seconds, whether it failed, body."""
+    """The open loop writes them as number, seconds, whether it failed, body."""
     body = json.dumps({"model_name": "recommender", "model_version": "2", **RIGHT[2][0].json_object()})
     file = tmp_path / "answers.json"
     file.write_text(json.dumps({"begun": 100.0, "asked": [[1, 0.5, False, ""], [0, 0.25, False, body]]}))
@@ -42,7 +42,7 @@ def test_answers_are_read_in_the_order_in_which_they_were_due(tmp_path: Path) ->
 
 
 def test_the_second_around_a_switch_is_that_of_the_first_new_answer() -> None:
-    """Release 2 answers first at 2.01 s: who was due from 1.51 to 2.51 s counts."""
+    """Release 2 answers first at 2.01 s, so requests due from 1.51 to 2.51 s count."""
     stream = [answered(n, 1 if n < 10 else 2) for n in range(20)]
     assert [reply.number for reply in select_around(stream, 2, since=0)] == [8, 9, 10, 11, 12]
     assert select_around(stream, 2, since=99) == []
@@ -55,12 +55,16 @@ def test_a_window_begins_with_its_start_and_ends_before_its_end() -> None:
 
 def test_figures_are_milliseconds_and_failures_count() -> None:
     stream = [answered(n, 1, latency_s=n / 1000, failed=n == 3) for n in range(101)]
-    found = summarise(stream)
-    assert found == pytest.approx({"requests": 101, "p50_ms": 50, "p99_ms": 99, "most_ms": 100, "failed": 1})
+    measured = summarise(stream)
+    assert measured == pytest.approx(
+        {"requests": 101, "p50_ms": 50, "p99_ms": 99, "most_ms": 100, "failed": 1}
+    )
 
 
 def test_an_answer_is_held_against_the_release_that_gave_it() -> None:
-    """The right one passes; another's, a stranger's and a mix do not; no answer is none."""
+    """The right answer passes; another release's, an unknown release's and a mix are wrong. Failures are no
+    answers.
+    """
     mix = Answer(item_ids=("a", "c"), scores=(2.0, 1.0), reasons=(1, 4))
     stream = [
         answered(0, 1),

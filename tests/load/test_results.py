@@ -1,4 +1,4 @@
-"""Rows are medians, ratios are best by best, and the document's tables are those of the file."""
+"""Rows are medians, ratios compare the best with the best, and the document shows the tables of the file."""
 
 from dataclasses import replace
 
@@ -33,12 +33,12 @@ def test_ratios_compare_the_best_of_each() -> None:
     slower = [replace(ONE, wire="HTTP JSON", rps=75.0), replace(PEER, server="Ray Serve", rps=5.0)]
     cached = [replace(ONE, cache="on", rps=150.0), replace(ONE, cache="hit", rps=1000.0)]
     half = [replace(ONE, concurrency=HALF, rps=50.0, p99_ms=1.5)]
-    found = ratios_of(rows_of([ONE, PEER, limit, torch, *slower, *cached, *half]))
-    assert (found["over_best_peer"], found["over_best_peer_by_json"]) == (2, 1.5)
-    assert (found["over_limit"], found["over_whole_vocabulary"]) == (0.5, 50)
-    assert (found["cached_over_best_peer"], found["hits_over_best_peer"]) == (3, 20)
-    assert found["p99_at_half_of_saturation_ms"] == 1.5
-    assert found["over_whole_vocabulary_by_onnx"] is None
+    ratios = ratios_of(rows_of([ONE, PEER, limit, torch, *slower, *cached, *half]))
+    assert (ratios["over_best_peer"], ratios["over_best_peer_by_json"]) == (2, 1.5)
+    assert (ratios["over_limit"], ratios["over_whole_vocabulary"]) == (0.5, 50)
+    assert (ratios["cached_over_best_peer"], ratios["hits_over_best_peer"]) == (3, 20)
+    assert ratios["p99_at_half_of_saturation_ms"] == 1.5
+    assert ratios["over_whole_vocabulary_by_onnx"] is None
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_the_share_of_the_catalog_s_ndcg_is_that_of_the_same_queries(
 
 
 def test_the_document_gets_the_file_s_tables() -> None:
-    """Between the marks all is replaced, outside nothing."""
+    """Everything between the marks is replaced, nothing outside."""
     text = "before\n<!-- bench:rows -->\nold\n<!-- end -->\nafter"
     assert tables.fill(text, {"rows": "new"}) == "before\n<!-- bench:rows -->\nnew\n<!-- end -->\nafter"
 
@@ -72,7 +72,7 @@ RIGHT = Answer(["a", "b", "c"], [3.0, 2.0, 1.9995])
 
 
 @pytest.mark.parametrize(
-    ("found", "same"),
+    ("answer", "same"),
     [
         (Answer(["a", "b", "c"], [3.0005, 2.0, 1.9995]), True),
         (Answer(["a", "c", "b"], [3.0, 2.0, 1.9995]), True),  # a tie
@@ -82,8 +82,8 @@ RIGHT = Answer(["a", "b", "c"], [3.0, 2.0, 1.9995])
         (Answer(["a", "d", "c"], [3.0, 2.5, 1.9995]), False),
     ],
 )
-def test_answers_agree_by_item_and_score(found: Answer, same: bool) -> None:
-    assert agree(found, RIGHT) is same
+def test_answers_agree_by_item_and_score(answer: Answer, same: bool) -> None:
+    assert agree(answer, RIGHT) is same
 
 
 def test_a_wrong_answer_is_shown() -> None:

@@ -39,7 +39,7 @@ PARTS = ("switching_run", "switching_single", "switching_changes", "switching_lo
 
 
 def test_the_document_gets_every_table(tmp_path: Path) -> None:
-    """Between its marks, which the repository's document has."""
+    """The tables go between the marks of the repository's document."""
     document = tmp_path / "performance.md"
     document.write_text("".join(f"<!-- bench:{name} -->\nbefore\n<!-- end -->\n" for name in PARTS))
     switching_tables.write(FOUND, document)
@@ -58,29 +58,29 @@ def test_a_busy_machine_is_told() -> None:
 
 def test_latencies_are_medians_and_failures_add_up() -> None:
     repetitions = [{"rest": WINDOW | {"p99_ms": p99, "most_ms": p99, "failed": 1}} for p99 in (3.0, 1.0, 2.0)]
-    (found,) = switching.summarise_windows(repetitions).values()
-    assert found == {"requests": 600, "p50_ms": 2.0, "p99_ms": 2.0, "most_ms": 3.0, "failed": 3}
+    (latency,) = switching.summarise_windows(repetitions).values()
+    assert latency == {"requests": 600, "p50_ms": 2.0, "p99_ms": 2.0, "most_ms": 3.0, "failed": 3}
 
 
 def test_an_empty_question_compiles_all_that_any_question_needs(built: Built) -> None:
-    """It is what the sampler asks itself at load; everybody's first question finds the kernels there."""
-    asked = CandidateSampler.load(built.run / "arrays")
-    vocabulary = asked.vocabulary()
-    asked.sample([Query()])
+    """The sampler runs an empty query at load, so that the first real query finds every kernel compiled."""
+    loaded = CandidateSampler.load(built.run / "arrays")
+    vocabulary = loaded.vocabulary()
+    loaded.sample([Query()])
     compiled = _signatures()
     assert compiled["sample_batch"]
-    category = next(filter(None, asked.arrays.category_names.unpack()))
+    category = next(filter(None, loaded.arrays.category_names.unpack()))
     for question in stream(visits_of_test_month(built.data, built.run))[:50]:
         basket, user_id = [item.encode() for item in question.basket], question.user_id.encode()
-        asked.sample([vocabulary.query(basket=basket, user_id=user_id)])
-    asked.sample([vocabulary.query(categories=[category]), Query()])
+        loaded.sample([vocabulary.query(basket=basket, user_id=user_id)])
+    loaded.sample([vocabulary.query(categories=[category]), Query()])
     assert _signatures() == compiled
 
 
 def _signatures() -> dict[str, list[Any]]:
-    """What each kernel is compiled for."""
-    found = [item for module in (kernels, nearest, sampler, scan) for item in vars(module).items()]
-    return {name: list(kernel.signatures) for name, kernel in found if hasattr(kernel, "signatures")}
+    """The signatures for which each kernel is compiled."""
+    members = [item for module in (kernels, nearest, sampler, scan) for item in vars(module).items()]
+    return {name: list(kernel.signatures) for name, kernel in members if hasattr(kernel, "signatures")}
 
 
 @pytest.mark.triton
@@ -88,7 +88,7 @@ def _signatures() -> dict[str, list[Any]]:
 def test_releases_change_under_load_and_nobody_gets_a_wrong_answer(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both releases answer in the loop, and each of its answers is that of the release that it names."""
+    """Both releases answer in the loop, and each answer is right for the release that it names."""
     needs.a_tritonserver()
     seen: list[list[Reply]] = []
     check = switching.find_mistakes
@@ -100,12 +100,12 @@ def test_releases_change_under_load_and_nobody_gets_a_wrong_answer(
     few = ["--repetitions=1", "--seconds=1", "--rate=50"]
     out = [f"--release={built.root}", f"--out={tmp_path / 'out'}", f"--document={document}"]
     assert switching.main([*few, *out]) == 0
-    found = json.loads(next((tmp_path / "out").glob("switching-*.json")).read_text())
-    assert found["a_mix_shows"] > 0.5
+    results = json.loads(next((tmp_path / "out").glob("switching-*.json")).read_text())
+    assert results["a_mix_shows"] > 0.5
     assert {reply.release for reply in seen[0]} == {switching.OURS, switching.AGAIN}
-    assert found["windows"]["all"]["failed"] == 0
-    assert all(window["requests"] > 20 for window in found["windows"].values())
-    figures = {name: value["median"] for name, value in found["figures"].items()}
+    assert results["windows"]["all"]["failed"] == 0
+    assert all(window["requests"] > 20 for window in results["windows"].values())
+    figures = {name: value["median"] for name, value in results["figures"].items()}
     assert all(value > 0 for name, value in figures.items() if not name.startswith("rollback"))
     assert figures["start_empty_s"] > figures["start_filled_s"]
     assert figures["rollback_rest_s"] < figures["promotion_rest_s"]

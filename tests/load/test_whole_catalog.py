@@ -1,4 +1,4 @@
-"""The whole catalog scored for every request: by the released graph, and by torch, alike."""
+"""The released graph and torch score the whole catalog alike for every request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUESTIONS = [{"basket": [], "user_id": ""}]
 
 
 def test_the_released_graph_ranks_the_catalog_as_torch_does(built: Built) -> None:
-    """Its inputs are opened from 128 candidates to all items; ids, order and scores are the network's."""
+    """Its inputs are widened from 128 candidates to all items. Ids, order and scores are the network's."""
     shop = built.shop
     rows = shop.basket(shop.n_baskets - 1)[:3]
     basket = shop.catalog["item_id"].iloc[rows].tolist()
@@ -23,7 +23,9 @@ def test_the_released_graph_ranks_the_catalog_as_torch_does(built: Built) -> Non
     by_graph, by_torch = (
         WholeCatalog(built.run, checkpoint).recommend(questions) for checkpoint in (None, built.checkpoint)
     )
-    for ours, theirs in zip(by_graph, by_torch, strict=True):
-        assert len({*ours["item_ids"]}) == 20
-        assert ours["scores"] == pytest.approx(theirs["scores"], abs=1e-3)
-        assert len({*ours["item_ids"]} & {*theirs["item_ids"]}) >= 19  # a near tie may fall out at the end
+    for of_graph, of_torch in zip(by_graph, by_torch, strict=True):
+        assert len({*of_graph["item_ids"]}) == 20
+        assert of_graph["scores"] == pytest.approx(of_torch["scores"], abs=1e-3)
+        assert (
+            len({*of_graph["item_ids"]} & {*of_torch["item_ids"]}) >= 19
+        )  # a near tie may fall out at the end

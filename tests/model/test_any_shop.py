@@ -1,4 +1,4 @@
-"""Shops that lack something, or have too much of it, get a release."""
+"""Shops that lack something, or have too much of something, get a release."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ def one_day(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def late_singles(lines: pd.DataFrame) -> pd.DataFrame:
-    """After basket 200 every basket has one item: no query for training, validation or test."""
+    """After basket 200 every basket has one item, which leaves no query for training, validation or test."""
     late = lines["basket_id"].str[1:].astype(int) >= 200
     return lines[~late | ~lines.duplicated("basket_id")]
 
@@ -61,7 +61,7 @@ SHOPS: dict[str, Change] = {
 
 @pytest.mark.parametrize("shop", SHOPS)
 def test_any_shop_gets_a_release(tables: dict[str, object], tmp_path: Path, shop: str) -> None:
-    """Without a products table, and with what else it lacks; it answers with items and finite scores."""
+    """There is no products table either. The release answers with items and finite scores."""
     lines = pd.read_csv(str(tables["data.transactions"]), dtype=str, keep_default_na=False)
     SHOPS[shop](lines).to_csv(tmp_path / "t.csv", index=False)
     out = Outputs(tmp_path / "out")
@@ -74,7 +74,7 @@ def test_any_shop_gets_a_release(tables: dict[str, object], tmp_path: Path, shop
 
 
 def test_a_shop_without_any_item_to_recommend_is_told_why(tables: dict[str, object], tmp_path: Path) -> None:
-    """Three receipts are no past to learn from."""
+    """Three receipts are too short a past."""
     lines = pd.read_csv(str(tables["data.transactions"]), dtype=str, keep_default_na=False)
     lines[lines["basket_id"] < "b00003"].to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(CestaError, match=r"no item is in 5 baskets \(sampler.min_support\)"):

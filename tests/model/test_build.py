@@ -56,18 +56,18 @@ def built(tables: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def copy(built: Outputs, tmp_path: Path) -> Outputs:
-    """The build, to be spoilt."""
+    """A copy of the build, for tests that damage it."""
     shutil.copytree(built.root, tmp_path / "copy")
     return Outputs(tmp_path / "copy")
 
 
-def ran(settings: Settings, out: Outputs, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Build again; the stages that were done."""
-    found: list[str] = []
+def rebuild(settings: Settings, out: Outputs, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Build again; the stages that ran."""
+    stages: list[str] = []
 
     def noting(stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def call(*values: Any, **named: Any) -> Any:
-            found.append(stage)
+            stages.append(stage)
             return work(*values, **named)
 
         return call
@@ -76,7 +76,7 @@ def ran(settings: Settings, out: Outputs, monkeypatch: pytest.MonkeyPatch) -> li
         for stage in STAGES:
             patch.setattr(build_module, stage, noting(stage, getattr(build_module, stage)))
         build(settings, out.root)
-    return found
+    return stages
 
 
 def release_of(out: Outputs) -> ReleaseManifest:
@@ -85,7 +85,7 @@ def release_of(out: Outputs) -> ReleaseManifest:
 
 
 def test_a_build_leaves_a_whole_release(built: Outputs) -> None:
-    """And nothing half-written beside it."""
+    """No half-written file lies beside it."""
     assert release_of(built).release == 1
     names = {path.name for path in built.root.iterdir()}
     assert names == {
@@ -100,7 +100,7 @@ def test_a_build_leaves_a_whole_release(built: Outputs) -> None:
 
 
 def test_the_served_scores_are_the_torch_models(built: Outputs, tables: dict[str, object]) -> None:
-    """On the candidates of real queries, with known, unknown and empty ones among them."""
+    """The candidates are those of real queries, with known, unknown and empty ones among them."""
     shop, settings = load_shop(built.data), settings_of(tables)
     model, _ = load_checkpoint(built.checkpoint, shop, settings)
     reference = Reference.load(built.run)
@@ -123,7 +123,7 @@ def test_the_reference_answers_no_queries(built: Outputs) -> None:
 
 
 def test_the_manifest_is_complete(built: Outputs) -> None:
-    """Enough to know where a release comes from, and to check it."""
+    """It says where a release comes from, and allows to check it."""
     described = release_of(built)
     assert described.data.items == 60
     assert described.data.first < described.data.last
@@ -138,7 +138,7 @@ def test_the_manifest_is_complete(built: Outputs) -> None:
 
 
 def test_the_manifest_names_no_path_of_the_machine(built: Outputs, tables: dict[str, object]) -> None:
-    """Neither of the tables nor of the build nor of the checkout."""
+    """Paths of the tables, the build and the checkout stay out of it."""
     text = (built.run / manifest.NAME).read_text()
     for path in (built.root, Path(str(tables["data.transactions"])).parent, ROOT):
         assert str(path) not in text
@@ -146,30 +146,30 @@ def test_the_manifest_names_no_path_of_the_machine(built: Outputs, tables: dict[
 
 
 def test_golden_requests_get_their_answers(built: Outputs) -> None:
-    """From the published places, with vocabulary and all."""
+    """The reference answers from the published files, vocabulary included."""
     reference = Reference.load(built.run)
     for golden in release_of(built).golden:
         request, answer = golden.request, golden.answer
         basket = [item_id.encode() for item_id in request.basket]
         query = reference.vocabulary.query(basket=basket, user_id=request.user_id.encode())
-        found = reference.recommend([query])
-        assert tuple(found.item_ids[0]) == answer.item_ids
-        np.testing.assert_allclose(found.scores[0], answer.scores, atol=1e-4)
-        assert tuple(found.reasons[0].tolist()) == answer.reasons
+        reply = reference.recommend([query])
+        assert tuple(reply.item_ids[0]) == answer.item_ids
+        np.testing.assert_allclose(reply.scores[0], answer.scores, atol=1e-4)
+        assert tuple(reply.reasons[0].tolist()) == answer.reasons
 
 
 def test_a_second_build_does_nothing(
     copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ran(settings_of(tables), copy, monkeypatch) == []
+    assert rebuild(settings_of(tables), copy, monkeypatch) == []
 
 
 def test_other_evaluation_trains_nothing(
     copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The files of the release stay what they were, so it is not published again."""
+    """The files of the release do not change, so it is not published again."""
     settings = settings_of(tables, **{"evaluate.queries": 20})
-    assert ran(settings, copy, monkeypatch) == ["evaluate", "export"]
+    assert rebuild(settings, copy, monkeypatch) == ["evaluate", "export"]
 
 
 def test_a_touched_table_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_a_touched_table_is_read_again(tmp_path: Path, monkeypatch: pytest.Monke
     out, settings = Outputs(tmp_path / "out"), settings_of(tables.overrides())
     build(settings, out.root)
     os.utime(tables.transactions, (1, 1))
-    assert ran(settings, out, monkeypatch) == ["etl"]
+    assert rebuild(settings, out, monkeypatch) == ["etl"]
 
 
 def test_other_receipts_run_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_other_receipts_run_everything(tmp_path: Path, monkeypatch: pytest.Monke
     build(settings, out.root)
     lines = tables.transactions.read_text().splitlines(keepends=True)
     tables.transactions.write_text("".join(lines[:-1]))
-    assert ran(settings, out, monkeypatch) == list(STAGES)
+    assert rebuild(settings, out, monkeypatch) == list(STAGES)
 
 
 def test_other_settings_that_read_the_same_data_train_nothing(
@@ -195,33 +195,32 @@ def test_other_settings_that_read_the_same_data_train_nothing(
 ) -> None:
     """Export notes the settings in its manifest."""
     settings = settings_of(tables, **{"etl.returns": "drop"})
-    assert ran(settings, copy, monkeypatch) == ["etl", "export"]
-    described = manifest.read(copy.run / manifest.NAME)
-    assert described["settings"]["etl"]["returns"] == "drop"
+    assert rebuild(settings, copy, monkeypatch) == ["etl", "export"]
+    assert manifest.verify_run(copy.run).settings["etl"]["returns"] == "drop"
 
 
 def test_a_truncated_checkpoint_is_trained_again(
     copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy.checkpoint.write_bytes(copy.checkpoint.read_bytes()[:1000])
-    assert ran(settings_of(tables), copy, monkeypatch) == ["train"]
+    assert rebuild(settings_of(tables), copy, monkeypatch) == ["train"]
 
 
 def test_new_sampler_code_is_published(
     copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though arrays and graph are the same to the bit: the release holds the code too."""
+    """Arrays and graph are equal to the last bit, but the release holds the code, too."""
     code = manifest.verify_run(copy.run).sampler_code
     config = copy.repository / "recommender" / "1" / manifest.NAME
     config.write_text(config.read_text().replace(code, "0" * 64))
-    assert ran(settings_of(tables), copy, monkeypatch) == ["publish"]
+    assert rebuild(settings_of(tables), copy, monkeypatch) == ["publish"]
 
 
 @pytest.mark.parametrize("stage", ["train", "evaluate", "export"])
-def test_dying_in_a_stage_is_made_good(
+def test_a_build_that_died_in_a_stage_continues_there(
     copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    """The next build takes it up there; until then the old release is served."""
+    """The next build continues there. Until then the old release is served."""
     settings = settings_of(tables, **{"train.seed": 8})
 
     def dies(*_: object, **__: object) -> Path:
@@ -232,14 +231,14 @@ def test_dying_in_a_stage_is_made_good(
         with pytest.raises(KeyboardInterrupt):
             build(settings, copy.root)
     assert release_of(copy).release == 1
-    assert ran(settings, copy, monkeypatch) == list(STAGES[STAGES.index(stage) :])
+    assert rebuild(settings, copy, monkeypatch) == list(STAGES[STAGES.index(stage) :])
     assert release_of(copy).release == 2
 
 
 def test_two_builds_of_one_seed_are_one_release(
     built: Outputs, tables: dict[str, object], tmp_path: Path
 ) -> None:
-    """In another folder, another process, with other hash seeds."""
+    """The second build runs in another folder and process, with other hash seeds."""
     changes = [word for name, value in CHEAP.items() for word in ("--set", f"{name}={value}")]
     files = ["--transactions", str(tables["data.transactions"]), "--products", str(tables["data.products"])]
     command = [
@@ -263,7 +262,7 @@ def test_two_builds_of_one_seed_are_one_release(
 
 
 def test_metrics_of_another_checkpoint_are_refused(copy: Outputs, tables: dict[str, object]) -> None:
-    """A release must not boast of what another one measured."""
+    """A release must not show metrics of another one."""
     settings = settings_of(tables, **{"train.seed": 9})
     train(settings, copy.data, copy.checkpoint)
     with pytest.raises(CestaError, match=r'measures another checkpoint .*run "cesta evaluate"'):
@@ -273,7 +272,7 @@ def test_metrics_of_another_checkpoint_are_refused(copy: Outputs, tables: dict[s
 
 
 def test_an_unmeasured_run_says_so(copy: Outputs, tables: dict[str, object]) -> None:
-    """Export needs no evaluation, but does not hide that there was none."""
+    """Export needs no evaluation, but records that there was none."""
     copy.metrics.unlink()
     export(settings_of(tables), copy.data, copy.checkpoint, copy.metrics, copy.run)
     assert manifest.verify_run(copy.run).metrics is None
@@ -295,7 +294,7 @@ def test_a_full_disk_leaves_the_old_run(
 
 
 def test_tensorrt_is_asked_for_before_any_work(copy: Outputs, tables: dict[str, object]) -> None:
-    """This machine's onnxruntime has no GPU: one sentence, and the run stays as it was."""
+    """This machine's onnxruntime has no GPU: one sentence says so, and the run does not change."""
     before = manifest.verify_run(copy.run)
     with pytest.raises(CestaError, match=r"no TensorrtExecutionProvider; --tensorrt needs an NVIDIA GPU"):
         export(
@@ -308,27 +307,27 @@ def test_tensorrt_is_asked_for_before_any_work(copy: Outputs, tables: dict[str, 
 def test_a_run_that_tensorrt_answered_says_so(
     copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The CPU stands on both sides: batches of 1, 16 and 64, no difference, the same files as without."""
+    """The CPU takes both sides: batches of 1, 16 and 64, no difference, and the same files as without."""
     files = manifest.verify_run(copy.run).files
     monkeypatch.setattr(tensorrt, "PROVIDER", tensorrt.CPU)
     export(settings_of(tables), copy.data, copy.checkpoint, copy.metrics, copy.run, on_tensorrt=True)
     described = manifest.verify_run(copy.run)
-    asked = {key: described.tensorrt[key] for key in ("queries", "largest_difference", "tolerance")}
-    assert asked == {"queries": 81, "largest_difference": 0.0, "tolerance": 0.02}
+    recorded = {key: described.tensorrt[key] for key in ("queries", "largest_difference", "tolerance")}
+    assert recorded == {"queries": 81, "largest_difference": 0.0, "tolerance": 0.02}
     assert described.files == files
 
 
 def rounded_factors(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Every MatMul's factors cut to 11 significant bits, as TF32 has them: c - (c - x) with c = 8193 x."""
+    """Round every MatMul's factors to 11 significant bits, as TF32 has them: c - (c - x) with c = 8193 x."""
     split = "two_to_13_and_1"
     nodes: list[onnx.NodeProto] = []
     for node in graph.graph.node:
         for i, name in enumerate(node.input if node.op_type == "MatMul" else ()):
-            own = f"{node.name}_{i}"
-            nodes.append(helper.make_node("Mul", [name, split], [f"{own}_c"]))
-            nodes.append(helper.make_node("Sub", [f"{own}_c", name], [f"{own}_rest"]))
-            nodes.append(helper.make_node("Sub", [f"{own}_c", f"{own}_rest"], [f"{own}_rounded"]))
-            node.input[i] = f"{own}_rounded"
+            prefix = f"{node.name}_{i}"
+            nodes.append(helper.make_node("Mul", [name, split], [f"{prefix}_c"]))
+            nodes.append(helper.make_node("Sub", [f"{prefix}_c", name], [f"{prefix}_rest"]))
+            nodes.append(helper.make_node("Sub", [f"{prefix}_c", f"{prefix}_rest"], [f"{prefix}_rounded"]))
+            node.input[i] = f"{prefix}_rounded"
         nodes.append(node)
     copied = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     graph.graph.ClearField("node")
@@ -338,7 +337,7 @@ def rounded_factors(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def test_a_gpu_s_rounding_is_within_the_tolerance(copy: Outputs) -> None:
-    """Rounded products change scores, and none by as much as TensorRT is allowed."""
+    """Rounded products change scores, but none by as much as TensorRT may."""
     path = str(copy.run / "model.onnx")
     batches = export_module._batches(load_shop(copy.data), copy.run, read_contract())
     exact, rounded = (
@@ -353,7 +352,9 @@ def test_a_gpu_s_rounding_is_within_the_tolerance(copy: Outputs) -> None:
 
 
 def test_an_index_is_part_of_the_release(tables: dict[str, object], tmp_path: Path) -> None:
-    """Above sampler.scan_up_to: listed, described, the same when exported again, and held to its hash."""
+    """A shop above sampler.scan_up_to gets one. It is listed, described, the same when exported again, and
+    checked by its hash.
+    """
     out, settings = Outputs(tmp_path), settings_of(tables, **{"sampler.scan_up_to": 10})
     assert build(settings, out.root) == 1
     described = manifest.verify_run(out.run)

@@ -26,7 +26,7 @@ GROUPS = {"hr_at_10", "ndcg_at_10", "mrr", "interval", "n"}
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A shop of random receipts: nothing in the past tells anything about the future."""
+    """A shop of random receipts, whose past tells nothing about the future."""
     rng = np.random.default_rng(5)
     path = tmp_path_factory.mktemp("random") / "t.csv"
     start = pd.Timestamp("2024-01-01")
@@ -49,7 +49,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="module")
 def prepared(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """data/ and a checkpoint with the untrained blend, which believes in co-occurrence."""
+    """data/ and a checkpoint with the untrained blend, which relies on co-occurrence."""
     folder = tmp_path_factory.mktemp("out")
     shop = load_shop(etl(settings, folder))
     prior = untrained_prior()
@@ -72,19 +72,19 @@ def report(settings: Settings, prepared: Path) -> dict[str, Any]:
 
 
 def test_random_receipts_give_chance(report: dict[str, Any]) -> None:
-    """10 of 197 items: whatever lies above the noise of some 300 queries would be a leak."""
+    """Chance is 10 of 197 items. A result above the noise of some 300 queries would be a leak."""
     n = report["known"]["n"]
     assert n > 200
     noise = 3 * np.sqrt(CHANCE * (1 - CHANCE) / n)
-    ours = [report["known"], report["unknown"], *(b["known"] for b in report["baselines"].values())]
-    for group in ours:
+    measured = [report["known"], report["unknown"], *(b["known"] for b in report["baselines"].values())]
+    for group in measured:
         assert abs(group["hr_at_10"] - CHANCE) < noise
 
 
 def test_a_planted_leak_is_refused(
     settings: Settings, prepared: Path, report: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counting to the end of the data: co-occurrence knows the very basket that it is asked about."""
+    """Counts to the end of the data hold the very basket that co-occurrence is asked about."""
     leaky = lambda shop, end, *rest: snapshot(shop, shop.n_baskets, *rest)  # noqa: E731
     monkeypatch.setattr(evaluate, "snapshot", leaky)
     with pytest.raises(CestaError, match="leak: popularity counts"):
@@ -97,7 +97,7 @@ def test_a_planted_leak_is_refused(
 
 
 def test_the_report_is_complete(report: dict[str, Any]) -> None:
-    """Every group with its three measures, their intervals and how many queries speak."""
+    """Every group has its three measures, their intervals and its number of queries."""
     for name in ("known", "unknown", "repeat", "explore"):
         assert report[name].keys() == GROUPS
     assert report["curve"] == []  # of a checkpoint that was not trained
@@ -126,23 +126,25 @@ def test_intervals_hold_their_means(report: dict[str, Any]) -> None:
 def test_the_same_checkpoint_gives_the_same_report(
     settings: Settings, prepared: Path, report: dict[str, Any]
 ) -> None:
-    """To the last digit, the bootstrap included."""
+    """All digits agree, the bootstrap's included."""
     assert measured(settings, prepared, "again.json") == report
 
 
 def test_rivals_are_measured_alike_and_missing_ones_named(
     settings: Settings, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Random receipts give them chance too; without its package a rival's row says how to get it."""
+    """Random receipts give rivals chance, too. A rival without its package has a row that says how to install
+    it.
+    """
     monkeypatch.setattr(rivals, "_installed", lambda package: not package)
     path = prepared / "all.json"
     data, checkpoint = prepared / "data", prepared / "checkpoint.pt"
     evaluate.evaluate(settings, data, checkpoint, path, rivals=True)
-    found = json.loads(path.read_text())
-    assert found["rivals"].keys() == rivals.NEEDS.keys()
+    report = json.loads(path.read_text())
+    assert report["rivals"].keys() == rivals.NEEDS.keys()
     for name, package in rivals.NEEDS.items():
         if package:
-            assert found["rivals"][name] == {"note": rivals.NOT_INSTALLED}
+            assert report["rivals"][name] == {"note": rivals.NOT_INSTALLED}
         else:
-            assert found["rivals"][name]["known"]["hr_at_10"] < 3 * CHANCE
-            assert found["rivals"][name]["known"].keys() == GROUPS
+            assert report["rivals"][name]["known"]["hr_at_10"] < 3 * CHANCE
+            assert report["rivals"][name]["known"].keys() == GROUPS

@@ -1,4 +1,4 @@
-"""What is said of the sampler, held against the sampler itself; and that ours is measured as it is served."""
+"""The report about the sampler agrees with the sampler, and our ranking is measured as it is served."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ ITEMS, FEW = 120, 30  # recommendable items, candidates
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Random receipts of 40 users; small source shares, so that lists differ."""
+    """Random receipts of 40 users, with small shares per source, so that lists differ."""
     rng = np.random.default_rng(3)
     path = tmp_path_factory.mktemp("shop") / "t.csv"
     lines = [
@@ -67,7 +67,7 @@ def questions(shop: Shop, arrays: SamplerArrays, settings: Settings, contract: C
 
 @pytest.fixture(scope="module")
 def model(arrays: SamplerArrays, settings: Settings) -> NCF:
-    """Weights at random: any order of the candidates."""
+    """A model with random weights, which gives the candidates any order."""
     model = new_model(arrays, no_queries(), untrained_prior(), settings.train)
     model.wide.weight.data.normal_()
     model.out.weight.data.normal_()
@@ -77,15 +77,15 @@ def model(arrays: SamplerArrays, settings: Settings) -> NCF:
 def test_the_first_places_are_those_of_the_served_graph(
     questions: Questions, model: NCF, shop: Shop, contract: Contract
 ) -> None:
-    """The graph that answers with all candidates, for MRR, ranks as the one that answers with K does."""
+    """For MRR a graph answers with all candidates. It ranks them as the one that answers with K."""
     ids = shop.catalog["item_id"].tolist()
     whole = ServedRanker(model, ids, questions.sampler, contract)
     served = Reference(questions.sampler, build_graph(fold(model), ids, contract).SerializeToString())
     queries = as_queries(shop, questions.hidden)
-    found, expected = whole.reference.recommend(queries), served.recommend(queries)
-    assert found.item_ids.shape[1] == FEW > contract.answers
-    np.testing.assert_array_equal(found.item_ids[:, : contract.answers], expected.item_ids)
-    np.testing.assert_array_equal(found.scores[:, : contract.answers], expected.scores)
+    ranked, expected = whole.reference.recommend(queries), served.recommend(queries)
+    assert ranked.item_ids.shape[1] == FEW > contract.answers
+    np.testing.assert_array_equal(ranked.item_ids[:, : contract.answers], expected.item_ids)
+    np.testing.assert_array_equal(ranked.scores[:, : contract.answers], expected.scores)
 
 
 def test_ours_is_placed_by_the_whole_list(
@@ -116,40 +116,41 @@ def test_recall_at_n_is_that_of_a_sampler_with_n_places(
     contract: Contract,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Not only of a longer list cut off."""
+    """It is not only that of a longer list cut off."""
     monkeypatch.setattr(losses, "RECALL_AT", (n,))
     repeat = np.arange(len(questions.hidden)) % 2 == 0
-    found = losses.measure_recall(questions, arrays, settings, contract, repeat)
+    recall = losses.measure_recall(questions, arrays, settings, contract, repeat)
     few = CandidateSampler(arrays, limits(settings, replace(contract, candidates=n)))
     candidates = few.sample(as_queries(questions.shop, questions.hidden))
     hit = candidates.rows == questions.hidden.items[:, None]
     expected = {"recall": hit.any(1), "repeat": hit.any(1)[repeat], "explore": hit.any(1)[~repeat]}
-    assert found["at"][str(n)] == {name: round(float(v.mean()), 4) for name, v in expected.items()}
+    assert recall["at"][str(n)] == {name: round(float(v.mean()), 4) for name, v in expected.items()}
     bits = np.where(hit, candidates.sources, 0).sum(1)
-    assert found["by_source"]["together"]["at"][str(n)]["recall"] == round(float((bits & 2 > 0).mean()), 4)
+    assert recall["by_source"]["together"]["at"][str(n)]["recall"] == round(float((bits & 2 > 0).mean()), 4)
 
 
 def test_what_a_source_finds_alone_no_other_finds(
     questions: Questions, arrays: SamplerArrays, settings: Settings, contract: Contract
 ) -> None:
-    """The shares found alone and by several together are the recall."""
+    """The shares that one source found alone and that several found together add up to the recall."""
     repeat = np.zeros(len(questions.hidden), bool)
-    found = losses.measure_recall(questions, arrays, settings, contract, repeat)
-    alone = [source["alone"]["recall"] for source in found["by_source"].values()]
-    assert 0 < sum(alone) <= found["recall"] + 1e-3
-    assert all(s["alone"]["recall"] <= s["recall"] <= found["recall"] for s in found["by_source"].values())
-    assert found["repeat"] is None  # nobody there to have bought anything
+    recall = losses.measure_recall(questions, arrays, settings, contract, repeat)
+    shares = [source["alone"]["recall"] for source in recall["by_source"].values()]
+    assert 0 < sum(shares) <= recall["recall"] + 1e-3
+    for source in recall["by_source"].values():
+        assert source["alone"]["recall"] <= source["recall"] <= recall["recall"]
+    assert recall["repeat"] is None  # nobody there to have bought anything
 
 
 def test_the_whole_catalog_is_scored(
     questions: Questions, arrays: SamplerArrays, settings: Settings, contract: Contract
 ) -> None:
-    """Every recommendable item but the basket's, whatever the sources propose."""
+    """It scores every recommendable item outside the basket, whatever the sources propose."""
     everything = losses._whole_catalog_sampler(arrays, settings, contract)
     queries = as_queries(questions.shop, questions.hidden)[:20]
     rows = everything.sample(queries).rows
-    for query, found in zip(queries, rows, strict=True):
-        assert set(arrays.popularity.order.tolist()) - set(query.basket) <= set(found.tolist())
+    for query, scored in zip(queries, rows, strict=True):
+        assert set(arrays.popularity.order.tolist()) - set(query.basket) <= set(scored.tolist())
 
 
 def test_the_loss_is_the_share_of_hits_that_the_sampler_costs(
@@ -159,22 +160,24 @@ def test_the_loss_is_the_share_of_hits_that_the_sampler_costs(
     settings: Settings,
     contract: Contract,
 ) -> None:
-    """A ranker that missed everything lost all; the same queries are compared."""
+    """A ranker that missed everything lost all; both rank the same queries."""
     missed = np.full(len(questions.hidden), 99.0)
-    found = losses.measure_full_catalog(questions, arrays, model, settings, contract, missed, missed)
-    assert found["queries"] == 40
-    assert found["known"]["loss"] == 1
-    assert found["known"]["hr_at_10"] > 0
-    assert found["known"]["sampled_hr_at_10"] == 0
-    assert found["known"]["ndcg_loss"] == 1
-    assert 0 < found["known"]["ndcg_at_10"] < found["known"]["hr_at_10"]
+    report = losses.measure_full_catalog(questions, arrays, model, settings, contract, missed, missed)
+    assert report["queries"] == 40
+    assert report["known"]["loss"] == 1
+    assert report["known"]["hr_at_10"] > 0
+    assert report["known"]["sampled_hr_at_10"] == 0
+    assert report["known"]["ndcg_loss"] == 1
+    assert 0 < report["known"]["ndcg_at_10"] < report["known"]["hr_at_10"]
 
 
 def test_a_lower_place_costs_ndcg_and_no_hit() -> None:
-    """Of two queries one is found at the top by both, the other at place 3 instead of 1: 1/log2(4) of 1."""
-    found = losses._compare(np.array([0.0, 2.0]), np.array([0.0, 0.0]))
-    assert (found["hr_at_10"], found["sampled_hr_at_10"], found["loss"]) == (1, 1, 0)
-    assert (found["ndcg_at_10"], found["sampled_ndcg_at_10"], found["ndcg_loss"]) == (1, 0.75, 0.25)
+    """Both rankers hit one of two queries at the top; one has the other query at place 3 instead of 1:
+    1/log2(4) of 1.
+    """
+    compared = losses._compare(np.array([0.0, 2.0]), np.array([0.0, 0.0]))
+    assert (compared["hr_at_10"], compared["sampled_hr_at_10"], compared["loss"]) == (1, 1, 0)
+    assert (compared["ndcg_at_10"], compared["sampled_ndcg_at_10"], compared["ndcg_loss"]) == (1, 0.75, 0.25)
 
 
 def test_no_queries_lose_nothing(
@@ -189,8 +192,8 @@ def test_no_queries_lose_nothing(
     )
     assert losses.measure_recall(none, arrays, settings, contract, np.zeros(0, bool))["recall"] is None
     nobody = np.zeros(0)
-    found = losses.measure_full_catalog(none, arrays, model, settings, contract, nobody, nobody)
-    assert found["known"] == {
+    report = losses.measure_full_catalog(none, arrays, model, settings, contract, nobody, nobody)
+    assert report["known"] == {
         "hr_at_10": None,
         "sampled_hr_at_10": None,
         "loss": None,

@@ -1,4 +1,4 @@
-"""Shops unlike the one the settings were chosen on: built by default, no worse than what is not trained."""
+"""Shops unlike the one that the settings were chosen on: the build is no worse than untrained rankers."""
 
 import json
 from collections.abc import Callable
@@ -96,7 +96,7 @@ def of_three_items(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def never_listed(folder: Path, rng: np.random.Generator) -> Shop:
-    """The products table has other ids than the receipts."""
+    """The products table and the receipts have different ids."""
     tables = make_shop(folder, rng, users=15, items=30, baskets=150)
     products = pd.read_csv(tables.products, dtype=str)
     products.assign(item_id="new " + products["item_id"]).to_csv(tables.products, index=False)
@@ -118,7 +118,9 @@ ODD_SHOPS: dict[str, tuple[Callable[[Path, np.random.Generator], Shop], dict[str
 
 @pytest.mark.parametrize("name", ODD_SHOPS)
 def test_odd_shops_are_built_and_answer(tmp_path: Path, name: str) -> None:
-    """Each sold item alone, each user, nobody: ids of the shop, finite scores, and not what was given."""
+    """Each sold item alone, each user, and nobody get ids of the shop, finite scores, and none of the given
+    items.
+    """
     make, settings = ODD_SHOPS[name]
     given = make(tmp_path / "shop", np.random.default_rng(1)).overrides() | settings
     out = Outputs(tmp_path / "out")
@@ -140,13 +142,13 @@ def test_odd_shops_are_built_and_answer(tmp_path: Path, name: str) -> None:
 
 
 def at_most(group: dict[str, Any], measure: str) -> float:
-    """The upper end of what the measure may be in truth."""
+    """The upper end of the measure's confidence interval."""
     return float(group["interval"][measure][1])
 
 
 @pytest.mark.parametrize("measure", ["hr_at_10", "ndcg_at_10"])
 def test_no_worse_than_the_best_simple_ranker(built: Outputs, measure: str) -> None:
-    """Beyond the noise of its own interval, for the known user and for nobody."""
+    """The difference is within the noise of its own interval, for the known user and for nobody."""
     report = json.loads(built.metrics.read_text())
     simple = {name: ranker["known"][measure] for name, ranker in report["baselines"].items()}
     assert report["known"]["n"] > 0
@@ -155,7 +157,7 @@ def test_no_worse_than_the_best_simple_ranker(built: Outputs, measure: str) -> N
 
 
 def test_every_feature_is_a_number(built: Outputs) -> None:
-    """For real baskets with their user, for nobody, and for an empty basket."""
+    """The queries are real baskets with their user, a basket without a user, and an empty basket."""
     shop, sampler = load_shop(built.data), Reference.load(built.run).sampler
     queries = [
         Query(user_row=int(shop.users[b]), basket=shop.basket(b).tolist()[1:], now=int(shop.times[b]))
@@ -167,27 +169,28 @@ def test_every_feature_is_a_number(built: Outputs) -> None:
 
 
 def test_training_asks_without_the_user_too(built: Outputs) -> None:
-    """A fifth of the queries, history and all: else unknown users get less than co-occurrence gives them."""
+    """A fifth of the queries loses user and history; otherwise unknown users get worse answers than
+    co-occurrence gives.
+    """
     settings = load_settings()
     shop, contract = load_shop(built.data), read_contract()
     split = split_by_time(shop, settings.splits)
     arrays = snapshot(shop, split.training, settings)
-    asked = make_periods(shop, split, arrays, settings)
-    learnt = collect_training_sets(shop, asked, settings, contract)[0]
+    splits = make_periods(shop, split, arrays, settings)
+    learnt = collect_training_sets(shop, splits, settings, contract)[0]
     history = learnt.features[:, :, FEATURES.index("history_size")].max(1)
     assert (history[learnt.users == 0] == 0).all()
     # The same queries, nobody blanked: some have no user to begin with.
-    plain = collect(shop, asked.training, settings, contract, "plain", np.random.default_rng(0))
-    known = (plain.users > 0).sum()
-    if known < 30:
+    plain = collect(shop, splits.training, settings, contract, "plain", np.random.default_rng(0))
+    with_user = (plain.users > 0).sum()
+    if with_user < 30:
         pytest.skip("too few queries with a user to tell a fifth of them")
-    assert (learnt.users > 0).sum() < known * (1 - settings.train.user_dropout / 2)
+    assert (learnt.users > 0).sum() < with_user * (1 - settings.train.user_dropout / 2)
 
 
 def test_a_tiny_shop_stays_at_the_blend(tmp_path: Path) -> None:
-    """Six shops of some 40 queries: 26 weights fitted freely to so few lose what the blend knows.
-
-    Measured on the validation period, with the user and without.
+    """The six shops have some 40 queries each: 26 weights fitted freely to so few lose what the blend knows.
+    The test measures on the validation period, with the user and without.
     """
     fitted, blend, n = 0.0, 0.0, 0
     for seed in range(6):
@@ -207,13 +210,13 @@ def tiny_priors(
     shop, contract = load_shop(etl(settings, folder / "out")), read_contract()
     split = split_by_time(shop, settings.splits)
     arrays = snapshot(shop, split.training, settings)
-    asked = make_periods(shop, split, arrays, settings)
-    prior = fit_prior(shop, asked.training, settings, contract)
+    splits = make_periods(shop, split, arrays, settings)
+    prior = fit_prior(shop, splits.training, settings, contract)
     return [
         (
             prior,
             untrained_prior(),
-            collect(shop, [asked.validation], settings, contract, "", rng, anonymous=share),
+            collect(shop, [splits.validation], settings, contract, "", rng, anonymous=share),
         )
         for share in (0.0, 1.0)
     ]

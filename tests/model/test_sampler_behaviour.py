@@ -1,4 +1,4 @@
-"""The sampler on whole snapshots: planted tastes are found, whatever the shop does not record."""
+"""The sampler on whole snapshots finds planted tastes, whatever the shop does not record."""
 
 from pathlib import Path
 
@@ -29,32 +29,31 @@ CHEAP = {
 
 
 def released(shop: Shop, settings: Settings, folder: Path, capacity: int = 20) -> CandidateSampler:
-    """As a release has it: saved, and mapped again."""
+    """Arrays as a release has them: saved, and mapped again."""
     folder.mkdir()
     save_snapshot(snapshot(shop, shop.n_baskets, settings), settings, read_contract(), folder)
     return CandidateSampler(load_arrays(folder), load_limits(folder) | {"capacity": capacity, "fill": 20})
 
 
 def best(sampler: CandidateSampler, query: Query, feature: str) -> int:
-    """The candidate with the most of a feature."""
+    """The candidate with the largest value of a feature."""
     candidates = sampler.sample([query])
     return max(proposed(candidates), key=lambda row: features_of(candidates, row)[feature])
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> CandidateSampler:
-    """80 items, 40 users. User u buys item u every second time, 71 goes with 70, the rest is chance.
-
-    Users up to 20 buy among 1 … 30 and the others among 31 … 60: two crowds for the tower to tell apart.
+    """80 items, 40 users. User u buys item u every second time, 71 goes with 70, the rest is chance. Users up
+    to 20 buy among 1 … 30 and the others among 31 … 60: two crowds for the tower to tell apart.
     """
     rng = np.random.default_rng(0)
     receipts = []
     for day in range(2_000):
         user = int(rng.integers(1, 41))
         crowd = rng.integers(1, 31, 3) + (30 if user > 20 else 0)
-        own = [user] if rng.random() < 0.5 else []
+        usual = [user] if rng.random() < 0.5 else []
         pair = [70, 71] if rng.random() < 0.05 else [int(rng.integers(72, 81))]
-        receipts.append((user, day / 10, [*crowd.tolist(), *own, *pair]))
+        receipts.append((user, day / 10, [*crowd.tolist(), *usual, *pair]))
     settings = load_settings(overrides=CHEAP)
     return released(
         shop_of(receipts, items=80), settings, tmp_path_factory.mktemp("planted") / "arrays", capacity=80
@@ -76,7 +75,9 @@ def test_partners_are_found(planted: CandidateSampler) -> None:
     ("basket", "crowd"), [([2, 9, 14, 28], range(1, 31)), ([33, 45, 52, 59], range(31, 61))]
 )
 def test_the_tower_finds_the_crowd(planted: CandidateSampler, basket: list[int], crowd: range) -> None:
-    """Nine of the ten nearest to four items of a crowd are of that crowd; items for everybody left out."""
+    """Nine of the ten items nearest to four items of a crowd are of that crowd; items for everybody are left
+    out.
+    """
     candidates = planted.sample([Query(basket=basket)])
     fit = {
         row: features_of(candidates, row)["retrieval_basket"]
@@ -91,19 +92,21 @@ def test_the_tower_finds_the_crowd(planted: CandidateSampler, basket: list[int],
 def test_an_item_never_sold_comes_with_its_category(
     basket: list[int], fitting: int, other: int, tmp_path: Path
 ) -> None:
-    """Of kinds a (1 … 10, and 21) and b (11 … 20, and 22), never in one basket, 21 and 22 are new."""
+    """Items 1 … 10 and 21 are of kind a, 11 … 20 and 22 of kind b, never in one basket. Items 21 and 22 are
+    new.
+    """
     rng = np.random.default_rng(2)
     receipts = [(0, day, (rng.permutation(10)[:4] + 1 + 10 * (day % 2)).tolist()) for day in range(1_000)]
     shop = shop_of(receipts, items=22, categories={"kind": [*"a" * 10, *"b" * 10, "a", "b"]})
     settings = load_settings(overrides=CHEAP | {"sampler.cold": 1, "sampler.per_category": 1})
-    found = proposed(released(shop, settings, tmp_path / "arrays").sample([Query(basket=basket)]))
-    assert found[fitting] & SIMILAR
-    assert not found.get(other, 0) & SIMILAR
+    candidates = proposed(released(shop, settings, tmp_path / "arrays").sample([Query(basket=basket)]))
+    assert candidates[fitting] & SIMILAR
+    assert not candidates.get(other, 0) & SIMILAR
 
 
 @pytest.mark.parametrize("lacking", ["nothing", "users", "times", "products", "one column"])
-def test_a_shop_that_records_less(lacking: str, tmp_path: Path) -> None:
-    """From its tables to a full list for everybody and for nobody, by one compiled kernel."""
+def test_a_shop_that_records_less_gets_a_full_list(lacking: str, tmp_path: Path) -> None:
+    """Its tables give a full list for every user and for nobody, by one compiled kernel."""
     rng = np.random.default_rng(1)
     tables = make_shop(tmp_path / "shop", rng, baskets=200)
     dropped = {"users": ["user_id"], "times": ["timestamp"]}.get(lacking, [])

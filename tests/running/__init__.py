@@ -1,1 +1,1 @@
-"""Runs what tests talk to: servers, gateways, object stores, and a network that fails."""
+"""Runs the counterparts of tests: servers, gateways, object stores, and a network that fails."""

@@ -1,4 +1,4 @@
-"""A gateway of the tests, and ways to knock: proper HTTP, and bytes as they come."""
+"""A gateway for tests, and ways to ask it: proper HTTP, and raw bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Answer:
 
     @property
     def error(self) -> str:
-        """The sentence; fails unless the answer is an error as documented."""
+        """The sentence of the error; fails unless the answer is an error as documented."""
         assert self.headers["content-type"] == "application/json"
         assert set(self.body) == {"error", "request_id"}
         assert self.body["request_id"] == self.headers["x-request-id"]
@@ -58,7 +58,7 @@ class Door:
         method: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One request on a connection of its own; a body that is no bytes is sent as JSON."""
+        """One request on a connection of its own. A body that is not bytes is sent as JSON."""
         sent = {} if key is None else {"Authorization": f"Bearer {self.keys.get(key, key)}"}
         if body is not None:
             sent["Content-Type"] = "application/json"
@@ -72,8 +72,8 @@ class Door:
                 content = response.read()
         finally:
             connection.close()
-        said = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, said, json.loads(content) if content else None)
+        received = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, received, json.loads(content) if content else None)
 
     def recommend(self, *basket: str, key: str = "shop", headers: Mapping[str, str] | None = None) -> Answer:
         return self.ask("/v1/recommend", {"basket": list(basket)}, key=key, headers=headers)
@@ -83,7 +83,7 @@ class Door:
         return socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
 
     def send(self, request: bytes) -> bytes:
-        """All that comes back until the gateway closes, or is silent for 0.3 s after having spoken."""
+        """All bytes until the gateway closes, or until 0.3 s of silence after its first byte."""
         with self.connect() as connection:
             connection.sendall(request)
             received = b""
@@ -99,7 +99,7 @@ class Door:
 
 
 def release_of(door: Door, wire: str, session: str, request_id: str = "") -> int:
-    """The release that answers cesta_client's kind of request, with a session's id."""
+    """The release that answers a request as cesta_client sends it, in a session with this id."""
     headers = {"authorization": f"Bearer {door.keys['shop']}", "x-session-id": session}
     headers |= {"x-request-id": request_id} if request_id else {}
     kind = tritonclient.grpc if wire == "grpc" else tritonclient.http
@@ -115,7 +115,9 @@ OpenDoor = Callable[..., Door]  # of conftest.py: open_door in a folder of its o
 
 
 def open_door(folder: Path, **settings: Any) -> Door:
-    """Start a gateway with four keys: `shop` and `admin`; with `slow-` in front of 5 requests per second."""
+    """Start a gateway with the keys `shop` and `admin`, and `slow-shop` and `slow-admin` for 5 requests per
+    second.
+    """
     rates = {"shop": 100_000, "admin": 100_000, "slow-shop": 5, "slow-admin": 5}
     keys = {name: add_key(folder, name, _role(name), rate) for name, rate in rates.items()}
     http_port, grpc_port = free_ports(2)
@@ -131,14 +133,14 @@ def _role(name: str) -> Role:
 
 def free_ports(count: int) -> list[int]:
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
+    ports = [server.getsockname()[1] for server in held]
+    for server in held:
+        server.close()
     return ports
 
 
 class Supervisor(ThreadingHTTPServer):
-    """Stands in for the supervisor's app: answers everything with what it was asked."""
+    """Takes the place of the supervisor's app: answers every request with a copy of it."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Echo)

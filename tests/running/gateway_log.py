@@ -1,4 +1,4 @@
-"""The request log of a gateway, which is written after the answer."""
+"""The request log of a gateway, which nginx writes after the answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.running.door import Door
 
 
-def logged(door: Door, request_id: str) -> dict:
+def read_log_line(door: Door, request_id: str) -> dict:
     """The request's line, once it is written."""
     return json.loads(wait_for(lambda: _line(door.settings.access_log, request_id)))
 
@@ -21,7 +21,7 @@ def _line(log: Path, request_id: str) -> str:
 
 def wait_for(value: Callable[[], str]) -> str:
     ends = time.monotonic() + 5
-    while not (found := value()):
+    while not (result := value()):
         assert time.monotonic() < ends, "never logged"
         time.sleep(0.01)
-    return found
+    return result

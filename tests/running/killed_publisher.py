@@ -1,4 +1,4 @@
-"""Publishing in a process of its own that is killed, with SIGKILL, at a step of the caller's choice."""
+"""Publishing in a process of its own, which SIGKILL ends at a step of the caller's choice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.lin
 def start_publishing(
     run: Path, repository: str, variables: dict[str, str], step: int | None
 ) -> ForkServerProcess:
-    """A process that publishes `run`; with a `step` it kills itself before that change of the folder."""
+    """A process that publishes `run`. With a `step` it kills itself before that change of the folder."""
     process = _processes.Process(target=_publish, args=(run, repository, variables, step))
     process.start()
     return process
@@ -39,14 +39,14 @@ def _publish(run: Path, repository: str, variables: dict[str, str], step: int | 
 
 
 def _die_at(step: int, folder: str) -> None:
-    """Python tells its audit hooks of every change of a file system before it is made."""
-    left = iter(range(step))
+    """Python calls its audit hooks before every change of a file system."""
+    steps = iter(range(step))
 
     def hook(event: str, values: tuple[Any, ...]) -> None:
         writes = event == "open" and isinstance(values[2], int) and values[2] & (os.O_WRONLY | os.O_RDWR)
         if not (writes or event in CHANGES):
             return
-        if any(str(value).startswith(folder) for value in values[:2]) and next(left, None) is None:
+        if any(str(value).startswith(folder) for value in values[:2]) and next(steps, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)

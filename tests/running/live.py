@@ -1,4 +1,4 @@
-"""The release of `built` on a real tritonserver, with the ids it knows and the reference to compare with."""
+"""The release of `built` on a real tritonserver, with its known ids and the reference to compare with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODEL = "recommender"
 
 
 class Live:
-    """A running server. Ids are text; items are best sellers first, those that hardly sell last."""
+    """A running server. Ids are text; items are ordered from best sellers to those that hardly sell."""
 
     def __init__(self, server: Server, built: Built, reference: Reference) -> None:
         self.server, self.built, self.reference = server, built, reference
@@ -65,19 +65,19 @@ class Live:
         return dict(zip(catalog["item_id"], map(set, zip(*columns, strict=True)), strict=True))
 
     def counts(self, model: str = MODEL) -> dict[str, int]:
-        """What Triton counted for `model`: requests by outcome, `execution` passes, `inference` rows."""
+        """Triton's counts for `model`: requests by outcome, `execution` passes, `inference` rows."""
         with triton.InferenceServerClient(self.grpc) as client:
-            (found,) = client.get_inference_statistics(model).model_stats
-        stats = found.inference_stats
+            (model_statistics,) = client.get_inference_statistics(model).model_stats
+        stats = model_statistics.inference_stats
         return {
-            "execution": found.execution_count,
-            "inference": found.inference_count,
+            "execution": model_statistics.execution_count,
+            "inference": model_statistics.inference_count,
             **{name: getattr(stats, name).count for name in ("success", "fail", "cache_hit", "cache_miss")},
         }
 
 
 def check_canary(server: Server) -> None:
-    """Raise unless the server recommends something: Triton's own ready flag does not know dead stubs."""
+    """Raise unless the server recommends something: Triton's own ready flag ignores dead stubs."""
     with triton.InferenceServerClient(server.grpc) as client:
         basket = triton.InferInput("basket", [1, 1], "BYTES")
         basket.set_data_from_numpy(np.array([[b"canary"]], object))

@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager with the files of deploy/ on free ports, and what they talk to in the tests."""
+"""Prometheus and Alertmanager with the files of deploy/ on free ports, and the servers that they talk to."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ FASTER = "1s"  # than the scrapes and evaluations of the shipped file, which is 
 
 
 class Tool:
-    """A Debian-packaged process that says where it listens; `address` is its host:port.
+    """A Debian-packaged process that prints the address it listens on; `address` is its host:port.
 
-    `ready`: what it logs, besides its address, once it answers; until then Prometheus says 503.
+    `ready` is the text that it logs, besides its address, once it answers; until then Prometheus answers 503.
     """
 
     def __init__(
@@ -56,22 +56,22 @@ class Tool:
         self._reader.join()
 
     def get(self, path: str, **query: str) -> Any:
-        """The JSON of one of its API's answers."""
+        """The JSON answer of one path of its API."""
         with urlopen(f"http://{self.address}{path}?{urlencode(query)}", timeout=10) as answer:
             return json.loads(answer.read())
 
     def _await_address(self, ready: str) -> str:
-        """The two lines come in either order."""
+        """Address and `ready` come in either order."""
         for line in self._process.stdout or ():
             self.log.append(line)
-            said = "".join(self.log)
-            if (found := re.search(r'msg="Listening on" address=(\S+)', said)) and ready in said:
-                return found[1]
+            text = "".join(self.log)
+            if (address := re.search(r'msg="Listening on" address=(\S+)', text)) and ready in text:
+                return address[1]
         raise AssertionError("ended at once:\n" + "".join(self.log[-20:]))
 
 
 def start_prometheus(folder: Path, targets: Mapping[str, str], alertmanager: str) -> Tool:
-    """With deploy/prometheus as it is; `targets` maps a job to its address."""
+    """Start it with deploy/prometheus as it is; `targets` maps a job to its address."""
     shutil.copytree(DEPLOY / "prometheus", folder / "config")
     jobs = [{"targets": [address], "labels": {"job": job}} for job, address in targets.items()]
     (folder / "config" / "targets" / "compose.yml").write_text(json.dumps(jobs))
@@ -93,7 +93,7 @@ def start_prometheus(folder: Path, targets: Mapping[str, str], alertmanager: str
 
 
 def start_alertmanager(folder: Path, webhook: str) -> Tool:
-    """With deploy/alertmanager as it is; `webhook` is the secret of both receivers."""
+    """Start it with deploy/alertmanager as it is; `webhook` is the secret of both receivers."""
     shutil.copytree(DEPLOY / "alertmanager", folder / "config")
     (folder / "config" / "secrets").mkdir()
     for severity in ("critical", "warning"):
@@ -110,7 +110,7 @@ def start_alertmanager(folder: Path, webhook: str) -> Tool:
 
 
 class Web:
-    """A small server at `address`: GET is answered by `page()`; `posted` holds paths and what was posted."""
+    """A small server at `address`: `page()` answers GET; `posted` holds paths and bodies of POST requests."""
 
     def __init__(self, page: Callable[[], str] = str) -> None:
         self.posted: queue.Queue[tuple[str, Any]] = queue.Queue()
@@ -149,9 +149,10 @@ class Web:
 
 
 class StandIn:
-    """Stands for gateway and supervisor: their series, as if some requests came between any two scrapes.
+    """Takes the place of gateway and supervisor: their series, as if some requests came between any two
+    scrapes.
 
-    Not theirs: the counting itself is tested where they are.
+    The counting itself is tested elsewhere.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a test needs of the machine. Where that is missing it is skipped, and says how to have it."""
+"""What a test needs of the machine. A test whose need is missing is skipped, and says how to install it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def a_tritonserver() -> None:
 
 
 def the_compiled_backend() -> None:
-    """Skip without a C++ compiler; where there is one, a backend that is not compiled is a failure."""
+    """Skip without a C++ compiler. With a compiler, a backend that is not compiled is a failure."""
     a_tritonserver()
     if find_library(find_serving_environment()):
         return
@@ -34,7 +34,7 @@ def the_compiled_backend() -> None:
 
 @contextmanager
 def debian_packages() -> Iterator[None]:
-    """Skip where what is started inside wants a package that is not installed; any other error goes on."""
+    """Skip if the block needs a Debian package that is not installed; let every other error pass."""
     try:
         yield
     except CestaError as error:

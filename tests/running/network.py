@@ -1,4 +1,4 @@
-"""A proxy before a server, which does to each request what a test wants: a network on a bad day."""
+"""A proxy in front of a server, which treats each request as a test wants: a network on a bad day."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Plan = Callable[[str, str], str]  # method, path → one of the above
 
 
 class BadNetwork:
-    """`endpoint` is its own URL; `plan` may be exchanged at any time. `seen` are the requests so far."""
+    """`endpoint` is its own URL. `plan` may be exchanged at any time. `seen` holds the requests so far."""
 
     def __init__(self, upstream: str, plan: Plan = lambda method, path: PASS) -> None:
         self.upstream, self.plan = urlsplit(upstream), plan
@@ -89,7 +89,7 @@ class BadNetwork:
         content = answer.read()
         connection.close()
         dropped = {"connection", "transfer-encoding", "server", "date"}
-        kept = {name: value for name, value in answer.getheaders() if name.lower() not in dropped}
+        passed_on = {name: value for name, value in answer.getheaders() if name.lower() not in dropped}
         if method != "HEAD" and "transfer-encoding" in {name.lower() for name, _ in answer.getheaders()}:
-            kept["Content-Length"] = str(len(content))
-        return answer.status, kept, content
+            passed_on["Content-Length"] = str(len(content))
+        return answer.status, passed_on, content

@@ -1,4 +1,4 @@
-"""What a server leaves running or lying about, as the kernel tells it."""
+"""Processes and shared memory of a server, as the kernel reports them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def stub_of(server: int, model: str) -> int:
 
 
 class Watched:
-    """A process that may be anyone's child; `ended` waits for the event, whoever reaps it."""
+    """A process that may be anyone's child; `ended` waits for its end, whoever reaps it."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid

@@ -1,4 +1,4 @@
-"""Questions to the recommender, and each wire that carries them; short rows are padded with empty ids."""
+"""Queries to the recommender, and each protocol that carries them; short rows are padded with empty ids."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Wire = Callable[[Live, Sequence[Question]], Reply]
 
 
 def over_http(live: Live, questions: Sequence[Question]) -> Reply:
-    """V2 with binary tensors."""
+    """Send V2 with binary tensors."""
     with tritonclient.http.InferenceServerClient(live.http) as client:
         result = client.infer(MODEL, _inputs(tritonclient.http, questions))
         return _reply(result.get_response()["model_version"], result.as_numpy)
@@ -58,18 +58,20 @@ def over_grpc(live: Live, questions: Sequence[Question]) -> Reply:
 
 
 def over_json(live: Live, questions: Sequence[Question]) -> Reply:
-    """V2 with everything in JSON."""
+    """Send V2 with everything in JSON."""
     inputs = [
         {"name": name, "shape": array.shape, "datatype": "BYTES", "data": [v.decode() for v in array.ravel()]}
         for name, array in tensors(questions).items()
     ]
     answer = post(live, "infer", {"inputs": inputs})
-    found = {o["name"]: np.array(o["data"]).reshape(o["shape"]) for o in answer["outputs"]}
-    return _reply(answer["model_version"], found.__getitem__)
+    outputs = {
+        output["name"]: np.array(output["data"]).reshape(output["shape"]) for output in answer["outputs"]
+    }
+    return _reply(answer["model_version"], outputs.__getitem__)
 
 
 def over_generate(live: Live, questions: Sequence[Question]) -> Reply:
-    """Triton's plain JSON: one question, no tensors."""
+    """Send Triton's plain JSON: one query, no tensors."""
     (question,) = questions
     answer = post(live, "generate", {name: value for name, value in vars(question).items() if value != ""})
     return _reply(answer["model_version"], lambda name: np.array([answer[name]]))
@@ -82,7 +84,7 @@ def post(live: Live, verb: str, body: object) -> Any:
 
 
 def tensors(questions: Sequence[Question]) -> dict[str, np.ndarray[Any, Any]]:
-    """(batch, n) of UTF-8 bytes for each input."""
+    """(batch, n) UTF-8 bytes for each input."""
     columns = {name: [getattr(q, name) for q in questions] for name in ("basket", "exclude", "categories")}
     columns["user_id"] = [(q.user_id,) for q in questions]
     return {name: _padded(rows) for name, rows in columns.items()}

@@ -1,4 +1,4 @@
-"""Sends any bytes to a live release, over each of its wires, and returns what came back."""
+"""Sends any bytes to a live release over each of its protocols, and returns the answer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def good_answer(live: Live) -> list[str]:
 def send(
     live: Live, path: str, body: bytes | str | object, headers: Mapping[str, str] | None = None
 ) -> tuple[int, str]:
-    """Status and error text; the answer's own text where there is no error."""
+    """Status and error text; the whole body if there is no error."""
     connection = http.client.HTTPConnection(live.http, timeout=TIMEOUT_S)
     try:
         connection.request(
@@ -58,12 +58,12 @@ def tensor(name: str, data: Sequence[Any], shape: object = None, datatype: str =
 
 
 def packed(*ids: bytes) -> bytes:
-    """Triton's BYTES: each with its length in front."""
+    """Triton's BYTES format: each id with its length in front."""
     return b"".join(struct.pack("<I", len(value)) + value for value in ids)
 
 
 def binary(inputs: Sequence[tuple[str, object, object]], data: bytes) -> tuple[bytes, dict[str, str]]:
-    """V2 with binary tensors, (name, shape, declared size): body and headers."""
+    """Body and headers of V2 with binary tensors, given as (name, shape, declared size)."""
     described = [
         {"name": name, "shape": shape, "datatype": "BYTES", "parameters": {"binary_data_size": size}}
         for name, shape, size in inputs
@@ -73,7 +73,7 @@ def binary(inputs: Sequence[tuple[str, object, object]], data: bytes) -> tuple[b
 
 
 def grpc_request(*inputs: tuple[Any, ...], raw: Sequence[bytes] = (), **fields: Any) -> Any:
-    """(name, shape[, datatype[, explicit contents]]) per input."""
+    """A request with an input for each (name, shape[, datatype[, explicit contents]])."""
     request = service_pb2.ModelInferRequest(**({"model_name": MODEL} | fields))
     for name, shape, datatype, *contents in ((*i, "BYTES")[: max(3, len(i))] for i in inputs):
         added = request.inputs.add(name=name, shape=shape, datatype=datatype)
@@ -107,7 +107,7 @@ WIRES = {"json": by_json, "generate": by_generate, "binary": by_binary, "grpc": 
 
 
 def check_text(live: Live, text: str) -> None:
-    """An error is for the caller: no traceback, no path of the server."""
+    """Fail if an error for the caller holds a traceback or a path of the server."""
     for secret in (str(live.built.root), str(live.server._runtime), "Traceback", "site-packages", ".py"):
         assert secret not in text
 

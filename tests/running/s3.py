@@ -1,4 +1,4 @@
-"""An S3 of our own: moto's server as a process, with a fresh bucket for whoever asks."""
+"""moto's S3 server as a process of the tests, with a fresh bucket for each test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIGNED = "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, Sign
 
 
 class S3:
-    """`endpoint` is its URL. Everything is in its memory, and gone with it."""
+    """`endpoint` is its URL. It keeps everything in memory."""
 
     def __init__(self) -> None:
         python = Path(os.environ.get("CESTA_MOTO_ENV", ENVIRONMENT)) / "bin" / "python"
@@ -29,25 +29,25 @@ class S3:
         )
         assert self.process.stderr
         for line in self.process.stderr:
-            if found := re.search(r"Running on (http://\S+)", line):
+            if match := re.search(r"Running on (http://\S+)", line):
                 break
         else:
             raise RuntimeError("moto's server did not start")
-        self.endpoint = found[1].rstrip("/")
+        self.endpoint = match[1].rstrip("/")
         self._numbers = itertools.count(1)
         self._log = subprocess.Popen(["cat"], stdin=self.process.stderr, stdout=subprocess.DEVNULL)
 
     def bucket(self) -> str:
-        """The name of a new, empty one."""
+        """Create an empty bucket; its name."""
         name = f"bucket-{next(self._numbers)}"
         self.request("PUT", f"/{name}")
         return name
 
     def request(self, method: str, path: str, body: bytes = b"") -> bytes:
-        """Past every library of ours."""
+        """Send a request without any library of ours."""
         headers = {"Authorization": SIGNED, "Content-Type": "application/octet-stream"}
-        asked = urllib.request.Request(self.endpoint + path, body or None, headers, method=method)
-        with urllib.request.urlopen(asked, timeout=20) as answer:
+        sent = urllib.request.Request(self.endpoint + path, body or None, headers, method=method)
+        with urllib.request.urlopen(sent, timeout=20) as answer:
             content: bytes = answer.read()
         return content
 
@@ -57,7 +57,7 @@ class S3:
         self._log.wait()
 
     def variables(self, endpoint: str = "") -> dict[str, str]:
-        """The environment in which this is where s3:// points to; `endpoint` may be something in between."""
+        """The environment that leads s3:// to this server; `endpoint` may be a proxy in front of it."""
         return {
             "AWS_ACCESS_KEY_ID": "key",
             "AWS_SECRET_ACCESS_KEY": "secret",

@@ -1,4 +1,4 @@
-"""HTTP and gRPC servers on real sockets that answer as a script says, and one question by either client."""
+"""HTTP and gRPC servers on real sockets that follow a script, and a query by either client."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ TRITON_SAID = b'{"error": "in ensemble \'recommender\', [request id: 5] category
 
 
 def ask(kind, address, *, question=None, **options):
-    """One question by a client of this kind, in a plain call whichever kind it is."""
+    """One query by a client of this kind, as a plain call for either kind."""
     options = {"timeout_s": 10, "retries": 0} | options
     if kind is Recommender:
         with Recommender(address, **options) as shop:
@@ -44,7 +44,7 @@ def raw(datatype, values):
 
 
 def http_answer():
-    """(headers, body) of a V2 answer with one item, from the protocol's text, not from the client."""
+    """(headers, body) of a V2 answer with one item, written from the protocol's text, not with the client."""
     parts = {name: raw(datatype, values) for name, (datatype, values) in GOOD.items()}
     outputs = [
         {"name": n, "datatype": GOOD[n][0], "shape": [1, 2], "parameters": {"binary_data_size": len(part)}}
@@ -93,7 +93,7 @@ class HttpShop:
 
 
 @contextmanager
-def serving(shop):
+def serve(shop):
     thread = threading.Thread(target=shop.server.serve_forever, args=(0.01,))
     thread.start()
     yield shop

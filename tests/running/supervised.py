@@ -1,4 +1,4 @@
-"""`cesta serve` as a shell starts it, its events as they are logged, and all the processes below it."""
+"""`cesta serve` as a shell starts it, with its logged events and all processes below it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Event = dict[str, Any]
 
 
 class Supervised:
-    """The leader of its own process group; ready once it is made."""
+    """The leader of its own process group, and ready when the constructor returns, unless `wait` is false."""
 
     def __init__(self, repository: Path, *, wait: bool = True) -> None:
         self.process = subprocess.Popen(
@@ -48,7 +48,7 @@ class Supervised:
             self.look()
 
     def look(self) -> None:
-        """Take note of the server and the stubs that run now."""
+        """Record the server and the stubs that run now."""
         (triton,) = children(self.process.pid)
         options = " ".join(command(triton))
         self.shm_prefix = re.search(r"shm-region-prefix-name=(\S+)", options)[1]
@@ -60,7 +60,7 @@ class Supervised:
                 self.processes.append(Watched(stub))
 
     def look_again(self) -> None:
-        """As `look`, once the next server has been started, ready or not."""
+        """Record the next server as soon as it has been started, ready or not."""
         before, deadline = self.triton, time.monotonic() + 20
         while self.triton == before:
             assert time.monotonic() < deadline
@@ -88,14 +88,14 @@ class Supervised:
         return code, json.loads(text) if text.startswith("{") else text
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Ask the whole process group, as a terminal does; the exit code."""
+        """Signal the whole process group, as a terminal does; the exit code."""
         os.killpg(self.process.pid, how)
         code = self.process.wait(30)
         self._reader.join(20)
         return code
 
     def kill(self) -> None:
-        """For a test that failed: end what still runs, remove what it leaves."""
+        """End what still runs and remove its remains, for a test that failed."""
         if self.process.poll() is None:
             for pid in (*children(self.process.pid), self.process.pid):
                 os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Toy models on a live server: written into its repository, loaded, asked."""
+"""Toy models on a live server: written into its repository, loaded, and asked."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Toys:
                 names = [output.name for output in result.get_response().outputs]
                 future.set_result({output: result.as_numpy(output) for output in names})
 
-        asked = [triton.InferRequestedOutput(output) for output in outputs] if outputs else None
+        requested = [triton.InferRequestedOutput(output) for output in outputs] if outputs else None
         self.client.async_infer(
-            name, [_input(key, array) for key, array in inputs.items()], done, outputs=asked
+            name, [_input(key, array) for key, array in inputs.items()], done, outputs=requested
         )
         return future
 
@@ -60,12 +60,12 @@ class Toys:
         return dict(zip(names, session.run(names, inputs), strict=True))
 
     def threads(self) -> int:
-        """How many threads the server and its stubs have."""
+        """Number of threads of the server and its stubs."""
         processes = [self.server.pid, *children(self.server.pid)]
         return sum(len(list(Path(f"/proc/{process}/task").iterdir())) for process in processes)
 
     def executions(self, name: str, requests: int) -> int:
-        """How often the instance ran for its `requests`; Triton answers first and counts later."""
+        """How often the instance ran for its `requests`. Triton answers first and counts later."""
         while True:
             (model,) = self.client.get_inference_statistics(name).model_stats
             counts = model.inference_stats

@@ -1,4 +1,4 @@
-"""A repository of toy releases, served: what there is to promote, and what each release must answer."""
+"""A served repository of toy releases: releases to promote, and the answers that each must give."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BASKETS = tuple((f"i{n}", f"i{n + 1}") for n in range(1, 41))
 
 
 @dataclass
-class Shop:
+class ToyShop:
     """`repository`, the server on it, and its runs by the number of their release."""
 
     root: Path
@@ -50,14 +50,14 @@ class Shop:
         return release
 
     def first(self, seed: int) -> int:
-        """Publish the first release and have the server started on it."""
+        """Publish the first release and start the server on it."""
         release = self.add(seed)
         promote(self.repository, release)
         self.server.wait_ready(self.active)
         return release
 
     def restart(self) -> None:
-        """Another server on the repository, with all that its next start serves."""
+        """Start another server on the repository, with everything that its next start serves."""
         self.close()
         del self.server, self.control
         models = [ENSEMBLE, *([CANARY] if canary_on_disk(self.repository) else [])]
@@ -65,7 +65,7 @@ class Shop:
         self.server.wait_ready(self.active)
 
     def is_ready(self) -> bool:
-        """Triton's own word, which load balancers ask for."""
+        """Triton's own ready flag, which load balancers read."""
         with triton.InferenceServerClient(self.server.grpc) as client:
             return bool(client.is_server_ready())
 
@@ -81,17 +81,17 @@ class Shop:
         return [toy_answer(self.run_of(release), basket) for basket in BASKETS]
 
     def active(self) -> int:
-        """The release that answers, uncached."""
+        """The release that answers a query past the cache."""
         (version,) = self.control.ready(ENSEMBLE)
         check_canary(self.control, version)
         return version
 
     def mistakes(self, release: int, front: str = ENSEMBLE) -> list[str]:
-        """What is wrong with an ensemble's answers, if this release should give them."""
-        found = []
+        """Differences between an ensemble's answers and those of this release."""
+        problems = []
         for basket, want in zip(BASKETS, self.expected(release), strict=True):
             version, tensors = self.control.ask(front, request_tensors(Request(basket=basket)))
             problem = difference(answer_of(tensors), want)
             if version != release or problem:
-                found.append(f"{basket}: release {version}, {problem}")
-        return found
+                problems.append(f"{basket}: release {version}, {problem}")
+        return problems

@@ -19,14 +19,14 @@ from tests.running.raw_requests import good_answer
 
 if TYPE_CHECKING:
     from tests.building.slices import Built
-    from tests.running.toy_shop import Shop
+    from tests.running.toy_shop import ToyShop
 
 StartServer = Callable[..., Server]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The user's state folder for this session, where `cesta serve` and `cesta release` share a secret."""
+    """The user's state folder for this session, in which `cesta serve` and `cesta release` share a secret."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("state")
         patch.setenv("XDG_STATE_HOME", str(folder))
@@ -37,7 +37,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def control_secret(state: Path) -> str:
-    """What every server of this session wants from its operator; `ModelControl` finds it by itself."""
+    """The secret that every server of this session requires from its operator; `ModelControl` finds it."""
     return make_secret()
 
 
@@ -70,7 +70,7 @@ def start_server(control_secret: str) -> Iterator[StartServer]:
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where the sampler's compiled kernels go: 12 s of work that every server of the session shares."""
+    """The folder of the sampler's compiled kernels: 12 s of work that all servers of the session share."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("numba")
         patch.setenv("NUMBA_CACHE_DIR", str(folder))
@@ -79,7 +79,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def serve_built(start_server: StartServer, built: Built, compiled: Path) -> Callable[..., Live]:
-    """`serve_built(response_cache=0)`: the built release on a server of its own, ready by a canary."""
+    """`serve_built(response_cache=0)`: the built release on its own server, ready when a canary passes."""
 
     def serve(**settings: Any) -> Live:
         server = start_server(built.repository, **settings)
@@ -91,23 +91,23 @@ def serve_built(start_server: StartServer, built: Built, compiled: Path) -> Call
 
 @pytest.fixture(scope="session")
 def live(serve_built: Callable[..., Live]) -> Live:
-    """The release as it is served to shops."""
+    """The release as shops get it."""
     return serve_built()
 
 
 @pytest.fixture(scope="session")
 def uncached(serve_built: Callable[..., Live]) -> Live:
-    """The release without the response cache: every answer is computed, none can be spoilt."""
+    """The release without the response cache: every answer is computed, and no entry can be spoilt."""
     return serve_built(response_cache=0)
 
 
 @pytest.fixture
-def shop(tmp_path: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
-    """A repository for toy releases, and the server that is started on it when it is first asked."""
-    from tests.running.toy_shop import Shop  # not above: it imports torch
+def shop(tmp_path: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[ToyShop]:
+    """A repository for toy releases. Its server starts when a test first uses it."""
+    from tests.running.toy_shop import ToyShop  # not above: it imports torch
 
     monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
-    shop = Shop(tmp_path, start_server)
+    shop = ToyShop(tmp_path, start_server)
     yield shop
     shop.close()
 

@@ -1,4 +1,6 @@
-"""What counting or tracing costs: CPU time of two servers asked the same in turns. No test; run it by hand:
+"""Measures what counting or tracing costs: CPU time of two servers with the same requests in turns.
+
+Run it by hand; it is not a test:
 
 python -m tests.serving.cost_of_watching DATA REPOSITORY_A REPOSITORY_B [--trace URL]
 
@@ -49,15 +51,15 @@ def main() -> None:
         for batch, requests in REQUESTS.items():
             rounds = []
             for turn in range(ROUNDS):
-                asked = [_baskets(shop, rng, batch) for _ in range(requests)]
+                requests_of_turn = [_baskets(shop, rng, batch) for _ in range(requests)]
                 order = servers if turn % 2 else servers[::-1]
-                spent = {server.pid: _spent(server, asked, turn) for server in order}
+                spent = {server.pid: _spent(server, requests_of_turn, turn) for server in order}
                 rounds.append([spent[server.pid] for server in servers])
             _report(batch, np.array(rounds))
 
 
 def _report(batch: int, spent: np.ndarray[Any, Any]) -> None:
-    """(rounds, servers, processes) µs a pass."""
+    """Print µs per pass from (rounds, servers, processes) µs."""
     for i, process in enumerate(("sampler", "tritonserver")):
         before, after = np.median(spent[:, :, i], axis=0)
         more = statistics.median(spent[:, 1, i] - spent[:, 0, i])
@@ -66,15 +68,17 @@ def _report(batch: int, spent: np.ndarray[Any, Any]) -> None:
         )
 
 
-def _spent(server: Server, asked: list[list[Any]], turn: int) -> tuple[float, float]:
+def _spent(server: Server, requests: list[list[Any]], turn: int) -> tuple[float, float]:
     """CPU time of sampler and tritonserver for one request, in µs."""
     pids = (stub_of(server.pid, "candidate_sampler"), server.pid)
     before = [_cpu_ns(pid) for pid in pids]
     with triton.InferenceServerClient(server.grpc) as client:
-        for number, inputs in enumerate(asked, start=1):
+        for number, inputs in enumerate(requests, start=1):
             trace = f"00-{turn * 1000 + number:032x}-00000000000000aa-01"
             client.infer("recommender", inputs, headers={"traceparent": trace})
-    sampler, server_itself = ((_cpu_ns(p) - b) / len(asked) / 1e3 for p, b in zip(pids, before, strict=True))
+    sampler, server_itself = (
+        (_cpu_ns(p) - b) / len(requests) / 1e3 for p, b in zip(pids, before, strict=True)
+    )
     return sampler, server_itself
 
 

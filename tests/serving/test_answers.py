@@ -1,4 +1,4 @@
-"""What a shop may rely on in every answer, asked through the client."""
+"""Properties of every answer that a shop may rely on, asked through the client."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def ids(answer: Recommendations) -> list[str]:
 
 def sizes(live: Live) -> dict[str, int]:
     """Category → items in it."""
-    found = dict.fromkeys(live.categories, 0)
+    counts = dict.fromkeys(live.categories, 0)
     for names in live.categories_of.values():
-        for name in names & found.keys():
-            found[name] += 1
-    return found
+        for name in names & counts.keys():
+            counts[name] += 1
+    return counts
 
 
 def test_basket_items_are_never_recommended(shop: Recommender, queries: list[Query]) -> None:
@@ -54,7 +54,7 @@ def test_basket_items_are_never_recommended(shop: Recommender, queries: list[Que
 
 
 def test_questions_with_and_without_a_customer_share_passes(uncached: Live, queries: list[Query]) -> None:
-    """Every second shopper is a stranger; Triton would not batch them if their requests had other inputs."""
+    """Every second shopper is unknown. Triton would not batch them if their requests had other inputs."""
 
     async def ask() -> None:
         async with AsyncRecommender(uncached.grpc, protocol="grpc", timeout_s=10) as shop:
@@ -75,7 +75,7 @@ def test_questions_with_and_without_a_customer_share_passes(uncached: Live, quer
 def test_excluded_items_are_never_recommended_and_others_take_their_places(
     shop: Recommender, queries: list[Query]
 ) -> None:
-    """Whatever was recommended first is excluded: nothing of it comes back, and the list is as long."""
+    """The first answer is excluded: none of it comes back, and the second list is as long."""
     first = shop.recommend_many(queries)
     excluding = [
         Query(query.basket, query.user_id, K, exclude=ids(answer))
@@ -87,7 +87,7 @@ def test_excluded_items_are_never_recommended_and_others_take_their_places(
 
 
 def test_the_thousand_best_sellers_may_be_excluded(live: Live, shop: Recommender) -> None:
-    """Even a stranger with an empty basket, to whom only best sellers are recommended, gets a full list."""
+    """Even an unknown shopper with an empty basket, who gets best sellers only, gets a full list."""
     answer = shop.recommend(k=K, exclude=live.item_ids[:1000])
     assert len(set(ids(answer)) - set(live.item_ids[:1000])) == K
 
@@ -95,21 +95,21 @@ def test_the_thousand_best_sellers_may_be_excluded(live: Live, shop: Recommender
 def test_only_wanted_categories_come_and_fill_the_list(
     live: Live, shop: Recommender, queries: list[Query]
 ) -> None:
-    """Each category with more than enough items, beside a real basket: K items, all of that category."""
+    """Each category with enough items gives K items of that category, beside a real basket."""
     count = sizes(live)
     large = [name for name in live.categories if count[name] >= K + max(len(q.basket) for q in queries)]
     assert len(large) > 50
-    asked = [
+    questions = [
         Query(queries[i % 100].basket, queries[i % 100].user_id, K, categories=[c])
         for i, c in enumerate(large)
     ]
-    for category, answer in zip(large, shop.recommend_many(asked), strict=True):
+    for category, answer in zip(large, shop.recommend_many(questions), strict=True):
         assert len(set(ids(answer))) == K
         assert all(category in live.categories_of[item] for item in ids(answer))
 
 
 def test_a_small_category_is_recommended_whole_and_no_further(live: Live, shop: Recommender) -> None:
-    """Of a category with n < K items all but those in the basket come; the answer is that much shorter."""
+    """A category with n < K items gives all items outside the basket; the answer is that much shorter."""
     count = sizes(live)
     small = [name for name in live.categories if 1 < count[name] < K][:50]
     for category in small:
@@ -119,7 +119,7 @@ def test_a_small_category_is_recommended_whole_and_no_further(live: Live, shop: 
 
 
 def test_several_categories_are_one_shelf(live: Live, shop: Recommender) -> None:
-    """An item of any of them may come; excludes hold inside them too."""
+    """Items of any of them may come; excludes apply to them, too."""
     rng, count = np.random.default_rng(7), sizes(live)
     large = [name for name in live.categories if count[name] > 3 * K]
     for _ in range(20):
@@ -142,10 +142,10 @@ def test_several_categories_are_one_shelf(live: Live, shop: Recommender) -> None
         {"basket": ["no such item"], "user_id": "nobody", "exclude": ["nor this"]},
     ],
 )
-def test_who_is_unknown_gets_the_best_sellers(
+def test_an_unknown_customer_gets_the_best_sellers(
     live: Live, shop: Recommender, question: dict[str, object]
 ) -> None:
-    """With nothing known about customer and basket, what sells is left: every answer is the same."""
+    """With an unknown customer and basket only sales are left: every answer is the same."""
     answer = shop.recommend(k=K, **question)
     assert ids(answer) == ids(shop.recommend(k=K))
     assert len(answer) == K
@@ -156,7 +156,7 @@ def test_who_is_unknown_gets_the_best_sellers(
 def test_a_known_customer_with_an_empty_basket_gets_the_usual(
     live: Live, shop: Recommender, queries: list[Query]
 ) -> None:
-    """Most of the first ten are what the household buys anyway: this is a grocer's."""
+    """Most of the first ten are items that the household buys anyway: the shop is a grocer."""
     users = sorted({query.user_id for query in queries})[:20]
     answers = shop.recommend_many([Query(user_id=user) for user in users])
     usual = [Reason.USUAL in item.reasons for answer in answers for item in answer]
@@ -202,7 +202,7 @@ def test_the_order_of_the_basket_does_not_matter(shop: Recommender, queries: lis
 def test_a_basket_is_not_answered_with_what_its_items_were_answered_apart(
     live: Live, shop: Recommender, first: str, request: pytest.FixtureRequest
 ) -> None:
-    """Baskets of one item each have the bytes of one basket of them all; Triton's cache looks at bytes."""
+    """Baskets of one item each have the bytes of one basket of all items; Triton's cache compares bytes."""
     items = [f"only here, {request.node.callspec.id}", *live.item_ids[20:22]]
 
     def apart() -> int:
@@ -222,6 +222,6 @@ def test_a_query_is_answered_alike_whatever_travels_beside_it(
 ) -> None:
     together = shop.recommend_many(queries)
     for query, answer in list(zip(queries, together, strict=True))[::10]:
-        alone = shop.recommend(query.basket, user_id=query.user_id, k=K)
-        assert ids(alone) == ids(answer)
-        assert np.allclose([i.score for i in alone], [i.score for i in answer], rtol=0, atol=1e-4)
+        single = shop.recommend(query.basket, user_id=query.user_id, k=K)
+        assert ids(single) == ids(answer)
+        assert np.allclose([i.score for i in single], [i.score for i in answer], rtol=0, atol=1e-4)

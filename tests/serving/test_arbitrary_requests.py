@@ -78,7 +78,7 @@ BODIES = (VALUES | INFER_BODIES | GENERATE_BODIES).map(json.dumps) | st.binary(m
 
 
 def check_outcome(live: Live, status: object, text: str) -> None:
-    """Answered, refused, or one of Triton's known 500s; then a good question is answered."""
+    """Fail unless the request is answered, refused, or one of Triton's known 500s; then ask a good query."""
     if status not in (200, 400, 404, "OK", "INVALID_ARGUMENT"):
         assert status == 500
         assert OWN_FAILURES.fullmatch(text), text

@@ -1,4 +1,4 @@
-"""Requests that no client of ours sends are refused in a sentence, each alone; the next one is answered."""
+"""Requests that no client of ours sends are refused in a sentence; each refusal affects no other request."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ OURS = {
 def test_what_the_contract_forbids_is_refused_with_value_and_limit(
     uncached: Live, case: str, wire: str
 ) -> None:
-    """In one sentence, after Triton's own words about the ensemble, on every wire."""
+    """The refusal is one sentence, after Triton's own words about the ensemble, on every protocol."""
     ids, sentence = OURS[case]
     status, text = WIRES[wire](uncached, ids)
 
@@ -83,9 +83,9 @@ def test_one_bad_query_refuses_its_whole_request(uncached: Live) -> None:
 
 
 def test_bad_requests_leave_those_of_the_same_batch_alone(uncached: Live) -> None:
-    """Full requests keep the sampler busy while bad and good ones queue up, to be taken together."""
+    """Full requests keep the sampler busy while bad and good ones queue up and form a batch."""
     good = [Question((item,), uncached.user_ids[0]) for item in uncached.item_ids[:6]]
-    alone = [over_grpc(uncached, [question]).item_ids.tolist() for question in good]
+    expected = [over_grpc(uncached, [question]).item_ids.tolist() for question in good]
     full = [
         Question(tuple(uncached.item_ids[:200]), uncached.user_ids[0], tuple(uncached.item_ids[200:1200]))
     ] * 64
@@ -98,7 +98,7 @@ def test_bad_requests_leave_those_of_the_same_batch_alone(uncached: Live) -> Non
         refusals = [threads.submit(by_grpc, uncached, ids) for ids, _ in OURS.values()]
     after = _settled(uncached, before["success"] + before["fail"] + requests)
 
-    assert [answer.result().item_ids.tolist() for answer in answers] == alone
+    assert [answer.result().item_ids.tolist() for answer in answers] == expected
     for refusal, (_, sentence) in zip(refusals, OURS.values(), strict=True):
         code, text = refusal.result()
         assert (code, sentence in text) == ("INVALID_ARGUMENT", True)
@@ -106,7 +106,7 @@ def test_bad_requests_leave_those_of_the_same_batch_alone(uncached: Live) -> Non
 
 
 def _settled(live: Live, requests: int) -> dict[str, int]:
-    """The sampler's counts once it has counted so many: Triton answers first and counts later."""
+    """The sampler's counts once it has counted so many requests: Triton answers first and counts later."""
     while True:
         counts = live.counts("candidate_sampler")
         if counts["success"] + counts["fail"] >= requests:
@@ -263,7 +263,7 @@ def test_unknown_models_and_versions_are_not_found(
 
 @pytest.mark.parametrize("name", ["basket", "user_id", "exclude", "categories"])
 def test_the_sampler_itself_refuses_a_batch_that_lost_its_axis(uncached: Live, name: str) -> None:
-    """2**32 queries pass Triton's checks as none; what arrives has no batch axis, and fails alone."""
+    """2**32 queries pass Triton's checks as none. The request then has no batch axis, and fails alone."""
     request = grpc_request((name, [2**32, 1]), raw=[A], model_name="candidate_sampler")
 
     assert send_grpc(uncached, request) == (
@@ -273,7 +273,7 @@ def test_the_sampler_itself_refuses_a_batch_that_lost_its_axis(uncached: Live, n
 
 
 def test_the_largest_request_in_the_contract_is_answered(uncached: Live) -> None:
-    """64 queries with every list full, of the longest ids: 11 MB of ids, all unknown."""
+    """It has 64 queries with every list full, of the longest ids: 11 MB of ids, all unknown."""
     lists = {"basket": 200, "exclude": 1000}
     ids = {name: np.array([b"%0128d" % n for n in range(64 * count)]) for name, count in lists.items()}
     inputs = [(name, [64, count]) for name, count in lists.items()]

@@ -11,22 +11,22 @@ from operations.errors import NotPromoted
 from operations.releases.canary import start_canary, stop_canary
 from operations.releases.configs import CANARY, PARTS
 from operations.releases.promote import promote
-from tests.running.toy_shop import BASKETS, Shop
+from tests.running.toy_shop import BASKETS, ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
 
 
-def scored(shop: Shop) -> dict[int, int]:
+def scored(shop: ToyShop) -> dict[int, int]:
     """Release → answers that its scorer computed, as Triton's metrics count them."""
     with urllib.request.urlopen(f"http://{shop.server.metrics}/metrics") as page:
         text = page.read().decode()
-    found = re.findall(r'nv_inference_request_success{model="ncf_scorer",version="(\d+)"} (\d+)', text)
-    return {int(release): int(count) for release, count in found}
+    counts = re.findall(r'nv_inference_request_success{model="ncf_scorer",version="(\d+)"} (\d+)', text)
+    return {int(release): int(count) for release, count in counts}
 
 
-def test_a_canary_release_from_start_to_promotion(shop: Shop) -> None:
-    """Both answer with their own release and are counted apart; a restart brings both back; another
-    percent changes nothing in the server; promotion ends it.
+def test_a_canary_release_from_start_to_promotion(shop: ToyShop) -> None:
+    """Both releases answer with their own items and are counted apart. A restart brings both back; another
+    percentage changes nothing in the server; promotion ends the canary.
     """
     one = shop.first(1)
     two = shop.add(2)
@@ -50,8 +50,8 @@ def test_a_canary_release_from_start_to_promotion(shop: Shop) -> None:
     assert shop.is_ready()
 
 
-def test_ending_it_leaves_the_active_release(shop: Shop) -> None:
-    """And nothing of the canary release is loaded."""
+def test_ending_a_canary_release_leaves_the_active_one(shop: ToyShop) -> None:
+    """No part of the canary release stays loaded."""
     one, two = shop.first(1), shop.add(2)
     start_canary(shop.repository, two, 5, shop.control)
     stop_canary(shop.repository, two, shop.control)
@@ -63,8 +63,8 @@ def test_ending_it_leaves_the_active_release(shop: Shop) -> None:
     assert shop.is_ready()
 
 
-def test_one_that_fails_leaves_what_there_was(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a canary release none, with one that one; the active release answers throughout."""
+def test_a_canary_release_that_fails_changes_nothing(shop: ToyShop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The earlier canary stays, or none if there was none; the active release answers throughout."""
 
     def wrong(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "x")

@@ -1,4 +1,4 @@
-"""The `cesta` command as a person starts it: `ask` against the live release, `serve` from start to stop."""
+"""The `cesta` command as a person runs it: `ask` against the live release, `serve` from start to stop."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ pytestmark = [pytest.mark.triton, pytest.mark.timeout(90)]
 
 
 def cesta(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run to the end."""
+    """Run the command to its end."""
     return subprocess.run([*CESTA, *map(str, arguments)], capture_output=True, text=True, timeout=60)
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
-    """The one sentence that a command failed with."""
+    """The one sentence with which a command failed."""
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     (sentence,) = done.stderr.splitlines()
     return sentence
 
 
 def test_ask_prints_json_for_programs(live: Live) -> None:
-    """Release, and per item id, score, rank and reasons: what the client answers."""
+    """The JSON has the release, and item id, score, rank and reasons of each item, as the client returns
+    them.
+    """
     basket = live.item_ids[:2]
     done = cesta(
         *("ask", "--json", f"--address={live.grpc}", f"--user={live.user_ids[0]}", "--k=5", "--timeout-s=20"),
@@ -51,7 +53,7 @@ def test_ask_prints_json_for_programs(live: Live) -> None:
 
 
 def test_ask_prints_a_table_with_names_for_people(live: Live) -> None:
-    """Names come from the catalog that etl left in --out; each recommended item has its line."""
+    """Names come from the catalog that etl wrote to --out; each recommended item has a line."""
     question = ["ask", f"--address={live.http}", "--protocol=http", "--timeout-s=20", "--k=3"]
     question += [f"--basket={live.item_ids[0]}", f"--out={live.built.root}"]
     table, answer = cesta(*question), json.loads(cesta(*question, "--json").stdout)
@@ -81,7 +83,7 @@ def test_ask_repeats_the_server_s_sentence(live: Live) -> None:
 
 
 def test_ask_without_a_server_says_so() -> None:
-    """The address is named; no traceback."""
+    """The sentence names the address; there is no traceback."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # taken, and nobody listens
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
@@ -113,7 +115,9 @@ def serving(live: Live) -> Iterator[Supervised]:
 def test_serve_answers_until_asked_to_stop_and_leaves_nothing(
     live: Live, serving: Supervised, stop: signal.Signals
 ) -> None:
-    """Ctrl-C, which the whole process group gets, and SIGTERM: 0, no process, no memory, no files."""
+    """It receives Ctrl-C, which the whole process group gets, or SIGTERM. The exit code is 0; no process,
+    memory or file stays.
+    """
     done = cesta("ask", "--json", f"--address={serving.addresses['grpc']}", "--timeout-s=20")
     assert json.loads(done.stdout)["release"] == live.release
     assert len(serving.processes) >= 3  # cesta, tritonserver, the sampler's stub, perhaps the scorer's
@@ -129,7 +133,7 @@ def test_serve_answers_until_asked_to_stop_and_leaves_nothing(
 
 
 def test_release_commands_against_the_server_that_runs(live: Live) -> None:
-    """The active release is promoted again: the real chain answers its golden requests by version."""
+    """The active release is promoted again: the real models answer its golden requests by version."""
     there = (f"--repository={live.built.repository}", f"--address={live.grpc}")
     listed = cesta("release", "list", there[0])
     assert re.search(rf"{live.release} .* active", listed.stdout)
@@ -145,7 +149,7 @@ def test_release_commands_against_the_server_that_runs(live: Live) -> None:
 
 
 def test_release_without_a_server_changes_the_next_start(live: Live, tmp_path: Path) -> None:
-    """And says so; a server of another repository is not touched."""
+    """The command says so, and does not touch the server of another repository."""
     repository = shutil.copytree(live.built.repository, tmp_path / "repository")
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # taken, and nobody listens

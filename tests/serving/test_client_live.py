@@ -90,8 +90,8 @@ def test_many_queries_get_the_answers_they_get_alone(live, shop):
         Query(categories=live.categories[:1]),
     ]
     together = shop.recommend_many(queries)
-    alone = [shop.recommend_many([query])[0] for query in queries]
-    assert [ids(answer) for answer in together] == [ids(answer) for answer in alone]
+    single_answers = [shop.recommend_many([query])[0] for query in queries]
+    assert [ids(answer) for answer in together] == [ids(answer) for answer in single_answers]
 
 
 def test_more_than_one_batch_is_answered(live, shop):
@@ -122,7 +122,7 @@ def test_a_request_as_large_as_the_limits_allow_is_answered(live, shop):
     ],
 )
 def test_the_server_refuses_what_the_client_refuses(shop, question, monkeypatch):
-    """The limits of both sides are one: this is the server's word, with the client's checks off."""
+    """Both sides have the same limits: here the client's checks are off, so the server refuses."""
     monkeypatch.setattr(_check, "ids", lambda name, kind, values, most: tuple(values or ()))
     monkeypatch.setattr(_check, "one_id", lambda name, value: value or "")
     with pytest.raises(InvalidRequest, match=r"at most \d+ are allowed"):
@@ -150,10 +150,10 @@ def test_an_answer_that_comes_too_late_is_timed_out(shop):
 
 def test_threads_share_one_recommender_without_mixing_answers(live, shop):
     baskets = [[item] for item in live.item_ids[:8]] * 10
-    alone = {basket[0]: shop.recommend(basket=basket) for basket in baskets[:8]}
+    expected = {basket[0]: shop.recommend(basket=basket) for basket in baskets[:8]}
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda basket: (basket[0], shop.recommend(basket=basket)), baskets))
-    assert all(answer == alone[item] for item, answer in answers)
+    assert all(answer == expected[item] for item, answer in answers)
 
 
 def test_asyncio_gets_the_same_answers_and_errors(live, shop, protocol):
@@ -170,7 +170,7 @@ def test_asyncio_gets_the_same_answers_and_errors(live, shop, protocol):
 
 
 def test_equal_baskets_share_one_entry_of_the_response_cache(live, shop):
-    """Counted by Triton itself."""
+    """Triton itself counts the hits."""
     import tritonclient.grpc as triton
 
     def hits():

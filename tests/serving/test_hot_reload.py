@@ -25,7 +25,7 @@ from operations.releases.promote import promote, roll_back
 from operations.server.process import Server
 from tests.building import TOY_SAMPLER
 from tests.running.processes import children
-from tests.running.toy_shop import BASKETS, Shop
+from tests.running.toy_shop import BASKETS, ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(240)]
 
@@ -37,7 +37,7 @@ Switch = tuple[float, float, dict[str, Any]]  # began, ended; its record
 
 
 class Shopper(threading.Thread):
-    """Asks one question after the other over one protocol; every second one is new to the cache."""
+    """Asks one query after the other over one protocol; every second one is new to the cache."""
 
     def __init__(self, protocol: Any, address: str, expected: dict[int, list[Any]]) -> None:
         super().__init__(daemon=True)
@@ -52,13 +52,13 @@ class Shopper(threading.Thread):
         for number in count():
             if self._ending.is_set():
                 return
-            place, asked = number // 2 % len(BASKETS), time.perf_counter()
+            place, asked_at = number // 2 % len(BASKETS), time.perf_counter()
             try:
                 version, answer = self._ask(place, f"{self.name}-{number}" if number % 2 else "")
             except Exception as error:
                 self.mistakes.append(f"failed: {error}")
             else:
-                self.times.append((asked, time.perf_counter()))
+                self.times.append((asked_at, time.perf_counter()))
                 self.versions.add(version)
                 if problem := difference(answer, self._expected[version][place]):
                     self.mistakes.append(f"{BASKETS[place]}: not release {version}'s answer: {problem}")
@@ -75,34 +75,34 @@ class Shopper(threading.Thread):
             inputs.append(self._protocol.InferInput(name, array.shape, "BYTES"))
             inputs[-1].set_data_from_numpy(array)
         result = self._client.infer(ENSEMBLE, inputs)
-        said = result.get_response()
-        version = said["model_version"] if isinstance(said, dict) else said.model_version
+        response = result.get_response()
+        version = response["model_version"] if isinstance(response, dict) else response.model_version
         return int(version), answer_of({n: result.as_numpy(n) for n in ("item_ids", "scores", "reasons")})
 
 
 @pytest.fixture
 def shop(
     tmp_path: Path, start_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Shop]:
-    """Releases 1 and 2, both loaded; 2 is active."""
+) -> Iterator[ToyShop]:
+    """Releases 1 and 2 are loaded; 2 is active."""
     monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
-    shop = Shop(tmp_path, start_server)
+    shop = ToyShop(tmp_path, start_server)
     shop.first(1)
     promote(shop.repository, shop.add(2), shop.control)
     yield shop
     shop.close()
 
 
-def test_twenty_switches_under_traffic(shop: Shop) -> None:
-    """Rollbacks and promotions alternate under 200 requests a second and more; memory after the last is at
-    most 5 % above that after the 2nd.
+def test_twenty_switches_under_traffic(shop: ToyShop) -> None:
+    """Rollbacks and promotions alternate under 200 requests a second or more. Memory after the last is at
+    most 5 % above the memory after the 2nd.
     """
     expected = {release: shop.expected(release) for release in (1, 2)}
     wires = [(tritonclient.http, shop.server.http), (tritonclient.grpc, shop.server.grpc)]
     shoppers = [Shopper(*wires[n % 2], expected) for n in range(4)]
     switches: list[Switch] = []
     memory: list[int] = []
-    with asking(shoppers):
+    with keep_asking(shoppers):
         started = time.perf_counter()
         for number in range(SWITCHES):
             switches.append(switch(shop, back=number % 2 == 0))
@@ -118,8 +118,8 @@ def test_twenty_switches_under_traffic(shop: Shop) -> None:
 
 
 @contextmanager
-def asking(shoppers: list[Shopper]) -> Iterator[None]:
-    """All of them ask within the block."""
+def keep_asking(shoppers: list[Shopper]) -> Iterator[None]:
+    """Let all of them ask during the block."""
     try:
         for shopper in shoppers:
             shopper.start()
@@ -130,21 +130,21 @@ def asking(shoppers: list[Shopper]) -> Iterator[None]:
             shopper.stop()
 
 
-def switch(shop: Shop, back: bool) -> Switch:
+def switch(shop: ToyShop, back: bool) -> Switch:
     started = time.perf_counter()
     record = roll_back(shop.repository, shop.control) if back else promote(shop.repository, 2, shop.control)
     return started, time.perf_counter(), record
 
 
 def wait_for_answers(shoppers: list[Shopper]) -> None:
-    """BETWEEN more, of all together, from each."""
+    """Wait for BETWEEN more answers in all, the same number from each."""
     for shopper in shoppers:
         for _ in range(BETWEEN // len(shoppers)):
             assert shopper.answered.acquire(timeout=ASK_TIMEOUT_S)
 
 
 def resident_bytes(pid: int) -> int:
-    """Of the server and the stubs of its models, without what they share."""
+    """Resident bytes of the server and the stubs of its models, without the pages that they share."""
     return sum(_private_bytes(process) for process in (pid, *children(pid)))
 
 
@@ -167,8 +167,8 @@ def report(
     for name, part in (("while switching", during), ("at rest", at_rest)):
         print(f"{name}: n {len(part)}, p50 {np.median(part):.1f} ms, p99 {np.quantile(part, 0.99):.1f} ms")
     for what in ("rollback", "promote"):
-        ours = [(end - start, r["seconds"]) for start, end, r in switches if r["what"] == what]
-        whole = 1000 * np.median([taken for taken, _ in ours])
-        steps = {step: 1000 * np.median([s[step] for _, s in ours]) for step in ours[0][1]}
+        same_kind = [(end - start, r["seconds"]) for start, end, r in switches if r["what"] == what]
+        whole = 1000 * np.median([taken for taken, _ in same_kind])
+        steps = {step: 1000 * np.median([steps[step] for _, steps in same_kind]) for step in same_kind[0][1]}
         print(f"{what}: {whole:.0f} ms; " + ", ".join(f"{step} {ms:.1f}" for step, ms in steps.items()))
     print(f"memory: {memory[1] / 2**20:.1f} MiB after the 2nd, {memory[-1] / 2**20:.1f} after the last")

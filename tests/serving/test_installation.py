@@ -13,14 +13,14 @@ from operations.server.environment import find_serving_environment
 from operations.server.process import Server, ServerError, ServerSettings
 from operations.server.response_cache import PASSWORD_FILE
 from tests.running.processes import command
-from tests.running.toy_shop import Shop
+from tests.running.toy_shop import ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]
 
 
 @pytest.fixture
 def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The wheel's files laid out as in /opt/tritonserver; our Python backend stands for the C++ one."""
+    """The wheel's files laid out as in /opt/tritonserver; our Python backend replaces the C++ one."""
     environment, folder = find_serving_environment(), tmp_path / "opt" / "tritonserver"
     shutil.copytree(environment.triton / "backends" / "python", folder / "backends" / "python")
     shutil.copy2(environment.stub, folder / "backends" / "python")
@@ -32,8 +32,8 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_release_is_served_by_an_installation_and_its_backends(shop: Shop, installation: Path) -> None:
-    """Sampler, scorer and cache answer as they must; the program and the backends are the installation's."""
+def test_a_release_is_served_by_an_installation_and_its_backends(shop: ToyShop, installation: Path) -> None:
+    """Sampler, scorer and cache answer correctly; the program and the backends are the installation's."""
     one = shop.first(1)
     assert shop.mistakes(one) == []
     assert shop.mistakes(one) == []  # from the cache
@@ -44,8 +44,8 @@ def test_a_release_is_served_by_an_installation_and_its_backends(shop: Shop, ins
     assert "--allow-gpu-metrics=true" in options
 
 
-def test_the_embedded_server_has_no_redis(shop: Shop, start_server: Callable[..., Server]) -> None:
-    """Nothing is started and nothing stays."""
+def test_the_embedded_server_has_no_redis(shop: ToyShop, start_server: Callable[..., Server]) -> None:
+    """The start is refused and leaves nothing behind."""
     shop.first(1)
     with pytest.raises(
         ServerError, match=r"no Redis cache: there is no .*/caches/redis/libtritoncache_redis\.so"
@@ -56,7 +56,7 @@ def test_the_embedded_server_has_no_redis(shop: Shop, start_server: Callable[...
 def test_a_redis_s_password_reaches_the_server_by_its_environment(
     installation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program in tritonserver's place tells what it was started with: the password is no argument."""
+    """A program in tritonserver's place prints its arguments and environment: the password is no argument."""
     (tmp_path / "recommender" / "1").mkdir(parents=True)
     (tmp_path / "recommender" / "config.pbtxt").touch()
     for name in ("bin", "caches"):
@@ -69,15 +69,15 @@ def test_a_redis_s_password_reaches_the_server_by_its_environment(
     program.chmod(0o755)
     (tmp_path / "password").write_text("s3cret\n")
     monkeypatch.setenv(PASSWORD_FILE, str(tmp_path / "password"))
-    told: list[str] = []
+    lines: list[str] = []
     ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
     settings = ServerSettings(repository=tmp_path, response_cache="redis://cache:7000", **ports)
 
-    with Server(settings, on_log=told.append) as server:
+    with Server(settings, on_log=lines.append) as server:
         assert server.wait(10) == 0
 
-    assert [line for line in told if "s3cret" in line] == ["password s3cret"]
-    assert {"--cache-config=redis,host=cache", "--cache-config=redis,port=7000"} < {*told}
+    assert [line for line in lines if "s3cret" in line] == ["password s3cret"]
+    assert {"--cache-config=redis,host=cache", "--cache-config=redis,port=7000"} < {*lines}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_redis_s_password_reaches_the_server_by_its_environment(
 def test_what_an_installation_lacks_is_named(
     installation: Path, start_server: Callable[..., Server], gone: str
 ) -> None:
-    """Before anything is started, with the way out."""
+    """The error comes before anything is started, with the way out."""
     path = installation / gone
     path.rename(installation / "elsewhere")
     with pytest.raises(
@@ -98,7 +98,7 @@ def test_what_an_installation_lacks_is_named(
 def test_an_installation_for_another_python_is_refused(
     installation: Path, start_server: Callable[..., Server]
 ) -> None:
-    """Its stub would not find the packages of this one."""
+    """Its stub would not find the packages of this Python."""
     (installation / "backends" / "python" / "triton_python_backend_stub").write_bytes(
         b"\0libpython3.9.so.1.0\0"
     )

@@ -1,4 +1,4 @@
-"""Model control is the operator's: what Triton refuses without the secret, and that `ps` does not tell it."""
+"""Model control belongs to the operator: Triton refuses it without the secret, which `ps` does not show."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ WRONG = [None, "", "not-the-secret-0123456789"]
 
 @pytest.fixture(scope="module")
 def server(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Without a model: what is restricted does not depend on one."""
+    """A server without a model: the restriction does not depend on one."""
     server = start_server(tmp_path_factory.mktemp("nothing"), models=())
     yield server
     server.stop(grace_s=0)
@@ -76,7 +76,7 @@ def over_http(server: Server, method: str, path: str, body: bytes | None, secret
 
 
 def over_grpc(client: triton.InferenceServerClient, verb: str, *values: object, secret: str | None) -> str:
-    """What it is refused with, "" if it is not."""
+    """The details of the refusal, "" if there is none."""
     try:
         getattr(client, verb)(*values, headers={} if secret is None else {GRPC_HEADER: secret})
     except InferenceServerException as error:
@@ -86,14 +86,16 @@ def over_grpc(client: triton.InferenceServerClient, verb: str, *values: object, 
 
 @pytest.mark.parametrize(("method", "path", "body"), HTTP_VERBS, ids=lambda value: str(value))
 def test_http_wants_the_secret(server: Server, method: str, path: str, body: bytes | None) -> None:
-    """403 without it and with another; with it whatever the verb itself answers."""
+    """Triton answers 403 without the secret and with another one; with it the verb itself answers."""
     assert [over_http(server, method, path, body, secret) for secret in WRONG] == [403] * 3
     assert over_http(server, method, path, body, server.settings.control_secret) not in (403, 404)
 
 
 @pytest.mark.parametrize("verb", GRPC_VERBS, ids=lambda verb: verb[0])
 def test_grpc_wants_the_secret(server: Server, verb: tuple[object, ...]) -> None:
-    """Refused by name of the header without it and with another; with it as the verb itself answers."""
+    """Triton refuses by name of the header without the secret and with another one; with it the verb itself
+    answers.
+    """
     with triton.InferenceServerClient(server.grpc) as client:
         for secret in WRONG:
             assert GRPC_HEADER in over_grpc(client, *verb, secret=secret)
@@ -101,7 +103,7 @@ def test_grpc_wants_the_secret(server: Server, verb: tuple[object, ...]) -> None
 
 
 def test_health_and_metadata_are_open(server: Server) -> None:
-    """What probes and clients ask; inference is asked all over this folder."""
+    """Probes and clients ask for these; the other tests of this folder cover inference."""
     for path in ("health/live", "health/ready", "models/stats"):
         assert over_http(server, "GET", path, None, None) == 200
     with triton.InferenceServerClient(server.grpc) as client:
@@ -121,7 +123,7 @@ def test_the_release_commands_say_what_to_set(server: Server, secret: str, what:
 
 
 def test_no_process_shows_the_secret(server: Server) -> None:
-    """Neither its command line nor that of what it started, nor the environment that stubs inherit."""
+    """No command line of the server or a child holds it, nor the environment that stubs inherit."""
     secret = server.settings.control_secret
     assert len(secret) > 16
     shown = [command(pid) for pid in (server.pid, *children(server.pid))]

@@ -30,7 +30,7 @@ class Stack(NamedTuple):
 
 @pytest.fixture(scope="module")
 def stack(live: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Triton is real, its requests too; gateway and supervisor are a page of figures."""
+    """Triton and its requests are real; a page of figures replaces gateway and supervisor."""
     stand_in = StandIn()
     with (
         Web(stand_in.page) as supervisor,
@@ -46,13 +46,13 @@ def stack(live: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stac
 
 
 def shop_a_little(live: Live, turn: int) -> None:
-    """Known and unknown customers and items, one question again and again, one that is refused."""
-    known, user = live.item_ids[turn], live.user_ids[turn]
+    """Ask with known and unknown customers and items, repeat one query, and send one that is refused."""
+    item, user = live.item_ids[turn], live.user_ids[turn]
     for question in (
-        Question((known, f"unknown {turn}"), user),
-        Question((known,), f"unknown {turn}"),
+        Question((item, f"unknown {turn}"), user),
+        Question((item,), f"unknown {turn}"),
         Question((live.item_ids[0],)),
-        Question((), exclude=(known,)),
+        Question((), exclude=(item,)),
     ):
         over_generate(live, [question])
     with pytest.raises(HTTPError, match="400"):
@@ -60,19 +60,19 @@ def shop_a_little(live: Live, turn: int) -> None:
 
 
 def dashboard_queries() -> dict[str, str]:
-    """Panel and legend → PromQL, as Grafana fills it in for an hour's view."""
+    """Panel and legend → PromQL, as Grafana fills it in for a view of one hour."""
     panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
-    found = {
+    queries = {
         f"{panel['title']}: {target['legendFormat']}": target["expr"].replace("$__rate_interval", "1m")
         for panel in panels
         for target in panel.get("targets", ())
     }
-    assert len(found) > 40
-    return found
+    assert len(queries) > 40
+    return queries
 
 
 def test_every_query_of_the_dashboard_finds_something(live: Live, stack: Stack) -> None:
-    """Nothing is asked for that no part exports."""
+    """The dashboard queries no metric that no part exports."""
     waiting = dashboard_queries()
     deadline = time.monotonic() + 60
     for turn in range(1, 200):
@@ -89,7 +89,7 @@ def test_every_query_of_the_dashboard_finds_something(live: Live, stack: Stack) 
 
 
 def test_a_failed_promotion_reaches_the_chat(stack: Stack) -> None:
-    """Prometheus sees the count rise, fires at once, and Alertmanager posts the sentence with its runbook."""
+    """Prometheus sees the count rise and fires at once. Alertmanager posts the sentence with its runbook."""
     seen = stack.stand_in.scrapes
     while stack.stand_in.scrapes < seen + 2:  # a rise from nothing known is none
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Configs beside config.pbtxt, `configs/<name>.pbtxt`: who takes them, and that they disturb nobody."""
+"""Configs beside config.pbtxt, `configs/<name>.pbtxt`: only servers that ask for them load them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from operations.server.process import Server, ServerError
 from operations.supervisor.pinned import load_active, load_others
 from tests.building.repositories import another_score
 from tests.running.live import check_canary
-from tests.running.toy_shop import Shop
+from tests.running.toy_shop import ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
 
@@ -28,7 +28,7 @@ DELAY_US = 123  # by which the config of these tests is known
 
 @pytest.fixture
 def patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a config for scorers that wait DELAY_US for more requests; it is the operator's own."""
+    """The name of a config for scorers that wait DELAY_US for more requests; the operator wrote it."""
     sources = tmp_path / "model_repository"
     shutil.copytree(MODEL_REPOSITORY, sources)
     text = (sources / SCORER / "config.pbtxt").read_text()
@@ -44,14 +44,16 @@ def delay(control: ModelControl) -> int:
 
 
 def answered(server: Server, release: int) -> int:
-    """What the scorer of `release` has answered since it was loaded: Triton counts anew when it reloads."""
+    """Answers of the scorer of `release` since it was loaded: Triton starts at 0 when it reloads."""
     with triton.InferenceServerClient(server.grpc) as client:
-        (found,) = client.get_inference_statistics(SCORER, str(release)).model_stats
-    return int(found.inference_count)
+        (model_statistics,) = client.get_inference_statistics(SCORER, str(release)).model_stats
+    return int(model_statistics.inference_count)
 
 
-def test_what_serves_is_not_reloaded_for_a_config_that_others_take(shop: Shop) -> None:
-    """Promotions write it once: the scorer that serves stays loaded. Touched, it has Triton reload all."""
+def test_what_serves_is_not_reloaded_for_a_config_that_others_take(shop: ToyShop) -> None:
+    """A promotion writes the file once, and the scorer in service stays loaded. A touched file makes Triton
+    reload everything.
+    """
     one = shop.first(1)
     source = (MODEL_REPOSITORY / TENSORRT).read_text()
     assert (shop.repository / TENSORRT).read_text() == source
@@ -71,10 +73,12 @@ def test_what_serves_is_not_reloaded_for_a_config_that_others_take(shop: Shop) -
 
 
 def test_a_server_that_was_started_with_a_named_config_keeps_to_it(
-    shop: Shop, patient: str, start_server: Callable[..., Server]
+    shop: ToyShop, patient: str, start_server: Callable[..., Server]
 ) -> None:
-    """Triton takes it by --model-config-name, the next release by the promotion, which asks the server.
-    Golden answers may then differ by what another processor rounds.
+    """Triton takes the config by --model-config-name. The promotion asks the server and uses it for the next
+    release.
+
+    Golden answers may then differ by the rounding of another processor.
     """
     promote(shop.repository, shop.add(1))
     server = start_server(str(shop.repository), config=patient)
@@ -94,9 +98,11 @@ def test_a_server_that_was_started_with_a_named_config_keeps_to_it(
 
 
 def test_a_supervised_server_is_given_the_named_config(
-    shop: Shop, patient: str, start_server: Callable[..., Server]
+    shop: ToyShop, patient: str, start_server: Callable[..., Server]
 ) -> None:
-    """Started empty, as `cesta serve` does: the active release and the one before it load by that config."""
+    """The server starts empty, as with `cesta serve`. The active release and the one before it load with that
+    config.
+    """
     promote(shop.repository, shop.add(1))
     promote(shop.repository, shop.add(2))
     with ModelControl(start_server(str(shop.repository), models=()).grpc) as control:
@@ -110,9 +116,11 @@ def test_a_supervised_server_is_given_the_named_config(
 
 
 def test_the_embedded_server_refuses_the_gpu_s_config(
-    shop: Shop, start_server: Callable[..., Server]
+    shop: ToyShop, start_server: Callable[..., Server]
 ) -> None:
-    """In Triton's own words: as `cesta serve --config tensorrt` would end where no GPU is."""
+    """The error holds Triton's own words, as `cesta serve --config tensorrt` prints them on a machine without
+    a GPU.
+    """
     promote(shop.repository, shop.add(1))
 
     with pytest.raises(ServerError, match="ncf_scorer has kind KIND_GPU but no GPUs are available"):

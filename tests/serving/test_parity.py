@@ -1,4 +1,4 @@
-"""Server and `ensemble/reference.py` give the same answers: on every wire, alone and in batches."""
+"""Server and `ensemble/reference.py` give the same answers on every protocol, alone and in batches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANSWER = ("item_ids", "scores", "reasons")
 
 @pytest.fixture(scope="module")
 def questions(live: Live) -> list[Question]:
-    """576 questions about real baskets, the latest ones: what shops ask, and what they ask rarely."""
+    """576 queries about the latest real baskets, the usual and the rare forms."""
     rng, shop, kinds = np.random.default_rng(7), live.built.shop, cycle(KINDS)
     numbers = rng.choice(np.arange(shop.n_baskets - 3000, shop.n_baskets), 572, replace=False)
     return [
@@ -64,7 +64,7 @@ KINDS = [
 
 @pytest.fixture(scope="module")
 def expected(live: Live, questions: list[Question]) -> Answers:
-    """(576, K), each asked alone: an answer must not depend on what is asked beside it."""
+    """(576, K) answers, each asked alone: an answer must not depend on its neighbours in the batch."""
     queries = [question.query(live.reference.vocabulary) for question in questions]
     answers = [live.reference.recommend([query]) for query in queries]
     return Answers(*(np.concatenate([getattr(a, name) for a in answers]) for name in ANSWER))
@@ -97,18 +97,18 @@ def check_batch(live: Live, wire: Wire, batch: list[Question], expected: Answers
 
 
 def differences(got: list[np.ndarray], want: list[np.ndarray]) -> list[str]:
-    """What makes two answers (ids, scores, reasons) of K unequal, beyond rounding and ties."""
+    """Differences between two answers (ids, scores, reasons) of K, beyond rounding and ties."""
     (got_ids, got_scores, got_reasons), (ids, scores, reasons) = got, want
-    found = []
+    problems = []
     if not np.allclose(got_scores, scores, rtol=0, atol=1e-4):
-        found.append(f"scores differ by {np.abs(got_scores - scores).max()}")
+        problems.append(f"scores differ by {np.abs(got_scores - scores).max()}")
     reason_of, score_of = dict(zip(ids, reasons, strict=True)), dict(zip(ids, scores, strict=True))
     for place, item in enumerate(got_ids):
         if item != ids[place] and abs(score_of.get(item, scores[-1]) - scores[place]) > TIE:
-            found.append(f"place {place} has {item} instead of {ids[place]}")
+            problems.append(f"place {place} has {item} instead of {ids[place]}")
         elif item in reason_of and reason_of[item] != got_reasons[place]:
-            found.append(f"reasons of {item} are {got_reasons[place]} instead of {reason_of[item]}")
-    return found
+            problems.append(f"reasons of {item} are {got_reasons[place]} instead of {reason_of[item]}")
+    return problems
 
 
 def test_the_comparison_sees_what_it_should() -> None:
@@ -123,7 +123,7 @@ def test_the_comparison_sees_what_it_should() -> None:
 
 @pytest.mark.parametrize("wire", ALONE)
 def test_a_cached_answer_is_the_computed_one_bit_for_bit(live: Live, wire: str) -> None:
-    """Triton counts the hit itself."""
+    """Triton itself counts the hit."""
     question = Question((*live.item_ids[:3], f"asked twice, {wire}"), live.user_ids[1])
     before = live.counts()
     computed, cached = ALONE[wire](live, [question]), ALONE[wire](live, [question])
@@ -136,7 +136,7 @@ def test_a_cached_answer_is_the_computed_one_bit_for_bit(live: Live, wire: str) 
 
 
 def test_the_order_of_ids_leaves_every_bit_of_an_answer_alone(uncached: Live) -> None:
-    """Asked raw, since the client would sort them: the sampler sorts again."""
+    """The test sends raw requests, since the client would sort the ids: the sampler sorts again."""
     basket, exclude = tuple(uncached.item_ids[5:60]), tuple(uncached.item_ids[100:150])
     answers = [
         over_grpc(uncached, [Question(b, uncached.user_ids[2], e)])

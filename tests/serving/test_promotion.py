@@ -1,4 +1,4 @@
-"""Promotion, rolling back and retiring on a real server."""
+"""Promotion, rollback and retirement on a real server."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from operations.releases.repository import active_release, read_release, release
 from operations.releases.retire import retire
 from operations.releases.verify import verify_release
 from tests.building.repositories import another_score, rewrite_manifest
-from tests.running.toy_shop import Shop
+from tests.running.toy_shop import ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
 
 PARTS = (SAMPLER, SCORER)
 
 
-def test_a_release_from_promotion_to_retirement(shop: Shop) -> None:
-    """Promoted, rolled back, promoted again, and the oldest retired: each time the right answers and
-    versions, cached ones included, and what is active outlives the server.
+def test_a_release_from_promotion_to_retirement(shop: ToyShop) -> None:
+    """A release is promoted, rolled back and promoted again, and the oldest one retired. Each step has the
+    right answers and versions, also from the cache, and the active release survives the server.
     """
     one = shop.first(1)
     assert shop.mistakes(one) == []
@@ -63,26 +63,26 @@ def test_a_release_from_promotion_to_retirement(shop: Shop) -> None:
     ]
 
 
-def raises_at_load(shop: Shop, release: int) -> None:
-    """The sampler's code runs nowhere but in Triton; its hash is right."""
+def raises_at_load(shop: ToyShop, release: int) -> None:
+    """The sampler's code runs only in Triton. Its hash is right."""
     _replace(shop, f"{SAMPLER}/{release}/model.py", b'raise RuntimeError("no such table")\n')
 
 
-def breaks_the_scorer(shop: Shop, release: int) -> None:
-    """A graph that ONNX reads and ONNX Runtime refuses: its first operator does not exist."""
+def breaks_the_scorer(shop: ToyShop, release: int) -> None:
+    """ONNX reads this graph and ONNX Runtime refuses it: its first operator does not exist."""
     path = shop.repository / SCORER / str(release) / "model.onnx"
     model = onnx.load(str(path))
     model.graph.node[0].op_type = "NoSuchOperator"
     _replace(shop, f"{SCORER}/{release}/model.onnx", model.SerializeToString())
 
 
-def answers_otherwise(shop: Shop, release: int) -> None:
-    """Of all golden answers one score is another."""
+def answers_otherwise(shop: ToyShop, release: int) -> None:
+    """One score of all golden answers is changed."""
     another_score(shop.repository, release)
 
 
-def _replace(shop: Shop, name: str, content: bytes) -> None:
-    """Exchange a file and its hash in the manifest, as who builds releases wrongly would."""
+def _replace(shop: ToyShop, name: str, content: bytes) -> None:
+    """Exchange a file and its hash in the manifest, as a faulty build would."""
     path = shop.repository / name
     path.unlink()
     path.write_bytes(content)
@@ -92,9 +92,12 @@ def _replace(shop: Shop, name: str, content: bytes) -> None:
     rewrite_manifest(shop.repository, release, files=files)
 
 
-def test_whatever_fails_leaves_the_old_release_serving(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading either part, golden requests, the switch, the canary, the record: the sentence names the step;
-    the old release answers, Triton is ready, and nothing of the new one is loaded; on disk it is still whole.
+def test_whatever_fails_leaves_the_old_release_serving(
+    shop: ToyShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step fails: loading either part, golden requests, the switch, the canary, or the record. The
+    sentence names the step. The old release answers, Triton is ready, and no part of the new release stays
+    loaded; on disk it is still whole.
     """
     one = shop.first(1)
     failures = {
@@ -121,7 +124,7 @@ def full_disk(*_: object, **__: object) -> None:
     raise OSError(28, "No space left on device", "x")
 
 
-def check_refused(shop: Shop, active: int, release: int, step: str, reason: str) -> None:
+def check_refused(shop: ToyShop, active: int, release: int, step: str, reason: str) -> None:
     sentence = f'release {release} was not promoted, release {active} .* step "{step}" failed: .*{reason}'
     with pytest.raises(NotPromoted, match=sentence) as caught:
         promote(shop.repository, release, shop.control)

@@ -22,15 +22,15 @@ from operations.server.process import Server
 from tests.building import TOY_SAMPLER
 from tests.building.repositories import rewrite_manifest
 from tests.running.s3 import S3
-from tests.running.toy_shop import Shop
+from tests.running.toy_shop import ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(300)]
 
 PARTS = (SAMPLER, SCORER)
 
 
-class RemoteShop(Shop):
-    """Its repository is a bucket."""
+class RemoteShop(ToyShop):
+    """A toy shop whose repository is a bucket."""
 
     remote: Repository
 
@@ -56,8 +56,8 @@ def shop(
 
 
 def test_a_release_in_a_bucket_from_promotion_to_a_store_that_is_silent(shop: RemoteShop, s3: S3) -> None:
-    """Promoted; one that will not load refused and cleaned up; a store that accepts and never answers; rolled
-    back; a restart, which serves what is active.
+    """A release is promoted. One that does not load is refused and cleaned up. A store accepts requests and
+    never answers. After a rollback and a restart the server serves the active release.
     """
     one = shop.first(1)
     two = shop.add(2)
@@ -91,7 +91,7 @@ def test_a_release_in_a_bucket_from_promotion_to_a_store_that_is_silent(shop: Re
 
 
 def refused_promotion(shop: RemoteShop, release: int) -> str:
-    """What the command says, in a process of its own: what it asked for may still reach the store later."""
+    """The error of the command in its own process, because its request may still reach the store later."""
     where = ["--repository", str(shop.repository), "--address", shop.server.grpc]
     command = [sys.executable, "-m", "operations.cli", "release", "promote", str(release), *where]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -100,7 +100,7 @@ def refused_promotion(shop: RemoteShop, release: int) -> str:
 
 
 def spoil_the_sampler(repository: Repository, release: int) -> None:
-    """The sampler's code runs nowhere but in Triton; its hash is right."""
+    """The sampler's code runs only in Triton. Its hash is right."""
     path = repository / SAMPLER / str(release) / "model.py"
     path.write_bytes(b'raise RuntimeError("no such table")\n')
     changed = repository.describe(f"{SAMPLER}/{release}")

@@ -1,4 +1,4 @@
-"""What the sampler counts, as Prometheus reads it from a real Triton."""
+"""The sampler's counts, as Prometheus reads them from a real Triton."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ pytestmark = pytest.mark.triton
 LINE = re.compile(r"^(cesta_sampler_\w+){(.*)} (\S+)$", re.MULTILINE)
 
 
-def scraped(uncached: Live) -> dict[str, float]:
+def scrape(uncached: Live) -> dict[str, float]:
     """`name{labels}` → value, without the labels that are the same everywhere."""
     with urlopen(f"http://{uncached.metrics}/metrics", timeout=5) as page:
         lines = LINE.findall(page.read().decode())
-    own = {f'release="{uncached.release}"', 'model_instance="candidate_sampler_0_0"'}
-    assert all(own <= set(labels.split(",")) for _, labels, _ in lines)
+    constant_labels = {f'release="{uncached.release}"', 'model_instance="candidate_sampler_0_0"'}
+    assert all(constant_labels <= set(labels.split(",")) for _, labels, _ in lines)
     return {
-        f"{name}{{{','.join(sorted(set(labels.split(',')) - own))}}}": float(value)
+        f"{name}{{{','.join(sorted(set(labels.split(',')) - constant_labels))}}}": float(value)
         for name, labels, value in lines
     }
 
 
 def await_count(uncached: Live, line: str, value: float) -> dict[str, float]:
-    """The sampler sends its sums once a second."""
+    """Wait: the sampler sends its sums once a second."""
     deadline = time.monotonic() + 5
-    while (found := scraped(uncached))[line] < value:
-        assert time.monotonic() < deadline, f"{line} is {found[line]}, not {value}"
+    while (figures := scrape(uncached))[line] < value:
+        assert time.monotonic() < deadline, f"{line} is {figures[line]}, not {value}"
         time.sleep(0.05)
-    return found
+    return figures
 
 
 def test_a_scrape_tells_who_asked_for_what(uncached: Live) -> None:
-    """A batch of three, one refused request: each is counted by the release that answered."""
+    """A batch of three and one refused request are each counted under the release that answered."""
     batches = 'cesta_sampler_stage_seconds_count{stage="parse"}'
     everything = "cesta_sampler_basket_items_count{}"
     before = await_count(uncached, everything, 1)  # the canary that found it ready
-    known, user = uncached.item_ids[0], uncached.user_ids[0]
+    item, user = uncached.item_ids[0], uncached.user_ids[0]
 
     over_grpc(
         uncached,
-        [Question((known, "no such item"), user), Question((), "no such user"), Question(("no such item",))],
+        [Question((item, "no such item"), user), Question((), "no such user"), Question(("no such item",))],
     )
     with pytest.raises(OSError, match="400"):
         over_generate(uncached, [Question(categories=("no such category",))])
 
     await_count(uncached, everything, before[everything] + 3)
-    now = await_count(uncached, batches, before[batches] + 2)
-    gained = {line: now[line] - before[line] for line in now if now[line] != before[line]}
+    after = await_count(uncached, batches, before[batches] + 2)
+    gained = {line: after[line] - before[line] for line in after if after[line] != before[line]}
     assert {line: gain for line, gain in gained.items() if "queries" in line or "item_ids" in line} == {
         'cesta_sampler_queries_total{basket="known",user="known"}': 1,
         'cesta_sampler_queries_total{basket="empty",user="unknown"}': 1,

@@ -1,4 +1,4 @@
-"""The life of an embedded server: start, drain, stop, and every way it can be killed."""
+"""The life of an embedded server: start, drain, stop, and every kind of kill."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ class Foreground:
 
     def _read_until(self, pattern: str) -> re.Match[str]:
         for line in self.process.stdout:
-            if found := re.search(pattern, line):
-                return found
+            if match := re.search(pattern, line):
+                return match
         raise AssertionError(f"ended without {pattern}: {self.process.stderr.read()}")
 
     def left_behind(self) -> list[object]:
@@ -143,7 +143,7 @@ class Foreground:
 
 @pytest.fixture
 def foreground(repository: Path, start_server: object) -> Iterator[Foreground]:
-    """A foreground server with the model `held`; after a failed test it ends once tritonserver is gone."""
+    """A foreground server with the model `held`; after a failed test it ends when tritonserver is gone."""
     server = Foreground(repository)
     yield server
     if not server.triton.ended(0):
@@ -153,7 +153,7 @@ def foreground(repository: Path, start_server: object) -> Iterator[Foreground]:
 
 
 def test_three_free_ports_are_chosen_and_answer(start_server: Callable[..., Server], tmp_path: Path) -> None:
-    """Port 0 is any free one; the addresses say which, and each service is there."""
+    """Port 0 means any free port; the addresses name it, and each service answers there."""
     server = start_server(tmp_path, models=())
 
     assert len({server.http, server.grpc, server.metrics}) == 3
@@ -166,7 +166,7 @@ def test_three_free_ports_are_chosen_and_answer(start_server: Callable[..., Serv
 def test_stop_answers_what_is_in_flight_and_leaves_nothing(
     start_server: Callable[..., Server], repository: Path
 ) -> None:
-    """A request that the model holds when stop() begins is answered; then nothing runs, no memory is left."""
+    """A request that the model holds when stop() begins is answered. No process or memory is left."""
     server = start_server(repository, models=("held",))
     processes = [Watched(pid) for pid in (server.pid, *children(server.pid))]
     request = Held(repository, server.http)
@@ -185,7 +185,7 @@ def test_stop_answers_what_is_in_flight_and_leaves_nothing(
 
 
 def test_stop_kills_what_does_not_end_in_time(start_server: Callable[..., Server], repository: Path) -> None:
-    """A model that never answers is killed after the grace, stub included."""
+    """After the grace, stop() kills a model that never answers, stub included."""
     server = start_server(repository, models=("held",))
     processes = [Watched(pid) for pid in (server.pid, *children(server.pid))]
     Held(repository, server.http)
@@ -199,7 +199,7 @@ def test_stop_kills_what_does_not_end_in_time(start_server: Callable[..., Server
 def test_a_model_that_does_not_load_is_the_last_word(
     start_server: Callable[..., Server], tmp_path: Path
 ) -> None:
-    """`wait_ready` ends with the server, and its error carries the model's own reason."""
+    """`wait_ready` fails when the server ends, with the model's own reason."""
     write_python_model(tmp_path, "broken", BROKEN)
 
     with pytest.raises(ServerError, match=r"(?s)tritonserver ended with 1 .*the candidates are gone"):
@@ -209,7 +209,7 @@ def test_a_model_that_does_not_load_is_the_last_word(
 def test_a_canary_that_fails_is_named_when_time_is_up(
     start_server: Callable[..., Server], tmp_path: Path
 ) -> None:
-    """Ready means that the canary passes; the error tells how it failed."""
+    """The server is ready when the canary passes; the error tells how it failed."""
     server = start_server(tmp_path, models=())
 
     def canary() -> None:
@@ -223,7 +223,7 @@ def test_a_canary_that_fails_is_named_when_time_is_up(
 def test_the_foreground_server_drains_when_asked_to_stop(
     foreground: Foreground, repository: Path, stop: signal.Signals
 ) -> None:
-    """Ctrl-C, which the whole process group gets, and SIGTERM: what is in flight is answered, exit code 0."""
+    """Ctrl-C (to the whole process group) or SIGTERM: requests in flight are answered; the exit code is 0."""
     request = Held(repository, foreground.http)
     os.killpg(foreground.process.pid, stop)
     foreground._read_until("Signal .15. received")
@@ -236,14 +236,14 @@ def test_the_foreground_server_drains_when_asked_to_stop(
 
 
 def test_the_server_ends_when_its_parent_is_killed(foreground: Foreground) -> None:
-    """SIGKILL gives the parent no chance to clean up; the server drains by itself all the same."""
+    """SIGKILL gives the parent no chance to clean up. The server drains by itself."""
     foreground.process.kill()
 
     assert foreground.left_behind() == []
 
 
 def test_a_server_that_dies_by_itself_is_an_error_with_its_last_words(foreground: Foreground) -> None:
-    """The foreground command ends with 1, tells how the server ended and cleans up after it."""
+    """The command ends with 1, tells how the server ended and cleans up after it."""
     os.kill(foreground.triton.pid, signal.SIGKILL)
     _, errors = foreground.process.communicate(timeout=20)
 
@@ -254,7 +254,7 @@ def test_a_server_that_dies_by_itself_is_an_error_with_its_last_words(foreground
 
 
 def test_a_port_in_use_is_named(start_server: Callable[..., Server], tmp_path: Path) -> None:
-    """Two servers on one port: the second says which port and how to choose another, and starts nothing."""
+    """The second server on a port names the port and the way to choose another, and starts nothing."""
     first = start_server(tmp_path, models=())
     port = int(first.grpc.rpartition(":")[2])
 

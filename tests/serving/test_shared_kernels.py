@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
 def test_the_next_release_finds_what_the_first_compiled(
     built: Built, start_server: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By numba's files, which hold one kernel each, and by the time that they were written."""
+    """The test compares numba's files, which hold one kernel each, and their times."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     repository = tmp_path / "repository"
     publish(built.run, repository)
@@ -41,5 +41,5 @@ def test_the_next_release_finds_what_the_first_compiled(
 
 
 def kernels(cache: Path) -> dict[str, int]:
-    """When each compiled kernel was written, by its file."""
+    """The time when each compiled kernel was written, by its file."""
     return {str(file): file.stat().st_mtime_ns for file in cache.rglob("*.nbc")}

@@ -1,4 +1,4 @@
-"""The whole stack on loopback, as `make stack` starts it: asked, administered, scraped, searched."""
+"""The whole stack on loopback, as `make stack` starts it: queries, administration, scrapes, secrets."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """On two toy releases, the first active."""
+    """The stack on two toy releases; the first is active."""
     out = tmp_path_factory.mktemp("stack")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
@@ -89,16 +89,16 @@ def free_addresses() -> Addresses:
         return Addresses(*(f"127.0.0.1:{socket.getsockname()[1]}" for socket in sockets))
 
 
-def eventually(found: Callable[[], object], timeout_s: float = 20) -> None:
-    """Prometheus and nginx tell nobody when they have seen something."""
+def eventually(condition: Callable[[], object], timeout_s: float = 20) -> None:
+    """Poll, because Prometheus and nginx do not report that they have seen something."""
     until = time.monotonic() + timeout_s
-    while not found():
+    while not condition():
         assert time.monotonic() < until, "not within the time"
         time.sleep(0.1)
 
 
 def test_an_admin_promotes_and_rolls_back_through_the_gateway(running: Stack) -> None:
-    """A shop's key may not; the history names the key; what was promoted answers at once."""
+    """A shop's key may not. The history names the key, and the promoted release answers at once."""
     assert running.recommend() == 1
     assert running.ask("/admin/releases/2/promote", running.shop, method="POST")[0] == 403
     status, record = running.ask("/admin/releases/2/promote", running.admin, method="POST")
@@ -117,7 +117,7 @@ def test_an_admin_promotes_and_rolls_back_through_the_gateway(running: Stack) ->
 
 
 def test_a_canary_release_gets_its_share(running: Stack) -> None:
-    """Of sessions, until it is ended; the gateway follows the repository."""
+    """It gets its share of sessions until it is ended; the gateway follows the repository."""
     path = "/admin/releases/2/canary"
     assert running.ask(path, running.admin, {"percent": 50})[0] == 200
     eventually(lambda: {running.recommend() for _ in range(20)} == {1, 2})
@@ -126,7 +126,7 @@ def test_a_canary_release_gets_its_share(running: Stack) -> None:
 
 
 def test_prometheus_sees_all_of_it(running: Stack) -> None:
-    """Triton, supervisor, Alertmanager; the gateway's requests by release."""
+    """It has Triton, supervisor and Alertmanager, and the gateway's requests by release."""
     running.recommend()
     eventually(lambda: len(running.query("up == 1")) == 3)
     answered = 'cesta_gateway_requests_total{route="recommend", status="200", release="1"}'
@@ -136,7 +136,7 @@ def test_prometheus_sees_all_of_it(running: Stack) -> None:
 
 
 def test_a_key_is_revoked_while_it_runs(running: Stack) -> None:
-    """And keys that stay go on being let in."""
+    """Other keys stay valid."""
     from operations.gateway.keys import revoke_key
 
     folder = running.out / "gateway"
@@ -151,7 +151,7 @@ def test_a_key_is_revoked_while_it_runs(running: Stack) -> None:
 
 
 def test_no_secret_is_left_where_others_read(running: Stack) -> None:
-    """Neither in a log, nor in a command line, nor in a figure; the files that hold one are the owner's."""
+    """No log, command line or metric holds one; only the owner can read the files that do."""
     running.recommend()
     token = admin_token(running.out / "gateway")
     secrets = {
@@ -168,14 +168,19 @@ def test_no_secret_is_left_where_others_read(running: Stack) -> None:
     texts |= {" ".join(line): " ".join(line).encode() for line in command_lines(os.getpid())}
     with urllib.request.urlopen(f"http://{running.addresses.supervisor}/metrics") as page:
         texts["metrics"] = page.read()
-    found = [
-        (what, name) for what, text in texts.items() for name, s in secrets.items() if s.encode() in text
+    leaks = [
+        (what, name)
+        for what, text in texts.items()
+        for name, secret in secrets.items()
+        if secret.encode() in text
     ]
-    assert found == []
+    assert leaks == []
 
 
-def test_what_ends_by_itself_is_noticed(running: Stack) -> None:
-    """By a sentence that names a log, and by the gateway's figure. Last, since nothing answers afterwards."""
+def test_a_process_that_ends_by_itself_is_noticed(running: Stack) -> None:
+    """A sentence names the log, and the gateway's metric shows it. The test is last, because nothing answers
+    afterwards.
+    """
     eventually(lambda: running.query("cesta_gateway_up == 1"))
     os.kill(int((running.out / "gateway" / "run" / "nginx.pid").read_text()), signal.SIGTERM)
     eventually(running.ended)
@@ -195,6 +200,6 @@ def ended_and_its_log(running: Stack) -> tuple[str, Path]:
 
 
 def command_lines(pid: int) -> list[list[str]]:
-    """Of all that this process started, and all that they did."""
+    """Command lines of all descendants of this process."""
     below = children(pid)
     return [command(child) for child in below] + [line for child in below for line in command_lines(child)]

@@ -41,7 +41,7 @@ Kill = tuple[str, Callable[[int], int], signal.Signals, str]
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Releases 1 and 2; 1 was rolled back to, so that the active one is not the newest."""
+    """Releases 1 and 2. A rollback to 1 makes the older one active."""
     root = tmp_path_factory.mktemp("watched")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
@@ -61,7 +61,7 @@ def supervised(published: Path, start_server: object) -> Iterator[Supervised]:
 
 @pytest.fixture
 def serve(start_server: object) -> Iterator[Callable[..., Supervised]]:
-    """Of the test's own, killed with it."""
+    """Start a server for this test, which ends it."""
     started: list[Supervised] = []
 
     def start(repository: Path, **options: Any) -> Supervised:
@@ -74,7 +74,7 @@ def serve(start_server: object) -> Iterator[Callable[..., Supervised]]:
 
 
 def of(model: str) -> Callable[[int], int]:
-    """Of a server, the process that runs a part of the active release, which is 1."""
+    """The process that runs a part of the active release, which is 1."""
 
     def stub(triton: int) -> int:
         for pid in children(triton):
@@ -108,7 +108,9 @@ KILLS = [
 def test_a_lost_server_is_noticed_and_restored(
     serve: Callable[..., Supervised], published: Path, kills: list[Kill]
 ) -> None:
-    """The app says not ready, then ready again; the log what, why, how long; the promoted release is back."""
+    """The app answers not ready, then ready. The log has the trouble, its reason and its duration. The
+    promoted release is back.
+    """
     supervised = serve(published)
     for restarts, kill in enumerate(kills, start=1):
         supervised.look()
@@ -125,12 +127,12 @@ def check_restored(
     began = time.monotonic()
     lost = supervised.event("server fails", "server hangs", "server ended")
     noticed_s = time.monotonic() - began
-    code, said = supervised.ask("/readyz")
+    code, body = supervised.ask("/readyz")
     restored = supervised.event("server restored")
     restored_s = time.monotonic() - began
     print(f"| {what} | {noticed_s:.1f} | {restored_s:.1f} | {lost['reason']}")
     assert lost["event"] == event
-    assert (code, bool(said["error"] and said["request_id"])) == (503, True)
+    assert (code, bool(body["error"] and body["request_id"])) == (503, True)
     assert supervised.ask("/readyz") == (200, {"ready": True, "release": 1})
     assert noticed_s < NOTICED_S
     assert restored_s < RESTORED_S
@@ -139,7 +141,7 @@ def check_restored(
 
 
 def test_a_promotion_is_no_trouble(supervised: Supervised, published: Path) -> None:
-    """Two releases are switched under the watchdog: it says which answers now, and starts nothing."""
+    """Two releases are switched under the watchdog: it logs which one answers now, and starts nothing."""
     assert supervised.event("all loaded")["releases"] == [1, 2]
     restarts = supervised.ask("/v1/status")[1]["restarts"]
     with ModelControl(supervised.addresses["grpc"]) as control:
@@ -159,7 +161,9 @@ def test_a_promotion_is_no_trouble(supervised: Supervised, published: Path) -> N
 
 
 def test_the_supervisor_ends_in_the_middle_of_a_restart(supervised: Supervised) -> None:
-    """Asked to stop while the next server starts: 0, soon, and nothing is left; every line was JSON."""
+    """It is asked to stop while the next server starts. It soon exits with 0, leaves nothing, and every line
+    is JSON.
+    """
     supervised.look()
     os.kill(of(SAMPLER)(supervised.triton), signal.SIGKILL)
     assert SAMPLER in supervised.event("server fails")["reason"]
@@ -176,7 +180,7 @@ def test_the_supervisor_ends_in_the_middle_of_a_restart(supervised: Supervised) 
 def test_a_broken_previous_release_does_not_keep_the_active_one_from_serving(
     serve: Callable[..., Supervised], published: Path, tmp_path: Path
 ) -> None:
-    """Logged with its number and Triton's words; Triton ends up ready, too."""
+    """The log has its number and Triton's words; Triton becomes ready, too."""
     repository = shutil.copytree(published, tmp_path / "repository")
     broken = repository / SAMPLER / "2" / "model.py"
     broken.unlink()
@@ -197,7 +201,7 @@ def test_a_broken_previous_release_does_not_keep_the_active_one_from_serving(
 def test_a_broken_active_release_is_one_sentence(
     serve: Callable[..., Supervised], published: Path, tmp_path: Path
 ) -> None:
-    """On a first start: exit code 1, the release and Triton's reason, nothing left."""
+    """A first start ends with exit code 1, the release and Triton's reason, and leaves nothing."""
     repository = shutil.copytree(published, tmp_path / "repository")
     model = repository / SAMPLER / "1" / "model.py"
     model.unlink()
@@ -213,8 +217,8 @@ def test_a_broken_active_release_is_one_sentence(
 def test_what_a_killed_supervisor_leaves_is_swept_by_the_next(
     serve: Callable[..., Supervised], published: Path
 ) -> None:
-    """kill -9, and its server hangs besides, so that it does not end by itself: the next start kills that and
-    its stubs, removes memory and files of them alone, and serves.
+    """The supervisor gets kill -9, and its server hangs, so that it does not end by itself. The next start
+    kills that server and its stubs, removes their memory and files and no others, and serves.
     """
     killed = serve(published)
     os.kill(killed.triton, signal.SIGSTOP)
@@ -233,7 +237,7 @@ def test_what_a_killed_supervisor_leaves_is_swept_by_the_next(
 def test_a_start_that_fails_lets_go_of_its_connections(
     published: Path, start_server: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is another try every few seconds, each with connections of its own."""
+    """The supervisor tries again every few seconds, each time with connections of its own."""
     made: list[str] = []
     held: list[object] = []
 

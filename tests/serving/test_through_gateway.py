@@ -1,4 +1,4 @@
-"""The built release behind the gateway: what the real sampler says reaches a shop."""
+"""The built release behind the gateway: the real sampler's sentences reach a shop."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_the_sampler_s_own_sentence_reaches_the_shop(door: Door, case: str) -> None:
-    """Without Triton's words around it; in a batch with the place of the query."""
+    """Triton's words around it are removed; in a batch it has the place of the query."""
     query, sentence = REFUSED[case]
     answer = door.ask("/v1/recommend", query)
     assert answer.status == 400
@@ -48,7 +48,7 @@ def test_the_sampler_s_own_sentence_reaches_the_shop(door: Door, case: str) -> N
 
 @pytest.mark.parametrize("wire", ["grpc", "http"])
 def test_the_sentence_reaches_the_client_letter_by_letter(door: Door, wire: str) -> None:
-    """Over gRPC it travels escaped."""
+    """gRPC carries it escaped."""
     address = door.settings.grpc if wire == "grpc" else door.settings.http
     client = Recommender(address, protocol=wire, api_key=door.keys["shop"], timeout_s=5)
     with client as shop, pytest.raises(InvalidRequest, match=r'^unknown category "Käse 100%"; use a value'):
@@ -56,7 +56,7 @@ def test_the_sentence_reaches_the_client_letter_by_letter(door: Door, wire: str)
 
 
 def test_an_id_that_fills_the_body_is_refused_by_the_sampler(door: Door) -> None:
-    """What the gateway adds on the way to Triton does not make it too large."""
+    """The bytes that the gateway adds on the way to Triton do not make the request too large."""
     body = b'{"basket": ["' + b"x" * (65536 - 16) + b'"]}'
     assert len(body) == 65536
     answer = door.ask("/v1/recommend", body)
@@ -76,7 +76,7 @@ def test_a_household_s_basket_is_answered_as_by_triton_itself(door: Door, live: 
 
 
 def test_the_catalog_has_every_item_s_name(door: Door, live: Live) -> None:
-    """As etl has read it; asked for again, it has not changed."""
+    """The names are those that etl read. A second request finds the catalog unchanged."""
     write = [sys.executable, "-m", "operations.gateway.items", "data", door.settings.folder.absolute()]
     done = subprocess.run(write, cwd=live.built.root, check=True, capture_output=True, text=True)
     answer = door.ask("/v1/items")

@@ -1,6 +1,6 @@
 """Triton's spans, as a collector gets them over OTLP/HTTP, hang below the span that the client names.
 
-Of requests that name none the gateway has a share traced.
+The gateway has a share of the other requests traced.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Collector:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 for resource in export["resourceSpans"]:
-                    for span in (s for scope in resource["scopeSpans"] for s in scope["spans"]):
+                    for span in (
+                        scope_span for scope in resource["scopeSpans"] for scope_span in scope["spans"]
+                    ):
                         arrived.put(span | {"resource": resource["resource"]})
 
             def log_message(self, *_: object) -> None:
@@ -62,25 +64,28 @@ class Collector:
         self._thread.join()
 
     def trace(self, trace_id: str, spans: int) -> dict[str, dict[str, Any]]:
-        """Name → span, of a trace of so many; a part's `compute` span is named after the part, too."""
-        found = self.traces({trace_id}, spans)[trace_id]
-        names = {span["spanId"]: span["name"] for span in found}
+        """Name → span of a trace of so many spans; a part's `compute` span is named after the part, too."""
+        trace_spans = self.traces({trace_id}, spans)[trace_id]
+        names = {span["spanId"]: span["name"] for span in trace_spans}
         return {
-            f"{names[s['parentSpanId']]}.compute" if s["name"] == "compute" else s["name"]: s for s in found
+            f"{names[span['parentSpanId']]}.compute" if span["name"] == "compute" else span["name"]: span
+            for span in trace_spans
         }
 
     def traces(self, trace_ids: Set[str], spans: int) -> dict[str, list[dict[str, Any]]]:
-        """Trace → its spans, so many of each, in any order: the last of one may come after the next one's."""
-        found: dict[str, list[dict[str, Any]]] = {trace_id: [] for trace_id in trace_ids}
-        while any(len(some) < spans for some in found.values()):
+        """Trace → its spans, so many of each, in any order: the last span of one trace may come after the
+        next trace's.
+        """
+        received: dict[str, list[dict[str, Any]]] = {trace_id: [] for trace_id in trace_ids}
+        while any(len(some) < spans for some in received.values()):
             try:
                 span = self._arrived.get(timeout=15)
             except queue.Empty:
-                names = {trace: [s["name"] for s in some] for trace, some in found.items()}
+                names = {trace: [span["name"] for span in some] for trace, some in received.items()}
                 pytest.fail(f"of {spans} spans each there are only {names}")
-            assert span["traceId"] in found, f"nobody asked for a trace of {span}"
-            found[span["traceId"]].append(span)
-        return found
+            assert span["traceId"] in received, f"nobody asked for a trace of {span}"
+            received[span["traceId"]].append(span)
+        return received
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +97,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def traced(serve_built: Callable[..., Live], collector: Collector) -> Live:
-    """Started as docs/observability.md says; only requests that bring a traceparent are traced."""
+    """A server started as docs/observability.md says; it traces only requests that bring a traceparent."""
     settings = ("mode=opentelemetry", "level=TIMESTAMPS", "rate=0", f"opentelemetry,url={collector.url}")
     more = ("opentelemetry,resource=service.name=cesta", "opentelemetry,bsp_schedule_delay=100")
     return serve_built(extra_args=tuple(f"--trace-config={setting}" for setting in (*settings, *more)))
@@ -116,7 +121,7 @@ def over_grpc(traced: Live, headers: dict[str, str], request_id: str, basket: st
 def test_every_stage_of_a_traced_request_is_a_span_below_the_client_s(
     traced: Live, collector: Collector, ask: Callable[..., None]
 ) -> None:
-    """The request, the ensemble, and of each part its queue and its work, all with the request's id."""
+    """The spans are the request, the ensemble, and queue and work of each part, all with the request's id."""
     trace_id = f"{ask.__name__.encode().hex():0>32}"
     ask(traced, {}, "untraced", f"{ask.__name__} 1")
     ask(traced, {"traceparent": f"00-{trace_id}-{CLIENT_SPAN}-01"}, "basket-42", f"{ask.__name__} 2")
@@ -135,13 +140,13 @@ def test_every_stage_of_a_traced_request_is_a_span_below_the_client_s(
         "attributes"
     ]
     for model in ("recommender", "candidate_sampler", "ncf_scorer"):
-        told = {a["key"]: next(iter(a["value"].values())) for a in spans[model]["attributes"]}
-        assert told["triton.request_id"] == "basket-42"
-        assert int(told["triton.model_version"]) == traced.release
+        attributes = {a["key"]: next(iter(a["value"].values())) for a in spans[model]["attributes"]}
+        assert attributes["triton.request_id"] == "basket-42"
+        assert int(attributes["triton.model_version"]) == traced.release
 
 
 def test_an_answer_from_the_cache_has_no_spans_of_the_parts(traced: Live, collector: Collector) -> None:
-    """Nothing was sampled or scored; what is left are the request and the ensemble."""
+    """Nothing was sampled or scored; only the request and the ensemble have spans."""
     over_http(traced, {}, "", "asked twice")
     over_http(traced, {"traceparent": f"00-{'c' * 32}-{CLIENT_SPAN}-01"}, "", "asked twice")
     assert set(collector.trace("c" * 32, spans=2)) == {"InferRequest", "recommender"}
@@ -178,7 +183,7 @@ def shop_asks(door: Door, wire: str, basket: str, headers: dict[str, str]) -> No
 
 
 def logged_traces(door: Door) -> dict[str, str]:
-    """Request id → the traceparent that Triton was sent, of a gateway that has stopped."""
+    """Request id → the traceparent that Triton got, from the log of a gateway that has stopped."""
     logged = [json.loads(line) for line in door.settings.access_log.read_text().splitlines()]
     return {line["request_id"]: line["trace"] for line in logged}
 
@@ -189,25 +194,27 @@ WIRES = ("json", "grpc", "http")
 def test_the_gateway_has_the_share_traced_that_it_is_told(
     traced: Live, collector: Collector, tmp_path: Path
 ) -> None:
-    """Of 100 %, each request; the trace stands in the gateway's log."""
+    """At 100 % it is each request; the trace stands in the gateway's log."""
     with gateway(tmp_path, traced, "100%") as door:
         for wire in WIRES:
             shop_asks(door, wire, f"traced over {wire}", {"x-request-id": f"traced-{wire}"})
     traces = logged_traces(door)
-    found = collector.traces({traces[f"traced-{wire}"].split("-")[1] for wire in WIRES}, spans=6)
-    assert [len(spans) for spans in found.values()] == [6] * len(WIRES)
+    received = collector.traces({traces[f"traced-{wire}"].split("-")[1] for wire in WIRES}, spans=6)
+    assert [len(spans) for spans in received.values()] == [6] * len(WIRES)
 
 
 def test_the_gateway_leaves_the_rest_alone_but_for_what_a_client_has_traced(
     traced: Live, collector: Collector, tmp_path: Path
 ) -> None:
-    """A client's own span is kept if its sampled flag is set. Any other trace would fail, but for one request
-    in 10,000, of which the gateway's log says that it had it traced.
+    """A client's own span is kept if its sampled flag is set. Any other trace fails the test, except for one
+    request in 10,000, which the gateway's log marks as traced.
     """
-    own = {flag: {"traceparent": f"00-{'d' * 32}-{CLIENT_SPAN}-{flag}"} for flag in ("00", "01")}
+    client_headers = {flag: {"traceparent": f"00-{'d' * 32}-{CLIENT_SPAN}-{flag}"} for flag in ("00", "01")}
     with gateway(tmp_path / "alone", traced, "0.01%") as door:
         for wire in WIRES:
-            shop_asks(door, wire, f"not wanted over {wire}", own["00"] | {"x-request-id": f"not-{wire}"})
+            shop_asks(
+                door, wire, f"not wanted over {wire}", client_headers["00"] | {"x-request-id": f"not-{wire}"}
+            )
             shop_asks(door, wire, f"left alone over {wire}", {"x-request-id": f"alone-{wire}"})
     traces = logged_traces(door)
     assert [traces[f"not-{wire}"] for wire in WIRES] == [""] * 3
@@ -218,6 +225,6 @@ def test_the_gateway_leaves_the_rest_alone_but_for_what_a_client_has_traced(
 
     with gateway(tmp_path / "asked", traced, "0.01%") as door:
         for wire in WIRES:
-            shop_asks(door, wire, f"asked for over {wire}", own["01"])
+            shop_asks(door, wire, f"asked for over {wire}", client_headers["01"])
             spans = collector.trace("d" * 32, spans=6)
             assert spans["InferRequest"]["parentSpanId"] == CLIENT_SPAN

@@ -132,7 +132,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("case", MALFORMED)
 def test_triton_takes_malformed_json_for_its_own_failure(uncached: Live, case: str) -> None:
-    """500 where 400 is meant: a client that tries again on 5xx, or an alarm on them, must know."""
+    """Triton answers 500 instead of 400. Clients that retry on 5xx, and alarms on them, must know."""
     path, body, text = MALFORMED[case]
 
     assert send(uncached, path, body) == (500, text)
@@ -150,7 +150,7 @@ def test_triton_does_not_know_brotli(uncached: Live) -> None:
 
 
 def test_triton_cuts_batch_sizes_to_32_bits(uncached: Live) -> None:
-    """The surplus is not noticed; nothing is allocated for it."""
+    """Triton does not notice the surplus, and allocates nothing for it."""
     for queries in (2**32 + 1, 2**32, 0):
         items = [b"a"] if queries else []
         request = grpc_request(("basket", [queries, len(items)]), raw=[packed(*items)])
@@ -166,7 +166,7 @@ def test_triton_cuts_batch_sizes_to_32_bits(uncached: Live) -> None:
     ],
 )
 def test_generate_guesses(uncached: Live, body: object, means: object) -> None:
-    """Nested lists are flattened, a text is a list of one, and an unknown key with a text is passed over."""
+    """It flattens nested lists, takes a text for a list of one, and ignores an unknown key with a text."""
     status, text = send(uncached, GENERATE, body)
 
     assert (status, text) == send(uncached, GENERATE, means)
@@ -174,7 +174,7 @@ def test_generate_guesses(uncached: Live, body: object, means: object) -> None:
 
 
 def test_triton_s_cache_confuses_shapes_and_outputs(live: Live) -> None:
-    """Its key is names and bytes of the inputs. On ids of this test only, since these entries stay spoilt."""
+    """Its key is names and bytes of the inputs. The ids are this test's own, as the entries stay spoilt."""
 
     def ask(ids: list[str], shape: list[int], **more: object) -> dict[str, list[int]]:
         status, text = send(live, INFER, {"inputs": [tensor("basket", ids, shape)], **more})

@@ -1,4 +1,4 @@
-"""The etl stage: what it writes for a shop, and that it writes all of it or nothing."""
+"""The etl stage writes all of its output for a shop, or nothing."""
 
 import json
 import subprocess
@@ -161,7 +161,9 @@ def test_sold_items_that_are_not_listed(tmp_path: Path, unlisted: str, items: li
 
 
 def forty_baskets(bags: int = 0, **last: str) -> str:
-    """Of forty users on one day, two items each; the last twelve have other cells, the first ones a bag."""
+    """Baskets of forty users on one day, two items each. The last twelve have other cells, the first ones a
+    bag.
+    """
     lines = ["user_id,basket_id,item_id,timestamp"]
     for n in range(40):
         row = {"user": f"u{n}", "time": "2024-01-01"} | (last if n >= 28 else {})
@@ -189,17 +191,15 @@ def items_of(zeros: str = "", aisle: str = "aisle ") -> str:
         (forty_baskets(bags=20), items_of(), 3, ""),
     ],
 )
-def test_what_may_be_a_slip_is_hinted(
-    tmp_path: Path, sales: str, items: str, largest: int, hint: str
-) -> None:
-    """Each alone, and nothing of a shop without one."""
+def test_a_probable_slip_is_hinted(tmp_path: Path, sales: str, items: str, largest: int, hint: str) -> None:
+    """Each slip is hinted alone, and a shop without one gets no hint."""
     hints = find_hints(read_shop(settings_for(tmp_path, sales, items)), largest)
     assert len(hints) == bool(hint), hints
     assert all(text.startswith(hint) for text in hints), hints
 
 
 def test_the_same_input_writes_the_same_bytes(tmp_path: Path) -> None:
-    """Twice, over the earlier result as well; and another input has another fingerprint."""
+    """The second run overwrites the first. Another input has another fingerprint."""
     settings = load_settings(overrides=make_shop(tmp_path, np.random.default_rng(3)).overrides())
     once = {path.name: path.read_bytes() for path in etl(settings, tmp_path / "a").iterdir()}
     etl(settings, tmp_path / "b")
@@ -211,14 +211,14 @@ def test_the_same_input_writes_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_csv_and_parquet_of_one_shop_have_one_fingerprint(tmp_path: Path) -> None:
-    """It is of the content, not of the files."""
+    """It covers the content, not the files."""
     shop = make_shop(tmp_path, np.random.default_rng(3))
     for path in (shop.transactions, shop.products):
         pd.read_csv(path, dtype="str").to_parquet(path.with_suffix(".parquet"))
     as_parquet = {name: path.with_suffix(".parquet") for name, path in shop.overrides().items()}
     folders = [
-        etl(load_settings(overrides=o), tmp_path / str(n))
-        for n, o in enumerate([shop.overrides(), as_parquet])
+        etl(load_settings(overrides=overrides), tmp_path / str(n))
+        for n, overrides in enumerate([shop.overrides(), as_parquet])
     ]
     prints = {json.loads((folder / "meta.json").read_text())["fingerprint"] for folder in folders}
     assert len(prints) == 1
@@ -229,7 +229,7 @@ def test_csv_and_parquet_of_one_shop_have_one_fingerprint(tmp_path: Path) -> Non
 def test_the_order_of_the_file_does_not_matter_where_times_differ(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str]
 ) -> None:
-    """Baskets are in the order of their earliest line; only equal times keep the order of the file."""
+    """Baskets are ordered by their earliest line; only equal times keep the order of the file."""
     sales = "\n".join([SALES.splitlines()[0], *lines])
     shop = read_shop(settings_for(tmp_path_factory.mktemp("shop"), sales))
     assert shop.baskets["basket_id"].tolist() == ["early", "late", "gone"]
@@ -300,7 +300,7 @@ def test_bad_input_leaves_the_earlier_result_alone(tmp_path: Path) -> None:
 
 
 def test_a_crash_while_writing_leaves_nothing(tmp_path: Path) -> None:
-    """A full disk in the middle of a table, for example."""
+    """One example is a full disk in the middle of a table."""
 
     def run_out_of_disk() -> None:
         with staged_folder(tmp_path / "data", marker="meta.json") as folder:
@@ -338,7 +338,7 @@ def test_the_command_prints_the_folder_and_nothing_else_on_stdout(tmp_path: Path
 
 
 def test_the_command_fails_with_the_report_on_stderr(tmp_path: Path) -> None:
-    """And without a traceback."""
+    """There is no traceback."""
     result = run_command("--out", tmp_path, "--transactions", tmp_path / "nowhere.csv")
     assert (result.returncode, result.stdout) == (1, "")
     assert "no such file" in result.stderr

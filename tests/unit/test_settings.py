@@ -33,8 +33,8 @@ def test_another_shop_gets_nothing_of_the_complete_journey() -> None:
 
 def test_a_users_file_holds_only_what_differs(tmp_path: Path) -> None:
     """One key is changed, its neighbours keep the shipped values."""
-    own = write(tmp_path / "my.toml", '[etl]\nreturns = "drop"\n')
-    settings = load_settings(own)
+    toml = write(tmp_path / "my.toml", '[etl]\nreturns = "drop"\n')
+    settings = load_settings(toml)
     assert (settings.etl.returns, settings.etl.basket_hours) == ("drop", 24)
 
 
@@ -47,13 +47,13 @@ def test_a_users_file_can_empty_one_rule_of_the_demo(tmp_path: Path) -> None:
 
 def test_overrides_win_and_none_leaves_alone(tmp_path: Path) -> None:
     """Command-line options that were not given arrive as None."""
-    own = write(tmp_path / "my.toml", '[etl]\nreturns = "drop"\nunlisted = "keep"\n')
-    settings = load_settings(own, {"etl.returns": "refuse", "etl.unlisted": None})
+    toml = write(tmp_path / "my.toml", '[etl]\nreturns = "drop"\nunlisted = "keep"\n')
+    settings = load_settings(toml, {"etl.returns": "refuse", "etl.unlisted": None})
     assert (settings.etl.returns, settings.etl.unlisted) == ("refuse", "keep")
 
 
 def test_relative_paths_count_from_the_file_they_stand_in(tmp_path: Path) -> None:
-    """So that a toml beside its data works from any working directory."""
+    """A toml beside its data then works from any working directory."""
     settings = load_settings(write(tmp_path / "my.toml", '[data]\ntransactions = "sales.csv"\n'))
     assert settings.data.transactions == tmp_path / "sales.csv"
 
@@ -95,7 +95,7 @@ def test_relative_paths_count_from_the_file_they_stand_in(tmp_path: Path) -> Non
     ],
 )
 def test_a_wrong_setting_is_named_with_the_known_ones(tmp_path: Path, toml: str, words: list[str]) -> None:
-    """The message says which key in which table, what is known there, and what was probably meant."""
+    """The message has key and table, the known keys, and the probable meaning."""
     with pytest.raises(BadSettings) as error:
         load_settings(write(tmp_path / "my.toml", toml))
     assert all(word in str(error.value) for word in words), str(error.value)
@@ -108,7 +108,7 @@ def test_all_wrong_keys_are_reported_together() -> None:
 
 
 def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
-    """And not mistaken for an empty one."""
+    """It is not mistaken for an empty file."""
     with pytest.raises(BadSettings, match=r"nowhere\.toml"):
         load_settings(tmp_path / "nowhere.toml")
 
@@ -126,17 +126,17 @@ def test_tables_merge_and_lists_are_replaced() -> None:
 
 def test_the_bars_of_a_release_are_settings_like_any_other(tmp_path: Path) -> None:
     """Their defaults lie in release.toml; a user's toml and `--set release.hr_at_10=0.2` change them."""
-    own = write(tmp_path / "my.toml", "[release]\nhr_at_10 = 0.3\n")
+    toml = write(tmp_path / "my.toml", "[release]\nhr_at_10 = 0.3\n")
     assert load_settings().release == load_bars()
-    assert load_settings(own).release.hr_at_10 == 0.3
-    assert load_settings(own, {"release.hr_at_10": 0.2}).release.hr_at_10 == 0.2
-    assert load_settings(own).release.ndcg_at_10 == load_bars().ndcg_at_10
+    assert load_settings(toml).release.hr_at_10 == 0.3
+    assert load_settings(toml, {"release.hr_at_10": 0.2}).release.hr_at_10 == 0.2
+    assert load_settings(toml).release.ndcg_at_10 == load_bars().ndcg_at_10
 
 
 def test_promoting_reads_the_bars_of_a_users_toml_for_all_stages(tmp_path: Path) -> None:
     """`cesta release promote --settings` takes the same file as `cesta build --settings`."""
-    own = write(tmp_path / "my.toml", '[etl]\nreturns = "drop"\n[release]\nhr_at_10 = 0.3\n')
-    assert load_bars(own) == load_settings(own).release
+    toml = write(tmp_path / "my.toml", '[etl]\nreturns = "drop"\n[release]\nhr_at_10 = 0.3\n')
+    assert load_bars(toml) == load_settings(toml).release
     assert load_bars(SHIPPED) == load_bars()  # no table of pipeline.toml is taken for a misspelt one
 
 

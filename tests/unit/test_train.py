@@ -1,4 +1,4 @@
-"""Fitting the scorer, and the checkpoint that keeps it."""
+"""Fitting the scorer, and the checkpoint that stores it."""
 
 import io
 from dataclasses import replace
@@ -56,35 +56,36 @@ def examples(n: int, *, telling: int | None, seed: int = 0) -> TrainingSet:
     return TrainingSet(np.zeros(n, np.int32), np.zeros((n, 3), np.int32), rows, features, none, target, n)
 
 
-def fitted(
+def fit_model(
     arrays: SamplerArrays,
     prior: np.ndarray,
     training: TrainingSet,
     validation: TrainingSet,
-    s: TrainSettings,
+    settings: TrainSettings,
 ) -> NCF:
-    return fit(new_model(arrays, training, prior, s), training, validation, s)[0]
+    return fit(new_model(arrays, training, prior, settings), training, validation, settings)[0]
 
 
 def untrained(arrays: SamplerArrays, settings: Settings) -> NCF:
     return new_model(arrays, examples(9, telling=None), PRIOR, settings.train)
 
 
-def wide_scores(model: NCF, found: TrainingSet) -> np.ndarray:
+def wide_scores(model: NCF, training_set: TrainingSet) -> np.ndarray:
     with torch.no_grad():
         scores = model(
-            *(torch.from_numpy(a) for a in (found.users, found.baskets, found.rows)), features(found)
+            *(torch.from_numpy(a) for a in (training_set.users, training_set.baskets, training_set.rows)),
+            features(training_set),
         )
     return scores.numpy()
 
 
-def features(found: TrainingSet) -> torch.Tensor:
-    return torch.from_numpy(found.features).float()
+def features(training_set: TrainingSet) -> torch.Tensor:
+    return torch.from_numpy(training_set.features).float()
 
 
-def is_linear(model: NCF, found: TrainingSet) -> bool:
-    """Are scores PRIOR · features, up to a constant per query?"""
-    apart = wide_scores(model, found) - (features(found) @ torch.from_numpy(PRIOR)).numpy()
+def is_linear(model: NCF, training_set: TrainingSet) -> bool:
+    """Whether scores are PRIOR · features, up to a constant per query."""
+    apart = wide_scores(model, training_set) - (features(training_set) @ torch.from_numpy(PRIOR)).numpy()
     return bool(np.allclose(apart, apart.mean(1, keepdims=True), atol=1e-3))
 
 
@@ -92,7 +93,7 @@ def test_a_telling_feature_is_learnt(arrays: SamplerArrays, settings: Settings) 
     """Its weight starts at 0; a few hundred queries are enough to rank by it."""
     quick = settings.model_copy(update={"train": settings.train.model_copy(update={"learning_rate": 0.03})})
     training, validation = examples(2_000, telling=1), examples(200, telling=1, seed=1)
-    model = fitted(arrays, np.zeros(F, np.float32), training, validation, quick.train)
+    model = fit_model(arrays, np.zeros(F, np.float32), training, validation, quick.train)
     assert (wide_scores(model, validation).argmax(1) == validation.target).mean() > 0.95
 
 
@@ -102,36 +103,38 @@ def test_without_queries_the_blend_is_kept(
 ) -> None:
     """A shop too small for a training or a validation period gets the linear score, without NaN."""
     training, validation = examples(n_training, telling=None), examples(n_validation, telling=None)
-    assert is_linear(fitted(arrays, PRIOR, training, validation, settings.train), examples(20, telling=None))
+    assert is_linear(
+        fit_model(arrays, PRIOR, training, validation, settings.train), examples(20, telling=None)
+    )
 
 
 def test_training_that_only_harms_is_undone(arrays: SamplerArrays, settings: Settings) -> None:
-    """What training queries say is the opposite of what validation wants: the start stays."""
+    """Training queries say the opposite of what validation wants: the start stays."""
     validation = examples(200, telling=1)
     training = examples(2_000, telling=1, seed=1)
     training.features[:, :, 1] *= -1
     prior = np.zeros(F, np.float32)
     prior[1] = 1.0
-    model = fitted(arrays, prior, training, validation, settings.train)
+    model = fit_model(arrays, prior, training, validation, settings.train)
     assert (wide_scores(model, validation).argmax(1) == validation.target).all()
 
 
 def test_a_feature_that_hardly_varies_is_not_blown_up(arrays: SamplerArrays, settings: Settings) -> None:
-    """One candidate in ten thousand differs by a rounding step: over that spread, noise would be all."""
+    """One candidate in ten thousand differs by a rounding step. Divided by that, noise would dominate."""
     training = examples(2_000, telling=None)
     training.features[:, :, 2] = 5
     training.features[0, 0, 2] = 5.004
-    model = fitted(arrays, PRIOR, training, examples(20, telling=None), settings.train)
+    model = fit_model(arrays, PRIOR, training, examples(20, telling=None), settings.train)
     assert model.feature_std[2] == 1
     assert model.feature_std[3] == pytest.approx(1, abs=0.05)
     assert model.feature_std[3] != 1
 
 
 def test_the_same_seed_gives_the_same_weights(arrays: SamplerArrays, settings: Settings) -> None:
-    """To the last bit, since a release's digest depends on it."""
+    """They agree to the last digit, because a release's digest depends on them."""
     states = []
     for _ in range(2):
-        model = fitted(arrays, PRIOR, examples(500, telling=1), examples(50, telling=1), settings.train)
+        model = fit_model(arrays, PRIOR, examples(500, telling=1), examples(50, telling=1), settings.train)
         content = io.BytesIO()
         torch.save(model.state_dict(), content)
         states.append(content.getvalue())
@@ -139,8 +142,8 @@ def test_the_same_seed_gives_the_same_weights(arrays: SamplerArrays, settings: S
 
 
 def test_the_towers_vectors_stay_as_they_are(arrays: SamplerArrays, settings: Settings) -> None:
-    """They are pre-trained; training on would learn the training period by heart."""
-    model = fitted(arrays, PRIOR, examples(500, telling=1), examples(50, telling=1), settings.train)
+    """They are pre-trained; training further would memorise the training period."""
+    model = fit_model(arrays, PRIOR, examples(500, telling=1), examples(50, telling=1), settings.train)
     for table, vectors in zip(
         (model.user_mlp, model.basket_mlp, model.item_mlp), arrays.retrieval, strict=True
     ):
@@ -149,44 +152,43 @@ def test_the_towers_vectors_stay_as_they_are(arrays: SamplerArrays, settings: Se
 
 
 def ten_and_a_new_one(arrays: SamplerArrays, settings: Settings, wanted: int) -> tuple[NCF, TrainingSet]:
-    """Ten items of score 0 to .09 and a new one of -.55, which ``wanted`` of five queries want.
-
-    The others want the ninth best of the ten.
+    """Ten items of score 0 to 0.09 and a new one of -0.55, which ``wanted`` of five queries want. The others
+    want the ninth best of the ten.
     """
-    asked = examples(200, telling=None)
+    queries = examples(200, telling=None)
     rows = np.tile(np.arange(1, 12, dtype=np.int32), (200, 1))
     features = np.zeros((200, 11, F), np.float16)
     features[:, 10, NEW] = 1
     target = np.where(np.arange(200) % 5 < wanted, 10, 1)
-    asked = replace(
-        asked, rows=rows, features=features, log_weights=np.zeros(rows.shape, np.float32), target=target
+    queries = replace(
+        queries, rows=rows, features=features, log_weights=np.zeros(rows.shape, np.float32), target=target
     )
-    model = new_model(arrays, asked, np.zeros(F, np.float32), settings.train)
+    model = new_model(arrays, queries, np.zeros(F, np.float32), settings.train)
     with torch.no_grad():
         model.item_bias.weight[1:12, 0] = torch.tensor([*np.arange(10) / 100, -0.55])
-    return model, asked
+    return model, queries
 
 
 @pytest.mark.parametrize("price", [0.0, 0.5])
 def test_new_items_rise_as_far_as_they_may(arrays: SamplerArrays, settings: Settings, price: float) -> None:
-    """First place is best for NDCG; who may pay half of it is content with the step that finds the item."""
-    model, asked = ten_and_a_new_one(arrays, settings, wanted=2)
-    before = wide_scores(model, asked)
-    added = raise_new_items(model, asked, price)
-    rise = wide_scores(model, asked) - before
+    """First place is best for NDCG; with half of it as the price, the step that finds the item is enough."""
+    model, queries = ten_and_a_new_one(arrays, settings, wanted=2)
+    before = wide_scores(model, queries)
+    added = raise_new_items(model, queries, price)
+    rise = wide_scores(model, queries) - before
     np.testing.assert_allclose(rise[:, 10] - rise[:, 0], added, atol=1e-5)
     np.testing.assert_allclose(rise[:, :10], np.repeat(rise[:, :1], 10, 1), atol=1e-5)
     assert added == pytest.approx(0.7 if price == 0 else 0.6)
 
 
 def test_nothing_is_paid_for_new_items_that_nobody_wants(arrays: SamplerArrays, settings: Settings) -> None:
-    """Raising them would be within the price, and find nothing."""
-    model, asked = ten_and_a_new_one(arrays, settings, wanted=0)
-    assert raise_new_items(model, asked, 0.99) == 0.0
+    """Raising them would be within the price, but would find nothing."""
+    model, queries = ten_and_a_new_one(arrays, settings, wanted=0)
+    assert raise_new_items(model, queries, 0.99) == 0.0
 
 
 def test_items_nobody_buys_are_said_at_once(shop: Shop, settings: Settings) -> None:
-    """No item reaches the support: one sentence with the numbers and the way out."""
+    """No item reaches the support: one sentence has the numbers and the way out."""
     high = settings.model_copy(
         update={"sampler": settings.sampler.model_copy(update={"min_support": 10_000})}
     )
@@ -210,7 +212,7 @@ def checkpoint(shop: Shop, settings: Settings, arrays: SamplerArrays, tmp_path: 
 def test_a_checkpoint_comes_back(
     checkpoint: Path, shop: Shop, settings: Settings, arrays: SamplerArrays
 ) -> None:
-    """Weights, shape and prior; nothing else is left beside it."""
+    """It has weights, shape and prior; no other file is left beside it."""
     model, prior = load_checkpoint(checkpoint, shop, settings)
     torch.manual_seed(0)
     expected = untrained(arrays, settings)
@@ -225,7 +227,7 @@ def test_a_checkpoint_comes_back(
 def test_a_damaged_checkpoint_is_one_sentence(
     checkpoint: Path, shop: Shop, settings: Settings, damage: str
 ) -> None:
-    """Cut off, not torch's at all, or torch's and not ours."""
+    """The file is cut off, not torch's at all, or torch's and not ours."""
     content = checkpoint.read_bytes()
     checkpoint.write_bytes(
         {"truncated": content[: len(content) // 2], "garbage": b"PK\3\4 no"}.get(damage, b"")
@@ -267,7 +269,7 @@ def test_how_it_is_measured_does_not_bind_a_checkpoint(
 def test_a_full_disk_leaves_the_old_checkpoint(
     checkpoint: Path, shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ENOSPC arrives as an OSError, and what was there is still whole."""
+    """ENOSPC arrives as an OSError, and the old file is still whole."""
     before = checkpoint.read_bytes()
     model, prior = load_checkpoint(checkpoint, shop, settings)
 

@@ -1,4 +1,4 @@
-"""A model's config: what the `onnxruntime` backends complete from the graph, and what they take from it."""
+"""A model's config: the parts that the `onnxruntime` backends complete from the graph or obey."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_config_without_tensors_is_completed_from_the_graph(toys: Toys) -> Non
 
 
 def test_a_completed_config_keeps_what_was_written(toys: Toys) -> None:
-    """A batch size and tensors that config.pbtxt does name stay; only the missing half is added."""
+    """Batch size and tensors of config.pbtxt stay; the backend adds only the missing half."""
     written = """
         max_batch_size: 2
         input { name: "x" data_type: TYPE_FP32 dims: [ 3 ] }

@@ -122,7 +122,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def refusals(toys: Toys) -> dict[str, str]:
-    """Why Triton did not load each model of `REFUSED`; all at once, since a load is mostly waiting."""
+    """Triton's reason not to load each model of `REFUSED`. All load at once: a load is mostly waiting."""
 
     def load(number: int, case: str) -> str:
         model, config, _ = REFUSED[case]
@@ -136,13 +136,13 @@ def refusals(toys: Toys) -> dict[str, str]:
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_model_is_refused_with_a_reason(refusals: dict[str, str], case: str) -> None:
-    """What the C++ backend refuses at load, in a sentence that names model, tensor, value and expectation."""
+    """The C++ backend refuses them, too. The sentence has model, tensor, value and expectation."""
     number = list(REFUSED).index(case)
 
     assert re.search(rf"model 'refused_{number}'.*{REFUSED[case][-1]}", refusals[case])
 
 
 def test_a_gpu_instance_is_refused_without_a_gpu(toys: Toys) -> None:
-    """Triton or the backend says so at load, rather than serving from the CPU in silence."""
+    """Triton or the backend refuses at load, rather than serving from the CPU without notice."""
     with pytest.raises(InferenceServerException, match=r"(?i)gpu"):
         toys.load("on_gpu", identity(), "instance_group { kind: KIND_GPU count: 1 }")

@@ -27,7 +27,7 @@ BATCH_OF_3 = """
 
 
 def test_every_data_type_passes_through_unchanged(toys: Toys) -> None:
-    """Each of Triton's types but BF16 arrives in the graph and comes back bit for bit."""
+    """Each of Triton's types, except BF16, arrives in the graph and comes back bit for bit."""
     arrays = {
         "BOOL": np.array([[True, False, True]]),
         "STRING": np.array([["", "café", "a b"]], dtype=object),
@@ -120,7 +120,7 @@ def test_bytes_that_are_not_utf8_are_refused_for_their_request_alone(toys: Toys)
 
 
 def test_strings_that_are_cut_off_are_refused_and_the_server_lives(toys: Toys) -> None:
-    """Lengths within a tensor are the sender's: none is believed."""
+    """The sender writes the lengths inside a tensor, so the backend checks each."""
     toys.load("one_text", identity(STRING, ("n", 1)), ONE_INSTANCE)
     for sent, reason in (
         (b"\x05\x00\x00\x00milk", "string"),  # four letters of five
@@ -138,7 +138,7 @@ def test_strings_that_are_cut_off_are_refused_and_the_server_lives(toys: Toys) -
 
 
 def test_what_is_shown_of_a_long_string_fits_into_an_error(toys: Toys) -> None:
-    """gRPC drops an answer whose error is too long, and the client would learn nothing."""
+    """gRPC drops an answer whose error is too long, and the client would get no reason."""
     toys.load("long_text", identity(STRING, ("n", 1)), ONE_INSTANCE)
 
     with pytest.raises(InferenceServerException, match=r"holds b'(\\xff)+', which is not UTF-8") as raised:
@@ -148,7 +148,7 @@ def test_what_is_shown_of_a_long_string_fits_into_an_error(toys: Toys) -> None:
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", 'a\\"b', "a\nb", "é<\x7f>"], ids=ascii)
 def test_any_name_of_a_tensor_is_found(toys: Toys, name: str) -> None:
-    """Names come from the graph; the config in JSON has them escaped, as read and as completed."""
+    """Names come from the graph. The config in JSON escapes them, both as read and as completed."""
     model = graph(
         [helper.make_node("Identity", [name], ["y"])], {name: (FLOAT, ("n", 3))}, {"y": (FLOAT, ("n", 3))}
     )
@@ -161,7 +161,7 @@ def test_any_name_of_a_tensor_is_found(toys: Toys, name: str) -> None:
 
 
 def test_a_model_that_does_not_batch_counts_requests(toys: Toys) -> None:
-    """Its first axis is not one of rows."""
+    """Its first axis is not a batch of rows."""
     toys.load("rows_of_its_own", identity(shape=(2, 3)), ONE_INSTANCE)
     toys.infer("rows_of_its_own", x=np.ones((2, 3), np.float32))
     assert toys.executions("rows_of_its_own", requests=1) == 1
@@ -172,7 +172,7 @@ def test_a_model_that_does_not_batch_counts_requests(toys: Toys) -> None:
 
 
 def test_models_come_and_go_while_others_answer(toys: Toys) -> None:
-    """An instance that ends takes its session along, and nobody else's."""
+    """An instance that ends closes its own session and no other."""
     allowed = {GRPC_HEADER: toys.server.settings.control_secret}
     toys.load("stays", identity(), ONE_INSTANCE)
     write_model(toys.repository, "comes", identity(shape=("n", 7)), ONE_INSTANCE)
@@ -187,7 +187,7 @@ def test_models_come_and_go_while_others_answer(toys: Toys) -> None:
 def test_a_server_that_ends_while_a_model_runs_does_not_crash(
     start_server: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """At the end of the drain tritonserver exits; what still runs in it needs ONNX Runtime until the last."""
+    """tritonserver exits at the end of the drain; models that still run need ONNX Runtime until then."""
     needs.the_compiled_backend()
     products = [helper.make_node("MatMul", [f"x{i or ''}", "w"], [f"x{i + 1}"]) for i in range(3000)]  # > 5 s
     toys = Toys(tmp_path, start_server(tmp_path, models=(), drain_s=1))
@@ -230,7 +230,7 @@ def test_only_the_outputs_asked_for_come_back(toys: Toys) -> None:
 
 
 def test_a_graph_without_a_batch_axis_answers_each_request_by_itself(toys: Toys) -> None:
-    """`max_batch_size: 0` and dims that are the graph's own; scalars are dims [ 1 ]."""
+    """`max_batch_size` is 0 and dims are the graph's own; scalars are dims [ 1 ]."""
     model = graph(
         [
             helper.make_node("Mul", ["x", "factor"], ["y"]),

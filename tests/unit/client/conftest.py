@@ -1,15 +1,15 @@
-"""Servers on real sockets: two that answer as a script says, one that is silent, one that refuses."""
+"""Servers on real sockets: two that follow a script, one that is silent, one that refuses."""
 
 import socket
 
 import pytest
 
-from tests.running.scripted_shops import GrpcShop, HttpShop, serving
+from tests.running.scripted_shops import GrpcShop, HttpShop, serve
 
 
 @pytest.fixture
 def http_shop():
-    with serving(HttpShop()) as shop:
+    with serve(HttpShop()) as shop:
         yield shop
 
 
@@ -29,7 +29,7 @@ def silent():
 
 @pytest.fixture
 def refusing():
-    """An address where nobody listens: bound, so that nobody else gets the port meanwhile."""
+    """An address where nobody listens. The socket is bound, so that nobody else gets the port meanwhile."""
     with socket.socket() as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # a gRPC server may join
         bound.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""What the client sends over HTTP and gRPC, and what it makes of every answer and status."""
+"""The requests that the client sends over HTTP and gRPC, and its results for every answer and status."""
 
 import json
 
@@ -38,9 +38,9 @@ def test_http_carries_the_question_and_reads_the_answer(kind, http_shop):
     assert path == "/shop/v2/models/recommender/infer"
     assert (headers["authorization"], headers["x-shop"]) == ("Bearer s3cret", "Berlin")
     length = int(headers["inference-header-content-length"])
-    asked = json.loads(body[:length])
-    assert asked["id"] == "checkout-17"
-    assert [(i["name"], i["shape"], i["datatype"]) for i in asked["inputs"]] == INPUTS
+    sent = json.loads(body[:length])
+    assert sent["id"] == "checkout-17"
+    assert [(i["name"], i["shape"], i["datatype"]) for i in sent["inputs"]] == INPUTS
     assert body[length:] == b"\x04\x00\x00\x00milk" + b"\x00\x00\x00\x00"
 
 
@@ -138,6 +138,6 @@ def test_an_http_answer_that_is_none_is_a_server_error(kind, headers, body, http
 
 
 def test_an_answer_with_too_few_rows_is_a_server_error(grpc_shop):
-    """The shop answers one row; two were asked for."""
+    """The shop answers one row for two queries."""
     with Recommender(grpc_shop.address, timeout_s=10) as shop, pytest.raises(ServerError, match="shape"):
         shop.recommend_many([Query(), Query()])

@@ -1,4 +1,4 @@
-"""The client on real sockets: refused, silent, slow, broken off, kept, shared by threads, cancelled."""
+"""The client on real sockets: refused, silent, slow, broken off, reused, shared by threads, cancelled."""
 
 import asyncio
 import socket
@@ -50,7 +50,7 @@ def test_a_silent_server_is_not_ready(kind, protocol, silent):
 
 
 def test_grpc_finds_a_server_that_has_come_back_without_waiting_a_second(refusing):
-    """gRPC's own pause before it connects anew is a second, in which every retry would fail."""
+    """gRPC itself pauses for a second before it connects again, and every retry would fail in that second."""
     with Recommender(refusing, retries=20, timeout_s=0.75) as shop:
         with pytest.raises(Unavailable):
             shop.recommend(timeout_s=0.05)
@@ -60,7 +60,7 @@ def test_grpc_finds_a_server_that_has_come_back_without_waiting_a_second(refusin
 
 
 def break_off(handler):
-    """Half an answer, then the end of the connection."""
+    """Send half an answer, then close the connection."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
     handler.close_connection = True
 
@@ -120,7 +120,7 @@ def test_http_replaces_a_kept_connection_that_the_server_closed_even_without_ret
     closed = threading.Event()
 
     def answer_and_close(handler):
-        """Closes without announcing it, as an idle timeout does."""
+        """Close without announcing it, as an idle timeout does."""
         headers, body = http_answer()
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         handler.wfile.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n{lines}\r\n".encode() + body)
@@ -137,7 +137,7 @@ def test_http_replaces_a_kept_connection_that_the_server_closed_even_without_ret
 
 
 def test_a_timed_out_http_connection_is_not_used_again(http_shop):
-    """Its late answer would be taken for that of the next question."""
+    """The late answer would be taken for the answer to the next query."""
     released = threading.Event()
     http_shop.script = [lambda handler: released.wait(10)]
     with Recommender(http_shop.address, protocol="http", timeout_s=10) as shop:
@@ -161,10 +161,10 @@ def test_one_recommender_serves_many_threads(protocol, http_shop, grpc_shop):
 def test_cancelling_the_task_cancels_the_question(protocol, silent):
     async def cancel():
         async with AsyncRecommender(silent, protocol=protocol, timeout_s=60) as shop:
-            asked = asyncio.create_task(shop.recommend())
+            task = asyncio.create_task(shop.recommend())
             await asyncio.sleep(0)  # it starts
-            asked.cancel()
+            task.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await asked
+                await task
 
     asyncio.run(cancel())

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from cesta_client import Unavailable
-from tests.running.scripted_shops import GrpcShop, HttpShop, ask, every_client, every_protocol, serving
+from tests.running.scripted_shops import GrpcShop, HttpShop, ask, every_client, every_protocol, serve
 
 
 @pytest.fixture(scope="module")
@@ -66,5 +66,5 @@ def secure_shop(protocol, certificate):
     else:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(cert, key)
-        with serving(HttpShop(context)) as shop:
+        with serve(HttpShop(context)) as shop:
             yield shop

@@ -1,4 +1,4 @@
-"""What a question to the shop brings back, and what travels for it. The server is the client's own fake."""
+"""What a query to the shop returns, and what it sends. The server is the client's own fake."""
 
 import asyncio
 import copy
@@ -21,7 +21,7 @@ from cesta_client.testing import FakeShop
 
 
 class Wire:
-    """A transport that keeps the tensors it was given and returns the ones it was made with."""
+    """A transport that keeps the tensors it receives and returns fixed ones."""
 
     def __init__(self, item_ids=("a",), scores=(1.0,), reasons=(0,), version="1"):
         self.seen = []
@@ -113,7 +113,7 @@ def test_basket_and_user_always_travel_and_the_rest_where_it_is_used():
 
 
 def test_a_request_is_bounded_by_its_bytes_as_by_its_queries():
-    """A basket of 200 ids makes every other as wide: 64 of them are 64 * 200 lengths of four bytes."""
+    """A basket of 200 ids makes every other one as wide: 64 of them are 64 * 200 lengths of four bytes."""
     wire = Wire()
     wide = Query([f"{n:0128}" for n in range(200)])  # 200 * (4 + 128) bytes
     answers = Recommender(transport=wire).recommend_many([wide, *[Query(["a"], k=1)] * 63, wide, wide])
@@ -182,7 +182,7 @@ def test_not_ready_when_the_model_fails():
 
 
 @pytest.mark.parametrize(
-    ("broken", "said"),
+    ("broken", "sentence"),
     [
         (Reply({}, "1"), "item_ids"),
         (Reply(dict.fromkeys(("item_ids", "scores", "reasons")), "1"), "NoneType"),
@@ -191,12 +191,12 @@ def test_not_ready_when_the_model_fails():
         (Reply({n: np.zeros((1, 0)) for n in ("item_ids", "scores", "reasons")}, "newest"), "newest"),
     ],
 )
-def test_an_answer_that_cannot_be_read_is_a_server_error(broken, said):
+def test_an_answer_that_cannot_be_read_is_a_server_error(broken, sentence):
     class Broken(Wire):
         def infer(self, *args, **options):
             return broken
 
-    with pytest.raises(ServerError, match=said):
+    with pytest.raises(ServerError, match=sentence):
         Recommender(transport=Broken()).recommend()
 
 
@@ -236,7 +236,7 @@ def test_leaving_the_block_closes_the_transport():
 
 
 class TestFakeShop:
-    """The fake that is shipped to users."""
+    """The fake that users of the client get."""
 
     def test_answers_what_goes_with_each_basket_item_and_with_everything(self):
         shop = FakeShop({"milk": ["bread", "butter"], "tea": ["biscuits", "milk", "bread"], "": ["bananas"]})

@@ -1,4 +1,4 @@
-"""What is refused before anything is sent, and in which words."""
+"""Queries that the client refuses before it sends anything, and the sentences of the refusals."""
 
 import pytest
 from hypothesis import given
@@ -72,7 +72,7 @@ def test_recommend_many_takes_queries_only():
 
 @pytest.mark.parametrize("kind", [Recommender, AsyncRecommender])
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "sentence"),
     [
         ({}, "either an address or a transport"),
         ({"address": "localhost:8001", "transport": FakeShop()}, "either an address or a transport"),
@@ -91,8 +91,8 @@ def test_recommend_many_takes_queries_only():
         ({"address": "localhost:8001", "ssl": True, "root_certificates": "no.pem"}, "no file .* at 'no.pem'"),
     ],
 )
-def test_an_option_that_cannot_work_is_refused_at_once(kind, options, said):
-    with pytest.raises(InvalidRequest, match=said.replace("[", r"\[")):
+def test_an_option_that_cannot_work_is_refused_at_once(kind, options, sentence):
+    with pytest.raises(InvalidRequest, match=sentence.replace("[", r"\[")):
         kind(**options)
 
 

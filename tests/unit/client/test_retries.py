@@ -1,4 +1,4 @@
-"""What is sent again, how often, and for how long."""
+"""Which requests the client sends again, how often, and for how long."""
 
 import asyncio
 import time

@@ -20,7 +20,9 @@ def test_ids_come_back(ids: list[bytes]) -> None:
 
 @pytest.mark.parametrize("categories", [{}, {"kind": ["a", "", "a"]}])
 def test_arrays_come_back_as_they_were(tmp_path: Path, categories: dict[str, list[str]]) -> None:
-    """Also empty ones (no users, no categories) and the scalars of the clock; nothing can be written to."""
+    """The test includes empty arrays (no users, no categories) and the clock's scalars. Loaded arrays are
+    read-only.
+    """
     saved = arrays_of(shop_of([(0, 0, [1, 2]), (0, 1, [2, 3])], items=3, categories=categories))
     save_arrays(saved, tmp_path)
     loaded = leaves(load_arrays(tmp_path))

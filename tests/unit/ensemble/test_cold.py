@@ -1,4 +1,4 @@
-"""Items that hardly sold: grouped by content, proposed by it, kept among the candidates, measured apart."""
+"""Items that hardly sold: grouped by content, proposed by it, kept among candidates, measured apart."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,12 +37,14 @@ ARRAYS = arrays_of(SHOP, min_support=2, retrieval=TOWER, prior={"popularity": 1}
 
 def near(query: Query, **settings: int) -> set[int]:
     """The items below the bar that are proposed as similar."""
-    found = proposed(sampler_of(ARRAYS, **({"cold": 2} | settings)).sample([query]))
-    return {row for row, bits in found.items() if bits & SIMILAR and row > 3}
+    sources = proposed(sampler_of(ARRAYS, **({"cold": 2} | settings)).sample([query]))
+    return {row for row, bits in sources.items() if bits & SIMILAR and row > 3}
 
 
 def test_groups_are_of_equal_categories_sold_latest_first() -> None:
-    """Of kind a 4 sold and 5 did not; of kind b 8 sold after 7; what has no kind is in no group."""
+    """In kind a item 4 sold and 5 did not; in kind b item 8 sold after 7; items without a kind are in no
+    group.
+    """
     assert ARRAYS.cold.members.tolist() == [[4, 5, 0], [8, 7, 6]]
 
 
@@ -51,14 +53,14 @@ def test_only_so_many_of_a_group_are_kept() -> None:
 
 
 def test_only_what_was_sold_before_counts() -> None:
-    """Before basket 1 of the once sold there was 7, and 1, 2 and 3 were below the bar too."""
-    found = counts.cold(SHOP, 1, 2, ARRAYS.categories.of_item, 5).members
-    assert found.tolist() == [[1, 4, 5, 0, 0], [2, 7, 6, 8, 0]]
+    """Before basket 1 item 7 is the only one of them that sold. Items 1, 2 and 3 were below the bar, too."""
+    members = counts.cold(SHOP, 1, 2, ARRAYS.categories.of_item, 5).members
+    assert members.tolist() == [[1, 4, 5, 0, 0], [2, 7, 6, 8, 0]]
 
 
 @pytest.mark.parametrize("categories", [{}, {"kind": [""] * 9}])
 def test_without_categories_there_is_nothing_cold(categories: dict[str, list[str]], tmp_path: Path) -> None:
-    """Nor does anything change, in memory or from disk."""
+    """Nothing else changes, in memory or from disk."""
     bare = arrays_of(shop_of(RECEIPTS, items=9, categories=categories), min_support=2)
     save_arrays(bare, tmp_path)
     assert bare.cold.members.shape == (0, 3)
@@ -70,22 +72,22 @@ def test_without_categories_there_is_nothing_cold(categories: dict[str, list[str
 
 
 def test_members_of_the_nearest_groups_are_proposed() -> None:
-    """An item never sold among them, with the features of its content."""
+    """An item that never sold is among them, with the features of its content."""
     assert near(Query(basket=[1])) == {4, 5}
     assert near(Query(basket=[2])) == {8, 7}
     assert near(Query(basket=[2]), cold=3) == {8, 7, 6}
-    found = sampler_of(ARRAYS, cold=2).sample([Query(basket=[1])])
-    assert features_of(found, 5)["retrieval_basket"] == 1
-    assert features_of(found, 5)["popularity"] == 0
+    candidates = sampler_of(ARRAYS, cold=2).sample([Query(basket=[1])])
+    assert features_of(candidates, 5)["retrieval_basket"] == 1
+    assert features_of(candidates, 5)["popularity"] == 0
 
 
-def test_of_a_saved_release_too(tmp_path: Path) -> None:
+def test_a_saved_release_proposes_the_same(tmp_path: Path) -> None:
     save_arrays(ARRAYS, tmp_path)
-    found = sampler_of(load_arrays(tmp_path), cold=2).sample([Query(basket=[1])])
-    assert proposed(found) == proposed(sampler_of(ARRAYS, cold=2).sample([Query(basket=[1])]))
+    candidates = sampler_of(load_arrays(tmp_path), cold=2).sample([Query(basket=[1])])
+    assert proposed(candidates) == proposed(sampler_of(ARRAYS, cold=2).sample([Query(basket=[1])]))
 
 
-def test_none_at_all() -> None:
+def test_no_cold_items_are_proposed_with_a_limit_of_0() -> None:
     assert near(Query(basket=[1]), cold=0) == set()
 
 
@@ -93,19 +95,21 @@ def test_nothing_is_near_a_query_without_user_and_basket() -> None:
     assert near(Query()) == set()
 
 
-def test_excluded_ones_stay_away_and_others_take_their_places() -> None:
+def test_excluded_cold_items_stay_away_and_others_take_their_places() -> None:
     assert near(Query(basket=[1], exclude=[4])) == {5, 8}
     assert near(Query(basket=[1, 5])) == {4, 8}
 
 
-def test_only_those_of_the_category_asked_for() -> None:
-    """Kind b, number 2, though the basket points to kind a; a list filled by hand marks them, too."""
+def test_a_filter_lets_only_cold_items_of_its_category_through() -> None:
+    """The filter is kind b, number 2, though the basket points to kind a. A list filled up by hand marks
+    them, too.
+    """
     assert near(Query(basket=[1], wanted=[2])) == {8, 7}
     assert near(Query(basket=[1], wanted=[1])) == {4, 5}
 
 
-def test_they_keep_their_places_whatever_the_prior() -> None:
-    """Three of them and the best seller of the rest, where popularity alone would drop all three."""
+def test_cold_items_keep_their_places_whatever_the_prior() -> None:
+    """The list holds three of them and the best seller of the rest; popularity alone would drop all three."""
     query = Query(basket=[1])
     some, none = (
         proposed(sampler_of(ARRAYS, capacity=4, popular=9, fill=9, cold=n, per_category=9).sample([query]))
@@ -117,20 +121,20 @@ def test_they_keep_their_places_whatever_the_prior() -> None:
     assert len(some) == 4
 
 
-def test_what_the_user_bought_before_takes_no_place_of_theirs() -> None:
-    """Item 8, bought before, competes by the prior, and is near as well."""
-    found = proposed(sampler_of(ARRAYS, cold=2).sample([Query(user_row=1, basket=[2])]))
-    assert found[8] == USUAL | SIMILAR
-    assert found[7] & SIMILAR
+def test_earlier_purchases_take_no_place_of_cold_items() -> None:
+    """Item 8, bought before, competes by the prior, and is proposed as near as well."""
+    sources = proposed(sampler_of(ARRAYS, cold=2).sample([Query(user_row=1, basket=[2])]))
+    assert sources[8] == USUAL | SIMILAR
+    assert sources[7] & SIMILAR
 
 
-def test_places_are_not_padded_by_them() -> None:
-    """Fewer candidates than places: the list is what the sources propose, and zeros."""
+def test_cold_items_do_not_pad_the_places() -> None:
+    """With fewer candidates than places the list is what the sources propose, and zeros."""
     candidates = sampler_of(ARRAYS, capacity=9, cold=2).sample([Query(basket=[1])])
-    found = proposed(candidates)
-    assert found.keys() == set(candidates.rows[0].tolist()) - {0}
-    assert all(found.values())
-    assert found[4] == SIMILAR | CATEGORY  # the best seller of kind a beside the basket's
+    sources = proposed(candidates)
+    assert sources.keys() == set(candidates.rows[0].tolist()) - {0}
+    assert all(sources.values())
+    assert sources[4] == SIMILAR | CATEGORY  # the best seller of kind a beside the basket's
 
 
 SETTINGS = load_settings(
@@ -153,7 +157,7 @@ CONTRACT = replace(read_contract(), candidates=60)
 KNOWN = recommendable(LATER)
 
 
-def asked() -> HiddenItems:
+def hidden_items() -> HiddenItems:
     return hide_cold(RANDOM, LATER, START, END, SETTINGS, np.random.default_rng(0))
 
 
@@ -162,7 +166,7 @@ def sampler() -> CandidateSampler:
 
 
 class InOrder:
-    """Ranks candidates as they come."""
+    """Ranks candidates in the order in which they come."""
 
     names = ("in order",)
 
@@ -171,54 +175,54 @@ class InOrder:
         return {"in order": place_candidates(batch, -np.tile(np.arange(rows.shape[1]), (len(rows), 1)))}
 
 
-def test_what_is_asked_for_apart_hardly_sold_and_has_a_category() -> None:
-    hidden = asked()
+def test_items_measured_apart_hardly_sold_and_have_a_category() -> None:
+    hidden = hidden_items()
     assert len(hidden) > 20
     assert (counts.support(RANDOM, START)[hidden.items] < 3).all()
     assert with_content(LATER)[hidden.items].all()
 
 
 def test_every_query_is_counted_once_in_each_split() -> None:
-    hidden = asked()
-    found = measure_cold_items(RANDOM, hidden, InOrder(), sampler(), START, SETTINGS)
+    hidden = hidden_items()
+    report = measure_cold_items(RANDOM, hidden, InOrder(), sampler(), START, SETTINGS)
     rows = sampler().sample(as_queries(RANDOM, hidden)).rows
     hits = (rows == hidden.items[:, None]).any(1)
-    assert found["fewer_than"] == 3
-    assert found["all"]["n"] == len(hidden)
-    assert found["all"]["recall"] == round(float(hits.mean()), 4)
+    assert report["fewer_than"] == 3
+    assert report["all"]["n"] == len(hidden)
+    assert report["all"]["recall"] == round(float(hits.mean()), 4)
     sold = counts.support(RANDOM, START)[hidden.items] > 0
-    assert found["sold"]["recall"] == round(float(hits[sold].mean()), 4)
-    assert found["never_sold"]["n"] == (~sold).sum()
-    assert found["repeat"]["n"] + found["explore"]["n"] == len(hidden)
+    assert report["sold"]["recall"] == round(float(hits[sold].mean()), 4)
+    assert report["never_sold"]["n"] == (~sold).sum()
+    assert report["repeat"]["n"] + report["explore"]["n"] == len(hidden)
 
 
-def test_nobody_bought_any() -> None:
+def test_without_purchases_of_cold_items_there_is_no_recall() -> None:
     nobody = HiddenItems(np.zeros(0, np.int64), np.zeros(0, np.int32))
-    found = measure_cold_items(RANDOM, nobody, InOrder(), sampler(), START, SETTINGS)
-    assert (found["all"]["n"], found["all"]["recall"]) == (0, None)
+    report = measure_cold_items(RANDOM, nobody, InOrder(), sampler(), START, SETTINGS)
+    assert (report["all"]["n"], report["all"]["recall"]) == (0, None)
 
 
 @pytest.mark.parametrize("n", [15, 40, 60])
 def test_recall_counts_the_kept_places(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Among n candidates is what a sampler with n places finds, cold ones included."""
+    """The recall among n candidates is that of a sampler with n places, cold items included."""
     monkeypatch.setattr(losses, "RECALL_AT", (n,))
-    hidden = asked()
+    hidden = hidden_items()
     questions = Questions(RANDOM, hidden, sampler())
-    found = losses.measure_recall(questions, LATER, SETTINGS, CONTRACT, np.zeros(len(hidden), bool))
+    recall = losses.measure_recall(questions, LATER, SETTINGS, CONTRACT, np.zeros(len(hidden), bool))
     few = CandidateSampler(LATER, limits(SETTINGS, replace(CONTRACT, candidates=n)))
     hits = (few.sample(as_queries(RANDOM, hidden)).rows == hidden.items[:, None]).any(1)
-    assert found["at"][str(n)]["recall"] == round(float(hits.mean()), 4)
+    assert recall["at"][str(n)]["recall"] == round(float(hits.mean()), 4)
 
 
-def test_training_asks_for_them_and_validation_does_not() -> None:
-    found = make_periods(RANDOM, Split(START, 200, 230, END), LATER, SETTINGS)
-    for part in found.training:
+def test_training_asks_for_cold_items_and_validation_does_not() -> None:
+    splits = make_periods(RANDOM, Split(START, 200, 230, END), LATER, SETTINGS)
+    for part in splits.training:
         assert not recommendable(part.arrays)[part.hidden.items].all()
-    assert recommendable(found.validation.arrays)[found.validation.hidden.items].all()
+    assert recommendable(splits.validation.arrays)[splits.validation.hidden.items].all()
 
 
-def test_the_leak_check_knows_them() -> None:
-    """Another order of the members, told by sales to come."""
+def test_the_leak_check_covers_cold_items() -> None:
+    """The planted leak orders the members by sales after the snapshot."""
     assert CHECKS["cold"](RANDOM, LATER, START, SETTINGS.sampler) == ""
     later = counts.cold(RANDOM, END, 3, LATER.categories.of_item, SETTINGS.sampler.cold_per_content)
     assert CHECKS["cold"](RANDOM, LATER._replace(cold=later), START, SETTINGS.sampler)

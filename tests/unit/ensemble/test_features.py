@@ -44,9 +44,9 @@ def test_features_of_a_usual_purchase() -> None:
 
 
 def test_features_of_what_the_user_never_bought() -> None:
-    """Item 4 sold once in three baskets, to user 2; the purchase at the query's moment is unseen.
+    """Item 4 sold once in three baskets, to user 2. The purchase at the query's moment is unseen.
 
-    Kind b was bought with kind a, that of the basket, in one of two baskets: .5, and shrunk by 1 to .25.
+    Kind b was bought with kind a, that of the basket, in one of two baskets: 0.5, shrunk by 1 to 0.25.
     """
     assert features_of(sampler_of(ARRAYS).sample([QUERY]), 4) == with_roots(
         popularity=math.log(1 + 10_000 / 3),
@@ -83,7 +83,7 @@ def test_baskets_add_up_over_the_root_of_their_size() -> None:
 
 
 def with_roots(**values: float) -> object:
-    """All features, those not named 0, roots taken where the sampler takes them; to be compared with."""
+    """All features, 0 unless named, with roots where the sampler takes them, to compare with."""
     roots = {name for name, root in zip(FEATURES, kernels.IS_ROOT, strict=True) if root}
     return pytest.approx(
         {n: math.sqrt(values.get(n, 0)) if n in roots else values.get(n, 0) for n in FEATURES}, rel=1e-6
@@ -91,7 +91,7 @@ def with_roots(**values: float) -> object:
 
 
 def test_due_is_capped_and_needs_two_purchases() -> None:
-    """Bought on days 0 and 2, asked on day 30: 28 / 2 is 14, cut to 4, of which the root is 2."""
+    """Bought on days 0 and 2, asked on day 30: 28 / 2 is 14, cut to 4, whose root is 2."""
     shop = shop_of([(1, 0, [1, 2]), (1, 2, [1])], items=2)
     candidates = sampler_of(arrays_of(shop)).sample([Query(user_row=1, now=30 * DAY)])
     assert [features_of(candidates, row)["due"] for row in (1, 2)] == [2, 0]
@@ -102,14 +102,14 @@ def test_columns_are_named_as_the_features() -> None:
 
 
 def test_an_excluded_item_is_not_one_of_the_basket() -> None:
-    """Item 3 was in a past basket with 1: excluding it makes that basket no more like this one."""
+    """Item 3 was in a past basket with 1. Excluding it makes that basket no more similar to this one."""
     one, other = (sampler_of(ARRAYS).sample([q]) for q in (QUERY, replace(QUERY, exclude=[3])))
-    a, b = (features_of(found, 1) for found in (one, other))
+    a, b = (features_of(candidates, 1) for candidates in (one, other))
     assert (a["overlap"], a["overlap_best"]) == (b["overlap"], b["overlap_best"])
 
 
 def test_the_prior_scores_what_is_written_down() -> None:
-    """Which stay is decided before features are written: by the same features, of user, basket and item."""
+    """Candidates are chosen before features are written, by the same features of user, basket and item."""
     rng = np.random.default_rng(0)
     receipts = [(n % 3, n, rng.choice(60, 8, replace=False) + 1) for n in range(24)]
     shop = shop_of(

@@ -1,4 +1,4 @@
-"""The indexes: exact ones, those by lists, their files, and the recall that they are held to."""
+"""The indexes: exact ones, those by lists, their files, and the recall that they must reach."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ SCANNED = LISTS | {"scan_up_to": ITEMS}
 
 
 def shop_arrays() -> SamplerArrays:
-    """Half of the items are cold, in 300 groups; the vectors lie in heaps, as those of a trained tower do."""
+    """Half of the items are cold, in 300 groups. The vectors lie in clusters, like a trained tower's."""
     rng = np.random.default_rng(5)
     shop = shop_of(
         [(1 + n % 3, n, rng.choice(np.arange(1, ITEMS + 1), 20, replace=False)) for n in range(600)],
@@ -51,26 +51,26 @@ QUERIES = np.random.default_rng(9).normal(size=(64, 8)).astype(np.float32)
 
 
 def test_few_items_are_all_compared() -> None:
-    """By hand the largest inner products; bytes may miss some at the end of the list."""
+    """The largest inner products are computed by hand; bytes may miss some at the end of the list."""
     built, about = Nearest.build(ARRAYS, SCANNED)
     order = ARRAYS.popularity.order
     by_hand = order[np.argsort(-(QUERIES @ ARRAYS.retrieval.items[order].T), axis=1)]
-    found = built.similar(QUERIES)
-    for rows, right in zip(found, by_hand, strict=True):
+    places = built.similar(QUERIES)
+    for rows, right in zip(places, by_hand, strict=True):
         assert len({*rows.tolist()} & {*right[:50].tolist()}) >= 46
         assert {*right[:40].tolist()} <= {*rows.tolist()}
     assert about["similar"][:3] == (len(order), 0, 0)
     assert RECALL <= about["similar"].recall <= 1
 
 
-def test_exactly_as_many_as_the_limit_are_few() -> None:
+def test_a_catalog_of_exactly_the_limit_is_scanned() -> None:
     many = len(ARRAYS.popularity.order)
     kinds = [Nearest.build(ARRAYS, SCANNED | {"scan_up_to": n})[1]["similar"].lists for n in (many, many - 1)]
     assert kinds == [0, round(2 * many**0.5)]
 
 
 def test_lists_find_what_they_are_held_to_with_the_fewest_probes() -> None:
-    """One list less to read would find less than AIM; other queries than the sample find about as much."""
+    """With one list fewer it would find less than AIM. Queries outside the sample find about as much."""
     vectors, queries = ARRAYS.retrieval.items[ARRAYS.popularity.order], sample_queries(ARRAYS)
     index, about = build_index("similar", vectors, queries, 50, 0)
     right = exact_index(vectors).search(queries, 50)[0]
@@ -87,7 +87,7 @@ def test_lists_find_what_they_are_held_to_with_the_fewest_probes() -> None:
 
 
 def test_vectors_that_half_precision_cannot_hold_are_refused() -> None:
-    """Above 65,504 all are infinite and so alike; the way out is to compare all."""
+    """Above 65,504 all values are infinite and so alike. The way out is to compare all items."""
     vectors = ARRAYS.retrieval.items * np.float32(1e6)
     with pytest.raises(
         RecallError, match=r"similar items finds 0\.\d+ .*; 0\.98 is the least.*scan_up_to to 2001"
@@ -99,7 +99,7 @@ def test_vectors_that_half_precision_cannot_hold_are_refused() -> None:
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 @pytest.mark.parametrize("scan_up_to", [0, ITEMS + 1])
 def test_vectors_that_are_no_numbers_are_refused(wrong: float, scan_up_to: int) -> None:
-    """One of them would have every query find nothing, and nobody would notice."""
+    """With one of them every query would find nothing, and nobody would notice."""
     vectors = ARRAYS.retrieval.items.copy()
     vectors[7, 3] = wrong
     with pytest.raises(RecallError, match="some vectors of similar items are not finite; train again"):
@@ -107,16 +107,18 @@ def test_vectors_that_are_no_numbers_are_refused(wrong: float, scan_up_to: int) 
 
 
 def test_recall_counts_ties_and_not_what_is_missing() -> None:
-    """Exact: 3, 2, 2, of which two places are asked for; -1 is a place that nothing fills."""
+    """The exact products are 3, 2, 2, and two places are filled; -1 is an empty place."""
     vectors, query = np.array([[1], [2], [2], [3]], np.float32), np.ones((1, 1), np.float32)
     right = exact_index(vectors).search(query, 2)[0]
-    found = {(3, 1): 1.0, (3, 2): 1.0, (3, 0): 0.5, (3, -1): 0.5, (-1, -1): 0.0}
-    for places, recall in found.items():
+    recalls = {(3, 1): 1.0, (3, 2): 1.0, (3, 0): 0.5, (3, -1): 0.5, (-1, -1): 0.0}
+    for places, recall in recalls.items():
         assert recall_of(np.array([places]), vectors, query, right) == recall, places
 
 
 def test_k_means_learns_from_the_long_vectors() -> None:
-    """Of 1,000 of length 1 and 10 of length 10 all ten are among a sample of 50; few enough are all taken."""
+    """Of 1,000 vectors of length 1 and 10 of length 10 all ten are in a sample of 50. A small set is taken
+    whole.
+    """
     vectors = np.ones((1_010, 1), np.float32)
     vectors[::101] = 10
     assert (nearest._by_length(vectors, 50) == 10).sum() == 10
@@ -140,7 +142,7 @@ def test_what_is_saved_finds_the_same(limits: dict[str, int], tmp_path: Path) ->
 
 
 def test_lists_stay_in_their_file(tmp_path: Path) -> None:
-    """Mapped and not copied: most of the index is no memory of the process that reads it."""
+    """They are mapped and not copied: most of the index takes no memory of the process that reads it."""
     file = tmp_path / "big.faiss"
     vectors = np.random.default_rng(1).normal(size=(60_000, 32)).astype(np.float32)
     index, _ = build_index("similar", vectors, vectors[:8], 10, 0)
@@ -162,7 +164,7 @@ def test_lists_stay_in_their_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("limits", "kind"), [(SCANNED, "onnx"), (LISTS, "faiss")])
 def test_a_build_repeats_to_the_last_byte(limits: dict[str, int], kind: str, tmp_path: Path) -> None:
-    """In other processes, whatever the number of threads that they are given."""
+    """Other processes give the same bytes with any number of threads."""
     save_arrays(ARRAYS, tmp_path)
     code = (
         "import sys, pathlib; from ensemble.candidate_sampler.arrays import load_arrays\n"
@@ -187,7 +189,7 @@ def test_a_build_repeats_to_the_last_byte(limits: dict[str, int], kind: str, tmp
 
 
 def test_one_thread_builds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Afterwards faiss has its threads back."""
+    """Afterwards faiss uses its threads again."""
     threads: list[int] = []
     whole = nearest._in_lists
 
@@ -221,7 +223,7 @@ def test_a_file_that_is_missing_or_of_other_arrays_is_named(
 
 
 def test_the_sampler_proposes_the_same_by_either() -> None:
-    """But for the few of the nearest that lists miss; what other sources propose stays."""
+    """Only a few of the nearest, which lists miss, differ; other sources propose the same."""
     queries = [Query(user_row=1 + n % 3, basket=[n + 1, 2 * n + 3]) for n in range(40)]
     exact, lists = (
         sampler_of(ARRAYS, capacity=800, similar=50, scan_up_to=n).sample(queries) for n in (ITEMS, 100)
@@ -238,7 +240,9 @@ def test_the_sampler_proposes_the_same_by_either() -> None:
 
 
 def test_a_sample_asks_with_and_without_users() -> None:
-    """One basket of items 2 and 3 by user 1: its first query has the user, a shop of one basket no second."""
+    """User 1 has one basket, of items 2 and 3: its first query has the user. A shop of one basket has no
+    second query.
+    """
     shop = shop_of([(1, 0, [2, 3]), (1, 1, [1])], items=3)
     tower = tower_of(shop, np.random.default_rng(2))
     users, basket = tower.users, tower.basket
@@ -251,13 +255,13 @@ def test_a_shop_without_users_asks_about_its_best_sellers() -> None:
     arrays = arrays_of(shop, retrieval=tower_of(shop, np.random.default_rng(4), d=8))
     nobody = arrays.histories._replace(times=arrays.histories.times[:0])
     order, tower = arrays.popularity.order, arrays.retrieval
-    found = sample_queries(arrays._replace(histories=nobody))
-    assert len(found) == len(order)
-    np.testing.assert_array_equal(found[1], tower.users[0] + tower.basket[order[1]])
+    queries = sample_queries(arrays._replace(histories=nobody))
+    assert len(queries) == len(order)
+    np.testing.assert_array_equal(queries[1], tower.users[0] + tower.basket[order[1]])
 
 
 def test_a_loaded_release_is_searched_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is built again."""
+    """No index is built again."""
     limits = LISTS | {"capacity": 60, "basket_slots": 200, "popular": 0, "per_category": 0}
     limits |= {"basket_categories": 1, "fill": 0, "width": 4096}
     save_arrays(ARRAYS, tmp_path)
@@ -266,5 +270,5 @@ def test_a_loaded_release_is_searched_by_its_file(tmp_path: Path, monkeypatch: p
     built.save(tmp_path)
     right = CandidateSampler(ARRAYS, limits, built).sample([Query(basket=[1])])
     monkeypatch.delattr(nearest, "_in_lists")
-    found = CandidateSampler.load(tmp_path).sample([Query(basket=[1])])
-    np.testing.assert_array_equal(found.rows, right.rows)
+    candidates = CandidateSampler.load(tmp_path).sample([Query(basket=[1])])
+    np.testing.assert_array_equal(candidates.rows, right.rows)

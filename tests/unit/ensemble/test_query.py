@@ -1,4 +1,4 @@
-"""From ids to rows: what is legal, and what is refused in words that name value and limit."""
+"""From ids to rows: legal ids, and refusals in words that name value and limit."""
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +34,7 @@ def test_ids_become_rows() -> None:
     assert query == Query(user_row=1, basket=[1], exclude=[3], wanted=[1], now=5)
 
 
-def test_nothing_need_be_given() -> None:
+def test_a_query_may_be_empty() -> None:
     assert SHOP.query() == Query()
 
 
@@ -43,7 +43,7 @@ def test_empty_ids_are_padding() -> None:
 
 
 def test_blanks_around_ids_do_not_count() -> None:
-    """Databases pad CHAR columns, and etl took those of the release away."""
+    """Databases pad CHAR columns, and etl removes the padding from a release's ids."""
     padded = SHOP.query([b"tea   ", b"tea", b"  "], b" ann", [b"milk "], [b"drinks  "])
     assert padded == SHOP.query([b"tea"], b"ann", [b"milk"], [b"drinks"])
     assert (len(padded.basket), padded.unknown_items, SHOP.query(user_id=b"  ").named) == (1, 0, False)
@@ -51,7 +51,7 @@ def test_blanks_around_ids_do_not_count() -> None:
 
 @pytest.mark.parametrize("blank", [c for c in map(chr, range(0x3001)) if c.isspace()], ids=ascii)
 def test_a_request_has_the_blanks_of_etl(blank: str) -> None:
-    """All of Unicode's, of which a no-break space comes with what is copied from pages."""
+    """They are all of Unicode's blanks; text copied from web pages has no-break spaces."""
     padded, problems = f"{blank}crème {blank}", Problems()
     table = Table("t", pa.table({"item_id": [padded]}), np.array([1]))
     assert text_column(table, "item_id", (), problems).tolist() == ["crème"]
@@ -65,13 +65,13 @@ def test_a_request_has_the_blanks_of_etl(blank: str) -> None:
 
 
 def test_a_basket_is_a_set() -> None:
-    """Neither order nor repetition counts."""
+    """Order and repetition do not count."""
     assert SHOP.query([b"tea", b"milk", b"tea"]) == SHOP.query([b"milk", b"tea"])
     assert len(SHOP.query([b"tea", b"milk", b"tea"]).basket) == 2
 
 
 def test_unknown_items_and_users_are_legal() -> None:
-    """And counted, once each: a caller who sends the wrong ids shows in the metrics."""
+    """Each is counted once: a caller who sends wrong ids shows in the metrics."""
     query = SHOP.query([b"tea", b"nope", b"nope", b"neither"], b"bob", exclude=[b"nope"])
     assert query == Query(user_row=0, basket=[1])
 
@@ -100,7 +100,7 @@ def test_unknown_items_and_users_are_legal() -> None:
         ({"basket": [b"\x1b[31m\n\xff"]}, r'not UTF-8 at byte 6: "\x1b[31m\x0a\xff"'),  # safe in a log
     ],
 )
-def test_what_is_refused(request_: dict[str, object], message: str) -> None:
+def test_an_illegal_query_is_refused_with_value_and_limit(request_: dict[str, object], message: str) -> None:
     with pytest.raises(BadRequest) as refused:
         SHOP.query(**request_)  # type: ignore[arg-type]
     assert str(refused.value).endswith(message)

@@ -19,9 +19,9 @@ from tests.building.world import DAY, arrays_of, features_of, proposed, sampler_
 
 
 def test_every_source_proposes_its_own() -> None:
-    """Bought before: 1, 3. With 2: 1. Nearest to (1, 2): 4. Best seller: 1. Of kind a: 1."""
-    found = proposed(sampler_of(ARRAYS).sample([QUERY]))
-    assert found == {1: USUAL | TOGETHER | POPULAR | CATEGORY, 3: USUAL, 4: SIMILAR}
+    """Bought before: 1, 3. With 2: 1. Nearest to (1, 2): 4. Best seller: 1. In kind a: 1."""
+    sources = proposed(sampler_of(ARRAYS).sample([QUERY]))
+    assert sources == {1: USUAL | TOGETHER | POPULAR | CATEGORY, 3: USUAL, 4: SIMILAR}
 
 
 def test_only_what_lies_strictly_before_the_query_is_seen() -> None:
@@ -37,13 +37,13 @@ def test_without_a_moment_everything_is_seen() -> None:
 
 
 def test_the_kernels_bits_are_the_sources() -> None:
-    """They are compiled in under these names."""
+    """The kernels have them compiled in under these names."""
     assert {name.lower(): getattr(kernels, name) for name in map(str.upper, SOURCES)} == SOURCES
 
 
 def test_basket_and_excluded_items_never_come_back() -> None:
-    found = proposed(sampler_of(ARRAYS, fill=6).sample([Query(user_row=1, basket=[1], exclude=[3, 4])]))
-    assert sorted(found) == [2, 5, 6]
+    sources = proposed(sampler_of(ARRAYS, fill=6).sample([Query(user_row=1, basket=[1], exclude=[3, 4])]))
+    assert sorted(sources) == [2, 5, 6]
 
 
 @pytest.mark.parametrize(
@@ -62,39 +62,41 @@ def test_a_row_outside_its_table_is_refused(query: Query, message: str) -> None:
 
 
 def test_nearest_items_are_those_with_support_and_no_more() -> None:
-    """Of ten asked for there is one: 2 and 3 sold twice, and 3 is in the basket."""
+    """Ten places get one item: 2 and 3 sold twice, and 3 is in the basket."""
     few = arrays_of(shop_of([(0, 0, [2, 3]), (0, 1, [2, 3]), (0, 2, [1])], items=3), min_support=2)
-    found = proposed(sampler_of(few, similar=10, fill=3).sample([Query(basket=[3])]))
-    assert {row for row, bits in found.items() if bits & SIMILAR} == {2}
+    sources = proposed(sampler_of(few, similar=10, fill=3).sample([Query(basket=[3])]))
+    assert {row for row, bits in sources.items() if bits & SIMILAR} == {2}
 
 
 def test_a_query_without_user_and_basket_is_near_nothing() -> None:
-    found = proposed(sampler_of(ARRAYS, similar=4, fill=6).sample([Query()]))
-    assert not any(bits & SIMILAR for bits in found.values())
+    sources = proposed(sampler_of(ARRAYS, similar=4, fill=6).sample([Query()]))
+    assert not any(bits & SIMILAR for bits in sources.values())
 
 
 def test_only_so_many_categories_of_a_basket_are_looked_into() -> None:
-    """Of 1, 2 and 3 the kinds are a, a and b, which counts as two; a is exhausted, b has 4 and 6."""
-    for most, found in ((1, set()), (2, {4})):
-        asked = sampler_of(ARRAYS, per_category=1, basket_categories=most).sample([Query(basket=[1, 2, 3])])
-        assert {row for row, bits in proposed(asked).items() if bits & CATEGORY} == found
+    """Items 1, 2 and 3 have the kinds a, a and b, which counts as two. Kind a is exhausted, b has 4 and 6."""
+    for most, expected in ((1, set()), (2, {4})):
+        candidates = sampler_of(ARRAYS, per_category=1, basket_categories=most).sample(
+            [Query(basket=[1, 2, 3])]
+        )
+        assert {row for row, bits in proposed(candidates).items() if bits & CATEGORY} == expected
 
 
 def test_what_does_not_fit_is_decided_by_the_prior() -> None:
-    """100 items sold by 1 … 100 users each; the 10 best sellers stay."""
+    """100 items sold to 1 … 100 users each; the 10 best sellers stay."""
     shop = shop_of([(0, day, range(1, day + 1)) for day in range(1, 101)], items=100)
-    asked = sampler_of(arrays_of(shop, prior={"popularity": 1}), capacity=10, popular=100)
-    assert sorted(proposed(asked.sample([Query()]))) == list(range(1, 11))
+    small_sampler = sampler_of(arrays_of(shop, prior={"popularity": 1}), capacity=10, popular=100)
+    assert sorted(proposed(small_sampler.sample([Query()]))) == list(range(1, 11))
 
 
 def test_ties_do_not_push_out_a_better_candidate() -> None:
-    """Items 1 … 30 tie and come first on the list of the nearest; 31 … 35 sold more."""
+    """Items 1 … 30 tie and lead the list of the nearest; 31 … 35 sold more."""
     shop = shop_of([(0, day, [*range(1, 36)] if day else [*range(31, 36)]) for day in range(3)], items=35)
-    found = proposed(
+    sources = proposed(
         sampler_of(arrays_of(shop, prior={"popularity": 1}), capacity=10, popular=35).sample([Query()])
     )
-    assert len(found) == 10
-    assert set(range(31, 36)) <= set(found)
+    assert len(sources) == 10
+    assert set(range(31, 36)) <= set(sources)
 
 
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=60), st.data())
@@ -104,7 +106,7 @@ def test_the_nth_largest_is_that_of_a_sorted_list(values: list[int], data: st.Da
 
 
 def big_shop_sampler(items: int = 1_100, **limits: int) -> CandidateSampler:
-    """Item r sold more often than r + 1; the last 50 never. Even ones are of kind even."""
+    """Item r sold more often than r + 1; the last 50 never sold. Even items are of kind even."""
     shop = shop_of(
         [(0, day, range(1, items - 50 + 1, 1) if day == 0 else range(1, 1 + day * 10)) for day in range(100)],
         items=items,
@@ -117,16 +119,16 @@ def big_shop_sampler(items: int = 1_100, **limits: int) -> CandidateSampler:
 
 def test_a_list_is_filled_although_all_best_sellers_are_excluded() -> None:
     """1,000 excludes leave 100 items, none of which sold twice."""
-    found = proposed(big_shop_sampler().sample([Query(exclude=list(range(1, 1_001)))]))
-    assert len(found) == 60
-    assert min(found) == 1_001
-    assert all(found.values())
+    sources = proposed(big_shop_sampler().sample([Query(exclude=list(range(1, 1_001)))]))
+    assert len(sources) == 60
+    assert min(sources) == 1_001
+    assert all(sources.values())
 
 
 def test_a_filtered_list_is_filled_although_the_best_sellers_are_excluded() -> None:
-    """Of kind even (number 1) the 50 rows 1,002 … 1,100 are left."""
-    found = proposed(big_shop_sampler().sample([Query(exclude=list(range(1, 1_001)), wanted=[1])]))
-    assert sorted(found) == list(range(1_002, 1_101, 2))
+    """Kind even (number 1) has the 50 rows 1,002 … 1,100 left."""
+    sources = proposed(big_shop_sampler().sample([Query(exclude=list(range(1, 1_001)), wanted=[1])]))
+    assert sorted(sources) == list(range(1_002, 1_101, 2))
 
 
 def test_a_filter_lets_nothing_else_through() -> None:
@@ -147,11 +149,11 @@ def test_short_lists_are_padded() -> None:
 
 
 def test_a_full_table_still_answers() -> None:
-    """Width bounds what is looked at, not what is right: 32 places for hundreds of partners."""
-    asked = sampler_of(RANDOM_ARRAYS, capacity=20, width=32)
-    found = proposed(asked.sample([Query(user_row=3, basket=list(range(1, 201)))]))
-    assert len(found) == 20
-    assert min(found) > 200
+    """The width bounds the work, not the correctness: 32 places for hundreds of partners."""
+    narrow_sampler = sampler_of(RANDOM_ARRAYS, capacity=20, width=32)
+    sources = proposed(narrow_sampler.sample([Query(user_row=3, basket=list(range(1, 201)))]))
+    assert len(sources) == 20
+    assert min(sources) > 200
 
 
 def test_baskets_are_padded_to_their_slots() -> None:
@@ -160,7 +162,7 @@ def test_baskets_are_padded_to_their_slots() -> None:
 
 
 def test_what_a_basket_holds_counts_and_not_its_order() -> None:
-    """Ids are sorted before they are looked up; unsorted rows may differ by rounding alone."""
+    """Ids are sorted before they are looked up. Unsorted rows may differ by rounding only."""
     basket = [7, 30, 31, 99, 120]
     one, other = (random_sampler().sample([Query(user_row=2, basket=b)]) for b in (basket, basket[::-1]))
     assert proposed(one) == proposed(other)
@@ -183,16 +185,18 @@ rows = st.integers(1, RANDOM.n_items - 1)
     )
 )
 def test_any_query_has_a_sound_answer(query: Query) -> None:
-    """No duplicates, nothing barred, a source for all, finite features, filled, and the same answer again."""
+    """It has no duplicates, nothing barred, a source for all, finite features; it is full, and the same
+    again.
+    """
     candidates = SHARED.sample([query])
-    found = candidates.rows[0][candidates.rows[0] > 0]
+    items = candidates.rows[0][candidates.rows[0] > 0]
     barred = {*query.basket, *query.exclude}
     categories = RANDOM_ARRAYS.categories.of_item
     may = [r for r in range(1, RANDOM.n_items) if not query.wanted or set(categories[r]) & set(query.wanted)]
-    assert len(set(found.tolist())) == len(found)
-    assert not set(found.tolist()) & barred
-    assert set(found.tolist()) <= set(may)
-    assert len(found) >= min(len(set(may) - barred), 60)
+    assert len(set(items.tolist())) == len(items)
+    assert not set(items.tolist()) & barred
+    assert set(items.tolist()) <= set(may)
+    assert len(items) >= min(len(set(may) - barred), 60)
     assert ((candidates.sources[0] > 0) == (candidates.rows[0] > 0)).all()
     assert np.isfinite(candidates.features).all()
     assert_equal(SHARED.sample([query]), candidates)
@@ -202,13 +206,13 @@ SHARED = random_sampler()
 
 
 @pytest.mark.parametrize("lacking", ["users", "categories", "support", "sales"])
-def test_a_shop_may_lack(lacking: str, tmp_path: Path) -> None:
-    """Users, categories, items with support, items ever sold: the list is filled with what there is."""
+def test_a_shop_that_lacks_something_gets_a_full_list(lacking: str, tmp_path: Path) -> None:
+    """It lacks users, categories, items with support, or sales. The list is filled from what there is."""
     receipts = [(0 if lacking == "users" else 1, day, [1, 2, 3]) for day in range(3)]
     kinds = {} if lacking == "categories" else {"kind": ["a", "b", "", "a", "a"]}
     support = {"support": 4, "sales": 1}.get(lacking, 2)
     shop = shop_of(receipts, items=5, categories=kinds)
     save_arrays(arrays_of(shop, end=0 if lacking == "sales" else None, min_support=support), tmp_path)
-    asked = sampler_of(load_arrays(tmp_path), similar=50, fill=5)
-    assert sorted(proposed(asked.sample([Query(basket=[2])]))) == [1, 3, 4, 5]
+    loaded = sampler_of(load_arrays(tmp_path), similar=50, fill=5)
+    assert sorted(proposed(loaded.sample([Query(basket=[2])]))) == [1, 3, 4, 5]
     assert len(sample_batch.signatures) == 1

@@ -1,4 +1,4 @@
-"""What the sampler counts, by hand; that it reaches Triton's page is tested in tests/serving."""
+"""The sampler's counts, by hand; tests/serving checks that they reach Triton's metrics page."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from ensemble.candidate_sampler.sources import POPULAR, TOGETHER, USUAL
 SHOP = Vocabulary(items={b"tea": 1, b"milk": 2}, users={b"ann": 1}, categories={})
 
 
-def counted(tally: Tally) -> dict[str, float]:
+def read_counts(tally: Tally) -> dict[str, float]:
     """`name{labels}` → value, without the zeros."""
     return {
         f"{series.family}{sorted(series.labels.items())}": total for series, total in tally.lines() if total
@@ -23,7 +23,7 @@ def counted(tally: Tally) -> dict[str, float]:
 
 
 def value(tally: Tally, family: str, **labels: str) -> float:
-    return counted(tally).get(f"{family}{sorted(labels.items())}", 0)
+    return read_counts(tally).get(f"{family}{sorted(labels.items())}", 0)
 
 
 def sampled(*queries: Query, sources: list[list[int]] | None = None) -> Tally:
@@ -45,11 +45,11 @@ def test_a_query_is_counted_by_what_was_known_of_it(
 ) -> None:
     tally = sampled(SHOP.query(basket, user_id), SHOP.query(basket, user_id))
     assert value(tally, "cesta_sampler_queries_total", **labels) == 2
-    assert sum("queries_total" in line for line in counted(tally)) == 1
+    assert sum("queries_total" in line for line in read_counts(tally)) == 1
 
 
 def test_unknown_item_ids_are_counted_once_each() -> None:
-    """Two of the basket's four distinct ids; excluded ids and padding are no part of the basket."""
+    """Two of the basket's four distinct ids are unknown. Excluded ids and padding do not count."""
     basket = [b"tea", b"milk", b"nope", b"nope", b"neither", b""]
     tally = sampled(SHOP.query(basket, exclude=[b"what"]), SHOP.query([b"tea"]))
     assert value(tally, "cesta_sampler_item_ids_total", item="known") == 3
@@ -57,18 +57,18 @@ def test_unknown_item_ids_are_counted_once_each() -> None:
 
 
 def test_a_candidate_of_a_pass_s_first_query_counts_for_each_of_its_sources() -> None:
-    """Padding counts for none; nor do other queries, of which there may be 63."""
+    """Padding counts for none; neither do the other queries of the pass, of which there may be 63."""
     tally = sampled(Query(), Query(), sources=[[USUAL | TOGETHER, POPULAR, 0], [USUAL, USUAL, 0]])
     tally.sampled([Query()], np.array([[USUAL, USUAL]], np.int32))
     name = "cesta_sampler_candidates_total"
-    found = {
+    candidates = {
         source: value(tally, name, source=source) for source in ("usual", "together", "popular", "similar")
     }
-    assert found == {"usual": 3, "together": 1, "popular": 1, "similar": 0}
+    assert candidates == {"usual": 3, "together": 1, "popular": 1, "similar": 0}
 
 
 def test_basket_sizes_fill_a_cumulative_histogram() -> None:
-    """Sizes 0, 2 and 4, unknown ids included: up to 2 there are two of them, up to 5 all three."""
+    """The sizes are 0, 2 and 4, unknown ids included: two are up to 2, all three up to 5."""
     tally = sampled(Query(), Query(basket=[1, 2]), Query(basket=[1], unknown_items=3))
     name = "cesta_sampler_basket_items"
     buckets = {le: value(tally, f"{name}_bucket", le=le) for le in ("0", "1", "2", "3", "5", "100", "+Inf")}
@@ -88,7 +88,7 @@ def test_each_stage_has_a_histogram_of_seconds_per_batch() -> None:
 
 
 class Triton:
-    """Stands for `pb_utils.MetricFamily`: remembers the calls, by name and labels of their series."""
+    """Takes the place of `pb_utils.MetricFamily`: records the calls, by name and labels of their series."""
 
     COUNTER = 0
 
@@ -103,8 +103,8 @@ class Triton:
         return SimpleNamespace(increment=self.calls.setdefault(f"{name}{sorted(labels.items())}", []).append)
 
 
-def test_what_was_gained_is_sent_in_sum_at_the_latest_when_the_release_is_unloaded() -> None:
-    """One call for three queries, and none for what stayed 0; each series is there from the start."""
+def test_counts_are_sent_in_sum_at_the_latest_when_the_release_is_unloaded() -> None:
+    """Three queries make one call, and a count of 0 makes none; each series exists from the start."""
     tally, triton = Tally(), Triton()
     reporter = Reporter(tally, triton, {"release": "7"}, period_s=60)
     tally.sampled([Query(), Query(), Query()], np.zeros((3, 1), np.int32))
@@ -133,7 +133,7 @@ def test_nothing_is_sent_twice() -> None:
 
 
 class FailingTriton(Triton):
-    """Takes no requests refused until it is well, and says when it was asked."""
+    """Refuses counts until it is well, and signals each call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -150,8 +150,10 @@ class FailingTriton(Triton):
         taken.increment(value)
 
 
-def test_what_triton_does_not_take_is_sent_later_and_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The thread goes on; what was taken before the failure is not sent again; one line in the log."""
+def test_counts_that_triton_refuses_are_sent_later_and_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The thread continues. Counts that were accepted before the failure are not sent again. The log has one
+    line.
+    """
     tally, triton = Tally(), FailingTriton()
     tally.refused(2)
     tally.took("parse", 0.002)  # sent before the refused, in the same turn
@@ -168,7 +170,7 @@ def test_what_triton_does_not_take_is_sent_later_and_once(caplog: pytest.LogCapt
 
 
 def test_memory_is_bounded_while_nothing_can_be_sent() -> None:
-    """Candidates of the oldest passes are forgotten, queries are not."""
+    """Candidates of the oldest passes are dropped, queries are not."""
     tally = Tally()
     for _ in range(KEPT + 3):
         tally.sampled([Query()], np.array([[USUAL]], np.int32))
@@ -178,4 +180,4 @@ def test_memory_is_bounded_while_nothing_can_be_sent() -> None:
 
 def test_every_family_says_what_it_means() -> None:
     names = {series.family for series, _ in Tally().lines()}
-    assert all(any(name.startswith(known) for known in HELP) for name in names)
+    assert all(any(name.startswith(prefix) for prefix in HELP) for name in names)

@@ -1,4 +1,4 @@
-"""The scan over bytes: what it finds, in which order, and that a batch does not change an answer."""
+"""The scan over bytes: which items, in which order; and an answer is the same in any batch."""
 
 import subprocess
 import sys
@@ -23,14 +23,14 @@ def scan_of(vectors: np.ndarray) -> Scan:
 
 
 def rounded(queries: np.ndarray) -> np.ndarray:
-    """As the scan reads them, in steps of their largest component."""
+    """Vectors as the scan reads them, in steps of their largest component."""
     longest = np.abs(queries).max(1, keepdims=True)
     return np.rint(queries * (np.float32(STEPS) / longest))
 
 
 @pytest.mark.parametrize("d", [1, 3, 4, 64, 70])
 def test_codes_stand_for_the_vectors(d: int) -> None:
-    """To half a step of 127, which the largest component spans."""
+    """They are exact to half a step; 127 steps span the largest component."""
     vectors = vectors_of(50, d)
     codes, scales = coded(vectors)
     largest = np.abs(vectors).max(1)
@@ -47,7 +47,7 @@ def test_a_vector_of_zeros_stays_one() -> None:
 @settings(max_examples=60, deadline=None)
 @given(n=st.integers(1, 5_000), d=st.integers(1, 9), wanted=st.integers(1, 200), seed=st.integers(0, 99))
 def test_it_finds_the_largest_products(n: int, d: int, wanted: int, seed: int) -> None:
-    """Of what codes and rounded queries stand for, to the last bit: what numpy sorts."""
+    """The products of codes and rounded queries are sorted as numpy sorts them, to the last bit."""
     vectors, query = vectors_of(n, d, seed), vectors_of(1, d, seed + 1)
     codes, scales = coded(vectors - vectors.mean(0))
     products = codes.astype(np.int64) @ rounded(query)[0].astype(np.int64)
@@ -80,7 +80,7 @@ def test_no_vectors_find_nothing() -> None:
 
 
 def test_what_all_vectors_share_costs_no_recall() -> None:
-    """A component of thirty in vectors that else differ by a third of one."""
+    """All vectors share a component of thirty and otherwise differ by a third of one."""
     vectors = vectors_of(5_000, 64) * np.float32(0.3)
     vectors[:, 0] += 30
     queries = vectors_of(20, 64, 1)
@@ -91,7 +91,7 @@ def test_what_all_vectors_share_costs_no_recall() -> None:
 
 
 def test_a_batch_compiles_nothing_that_one_query_did_not() -> None:
-    """Also where there are fewer vectors than wanted: no shopper waits for a compiler."""
+    """This also holds with fewer vectors than wanted: no shopper waits for a compiler."""
     few = scan_of(vectors_of(30, 8))
     few.search(vectors_of(1, 8), 150)
     before = len(_select.signatures), len(_in_steps.signatures)
@@ -101,17 +101,17 @@ def test_a_batch_compiles_nothing_that_one_query_did_not() -> None:
 
 
 def test_a_batch_does_not_change_an_answer() -> None:
-    """To the last bit: the same question may come alone or among sixty-three others."""
+    """To the last bit: the same query may come alone or among sixty-three others."""
     scan, queries = scan_of(vectors_of(7_001, 64)), vectors_of(64, 64, 1)
-    together, places = scan.search(queries, 150)
+    products, places = scan.search(queries, 150)
     for i in range(0, 64, 7):
-        alone, own = scan.search(queries[i : i + 1], 150)
-        np.testing.assert_array_equal(own[0], places[i])
-        np.testing.assert_array_equal(alone[0], together[i])
+        single_products, single_places = scan.search(queries[i : i + 1], 150)
+        np.testing.assert_array_equal(single_places[0], places[i])
+        np.testing.assert_array_equal(single_products[0], products[i])
 
 
 def test_bytes_find_what_full_vectors_find() -> None:
-    """Recall of vectors that lie in heaps, as those of a trained tower do, at its size."""
+    """The vectors lie in clusters, as those of a trained tower of its size do."""
     centres = RNG.normal(size=(200, 64))
     vectors = (centres[RNG.integers(200, size=20_000)] + RNG.normal(size=(20_000, 64)) / 2).astype(np.float32)
     queries = (centres[:50] + RNG.normal(size=(50, 64)) / 2).astype(np.float32)
@@ -122,13 +122,13 @@ def test_bytes_find_what_full_vectors_find() -> None:
 
 
 def test_a_query_of_zeros_finds_those_that_come_first() -> None:
-    """Nobody with an unknown basket; all are equally near."""
+    """An unknown user with an unknown basket has this query; all items are equally near."""
     _, places = scan_of(vectors_of(3_000, 8)).search(np.zeros((1, 8), np.float32), 20)
     assert sorted(places[0].tolist()) == list(range(20))
 
 
 def test_the_largest_bytes_do_not_overflow() -> None:
-    """Where a processor adds two products in 16 bits: the largest there can be, of either sign."""
+    """Some processors add two products in 16 bits. These products are the largest of either sign."""
     vectors = np.ones((2_000, 64), np.float32)
     vectors[1_000:] = -1
     queries = np.stack([np.ones(64, np.float32), -np.ones(64, np.float32)])
@@ -151,8 +151,8 @@ def test_what_is_saved_finds_the_same(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, right)
 
 
-def test_what_serves_does_without_the_package_onnx(tmp_path: Path) -> None:
-    """The serving environment has none: only who makes a graph imports it."""
+def test_serving_does_not_import_onnx(tmp_path: Path) -> None:
+    """The serving environment has no onnx; only code that makes a graph imports it."""
     scan_of(vectors_of(50, 8)).save(tmp_path / "scan.onnx")
     code = (
         "import sys, numpy as np; from pathlib import Path\n"

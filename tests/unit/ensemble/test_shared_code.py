@@ -1,4 +1,4 @@
-"""Releases of the same code import it from one folder; of other code from another."""
+"""Releases of the same code import it from one folder, releases of other code from another."""
 
 import sys
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from ensemble.candidate_sampler.shared_code import digest_of, import_adapter, sh
 
 @pytest.fixture(autouse=True)
 def _modules() -> Iterator[None]:
-    """What a test imports is forgotten."""
+    """Forget the modules that a test imports."""
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
@@ -58,7 +58,7 @@ def test_a_copy_that_somebody_changed_is_made_again(spoil: str, tmp_path: Path) 
 
 
 def test_another_process_may_be_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the look and the rename; its package is as good."""
+    """It comes between the check and the rename. Its package is as good."""
     theirs: list[Path] = []
     move = Path.rename
 
@@ -93,7 +93,7 @@ def test_the_folder_may_be_named_from_where_the_server_was_started(
 
 @pytest.mark.parametrize("cache", [None, "file"])
 def test_without_a_folder_to_write_to_it_comes_from_the_release(cache: str | None, tmp_path: Path) -> None:
-    """A release folder is named by its number, as Triton imports it."""
+    """A release folder is named by its number, and Triton imports it by that name."""
     number = "70" if cache else "71"
     release(tmp_path / number, 6)
     (tmp_path / "file").write_text("no folder")
@@ -102,7 +102,7 @@ def test_without_a_folder_to_write_to_it_comes_from_the_release(cache: str | Non
 
 
 def test_other_code_in_the_same_process_is_refused(tmp_path: Path) -> None:
-    """Python knows the package by its name alone, and would answer with the first."""
+    """Python knows the package only by its name, and would answer with the first one."""
     import_adapter(release(tmp_path / "1", 1), str(tmp_path / "cache"))
     with pytest.raises(
         ImportError, match=r"adapter\.py was imported before; a process serves the code of one"

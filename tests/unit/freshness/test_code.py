@@ -10,6 +10,7 @@ import pytest
 
 from export_scripts import build as build_module
 from export_scripts.build import build
+from export_scripts.freshness import inputs
 from export_scripts.freshness.code import ROOT, SourceTree
 from export_scripts.freshness.inputs import STAGES
 from export_scripts.settings import load_settings
@@ -79,7 +80,7 @@ class Checkout:
         with pytest.MonkeyPatch.context() as patch:
             for name in places:
                 patch.setattr(build_module, name, stage(name))
-            patch.setattr(build_module, "SourceTree", lambda: SourceTree(self.tree))
+            patch.setattr(inputs, "SourceTree", lambda: SourceTree(self.tree))
             patch.setattr(sampler_code, "SAMPLER_CODE", self.tree / "ensemble" / "candidate_sampler")
             patch.setattr(build_module, "published_as", lambda *_: 1)
             build(load_settings(overrides={"data.transactions": "sales.csv"}), out.root, promoting=False)

@@ -22,7 +22,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(autouse=True)
 def logging() -> Iterator[None]:
-    """The command logs to the stderr of its test, which is closed after it."""
+    """Restore logging: the command logs to the stderr of its test, which is closed after it."""
     yield
     structlog.reset_defaults()
 
@@ -82,7 +82,7 @@ def test_a_verb_of_a_module_that_is_gone_says_so(cesta: Run, monkeypatch: pytest
         (["train", "--bogus"], "No such option: --bogus"),
     ],
 )
-def test_what_the_command_line_does_not_know(cesta: Run, words: list[str], message: str) -> None:
+def test_unknown_words_of_the_command_line_are_named(cesta: Run, words: list[str], message: str) -> None:
     status, _, err = cesta(*words)
     assert status == 2
     assert message in err
@@ -98,7 +98,7 @@ def test_what_the_command_line_does_not_know(cesta: Run, words: list[str], messa
     ],
 )
 def test_a_stage_too_early_names_the_one_before(cesta: Run, tmp_path: Path, stage: str, message: str) -> None:
-    """And leaves nothing behind."""
+    """It leaves nothing behind."""
     assert cesta(stage, "--out", tmp_path) == (1, "", message.format(out=tmp_path) + "\n")
     assert list(tmp_path.iterdir()) == []
 
@@ -158,7 +158,7 @@ def test_values_are_read_as_json_or_text(monkeypatch: pytest.MonkeyPatch, text: 
     ],
 )
 def test_ids_are_read_as_csv(values: list[str] | None, ids: list[str]) -> None:
-    """An id with a comma stands in quotes; without quotes a comma parts two ids."""
+    """An id with a comma stands in quotes; without quotes a comma separates two ids."""
     assert read_ids("--basket", values) == ids
 
 
@@ -173,7 +173,7 @@ def test_ids_that_are_no_csv_are_refused_with_an_example(cesta: Run, value: str)
 def test_relative_tables_count_from_the_working_folder(
     cesta: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not from where pipeline.toml lies."""
+    """The place of pipeline.toml does not matter."""
     make_shop(tmp_path / "shop", np.random.default_rng(0), baskets=20)
     monkeypatch.chdir(tmp_path / "shop")
     files = ("--transactions", "transactions.csv", "--products", "products.csv")
@@ -183,7 +183,7 @@ def test_relative_tables_count_from_the_working_folder(
     assert json.loads(Path("o/data/meta.json").read_text())["counts"]["baskets"] == 20
 
 
-def test_tables_that_are_not_there(cesta: Run, tmp_path: Path) -> None:
+def test_missing_tables_are_named(cesta: Run, tmp_path: Path) -> None:
     status, _, err = cesta("build", "--transactions", tmp_path / "none.csv", "--out", tmp_path / "o")
     assert status == 1
     assert "no such file" in err
@@ -207,10 +207,10 @@ def test_tables_that_are_not_there(cesta: Run, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_disk_refuses(
+def test_a_refusal_of_the_disk_is_explained(
     cesta: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, message: str
 ) -> None:
-    """Full (numpy says so without a number), or not ours."""
+    """The disk is full (numpy says so without a number), or the folder is not ours."""
 
     def refuse(*_: object) -> None:
         raise error
@@ -224,8 +224,8 @@ VERBS = ["list", "show 1", "verify 1", "diff 1 2", "promote 1", "canary 1", "rol
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("made", [False, True])
-def test_a_release_of_no_repository(cesta: Run, tmp_path: Path, verb: str, made: bool) -> None:
-    """A typing error, or a folder in which nothing was published: one sentence, whatever was wanted."""
+def test_a_repository_without_releases_is_named(cesta: Run, tmp_path: Path, verb: str, made: bool) -> None:
+    """The path has a typing error, or nothing was published there: every verb gives one sentence."""
     place = tmp_path / "typo"
     if made:
         place.mkdir()
@@ -234,8 +234,8 @@ def test_a_release_of_no_repository(cesta: Run, tmp_path: Path, verb: str, made:
     assert cesta("release", *verb.split(), "--repository", place, *offline) == (1, "", sentence)
 
 
-def test_a_folder_that_cannot_be_made(cesta: Run, tmp_path: Path) -> None:
-    """--out below a file."""
+def test_an_output_folder_that_cannot_be_made_is_named(cesta: Run, tmp_path: Path) -> None:
+    """--out lies below a file."""
     (tmp_path / "file").touch()
     tables = make_shop(tmp_path / "shop", np.random.default_rng(0), baskets=20)
     status, _, err = cesta("build", "--transactions", tables.transactions, "--out", tmp_path / "file" / "x")

@@ -1,4 +1,4 @@
-"""What is checked before anything is installed."""
+"""The checks before anything is installed."""
 
 import shutil
 import sys
@@ -21,5 +21,5 @@ def test_too_little_room_is_refused_with_what_is_needed(monkeypatch: pytest.Monk
         preflight.main()
 
 
-def test_this_machine_will_do() -> None:
+def test_this_machine_passes() -> None:
     assert preflight.main() is None

@@ -1,4 +1,4 @@
-"""The NCF paper's files: read as they are meant, or refused in one sentence with line and way out."""
+"""The NCF paper's files are read as the paper means them, or refused with line and way out."""
 
 import gzip
 from collections.abc import Callable
@@ -28,25 +28,29 @@ def read(tmp_path: Path) -> Read:
 
 
 def test_ids_become_rows_from_1(read: Read) -> None:
-    """Users 1, 4 and items 10, 20, 30, 40, 50, of which 20, 40 and 50 are never trained on."""
-    found = read()
-    assert found.users.tolist() == [1, 1, 2]
-    assert found.items.tolist() == [1, 3, 1]
-    assert found.times.tolist() == [100, 200, 50]
-    assert (found.test_users.tolist(), found.test_items.tolist()) == ([1, 2], [2, 3])
-    assert found.negatives.tolist() == [[4, 5], [5, 2]]
-    assert (found.n_users, found.n_items, found.repeats) == (3, 6, 0)
+    """The users are 1 and 4, the items 10, 20, 30, 40 and 50; 20, 40 and 50 are never trained on."""
+    protocol = read()
+    assert protocol.users.tolist() == [1, 1, 2]
+    assert protocol.items.tolist() == [1, 3, 1]
+    assert protocol.times.tolist() == [100, 200, 50]
+    assert (protocol.test_users.tolist(), protocol.test_items.tolist()) == ([1, 2], [2, 3])
+    assert protocol.negatives.tolist() == [[4, 5], [5, 2]]
+    assert (protocol.n_users, protocol.n_items, protocol.repeats) == (3, 6, 0)
 
 
-def test_without_time_stamps(read: Read) -> None:
+def test_files_without_time_stamps_are_read(read: Read) -> None:
     """The paper's Pinterest files have none."""
     assert read(train="1\t10\t1\n1\t30\t1\n").times.tolist() == [0, 0]
 
 
 def test_a_rating_of_0_is_none_and_a_second_rating_replaces_the_first(read: Read) -> None:
-    found = read(train="1\t10\t0\t1\n4\t30\t2\t5\n4\t20\t1\t2\n4\t30\t2\t9\n")
-    assert (found.users.tolist(), found.items.tolist(), found.times.tolist()) == ([2, 2], [1, 2], [2, 9])
-    assert found.repeats == 1
+    protocol = read(train="1\t10\t0\t1\n4\t30\t2\t5\n4\t20\t1\t2\n4\t30\t2\t9\n")
+    assert (protocol.users.tolist(), protocol.items.tolist(), protocol.times.tolist()) == (
+        [2, 2],
+        [1, 2],
+        [2, 9],
+    )
+    assert protocol.repeats == 1
 
 
 def test_blank_lines_windows_lines_and_gz(read: Read, tmp_path: Path) -> None:
@@ -92,16 +96,16 @@ def test_blank_lines_windows_lines_and_gz(read: Read, tmp_path: Path) -> None:
         ({"negatives": "(1,20)\tx\n"}, 'line 1: item "x" is not a number'),
     ],
 )
-def test_what_is_not_the_papers_format(read: Read, files: dict[str, str], message: str) -> None:
-    """One sentence: file, line, what is wrong, and after a semicolon or colon the way out."""
+def test_a_file_of_another_format_is_refused(read: Read, files: dict[str, str], message: str) -> None:
+    """The sentence has file, line, problem, and after a semicolon or colon the way out."""
     with pytest.raises(CestaError) as error:
         read(**files)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_files_that_cannot_be_read(read: Read, tmp_path: Path) -> None:
-    """Missing, a folder, not text, and a .gz that is none."""
+def test_unreadable_files_are_named(read: Read, tmp_path: Path) -> None:
+    """The file is missing, a folder, not text, or a .gz that is not gzip."""
     read()
     rest = tmp_path / "test", tmp_path / "negatives"
     with pytest.raises(CestaError, match="nowhere cannot be read: No such file"):

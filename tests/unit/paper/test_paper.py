@@ -1,4 +1,4 @@
-"""`cesta paper`: what it learns from, what it measures on, and that neither leaks into the other."""
+"""`cesta paper`: its training data, its measure, and the separation of both."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -57,12 +57,11 @@ def settings(**changes: object) -> PaperSettings:
 
 
 def tastes(seed: int = 1, swap: bool = False) -> Protocol:
-    """200 users of four tastes over 120 items, 30 to a taste: each took nine of them, the test is a tenth.
-
-    Negatives are of the other tastes. ``swap`` makes the first of them the truth, and the truth a negative.
+    """200 users of four tastes over 120 items, 30 to a taste: each took nine of them, and a tenth is the
+    test. Negatives are of the other tastes. ``swap`` exchanges the truth with the first negative.
     """
     rng = np.random.default_rng(seed)
-    own = np.array([1 + 30 * (user % 4) + rng.permutation(30)[:10] for user in range(USERS)])
+    taken = np.array([1 + 30 * (user % 4) + rng.permutation(30)[:10] for user in range(USERS)])
     others = (
         np.array(
             [
@@ -72,13 +71,13 @@ def tastes(seed: int = 1, swap: bool = False) -> Protocol:
         )
         + 1
     )
-    test, negatives = own[:, 9].copy(), others.copy()
+    test, negatives = taken[:, 9].copy(), others.copy()
     if swap:
-        test, negatives[:, 0] = others[:, 0], own[:, 9]
+        test, negatives[:, 0] = others[:, 0], taken[:, 9]
     users = np.arange(1, USERS + 1)
     return Protocol(
         users=np.repeat(users, 9),
-        items=own[:, :9].ravel(),
+        items=taken[:, :9].ravel(),
         times=np.tile(np.arange(9.0), USERS),
         test_users=users,
         test_items=test,
@@ -89,7 +88,7 @@ def tastes(seed: int = 1, swap: bool = False) -> Protocol:
 
 
 def one_user(items: Sequence[int], times: Sequence[float]) -> Protocol:
-    """User 1 with these items; item 9 is the test among 7 and 8."""
+    """User 1 with these items; item 9 is the test item, against 7 and 8."""
     n = len(items)
     return Protocol(
         np.ones(n, int),
@@ -105,7 +104,7 @@ def one_user(items: Sequence[int], times: Sequence[float]) -> Protocol:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """As the command has it."""
+    """Use one thread, as the command does."""
     with command.use_one_thread():
         yield
 
@@ -115,7 +114,7 @@ def rng() -> np.random.Generator:
 
 
 def test_the_last_item_by_time_is_held_out() -> None:
-    """Whatever the order of the file."""
+    """The order of the file does not matter."""
     examples = make_examples(one_user([4, 5, 6], [30, 10, 20]), rng())
     assert examples.items[examples.held_out].tolist() == [4]
     assert examples.items[examples.training].tolist() == [5, 6]
@@ -124,19 +123,19 @@ def test_the_last_item_by_time_is_held_out() -> None:
 def test_among_equal_times_a_random_item_is_held_out() -> None:
     """A file sorted by item would otherwise hold out the same kind of item for everybody."""
     same = one_user([4, 5, 6], [0, 0, 0])
-    found = {int(make_examples(same, np.random.default_rng(seed)).items[[2]].item()) for seed in range(20)}
-    assert found == {4, 5, 6}
+    held_out = {int(make_examples(same, np.random.default_rng(seed)).items[[2]].item()) for seed in range(20)}
+    assert held_out == {4, 5, 6}
 
 
 def test_a_users_only_item_is_trained_on() -> None:
-    """Held out, nothing would be left to know the user by."""
+    """If it were held out, nothing would be left to know the user by."""
     examples = make_examples(one_user([4], [1]), rng())
     assert examples.training.tolist() == [0]
     assert len(examples.held_out) == 0
 
 
 def test_history_is_what_came_before() -> None:
-    """The positive itself is never in the basket it is predicted from, nor is another user's item."""
+    """The positive itself is never in the basket that predicts it, nor is another user's item."""
     examples = make_examples(tastes(), rng())
     everything = np.arange(len(examples.users))
     baskets = examples.history(everything, 10)
@@ -147,7 +146,7 @@ def test_history_is_what_came_before() -> None:
 
 
 def test_the_tests_history_is_the_whole_training_file() -> None:
-    """The latest first; a user without training items has none."""
+    """The latest comes first. A user without training items has none."""
     protocol = one_user([4, 5, 6], [30, 10, 20])
     examples = make_examples(protocol, rng())
     assert make_test_questions(protocol, examples, 2).baskets.tolist() == [[4, 6]]
@@ -156,7 +155,7 @@ def test_the_tests_history_is_the_whole_training_file() -> None:
 
 
 def test_validation_never_shows_its_answer() -> None:
-    """Neither in the history nor among the negatives, and no training item is a negative."""
+    """The answer is neither in the history nor among the negatives, and no training item is a negative."""
     examples = make_examples(tastes(), rng())
     questions = make_validation_questions(examples, 4, rng())
     met = examples.met(np.arange(len(examples.users)))
@@ -166,7 +165,7 @@ def test_validation_never_shows_its_answer() -> None:
 
 
 def test_negatives_are_uniform_over_what_the_user_never_met() -> None:
-    """Items 3 and 4 of user 1; the held-out item may be drawn, as the test item may."""
+    """User 1 never met items 3 and 4. The held-out item may be drawn, and so may the test item."""
     met = np.zeros((2, 5), bool)
     met[1, [0, 1, 2]] = True
     drawn = draw_negatives(met, np.ones(1000, int), 4, rng())
@@ -182,13 +181,13 @@ def test_negatives_are_uniform_over_what_the_user_never_met() -> None:
     ("scores", "expected"),
     [([3, 1, 2], 0), ([1, 3, 2], 2), ([1, 1, 0], 0.5), ([0, 0, 0], 1), ([np.nan, 1, 2], 2)],
 )
-def test_rank(scores: list[float], expected: float) -> None:
-    """Ties are half a loss each, and what is not a number beats nothing."""
+def test_a_tie_is_half_a_loss(scores: list[float], expected: float) -> None:
+    """A tie is half a loss, and a score that is not a number beats nothing."""
     assert rank_of_first(np.array([scores], np.float32)).tolist() == [expected]
 
 
 def test_a_constant_scorer_gains_nothing() -> None:
-    """Rank 49.5 among 99 negatives."""
+    """Its rank is 49.5 among 99 negatives."""
     examples = make_examples(tastes(), rng())
     questions = make_validation_questions(examples, 0, rng())
     model = new_model(GMF, examples, settings())
@@ -203,10 +202,10 @@ def test_gmf_is_the_papers_equation() -> None:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
     with torch.no_grad():
-        found = score(model, np.array([3]), np.zeros((1, 0), int), np.array([[5, 8]])).numpy()[0]
+        scores = score(model, np.array([3]), np.zeros((1, 0), int), np.array([[5, 8]])).numpy()[0]
     w = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     p, q, h = w["user_gmf.weight"][3], w["item_gmf.weight"][[5, 8]], w["gmf_weights"]
-    np.testing.assert_allclose(found, (p * q) @ h + w["item_bias.weight"][[5, 8], 0], rtol=1e-4)
+    np.testing.assert_allclose(scores, (p * q) @ h + w["item_bias.weight"][[5, 8], 0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", [MLP, NEUMF])
@@ -217,7 +216,7 @@ def test_the_mlp_is_a_part_of_the_other_two(name: str) -> None:
 
 
 def test_pre_training_starts_at_the_mean_of_both() -> None:
-    """Eq. 13 with α = 0.5: weights are copied, not begun anew."""
+    """Eq. 13 with α = 0.5: weights are copied, not drawn anew."""
     examples = make_examples(tastes(), rng())
     gmf, mlp = (new_model(name, examples, settings()) for name in (GMF, MLP))
     for parameter in [*gmf.parameters(), *mlp.parameters()]:
@@ -230,30 +229,30 @@ def test_pre_training_starts_at_the_mean_of_both() -> None:
 
 def test_pre_training_keeps_the_better_of_start_and_end() -> None:
     """Epoch 0 counts: fine-tuning that only harms is undone."""
-    examples, s = make_examples(tastes(), rng()), settings(patience=1)
+    examples, patient = make_examples(tastes(), rng()), settings(patience=1)
     validation = make_validation_questions(examples, 0, rng())
-    trained = fit(new_model(GMF, examples, s), examples, validation, s, Deadline(60), "x", 0.02)
+    trained = fit(new_model(GMF, examples, patient), examples, validation, patient, Deadline(60), "x", 0.02)
     start = trained.validation
-    again = fit(trained.model, examples, validation, s, Deadline(60), "x", 5.0)
+    again = fit(trained.model, examples, validation, patient, Deadline(60), "x", 5.0)
     assert again.validation[1] >= start[1]
     assert measure_quality(again.model, validation) == again.validation
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, command.FittedModel]:
+def fitted() -> dict[str, command.FittedModel]:
     examples = make_examples(tastes(), np.random.default_rng(settings().seed))
     return dict(fit_all(examples, settings(), Deadline(300)))
 
 
 @pytest.mark.parametrize("name", [GMF, MLP, NEUMF, PRETRAINED, HISTORY])
-def test_every_model_learns_the_tastes(found: dict[str, command.FittedModel], name: str) -> None:
-    """Popularity knows nothing here; the truth alone is of the user's taste."""
+def test_every_model_learns_the_tastes(fitted: dict[str, command.FittedModel], name: str) -> None:
+    """Popularity is no help: only the truth is of the user's taste."""
     protocol = tastes()
     examples = make_examples(protocol, np.random.default_rng(settings().seed))
     history = settings().history if name == HISTORY else 0
     questions = make_test_questions(protocol, examples, history)
     popular = gains_of(command.popularity_ranks(protocol))
-    assert measure_quality(found[name].model, questions)[1] > popular + 0.2
+    assert measure_quality(fitted[name].model, questions)[1] > popular + 0.2
 
 
 def gains_of(ranks: np.ndarray) -> float:
@@ -262,9 +261,10 @@ def gains_of(ranks: np.ndarray) -> float:
 
 def test_the_test_file_chooses_nothing() -> None:
     """With another item as the truth, every model, its epoch and its hold-out figures are the same."""
-    s = settings(epochs=3)
+    three_epochs = settings(epochs=3)
     one, other = (
-        dict(fit_all(make_examples(tastes(swap=swap), rng()), s, Deadline(300))) for swap in (False, True)
+        dict(fit_all(make_examples(tastes(swap=swap), rng()), three_epochs, Deadline(300)))
+        for swap in (False, True)
     )
     for name, fitted in other.items():
         assert (fitted.epoch, fitted.validation) == (one[name].epoch, one[name].validation)
@@ -272,10 +272,10 @@ def test_the_test_file_chooses_nothing() -> None:
             assert torch.equal(tensor, one[name].model.state_dict()[key]), key
 
 
-def test_the_time_is_kept_and_told() -> None:
-    """Without any time one batch is trained, and the table says that it was cut."""
-    protocol, s = tastes(), settings(batch_size=8)
-    fitted = dict(fit_all(make_examples(protocol, rng()), s, Deadline(0)))
+def test_the_time_limit_is_kept_and_reported() -> None:
+    """A limit of zero trains one batch, and the table says that training was cut short."""
+    protocol, small_batches = tastes(), settings(batch_size=8)
+    fitted = dict(fit_all(make_examples(protocol, rng()), small_batches, Deadline(0)))
     assert all(f.cut and f.epochs == 1 for f in fitted.values())
     rows = tuple(command.Row(name, 0.5, 0.25, f) for name, f in fitted.items())
     text = printed(Report(protocol, rows, 0.01))
@@ -289,16 +289,16 @@ def printed(report: Report) -> str:
 
 
 def write(folder: Path, protocol: Protocol, shift: int = 0) -> dict[str, Path]:
-    """The protocol as the paper's files, ids moved and with gaps."""
+    """Write the protocol as the paper's files; ids are moved and have gaps."""
     paths = {name: folder / name for name in ("train", "test", "negatives")}
 
-    def one(user: int, item: int, when: float) -> str:
+    def line(user: int, item: int, when: float) -> str:
         return f"{3 * user + shift}\t{5 * item + shift}\t4.0\t{when:.0f}\n"
 
     rows = zip(protocol.users, protocol.items, protocol.times, strict=True)
-    paths["train"].write_text("".join(one(*row) for row in rows))
+    paths["train"].write_text("".join(line(*row) for row in rows))
     tested = list(zip(protocol.test_users, protocol.test_items, strict=True))
-    paths["test"].write_text("".join(one(user, item, 99) for user, item in tested))
+    paths["test"].write_text("".join(line(user, item, 99) for user, item in tested))
     paths["negatives"].write_text(
         "".join(
             "\t".join([f"({3 * user + shift},{5 * item + shift})", *(str(5 * j + shift) for j in row)]) + "\n"
@@ -309,7 +309,7 @@ def write(folder: Path, protocol: Protocol, shift: int = 0) -> dict[str, Path]:
 
 
 def test_the_same_command_prints_the_same_table(tmp_path: Path) -> None:
-    """But for the seconds; and ids are names only, so moving them changes nothing."""
+    """Only the seconds differ. Ids are only names, so moving them changes nothing."""
     tables = []
     for shift in (0, 0, 1000):
         chosen = load_settings(overrides=SMALL | {"paper.epochs": 2})

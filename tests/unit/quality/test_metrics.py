@@ -23,28 +23,28 @@ def test_gains_of_a_rank() -> None:
 
 
 def test_summary_is_the_mean_over_queries() -> None:
-    """Ranks 0, 2 and missed: HR 2/3, NDCG (1 + .5) / 3, MRR (1 + 1/3) / 3."""
+    """Ranks 0, 2 and missed: HR 2/3, NDCG (1 + 0.5) / 3, MRR (1 + 1/3) / 3."""
     ranks = np.array([0, 2, MISSED], np.float64)
-    found = summary(ranks, np.arange(3), 10, np.random.default_rng(0))
-    assert found["n"] == 3
-    assert (found["hr_at_10"], found["ndcg_at_10"], found["mrr"]) == (0.6667, 0.5, 0.4444)
+    means = summary(ranks, np.arange(3), 10, np.random.default_rng(0))
+    assert means["n"] == 3
+    assert (means["hr_at_10"], means["ndcg_at_10"], means["mrr"]) == (0.6667, 0.5, 0.4444)
 
 
 def test_an_empty_group_has_no_numbers() -> None:
-    """A shop without repeats has no repeat HR, which is not a HR of 0."""
-    found = summary(np.array([]), np.array([], np.int64), 10, np.random.default_rng(0))
-    assert found == {"hr_at_10": None, "ndcg_at_10": None, "mrr": None, "interval": None, "n": 0}
+    """A shop without repeats has no repeat HR, which differs from an HR of 0."""
+    means = summary(np.array([]), np.array([], np.int64), 10, np.random.default_rng(0))
+    assert means == {"hr_at_10": None, "ndcg_at_10": None, "mrr": None, "interval": None, "n": 0}
 
 
 def test_the_interval_is_that_of_the_binomial() -> None:
-    """400 users with one query each, half of them hits: .5 ± 1.96 sqrt(.25 / 400)."""
+    """400 users with one query each, half of them hits: 0.5 ± 1.96 sqrt(0.25 / 400)."""
     ranks = np.repeat([0.0, MISSED], 200)
     low, high = summary(ranks, np.arange(400), 4_000, np.random.default_rng(0))["interval"]["hr_at_10"]
     assert (low, high) == pytest.approx((0.451, 0.549), abs=0.006)
 
 
 def test_queries_of_one_user_are_one_observation() -> None:
-    """Ten users whose forty queries all agree: the interval is ten observations wide, not four hundred."""
+    """Ten users have forty queries each, which all agree: the interval is that of ten observations."""
     ranks = np.repeat([0.0, MISSED], 200)
     low, high = summary(ranks, np.repeat(np.arange(10), 40), 4_000, np.random.default_rng(0))["interval"][
         "hr_at_10"
@@ -54,30 +54,32 @@ def test_queries_of_one_user_are_one_observation() -> None:
 
 def test_one_user_alone_has_no_spread() -> None:
     """There is nobody else to draw."""
-    found = summary(np.array([0.0, MISSED]), np.array([5, 5]), 20, np.random.default_rng(0))
-    assert found["interval"]["hr_at_10"] == [0.5, 0.5]
+    means = summary(np.array([0.0, MISSED]), np.array([5, 5]), 20, np.random.default_rng(0))
+    assert means["interval"]["hr_at_10"] == [0.5, 0.5]
 
 
 def test_rank_in_a_returned_list() -> None:
-    """An id that was not returned, and padding, are misses."""
+    """An id that was not returned is a miss, and so is padding."""
     lists = np.array([["a", "b", ""], ["c", "", ""]], object)
     np.testing.assert_array_equal(ranks_in_lists(lists, np.array(["b", "x"], object)), [1, MISSED])
 
 
 def test_ties_count_half() -> None:
-    """One is better and two are equal: ranks 1, 2 and 3 are all possible, 2 is expected."""
+    """One item is better and two are equal: the ranks 1, 2 and 3 are possible, and 2 is the expectation."""
     scores = np.array([[5, 3, 3, 3, 1], [5, 3, 1, 0, 0]], np.float32)
     assert place(ROWS, scores, np.array([12, 10], np.int32)).ranks.tolist() == [2, 0]
 
 
 def test_a_constant_scorer_gains_nothing() -> None:
-    """101 equal scores: the middle."""
+    """101 equal scores put the item in the middle."""
     rows = np.arange(1, 102, dtype=np.int32)
     assert place(rows, np.zeros((1, 101), np.float32), np.array([8], np.int32)).ranks.tolist() == [50]
 
 
 def test_the_list_is_the_best_ten_in_order() -> None:
-    """Of 30 scores in any order, the ten largest, largest first; the hidden item's place is its rank."""
+    """Of 30 scores in any order the list has the ten largest, largest first. The hidden item's place is its
+    rank.
+    """
     scores = np.random.default_rng(3).permutation(30).astype(np.float32)[None]
     rows = np.arange(100, 130, dtype=np.int32)
     expected = rows[np.argsort(-scores[0])]
@@ -87,7 +89,7 @@ def test_the_list_is_the_best_ten_in_order() -> None:
 
 
 def test_padding_and_blocked_items_are_not_ranked() -> None:
-    """Row 0 and a score of -inf are not in the list; a hidden item among them is missed."""
+    """Row 0 and scores of -inf are not in the list; a hidden item among them is a miss."""
     rows = np.array([[11, 0, 12, 13]], np.int32)
     scores = np.array([[1, 9, -np.inf, 2]], np.float32)
     placed = place(rows, scores, np.array([12], np.int32))
@@ -98,18 +100,18 @@ def test_padding_and_blocked_items_are_not_ranked() -> None:
 
 
 def test_variety_of_one_list_for_all() -> None:
-    """Two of four items, shown alike: half of the catalog, two items' worth, a Gini of one half.
+    """Every query gets the same two of four items: half of the catalog, two items' worth, a Gini of one half.
 
     They are in 1/2 and 1/8 of the baskets: 1 and 3 bits.
     """
     top = np.tile(np.array([1, 2, *[0] * 8], np.int32), (5, 1))
-    found = variety(top, np.array([1, 2, 3, 4]), np.array([0, 8, 2, 1, 1]), 16)
-    assert found == {"coverage": 0.5, "effective_items": 2.0, "gini": 0.5, "novelty": 2.0}
+    measured = variety(top, np.array([1, 2, 3, 4]), np.array([0, 8, 2, 1, 1]), 16)
+    assert measured == {"coverage": 0.5, "effective_items": 2.0, "gini": 0.5, "novelty": 2.0}
 
 
 def test_equal_attention_is_a_gini_of_zero() -> None:
-    found = variety(np.array([[1, 2, 3, 4]], np.int32), np.array([1, 2, 3, 4]), np.ones(5, np.int64), 4)
-    assert (found["gini"], found["effective_items"], found["coverage"]) == (0, 4, 1)
+    measured = variety(np.array([[1, 2, 3, 4]], np.int32), np.array([1, 2, 3, 4]), np.ones(5, np.int64), 4)
+    assert (measured["gini"], measured["effective_items"], measured["coverage"]) == (0, 4, 1)
 
 
 def test_no_lists_have_no_variety() -> None:
@@ -119,11 +121,11 @@ def test_no_lists_have_no_variety() -> None:
 
 
 def test_calibration_compares_promise_and_outcome() -> None:
-    """Two lists that promise .6 + .2: one hit at the first place, one missed, so .5 came true."""
+    """Two lists promise 0.6 + 0.2 each. One hits at the first place, one misses, so 0.5 came true."""
     chances = np.array([[0.6, 0.2], [0.6, 0.2]], np.float32)
-    found = calibration(chances, np.array([0.0, MISSED]), bins=2)
-    assert (found["expected"], found["observed"]) == (0.8, 0.5)
-    assert found["bins"] == [
+    bins = calibration(chances, np.array([0.0, MISSED]), bins=2)
+    assert (bins["expected"], bins["observed"]) == (0.8, 0.5)
+    assert bins["bins"] == [
         {"predicted": 0.2, "observed": 0.0, "n": 2},
         {"predicted": 0.6, "observed": 0.5, "n": 2},
     ]

@@ -1,4 +1,4 @@
-"""The page and the table: whole for any shop, and saying what metrics.json says."""
+"""The page and the table are whole for any shop, and agree with metrics.json."""
 
 import copy
 import json
@@ -35,8 +35,8 @@ def cold() -> dict[str, Any]:
     return {"fewer_than": 5} | {name: group(0.02, 300) | {"recall": 0.17} for name in COLD}
 
 
-def found() -> dict[str, Any]:
-    """As evaluate writes it."""
+def measured() -> dict[str, Any]:
+    """Metrics as evaluate writes them."""
     shares = {"recall": 0.66, "repeat": 0.97, "explore": 0.33}
     at = {"100": shares, "1000": shares}
     return {
@@ -80,11 +80,11 @@ def found() -> dict[str, Any]:
 
 
 def nothing() -> dict[str, Any]:
-    """A shop whose test period has no query."""
+    """Metrics of a shop whose test period has no query."""
     empty = dict.fromkeys(("known", "unknown", "repeat", "explore"), NOBODY) | {"lists": NO_LISTS}
     lost = {"hr_at_10": None, "sampled_hr_at_10": None, "loss": None}
     sources = {name: {**NO_SHARE, "alone": NO_SHARE, "at": {"100": NO_SHARE}} for name in SOURCES}
-    return found() | {
+    return measured() | {
         **empty,
         "by_basket_size": {"1": NOBODY},
         "by_support": {"5-19": NOBODY},
@@ -94,13 +94,13 @@ def nothing() -> dict[str, Any]:
         "calibration": {"expected": None, "observed": None, "bins": []},
         "baselines": {"popularity": empty},
         "rivals": {},
-        "protocol": found()["protocol"] | {"queries": 0, "test_from": None},
+        "protocol": measured()["protocol"] | {"queries": 0, "test_from": None},
     }
 
 
 def without_users() -> dict[str, Any]:
-    """No user, no repeats: everything is new to nobody."""
-    shop = found()
+    """Metrics without users or repeats: nobody is known to whom an item could be new."""
+    shop = measured()
     for groups in (shop, *shop["baselines"].values()):
         groups |= {"repeat": NOBODY, "lists": groups["lists"] | {"repeats": None}}
     shop["candidates"] |= {"repeat": None}
@@ -108,7 +108,7 @@ def without_users() -> dict[str, Any]:
 
 
 class Balanced(HTMLParser):
-    """Raises if an element is closed that is not open, or left open."""
+    """Raises if a closed element is not open, or if one stays open."""
 
     VOID = frozenset({"meta", "line", "polyline"})
 
@@ -127,9 +127,9 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize("shop", [found, nothing, without_users])
+@pytest.mark.parametrize("shop", [measured, nothing, without_users])
 def test_the_page_is_whole_and_asks_for_nothing(shop: Any) -> None:
-    """Well-formed, no address of anything outside, and no None or nan where there is no number."""
+    """It is well-formed, has no address of anything outside, and no None or nan in place of a number."""
     page = report.html(shop())
     parser = Balanced()
     parser.feed(page)
@@ -139,8 +139,8 @@ def test_the_page_is_whole_and_asks_for_nothing(shop: Any) -> None:
 
 
 def test_the_page_says_what_was_measured() -> None:
-    """Headline, plots and table."""
-    page = report.html(found())
+    """It has headline, plots and table."""
+    page = report.html(measured())
     for text in (
         "24.0 %",
         "22,130 queries",
@@ -157,20 +157,20 @@ def test_the_page_says_what_was_measured() -> None:
 
 def test_older_metrics_tell_of_hits_alone() -> None:
     """They have no NDCG@10 of the whole catalog."""
-    older = found()
+    older = measured()
     del older["full_catalog"]["known"]["ndcg_loss"]
     assert "the sampler costs 4.0 % of HR@10 (2,000 queries)" in report.html(older)
 
 
 def test_names_are_text() -> None:
-    """A ranker's name cannot become part of the page."""
-    page = report.html(found())
+    """A ranker's name cannot become markup of the page."""
+    page = report.html(measured())
     assert "&lt;b&gt;lend" in page
     assert "<b>lend" not in page
 
 
 def test_groups_without_queries_are_left_out_of_the_plots() -> None:
-    dots, _ = plots.dots(found()["by_basket_size"])
+    dots, _ = plots.dots(measured()["by_basket_size"])
     assert [dot.name for dot in dots] == ["1", "2-4", "5-9"]
 
 
@@ -183,19 +183,19 @@ def test_dots_stand_on_the_axis() -> None:
 
 
 def test_the_training_curve_is_drawn_if_there_is_one() -> None:
-    """Two lines on validation; a checkpoint without a curve has no such plot."""
+    """It has two lines, on validation; a checkpoint without a curve has no such plot."""
     curve = [{"epoch": e, "loss": 5 - e / 10, "hr_at_10": 0.2 + e / 100} for e in range(3)]
-    page = report.html(found() | {"curve": curve})
+    page = report.html(measured() | {"curve": curve})
     assert "Training" in page
     assert "epoch 2: 0.2200" in page
-    assert "Training" not in report.html(found())
-    assert "Training" not in report.html(found() | {"curve": curve[:1]})
+    assert "Training" not in report.html(measured())
+    assert "Training" not in report.html(measured() | {"curve": curve[:1]})
 
 
 def test_a_curve_that_does_not_move_is_a_line() -> None:
     """Equal values have no spread to divide by."""
     still = [{"epoch": e, "loss": 5.0, "hr_at_10": 0.2} for e in range(2)]
-    page = report.html(found() | {"curve": still})
+    page = report.html(measured() | {"curve": still})
     assert "Training" in page
     assert "epoch 1: 0.2000" in page
     assert not re.search(r"\b(nan|inf)\b", page)
@@ -204,26 +204,26 @@ def test_a_curve_that_does_not_move_is_a_line() -> None:
 @pytest.mark.parametrize(
     ("value", "text"), [(0.238, "0.238"), (None, "-"), (1.0, "1.000"), (0.0, "0.000"), (8.55, "8.550")]
 )
-def test_numbers(value: float | None, text: str) -> None:
+def test_numbers_are_rounded_and_missing_ones_are_dashes(value: float | None, text: str) -> None:
     assert plots.number(value) == text
 
 
-@pytest.mark.parametrize("shop", [found, without_users])
+@pytest.mark.parametrize("shop", [measured, without_users])
 def test_the_terminal_table_fits(shop: Any, tmp_path: Path) -> None:
-    """At most 110 columns; ours last, and what is missing with the way to get it."""
+    """It has at most 110 columns. Ours is last, and a missing row has the way to get it."""
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(shop()))
     out = StringIO()
     report.print_report(path, Console(file=out, width=110))
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= 110
-    ours = next(line for line in lines if "cesta " in line)
-    assert "0.240" in ours
+    our_row = next(line for line in lines if "cesta " in line)
+    assert "0.240" in our_row
     assert any("not installed: pip install 'cesta[rivals]'" in line for line in lines)
 
 
 def test_an_empty_test_period_is_one_warning(tmp_path: Path) -> None:
-    """Instead of a table of dashes."""
+    """The warning replaces a table of dashes."""
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(nothing()))
     out = StringIO()

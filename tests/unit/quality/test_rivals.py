@@ -1,4 +1,4 @@
-"""Other libraries' models, worked out by hand where they are ours to write."""
+"""Other libraries' models; those that we wrote ourselves are worked out by hand."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def matrix() -> sp.csr_array:
 
 
 def test_a_query_is_the_users_past_and_its_basket(arrays: SamplerArrays) -> None:
-    """Item 2 in two baskets before, item 1 in one, item 4 only at NOW; the basket counts three times over."""
+    """Item 2 is in two earlier baskets, item 1 in one, item 4 only at NOW. The basket counts three times."""
     query = Query(user_row=1, basket=[3], now=NOW)
     row = rivals.profiles(arrays, Pool(arrays), [query], 3).toarray()
     np.testing.assert_allclose(row, [[1, 2, 3, 0]], rtol=1e-6)
@@ -39,7 +39,7 @@ def test_without_a_user_the_basket_stands_alone(arrays: SamplerArrays) -> None:
 
 
 def test_ease_is_the_closed_form(matrix: sp.csr_array) -> None:
-    """Steck's equation 8, by numpy's own inverse in double precision."""
+    """The expectation is Steck's equation 8, by numpy's own inverse in double precision."""
     dense = matrix.toarray().astype(np.float64)
     inverse = np.linalg.inv(dense.T @ dense + 2 * np.eye(4))
     weights = -inverse / np.diag(inverse)
@@ -48,26 +48,26 @@ def test_ease_is_the_closed_form(matrix: sp.csr_array) -> None:
 
 
 def test_ease_scores_best_sellers_only(matrix: sp.csr_array, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pool is in the order of sales; what is beyond the limit scores 0."""
+    """The pool is ordered by sales; items beyond the limit score 0."""
     monkeypatch.setattr(rivals, "EASE_ITEMS", 2)
-    found = rivals.fit_ease(matrix, l2=2)(matrix)
-    assert found.shape == matrix.shape
-    assert found[0, :2].all()
-    assert not found[:, 2:].any()
+    scores = rivals.fit_ease(matrix, l2=2)(matrix)
+    assert scores.shape == matrix.shape
+    assert scores[0, :2].all()
+    assert not scores[:, 2:].any()
 
 
 @pytest.mark.parametrize("name", ["item-kNN", "iALS"])
 def test_implicit_finds_the_partner(name: str, matrix: sp.csr_array) -> None:
-    """Asked with item 2 it prefers item 3 to items 0 and 1."""
+    """For item 2 it prefers item 3 to items 0 and 1."""
     pytest.importorskip("implicit", reason="pip install 'cesta[rivals]'")
     options = rivals.TUNABLE_MODELS[name]
     score = rivals.fit_to_counts(options, matrix, next(options.choices()))
-    found = np.asarray(score(sp.csr_array(np.array([[0, 0, 1, 0]], np.float32))))[0]
-    assert found[3] > max(found[0], found[1])
+    scores = np.asarray(score(sp.csr_array(np.array([[0, 0, 1, 0]], np.float32))))[0]
+    assert scores[3] > max(scores[0], scores[1])
 
 
 def test_counts_can_be_damped_for_training_and_asking_alike() -> None:
-    """log(1 + 1) and log(1 + 3) in both; without damping the counts themselves."""
+    """Both have log(1 + 1) and log(1 + 3); without damping the counts themselves."""
     seen = []
     options = rivals.TunableModel(lambda x: lambda rows: seen.extend([x.toarray(), rows.toarray()]), {})
     x, rows = sp.csr_array([[1.0, 3.0]]), sp.csr_array([[3.0, 0.0]])
@@ -78,24 +78,24 @@ def test_counts_can_be_damped_for_training_and_asking_alike() -> None:
 
 
 def test_the_basket_is_not_recommended(arrays: SamplerArrays) -> None:
-    """All else is ranked over the whole pool, repeats included; ties by popularity."""
+    """All other items are ranked over the whole pool, repeats included; popularity breaks ties."""
     pool = Pool(arrays)
     ranker = rivals.UserItem("any", arrays, pool, lambda rows: np.ones(rows.shape), 1)
-    asked = QueryBatch(
+    questions = QueryBatch(
         [Query(user_row=1, basket=[1], now=NOW)], np.array([2], np.int32), rivals.NO_CANDIDATES
     )
-    placed = ranker.place(asked)["any"]
+    placed = ranker.place(questions)["any"]
     assert placed.top[0, :3].tolist() == [2, 3, 4]
     assert placed.ranks.tolist() == [0]
 
 
 def test_lambdarank_ranks_real_candidates() -> None:
-    """The booster is asked about what is not padding; an item that is no candidate is missed."""
+    """The booster is asked about candidates without padding; an item that is no candidate is missed."""
     booster = type("Booster", (), {"predict": lambda self, x: -x[:, 0]})()
     rows = np.array([[7, 8, 0], [9, 0, 0]], np.int32)
     features = np.array([[[3], [1], [-9]], [[1], [-9], [-9]]], np.float32)
-    asked = QueryBatch([Query(), Query()], np.array([7, 7], np.int32), Candidates(rows, features, rows))
+    questions = QueryBatch([Query(), Query()], np.array([7, 7], np.int32), Candidates(rows, features, rows))
     placed = rivals.Lambdarank(booster, "")
-    placed = placed.place(asked)["LightGBM"]
+    placed = placed.place(questions)["LightGBM"]
     assert placed.top[:, :3].tolist() == [[8, 7, 0], [9, 0, 0]]
     assert placed.ranks.tolist() == [1, MISSED]

@@ -99,7 +99,7 @@ def test_bad_input_is_named_with_rows_count_and_way_out(
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """With the path as it was given."""
+    """The sentence has the path as it was given."""
     with pytest.raises(BadInput, match=r"no such file: .*nowhere\.csv"):
         read(tmp_path / "nowhere.csv")
 
@@ -111,14 +111,14 @@ def test_a_folder_is_named_as_one(tmp_path: Path) -> None:
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
-    """A hash as 16 bytes, for example: no request could name it."""
+    """One example is a hash as 16 bytes: no request could name it."""
     hashes = pa.array([b"\xff" * 16, b"\xfe" * 16], pa.binary(16))
     with pytest.raises(BadInput, match=r'(?s)"user_id" is not valid UTF-8 \(2 rows\).*store it as text'):
         read_columns(tmp_path, user_id=hashes)
 
 
 def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
-    """A csv that was renamed, for example."""
+    """One example is a csv that was renamed."""
     (tmp_path / "sales.parquet").write_text(GOOD)
     with pytest.raises(BadInput, match=r"sales\.parquet: the file cannot be read"):
         read(tmp_path / "sales.parquet")

@@ -1,4 +1,4 @@
-"""The catalog: names, categories, what is not merchandise, and products tables that are refused."""
+"""The catalog: names, categories, rows that are not merchandise, and products tables that are refused."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from export_scripts.settings import load_settings
 
 
 def read(tmp_path: Path, text: str, **overrides: object) -> pd.DataFrame:
-    """Products of one csv; raises BadInput with what was found."""
+    """Products of one csv; raises BadInput with all problems of the file."""
     path = tmp_path / "products.csv"
     path.write_text(text, encoding="utf-8")
     settings = load_settings(overrides={"data.transactions": "sales.csv", "data.products": path, **overrides})
@@ -36,11 +36,15 @@ def frame(**columns: list[str]) -> pd.DataFrame:
 
 
 def test_the_id_column_is_named_as_in_the_transactions(tmp_path: Path) -> None:
-    """And may have a name of its own, set or canonical."""
+    """It may have a name of its own, set or canonical."""
     like_sales = read(tmp_path, "sku,name\n1,Tea\n", **{"data.columns.item_id": "sku"})
-    own = read(tmp_path, "code,name\n1,Tea\n", **{"data.products_item_id": "code"})
+    renamed = read(tmp_path, "code,name\n1,Tea\n", **{"data.products_item_id": "code"})
     canonical = read(tmp_path, "item_id,name\n1,Tea\n", **{"data.columns.item_id": "sku"})
-    assert [list(products["item_id"]) for products in (like_sales, own, canonical)] == [["1"], ["1"], ["1"]]
+    assert [list(products["item_id"]) for products in (like_sales, renamed, canonical)] == [
+        ["1"],
+        ["1"],
+        ["1"],
+    ]
 
 
 def test_names_join_what_is_there() -> None:
@@ -68,7 +72,7 @@ def test_title_case_reads_like_a_shelf_label(shouted: str, readable: str) -> Non
 
 
 def test_categories_are_columns_of_words_with_few_values_broad_to_fine() -> None:
-    """Not prices, not descriptions that differ per item, not a column with one value only."""
+    """Prices, descriptions that differ per item and columns with one value are not categories."""
     products = frame(
         item_id=list("123456"),
         name=list("abcdef"),
@@ -84,14 +88,14 @@ def test_categories_are_columns_of_words_with_few_values_broad_to_fine() -> None
 
 
 def test_the_catalog_is_ordered_by_id_and_starts_with_the_unknown_item() -> None:
-    """Sold items that are not listed are in it; an item without a name is called by its id."""
+    """It includes sold items that are not listed. An item without a name gets its id as name."""
     products = frame(item_id=["b", "a"], name=["Bread", ""], aisle=["x", ""])
     catalog = build_catalog(products, pd.Index(["c", "b"]), ["aisle"])
     assert catalog.to_numpy().tolist() == [["", "", ""], ["a", "a", ""], ["b", "Bread", "x"], ["c", "c", ""]]
 
 
 def test_the_first_rule_that_hits_is_the_reason() -> None:
-    """So that every dropped item counts once."""
+    """Every dropped item therefore counts once."""
     products = frame(item_id=["1", "2", "3"], dept=["FUEL", "FUEL", "FOOD"], kind=["GAS", "TEA", "TEA"])
     drop = {"dept": ["FUEL"], "kind": ["GAS", "COUPON"]}
     assert list(not_merchandise(products, drop)) == ["dept = FUEL", "dept = FUEL", ""]
@@ -104,7 +108,7 @@ def test_the_same_product_row_twice_is_one_product(tmp_path: Path) -> None:
 
 
 def test_rules_and_categories_may_name_the_id_column(tmp_path: Path) -> None:
-    """Gift cards, say, are dropped by their id, whatever the shop calls it."""
+    """Gift cards, for example, are dropped by their id, whatever the shop calls the column."""
     settings = {"data.products_item_id": "sku", "data.category_columns": ["sku"], "etl.drop.sku": ["gift"]}
     products = read(tmp_path, "sku,name\ngift,Card\n2,Jam\n", **settings)
     assert list(not_merchandise(products, {"sku": ["gift"]})) == ["sku = gift", ""]
@@ -140,13 +144,13 @@ def test_rules_and_categories_may_name_the_id_column(tmp_path: Path) -> None:
 def test_bad_products_are_named_with_the_way_out(
     tmp_path: Path, text: str, overrides: dict[str, object], words: list[str]
 ) -> None:
-    """Column, rows, count and the setting that helps."""
+    """The sentence has column, rows, count and the setting that helps."""
     with pytest.raises(BadInput) as error:
         read(tmp_path, text, **overrides)
     assert all(word in str(error.value) for word in ["products.csv", "way out: ", *words]), str(error.value)
 
 
 def test_missing_columns_are_reported_together(tmp_path: Path) -> None:
-    """In the same order every time."""
+    """Their order is the same every time."""
     with pytest.raises(BadInput, match=r'(?s)2 problems.*"dept".*"kind"'):
         read(tmp_path, "item_id\n1\n", **{"etl.drop.dept": ["FUEL"], "data.category_columns": ["kind"]})

@@ -1,4 +1,4 @@
-"""The times of receipts: every way shops write them is UTC seconds, and what reads both ways is refused."""
+"""The times of receipts: all usual forms become UTC seconds, and ambiguous dates are refused."""
 
 from datetime import date
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_times_in_any_usual_form_are_utc_seconds(tmp_path: Path, written: str) -
     ],
 )
 def test_times_of_any_parquet_type_are_utc_seconds(tmp_path: Path, times: pa.Array) -> None:
-    """As in csv."""
+    """The result is the same as for csv."""
     assert read_columns(tmp_path, timestamp=times)["time"].tolist() == [JAN_1]
 
 
@@ -63,7 +63,7 @@ def test_day_first_is_found_when_one_date_shows_it() -> None:
 
 
 def test_dates_that_read_both_ways_are_refused_until_a_format_is_set(tmp_path: Path) -> None:
-    """Guessing would swap April and March without a word."""
+    """A guess would silently swap April and March."""
     text = "basket_id,item_id,timestamp\nb,1,03/04/2024\nb,2,03/04/2024\n"
     report = message(tmp_path, text)
     assert "day first as well as month first" in report
@@ -74,7 +74,7 @@ def test_dates_that_read_both_ways_are_refused_until_a_format_is_set(tmp_path: P
 
 @pytest.mark.parametrize("written_as", ["%-d/%m/%Y", "%Q", "%d %d"])
 def test_a_format_that_strptime_refuses_is_named(tmp_path: Path, written_as: str) -> None:
-    """%-d is strftime's alone; a shell's date knows it."""
+    """Only strftime and a shell's date know %-d."""
     report = message(tmp_path, GOOD, **{"data.timestamp_format": written_as})
     assert f'1 problem in the input\n  sales.csv: [data] timestamp_format "{written_as}" cannot' in report
     assert "way out: use strptime directives" in report

@@ -20,7 +20,7 @@ from tests.building.transactions import GOOD, read, read_columns, read_text
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_the_delimiter_is_found(tmp_path: Path, delimiter: str) -> None:
-    """Also where another delimiter stands inside quoted values."""
+    """This holds even if another delimiter stands inside quoted values."""
     text = 'basket_id,item_id\nb,"1,;2"\nb,"3,;4"\n'.replace('","', '"|"')
     rows = [["basket_id", "item_id"], ["b", '"1,;2"'], ["b", '"3,;4"']]
     text = "\n".join(delimiter.join(row) for row in rows) + "\n"
@@ -44,7 +44,7 @@ def test_files_are_known_by_their_first_bytes(tmp_path: Path, name: str) -> None
 
 
 def test_values_may_have_line_breaks_and_quotes(tmp_path: Path) -> None:
-    """As long as each quote is closed; and what one line says wrongly stays on that line."""
+    """Each quote must be closed; an error on one line stays on that line."""
     text = 'basket_id,item_id,name\nb,1,"Oil\n""extra"", 1 l"\nb,2,TV 32" LED\n'
     assert list(read_text(tmp_path, text)["item_id"]) == ["1", "2"]
     assert list(read_text(tmp_path, text.replace("Oil\n", "") + 'b,3,"Fine" oil\n')["item_id"]) == list("123")
@@ -69,7 +69,7 @@ def test_ids_that_went_through_a_float_column_become_whole_again(tmp_path: Path)
 
 
 def test_ids_that_only_sometimes_end_in_point_zero_are_left_alone(tmp_path: Path) -> None:
-    """Then ".0" is part of the id, a version for example."""
+    """There ".0" is part of the id, of a version for example."""
     lines = read_text(tmp_path, "basket_id,item_id\nb,1.0\nb,1.1\n")
     assert list(lines["item_id"]) == ["1.0", "1.1"]
 
@@ -91,7 +91,7 @@ def test_ids_that_only_sometimes_end_in_point_zero_are_left_alone(tmp_path: Path
     ],
 )
 def test_ids_of_any_parquet_type_are_strings(tmp_path: Path, users: pa.Array, expected: str) -> None:
-    """Missing ones stay missing."""
+    """Missing ids stay missing."""
     user = read_columns(tmp_path, user_id=users)["user_id"]
     assert user.iloc[0] == expected
     assert pd.isna(user.iloc[1])
@@ -114,7 +114,7 @@ def test_float_ids_up_to_there_are_whole_numbers(tmp_path: Path, kind: type, lar
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters='"\r\n\0'), min_size=1, max_size=20))
 def test_any_text_is_an_id(tmp_path_factory: pytest.TempPathFactory, item: str) -> None:
-    """Whatever letters it has, it comes back stripped, or as missing when nothing is left."""
+    """Any text comes back stripped, or as missing if nothing is left."""
     path = tmp_path_factory.mktemp("shop") / "sales.csv"
     path.write_text(f'basket_id,item_id\nb,"{item}x"\nb,plain\n', encoding="utf-8", newline="")
     table = read_table(path, Problems())
@@ -123,7 +123,7 @@ def test_any_text_is_an_id(tmp_path_factory: pytest.TempPathFactory, item: str) 
 
 
 def test_without_optional_columns_lines_have_none(tmp_path: Path) -> None:
-    """No user, no time, and every line counts 1."""
+    """They have no user and no time, and every line counts 1."""
     lines = read_text(tmp_path, "basket_id,item_id\nb,1\nb,2\n")
     assert set(lines) == {"basket_id", "item_id", "quantity"}
     assert lines["quantity"].tolist() == [1.0, 1.0]

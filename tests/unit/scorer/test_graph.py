@@ -46,7 +46,7 @@ def session(model: NCF) -> ort.InferenceSession:
 
 
 def queries(batch: int, seed: int = 0) -> Feed:
-    """Distinct candidates, baskets of different lengths, an unknown user among them."""
+    """Distinct candidates and baskets of different lengths; one user is unknown."""
     rng = np.random.default_rng(seed)
     baskets = rng.integers(1, ITEMS, (batch, CONTRACT.basket_slots)).astype(np.int32)
     baskets[np.arange(CONTRACT.basket_slots) >= rng.integers(0, 7, (batch, 1))] = 0
@@ -69,7 +69,7 @@ def in_torch(model: NCF, feed: Feed) -> np.ndarray:
 
 
 def in_numpy(f: FoldedNCF, feed: Feed) -> np.ndarray:
-    """The folded tables applied without ONNX."""
+    """Apply the folded tables without ONNX."""
     user, basket, item = feed["user_row"][:, 0], feed["basket_rows"], feed["candidate_rows"]
     root = np.sqrt(np.maximum((basket > 0).sum(1), 1))[:, None]
     gmf = f.user_gmf[user] + f.basket_gmf[basket].sum(1) / root
@@ -82,7 +82,7 @@ def in_numpy(f: FoldedNCF, feed: Feed) -> np.ndarray:
 
 
 def packed(feed: Feed) -> Feed:
-    """As the graph takes it: all rows side by side."""
+    """Rows side by side, as the graph takes them."""
     rows = np.concatenate([feed[name] for name in CONTRACT.rows], axis=1)
     return {"rows": rows, "candidate_features": feed["candidate_features"]}
 
@@ -93,14 +93,14 @@ def answers(session: ort.InferenceSession, feed: Feed) -> tuple[np.ndarray, np.n
 
 
 def test_folding_changes_nothing(model: NCF) -> None:
-    """In numpy, all candidates of 50 queries."""
+    """The test compares all candidates of 50 queries, in numpy."""
     feed = queries(50)
     np.testing.assert_allclose(in_numpy(fold(model), feed), in_torch(model, feed), atol=1e-4)
 
 
 @pytest.mark.parametrize("batch", [1, 7])
 def test_the_graph_ranks_as_torch_does(model: NCF, session: ort.InferenceSession, batch: int) -> None:
-    """The best K with their scores, ids and source bits, for any batch size."""
+    """The best K have the same scores, ids and source bits, for any batch size."""
     feed = queries(batch, seed=batch)
     expected = in_torch(model, feed)
     ids, scores, reasons = answers(session, feed)
@@ -119,7 +119,9 @@ def test_ids_are_any_text(session: ort.InferenceSession) -> None:
 
 
 def test_fewer_candidates_than_answers_are_padded(session: ort.InferenceSession) -> None:
-    """Empty id, the padding score, no reason, and behind all real items however low these score."""
+    """Padding has an empty id, the padding score and no reason, and follows all real items however low these
+    score.
+    """
     feed = queries(1)
     feed["candidate_rows"][0, 2:] = 0
     feed["candidate_features"] *= 1000
@@ -132,7 +134,7 @@ def test_fewer_candidates_than_answers_are_padded(session: ort.InferenceSession)
 
 
 def test_no_candidates_at_all_is_an_answer(session: ort.InferenceSession) -> None:
-    """All padding."""
+    """It is all padding."""
     feed = queries(1)
     feed["candidate_rows"][:] = 0
     assert answers(session, feed)[0].tolist() == [[""] * CONTRACT.answers]
@@ -144,23 +146,23 @@ def test_rows_beyond_the_tables_are_row_0(session: ort.InferenceSession, row: in
     beyond, zero = queries(3), queries(3)
     for feed, value in ((beyond, row), (zero, 0)):
         feed["user_row"][1] = feed["basket_rows"][1, 0] = feed["candidate_rows"][1, 0] = value
-    for found, expected in zip(answers(session, beyond), answers(session, zero), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for output, expected in zip(answers(session, beyond), answers(session, zero), strict=True):
+        np.testing.assert_array_equal(output, expected)
 
 
 def test_answers_do_not_depend_on_the_batch(session: ort.InferenceSession) -> None:
-    """Each query alone gives what it gives among others."""
+    """Each query gets the same answer alone and among others."""
     feed = queries(5)
     together = answers(session, feed)[1]
-    alone = [answers(session, {name: v[i : i + 1] for name, v in feed.items()})[1][0] for i in range(5)]
-    np.testing.assert_allclose(together, alone, rtol=1e-5)
+    single = [answers(session, {name: v[i : i + 1] for name, v in feed.items()})[1][0] for i in range(5)]
+    np.testing.assert_allclose(together, single, rtol=1e-5)
 
 
 def test_the_graph_suits_old_and_new_servers(model: NCF) -> None:
-    """Opset and IR version that belong together, a valid graph, the batch axis dynamic everywhere."""
+    """Opset and IR version belong together, the graph is valid, and the batch axis is dynamic everywhere."""
     graph = build_graph(fold(model), IDS, CONTRACT)
     onnx.checker.check_model(graph, full_check=True)
-    assert [(o.domain, o.version) for o in graph.opset_import] == [("", OPSET)]
+    assert [(opset.domain, opset.version) for opset in graph.opset_import] == [("", OPSET)]
     assert (OPSET, graph.ir_version) == (17, IR_VERSION)
     for value in (*graph.graph.input, *graph.graph.output):
         batch, *rest = value.type.tensor_type.shape.dim
@@ -169,24 +171,24 @@ def test_the_graph_suits_old_and_new_servers(model: NCF) -> None:
 
 
 def test_the_same_model_gives_the_same_bytes(model: NCF) -> None:
-    """A release is its content."""
+    """A release is identified by its content."""
     first, second = (build_graph(fold(model), IDS, CONTRACT) for _ in range(2))
     assert first.SerializeToString(deterministic=True) == second.SerializeToString(deterministic=True)
 
 
 def test_the_served_sizes_load(model: NCF) -> None:
-    """A graph of the contract's own L, C and K, with this model's few features."""
+    """The graph has the contract's own L, C and K, with this model's few features."""
     served = read_contract()
     sizes = Contract(served.basket_slots, served.candidates, FEATURES, served.answers)
     graph = build_graph(fold(model), IDS, sizes).SerializeToString()
     outputs = ort.InferenceSession(graph, providers=["CPUExecutionProvider"]).get_outputs()
-    assert [o.shape for o in outputs] == [["batch", served.answers]] * 3
+    assert [output.shape for output in outputs] == [["batch", served.answers]] * 3
 
 
 def test_large_tables_lie_beside_the_graph(
     model: NCF, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, session: ort.InferenceSession
 ) -> None:
-    """Those of at least LARGE bytes, in one file; the answers stay, to the last bit."""
+    """Tables of at least LARGE bytes lie in one file; the answers stay the same, to the last bit."""
     monkeypatch.setattr(graph_module, "LARGE", 2_000)
     save_graph(build_graph(fold(model), IDS, CONTRACT), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.data", "model.onnx"]
@@ -206,24 +208,24 @@ def test_a_small_graph_is_one_file(model: NCF, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gmf", [0, 8])
 def test_tables_are_read_back_from_a_graph(gmf: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inside and beside it alike."""
+    """They may lie inside or beside it."""
     monkeypatch.setattr(graph_module, "LARGE", 2_000)
     folded = fold(NCF(NCFShape(USERS, ITEMS, FEATURES, gmf=gmf, mlp=8, hidden=(16, 8, 4))))
     save_graph(build_graph(folded, IDS, CONTRACT), tmp_path)
-    found = FoldedNCF.read(tmp_path / "model.onnx")
-    assert found.nbytes == folded.nbytes
+    restored = FoldedNCF.read(tmp_path / "model.onnx")
+    assert restored.nbytes == folded.nbytes
     for name, table in vars(folded).items():
         tables = (
-            zip(table, getattr(found, name), strict=True)
+            zip(table, getattr(restored, name), strict=True)
             if name == "hidden"
-            else [(table, getattr(found, name))]
+            else [(table, getattr(restored, name))]
         )
         for one, other in tables:
             assert all(map(np.array_equal, one, other)), name
 
 
 def test_tables_that_no_protobuf_holds_are_refused(model: NCF, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything is built; the sentence names the way out."""
+    """The refusal comes before anything is built, and the sentence names the way out."""
     monkeypatch.setattr(graph_module, "MOST_BYTES", 5_000)
     with pytest.raises(
         CestaError, match=r"for 40 items take \d,\d{3} bytes; .* 5,000. Lower the first number"

@@ -1,4 +1,4 @@
-"""The scorer in torch: the equation of its docstring, and what it makes of rows that it does not know."""
+"""The scorer (neural collaborative filtering) in torch: the equation of its docstring, and unknown rows."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ BEYOND = [-1, 6, 2**31 - 1, -(2**31)]
 
 @pytest.fixture
 def model() -> NCF:
-    """Every weight random, so that no branch is silent."""
+    """A model whose weights are all random, so that no branch is zero."""
     torch.manual_seed(1)
     ncf = NCF(SHAPE)
     for parameter in ncf.parameters():
@@ -28,13 +28,13 @@ def score(
     model: NCF, user: int, basket: list[int], candidates: list[int], features: np.ndarray
 ) -> np.ndarray:
     with torch.no_grad():
-        found = model(
+        scores = model(
             torch.tensor([user]),
             torch.tensor([basket]),
             torch.tensor([candidates]),
             torch.tensor(features)[None],
         )
-    return found[0].numpy()
+    return scores[0].numpy()
 
 
 def by_hand(model: NCF, user: int, basket: list[int], item: int, features: np.ndarray) -> float:
@@ -75,22 +75,22 @@ def test_padding_of_the_basket_does_nothing(model: NCF) -> None:
 
 
 def test_an_empty_basket_is_the_user_alone(model: NCF) -> None:
-    """No division by zero."""
+    """Nothing is divided by zero."""
     assert np.isfinite(score(model, 1, [0, 0], [2], np.ones((1, 3), np.float32))).all()
 
 
 @pytest.mark.parametrize("row", BEYOND)
 def test_rows_beyond_the_tables_are_row_0(model: NCF, row: int) -> None:
-    """Users, basket items and candidates alike."""
+    """This holds for users, basket items and candidates."""
     features = np.ones((2, 3), np.float32)
-    known = score(model, 0, [0, 3], [0, 2], features)
-    np.testing.assert_array_equal(score(model, row, [row, 3], [row, 2], features), known)
+    expected = score(model, 0, [0, 3], [0, 2], features)
+    np.testing.assert_array_equal(score(model, row, [row, 3], [row, 2], features), expected)
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 @pytest.mark.parametrize("lacking", ["gmf", "hidden"])
 def test_a_branch_of_width_0_is_not_there(lacking: str) -> None:
-    """GMF alone and MLP alone, as `cesta paper` trains them; the product has no GMF branch of its own."""
+    """`cesta paper` trains GMF alone and MLP alone; the product has no GMF branch."""
     torch.manual_seed(2)
     ncf = NCF(replace(SHAPE, gmf=0) if lacking == "gmf" else replace(SHAPE, hidden=()))
     torch.nn.init.normal_(ncf.out.weight)

@@ -1,4 +1,4 @@
-"""A training that dies anywhere goes on where it was, and ends with the same weights."""
+"""A training that dies anywhere continues where it was, and ends with the same weights."""
 
 import json
 import os
@@ -39,7 +39,9 @@ STEPS = ("snapshot", "fit_prior", "collect_training_sets", "_validate")
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """So that a sum has one order, in the killed process too; and shops this small gain nothing by two."""
+    """Use one thread, so that a sum has one order, also in the killed process; two would not help shops this
+    small.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -47,7 +49,7 @@ def one_thread() -> Iterator[None]:
 
 
 class Killed(BaseException):
-    """Nothing in the pipeline may catch it."""
+    """An exception that nothing in the pipeline may catch."""
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +69,14 @@ def data(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(settings: Settings, data: Path) -> bytes:
-    """The checkpoint of a training that nothing interrupted."""
+    """The checkpoint of an uninterrupted training."""
     return train(settings, data, data.parent / "checkpoint.pt").read_bytes()
 
 
-def trained(
+def train_and_record(
     settings: Settings, data: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, die_at: str = ""
 ) -> tuple[list[str], list[dict[str, Any]]]:
-    """Train; "_validate 2" dies in the second validation. The steps that were begun, and what was logged."""
+    """Train; "_validate 2" dies in the second validation. Returns the steps that began, and the log."""
     begun: list[str] = []
 
     def counting(step: str, work: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,7 +101,7 @@ def trained(
 
 
 @pytest.mark.parametrize(
-    ("die_at", "kept", "epochs"),
+    ("die_at", "finished", "epochs"),
     [
         ("snapshot 1", [], 0),
         ("fit_prior 1", ["arrays"], 0),
@@ -115,26 +117,28 @@ def test_after_a_death_the_rest_is_done(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     die_at: str,
-    kept: list[str],
+    finished: list[str],
     epochs: int,
 ) -> None:
-    """To the same bytes; what is kept is not done again, and one line says so."""
+    """The bytes are the same. Finished steps are not repeated, and one line says so."""
     checkpoint = tmp_path / "checkpoint.pt"
-    trained(settings, data, checkpoint, monkeypatch, die_at)
+    train_and_record(settings, data, checkpoint, monkeypatch, die_at)
     assert not checkpoint.exists()
-    begun, said = trained(settings, data, checkpoint, monkeypatch)
+    begun, logged = train_and_record(settings, data, checkpoint, monkeypatch)
     assert checkpoint.read_bytes() == whole
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
-    assert [(event["kept"], event["epochs"]) for event in said] == ([(kept, epochs)] if kept else [])
-    assert ("snapshot 1" in begun) == ("arrays" not in kept)
-    assert ("fit_prior 1" in begun) == ("prior" not in kept)
+    assert [(event["kept"], event["epochs"]) for event in logged] == (
+        [(finished, epochs)] if finished else []
+    )
+    assert ("snapshot 1" in begun) == ("arrays" not in finished)
+    assert ("fit_prior 1" in begun) == ("prior" not in finished)
     assert sum(step.startswith("_validate") for step in begun) == (3 - epochs if epochs else 4)
 
 
 def test_a_death_after_the_last_epoch_repeats_none(
     settings: Settings, data: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk is full when the checkpoint is to be written, and has room again the next time."""
+    """The disk is full when the checkpoint is written, and has room the next time."""
     checkpoint = tmp_path / "checkpoint.pt"
 
     def full(*_: object) -> None:
@@ -144,9 +148,9 @@ def test_a_death_after_the_last_epoch_repeats_none(
         patch.setattr(train_module, "save_checkpoint", full)
         with pytest.raises(Killed):
             train(settings, data, checkpoint)
-    begun, said = trained(settings, data, checkpoint, monkeypatch)
+    begun, logged = train_and_record(settings, data, checkpoint, monkeypatch)
     assert [step for step in begun if step.startswith("_validate")] == []
-    assert said[0]["epochs"] == 3
+    assert logged[0]["epochs"] == 3
     assert checkpoint.read_bytes() == whole
 
 
@@ -157,28 +161,28 @@ def test_the_state_of_other_settings_is_thrown_away(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    trained(settings, data, tmp_path / "checkpoint.pt", monkeypatch, "_validate 3")
+    train_and_record(settings, data, tmp_path / "checkpoint.pt", monkeypatch, "_validate 3")
     other = load_settings(overrides=tables.overrides() | CHEAP | {"sampler.partners": 5})
-    begun, said = trained(other, data, tmp_path / "checkpoint.pt", monkeypatch)
+    begun, logged = train_and_record(other, data, tmp_path / "checkpoint.pt", monkeypatch)
     assert {"snapshot 1", "fit_prior 1", "_validate 4"} <= set(begun)
-    assert said == []
+    assert logged == []
     assert not (tmp_path / FOLDER).exists()
 
 
 def test_the_state_of_other_code_is_thrown_away(
     settings: Settings, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained(settings, data, tmp_path / "checkpoint.pt", monkeypatch, "_validate 3")
+    train_and_record(settings, data, tmp_path / "checkpoint.pt", monkeypatch, "_validate 3")
     monkeypatch.setattr(SourceTree, "digest", lambda *_: "another")
-    begun, _ = trained(settings, data, tmp_path / "checkpoint.pt", monkeypatch)
+    begun, _ = train_and_record(settings, data, tmp_path / "checkpoint.pt", monkeypatch)
     assert "snapshot 1" in begun
 
 
 def test_a_death_while_tidying_up_leaves_nothing_to_believe(tmp_path: Path) -> None:
-    """The marker goes blank first: half of the arrays are not taken for all of them."""
+    """The marker is emptied first: half of the arrays cannot pass for all of them."""
     folder = tmp_path / FOLDER
-    kept = SavedTraining(folder, {"data": "a"})
-    kept.load_or_fit_prior(lambda: np.ones(3, np.float32))
+    saved = SavedTraining(folder, {"data": "a"})
+    saved.load_or_fit_prior(lambda: np.ones(3, np.float32))
     (folder / MARKER).write_bytes(b"")
     again = SavedTraining(folder, {"data": "a"})
     assert again.load_or_fit_prior(lambda: np.zeros(3, np.float32)).tolist() == [0, 0, 0]
@@ -195,14 +199,14 @@ def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_curve_begins_before_training(whole: bytes, data: Path) -> None:
-    """Epoch 0 is the linear start; the kept epoch has the lowest loss."""
+    """Epoch 0 is the linear start; the chosen epoch has the lowest loss."""
     curve = load_curve(data.parent / "checkpoint.pt")
     assert [point["epoch"] for point in curve.epochs] == [0, 1, 2, 3]
     assert all(point.keys() == {"epoch", "loss", "hr_at_10", "ndcg_at_10"} for point in curve.epochs)
     assert curve.epochs[curve.kept]["loss"] == min(point["loss"] for point in curve.epochs)
 
 
-def test_killed_for_real(
+def test_a_killed_training_is_resumed(
     settings: Settings,
     data: Path,
     whole: bytes,
@@ -210,14 +214,14 @@ def test_killed_for_real(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """SIGKILL, sent to `cesta train` as soon as it reports epoch 1."""
+    """`cesta train` gets SIGKILL as soon as it reports epoch 1."""
     out = Outputs(tmp_path)
     out.data.symlink_to(data)
-    own = [f"{name}={json.dumps(value)}" for name, value in CHEAP.items()]
-    own += [f"{name}={path}" for name, path in tables.overrides().items()]
+    overrides = [f"{name}={json.dumps(value)}" for name, value in CHEAP.items()]
+    overrides += [f"{name}={path}" for name, path in tables.overrides().items()]
     command = [sys.executable, "-m", "operations.cli", "train", "--out", str(tmp_path)]
     process = subprocess.Popen(
-        command + [part for change in own for part in ("--set", change)],
+        command + [part for change in overrides for part in ("--set", change)],
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
@@ -233,6 +237,6 @@ def test_killed_for_real(
     assert (process.wait(), "".join(lines)[-500:]) == (-signal.SIGKILL, "".join(lines)[-500:])
     process.stderr.close()
     assert not out.checkpoint.exists()
-    _, said = trained(settings, data, out.checkpoint, monkeypatch)
-    assert said[0]["epochs"] >= 1
+    _, logged = train_and_record(settings, data, out.checkpoint, monkeypatch)
+    assert logged[0]["epochs"] >= 1
     assert out.checkpoint.read_bytes() == whole

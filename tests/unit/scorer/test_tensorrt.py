@@ -1,4 +1,4 @@
-"""What `cesta export --tensorrt` asks for, hands over and compares; no GPU is needed for that."""
+"""What `cesta export --tensorrt` requires, passes on and compares; the tests need no GPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GPU = ["TensorrtExecutionProvider", "CUDAExecutionProvider", CPU]
 
 
 def answer(ids: list[str], scores: list[float]) -> list[np.ndarray]:
-    """One query's."""
+    """The answer to one query."""
     reasons = np.ones((1, len(ids)), np.int32)
     return [np.array([ids], object), np.array([scores], np.float32), reasons]
 
@@ -33,15 +33,15 @@ def refused(available: list[str]) -> bool:
 
 
 def test_an_onnxruntime_with_tensorrt_will_do() -> None:
-    """Wherever it stands among the providers; take it away, and the others do not."""
+    """Its place among the providers does not matter. Without it, the others do not help."""
     assert not refused(GPU)
     assert not refused(GPU[::-1])
     assert refused(GPU[1:])
 
 
 @pytest.mark.parametrize("available", [[CPU], ["CUDAExecutionProvider", CPU]])
-def test_one_without_is_refused_with_the_way_out(available: list[str]) -> None:
-    """What is there, what is needed, and that the release is the same without."""
+def test_an_onnxruntime_without_tensorrt_is_refused_with_the_way_out(available: list[str]) -> None:
+    """The sentence says what is there, what is needed, and that the release is the same without it."""
     with pytest.raises(
         CestaError, match=r"no TensorrtExecutionProvider; .*onnxruntime-gpu.*without --tensorrt"
     ) as refused:
@@ -50,7 +50,7 @@ def test_one_without_is_refused_with_the_way_out(available: list[str]) -> None:
 
 
 def test_libraries_that_are_missing_are_no_silent_fallback(tmp_path: Path) -> None:
-    """ONNX Runtime would go on with the CPU: nothing would have been checked."""
+    """ONNX Runtime would continue on the CPU, and nothing would have been checked."""
     graph = (toy_run(tmp_path / "run", 1) / "model.onnx").read_bytes()
     with pytest.raises(CestaError, match=r"TensorrtExecutionProvider does not start.*LD_LIBRARY_PATH"):
         open_session(graph, [("TensorrtExecutionProvider", {}), CPU])
@@ -62,7 +62,7 @@ def test_a_graph_that_a_provider_does_not_take_is_named() -> None:
 
 
 def test_the_engine_is_built_with_triton_s_options() -> None:
-    """In ONNX Runtime's words, and without the caches of the image."""
+    """They have ONNX Runtime's names, and leave out the caches of the image."""
     options = provider_options(TENSORRT)
     assert options.keys() == {f"trt_profile_{key}_shapes" for key in ("min", "opt", "max")} | {
         "trt_fp16_enable"
@@ -77,7 +77,7 @@ def test_the_engine_is_built_with_triton_s_options() -> None:
 
 
 def test_lists_that_agree_but_for_rounding_pass() -> None:
-    """The largest difference of any place is told; near ties may change places."""
+    """The largest difference of any place is reported; near ties may change places."""
     want = answer(["a", "b", "c"], [3.0, 2.0, 1.99])
     assert compare(want, want) == 0
     assert compare(answer(["a", "c", "b"], [3.01, 2.0, 1.98]), want) == pytest.approx(0.01)
@@ -97,15 +97,15 @@ def test_lists_that_differ_are_named(got: list[np.ndarray], reason: str) -> None
 
 
 def test_both_sides_answer_the_same_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CPU stands for the GPU; one graph agrees with itself, and not with another's weights."""
+    """The CPU takes the GPU's side: one graph agrees with itself, and not with another's weights."""
     runs = [toy_run(tmp_path / f"run-{seed}", seed) for seed in (1, 2)]
     inputs = propose(np.load(runs[0] / "arrays" / "sizes.npy"), [[b"i1"], [b"i2", b"i3"]])
     monkeypatch.setattr(tensorrt, "PROVIDER", CPU)
     one, two = ((run / "model.onnx").read_bytes() for run in runs)
 
-    found = check_on_tensorrt(one, [inputs])
+    checked = check_on_tensorrt(one, [inputs])
 
-    assert (found["queries"], found["largest_difference"]) == (2, 0)
+    assert (checked["queries"], checked["largest_difference"]) == (2, 0)
     sessions = iter([open_session(two, [CPU]), open_session(one, [CPU])])
     monkeypatch.setattr(tensorrt, "open_session", lambda *_: next(sessions))
     with pytest.raises(CestaError, match="TensorRT and CPU rank query 0 differently"):

@@ -1,4 +1,4 @@
-"""What the scorer learns from: who is asked, for what, and what the sampler knew by then."""
+"""The scorer's training data: which users and baskets it asks about, and the sampler's state at that time."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_each_part_knows_all_before_it_and_nothing_after() -> None:
 
 
 def test_what_began_to_sell_meanwhile_is_asked_for() -> None:
-    """Else the scorer learns that what is new to the shop is never bought, and a release has such items."""
+    """Otherwise the scorer learns that items new to the shop never sell, and a release has such items."""
     at_first = recommendable(PARTS[0].arrays)
     assert at_first[PARTS[0].hidden.items].all()
     for part in PARTS[1:]:
@@ -46,28 +46,30 @@ def test_what_began_to_sell_meanwhile_is_asked_for() -> None:
 
 
 def test_the_candidates_are_those_of_each_part() -> None:
-    """Of all parts at once what each has alone, in their order."""
+    """All parts at once have the candidates that each has alone, in their order."""
     contract = read_contract()
-    found = collect(SHOP, PERIODS.training, SETTINGS, contract, "", np.random.default_rng(0))
-    alone = [collect(SHOP, [part], SETTINGS, contract, "", np.random.default_rng(0)) for part in PARTS[:2]]
+    together = collect(SHOP, PERIODS.training, SETTINGS, contract, "", np.random.default_rng(0))
+    each = [collect(SHOP, [part], SETTINGS, contract, "", np.random.default_rng(0)) for part in PARTS[:2]]
     assert (
-        found.n_queries
-        == sum(part.n_queries for part in alone)
+        together.n_queries
+        == sum(part.n_queries for part in each)
         == sum(len(p.hidden) for p in PERIODS.training)
     )
-    rows = np.concatenate([np.pad(part.rows, [(0, 0), (0, 200)])[:, : found.rows.shape[1]] for part in alone])
-    assert np.array_equal(found.rows, rows)
+    rows = np.concatenate(
+        [np.pad(part.rows, [(0, 0), (0, 200)])[:, : together.rows.shape[1]] for part in each]
+    )
+    assert np.array_equal(together.rows, rows)
 
 
 def test_no_more_are_asked_than_the_settings_say() -> None:
     few = load_settings(overrides={"train.training_queries": 40, "train.validation_queries": 10})
-    found = make_periods(SHOP, SPLIT, PARTS[0].arrays, few)
-    assert sum(len(part.hidden) for part in found.training) in range(38, 43)  # rounded for each part
-    assert len(found.validation.hidden) == 10
+    splits = make_periods(SHOP, SPLIT, PARTS[0].arrays, few)
+    assert sum(len(part.hidden) for part in splits.training) in range(38, 43)  # rounded for each part
+    assert len(splits.validation.hidden) == 10
 
 
 def test_parts_without_receipts_are_left_out() -> None:
-    """A shop that was closed for most of the period, and one without a training period."""
+    """One shop was closed for most of the period, and one has no training period."""
     shop = shop_of([(1, day, [1, 2]) for day in [*range(200), *range(240, 365)]], items=2)
     split = split_by_time(shop, SETTINGS.splits)
     starts = split.parts_of_training(shop, 28)

@@ -1,4 +1,4 @@
-"""What is counted, by hand; and that no count sees the baskets it will be asked about."""
+"""Counts worked out by hand; and no count sees the baskets that it will be asked about."""
 
 import math
 
@@ -40,7 +40,7 @@ def test_support_counts_baskets() -> None:
     assert counts.support(SHOP, 3, start=1).tolist() == [0, 2, 1, 1, 0, 0]
 
 
-def test_cosine_and_probability() -> None:
+def test_cosine_and_probability_of_two_items() -> None:
     """cosine(1, 2) = 2 / √(3 · 2), P(2 | 1) = 2 / 3; strongest first."""
     near = partners(SHOP, 1)
     assert list(near) == [2, 3]
@@ -49,7 +49,7 @@ def test_cosine_and_probability() -> None:
 
 
 def test_shrinkage_takes_most_from_what_was_seen_least() -> None:
-    """Twice together keeps 2 / 4, once 1 / 3."""
+    """A pair seen twice keeps 2 / 4, one seen once 1 / 3."""
     near = partners(SHOP, 1, shrinkage=2)
     assert near[2] == pytest.approx((2 / math.sqrt(6) / 2, 2 / 3 / 2))
     assert near[3] == pytest.approx((1 / math.sqrt(6) / 3, 1 / 3 / 3))
@@ -65,14 +65,14 @@ def test_items_below_the_bar_have_no_partners() -> None:
 
 
 def test_a_basket_of_too_many_items_makes_no_partners() -> None:
-    """Without 1, 2, 3 together: 1-2 once, 3-4 once; its sales still count."""
+    """Without the basket of 1, 2 and 3 the pairs 1-2 and 3-4 occur once; its sales still count."""
     assert list(partners(SHOP, 1, largest_basket=2)) == [2]
     assert partners(SHOP, 1, largest_basket=2)[2] == pytest.approx((1 / math.sqrt(6), 1 / 3))
     assert list(partners(SHOP, 3, largest_basket=2)) == [4]
 
 
-def test_nor_partners_of_their_categories() -> None:
-    """Of baskets with at most two items, two have category 1 and one of these category 2."""
+def test_a_basket_of_too_many_items_makes_no_partners_of_categories() -> None:
+    """Among baskets of at most two items, two have category 1 and one of these category 2."""
     finest = np.array([0, 1, 2, 3, 0, 0], np.int32)
     near = counts.category_pairs(SHOP, 4, finest, 4, 9, 0, largest_basket=2)
     assert near.items[near.offsets[1] : near.offsets[2]].tolist() == [2]
@@ -80,17 +80,17 @@ def test_nor_partners_of_their_categories() -> None:
     assert near.offsets[3] == near.offsets[4]
 
 
-def test_popularity() -> None:
-    """1 sold in 3 of 4 baskets; the last 28 days of 40 hold two baskets, of which it is in one."""
-    found = counts.popularity(SHOP, 4, min_support=2)
-    assert found.order.tolist() == [1, 2, 3]
-    assert found.score[1] == pytest.approx(math.log(1 + 7_500))
-    assert found.recent[[1, 2, 3]] == pytest.approx([math.log(5_001), 0, math.log(5_001)])
+def test_popularity_counts_baskets_in_all_and_of_28_days() -> None:
+    """Item 1 sold in 3 of 4 baskets. The last 28 of 40 days hold two baskets, and it is in one."""
+    popularity = counts.popularity(SHOP, 4, min_support=2)
+    assert popularity.order.tolist() == [1, 2, 3]
+    assert popularity.score[1] == pytest.approx(math.log(1 + 7_500))
+    assert popularity.recent[[1, 2, 3]] == pytest.approx([math.log(5_001), 0, math.log(5_001)])
 
 
 @pytest.mark.parametrize("end", [1, 120, 249])
 def test_counts_do_not_see_what_comes_after(end: int) -> None:
-    """Any future gives the same counts: the shop as it is, and one that ended here."""
+    """Any future gives the same counts: the shop as it is, and one that ended at that basket."""
     whole = random_shop(np.random.default_rng(0))
     ended = Shop(
         **vars(whole)
@@ -126,25 +126,31 @@ def test_a_long_history_keeps_its_latest_baskets() -> None:
 
 
 def test_categories_are_numbered_over_all_columns() -> None:
-    """a, b, x, y; y is the name of a broad and of a fine category, and one category."""
-    found, names = counts.categories(SHOP, 4)
+    """They are a, b, x, y. The name y stands for a broad and for a fine category, which count as one."""
+    categories, names = counts.categories(SHOP, 4)
     assert names.unpack() == [b"", b"a", b"b", b"x", b"y"]
-    assert found.of_item.tolist() == [[0, 0], [3, 1], [3, 2], [4, 4], [4, 0], [0, 0]]
+    assert categories.of_item.tolist() == [[0, 0], [3, 1], [3, 2], [4, 4], [4, 0], [0, 0]]
 
 
 def test_a_categorys_items_come_best_seller_first_and_once() -> None:
-    found, _ = counts.categories(SHOP, 4)
-    members = np.split(found.members, found.members_offsets[1:-1])
+    categories, _ = counts.categories(SHOP, 4)
+    members = np.split(categories.members, categories.members_offsets[1:-1])
     assert [m.tolist() for m in members] == [[], [1], [2], [1, 2], [3, 4]]
 
 
 def test_items_without_sales_come_last() -> None:
-    found, _ = counts.categories(shop_of([(0, 0, [2, 3])], items=3, categories={"kind": ["a", "a", "a"]}), 1)
-    assert found.members.tolist() == [2, 3, 1]
+    categories, _ = counts.categories(
+        shop_of([(0, 0, [2, 3])], items=3, categories={"kind": ["a", "a", "a"]}), 1
+    )
+    assert categories.members.tolist() == [2, 3, 1]
 
 
 def test_a_shop_without_users_or_categories() -> None:
     shop = shop_of([(0, 0, [1, 2])], items=2)
     assert counts.histories(shop, 1, 400).user_offsets.tolist() == [0, 0]
-    found, names = counts.categories(shop, 1)
-    assert (found.of_item.shape, found.members_offsets.tolist(), names.unpack()) == ((3, 0), [0, 0], [b""])
+    categories, names = counts.categories(shop, 1)
+    assert (categories.of_item.shape, categories.members_offsets.tolist(), names.unpack()) == (
+        (3, 0),
+        [0, 0],
+        [b""],
+    )

@@ -1,4 +1,4 @@
-"""Planted leaks are caught, a clean snapshot is not, and a query sees what lies strictly before it."""
+"""Planted leaks are caught, a clean snapshot passes, and a query sees only what lies strictly before it."""
 
 import re
 from pathlib import Path
@@ -34,13 +34,13 @@ def counted(end: int, shop: Shop = SHOP) -> SamplerArrays:
 CLEAN = counted(START)
 
 
-def planted(group: str, **fields: Any) -> SamplerArrays:
-    """The clean arrays with some of a group's replaced."""
+def plant(group: str, **fields: Any) -> SamplerArrays:
+    """The clean arrays with some of a group's arrays replaced."""
     return CLEAN._replace(**{group: getattr(CLEAN, group)._replace(**fields)})
 
 
 def leak_of(arrays: SamplerArrays, shop: Shop = SHOP, start: int = START) -> str:
-    """What the detector says; "" if it finds nothing."""
+    """The detector's sentence; "" if it finds nothing."""
     try:
         check_leaks(shop, arrays, start, SETTINGS)
     except CestaError as error:
@@ -48,12 +48,12 @@ def leak_of(arrays: SamplerArrays, shop: Shop = SHOP, start: int = START) -> str
     return ""
 
 
-def test_what_was_counted_before_passes() -> None:
+def test_a_clean_snapshot_passes() -> None:
     assert leak_of(CLEAN) == ""
 
 
 def test_pairs_of_large_baskets_are_not_missed() -> None:
-    """Neither side counts them, so what a small limit leaves passes, and what no limit leaves does not."""
+    """Neither side counts them: arrays that leave them out pass, and arrays that count them do not."""
     settings = load_settings(overrides={"sampler.min_support": 2, "sampler.largest_basket": 6})
     few = CLEAN._replace(
         neighbours=counts.cooccurrence(SHOP, START, 2, 200, 5.0, largest_basket=6),
@@ -77,12 +77,12 @@ def test_the_whole_past_passes() -> None:
     ],
 )
 def test_one_basket_of_the_future_is_caught(group: str, message: str) -> None:
-    """In the counts of sales alone, or of pairs alone."""
+    """It is in the counts of sales only, or of pairs only."""
     assert re.search(message, leak_of(CLEAN._replace(**{group: getattr(counted(START + 1), group)})))
 
 
 def test_the_error_names_the_basket() -> None:
-    """And the way out: none, for it is our own."""
+    """There is no way out to name, because the error is ours."""
     assert re.search(
         r"leak: .* e\.g\. 'i\d{4}', as first in basket 200; .* from number 200 on: this is an error of cesta",
         leak_of(CLEAN._replace(popularity=counted(START + 1).popularity)),
@@ -100,31 +100,31 @@ def test_a_pair_counted_once_too_often_is_caught() -> None:
     cosine, probability = near.cosine.copy(), near.probability.copy()
     for strength in (cosine, probability):
         strength[place] *= ((n + 1) ** 2 / (n + 6)) / (n**2 / (n + 5))
-    found = leak_of(planted("neighbours", cosine=cosine, probability=probability))
-    assert re.search("know 1 of .* pairs by baskets", found)
+    sentence = leak_of(plant("neighbours", cosine=cosine, probability=probability))
+    assert re.search("know 1 of .* pairs by baskets", sentence)
 
 
 def test_the_order_of_a_category_is_caught() -> None:
     whole = counted(SHOP.n_baskets).categories
-    assert "categories order best sellers" in leak_of(planted("categories", members=whole.members))
+    assert "categories order best sellers" in leak_of(plant("categories", members=whole.members))
 
 
 def test_the_order_of_best_sellers_is_caught() -> None:
     assert "popularity orders best sellers" in leak_of(
-        planted("popularity", order=CLEAN.popularity.order[::-1])
+        plant("popularity", order=CLEAN.popularity.order[::-1])
     )
 
 
 def test_sales_of_other_days_are_caught() -> None:
-    """The recent ones alone, of the last 28 days before another end."""
-    assert "counts (recent)" in leak_of(planted("popularity", recent=counted(START + 1).popularity.recent))
+    """Only the recent ones are wrong: the last 28 days before another end."""
+    assert "counts (recent)" in leak_of(plant("popularity", recent=counted(START + 1).popularity.recent))
 
 
 def test_a_history_by_the_week_is_caught() -> None:
-    """A basket that is told at its Monday would be seen by its own query."""
+    """A basket dated to its Monday would be seen by its own query."""
     week = 7 * DAY
     assert "that do not exist, or not at that time" in leak_of(
-        planted("histories", times=CLEAN.histories.times // week * week)
+        plant("histories", times=CLEAN.histories.times // week * week)
     )
 
 
@@ -132,11 +132,11 @@ def test_a_history_out_of_order_is_caught() -> None:
     times = CLEAN.histories.times.copy()
     first = CLEAN.histories.user_offsets[1]
     times[first : first + 2] = times[first : first + 2][::-1]
-    assert "histories are not in the order of time" in leak_of(planted("histories", times=times))
+    assert "histories are not in the order of time" in leak_of(plant("histories", times=times))
 
 
 def test_a_basket_told_twice_is_caught() -> None:
-    """The second takes the place of the first: time, items and all."""
+    """The second replaces the first: time, items and all."""
     shop = shop_of([(1, 1, [1, 2]), (1, 2, [3, 4])], items=4)
     clean = arrays_of(shop)
     h = clean.histories
@@ -158,29 +158,29 @@ def test_a_user_met_later_is_caught() -> None:
 
 
 def test_an_item_learnt_later_is_caught() -> None:
-    """Two items of one category that sold too little before: their vectors may not differ."""
+    """Two items of one category sold too little before: their vectors must be equal."""
     rare = counts.support(SHOP, START) < 2
     rare[0] = False
     kind = CLEAN.categories.of_item[:, 0] * 100 + CLEAN.categories.of_item[:, 1]
     item = next(i for i in np.flatnonzero(rare) if (kind[rare] == kind[i]).sum() > 1)
     vectors = CLEAN.retrieval.items.copy()
     vectors[item] = 0.1
-    assert "retrieval has separate vectors" in leak_of(planted("retrieval", items=vectors))
+    assert "retrieval has separate vectors" in leak_of(plant("retrieval", items=vectors))
 
 
 def test_every_group_is_checked_or_says_why_not() -> None:
-    """New arrays bring their own check."""
+    """New arrays need a check of their own."""
     assert set(SamplerArrays._fields) == set(CHECKS) | NOT_COUNTED
     assert not set(CHECKS) & NOT_COUNTED
 
 
 def bought(arrays: SamplerArrays, query: Query) -> list[int]:
-    """What the untrained rankers see of the query's user, an item per purchase."""
+    """The purchases of the query's user that the untrained rankers see, as items."""
     return baselines.past(arrays, query).items.tolist()
 
 
 def seen_of(item: int, at: int) -> tuple[float, float]:
-    """How often user 1 has bought `item` before the second `at`, by the sampler and by the rankers."""
+    """How often user 1 bought `item` before the second `at`, by the sampler and by the rankers."""
     shop = shop_of([(1, 4, [5]), (1, 10, [1, 2]), (1, 10, [3, 4])], items=5)
     arrays = arrays_of(shop)
     query = Query(user_row=1, now=at)
@@ -193,12 +193,12 @@ def seen_of(item: int, at: int) -> tuple[float, float]:
 
 @pytest.mark.parametrize(("seconds", "times"), [(-1, 0), (0, 0), (1, 1)])
 def test_a_second_decides_what_is_seen(seconds: int, times: int) -> None:
-    """Within the same week, day and minute: nothing is rounded."""
+    """Week, day and minute are the same: nothing is rounded."""
     assert seen_of(3, 10 * DAY + seconds) == pytest.approx((np.log1p(times), times))
 
 
 def test_baskets_of_one_second_do_not_see_one_another() -> None:
-    """Neither does a basket see itself; both see what came before."""
+    """A basket does not see itself either; both see the earlier ones."""
     shop = shop_of([(1, 4, [5]), (1, 10, [1, 2]), (1, 10, [3, 4])], items=5)
     arrays = arrays_of(shop)
     hidden = HiddenItems(np.array([1, 2]), np.array([1, 3], np.int32))
@@ -211,13 +211,13 @@ def test_baskets_of_one_second_do_not_see_one_another() -> None:
 
 @pytest.mark.parametrize(("seconds", "sold"), [(-1, False), (0, True)])
 def test_a_second_decides_what_is_recent(seconds: int, sold: bool) -> None:
-    """The last 28 days before the counts end, to the second."""
+    """The period is the last 28 days before the counts end, to the second."""
     shop = shop_of([(0, 12 + seconds / DAY, [1, 2]), (0, 40, [3, 4])], items=4)
     assert (counts.popularity(shop, 2, 1).recent[1] > 0) == sold
 
 
 def test_a_line_written_twice_counts_once(tmp_path: Path) -> None:
-    """In every count from sales to histories: arrays of the two tables agree to the last bit."""
+    """This holds for every count from sales to histories: the arrays of both tables agree to the last bit."""
     lines = pd.DataFrame(
         [("u1", "a", "x", 1), ("u1", "a", "y", 1), ("u2", "b", "x", 2), ("u2", "b", "z", 2)],
         columns=["user_id", "basket_id", "item_id", "day"],

@@ -1,4 +1,4 @@
-"""The retrieval tower: what it leaves untrained, and that a seed trains the same one twice."""
+"""The retrieval tower: rows that it leaves untrained, and a seed that gives the same tower twice."""
 
 from collections.abc import Iterator
 
@@ -19,9 +19,9 @@ SETTINGS = RetrievalSettings(
 )
 
 
-def trained(shop: Shop, end: int, known: NDArray[np.bool_] | None = None, seed: int = 1) -> Retrieval:
-    known = counts.support(shop, end) > 0 if known is None else known
-    return train_tower(shop, end, known, counts.categories(shop, end)[0].of_item, SETTINGS, seed)
+def train(shop: Shop, end: int, supported: NDArray[np.bool_] | None = None, seed: int = 1) -> Retrieval:
+    supported = counts.support(shop, end) > 0 if supported is None else supported
+    return train_tower(shop, end, supported, counts.categories(shop, end)[0].of_item, SETTINGS, seed)
 
 
 @pytest.fixture
@@ -32,33 +32,31 @@ def restored_threads() -> Iterator[None]:
 
 
 def test_a_seed_trains_the_same_tower_again(restored_threads: None) -> None:
-    """Bit for bit, whatever was drawn before and however many threads there are."""
+    """The tower is the same bit for bit, whatever was drawn before and with any number of threads."""
     shop = random_shop(np.random.default_rng(0))
     towers = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
         torch.rand(threads)
-        towers.append(trained(shop, shop.n_baskets))
+        towers.append(train(shop, shop.n_baskets))
     for one, other in zip(*towers, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert (trained(shop, shop.n_baskets, seed=2).items != towers[0].items).any()
+    assert (train(shop, shop.n_baskets, seed=2).items != towers[0].items).any()
 
 
 def test_the_future_is_not_learnt() -> None:
-    """Two shops that differ after basket 100 alone."""
+    """Two shops differ only after basket 100."""
     shop = random_shop(np.random.default_rng(0))
     changed = shop.items.copy()
     changed[shop.offsets[100] :] = np.roll(changed[shop.offsets[100] :], 7)
-    for one, other in zip(
-        trained(shop, 100), trained(Shop(**vars(shop) | {"items": changed}), 100), strict=True
-    ):
+    for one, other in zip(train(shop, 100), train(Shop(**vars(shop) | {"items": changed}), 100), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_what_was_never_met_is_unknown() -> None:
-    """User 3 comes after the end; item 5 is below the bar and has no category; row 0 is no item."""
+    """User 3 comes after the end. Item 5 is below the bar and has no category. Row 0 is no item."""
     shop = shop_of([(1, 0, [1, 2, 3]), (2, 1, [1, 2]), (3, 2, [2, 3])], items=5, users=3)
-    tower = trained(shop, 2, known=np.array([False, True, True, True, True, False]))
+    tower = train(shop, 2, supported=np.array([False, True, True, True, True, False]))
     np.testing.assert_array_equal(tower.users[3], tower.users[0])
     assert (tower.users[1] != tower.users[0]).any()
     assert not tower.items[[0, 5]].any()
@@ -68,12 +66,12 @@ def test_what_was_never_met_is_unknown() -> None:
 
 def test_a_new_item_is_placed_by_its_category() -> None:
     shop = shop_of([(1, d, [1, 2]) for d in range(5)], items=3, categories={"kind": ["a", "b", "a"]})
-    tower = trained(shop, 5, known=np.array([False, True, True, False]))
+    tower = train(shop, 5, supported=np.array([False, True, True, False]))
     assert tower.items[3].any()
 
 
 def test_a_shop_of_single_items_has_nothing_to_learn() -> None:
     shop = shop_of([(1, 0, [1]), (1, 1, [2])], items=2)
-    tower = trained(shop, 2)
+    tower = train(shop, 2)
     assert [array.shape for array in tower] == [(2, 8), (3, 8), (3, 8)]
     assert not any(array.any() for array in tower)

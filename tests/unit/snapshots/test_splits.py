@@ -19,8 +19,8 @@ def daily(days: int, hour: float = 10) -> Shop:
     return shop_of([(1, day + hour / 24, [1, 2]) for day in range(days)], items=2)
 
 
-def hidden_of(shop: Shop, known: set[int], seed: int = 1, most: int = 3) -> list[tuple[int, int]]:
-    mask = np.isin(np.arange(shop.n_items), list(known))
+def hidden_of(shop: Shop, known_items: set[int], seed: int = 1, most: int = 3) -> list[tuple[int, int]]:
+    mask = np.isin(np.arange(shop.n_items), list(known_items))
     hidden = hide_items(shop, 0, shop.n_baskets, mask, most, np.random.default_rng(seed))
     return list(zip(hidden.baskets.tolist(), hidden.items.tolist(), strict=True))
 
@@ -31,13 +31,13 @@ def test_a_long_past_is_cut_by_the_settings() -> None:
 
 
 def test_receipts_after_midnight_do_not_shift_the_days() -> None:
-    """A till that closes at one o'clock: the last day begins where it did."""
+    """The till closes at one o'clock: the last day begins at the same time as without it."""
     late = shop_of([(1, day + 0.5, [1, 2]) for day in range(365)] + [(1, 365.04, [1, 2])], items=2)
     assert split_by_time(late, SETTINGS) == Split(253, 309, 337, 366)
 
 
 def test_a_short_past_keeps_half_for_the_counts() -> None:
-    """80 days: an eighth, an eighth and a quarter."""
+    """80 days are cut into an eighth, an eighth and a quarter."""
     assert split_by_time(daily(80, hour=20), SETTINGS) == Split(40, 60, 70, 80)
 
 
@@ -48,7 +48,7 @@ def test_a_shop_of_one_day_has_all_periods(first_hour: int) -> None:
 
 
 def test_without_time_stamps_baskets_are_the_clock() -> None:
-    """800 baskets are a year of 364 days: 28 of them are 61.5 baskets, 56 are 123."""
+    """800 baskets are a year of 364 days: 28 days are 61.5 baskets, 56 are 123."""
     shop = shop_of([(1, 0, [1, 2])] * 800, items=2)
     shop = Shop(**vars(shop) | {"times": np.arange(800), "day": 799 / 364})
     assert split_by_time(shop, SETTINGS) == Split(554, 677, 738, 800)
@@ -56,17 +56,17 @@ def test_without_time_stamps_baskets_are_the_clock() -> None:
 
 def test_one_to_three_items_are_hidden_and_never_most_of_a_basket() -> None:
     shop = shop_of([(1, size, range(1, size + 1)) for size in range(1, 9)], items=8)
-    hidden = hidden_of(shop, known=set(range(1, 9)))
+    hidden = hidden_of(shop, known_items=set(range(1, 9)))
     assert Counter(basket for basket, _ in hidden) == {1: 1, 2: 2, 3: 2, 4: 3, 5: 3, 6: 3, 7: 3}
     assert len(set(hidden)) == len(hidden)
     assert all(item in shop.basket(basket) for basket, item in hidden)
 
 
 def test_only_known_items_are_hidden_and_count() -> None:
-    """The first basket holds one known item: nothing to ask. The second asks for either of two."""
+    """The first basket has one known item, which leaves nothing to ask. The second asks for either of two."""
     shop = shop_of([(1, 0, [1, 5, 6]), (1, 1, [1, 2, 5])], items=6)
-    asked = {pair for seed in range(20) for pair in hidden_of(shop, known={1, 2}, seed=seed)}
-    assert asked == {(1, 1), (1, 2)}
+    pairs = {pair for seed in range(20) for pair in hidden_of(shop, known_items={1, 2}, seed=seed)}
+    assert pairs == {(1, 1), (1, 2)}
 
 
 def test_a_period_asks_about_its_own_baskets() -> None:
@@ -77,8 +77,12 @@ def test_a_period_asks_about_its_own_baskets() -> None:
 
 def test_a_seed_hides_the_same_items_again() -> None:
     shop = random_shop(np.random.default_rng(0))
-    known = set(range(shop.n_items))
-    assert hidden_of(shop, known, seed=5) == hidden_of(shop, known, seed=5) != hidden_of(shop, known, seed=6)
+    all_items = set(range(shop.n_items))
+    assert (
+        hidden_of(shop, all_items, seed=5)
+        == hidden_of(shop, all_items, seed=5)
+        != hidden_of(shop, all_items, seed=6)
+    )
 
 
 def test_queries_hold_the_rest_of_the_basket_at_its_moment() -> None:
@@ -90,7 +94,7 @@ def test_queries_hold_the_rest_of_the_basket_at_its_moment() -> None:
 
 
 def test_a_basket_beyond_the_requests_limit_is_cut() -> None:
-    """A wholesaler's: nobody can ask for it, and the scorer has no room for it."""
+    """It is a wholesaler's: nobody can ask for it, and the scorer has no room for it."""
     shop = shop_of([(1, 0, range(1, 301))], items=300)
     (query,) = as_queries(shop, hide_items(shop, 0, 1, np.ones(301, bool), 1, np.random.default_rng(0)))
     assert len(query.basket) == MAX_BASKET

@@ -1,4 +1,4 @@
-"""What the supervisor does for a gateway, without one."""
+"""The supervisor's work for a gateway, without a gateway."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from operations.releases.store import open_repository
 
 
 def test_the_split_is_followed_after_whatever_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A config that somebody changed by hand brings a ValueError; the log tells, the next look is as ever."""
+    """A config changed by hand gives a ValueError. The log has it, and the next look works as usual."""
     looked, looks = threading.Event(), iter([ValueError("could not convert string to float: 'five'")])
 
     def look(_: object) -> Canary:

@@ -35,7 +35,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second is done while the first is still at its own; the one that ends last wins."""
+    """The second finishes while the first still writes its own file; the writer that ends last wins."""
     target, fsync, others = tmp_path / "metrics.json", os.fsync, [b"second"]
 
     def meanwhile(handle: int) -> None:
@@ -50,7 +50,7 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_secret_is_never_readable_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not in the unfinished file either, whatever a killed writer left; without a mode the umask decides."""
+    """Neither are unfinished files and remains of killed writers. Without a mode the umask decides."""
     for name in (".token.partial", ".token.partial-x"):
         (tmp_path / name).touch(0o644)
     modes, fsync = [], os.fsync
@@ -67,13 +67,13 @@ def test_a_secret_is_never_readable_for_others(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "open").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
-def test_what_killed_writers_left_goes_with_the_next_write(tmp_path: Path) -> None:
-    """Not what is a moment old, nor what somebody writes at: that is locked."""
+def test_remains_of_killed_writers_go_with_the_next_write(tmp_path: Path) -> None:
+    """Recent files stay, and so does a file that is being written: it is locked."""
     old, young, held = (tmp_path / f".metrics.json.partial-{name}" for name in ("old", "young", "held"))
-    for left in (old, young, held):
-        left.write_bytes(b"half")
-        if left != young:
-            os.utime(left, (time.time() - 100,) * 2)
+    for leftover in (old, young, held):
+        leftover.write_bytes(b"half")
+        if leftover != young:
+            os.utime(leftover, (time.time() - 100,) * 2)
     with held.open("rb") as writing:
         fcntl.flock(writing, fcntl.LOCK_EX)
         atomic.write_file(tmp_path / "metrics.json", b"whole")

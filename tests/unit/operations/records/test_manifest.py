@@ -1,4 +1,4 @@
-"""The manifest's listing, and the check of files against it."""
+"""The manifest's list of files, and the check of files against it."""
 
 import importlib.metadata
 import json
@@ -43,7 +43,7 @@ def test_a_whole_run_is_verified(run: Path) -> None:
 
 
 def test_a_flipped_byte_is_found(run: Path) -> None:
-    """Same length, so only the digest tells; the sentence names the file and what to do."""
+    """The length is the same, so only the digest differs. The sentence names the file and the way out."""
     (run / "arrays" / "a.npy").write_bytes(b"abd")
     with pytest.raises(CestaError, match=r'a\.npy is not what the manifest lists .*run "cesta export" again'):
         manifest.verify_run(run)
@@ -57,7 +57,7 @@ def test_a_missing_file_is_found(run: Path) -> None:
 
 @pytest.mark.parametrize("name", ["notes.txt", "arrays/manifest.json"])
 def test_a_stranger_is_found(run: Path, name: str) -> None:
-    """A file that nobody listed may be what is served; a manifest elsewhere is one too."""
+    """A server might load a file that is not listed; a manifest in another folder is one, too."""
     (run / name).write_text("{}")
     with pytest.raises(CestaError, match=re.escape(f"{name} is not in the manifest; remove it")):
         manifest.verify_run(run)
@@ -168,7 +168,7 @@ def test_a_manifest_of_an_older_version_lacks_keys() -> None:
 
 
 def test_digest_is_of_names_and_contents_only() -> None:
-    """Order does not matter, a name or a content does."""
+    """The order does not matter; a name or a content does."""
     one = {"a": FileRecord(sha256="1", bytes=1), "b": FileRecord(sha256="2", bytes=1)}
     assert manifest.digest(one) == manifest.digest(dict(reversed(one.items())))
     assert manifest.digest(one) != manifest.digest({"a": one["b"], "b": one["a"]})
@@ -181,13 +181,13 @@ def test_versions_are_recorded() -> None:
 
 
 def test_another_build_of_a_library_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`cesta export --tensorrt` has its onnxruntime out of the distribution onnxruntime-gpu."""
-    found = importlib.metadata.distribution
+    """`cesta export --tensorrt` takes its onnxruntime from the distribution onnxruntime-gpu."""
+    installed = importlib.metadata.distribution
 
     def distribution(name: str) -> importlib.metadata.Distribution:
         if name in {"onnxruntime", "faiss-cpu"}:
             raise importlib.metadata.PackageNotFoundError(name)
-        return found(name)
+        return installed(name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", distribution)
     made_with = provenance.made_with()
@@ -196,6 +196,6 @@ def test_another_build_of_a_library_will_do(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_outside_a_checkout_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An installed package, or a machine without git."""
+    """The package is installed, or the machine has no git."""
     monkeypatch.setenv("PATH", "")
     assert provenance.git_commit() is None

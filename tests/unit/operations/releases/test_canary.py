@@ -22,7 +22,7 @@ from tests.building.runs import make_run
 
 @pytest.fixture(params=KINDS)
 def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Repository:
-    """Release 2 active, 1 before it, 3 a canary release of 5 %."""
+    """Release 2 is active, 1 was before it, 3 is a canary release of 5 %."""
     repository = empty_repository(request)
     for seed in (1, 2, 3):
         publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)
@@ -38,11 +38,11 @@ def loadable(repository: Repository, model: str) -> list[int]:
 
 def leftovers(repository: Repository) -> list[str]:
     """Names in the canary's folder."""
-    found = [*(repository / CANARY).glob("*"), *(repository / CANARY).glob("*/*")]
-    return sorted({str(path).partition(f"/{CANARY}/")[2] for path in found if path.is_file()})
+    paths = [*(repository / CANARY).glob("*"), *(repository / CANARY).glob("*/*")]
+    return sorted({str(path).partition(f"/{CANARY}/")[2] for path in paths if path.is_file()})
 
 
-def test_it_stands_beside_the_active_release(repository: Repository) -> None:
+def test_a_canary_release_stands_beside_the_active_one(repository: Repository) -> None:
     assert (active_release(repository), canary_on_disk(repository)) == (2, (3, 5.0))
     assert loadable(repository, "candidate_sampler") == loadable(repository, "ncf_scorer") == [1, 2, 3]
     assert loadable(repository, CANARY) == [3]
@@ -69,8 +69,10 @@ def test_the_percent_and_the_release_can_be_changed(repository: Repository) -> N
     ],
     ids=["promoted", "another promoted", "rolled back", "stopped"],
 )
-def test_what_ends_it(repository: Repository, end: object, active: int, loaded: list[int]) -> None:
-    """The next start serves the active release alone."""
+def test_promotion_rollback_and_stop_end_a_canary_release(
+    repository: Repository, end: object, active: int, loaded: list[int]
+) -> None:
+    """The next start serves only the active release."""
     assert callable(end)
     end(repository)
     assert (active_release(repository), canary_on_disk(repository)) == (active, None)
@@ -78,7 +80,7 @@ def test_what_ends_it(repository: Repository, end: object, active: int, loaded: 
     assert leftovers(repository) == []
 
 
-def test_a_promotion_that_fails_does_not_end_it(
+def test_a_failed_promotion_does_not_end_a_canary_release(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full_disk(*_: object) -> None:
@@ -105,35 +107,37 @@ def test_a_promotion_that_fails_does_not_end_it(
         (3, float("nan"), "--percent nan: use"),
     ],
 )
-def test_what_is_refused(repository: Repository, release: int, percent: float, reason: str) -> None:
+def test_an_unsuitable_canary_release_is_refused(
+    repository: Repository, release: int, percent: float, reason: str
+) -> None:
     with pytest.raises(CestaError, match=reason):
         start_canary(repository, release, percent)
     assert canary_on_disk(repository) == (3, 5.0)
 
 
 @folder_only
-def test_the_gate_stands_before_it(repository: Repository) -> None:
-    """Customers see a canary release too."""
+def test_a_canary_release_must_pass_the_gate(repository: Repository) -> None:
+    """Customers see a canary release, too."""
     bars = ReleaseSettings(hr_at_10=0.2, ndcg_at_10=0)
     with pytest.raises(NotPromoted, match='step "gate" failed: its hr_at_10 was not measured'):
         start_canary(repository, 3, 5, bars=bars)
     assert start_canary(repository, 3, 5, bars=bars, force=True)["forced"]
 
 
-def test_none_can_stand_beside_nothing(tmp_path: Path) -> None:
+def test_a_canary_release_needs_an_active_one(tmp_path: Path) -> None:
     repository = open_repository(tmp_path / "repository")
     publish.publish(make_run(tmp_path / "run"), repository)
     with pytest.raises(NotPromoted, match="no release is active"):
         start_canary(repository, 1, 5)
 
 
-def test_another_than_the_canary_release_cannot_be_ended(repository: Repository) -> None:
+def test_only_the_canary_release_can_be_ended(repository: Repository) -> None:
     with pytest.raises(CestaError, match=r"release 1 is not the canary release of .*; release 3 is"):
         stop_canary(repository, 1)
 
 
-def test_it_is_never_retired(repository: Repository, tmp_path: Path) -> None:
-    """Even if it is older than the active release."""
+def test_a_canary_release_is_never_retired(repository: Repository, tmp_path: Path) -> None:
+    """This holds even if it is older than the active release."""
     publish.publish(make_run(tmp_path / "run-4", 4), repository)
     promote(repository, 3)
     promote(repository, 4)

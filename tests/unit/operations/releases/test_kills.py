@@ -1,4 +1,4 @@
-"""A publisher that is killed at any of its steps leaves no release; whoever comes next is not in its way."""
+"""A publisher that is killed at any of its steps leaves no release and does not block the next publisher."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def _toy_code(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def first_release(repository: Repository, tmp_path: Path) -> Path:
-    """Publish and promote release 1; a run for the next."""
+    """Publish and promote release 1, and make a run for the next."""
     publish.publish(toy_run(tmp_path / "first", 1), repository)
     promote(repository, 1)
     return toy_run(tmp_path / "second", 2)
 
 
 def check_no_half_release(repository: Repository) -> None:
-    """What is listed is whole, and what is active stays so."""
+    """Every listed release is whole, and the active one stays active."""
     assert active_release(repository) == 1
     for release in releases(repository):
         assert verify_release(repository, release).release == release
 
 
 def check_swept(repository: Repository, run: Path) -> None:
-    """The survivor's release is served, and the two next retirements leave nothing of the dead ones."""
+    """The survivor's release is served, and two more retirements remove the remains of dead publishers."""
     survivor = publish.published_as(run, repository)
     assert survivor == max(releases(repository))
     promote(repository, survivor)
@@ -76,15 +76,15 @@ def test_a_publisher_killed_at_any_change_of_a_folder(tmp_path: Path) -> None:
     assert steps > 12
     assert len(releases(repository)) < 5  # few of them died after the manifest was in
     check_swept(repository, run)
-    for left in repository.root.glob(".publishing-*"):  # of the last minute; swept when it is older
-        os.utime(left, (0, 0))
+    for staging in repository.root.glob(".publishing-*"):  # of the last minute; swept when it is older
+        os.utime(staging, (0, 0))
     publish.publish(run, repository)
     assert sorted(path.name for path in repository.root.iterdir()) == sorted([*MODELS, history.NAME])
 
 
-def kill_at(pid: int, left: Iterator[int], method: str, path: str) -> str:
-    """Kill the publisher when so many of its writes have passed."""
-    if method in ("PUT", "POST", "DELETE") and next(left, None) is None:
+def kill_at(pid: int, writes: Iterator[int], method: str, path: str) -> str:
+    """Kill the publisher after so many of its writes."""
+    if method in ("PUT", "POST", "DELETE") and next(writes, None) is None:
         os.kill(pid, signal.SIGKILL)
         return DROP
     return PASS
@@ -93,7 +93,7 @@ def kill_at(pid: int, left: Iterator[int], method: str, path: str) -> str:
 def test_a_publisher_killed_at_any_write_to_a_bucket(
     tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Numbers that were taken are not given again."""
+    """Its numbers are not given again."""
     url = f"s3://{s3.bucket()}/shop"
     repository = open_repository(url)
     run = first_release(repository, tmp_path)

@@ -1,4 +1,4 @@
-"""An object store on a bad day, the lock, and what stands for them in the URL."""
+"""An object store on a bad day, the lock, and their form in the URL."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.running.s3 import S3
 
 @pytest.fixture
 def network(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[BadNetwork]:
-    """Between the bucket and everybody else; silence is borne for a second."""
+    """A proxy between the bucket and all clients; silence is tolerated for a second."""
     network = BadNetwork(s3.endpoint)
     for name, value in s3.variables(network.endpoint).items():
         monkeypatch.setenv(name, value)
@@ -58,9 +58,9 @@ def test_a_hiccup_is_not_noticed(run: Path, repository: Repository, network: Bad
     before: set[tuple[str, str]] = set()
 
     def once(method: str, path: str) -> str:
-        known = (method, path) in before
+        repeated = (method, path) in before
         before.add((method, path))
-        return PASS if known else FAIL
+        return PASS if repeated else FAIL
 
     network.plan = once
     assert publish.publish(run, repository) == 1
@@ -79,7 +79,7 @@ def test_a_hiccup_is_not_noticed(run: Path, repository: Repository, network: Bad
 def test_a_store_that_stays_ill_is_named(
     run: Path, repository: Repository, network: BadNetwork, what: str, sentence: str
 ) -> None:
-    """While publishing, which leaves no release, and while promoting, which changes nothing; in seconds."""
+    """A failed publish leaves no release, a failed promotion changes nothing; both fail within seconds."""
     publish.publish(run, repository)
     promote(repository, 1)
     started = time.monotonic()
@@ -107,7 +107,7 @@ def test_a_file_that_arrives_cut_off_is_refused(
 def test_an_upload_that_was_cut_off_unseen_is_no_release(
     run: Path, repository: Repository, s3: S3, network: BadNetwork
 ) -> None:
-    """The store says that all is well and has less."""
+    """The store reports success but has fewer bytes."""
 
     def cut(method: str, path: str) -> str:
         if method == "GET" and "list-type" in path and "ncf_scorer" in path and "delimiter" not in path:
@@ -120,7 +120,7 @@ def test_an_upload_that_was_cut_off_unseen_is_no_release(
     assert releases(repository) == []
 
 
-def test_where_nothing_listens(run: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_be_reached_is_named(run: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
@@ -128,19 +128,19 @@ def test_where_nothing_listens(run: Path, s3: S3, monkeypatch: pytest.MonkeyPatc
             publish.publish(run, open_repository("s3://shop/a"))
 
 
-def test_a_bucket_that_is_not_there(run: Path, s3: S3) -> None:
+def test_a_missing_bucket_is_named(run: Path, s3: S3) -> None:
     with pytest.raises(CestaError, match=r"s3://nobody-made-it/a.*: no such bucket; create it"):
         publish.publish(run, open_repository("s3://nobody-made-it/a"))
 
 
-def test_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_store_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore.store", None)
     with pytest.raises(CestaError, match=r's3://shop/a needs obstore; run pip install "cesta\[stores\]"'):
         open_repository("s3://shop/a")
 
 
 @pytest.mark.parametrize("url", ["ftp://a/b", "s3://", "s3://bucket/a b", "s3://bucket/ä?"])
-def test_a_url_that_cannot_be(url: str) -> None:
+def test_a_malformed_url_is_refused(url: str) -> None:
     with pytest.raises(CestaError, match=r"write a folder|contain only letters"):
         open_repository(url)
 
@@ -148,14 +148,14 @@ def test_a_url_that_cannot_be(url: str) -> None:
 def test_a_store_without_conditions_is_refused(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two publishers would get one number there."""
+    """Two publishers would get the same number there."""
     monkeypatch.setattr(ObjectPath, "create", lambda path, content: path.write_bytes(content) or True)
     with pytest.raises(CestaError, match="this store has no conditional writes"), repository.lock():
         pass
 
 
 def test_only_one_of_many_gets_the_lock(repository: Repository) -> None:
-    """And after them another."""
+    """Another one gets it after them."""
     held: list[int] = []
     refused: list[str] = []
     start, done = threading.Barrier(4), threading.Barrier(4)
@@ -181,7 +181,7 @@ def test_only_one_of_many_gets_the_lock(repository: Repository) -> None:
 def test_the_lock_of_a_killed_operator_is_taken_over(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once it is older than it may become without being renewed."""
+    """This happens once it is older than a lock may become without renewal."""
     holder = {"who": "one who is dead", "machine": "another", "process": 1}
     (repository / bucket.LOCK).write_bytes(json.dumps(holder).encode())
     with pytest.raises(CestaError, match=r"\(one who is dead\); wait until it is done"), repository.lock():
@@ -194,7 +194,7 @@ def test_the_lock_of_a_killed_operator_is_taken_over(
 
 
 def test_the_lock_of_one_who_died_on_this_machine_is_taken_over_at_once(repository: Repository) -> None:
-    """Its process is gone, so nobody is waited for."""
+    """Its process is gone, so nobody waits for it."""
     code = "import sys; from operations.releases.lease import sign; print(sign().decode())"
     signed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
     (repository / bucket.LOCK).write_bytes(signed)
@@ -205,7 +205,7 @@ def test_the_lock_of_one_who_died_on_this_machine_is_taken_over_at_once(reposito
 def test_nothing_is_written_once_the_lock_is_lost(
     run: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store could not be reached for as long as the lock holds without being renewed."""
+    """The store could not be reached for as long as the lock holds without renewal."""
     publish.publish(run, repository)
     monkeypatch.setattr(lease, "LEASE_S", -1)
     with pytest.raises(NotPromoted, match=r"\.lock could not be renewed"):
@@ -223,7 +223,7 @@ def test_records_of_many_writers_are_all_kept(repository: Repository) -> None:
 def test_a_publisher_that_retire_gave_up_leaves_nothing(
     run: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was silent for an hour, and then went on."""
+    """It was silent for an hour, and then continued."""
     publish.publish(run, repository)
     upload = ObjectPath.upload
 
@@ -254,14 +254,14 @@ def test_tritonserver_reads_the_endpoint_in_the_url(endpoint: str | None, expect
     assert triton_url("/a/folder", variables) == "/a/folder"
 
 
-def test_an_endpoint_that_is_none() -> None:
+def test_a_malformed_endpoint_is_refused() -> None:
     with pytest.raises(ServerError, match="AWS_ENDPOINT_URL=minio:9000: write it as"):
         triton_url("s3://bucket/x", {"AWS_ENDPOINT_URL": "minio:9000"})
 
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Compose gives a container some. It is Amazon that is asked then, behind a proxy that is not there."""
+    """Compose gives containers empty variables. Amazon is asked then, through a proxy that does not exist."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv(name, "")
@@ -274,7 +274,9 @@ def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatc
 def test_a_container_s_credentials_come_in_a_file(
     s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As AWS's tools write it; the environment's go before it, and one that cannot be read is named."""
+    """The file has the form of AWS's tools. The environment takes precedence, and an unreadable file is
+    named.
+    """
     file = tmp_path / "credentials"
     file.write_text("[shop]\naws_access_key_id = of-the-file\naws_secret_access_key = s\n")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))

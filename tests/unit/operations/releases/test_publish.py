@@ -25,7 +25,7 @@ from tests.building.runs import make_run
 
 
 def publish_active(run: Path, repository: Repository) -> int:
-    """Publish and promote, as a build does."""
+    """Publish and promote a run, as a build does."""
     release = publish.publish(run, repository)
     promote(repository, release)
     return release
@@ -42,12 +42,12 @@ def repository(request: pytest.FixtureRequest) -> Repository:
 
 
 def names(repository: Repository) -> set[str]:
-    """What lies in it, but for the numbers that a bucket keeps."""
+    """The names in the repository, except for the numbers that a bucket keeps."""
     return {path.name for path in repository.root.iterdir()} - {bucket.NUMBERS}
 
 
 def versions(repository: Repository, model: str) -> list[int]:
-    """What the model's config lets Triton load."""
+    """The versions that the model's config lets Triton load."""
     return list(read_config(repository / model / "config.pbtxt").version_policy.specific.versions)
 
 
@@ -57,7 +57,7 @@ def pins(repository: Repository) -> set[int]:
 
 
 def loadable(repository: Repository) -> int:
-    """The active release, after all that Triton needs for it was found."""
+    """The active release; fails unless everything that Triton needs for it is there."""
     (active,) = pins(repository)
     for model in MODELS:
         assert active in versions(repository, model)
@@ -75,7 +75,7 @@ def loadable(repository: Repository) -> int:
 
 
 def test_a_published_release_is_not_active(run: Path, repository: Repository) -> None:
-    """Number 1, whole; no config names it, and nothing is left of the staging."""
+    """It is number 1 and whole. No config names it, and no staging folder is left."""
     assert publish.publish(run, repository) == 1
     assert verify_release(repository, 1).release == 1
     assert active_release(repository) is None
@@ -92,7 +92,7 @@ def test_the_first_promoted_release(run: Path, repository: Repository) -> None:
 
 @folder_only
 def test_releases_hold_code_data_and_graph(run: Path, repository: Repository) -> None:
-    """In the places where Triton looks for them."""
+    """They lie where Triton looks for them."""
     publish.publish(run, repository)
     files = {p.relative_to(repository.root).as_posix() for p in repository.root.rglob("*") if p.is_file()}
     assert {
@@ -107,7 +107,7 @@ def test_releases_hold_code_data_and_graph(run: Path, repository: Repository) ->
 def test_tables_beside_the_graph_are_published_with_it(
     run: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Listed and verified like everything else."""
+    """They are listed and verified like all other files."""
     graph = onnx.load(str(run / "model.onnx"))
     monkeypatch.setattr(graph_module, "LARGE", 1)
     graph_module.save_graph(graph, run)
@@ -128,7 +128,7 @@ def test_tables_beside_the_graph_are_published_with_it(
 def test_the_next_release_keeps_the_active_one_loadable(
     tmp_path: Path, run: Path, repository: Repository
 ) -> None:
-    """The parts serve both, so that a server switches without a gap; the ensemble serves the new one."""
+    """The parts serve both, so that a server switches without a gap. The ensemble serves the new one."""
     publish_active(run, repository)
     assert publish_active(make_run(tmp_path / "second", seed=2), repository) == 2
     assert publish.publish(make_run(tmp_path / "third", seed=3), repository) == 3
@@ -141,7 +141,7 @@ def test_the_next_release_keeps_the_active_one_loadable(
 
 
 def test_the_manifest_lists_the_release_where_it_lies(run: Path, repository: Repository) -> None:
-    """Number, moment, and every file but itself, with the run's own words."""
+    """It has the number, the moment, every file except itself, and the run's own entries."""
     publish.publish(run, repository)
     described = verify_release(repository, 1)
     assert described.release == 1
@@ -155,7 +155,7 @@ def test_the_manifest_lists_the_release_where_it_lies(run: Path, repository: Rep
 @folder_only
 @pytest.mark.parametrize("name", ["candidate_sampler/1/kernels.py", "ncf_scorer/1/model.onnx"])
 def test_an_altered_release_is_found(run: Path, repository: Repository, name: str) -> None:
-    """Code and graph as much as arrays."""
+    """Code and graph are checked like arrays."""
     publish_active(run, repository)
     path = repository / name
     content = path.read_bytes()
@@ -166,7 +166,7 @@ def test_an_altered_release_is_found(run: Path, repository: Repository, name: st
 
 @folder_only
 def test_a_stranger_in_a_release_is_found(run: Path, repository: Repository) -> None:
-    """Python's own caches are none."""
+    """Python's own caches do not count."""
     publish_active(run, repository)
     (repository / "candidate_sampler" / "1" / "__pycache__").mkdir()
     (repository / "candidate_sampler" / "1" / "__pycache__" / "model.pyc").touch()
@@ -177,7 +177,7 @@ def test_a_stranger_in_a_release_is_found(run: Path, repository: Repository) -> 
 
 
 @folder_only
-def test_asking_for_what_is_not_there(run: Path, repository: Repository) -> None:
+def test_a_missing_release_is_named(run: Path, repository: Repository) -> None:
     with pytest.raises(CestaError, match="no release in"):
         read_release(repository)
     publish_active(run, repository)
@@ -218,7 +218,7 @@ def test_a_graph_that_breaks_the_contract_is_not_published(
 
 @folder_only
 def test_a_run_of_another_contract_is_not_published(tmp_path: Path, repository: Repository) -> None:
-    """It was exported for other sizes than config.pbtxt has now."""
+    """It was exported for other sizes than those in config.pbtxt."""
     run = make_run(tmp_path / "old", contract=vars(read_contract()) | {"answers": 10})
     with pytest.raises(
         CestaError, match=r"manifest.json has another contract: answers = 10 \(config.pbtxt: 20"
@@ -247,7 +247,7 @@ def test_the_source_repository_is_not_published_into(run: Path, tmp_path: Path) 
 
 
 def test_a_run_is_recognised_as_published(tmp_path: Path, run: Path, repository: Repository) -> None:
-    """By its content, not by when it was made; active or not."""
+    """Its content counts, not when it was made, nor whether it is active."""
     assert publish.published_as(run, repository) is None
     publish.publish(run, repository)
     assert publish.published_as(run, repository) == 1
@@ -255,7 +255,7 @@ def test_a_run_is_recognised_as_published(tmp_path: Path, run: Path, repository:
 
 
 def test_a_number_is_never_given_twice(tmp_path: Path, run: Path, repository: Repository) -> None:
-    """A cache may still hold what the retired release 2 answered."""
+    """A cache may still hold answers of the retired release 2."""
     publish_active(run, repository)
     history.append(repository, Action.RETIRE, 2)
     assert publish.publish(make_run(tmp_path / "second", seed=2), repository) == 3
@@ -272,7 +272,7 @@ print(*(publish(Path(sys.argv[1]), open_repository(sys.argv[2])) for _ in range(
 
 
 def test_publishers_that_race_get_a_number_each(run: Path, repository: Repository) -> None:
-    """Three processes, as many releases each: every number once, every release whole."""
+    """Three processes publish as many releases each: every number occurs once, every release is whole."""
     each = 2 if repository.is_remote else 4
     racers = [
         subprocess.Popen(
@@ -296,7 +296,7 @@ def test_publishers_that_race_get_a_number_each(run: Path, repository: Repositor
 def test_a_taken_number_is_not_overwritten(
     tmp_path: Path, run: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another publisher was faster between looking and moving: the next number, the taken one untouched."""
+    """Another publisher moves first. This one takes the next number and does not touch the other."""
     publish.publish(run, repository)
     looks = iter([1, 2])
     monkeypatch.setattr(publish, "next_release", lambda _: next(looks))
@@ -309,16 +309,16 @@ def test_a_taken_number_is_not_overwritten(
 def test_dying_while_promoting_leaves_a_release_that_loads(
     tmp_path: Path, repository: Repository, calls: int
 ) -> None:
-    """Before a config is in place, between two of them, and after the last."""
+    """The process dies before a config is in place, between two of them, and after the last."""
     publish_active(make_run(tmp_path / "first"), repository)
     publish.publish(make_run(tmp_path / "second", seed=2), repository)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(configs, "put_back", lambda *_: None)  # no time is left to undo anything
         patch.setattr("operations.releases.switch.put_back", lambda *_: None)
-        works, left = Path.replace, iter(range(calls))
+        works, remaining = Path.replace, iter(range(calls))
 
         def replace(*paths: Path) -> Path:
-            if next(left, None) is None:
+            if next(remaining, None) is None:
                 raise KeyboardInterrupt
             return works(*paths)
 
@@ -335,7 +335,7 @@ def test_dying_while_promoting_leaves_a_release_that_loads(
 def test_a_full_disk_leaves_the_active_release(
     tmp_path: Path, run: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And gives back the space that it took."""
+    """The failed publisher frees the space that it took."""
     publish_active(run, repository)
     before = sorted(repository.root.rglob("*"))
 
@@ -351,7 +351,7 @@ def test_a_full_disk_leaves_the_active_release(
 
 @folder_only
 def test_files_are_readable_for_another_user(run: Path, repository: Repository) -> None:
-    """The server need not be the publisher."""
+    """Server and publisher may be different users."""
     publish.publish(run, repository)
     for path in repository.root.rglob("*"):
         assert path.stat().st_mode & 0o044 == 0o044, path

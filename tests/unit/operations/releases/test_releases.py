@@ -1,4 +1,4 @@
-"""Releases without a server: the gate, the record, damage, retiring, and what the command prints."""
+"""Releases without a server: the gate, the record, damage, retirement, and the output of the command."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ OFF = ReleaseSettings(hr_at_10=0, ndcg_at_10=0)
 
 @pytest.fixture(params=KINDS)
 def repository(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """Release 1 active, release 2 published; neither measured."""
+    """Release 1 is active, release 2 published; neither is measured."""
     monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
     repository = empty_repository(request)
     for seed in (1, 2):
@@ -70,10 +70,10 @@ UNMEASURED = ReleaseManifest(release=3, contract={}, metrics=None, golden=(), di
         (measured(0.1, 0.1, group="unknown"), measured(0.2, 0.2, group="unknown"), None, 2),
     ],
 )
-def test_the_gate(
+def test_a_promotion_must_pass_the_gate(
     candidate: ReleaseManifest, active: ReleaseManifest | None, bars: ReleaseSettings | None, clauses: int
 ) -> None:
-    """Below the active release's interval, below a bar, or not measured where that is asked for."""
+    """A release is below the active one's interval, below a bar, or unmeasured although a bar applies."""
     assert len(objections(candidate, active, bars)) == clauses
 
 
@@ -82,7 +82,7 @@ def measure(repository: Repository, release: int, hr: float, low: float) -> None
 
 
 def test_a_worse_release_is_refused_and_can_be_forced(repository: Repository) -> None:
-    """The sentence has both numbers; what was forced stands in the record."""
+    """The sentence has both numbers, and the record shows that it was forced."""
     measure(repository, 1, 0.22, 0.20)
     measure(repository, 2, 0.19, 0.17)
     with pytest.raises(
@@ -155,7 +155,7 @@ def leave_a_stranger(repository: Repository) -> str:
 def test_a_damaged_release_is_refused_by_its_file(
     repository: Repository, damage: Callable[[Repository], str]
 ) -> None:
-    """By `verify` and by `promote`; what is active stays so, to the byte."""
+    """`verify` and `promote` name the file. The active release stays the same, to the byte."""
     before = {path: path.read_bytes() for path in repository.root.glob("*/config.pbtxt")}
     sentence = damage(repository)
     with pytest.raises(CestaError, match=rf"{sentence}"):
@@ -183,10 +183,10 @@ def test_a_full_disk_while_promoting_changes_nothing(
 
 
 @pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), CestaError("it is silent")])
-def test_what_failed_is_told_though_it_cannot_be_recorded(
+def test_a_failure_is_reported_even_if_it_cannot_be_recorded(
     repository: Repository, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
-    """By a full disk or a store that is silent: the sentence is about the release, not about the record."""
+    """The disk is full or the store is silent: the sentence is about the release, not about the record."""
     flip_a_byte(repository)
 
     def refuse(*_: object) -> None:
@@ -197,10 +197,10 @@ def test_what_failed_is_told_though_it_cannot_be_recorded(
         promote(repository, 2)
 
 
-def test_the_way_back_is_looked_for_when_nobody_else_can_change_it(
+def test_a_rollback_reads_the_record_under_the_lock(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another operator promotes release 2 just before: then 1 is what was active before."""
+    """Another operator promotes release 2 just before, so 1 is the release that was active before."""
 
     @contextmanager
     def lock_later(repository: Repository) -> Iterator[None]:
@@ -214,8 +214,8 @@ def test_the_way_back_is_looked_for_when_nobody_else_can_change_it(
     assert active_release(repository) == 1
 
 
-def test_the_way_back(repository: Repository) -> None:
-    """A rollback returns to what was active before; a second one further; then there is nothing left."""
+def test_a_rollback_returns_to_the_release_before(repository: Repository) -> None:
+    """A rollback returns to the release before; a second one further back; then there is nothing left."""
     promote(repository, 2)
     assert roll_back(repository)["release"] == 1
     assert active_release(repository) == 1
@@ -223,8 +223,8 @@ def test_the_way_back(repository: Repository) -> None:
         roll_back(repository)
 
 
-def test_the_line_of_succession(repository: Repository) -> None:
-    """Promoted 1 2 3, back to 2, 3 again, 1 again: a release counts once, where it was promoted last."""
+def test_a_release_counts_once_in_the_line_of_succession(repository: Repository) -> None:
+    """The promotions are 1 2 3, back to 2, 3 again, 1 again: a release counts once, at its last promotion."""
     there, back = Action.PROMOTE, Action.ROLLBACK
     for action, release in ((there, 2), (there, 3), (back, 2), (there, 3), (there, 1)):
         history.append(repository, action, release)
@@ -234,7 +234,7 @@ def test_the_line_of_succession(repository: Repository) -> None:
 
 @folder_only
 def test_a_torn_line_of_the_record_is_passed_over(repository: Repository) -> None:
-    """The power failed while it was written; what is added after it is read."""
+    """The power failed during the write. Lines added after it are read."""
     with (repository / history.NAME).open("a") as file:
         file.write('{"what": "prom')
     history.append(repository, Action.PROMOTE, 2)
@@ -244,7 +244,7 @@ def test_a_torn_line_of_the_record_is_passed_over(repository: Repository) -> Non
 def test_old_releases_are_retired(
     tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not the active one, not the one before it, not a newer one; what a killed publisher left is."""
+    """The active one, the one before it and newer ones stay; remains of a killed publisher go."""
     for seed in (3, 4, 5):
         publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)
     promote(repository, 2)
@@ -268,8 +268,8 @@ def test_only_one_changes_a_repository(repository: Repository) -> None:
     assert promote(repository, 2)["release"] == 2
 
 
-def test_what_differs(repository: Repository) -> None:
-    """The array by its name without the release's number, and when they were made perhaps."""
+def test_a_diff_lists_what_differs(repository: Repository) -> None:
+    """It names the array without the release's number, and possibly the time."""
     rows = {what: (one, other) for what, one, other in diff(*(read_release(repository, n) for n in (1, 2)))}
     assert rows.keys() - {"created_at"} == {"candidate_sampler/arrays/clock.now.npy"}
     assert rows["candidate_sampler/arrays/clock.now.npy"][0].startswith("136 bytes, ")
@@ -300,8 +300,8 @@ def test_the_record_says_who_and_how(repository: Repository) -> None:
     assert record["seconds"].keys() == {"verify", "gate", "write"}
 
 
-def test_a_number_that_never_was_is_not_skipped(repository: Repository) -> None:
-    """Though the history knows that somebody asked for it."""
+def test_an_unpublished_number_is_not_skipped(repository: Repository) -> None:
+    """The history has a request for it."""
     with pytest.raises(NotPromoted, match="no release 99"):
         promote(repository, 99)
     assert publish.next_release(repository) == 3

@@ -1,4 +1,4 @@
-"""What is refused before a tritonserver starts, and in which words; no server runs here."""
+"""What is refused before a tritonserver starts, and the sentences of the refusals; no server runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MakeEnvironment = Callable[..., Path]
 
 @pytest.fixture
 def make_environment(tmp_path: Path) -> MakeEnvironment:
-    """Lay out the files by which a serving environment is known."""
+    """Lay out the files that mark a serving environment."""
 
     def make(python: str = "3.11", numpy: str = "1.26.4", stubs: tuple[str, ...] = ("3.10", "3.11")) -> Path:
         site_packages = tmp_path / "serving" / "lib" / f"python{python}" / "site-packages"
@@ -46,7 +46,7 @@ def make_environment(tmp_path: Path) -> MakeEnvironment:
 
 
 def test_a_complete_environment_passes(make_environment: MakeEnvironment) -> None:
-    """The check is about files on disk: nothing of the environment is imported or run."""
+    """The check reads files on disk: it imports and runs nothing of the environment."""
     environment = find_serving_environment(make_environment())
 
     check_serving_environment(environment)
@@ -64,7 +64,7 @@ def test_a_missing_environment_names_where_it_was_looked_for(
 
 
 def test_a_python_without_a_stub_is_refused(make_environment: MakeEnvironment) -> None:
-    """The Python of the environment must be one that this tritonserver has a stub for."""
+    """This tritonserver must have a stub for the Python of the environment."""
     environment = find_serving_environment(make_environment(python="3.14"))
 
     with pytest.raises(
@@ -82,7 +82,7 @@ def test_numpy_2_is_refused(make_environment: MakeEnvironment) -> None:
 
 
 def test_an_old_glibc_is_refused(make_environment: MakeEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """2.31 is Ubuntu 20.04's; the sentence names both versions."""
+    """Ubuntu 20.04 has 2.31; the sentence names both versions."""
     monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.31")
 
     with pytest.raises(ServerError, match=r"has glibc 2\.31 and tritonserver needs 2\.35 or newer"):
@@ -110,7 +110,7 @@ def test_too_little_space_is_refused(
 def test_a_temporary_folder_that_runs_nothing_is_refused(
     make_environment: MakeEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As Docker mounts a tmpfs; Triton would say no more than "failed to map segment"."""
+    """Docker mounts a tmpfs so. Triton would only say "failed to map segment"."""
     monkeypatch.setattr(os, "statvfs", lambda folder: SimpleNamespace(f_flag=os.ST_NOEXEC | os.ST_NOSUID))
 
     with pytest.raises(ServerError, match=rf"{tmp_path} is mounted noexec, .*--tmpfs /tmp:exec.*TMPDIR"):
@@ -134,7 +134,7 @@ def test_a_repository_without_a_release_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_named_config_that_no_model_has_is_refused(tmp_path: Path) -> None:
-    """Triton would go on with config.pbtxt without a word."""
+    """Triton would silently continue with config.pbtxt."""
     (tmp_path / "recommender" / "3").mkdir(parents=True)
     (tmp_path / "recommender" / "config.pbtxt").touch()
     settings = ServerSettings(repository=tmp_path, config="tensorrt")
@@ -147,7 +147,7 @@ def test_a_named_config_that_no_model_has_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_repository_elsewhere_is_left_to_triton() -> None:
-    """A URL cannot be looked at from here."""
+    """This machine cannot look into a URL."""
     check_repository(ServerSettings(repository="s3://http://127.0.0.1:5005/bucket/repository"))
 
 
@@ -164,14 +164,14 @@ def test_a_port_in_use_is_named_with_its_way_out() -> None:
 
 
 def test_ports_of_zero_become_three_different_ones() -> None:
-    """What the system gives is free at that moment and differs from service to service."""
+    """The system's ports are free at that moment and differ between the services."""
     settings = claim_ports(ServerSettings(repository="", http_port=0, grpc_port=0, metrics_port=0))
 
     assert len({settings.http_port, settings.grpc_port, settings.metrics_port} - {0}) == 3
 
 
 def test_the_command_line_has_the_settings_defaults() -> None:
-    """Flags that are not given leave the settings as code has them; repeated models become a tuple."""
+    """Flags that are not given leave the settings' defaults; repeated models become a tuple."""
     assert parse_settings(None, ["--repository=r"]) == ServerSettings(repository="r")
     assert parse_settings(None, ["--model=a", "--model=b", "--", "--rate-limit=off"]) == ServerSettings(
         repository="artifacts/repository", models=("a", "b"), extra_args=("--rate-limit=off",)
@@ -179,7 +179,7 @@ def test_the_command_line_has_the_settings_defaults() -> None:
 
 
 def test_a_stub_gets_as_many_threads_as_asked(make_environment: MakeEnvironment, tmp_path: Path) -> None:
-    """Unbounded, every model process would take every core for its BLAS."""
+    """Without a limit every model process would take every core for its BLAS."""
     variables = child_variables(tmp_path, find_serving_environment(make_environment()), threads=2)
 
     assert [variables[f"{library}_NUM_THREADS"] for library in ("OMP", "OPENBLAS", "NUMBA")] == [
@@ -190,7 +190,7 @@ def test_a_stub_gets_as_many_threads_as_asked(make_environment: MakeEnvironment,
 
 
 def test_importing_the_server_takes_the_standard_library_alone() -> None:
-    """It runs in the application environment and must not drag the serving one's packages in."""
+    """It runs in the application environment and must not import the serving environment's packages."""
     script = (
         "import sys, operations.server.process; sys.exit(not {'numpy', 'pytriton'}.isdisjoint(sys.modules))"
     )

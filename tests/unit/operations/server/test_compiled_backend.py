@@ -1,4 +1,4 @@
-"""The compiled `onnxruntime` backend: when it is made, when it is found, and what is said when it is not."""
+"""The compiled `onnxruntime` backend: when it is compiled, when it is found, and what a failure prints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.running import needs
 
 @pytest.fixture
 def environment(tmp_path: Path) -> ServingEnvironment:
-    """Only what is looked at: the library of ONNX Runtime."""
+    """A serving environment with the one file that is read: the library of ONNX Runtime."""
     site_packages = tmp_path / "lib" / "python3.11" / "site-packages"
     (site_packages / "onnxruntime" / "capi").mkdir(parents=True)
     (site_packages / "onnxruntime" / "capi" / "libonnxruntime.so.1.32.0").touch()
@@ -25,7 +25,7 @@ def environment(tmp_path: Path) -> ServingEnvironment:
 
 @pytest.fixture
 def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """One that writes what it was asked to compile into its output."""
+    """A compiler that writes its arguments into its output."""
     path = tmp_path / "c++"
     path.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\nout=$2\nshift 2\necho "$@" > "$out"\n')
     path.chmod(0o755)
@@ -33,8 +33,8 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_it_is_compiled_once_and_found_then(environment: ServingEnvironment, compiler: Path) -> None:
-    """In the serving environment, linked to the ONNX Runtime that lies there."""
+def test_a_library_is_compiled_once_and_then_found(environment: ServingEnvironment, compiler: Path) -> None:
+    """It lies in the serving environment, linked to the ONNX Runtime there."""
     assert find_library(environment) is None
 
     library = compile_library(environment)
@@ -46,10 +46,10 @@ def test_it_is_compiled_once_and_found_then(environment: ServingEnvironment, com
     assert compile_library(environment) == library
 
 
-def test_one_of_other_sources_is_not_found(
+def test_a_library_of_other_sources_is_not_found(
     environment: ServingEnvironment, compiler: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither of changed sources nor of another ONNX Runtime."""
+    """Neither changed sources nor another ONNX Runtime will do."""
     old = compile_library(environment)
     changed = tmp_path / "sources"
     shutil.copytree(compiled_backend._SOURCES, changed)
@@ -75,7 +75,7 @@ def test_without_a_compiler_the_way_out_is_named(
         compile_library(environment)
 
 
-def test_what_a_compiler_says_is_shown_and_nothing_is_left(
+def test_a_compiler_s_errors_are_shown_and_nothing_is_left(
     environment: ServingEnvironment, compiler: Path
 ) -> None:
     compiler.write_text("#!/bin/sh\necho graph.h: no such type >&2\nexit 3\n")
@@ -84,13 +84,13 @@ def test_what_a_compiler_says_is_shown_and_nothing_is_left(
         compile_library(environment)
 
     assert find_library(environment) is None
-    assert [left.name for left in (environment.root / "lib" / "cesta").iterdir()] == ["libonnxruntime.so.1"]
+    assert [path.name for path in (environment.root / "lib" / "cesta").iterdir()] == ["libonnxruntime.so.1"]
 
 
-def test_what_does_not_compile_fails_the_tests_and_is_skipped_without_a_compiler_alone(
+def test_tests_of_the_backend_fail_if_it_does_not_compile_and_skip_without_a_compiler(
     environment: ServingEnvironment, compiler: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The Python backend serves then, so that nothing else would tell."""
+    """The Python backend would serve then, so that no other test would fail."""
     monkeypatch.setattr(needs, "find_serving_environment", lambda: environment)
     with pytest.raises(pytest.fail.Exception, match=re.escape(f"though {compiler} is here")):
         needs.the_compiled_backend()

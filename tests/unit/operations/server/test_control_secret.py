@@ -1,4 +1,4 @@
-"""Where the control secret comes from, and what is refused as one."""
+"""Where the control secret comes from, and which secrets are refused."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "state"
 
 
-def test_one_is_made_once_for_this_user_alone(state: Path) -> None:
-    """Nothing to find before; the same one from then on, in a file that nobody else can read."""
+def test_a_secret_is_made_once_for_this_user_only(state: Path) -> None:
+    """There is none at first. Afterwards it stays the same, in a file that nobody else can read."""
     assert find_secret() == ""
     made = make_secret()
     assert make_secret() == find_secret() == made
@@ -40,7 +40,7 @@ def test_one_is_made_once_for_this_user_alone(state: Path) -> None:
 
 
 def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable, then the file that a variable names (as docker secrets are given), then the user's."""
+    """The order: the variable, the file that a variable names (docker secrets have one), the user's file."""
     make_secret()
     named = tmp_path / "mounted"
     named.write_text(SECRET + "\n")
@@ -51,8 +51,8 @@ def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("text", ["short", "with,comma-0123456789", "with space 0123456789", "ü" * 20])
-def test_what_triton_could_not_carry_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """By the name of the variable, and without repeating what may be half a secret."""
+def test_a_secret_that_triton_could_not_carry_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """The error names the variable, and does not repeat what may be half a secret."""
     monkeypatch.setenv(VARIABLE, text)
     with pytest.raises(ServerError, match=rf"{VARIABLE} must hold 16 to 256 .*openssl") as caught:
         find_secret()
@@ -60,14 +60,14 @@ def test_what_triton_could_not_carry_is_refused(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set by mistake it must not leave the server open."""
+    """A wrong path must not leave the server open."""
     monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "nowhere"))
     with pytest.raises(ServerError, match="nowhere"):
         make_secret()
 
 
 def test_an_argument_is_overwritten_wherever_it_stands() -> None:
-    """Of another process; what stands around it stays."""
+    """The argument is another process's; its neighbours stay."""
     waiting = [sys.executable, "-c", "print(); input()", f"--one=a:b={SECRET}", f"--two={SECRET}", "last"]
     with subprocess.Popen(waiting, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         process.stdout.readline()  # it runs

@@ -1,4 +1,4 @@
-"""Which options a response cache becomes, what is refused, and that no password is told."""
+"""The options of a response cache, refused ones, and passwords that stay secret."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from operations.server.settings import ServerSettings, parse_settings
 
 @pytest.fixture
 def caches(tmp_path: Path) -> Path:
-    """As in NVIDIA's image."""
+    """The cache libraries of NVIDIA's image."""
     (tmp_path / "redis").mkdir()
     (tmp_path / "redis" / "libtritoncache_redis.so").touch()
     return tmp_path
@@ -25,7 +25,7 @@ def test_bytes_are_the_server_s_own_memory(tmp_path: Path) -> None:
 
 
 def test_a_redis_is_given_by_its_url(caches: Path) -> None:
-    """Port 6379 if none is said; nothing waits forever for it."""
+    """The default port is 6379; nothing waits forever for it."""
     options = cache_options("redis://shop@cache:7000", caches)
     assert options[:3] == [
         "--cache-config=redis,host=cache",
@@ -39,7 +39,7 @@ def test_a_redis_is_given_by_its_url(caches: Path) -> None:
 
 
 def test_a_server_without_the_library_says_what_it_looked_for(tmp_path: Path) -> None:
-    """The embedded one: the wheel has the local cache alone."""
+    """The embedded server comes from the wheel, which has only the local cache."""
     with pytest.raises(
         ServerError, match=r"there is no .*/redis/libtritoncache_redis\.so; .*CESTA_TRITON.*bytes"
     ):
@@ -49,7 +49,7 @@ def test_a_server_without_the_library_says_what_it_looked_for(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "url", ["memcached://cache", "64MiB", "redis://", "redis://cache/3", "redis://cache:x"]
 )
-def test_what_is_no_cache_is_refused(caches: Path, url: str) -> None:
+def test_an_invalid_cache_is_refused(caches: Path, url: str) -> None:
     with pytest.raises(ServerError, match=f"--response-cache {url}: "):
         cache_options(url, caches)
 
@@ -57,7 +57,7 @@ def test_what_is_no_cache_is_refused(caches: Path, url: str) -> None:
 def test_a_password_stays_out_of_command_lines_and_errors(
     caches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is in a file, and in the environment of tritonserver, where its redis cache looks."""
+    """It lies in a file, and in tritonserver's environment, where its Redis cache reads it."""
     with pytest.raises(ServerError, match=PASSWORD_FILE) as refused:
         cache_options("redis://:s3cret@cache", caches)
     assert "s3cret" not in str(refused.value)
@@ -72,7 +72,7 @@ def test_a_password_stays_out_of_command_lines_and_errors(
         cache_secret("redis://cache")
 
 
-def test_a_command_line_takes_either() -> None:
+def test_a_command_line_takes_a_size_or_a_url() -> None:
     assert parse_cache("0") == 0
     assert parse_settings(None, ["--response-cache=redis://cache"]) == ServerSettings(
         repository="artifacts/repository", response_cache="redis://cache"

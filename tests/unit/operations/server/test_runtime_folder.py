@@ -1,4 +1,4 @@
-"""What a server leaves is removed by itself, or by the next start if its parent was killed."""
+"""The remains of a server go by themselves, or with the next start if its parent was killed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ sys.stdin.read()
 
 @pytest.fixture(autouse=True)
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Temporary files and shared memory of this test alone."""
+    """Temporary files and shared memory of this test only."""
     for place in ("tmp", "shm"):
         (tmp_path / place).mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
@@ -39,7 +39,7 @@ def everything(tmp_path: Path) -> list[Path]:
     return [*(tmp_path / "tmp").iterdir(), *(tmp_path / "shm").iterdir()]
 
 
-def test_its_owner_removes_it(tmp_path: Path) -> None:
+def test_a_runtime_folder_is_removed_by_its_owner(tmp_path: Path) -> None:
     runtime = RuntimeFolder()
     runtime.make()
     (tmp_path / "shm" / f"{runtime.shm_prefix}0").touch()
@@ -49,7 +49,7 @@ def test_its_owner_removes_it(tmp_path: Path) -> None:
 
 
 def test_only_what_the_dead_left_is_swept(tmp_path: Path) -> None:
-    """The folder of a living parent, its memory and what is not of cesta stay; those of a killed one go."""
+    """The folder of a living parent, its memory and foreign files stay; those of a killed parent go."""
     others = [tmp_path / "tmp" / "cesta-runtime-of-an-older-cesta", tmp_path / "shm" / "somebody-s"]
     others[0].mkdir()
     others[1].touch()
@@ -60,12 +60,12 @@ def test_only_what_the_dead_left_is_swept(tmp_path: Path) -> None:
         folder, shm_prefix = parent.stdout.readline().split()
         (tmp_path / "shm" / f"{shm_prefix}0").touch()
         parents.append((parent, Path(folder), tmp_path / "shm" / f"{shm_prefix}0"))
-    (_, *stays), (killed, left, _) = parents
+    (_, *stays), (killed, removed, _) = parents
     try:
         assert sweep() == []
         killed.kill()
         killed.wait()
-        assert sweep() == [left]
+        assert sweep() == [removed]
         assert sorted(everything(tmp_path)) == sorted([*others, *stays])
     finally:
         for parent, *_ in parents:
@@ -75,7 +75,7 @@ def test_only_what_the_dead_left_is_swept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["*", "?" * 12, "[0-9]" * 4, "0123456789ab-", ""])
 def test_a_name_that_no_server_has_sweeps_nothing(tmp_path: Path, name: str) -> None:
-    """Anybody may make a folder in /tmp: its name would stand for the shared memory of others."""
+    """Anybody may make a folder in /tmp, and its name would mean the shared memory of others."""
     others = tmp_path / "shm" / "cesta-0123456789ab-0"
     others.touch()
     folder = tmp_path / "tmp" / f"cesta-runtime-{name}"
@@ -86,7 +86,7 @@ def test_a_name_that_no_server_has_sweeps_nothing(tmp_path: Path, name: str) -> 
 
 
 def test_another_user_s_folder_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even if its lock can be had."""
+    """This holds even if its lock is free."""
     parts = [tmp_path / "shm" / "cesta-0123456789ab-0", tmp_path / "tmp" / "cesta-runtime-0123456789ab"]
     parts[0].touch()
     parts[1].mkdir()

@@ -26,7 +26,7 @@ TOKEN = "only the gateway knows"
 
 
 class NoServer:
-    """In place of a ModelControl: the commands then change what the next start serves."""
+    """Takes the place of a ModelControl: the commands then change what the next start serves."""
 
     def __enter__(self) -> None:
         return None
@@ -36,7 +36,7 @@ class NoServer:
 
 
 class Admin:
-    """A key of the role admin, through the gateway."""
+    """A client with a key of the role admin, through the gateway."""
 
     def __init__(self, repository: Repository, hr_at_10: float = 0.0) -> None:
         watchdog = Watchdog(lambda: pytest.fail("a start"), threading.Event(), lambda: 0.0)
@@ -52,7 +52,7 @@ class Admin:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
-    """Release 1 active, release 2 published."""
+    """Release 1 is active, release 2 published."""
     repository = open_repository(tmp_path / "repository")
     for seed in (1, 2):
         publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)
@@ -61,7 +61,7 @@ def repository(tmp_path: Path) -> Repository:
 
 
 def test_a_release_is_promoted_and_rolled_back(repository: Repository) -> None:
-    """The history knows whose key asked."""
+    """The history names the key that asked."""
     admin = Admin(repository)
     answer = admin.ask("POST", "/releases/2/promote")
     assert (answer.status_code, answer.json()["release"], answer.json()["before"]) == (200, 2, 1)
@@ -93,7 +93,7 @@ def test_a_canary_release_is_started_listed_and_ended(repository: Repository) ->
         ("/rollback", {}, 409, "no release was active"),
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_a_change_that_cannot_be_made_is_explained(
     repository: Repository, path: str, body: dict[str, object], status: int, sentence: str
 ) -> None:
     answer = Admin(repository).ask("POST", path, **body)
@@ -112,15 +112,15 @@ def test_the_gate_holds_and_can_be_forced(repository: Repository) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "another", "ünknown"])
-def test_who_does_not_come_through_the_gateway_is_refused(repository: Repository, token: str) -> None:
-    """Whoever else reaches the port may look at health alone."""
+def test_requests_past_the_gateway_are_refused(repository: Repository, token: str) -> None:
+    """Other callers of the port may only read the health."""
     for method, path in (("GET", "/releases"), ("POST", "/releases/2/promote"), ("POST", "/rollback")):
         assert Admin(repository).ask(method, path, token.encode()).status_code == 403
     assert active_release(repository) == 1
 
 
 def test_one_change_at_a_time(repository: Repository) -> None:
-    """The second is told to wait, and nothing of it is done."""
+    """The second caller is told to wait, and nothing of its request is done."""
     with repository.lock():
         refused = Admin(repository).ask("POST", "/releases/2/promote")
     assert refused.status_code == 503

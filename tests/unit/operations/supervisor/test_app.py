@@ -68,7 +68,7 @@ def test_the_process_lives_before_the_server_is_ready(supervisor: Supervisor) ->
 
 
 def test_ready_is_what_the_last_canary_said(supervisor: Supervisor) -> None:
-    """Its release while it was answered, else why it was not."""
+    """The answer is its release if it was answered, or else the reason."""
     supervisor.watchdog.health = READY
     assert supervisor.body("/readyz") == {"ready": True, "release": 3}
     supervisor.watchdog.health = Health(ready=False, reason="no answer within 1.2 s", release=3)
@@ -76,8 +76,8 @@ def test_ready_is_what_the_last_canary_said(supervisor: Supervisor) -> None:
     assert (refused.status_code, refused.json()["error"]) == (503, "no answer within 1.2 s")
 
 
-def test_what_is_older_than_a_second_is_not_passed_on(supervisor: Supervisor) -> None:
-    """A caller waits for the canary that is on its way, and gets what that one says."""
+def test_a_result_older_than_a_second_is_not_passed_on(supervisor: Supervisor) -> None:
+    """A caller waits for the canary that is under way, and gets its result."""
     supervisor.watchdog.health = READY
     supervisor.now = 101.1
     health = Health(ready=False, reason="the stub is not healthy", release=3, checked_s=101.1)
@@ -88,7 +88,7 @@ def test_what_is_older_than_a_second_is_not_passed_on(supervisor: Supervisor) ->
 
 
 def test_status_tells_since_when_a_release_is_active(supervisor: Supervisor, tmp_path: Path) -> None:
-    """By the repository's history; a failed promotion after it changes nothing, but is counted."""
+    """The repository's history has the time. A failed promotion after it changes nothing, but is counted."""
     supervisor.watchdog.health = READY
     (tmp_path / "recommender" / "3").mkdir(parents=True)
     (tmp_path / "recommender" / "3" / "manifest.json").write_text(MANIFEST)
@@ -103,7 +103,7 @@ def test_status_tells_since_when_a_release_is_active(supervisor: Supervisor, tmp
 
 
 def test_a_release_of_an_object_store_is_looked_up_as_soon_as_it_answers() -> None:
-    """Not at the next look, for which the clock, that stands still here, would have to go on by 15 s."""
+    """The lookup does not wait for the next look, which is 15 s away on a clock that stands still here."""
     repository = open_repository(f"memory://{uuid.uuid4().hex}")
     repository.write("recommender/3/manifest.json", MANIFEST.encode())
     supervisor, ending = Supervisor(repository), threading.Event()
@@ -140,7 +140,7 @@ def test_metrics_tell_canaries_restarts_and_health(supervisor: Supervisor) -> No
 
 
 def test_every_figure_is_explained(supervisor: Supervisor, tmp_path: Path) -> None:
-    """Those of the gateway's log, which the supervisor counts, among them."""
+    """This includes the metrics of the gateway's log, which the supervisor counts."""
     RequestMetrics(tmp_path / "log.sock", supervisor.metrics.registry).close()
     types = re.findall(r"^# TYPE (\S+)", supervisor.get("/metrics").text, re.MULTILINE)
     names = [name for name in types if not name.endswith("_created")]
@@ -153,7 +153,7 @@ def test_every_figure_is_explained(supervisor: Supervisor, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("path", "code"), [("/nothing", 404), ("/readyz", 503)])
 def test_errors_are_json_with_the_caller_s_id(supervisor: Supervisor, path: str, code: int) -> None:
-    """An id that could not stand in a log line is replaced by one of our own."""
+    """An id that does not fit a log line is replaced by a new one."""
     refused = supervisor.get(path, **{"X-Request-ID": "shop-7"})
     assert (refused.status_code, refused.json()["request_id"]) == (code, "shop-7")
     assert refused.headers["X-Request-ID"] == "shop-7"

@@ -1,4 +1,4 @@
-"""Triton's lines as events."""
+"""Triton's log lines become events."""
 
 import pytest
 from structlog.testing import capture_logs
@@ -29,7 +29,7 @@ def test_a_line_keeps_its_level_place_and_release(line: str, event: dict[str, ob
 
 
 def test_what_a_model_prints_is_kept_and_tables_are_not() -> None:
-    """A model's traceback has no level; the tables of the start repeat what events tell."""
+    """A model's traceback has no level. The tables of the start repeat other events."""
     with capture_logs() as events:
         for line in ("RuntimeError: no such table", f"I{START.strip()}", "+---+", "| a |", ""):
             log_line(line)

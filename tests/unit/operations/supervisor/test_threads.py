@@ -1,4 +1,4 @@
-"""Work in threads of their own."""
+"""Work in threads of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from operations.supervisor.threads import run_unattended
 def test_an_error_that_nobody_waits_for_is_logged(
     error: Exception | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the event that it is given; work that ends well says nothing."""
+    """It has the given event name; work that ends well logs nothing."""
     monkeypatch.setattr(threading.Thread, "start", threading.Thread.run)  # here and now
 
     def work() -> None:

@@ -15,7 +15,7 @@ DEADLINE_S = 1.25
 
 
 class Time:
-    """Clock and ending at once: waiting passes at once, and the end comes at a moment set before."""
+    """Clock and stop event in one: waiting returns at once, and the end comes at a fixed moment."""
 
     def __init__(self, ends_s: float) -> None:
         self.now, self._ends_s = 0.0, ends_s
@@ -32,7 +32,7 @@ class Time:
 
 
 class Toy:
-    """A server that answers as `canary` says: a release, or a miss, by the seconds since its start."""
+    """A server whose `canary` gives a release, or a miss, by the seconds since its start."""
 
     def __init__(
         self,
@@ -50,12 +50,12 @@ class Toy:
 
     def ask_canary(self) -> int:
         self.asked.append(self._time.now)
-        said = self._canary(self._time.now - self._started)
-        if isinstance(said, CanaryMissed):
-            self._time.now += DEADLINE_S if isinstance(said, CanaryLate) else 0.01
-            raise said
+        answer = self._canary(self._time.now - self._started)
+        if isinstance(answer, CanaryMissed):
+            self._time.now += DEADLINE_S if isinstance(answer, CanaryLate) else 0.01
+            raise answer
         self._time.now += 0.01
-        return said
+        return answer
 
     def count_answers(self) -> tuple[int, ...]:
         return (int(100 * self._time.now),) * 2 if self._works else (7, 7)
@@ -68,7 +68,7 @@ class Toy:
 
 
 class World:
-    """A watchdog whose starts are given one after the other; the last is given again and again."""
+    """A watchdog whose starts are listed; the last one repeats."""
 
     def __init__(self, ends_s: float, *starts: Callable[[Time], Toy]) -> None:
         self.time = Time(ends_s)
@@ -79,7 +79,7 @@ class World:
         self.watchdog = Watchdog(self._open, self.time, self.time.clock)
 
     def run(self) -> list[dict[str, object]]:
-        """Until the end; the events that were logged."""
+        """Run until the end; the logged events."""
         with capture_logs() as events:
             self.watchdog.run()
         return events
@@ -96,7 +96,7 @@ def fails(time: Time) -> Toy:
 
 
 def test_a_healthy_server_is_asked_every_second_and_drained_at_the_end() -> None:
-    """One start, one canary a second, nothing to log."""
+    """There is one start, one canary per second, and nothing to log."""
     world = World(10, Toy)
     assert world.run() == []
     (server,) = world.servers
@@ -114,7 +114,7 @@ def test_a_healthy_server_is_asked_every_second_and_drained_at_the_end() -> None
     ],
 )
 def test_a_lost_server_is_noticed_and_replaced(trouble: dict[str, object], lost: str) -> None:
-    """Within 5 s it is killed, not drained; the next starts at once, and the log tells how long it took."""
+    """Within 5 s it is killed, not drained. The next one starts at once, and the log has the duration."""
     world = World(20, lambda time: Toy(time, **trouble), lambda time: Toy(time, lambda seconds: 3))
     events = {event["event"]: event for event in world.run()}
 
@@ -129,7 +129,7 @@ def test_a_lost_server_is_noticed_and_replaced(trouble: dict[str, object], lost:
 
 
 def test_a_busy_server_is_left_alone() -> None:
-    """All canaries are late, and both steps answer others: not ready, and not started again."""
+    """All canaries are late, and both steps answer other requests: it is not ready, and not started again."""
     world = World(60, lambda time: Toy(time, lambda seconds: LATE if seconds > 5 else 1, works=True))
     events = world.run()
     assert len(world.servers) == 1
@@ -137,7 +137,7 @@ def test_a_busy_server_is_left_alone() -> None:
 
 
 def test_one_step_that_stands_still_is_no_busy_server() -> None:
-    """The scorer works off what the sampler left before it stopped."""
+    """The scorer still works off the requests that the sampler passed on before it stopped."""
     misses = Misses()
     assert not misses.record_miss(1.0, late=True, answers=(50, 40))
     assert misses.record_miss(2.0, late=True, answers=(50, 48))
@@ -151,7 +151,7 @@ def test_one_missed_canary_is_bad_luck() -> None:
 
 
 def test_one_dead_instance_of_several_is_noticed() -> None:
-    """Every other canary fails: those between do not make up for it."""
+    """Every other canary fails: successes between do not make up for it."""
     answers = iter([1, DEAD] * 100)
     world = World(20, lambda time: Toy(time, lambda seconds: next(answers)), Toy)
     world.run()
@@ -160,7 +160,9 @@ def test_one_dead_instance_of_several_is_noticed() -> None:
 
 
 def test_crash_loops_back_off_and_a_minute_of_health_forgets_them() -> None:
-    """Pauses of 0, 1, 2, 4 … 60 s between a server's end and the next start; after steady health 0 again."""
+    """Pauses of 0, 1, 2, 4 … 60 s separate a server's end from the next start; after steady health it is 0
+    again.
+    """
     dies = [lambda time: Toy(time, ends_s=0.5)] * 10
     world = World(1000, *dies, lambda time: Toy(time, ends_s=100), Toy)
     world.run()
@@ -170,7 +172,7 @@ def test_crash_loops_back_off_and_a_minute_of_health_forgets_them() -> None:
 
 
 def test_a_start_that_fails_later_is_tried_again() -> None:
-    """The supervisor stays; each failure is an event with its reason and the release that is missed."""
+    """The supervisor stays. Each failure is an event with its reason and the missing release."""
     world = World(30, lambda time: Toy(time, ends_s=3), fails, fails, Toy)
     events = world.run()
     failed = [event for event in events if event["event"] == "start failed"]
@@ -186,7 +188,7 @@ def test_a_first_start_that_fails_is_the_end() -> None:
 
 
 def test_a_promotion_is_seen() -> None:
-    """Another release answers: an event with both numbers, and since when; no restart."""
+    """Another release answers: an event has both numbers and the time. Nothing restarts."""
     world = World(10, lambda time: Toy(time, lambda seconds: 1 if seconds < 5 else 2))
     (event,) = world.run()
     assert (event["event"], event["release"], event["before"]) == ("release switched", 2, 1)
@@ -198,7 +200,9 @@ def stops(time: Time) -> Toy:
 
 
 def test_it_ends_at_any_moment() -> None:
-    """In the first start, in a later one, in a pause between two: nothing is started any more."""
+    """The end comes in the first start, in a later one, and in a pause between two. Nothing is started after
+    it.
+    """
     first = World(5, stops)
     assert first.run() == []
     later = World(50, lambda time: Toy(time, ends_s=3), stops)
@@ -210,7 +214,7 @@ def test_it_ends_at_any_moment() -> None:
 
 
 def test_a_lost_server_is_not_drained_at_the_end() -> None:
-    """It would not answer; the end would only come later."""
+    """It would not answer; draining would only delay the end."""
     world = World(2.5, lambda time: Toy(time, lambda seconds: LATE if seconds > 1.5 else 1))
     world.run()
     assert world.servers[0].stopped == [False]
