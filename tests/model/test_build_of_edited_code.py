@@ -13,6 +13,7 @@ import pytest
 
 from export_scripts.freshness.code import ROOT
 from operations.outputs import Outputs
+from operations.releases.store import open_repository
 from operations.releases.verify import verify_release
 from tests.building.cheap_builds import CHEAP
 from tests.building.shops import make_shop
@@ -64,4 +65,4 @@ def test_an_edit_runs_only_the_stages_that_use_it(tree: Path, tmp_path: Path) ->
     assert ran(tree, out, settings) == {"evaluate"}
     edit(tree / "ensemble/candidate_sampler/query.py", "# A comment.\n")
     assert ran(tree, out, settings) == {"export", "publish"}
-    assert verify_release(Outputs(out).repository)["release"] == 2
+    assert verify_release(open_repository(Outputs(out).repository)).release == 2

@@ -124,7 +124,7 @@ def test_a_request_as_large_as_the_limits_allow_is_answered(live, shop):
 def test_the_server_refuses_what_the_client_refuses(shop, question, monkeypatch):
     """Both sides have the same limits: here the client's checks are off, so the server refuses."""
     monkeypatch.setattr(_check, "ids", lambda name, kind, values, most: tuple(values or ()))
-    monkeypatch.setattr(_check, "one_id", lambda name, value: value or "")
+    monkeypatch.setattr(_check, "optional_id", lambda name, value: value or "")
     with pytest.raises(InvalidRequest, match=r"at most \d+ are allowed"):
         shop.recommend(**question)
 

@@ -12,6 +12,7 @@ from cesta_client import Recommender
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote
 from operations.releases.publish import publish
+from operations.releases.store import open_repository
 from operations.server.process import Server
 
 if TYPE_CHECKING:
@@ -25,11 +26,12 @@ def test_the_next_release_finds_what_the_first_compiled(
 ) -> None:
     """The test compares numba's files, which hold one kernel each, and their times."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
-    repository = tmp_path / "repository"
+    folder = tmp_path / "repository"
+    repository = open_repository(folder)
     publish(built.run, repository)
     publish(built.run, repository)
     promote(repository, 1)
-    server = start_server(repository)
+    server = start_server(folder)
     compiled = kernels(tmp_path / "cache")
     assert any("sample_batch" in name for name in compiled)
     with ModelControl(server.grpc) as control:

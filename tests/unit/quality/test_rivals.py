@@ -95,7 +95,6 @@ def test_lambdarank_ranks_real_candidates() -> None:
     rows = np.array([[7, 8, 0], [9, 0, 0]], np.int32)
     features = np.array([[[3], [1], [-9]], [[1], [-9], [-9]]], np.float32)
     questions = QueryBatch([Query(), Query()], np.array([7, 7], np.int32), Candidates(rows, features, rows))
-    placed = rivals.Lambdarank(booster, "")
-    placed = placed.place(questions)["LightGBM"]
+    placed = rivals.Lambdarank(booster, "").place(questions)["LightGBM"]
     assert placed.top[:, :3].tolist() == [[8, 7, 0], [9, 0, 0]]
     assert placed.ranks.tolist() == [1, MISSED]
