@@ -5,6 +5,7 @@ is that of ``ensemble/reference.py``: the sampler's arrays and the ONNX graph, a
 """
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -85,10 +86,6 @@ def evaluate(
     def result(name: str) -> RankerResult:
         return groups.summarise_ranker(with_users[name], without_users[name])
 
-    def rival_result(rival: Rival) -> MeasuredRival:
-        return {**result(rival.names[0]), "note": rival.note}
-
-    not_measured: dict[str, MissingRival] = {name: {"note": note} for name, note in missing.items()}
     content: Metrics = {
         "checkpoint": manifest.sha256(checkpoint),  # export refuses the metrics of another checkpoint
         **result(ServedRanker.NAME),
@@ -102,12 +99,24 @@ def evaluate(
         "curve": load_curve(checkpoint).epochs,
         "calibration": calibration(known.chances, known.ranks),
         "baselines": {name: result(name) for name in baselines.RANKERS},
-        "rivals": {**{rival.names[0]: rival_result(rival) for rival in others}, **not_measured},
+        "rivals": _describe_rivals(others, missing, result),
         "protocol": _describe_protocol(shop, split, arrays, hidden, contract),
     }
     write_file(metrics, (json.dumps(content, indent=2) + "\n").encode())
     write_file(metrics.with_name(report.NAME), report.html(content).encode())
     return metrics
+
+
+def _describe_rivals(
+    rivals: Sequence[Rival], missing: Mapping[str, str], result: Callable[[str], RankerResult]
+) -> dict[str, MeasuredRival | MissingRival]:
+    """The results of the rivals by name, then the reason of each one that is missing."""
+    described: dict[str, MeasuredRival | MissingRival] = {}
+    for rival in rivals:
+        described[rival.names[0]] = MeasuredRival(**result(rival.names[0]), note=rival.note)
+    for name, note in missing.items():
+        described[name] = MissingRival(note=note)
+    return described
 
 
 def _describe_protocol(

@@ -153,7 +153,7 @@ def _prometheus(folder: Path, addresses: Addresses) -> tuple[Path, list[str], st
 
 
 def _alertmanager(folder: Path, addresses: Addresses) -> tuple[Path, list[str], str]:
-    """As `_prometheus`."""
+    """Folder, command and readiness URL of Alertmanager."""
     (folder / "secrets").mkdir(parents=True, exist_ok=True)
     for name in ("critical_url", "warning_url"):
         if not (folder / "secrets" / name).exists():

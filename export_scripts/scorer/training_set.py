@@ -42,7 +42,7 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Thinning:
-    """Which of a query's candidates training uses: ``candidates`` in number, chosen with the ``prior`` (F,).
+    """The choice of a query's candidates for training: ``candidates`` in number, by the ``prior`` (F,).
 
     Half are the best by the prior, the other half is drawn from the rest and weighted to represent all of the
     rest (importance sampling, Bengio & Senécal 2003). A softmax over 160 candidates learns as much as one

@@ -98,7 +98,7 @@ class ObjectPath:
         return self.head() is not None
 
     def is_file(self) -> bool:
-        """As ``exists``; a listed object needs no second request."""
+        """Tell whether there is an object of this name. A listed object needs no second request."""
         return self.listed_size is not None or self.exists()
 
     def size(self) -> int:

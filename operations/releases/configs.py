@@ -42,7 +42,7 @@ class Canary(NamedTuple):
 
 
 class Served(NamedTuple):
-    """Which releases are loaded, and in which role."""
+    """The releases that are loaded, and the role of each."""
 
     active: int
     previous: int | None = None  # loaded for a rollback

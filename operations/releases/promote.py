@@ -1,4 +1,4 @@
-"""Which release is served: promote one, or roll back to the previous one. Either ends a canary release."""
+"""Promote a release, or roll back to the previous one. Either ends a canary release."""
 
 from collections.abc import Sequence
 

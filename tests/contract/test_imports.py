@@ -1,4 +1,4 @@
-"""Which folder may import which packages; importing a module has no side effect."""
+"""The packages that each folder may import; importing a module has no side effect."""
 
 import ast
 import subprocess

@@ -129,7 +129,7 @@ def test_a_triton_may_execute_what_it_starts_from(name: str) -> None:
 
 
 def test_the_gpu_s_triton_gets_a_gpu_and_a_config_for_it() -> None:
-    """Its image runs NVIDIA's tritonserver with the scorer's config of that name, and keeps its timings."""
+    """The image runs NVIDIA's tritonserver with the scorer's config of that name, and keeps its timings."""
     service, image = SERVICES["triton-gpu"], (ROOT / "deploy" / "images" / "gpu" / "Dockerfile").read_text()
     reserved = service["deploy"]["resources"]["reservations"]["devices"]
     assert reserved == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]

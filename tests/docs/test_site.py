@@ -83,7 +83,7 @@ def test_no_page_asks_another_host_or_fails(site: Path, address: str, browser: B
 
 
 def test_search_finds_a_page_without_another_host(address: str, browser: Browser) -> None:
-    """Its index and its worker come from the site. The dialog lies in a shadow tree."""
+    """The index and the worker of the search come from the site. The dialog lies in a shadow tree."""
     dialog = "[...document.querySelectorAll('div')].find(e => e.shadowRoot)?.shadowRoot"
     browser.open(f"{address}/index.html")
     browser.evaluate("document.querySelector('.md-search__button').click()")

@@ -192,7 +192,7 @@ def test_triton_s_own_words_never_come_through(open_gateway: OpenDoor) -> None:
 
 
 def test_a_triton_that_cannot_now_says_when_to_come_back(open_gateway: OpenDoor) -> None:
-    """Its bounded queue is full: 503, also over gRPC, and not the error of an unreachable server."""
+    """The bounded queue is full: 503, also over gRPC, and not the error of an unreachable server."""
     with socket.create_server(("127.0.0.1", 0)) as listener, _refusing_grpc() as grpc_address:
         full = b'{"error": "Exceeds maximum queue size"}'
         threading.Thread(target=_answer_once, args=(listener, 503, full), daemon=True).start()

@@ -75,7 +75,7 @@ def test_every_peer_with_pins_is_a_server() -> None:
 
 
 def test_an_environment_that_is_there_is_not_made_again(tmp_path: Path) -> None:
-    """Its stamp holds the hash of the pinned versions."""
+    """The stamp of the environment holds the hash of the pinned versions."""
     import hashlib
 
     pins = Path(bench.__file__).parent / "peers" / "litserve.txt"

@@ -1,4 +1,4 @@
-"""Which release gave an answer, when another release took over, and which answers belong to neither."""
+"""The release of each answer, the takeover by another release, and answers that belong to neither."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ QUESTIONS = [{"basket": [], "user_id": ""}]
 
 
 def test_the_released_graph_ranks_the_catalog_as_torch_does(built: Built) -> None:
-    """Its inputs are widened from 128 candidates to all items. Ids, order and scores are the network's."""
+    """The inputs are widened from 128 candidates to all items. Ids, order and scores are the network's."""
     shop = built.shop
     rows = shop.basket(shop.n_baskets - 1)[:3]
     basket = shop.catalog["item_id"].iloc[rows].tolist()

@@ -106,7 +106,7 @@ def test_an_item_never_sold_comes_with_its_category(
 
 @pytest.mark.parametrize("lacking", ["nothing", "users", "times", "products", "one column"])
 def test_a_shop_that_records_less_gets_a_full_list(lacking: str, tmp_path: Path) -> None:
-    """Its tables give a full list for every user and for nobody, by one compiled kernel."""
+    """The tables of the shop give a full list for every user and for nobody, by one compiled kernel."""
     rng = np.random.default_rng(1)
     tables = make_shop(tmp_path / "shop", rng, baskets=200)
     dropped = {"users": ["user_id"], "times": ["timestamp"]}.get(lacking, [])

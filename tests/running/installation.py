@@ -111,7 +111,7 @@ def copy_image_files(tree: Path) -> None:
 
 
 def install(folder: Path) -> None:
-    """As the image does, without the object stores' extra."""
+    """Install as the image does, without the object stores' extra."""
     venv.create(folder / "venv", clear=True, with_pip=True)
     pip = [folder / "venv" / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-input"]
     packages = ["--constraint", "constraints.txt", "--editable", "./client", "--editable", "."]

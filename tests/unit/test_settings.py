@@ -24,7 +24,7 @@ def test_the_shipped_file_is_complete_and_means_the_complete_journey() -> None:
 
 
 def test_another_shop_gets_nothing_of_the_complete_journey() -> None:
-    """Its column names and its drop list would be wrong anywhere else."""
+    """The set's column names and drop list would be wrong anywhere else."""
     settings = load_settings(overrides={"data.transactions": Path("sales.csv")})
     assert settings.data.columns.user_id is None
     assert settings.data.name_columns == ()

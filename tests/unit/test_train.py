@@ -90,7 +90,7 @@ def is_linear(model: NCF, training_set: TrainingSet) -> bool:
 
 
 def test_a_telling_feature_is_learnt(arrays: SamplerArrays, settings: Settings) -> None:
-    """Its weight starts at 0; a few hundred queries are enough to rank by it."""
+    """The weight of the feature starts at 0; a few hundred queries are enough to rank by it."""
     quick = settings.model_copy(update={"train": settings.train.model_copy(update={"learning_rate": 0.03})})
     training, validation = examples(2_000, telling=1), examples(200, telling=1, seed=1)
     model = fit_model(arrays, np.zeros(F, np.float32), training, validation, quick.train)

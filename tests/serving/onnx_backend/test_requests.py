@@ -161,7 +161,7 @@ def test_any_name_of_a_tensor_is_found(toys: Toys, name: str) -> None:
 
 
 def test_a_model_that_does_not_batch_counts_requests(toys: Toys) -> None:
-    """Its first axis is not a batch of rows."""
+    """The first axis is not a batch of rows."""
     toys.load("rows_of_its_own", identity(shape=(2, 3)), ONE_INSTANCE)
     toys.infer("rows_of_its_own", x=np.ones((2, 3), np.float32))
     assert toys.executions("rows_of_its_own", requests=1) == 1

@@ -1,4 +1,4 @@
-"""Which requests the client sends again, how often, and for how long."""
+"""The requests that the client sends again, how often, and for how long."""
 
 import asyncio
 import time

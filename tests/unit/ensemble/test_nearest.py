@@ -116,7 +116,7 @@ def test_recall_counts_ties_and_not_what_is_missing() -> None:
 
 
 def test_k_means_learns_from_the_long_vectors() -> None:
-    """Of 1,000 vectors of length 1 and 10 of length 10 all ten are in a sample of 50. A small set is taken
+    """A sample of 50 from 1,000 vectors of length 1 and 10 of length 10 holds all ten. A small set is taken
     whole.
     """
     vectors = np.ones((1_010, 1), np.float32)

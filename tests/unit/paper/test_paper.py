@@ -187,7 +187,7 @@ def test_a_tie_is_half_a_loss(scores: list[float], expected: float) -> None:
 
 
 def test_a_constant_scorer_gains_nothing() -> None:
-    """Its rank is 49.5 among 99 negatives."""
+    """The rank is 49.5 among 99 negatives."""
     examples = make_examples(tastes(), rng())
     questions = make_validation_questions(examples, 0, rng())
     model = new_model(GMF, examples, settings())

@@ -1,4 +1,4 @@
-"""Which groups are resampled for the intervals."""
+"""The groups that are resampled for the intervals."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -77,7 +77,7 @@ def test_a_constant_scorer_gains_nothing() -> None:
 
 
 def test_the_list_is_the_best_ten_in_order() -> None:
-    """Of 30 scores in any order the list has the ten largest, largest first. The hidden item's place is its
+    """The list has the ten largest of 30 scores in any order, largest first. The hidden item's place is its
     rank.
     """
     scores = np.random.default_rng(3).permutation(30).astype(np.float32)[None]

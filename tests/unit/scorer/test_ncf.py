@@ -101,7 +101,7 @@ def test_a_branch_of_width_0_is_not_there(lacking: str) -> None:
 
 
 def test_training_starts_without_the_mlp() -> None:
-    """Its last layer is zero, so that the wide term decides."""
+    """The last layer is zero, so that the wide term decides."""
     ncf = NCF(SHAPE)
     assert not ncf.out.weight.any()
     assert not ncf.item_bias.weight.any()

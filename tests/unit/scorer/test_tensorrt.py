@@ -33,7 +33,7 @@ def refused(available: list[str]) -> bool:
 
 
 def test_an_onnxruntime_with_tensorrt_will_do() -> None:
-    """Its place among the providers does not matter. Without it, the others do not help."""
+    """The place of TensorRT among the providers does not matter. Without it, the others do not help."""
     assert not refused(GPU)
     assert not refused(GPU[::-1])
     assert refused(GPU[1:])

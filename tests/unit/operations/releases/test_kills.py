@@ -93,7 +93,7 @@ def kill_at(pid: int, writes: Iterator[int], method: str, path: str) -> str:
 def test_a_publisher_killed_at_any_write_to_a_bucket(
     tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its numbers are not given again."""
+    """The numbers of the killed publishers are not given again."""
     url = f"s3://{s3.bucket()}/shop"
     repository = open_repository(url)
     run = first_release(repository, tmp_path)

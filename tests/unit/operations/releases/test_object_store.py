@@ -194,7 +194,7 @@ def test_the_lock_of_a_killed_operator_is_taken_over(
 
 
 def test_the_lock_of_one_who_died_on_this_machine_is_taken_over_at_once(repository: Repository) -> None:
-    """Its process is gone, so nobody waits for it."""
+    """The process of the lock is gone, so nobody waits for it."""
     code = "import sys; from operations.releases.lease import sign; print(sign().decode())"
     signed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
     (repository / bucket.LOCK).write_bytes(signed)

@@ -195,7 +195,7 @@ def test_an_altered_run_is_not_published(run: Path, repository: Repository) -> N
 
 @folder_only
 def test_a_run_of_other_sampler_code_is_not_published(tmp_path: Path, repository: Repository) -> None:
-    """Its golden answers would not be those of the release."""
+    """The golden answers would not be those of the release."""
     run = make_run(tmp_path / "old", sampler_code="0" * 64)
     with pytest.raises(CestaError, match="changed since the export"):
         publish.publish(run, repository)
@@ -240,14 +240,14 @@ def test_a_new_contract_needs_a_new_repository(tmp_path: Path, run: Path, reposi
 
 
 def test_the_source_repository_is_not_published_into(run: Path, tmp_path: Path) -> None:
-    """Its ensemble pins no release."""
+    """The ensemble there pins no release."""
     shutil.copytree(verify.MODEL_REPOSITORY, tmp_path / "models")
     with pytest.raises(CestaError, match="pins no release"):
         publish.publish(run, open_repository(tmp_path / "models"))
 
 
 def test_a_run_is_recognised_as_published(tmp_path: Path, run: Path, repository: Repository) -> None:
-    """Its content counts, not when it was made, nor whether it is active."""
+    """The content counts, not when it was made, nor whether it is active."""
     assert publish.published_as(run, repository) is None
     publish.publish(run, repository)
     assert publish.published_as(run, repository) == 1

@@ -1,4 +1,4 @@
-"""What is refused before a tritonserver starts, and the sentences of the refusals; no server runs."""
+"""Refusals before a tritonserver starts, and their sentences; no server runs."""
 
 from __future__ import annotations
 
