@@ -1,4 +1,7 @@
-"""Receipts to release: etl → train → evaluate → export → publish → promote. What is fresh is kept."""
+"""Receipts to release: etl, train, evaluate, export, publish, then the promotion.
+
+A stage runs only if its code, its settings or its input files have changed since its last run.
+"""
 
 import json
 from pathlib import Path
@@ -11,7 +14,7 @@ from export_scripts.etl import etl
 from export_scripts.evaluate import evaluate
 from export_scripts.export import export
 from export_scripts.freshness.code import SourceTree
-from export_scripts.freshness.ledger import Ledger, file_state
+from export_scripts.freshness.ledger import Ledger, Part, file_state
 from export_scripts.receipts import meta
 from export_scripts.settings import Settings
 from export_scripts.train import train
@@ -31,56 +34,80 @@ STAGES: Final = ("etl", "train", "evaluate", "export")  # modules beside this on
 def build(
     settings: Settings, root: Path, promoting: bool = True, repository: Repository | None = None
 ) -> int:
-    """Do every stage that is not fresh below ``root``, return the number of the release.
+    """Run the stages below ``root`` that are not fresh and return the number of the release.
 
-    It is published into ``repository``, by default the one below ``root``.
-
-    ``promoting`` has a server's next start serve it; what the gate objects is only logged and recorded.
+    Publishes into ``repository``, by default the one below ``root``. With ``promoting``, the next start of a
+    server serves the release; objections of the gate are only logged and recorded.
     """
-    out, s = Outputs(root), settings
+    out = Outputs(root)
     repository = repository or open_repository(out.repository)
-    stage, tree = Ledger(root / "stages.json").once, SourceTree()
-    code = {name: tree.digest(f"export_scripts.{name}") for name in STAGES}
-    tables = (s.data.transactions, s.data.products) if s.data.transactions else complete_journey.tables()
-    facts, model = out.data / meta.FILE, (s.splits, s.sampler, s.retrieval, s.train)
+    once, inputs = Ledger(root / "stages.json").once, _Inputs(settings, out)
+    most = settings.evaluate.build_queries
     ran = {
-        "etl": stage("etl", [code["etl"], s.data, s.etl, file_state(*tables)], facts, lambda: etl(s, root)),
-        "train": stage(
-            "train",
-            [code["train"], *model, _fingerprint(facts)],
-            out.checkpoint,
-            lambda: train(s, out.data, out.checkpoint),
+        "etl": once("etl", inputs.etl(), out.data / meta.FILE, lambda: etl(settings, root)),
+        "train": once(
+            "train", inputs.train(), out.checkpoint, lambda: train(settings, out.data, out.checkpoint)
         ),
-        "evaluate": stage(
+        "evaluate": once(
             "evaluate",
-            [code["evaluate"], *model, s.evaluate, _fingerprint(facts), out.checkpoint],
+            inputs.evaluate(),
             out.metrics,
-            lambda: evaluate(s, out.data, out.checkpoint, out.metrics, max_queries=s.evaluate.build_queries),
+            lambda: evaluate(settings, out.data, out.checkpoint, out.metrics, max_queries=most),
         ),
-        "export": stage(
+        "export": once(
             "export",
-            [code["export"], *model, s.evaluate, facts, out.checkpoint, out.metrics, _sampler()],
+            inputs.export(),
             out.run / manifest.NAME,
-            lambda: export(s, out.data, out.checkpoint, out.metrics, out.run),
+            lambda: export(settings, out.data, out.checkpoint, out.metrics, out.run),
         ),
     }
     published = published_as(out.run, repository)
     release = publish(out.run, repository) if published is None else published
+    ran["publish"] = published is None
     if promoting and release != active_release(repository):
-        record = promote(repository, release, bars=s.release, force=True)
+        record = promote(repository, release, bars=settings.release, force=True)
         if "forced" in record:
             log.warning("promoted although", objections=record["forced"])
-    ran["publish"] = published is None
-    log.info("build", release=release, fresh=[name for name, did in ran.items() if not did])
+    log.info("build", release=release, fresh=[stage for stage, has_run in ran.items() if not has_run])
     return release
 
 
-def _fingerprint(facts: Path) -> str:
-    """The identity of the data that etl wrote. Other code or other settings may write the same data."""
-    stored: meta.StoredMeta = json.loads(facts.read_text(encoding="utf-8"))
-    return stored["fingerprint"]
+class _Inputs:
+    """What the result of each stage depends on: its code, its settings, its input files.
 
+    Ask for the inputs of a stage after the stages before it have run: they write its input files.
+    """
 
-def _sampler() -> str:
-    """The digest of the sampler's files, comments included: export records it, publish compares it."""
-    return manifest.digest(sampler_code())
+    def __init__(self, settings: Settings, out: Outputs):
+        self._settings, self._out, tree = settings, out, SourceTree()
+        # At the start, with the code that this process has loaded: somebody may edit it while a stage runs.
+        self._code = {stage: tree.digest(f"export_scripts.{stage}") for stage in STAGES}
+
+    def etl(self) -> list[Part]:
+        data = self._settings.data
+        tables = (data.transactions, data.products) if data.transactions else complete_journey.tables()
+        return [self._code["etl"], data, self._settings.etl, file_state(*tables)]
+
+    def train(self) -> list[Part]:
+        return [self._code["train"], *self._model(), self._fingerprint()]
+
+    def evaluate(self) -> list[Part]:
+        settings, checkpoint = self._settings.evaluate, self._out.checkpoint
+        return [self._code["evaluate"], *self._model(), settings, self._fingerprint(), checkpoint]
+
+    def export(self) -> list[Part]:
+        out = self._out
+        files = (out.data / meta.FILE, out.checkpoint, out.metrics)
+        # The sampler's files with their comments: export records this digest, publish compares it.
+        sampler = manifest.digest(sampler_code())
+        return [self._code["export"], *self._model(), self._settings.evaluate, *files, sampler]
+
+    def _model(self) -> list[Part]:
+        settings = self._settings
+        return [settings.splits, settings.sampler, settings.retrieval, settings.train]
+
+    def _fingerprint(self) -> str:
+        """The identity of the data: another run of etl may write the same data."""
+        text = (self._out.data / meta.FILE).read_text(encoding="utf-8")
+        stored: meta.StoredMeta = json.loads(text)
+        return stored["fingerprint"]
