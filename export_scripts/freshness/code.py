@@ -88,7 +88,7 @@ class SourceTree:
         """The data files that the module at ``path`` reads, by the strings among its nodes."""
         strings = {node.value for node in nodes if isinstance(node, ast.Constant)}
         beside = (self._root / path).parent.iterdir()
-        models = (self._root / "model_repository").glob("*/*")
+        models = (self._root / "model_repository").rglob("*")
         return sorted(
             file
             for file in {*beside, *models}

@@ -4,6 +4,7 @@ loadtests → export_scripts (offline) → operations (around Triton) → ensemb
 """
 
 import ast
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -24,7 +25,17 @@ ORDERS = {
     "export_scripts": ("receipts", "snapshots", "scorer", "quality", "paper", "freshness", "commands"),
     "operations": ("records", "server", "releases", "gateway", "supervisor", "commands"),
 }
+# Modules beside the sub-packages: those that every sub-package may import. The others, such as build.py and
+# stack.py, stand above all sub-packages except commands.
+BASES = {
+    "export_scripts": {"complete_journey", "progress", "provenance", "settings"},
+    "operations": {"errors", "outputs", "settings"},
+}
 OFFLINE = {"torch", "pandas"}  # of the floor export_scripts; loadtests/peers are other people's apps
+SERVING = {  # packages of `pip install cesta`, and of its extra "stores"
+    *("fastapi", "google", "numpy", "obstore", "onnx", "prometheus_client", "pydantic", "rich", "structlog"),
+    *("starlette", "tritonclient", "typer", "uvicorn"),
+}
 
 
 def sources(root: Path) -> dict[str, Path]:
@@ -118,6 +129,40 @@ def test_a_planted_circle_is_seen(tmp_path: Path) -> None:
     (package / "two.py").write_text("def x():\n    from . import three\n")
     (package / "three.py").write_text("import operations.one\n")
     assert set(circle(graph(tmp_path))) == {"operations.one", "operations.two", "operations.three"}
+
+
+@pytest.mark.parametrize("floor", ORDERS)
+def test_sub_packages_import_no_verb_above_them(floor: str) -> None:
+    """build.py, stack.py and their like import the sub-packages, never the other way round."""
+    order = ORDERS[floor]
+    backwards = []
+    for module, targets in graph().items():
+        parts = module.split(".")
+        if parts[0] != floor or len(parts) < 3 or parts[1] == order[-1]:
+            continue
+        for target in sorted(targets):
+            into = target.split(".")
+            if into[0] == floor and len(into) == 2 and into[1] not in {*BASES[floor], *order}:
+                backwards.append(f"{module} → {target}")
+    assert backwards == []
+
+
+def test_operations_imports_what_cesta_installs_without_extras() -> None:
+    modules = sources(ROOT)
+    strangers = [
+        f"{module} → {name}"
+        for module, path in modules.items()
+        if module.partition(".")[0] == "operations"
+        for name in imports(module, path, modules)
+        if name.partition(".")[0] not in {*FLOORS, *SERVING, *sys.stdlib_module_names}
+    ]
+    assert strangers == []
+
+
+def test_operations_does_not_name_the_floor_above() -> None:
+    """Not in a string either: an import by name would not show among the imports."""
+    paths = (ROOT / "operations").rglob("*.py")
+    assert [path.name for path in paths if "export_scripts" in path.read_text(encoding="utf-8")] == []
 
 
 def test_torch_and_pandas_are_at_home_offline_only() -> None:
