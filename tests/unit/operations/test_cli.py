@@ -3,6 +3,7 @@
 import errno
 import json
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -15,6 +16,7 @@ import structlog
 from export_scripts.commands import options
 from operations import cli
 from operations.commands.ask import read_ids
+from tests import ROOT
 from tests.building.shops import make_shop
 
 Run = Callable[..., tuple[int, str, str]]
@@ -55,6 +57,12 @@ def test_help_has_one_line_for_a_verb(cesta: Run, monkeypatch: pytest.MonkeyPatc
     rows = [line.split()[1:] for line in cesta("--help")[1].splitlines() if line.startswith("│ ")]
     verbs = [words[0] for words in rows if not words[0].startswith("--")]
     assert verbs == [*cli.MAKING, "publish", "serve", "stack", "ask", "release", "keys"]
+
+
+def test_every_verb_that_makes_a_release_is_registered() -> None:
+    """And no other: --help lists them in the order of MAKING."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert [*project["entry-points"][cli.VERBS]] == [*cli.MAKING]
 
 
 def test_a_verb_that_is_not_registered_says_so(cesta: Run, monkeypatch: pytest.MonkeyPatch) -> None:
