@@ -1,4 +1,4 @@
-"""Every python snippet of client/README.md runs; the fake shop stands in for the server."""
+"""Every python snippet of client/README.md runs; the fake shop replaces the server."""
 
 import re
 

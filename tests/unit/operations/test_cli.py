@@ -166,7 +166,7 @@ def test_values_are_read_as_json_or_text(monkeypatch: pytest.MonkeyPatch, text: 
     ],
 )
 def test_ids_are_read_as_csv(values: list[str] | None, ids: list[str]) -> None:
-    """An id with a comma stands in quotes; without quotes a comma separates two ids."""
+    """An id with a comma is put in quotes; without quotes a comma separates two ids."""
     assert read_ids("--basket", values) == ids
 
 
