@@ -250,3 +250,15 @@ def test_an_output_folder_that_cannot_be_made_is_named(cesta: Run, tmp_path: Pat
     assert status == 1
     assert "Not a directory" in err
     assert "Traceback" not in err
+
+
+def test_a_relative_repository_of_a_stack_counts_from_the_working_folder(
+    cesta: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor runs in another folder. A bucket's address stays as it is."""
+    served: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("operations.stack.serve_stack", lambda out, repository, _: served.append(repository))
+    for repository in ("mine/repository", "s3://bucket/shop"):
+        assert cesta("stack", "--repository", repository) == (0, "", "")
+    assert served == [str(tmp_path / "mine" / "repository"), "s3://bucket/shop"]
