@@ -34,7 +34,7 @@ class Columns(SettingsTable):
 
 
 class DataSettings(SettingsTable):
-    """Where a shop's tables are and how to read them; `transactions` None means the Complete Journey."""
+    """The places of a shop's tables and how to read them; `transactions` None means the Complete Journey."""
 
     transactions: OptionalPath
     products: OptionalPath
@@ -63,7 +63,7 @@ class DataSettings(SettingsTable):
 
 
 class EtlSettings(SettingsTable):
-    """What the etl stage drops and what it refuses."""
+    """The lines that the etl stage drops and those that it refuses."""
 
     returns: Literal["refuse", "drop"]
     unlisted: Literal["keep", "drop"]
@@ -81,7 +81,7 @@ class SplitSettings(SettingsTable):
 
 
 class SamplerSettings(SettingsTable):
-    """What the candidate sampler counts, and how many candidates each source may propose."""
+    """The counts of the candidate sampler, and the limit on the candidates of each source."""
 
     min_support: int = Field(ge=1)
     partners: int = Field(ge=1)
@@ -132,7 +132,7 @@ class TrainSettings(SettingsTable):
 
 
 class EvaluateSettings(SettingsTable):
-    """How the test period is measured."""
+    """The measurement of the test period."""
 
     queries: int = Field(ge=1)
     build_queries: int = Field(ge=1)

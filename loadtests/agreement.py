@@ -27,7 +27,7 @@ def check(
 
 
 def agree(answer: Answer, expected: Answer) -> bool:
-    """Whether items and scores are the same. Items with equal scores, to the tolerance, may change places."""
+    """Tell whether items and scores agree. Items of equal score, to the tolerance, may change places."""
     if len(answer.scores) != len(expected.scores) or not np.allclose(
         answer.scores, expected.scores, atol=TOLERANCE, rtol=0
     ):

@@ -114,7 +114,7 @@ class _Connections:
 
     @property
     def free(self) -> bool:
-        """Whether one more request can be sent."""
+        """Tell whether one more request can be sent."""
         return bool(self._idle) or len(self._open) < CONNECTIONS
 
     def ask(self, number: int, request: bytes, due: float) -> None:
@@ -194,7 +194,7 @@ class _Connections:
 
 
 def _is_whole(received: bytes) -> bool:
-    """Whether the answer is complete."""
+    """Tell whether the answer is complete."""
     head = received.find(b"\r\n\r\n")
     if head < 0:
         return False

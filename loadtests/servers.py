@@ -44,7 +44,7 @@ class Server:
 
     @property
     def grpc(self) -> bool:
-        """Whether it is measured over gRPC, too."""
+        """Tell whether it is measured over gRPC, too."""
         return self.kind == "ours"
 
     @property

@@ -44,7 +44,7 @@ class Shop(Protocol):
 
 @dataclass
 class Street:
-    """What the shoppers of one Locust environment share."""
+    """The state that the shoppers of one Locust environment share."""
 
     options: Namespace
     visits: dict[str, Iterator[tuple[Visit, float]]]  # by kind of shopper, each with the gap that follows it

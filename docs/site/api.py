@@ -140,7 +140,7 @@ def _kind(schema: Described) -> str:
 
 
 def _resolved(api: Described, described: Described) -> Described:
-    """What a reference refers to, or the thing itself."""
+    """The target of a reference, or the thing itself."""
     if "$ref" not in described:
         return described
     target = api

@@ -29,7 +29,7 @@ IN_STYLES: Final = re.compile(r"""(?:url\(|@import)\s*['"]?(?:https?:)?//""")
 
 @dataclass
 class Page(HTMLParser):
-    """What one page refers to, and the anchors that others can refer to."""
+    """The links of one page, and the anchors that others can link to."""
 
     text: str
     anchors: set[str] = field(default_factory=set)

@@ -94,7 +94,7 @@ def _matches(root: Path, name: str, pages: Pages, problems: list[str]) -> Iterat
 
 
 def address(path: str) -> str:
-    """Where the site has the page of a file.
+    """The path of a file's page in the site.
 
     ``docs/`` is the top of the site. A folder's README is named after the folder, below ``folders/`` if the
     folder is one of the code's, since ``docs/operations.md`` and ``operations/README.md`` are two pages.
@@ -138,7 +138,7 @@ def _with_links(root: Path, path: str, text: str, pages: Pages, folder: Path, pr
 
 
 def _place(root: Path, linked: str, pages: Pages, folder: Path) -> str | None:
-    """Where the site has a file of the repository, copied there unless it is a page; None without one."""
+    """The path of a repository's file in the site, copied there unless it is a page; None without one."""
     if (root / linked).is_dir():
         linked = f"{linked}/README.md"
     if page := HOME.get(linked, pages.get(linked)):

@@ -67,7 +67,7 @@ class GraphTensor:
 
     @property
     def has_batch_axis(self) -> bool:
-        """Whether the first dimension is open, which batching needs."""
+        """Tell whether the first dimension is open, which batching needs."""
         return self.shape[:1] == [_UNKNOWN]
 
 

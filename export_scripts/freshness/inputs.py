@@ -16,7 +16,7 @@ STAGES: Final = ("etl", "train", "evaluate", "export")  # modules; publish decid
 
 
 class Inputs:
-    """What the result of each stage depends on: its code, its settings, its input files.
+    """The inputs that the result of each stage depends on: its code, its settings, its input files.
 
     Ask for the inputs of a stage after the stages before it have run: they write its input files.
     """

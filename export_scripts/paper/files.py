@@ -72,7 +72,7 @@ def read_protocol(train: Path, test: Path, negatives: Path) -> Protocol:
     )
     n, m = len(training.users), len(testing.users)
     users, items = users + 1, items + 1
-    # Of two ratings of one pair, the later one counts.
+    # The later one of two ratings of one pair counts.
     _, last = np.unique((users[:n] * (len(item_ids) + 1) + items[:n])[::-1], return_index=True)
     places = np.sort(n - 1 - last)
     ratings = np.bincount(users[places])

@@ -276,7 +276,9 @@ def _recall(candidates: CandidateShares, c: int) -> Recall:
         "explore": points([at[n]["explore"] for n in sizes]),
     }
     marks = [(f"{n:,}", 100 * n / sizes[-1]) for n in sizes]
-    sources = {name: s for name, s in candidates["by_source"].items() if s["recall"] is not None}
+    sources = {
+        name: shares for name, shares in candidates["by_source"].items() if shares["recall"] is not None
+    }
     return Recall(lines(by_kind, Axis(sizes[-1], marks), axis(1)), sources)
 
 

@@ -14,7 +14,7 @@ class Summary(TypedDict):
 
 
 class Variety(TypedDict):
-    """How varied a ranker's lists are; see ``metrics.variety``."""
+    """The variety of a ranker's lists; see ``metrics.variety``."""
 
     coverage: float | None
     effective_items: float | None
@@ -60,7 +60,7 @@ class Shares(TypedDict):
 
 
 class SourceShares(Shares):
-    """What one source proposes, what no other source proposes (``alone``), and the share by list length."""
+    """The share of hidden items that one source proposes, alone or not, and the share by list length."""
 
     alone: Shares
     at: dict[str, Shares]
@@ -126,7 +126,7 @@ class Calibration(TypedDict):
 
 
 class ProtocolRecord(TypedDict):
-    """How large the measurement was: queries, start of the test period, ranked items, candidates."""
+    """The size of the measurement: queries, start of the test period, ranked items, candidates."""
 
     queries: int
     test_from: int | None

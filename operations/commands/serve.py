@@ -84,4 +84,7 @@ def stack(
     """
     from operations.stack import Addresses, serve_stack
 
-    serve_stack(out.absolute(), repository or str(Outputs(out.absolute()).repository), Addresses())
+    served = repository or str(Outputs(out).repository)
+    if "://" not in served:
+        served = str(Path(served).absolute())  # the supervisor runs in a folder of its own
+    serve_stack(out.absolute(), served, Addresses())

@@ -4,15 +4,21 @@ python -m operations.gateway.items artifacts/data artifacts/gateway  # `cesta st
 """
 
 import gzip
-import json
 import sys
 from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
 
 from operations.errors import CestaError
 from operations.outputs import ITEMS
 from operations.records.atomic import write_file
+from operations.records.json_record import first_problem
 
 Items = dict[str, dict[str, str]]  # item id → name and categories, broad to fine
+
+
+class _Catalog(BaseModel):
+    items: Items
 
 
 def read_items(data: Path) -> Items | None:
@@ -21,10 +27,9 @@ def read_items(data: Path) -> Items | None:
     if not path.exists():
         return None
     try:
-        items: Items = json.loads(path.read_text(encoding="utf-8"))["items"]
-    except (ValueError, KeyError) as error:
-        raise CestaError(f'{path} is damaged ({error}); run "cesta etl" again') from None
-    return items
+        return _Catalog.model_validate_json(path.read_bytes()).items
+    except ValidationError as error:
+        raise CestaError(f'{path} is damaged: {first_problem(error)}; run "cesta etl" again') from None
 
 
 def write_items(data: Path, folder: Path) -> int:
@@ -42,7 +47,9 @@ def write_items(data: Path, folder: Path) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m operations.gateway.items DATA GATEWAY_FOLDER")
     try:
-        print(f"{write_items(*map(Path, sys.argv[1:]))} items")
+        print(f"{write_items(Path(sys.argv[1]), Path(sys.argv[2]))} items")
     except CestaError as error:
         sys.exit(str(error))

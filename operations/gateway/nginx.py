@@ -125,7 +125,7 @@ class Gateway:
 
     @property
     def ended(self) -> bool:
-        """Whether nginx was started and runs no longer."""
+        """Tell whether nginx was started and runs no longer."""
         return self._process is not None and self._process.poll() is not None
 
     @property
@@ -227,7 +227,7 @@ def _command(settings: GatewaySettings, *options: str) -> list[str]:
 
 
 def _is_master(pid: int, configuration: Path) -> bool:
-    """Whether the process is the nginx of this file. A killed nginx leaves a pid that others may reuse."""
+    """Tell whether the process is the nginx of this file. Others may reuse the pid of a killed nginx."""
     title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     master = _MASTER.match(title)
     return master is not None and configuration.samefile(master[1])
@@ -238,7 +238,7 @@ def _workers(master: int) -> set[int]:
 
 
 def _any_accepts(workers: set[int]) -> bool:
-    """Whether a worker still accepts. nginx marks the others' process names with "shutting down"."""
+    """Tell whether a worker still accepts. nginx marks the others' process names with "shutting down"."""
     for worker in workers:
         with contextlib.suppress(OSError):
             if b"shutting down" not in Path(f"/proc/{worker}/cmdline").read_bytes():
@@ -258,7 +258,7 @@ def _check_free(address: str) -> None:
 
 
 def accepts(address: str) -> bool:
-    """Whether a program accepts connections at host:port within a second."""
+    """Tell whether a program accepts connections at host:port within a second."""
     host, _, port = address.rpartition(":")
     with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
         return True

@@ -46,7 +46,7 @@ def answer_of(tensors: Tensors) -> Answer:
 
 
 def difference(got: Answer, want: Answer, tolerance: float = TOLERANCE) -> str | None:
-    """Where two answers differ beyond rounding, None if nowhere. Items of equal score may change places."""
+    """The first difference of two answers beyond rounding, if any. Items of equal score may change places."""
     wanted = dict(zip(want.item_ids, zip(want.scores, want.reasons, strict=True), strict=True))
     rows = zip(got.item_ids, got.scores, got.reasons, strict=True)
     for place, (item, score, reasons) in enumerate(rows):

@@ -1,12 +1,25 @@
 """JSON objects that cesta writes and reads again, as frozen values with typed fields."""
 
 import json
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from operations.errors import CestaError
 from operations.records.place import Place
+
+EXPECTED: Final = {  # pydantic's name of a problem → the clause for the user
+    "dict_type": "it must be an object",
+    "model_type": "it must be an object",
+    "mapping_type": "it must be an object",
+    "tuple_type": "it must be a list",
+    "list_type": "it must be a list",
+    "string_type": "it must be a text",
+    "int_type": "it must be a whole number",
+    "int_parsing": "it must be a whole number",
+    "float_type": "it must be a number",
+    "float_parsing": "it must be a number",
+}
 
 
 class JsonRecord(BaseModel, frozen=True, extra="allow"):
@@ -53,4 +66,8 @@ def first_problem(error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
         return f'the key "{key}" is missing'
-    return f'the key "{key}" is {first["input"]!r:.80}: {first["msg"].removeprefix("Value error, ")}'
+    if first["type"] == "json_invalid":
+        return first["msg"]
+    where = f'the key "{key}"' if key else "the content"
+    expected = EXPECTED.get(first["type"], first["msg"].removeprefix("Value error, "))
+    return f"{where} is {first['input']!r:.80}: {expected}"

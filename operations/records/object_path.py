@@ -160,7 +160,7 @@ class ObjectPath:
         self._put(Path(path))
 
     def create(self, content: bytes) -> bool:
-        """Write the object if there is none, else return False. Of several callers at once, one succeeds."""
+        """Write the object if there is none, else return False. One of several callers at once succeeds."""
         import obstore
 
         try:

@@ -1,4 +1,4 @@
-"""Where a repository's files lie, read in the same words on a disk and in an object store."""
+"""The place of a repository's file, read in the same words on a disk and in an object store."""
 
 from collections.abc import Iterable
 from typing import Protocol

@@ -16,6 +16,8 @@ def sampler_code() -> dict[str, manifest.FileRecord]:
 
 def check_sampler_code(run: manifest.RunManifest) -> None:
     """Raise CestaError if a run's golden answers were made with other code than would be published."""
+    if run.sampler_code is None:
+        raise CestaError(f'the manifest of the run has no key "sampler_code"; {run.WAY_OUT}')
     if run.sampler_code != manifest.digest(sampler_code()):
         raise CestaError(f"{SAMPLER_CODE.name} was changed since the export; {run.WAY_OUT}")
 

@@ -51,7 +51,7 @@ class BucketRepository:
         }
 
     def modified_s(self, name: str) -> float | None:
-        """When an object was last written, in seconds since 1970; None if there is none."""
+        """The time when an object was last written, in seconds since 1970; None if there is none."""
         modified = (self / name).modified()
         return None if modified is None else modified.timestamp()
 

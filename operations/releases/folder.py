@@ -36,7 +36,7 @@ class FolderRepository:
         return manifest.describe(files, self.root)
 
     def modified_s(self, name: str) -> float | None:
-        """When a file was last written, in seconds since 1970; None if there is none."""
+        """The time when a file was last written, in seconds since 1970; None if there is none."""
         path = self / name
         return path.stat().st_mtime if path.exists() else None
 

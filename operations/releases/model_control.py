@@ -115,7 +115,7 @@ class ModelControl:
         return self._call("get_model_config", model, client_timeout=ASK_TIMEOUT_S).config
 
     def answered(self, model: str, timeout_s: float = ASK_TIMEOUT_S) -> int:
-        """How many requests all versions of a model have answered since the server started."""
+        """The number of requests that all versions of a model have answered since the server started."""
         versions = self._call("get_inference_statistics", model, client_timeout=timeout_s).model_stats
         return sum(int(version.inference_stats.success.count) for version in versions)
 

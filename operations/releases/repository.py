@@ -36,7 +36,7 @@ def version_numbers(repository: Repository) -> set[int]:
 
 
 def manifest_place(repository: Repository, release: int) -> Place:
-    """Where a release's manifest lies."""
+    """The place of a release's manifest."""
     return repository / ENSEMBLE / str(release) / manifest.NAME
 
 

@@ -30,7 +30,7 @@ class Repository(Protocol):
         """Digest and size of every file below a folder, by name; without Python's caches."""
 
     def modified_s(self, name: str) -> float | None:
-        """When a file was last written, in seconds since 1970; None if there is none."""
+        """The time when a file was last written, in seconds since 1970; None if there is none."""
 
     def write(self, name: str, content: bytes) -> None:
         """Write or replace a file. Readers see the whole old content or the whole new one."""

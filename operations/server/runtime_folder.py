@@ -74,7 +74,7 @@ def sweep(folder: Path | None = None) -> list[Path]:
 
 
 def _is_ours(runtime: Path) -> bool:
-    """Whether this user's `RuntimeFolder` made it. In /tmp any user can make a folder of any name."""
+    """Tell whether this user's `RuntimeFolder` made it. In /tmp any user can make a folder of any name."""
     with contextlib.suppress(FileNotFoundError):
         return bool(_NAME.fullmatch(runtime.name)) and runtime.lstat().st_uid == os.geteuid()
     return False

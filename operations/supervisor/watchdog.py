@@ -101,7 +101,8 @@ class Misses:
         A late canary does not count while every step of the ensemble goes on answering other requests.
         """
         if not late:
-            self.failed_s = [s for s in self.failed_s if now_s - s <= FAILED_WITHIN_S] + [now_s]
+            recent_s = [failed_s for failed_s in self.failed_s if now_s - failed_s <= FAILED_WITHIN_S]
+            self.failed_s = [*recent_s, now_s]
         elif self.answers and answers and all(a > b for a, b in zip(answers, self.answers, strict=True)):
             self.late = 0
         else:

@@ -1,9 +1,11 @@
 """One contract in four places: the three config.pbtxt, the sampler's arrays, the ONNX graph, the client."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import cesta_client
 from ensemble.candidate_sampler import query
@@ -23,6 +25,7 @@ from operations.records.contract import (
     read_contract,
     tensors,
 )
+from tests import ROOT
 
 DTYPES = {"INT32": np.int32, "FP32": np.float32, "STRING": np.object_}
 
@@ -148,6 +151,33 @@ def test_reasons_have_one_bit_each() -> None:
     """The client has the same names for them as the sampler."""
     assert sorted(SOURCES.values()) == [2**i for i in range(len(SOURCES))]
     assert {reason.name.lower(): reason.value for reason in cesta_client.Reason} == SOURCES
+
+
+def test_the_gateway_names_the_samplers_sources() -> None:
+    """Its script lists them bit by bit, and so does the description of its answers."""
+    script = (ROOT / "deploy" / "gateway" / "njs" / "recommend.js").read_text(encoding="utf-8")
+    listed = re.search(r"^const REASONS = \[(.+)\];", script, flags=re.MULTILINE)
+    assert listed
+    assert re.findall(r"\w+", listed[1]) == sorted(SOURCES, key=SOURCES.__getitem__)
+    described = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text(encoding="utf-8"))
+    item = described["components"]["schemas"]["Item"]
+    assert set(item["properties"]["reasons"]["items"]["enum"]) == SOURCES.keys()
+
+
+def test_the_documents_name_the_sizes_and_the_sources() -> None:
+    """docs/words.md has a table of the sizes, and an entry for each source."""
+    text = (ROOT / "docs" / "words.md").read_text(encoding="utf-8")
+    sizes = read_contract()
+    named = {
+        name: int(value) for name, value in re.findall(r"^\| (\w) \| [^|]+ \| (\d+) \|", text, re.MULTILINE)
+    }
+    assert named == {
+        "L": sizes.basket_slots,
+        "C": sizes.candidates,
+        "F": sizes.features,
+        "K": sizes.answers,
+    }
+    assert {source for source in SOURCES if f"\n| {source} | " in text} == SOURCES.keys()
 
 
 def test_other_feature_counts_are_refused(tmp_path: Path) -> None:

@@ -52,6 +52,15 @@ def test_every_cesta_command_is_understood(line: str) -> None:
     assert context.command is subcommand
 
 
+def test_every_cesta_command_is_documented() -> None:
+    """Under its own name, or as a verb of make."""
+    text = " ".join(TEXTS.values())
+    commands = dict(typer.main.get_group(make_app()).commands)
+    for group in ("release", "keys"):
+        commands |= {f"{group} {name}": command for name, command in commands.pop(group).commands.items()}
+    assert [name for name in commands if not re.search(rf"\b(cesta|make) {name}\b", text)] == []
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_documented_setting_exists(name: str) -> None:
     """`--set table.key=value` in a document names a key of pipeline.toml."""

@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def _told() -> Iterator[None]:
+def _restore_sigterm() -> Iterator[None]:
     """Programs that run inside a test set a SIGTERM handler; this restores pytest's own."""
     before = signal.getsignal(signal.SIGTERM)
     yield

@@ -194,7 +194,7 @@ WIRES = ("json", "grpc", "http")
 def test_the_gateway_has_the_share_traced_that_it_is_told(
     traced: Live, collector: Collector, tmp_path: Path
 ) -> None:
-    """At 100 % it is each request; the trace stands in the gateway's log."""
+    """At 100 % it is each request; the trace is in the gateway's log."""
     with gateway(tmp_path, traced, "100%") as door:
         for wire in WIRES:
             shop_asks(door, wire, f"traced over {wire}", {"x-request-id": f"traced-{wire}"})

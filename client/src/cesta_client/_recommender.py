@@ -114,7 +114,7 @@ class Recommender:
         return [answer for batch in split_into_batches(queries) for answer in self._ask(batch, call)]
 
     def is_ready(self, *, timeout_s: float | None = None) -> bool:
-        """Whether the server answers now. It sends a query that no cache can answer.
+        """Tell whether the server answers now. It sends a query that no cache can answer.
 
         Triton's own ready flag stays true when the process behind a model is dead.
 

@@ -12,7 +12,7 @@ from ._limits import MAX_BASKET, MAX_CATEGORIES, MAX_EXCLUDE
 
 
 class Reason(Enum):
-    """Why an item is recommended; the value is its bit in the answer's mask."""
+    """The reason for a recommended item; the value is its bit in the answer's mask."""
 
     USUAL = 1  # this customer usually buys it
     TOGETHER = 2  # bought together with something in the basket

@@ -1,4 +1,4 @@
-"""Every python snippet of client/README.md runs, with the fake shop in place of the server."""
+"""Every python snippet of client/README.md runs; the fake shop replaces the server."""
 
 import re
 

@@ -124,6 +124,7 @@ def checkout(built: Checkout, tmp_path: Path) -> Checkout:
         ("export_scripts/export.py", code, ["export"]),
         ("export_scripts/paper/measure.py", code, []),
         ("export_scripts/build.py", code, []),
+        ("export_scripts/freshness/inputs.py", code, []),
         ("export_scripts/freshness/ledger.py", code, []),
         ("export_scripts/commands/pipeline.py", code, []),
         ("operations/records/contract.py", code, AFTER_ETL),

@@ -3,6 +3,7 @@
 import errno
 import json
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -15,6 +16,7 @@ import structlog
 from export_scripts.commands import options
 from operations import cli
 from operations.commands.ask import read_ids
+from tests import ROOT
 from tests.building.shops import make_shop
 
 Run = Callable[..., tuple[int, str, str]]
@@ -55,6 +57,12 @@ def test_help_has_one_line_for_a_verb(cesta: Run, monkeypatch: pytest.MonkeyPatc
     rows = [line.split()[1:] for line in cesta("--help")[1].splitlines() if line.startswith("│ ")]
     verbs = [words[0] for words in rows if not words[0].startswith("--")]
     assert verbs == [*cli.MAKING, "publish", "serve", "stack", "ask", "release", "keys"]
+
+
+def test_every_verb_that_makes_a_release_is_registered() -> None:
+    """And no other: --help lists them in the order of MAKING."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert [*project["entry-points"][cli.VERBS]] == [*cli.MAKING]
 
 
 def test_a_verb_that_is_not_registered_says_so(cesta: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +166,7 @@ def test_values_are_read_as_json_or_text(monkeypatch: pytest.MonkeyPatch, text: 
     ],
 )
 def test_ids_are_read_as_csv(values: list[str] | None, ids: list[str]) -> None:
-    """An id with a comma stands in quotes; without quotes a comma separates two ids."""
+    """An id with a comma is put in quotes; without quotes a comma separates two ids."""
     assert read_ids("--basket", values) == ids
 
 
@@ -242,3 +250,15 @@ def test_an_output_folder_that_cannot_be_made_is_named(cesta: Run, tmp_path: Pat
     assert status == 1
     assert "Not a directory" in err
     assert "Traceback" not in err
+
+
+def test_a_relative_repository_of_a_stack_counts_from_the_working_folder(
+    cesta: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor runs in another folder. A bucket's address stays as it is."""
+    served: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("operations.stack.serve_stack", lambda out, repository, _: served.append(repository))
+    for repository in ("mine/repository", "s3://bucket/shop"):
+        assert cesta("stack", "--repository", repository) == (0, "", "")
+    assert served == [str(tmp_path / "mine" / "repository"), "s3://bucket/shop"]

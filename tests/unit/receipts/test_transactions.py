@@ -20,7 +20,7 @@ from tests.building.transactions import GOOD, read, read_columns, read_text
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_the_delimiter_is_found(tmp_path: Path, delimiter: str) -> None:
-    """This holds even if another delimiter stands inside quoted values."""
+    """This holds even if quoted values hold another delimiter."""
     text = 'basket_id,item_id\nb,"1,;2"\nb,"3,;4"\n'.replace('","', '"|"')
     rows = [["basket_id", "item_id"], ["b", '"1,;2"'], ["b", '"3,;4"']]
     text = "\n".join(delimiter.join(row) for row in rows) + "\n"
