@@ -160,7 +160,7 @@ def test_operations_imports_what_cesta_installs_without_extras() -> None:
 
 
 def test_operations_does_not_name_the_floor_above() -> None:
-    """Not in a string either: an import by name would not show among the imports."""
+    """The test reads strings, too: an import by name would not show among the imports."""
     paths = (ROOT / "operations").rglob("*.py")
     assert [path.name for path in paths if "export_scripts" in path.read_text(encoding="utf-8")] == []
 

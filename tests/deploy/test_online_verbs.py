@@ -78,7 +78,7 @@ def test_the_catalog_is_handed_to_the_gateway(installation: Installation, tmp_pa
 
 @pytest.mark.triton
 def test_a_release_is_served_asked_and_switched(installation: Installation, toys: Path) -> None:
-    """By the supervisor: promoted, tried as a canary, rolled back and retired while it answers."""
+    """The supervisor promotes it, tries it as a canary, rolls it back and retires it while it answers."""
     needs.a_tritonserver()
     repository = ("--repository", toys)
     installation.cesta("release", "promote", 1, "--offline", *repository)

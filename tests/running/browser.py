@@ -34,7 +34,7 @@ FLAGS: Final = (
 
 @dataclass
 class Visit:
-    """What one page did."""
+    """Requests and errors of one page."""
 
     requests: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,14 @@ def answered(server: Server, release: int) -> int:
     return int(model_statistics.inference_count)
 
 
+def await_answer(server: Server, release: int) -> int:
+    """Wait until the answer is counted: Triton answers first and counts later."""
+    deadline = time.monotonic() + 5
+    while not (count := answered(server, release)):
+        assert time.monotonic() < deadline
+    return count
+
+
 def test_what_serves_is_not_reloaded_for_a_config_that_others_take(shop: ToyShop) -> None:
     """A promotion writes the file once, and the scorer in service stays loaded. A touched file makes Triton
     reload everything.
@@ -59,8 +68,7 @@ def test_what_serves_is_not_reloaded_for_a_config_that_others_take(shop: ToyShop
     assert (shop.repository / TENSORRT).read_text() == source
     written = (shop.repository / TENSORRT).stat().st_mtime_ns
     check_canary(shop.server)
-    before = answered(shop.server, one)
-    assert before
+    before = await_answer(shop.server, one)
 
     promote(shop.repository, shop.add(2), shop.control)
 
@@ -87,7 +95,7 @@ def test_a_server_that_was_started_with_a_named_config_keeps_to_it(
         assert control.config("candidate_sampler").dynamic_batching.max_queue_delay_microseconds == 100
 
         check_canary(server)
-        assert answered(server, 1)
+        await_answer(server, 1)
         two = shop.add(2)
         another_score(shop.repository, two)  # what a GPU's rounding may do
         promote(shop.repository, two, control)

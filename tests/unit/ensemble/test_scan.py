@@ -101,7 +101,7 @@ def test_a_batch_compiles_nothing_that_one_query_did_not() -> None:
 
 
 def test_a_batch_does_not_change_an_answer() -> None:
-    """To the last bit: the same query may come alone or among sixty-three others."""
+    """The answers agree to the last bit: the same query may come alone or among sixty-three others."""
     scan, queries = scan_of(vectors_of(7_001, 64)), vectors_of(64, 64, 1)
     products, places = scan.search(queries, 150)
     for i in range(0, 64, 7):

@@ -1,4 +1,4 @@
-"""What a second build may keep."""
+"""The results that a second build may keep."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_both_results_of_stages_by_hand_are_made_again(tmp_path: Path) -> None:
 
 
 def test_a_stage_that_dies_is_not_fresh(tmp_path: Path) -> None:
-    """Even where the result of an earlier build lies at its place."""
+    """This holds even if the result of an earlier build lies at its place."""
     run(tmp_path)
 
     def dies() -> Path:

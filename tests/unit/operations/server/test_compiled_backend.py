@@ -49,7 +49,7 @@ def test_a_library_is_compiled_once_and_then_found(environment: ServingEnvironme
 def test_a_library_of_other_sources_is_not_found(
     environment: ServingEnvironment, compiler: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither changed sources nor another ONNX Runtime will do."""
+    """The key covers the sources and the ONNX Runtime."""
     old = compile_library(environment)
     changed = tmp_path / "sources"
     shutil.copytree(compiled_backend._SOURCES, changed)
