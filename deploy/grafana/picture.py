@@ -70,20 +70,20 @@ def main(prometheus: str, out: str) -> None:
 
 def _lines(prometheus: str, panel: dict[str, Any]) -> dict[str, list[tuple[float, float]]]:
     """Return legend → points (time, value), without lines that have no number."""
-    now, found = time.time(), {}
+    now, lines = time.time(), {}
     for target in panel["targets"]:
         query = target["expr"].replace("$__rate_interval", "20s")
         span = {"query": query, "start": now - 60 * MINUTES, "end": now, "step": 2}
         with urlopen(f"http://{prometheus}/api/v1/query_range?{urlencode(span)}", timeout=10) as answer:
             series = json.loads(answer.read())["data"]["result"]
-        for one in series:
+        for line in series:
             legend = re.sub(
-                r"{{(\w+)}}", lambda m, one=one: one["metric"].get(m[1], ""), target["legendFormat"]
+                r"{{(\w+)}}", lambda m, line=line: line["metric"].get(m[1], ""), target["legendFormat"]
             )
-            points = [(float(t), float(v)) for t, v in one["values"] if v != "NaN"]
+            points = [(float(t), float(v)) for t, v in line["values"] if v != "NaN"]
             if points:
-                found[legend] = points
-    return found
+                lines[legend] = points
+    return lines
 
 
 def _figure(panel: dict[str, Any], lines: dict[str, list[tuple[float, float]]]) -> str:
