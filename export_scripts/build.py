@@ -17,6 +17,7 @@ from export_scripts.settings import Settings
 from export_scripts.train import train
 from operations.outputs import Outputs
 from operations.records import manifest
+from operations.releases.history import was_rolled_back
 from operations.releases.promote import promote
 from operations.releases.publish import publish, published_as
 from operations.releases.repository import active_release
@@ -31,7 +32,7 @@ def build(
     """Run the stages below ``root`` that are not fresh and return the number of the release.
 
     Publishes into ``repository``, by default the one below ``root``. With ``promoting``, the next start of a
-    server serves the release; objections of the gate are only logged and recorded.
+    server serves the release, unless it was rolled back; objections of the gate are only logged and recorded.
     """
     out = Outputs(root)
     repository = repository or open_repository(out.repository)
@@ -59,8 +60,17 @@ def build(
     release = publish(out.run, repository) if published is None else published
     ran["publish"] = published is None
     if promoting and release != active_release(repository):
-        record = promote(repository, release, bars=settings.release, force=True)
-        if "forced" in record:
-            log.warning("promoted although", objections=record["forced"])
+        _promote(settings, repository, release)
     log.info("build", release=release, fresh=[stage for stage, has_run in ran.items() if not has_run])
     return release
+
+
+def _promote(settings: Settings, repository: Repository, release: int) -> None:
+    if was_rolled_back(repository, release):
+        log.warning(
+            "not promoted", release=release, why="rolled back", way_out=f"cesta release promote {release}"
+        )
+        return
+    record = promote(repository, release, bars=settings.release, force=True)
+    if "forced" in record:
+        log.warning("promoted although", objections=record["forced"])

@@ -98,6 +98,18 @@ def previous(repository: Repository) -> int | None:
     return line[-2] if len(line) > 1 else None
 
 
+def was_rolled_back(repository: Repository, release: int) -> bool:
+    """Did the last change that concerned ``release`` roll back from it?"""
+    for record in reversed(read(repository)):
+        if "failed" in record or record["what"] not in SWITCHES:
+            continue
+        if record["release"] == release:
+            return False
+        if record["what"] == Action.ROLLBACK and record.get("before") == release:
+            return True
+    return False
+
+
 def numbers(repository: Repository) -> set[int]:
     """Every release that was ever changed. A number is never given twice, since caches outlive a release.
 

@@ -33,6 +33,7 @@ from operations.records import manifest
 from operations.records.contract import read_contract
 from operations.records.golden_answers import ACCELERATED_TOLERANCE
 from operations.records.manifest import ReleaseManifest
+from operations.releases.promote import roll_back
 from operations.releases.store import open_repository
 from operations.releases.verify import verify_release
 from tests import ROOT
@@ -233,6 +234,15 @@ def test_a_build_that_died_in_a_stage_continues_there(
     assert release_of(copy).release == 1
     assert rebuild(settings, copy, monkeypatch) == list(STAGES[STAGES.index(stage) :])
     assert release_of(copy).release == 2
+
+
+def test_a_build_does_not_undo_a_rollback(copy: Outputs, tables: dict[str, object]) -> None:
+    """The release that was rolled back is the newest one, and a scheduled build has nothing to do."""
+    build(settings_of(tables, **{"train.seed": 9}), copy.root)
+    assert release_of(copy).release == 2
+    roll_back(open_repository(copy.repository))
+    build(settings_of(tables, **{"train.seed": 9}), copy.root)
+    assert release_of(copy).release == 1
 
 
 def test_two_builds_of_one_seed_are_one_release(

@@ -232,6 +232,16 @@ def test_a_release_counts_once_in_the_line_of_succession(repository: Repository)
     assert history.line_of_succession(repository) == [2, 3, 1]
 
 
+def test_a_rolled_back_release_is_known_until_it_is_promoted_again(repository: Repository) -> None:
+    promote(repository, 2)
+    assert not history.was_rolled_back(repository, 2)
+    roll_back(repository)
+    assert history.was_rolled_back(repository, 2)
+    assert not history.was_rolled_back(repository, 1)
+    promote(repository, 2)
+    assert not history.was_rolled_back(repository, 2)
+
+
 @folder_only
 def test_a_torn_line_of_the_record_is_passed_over(repository: Repository) -> None:
     """The power failed during the write. Lines added after it are read."""
