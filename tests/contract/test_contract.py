@@ -154,7 +154,7 @@ def test_reasons_have_one_bit_each() -> None:
 
 
 def test_the_gateway_names_the_samplers_sources() -> None:
-    """Its script lists them bit by bit, and so does the description of its answers."""
+    """The script of the gateway lists them bit by bit, and so does the description of its answers."""
     script = (ROOT / "deploy" / "gateway" / "njs" / "recommend.js").read_text(encoding="utf-8")
     listed = re.search(r"^const REASONS = \[(.+)\];", script, flags=re.MULTILINE)
     assert listed
