@@ -91,14 +91,7 @@ def make_router(operator: Operator) -> APIRouter:
     @router.get("/releases")
     def list_releases(_: Caller) -> JsonObject:
         """Return every release, and which one is active, previous or canary."""
-        repository = operator.repository
-        canary = canary_on_disk(repository)
-        return {
-            "active": active_release(repository),
-            "previous": previous(repository),
-            "canary": canary._asdict() if canary else None,
-            "releases": [_summary(read_release(repository, number)) for number in releases(repository)],
-        }
+        return _describe_releases(operator.repository)
 
     @router.post("/releases/{release}/promote")
     def promote_release(release: int, caller: Caller, body: Promotion | None = None) -> JsonObject:
@@ -140,6 +133,16 @@ def make_router(operator: Operator) -> APIRouter:
         )
 
     return router
+
+
+def _describe_releases(repository: Repository) -> JsonObject:
+    canary = canary_on_disk(repository)
+    return {
+        "active": active_release(repository),
+        "previous": previous(repository),
+        "canary": canary._asdict() if canary else None,
+        "releases": [_summary(read_release(repository, number)) for number in releases(repository)],
+    }
 
 
 def _summary(release: ReleaseManifest) -> JsonObject:
