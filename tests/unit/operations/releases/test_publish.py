@@ -4,8 +4,10 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -13,11 +15,11 @@ from export_scripts.scorer import graph as graph_module
 from operations.errors import CestaError
 from operations.records import manifest
 from operations.records.contract import MODEL_REPOSITORY, MODELS, read_config, read_contract
-from operations.records.manifest import ContractRecord, ReleaseManifest, RunManifest
-from operations.releases import bucket, configs, history, publish, verify
+from operations.records.manifest import ContractRecord, RunManifest
+from operations.releases import bucket, configs, history, publish
 from operations.releases.history import Action
 from operations.releases.promote import promote
-from operations.releases.repository import active_release, manifest_place, read_release, releases
+from operations.releases.repository import active_release, read_release, releases
 from operations.releases.store import Repository, open_repository
 from operations.releases.verify import verify_release
 from tests.building.repositories import KINDS, empty_repository, folder_only
@@ -201,47 +203,86 @@ def test_a_run_of_other_sampler_code_is_not_published(tmp_path: Path, repository
         publish.publish(run, repository)
 
 
+def less_an_input(contract: ContractRecord) -> ContractRecord:
+    inputs = {name: tensor for name, tensor in (contract.inputs or {}).items() if name != "exclude"}
+    return contract.model_copy(update={"inputs": inputs})
+
+
+OWN = ContractRecord.of(read_contract())
+
+
 @folder_only
-def test_a_graph_that_breaks_the_contract_is_not_published(
-    tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("contract", "sentence"),
+    [
+        (
+            ContractRecord(answers=10),
+            r"model.onnx: output item_ids is \('STRING', \[20\]\), .* says \('STRING', \[10\]\)",
+        ),
+        (ContractRecord(features=25), r"model.onnx: input candidate_features is .*\[128, 26\].*\[128, 25\]"),
+        (
+            OWN.model_copy(update={"answers": 10}),
+            r"manifest.json: the contract's output item_ids is STRING \[20\]; .* need STRING \[10\]",
+        ),
+        (
+            OWN.model_copy(update={"candidates": 100}),
+            r"the contract's sampler output rows is INT32 \[457\]; .* need INT32 \[401\]",
+        ),
+        (less_an_input(OWN), r"the contract's input exclude is missing; .* need STRING \[-1\]"),
+        (
+            OWN.model_copy(update={"inputs": {**(OWN.inputs or {}), "hint": ("TEXT", (1,))}}),
+            r"the contract's input hint is TEXT \[1\], which Triton does not know",
+        ),
+        (ContractRecord(history_slots=50), 'the contract has the key "history_slots", which this version'),
+    ],
+)
+def test_a_run_that_breaks_its_contract_is_not_published(
+    tmp_path: Path, repository: Repository, contract: ContractRecord, sentence: str
 ) -> None:
-    """K is 20 in the graph and 10 in config.pbtxt."""
-    run = make_run(tmp_path / "run")
-    shutil.copytree(verify.MODEL_REPOSITORY, tmp_path / "models")
-    config = tmp_path / "models" / "ncf_scorer" / "config.pbtxt"
-    config.write_text(config.read_text().replace("dims: [ 20 ]", "dims: [ 10 ]"))
-    monkeypatch.setattr(verify, "MODEL_REPOSITORY", tmp_path / "models")
-    message = r"output item_ids is \('STRING', \[20\]\), config.pbtxt says \('STRING', \[10\]\)"
-    with pytest.raises(CestaError, match=message):
-        publish.publish(run, repository)
-
-
-@folder_only
-def test_a_run_of_another_contract_is_not_published(tmp_path: Path, repository: Repository) -> None:
-    """It was exported for other sizes than those in config.pbtxt."""
-    run = make_run(tmp_path / "old", contract=vars(read_contract()) | {"answers": 10})
-    with pytest.raises(
-        CestaError, match=r"manifest.json has another contract: answers = 10 \(config.pbtxt: 20"
-    ):
+    """The contract is that of its own manifest. It is refused, too, if this version cannot serve it."""
+    run = make_run(tmp_path / "run", contract=contract)
+    with pytest.raises(CestaError, match=sentence):
         publish.publish(run, repository)
     assert not repository.root.exists()
 
 
 @folder_only
-def test_a_new_contract_needs_a_new_repository(tmp_path: Path, run: Path, repository: Repository) -> None:
-    """Releases share one config.pbtxt, so the active one would stop loading."""
-    publish_active(run, repository)
-    place = manifest_place(repository, 1)
-    changed = ReleaseManifest.read(place).model_copy(update={"contract": ContractRecord(answers=10)})
-    manifest.write(changed, place.parent)
-    with pytest.raises(CestaError, match=r"answers = 20 \(active release: 10\); publish into a new repo"):
-        publish.publish(make_run(tmp_path / "new"), repository)
-    assert pins(repository) == {1}
+@pytest.mark.parametrize(
+    ("write", "sentence"),
+    [
+        (
+            lambda arrays: (arrays / "limits.json").write_text('{"capacity": 64, "basket_slots": 200}'),
+            "limits.json: capacity is 64, the manifest's contract says 128",
+        ),
+        (
+            lambda arrays: np.save(arrays / "prior.weights.npy", np.zeros(25, np.float32)),
+            "prior.weights.npy has the weights of 25 features, the manifest's contract has 26",
+        ),
+    ],
+)
+def test_arrays_that_break_the_contract_are_not_published(
+    tmp_path: Path, repository: Repository, write: Callable[[Path], object], sentence: str
+) -> None:
+    run = make_run(tmp_path / "run")
+    write(run / "arrays")
+    described = RunManifest.read(run / manifest.NAME)
+    files = manifest.describe((p for p in run.rglob("*") if p.name != manifest.NAME), run)
+    manifest.write(described.model_copy(update={"files": files, "digest": manifest.digest(files)}), run)
+    with pytest.raises(CestaError, match=sentence):
+        publish.publish(run, repository)
+
+
+@folder_only
+def test_a_golden_answer_of_another_length_is_not_published(tmp_path: Path, repository: Repository) -> None:
+    answer = {"item_ids": ["a"], "scores": [0.5], "reasons": [1]}
+    golden = [{"request": {"basket": []}, "answer": answer}]
+    with pytest.raises(CestaError, match="golden answer 0 has 1 items, the contract has 20"):
+        publish.publish(make_run(tmp_path / "run", golden=golden), repository)
 
 
 def test_the_source_repository_is_not_published_into(run: Path, tmp_path: Path) -> None:
     """The ensemble there pins no release."""
-    shutil.copytree(verify.MODEL_REPOSITORY, tmp_path / "models")
+    shutil.copytree(MODEL_REPOSITORY, tmp_path / "models")
     with pytest.raises(CestaError, match="pins no release"):
         publish.publish(run, open_repository(tmp_path / "models"))
 
