@@ -42,7 +42,7 @@ NO_GATE = {"force": True}  # the newer releases were not measured
 def shop(
     tmp_path: Path, start_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, compiled: Path
 ) -> Iterator[ToyShop]:
-    """The old repository. What is published has the newer contract. A test that needs the server starts it."""
+    """The old repository. What is published has the newer contract. A test starts the server."""
     sampler = newer_sampler(tmp_path / "sampler")
     monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", sampler)
     shop = ToyShop(tmp_path, start_server)
