@@ -102,7 +102,9 @@ class FolderRepository:
     def move_in(self, staging: Path, release: int) -> bool:
         """Rename the folders of ``staging`` into place; False if the number is taken."""
         flush(staging)
-        *parts, ensemble = sorted((folder.name for folder in staging.iterdir()), key=_moved_last)
+        *parts, ensemble = sorted(
+            (f.name for f in staging.iterdir()), key=lambda name: (name == ENSEMBLE, name)
+        )
         for model in (*parts, ensemble):
             (self / model).mkdir(exist_ok=True)
         try:
@@ -123,7 +125,3 @@ class FolderRepository:
     def stop_publisher(self, release: int) -> bool:
         """True at once: moving in takes a moment, so the publisher of an incomplete release is dead."""
         return True
-
-
-def _moved_last(model: str) -> bool:
-    return model == ENSEMBLE

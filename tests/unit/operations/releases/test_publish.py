@@ -346,6 +346,21 @@ def test_a_taken_number_is_not_overwritten(
 
 
 @folder_only
+def test_a_number_that_an_older_cesta_takes_is_not_overwritten(
+    run: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes a number with the sampler's folder, not with the ensemble's."""
+    taken = repository / "candidate_sampler" / "1" / "model.py"
+    taken.parent.mkdir(parents=True)
+    taken.write_text("# older")
+    looks = iter([1, 2])
+    monkeypatch.setattr(publish, "next_release", lambda _: next(looks))
+    assert publish.publish(run, repository) == 2
+    assert [path.name for path in taken.parent.iterdir()] == ["model.py"]
+    verify_release(repository, 2)
+
+
+@folder_only
 @pytest.mark.parametrize("calls", range(6))
 def test_dying_while_promoting_leaves_a_release_that_loads(
     tmp_path: Path, repository: Repository, calls: int
