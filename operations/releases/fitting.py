@@ -9,6 +9,7 @@ from operations.records.contract import ENSEMBLE, Config, tensors
 from operations.records.manifest import TensorRecords
 from operations.releases.contracts import ModelTensors
 
+DIGEST: Final = "digest"  # the output that names the question; see ensemble/candidate_sampler/digest.py
 PROFILES: Final = tuple(f"trt_profile_{bound}_shapes" for bound in ("min", "opt", "max"))
 
 
@@ -37,12 +38,22 @@ def fit_ensemble(config: Config, wanted: Mapping[str, ModelTensors], models: Map
     A tensor has the same name in the ensemble and in its steps.
     """
     fit(config, ENSEMBLE, wanted[ENSEMBLE])
+    limit_cache(config)
     for step in config.ensemble_scheduling.step:
         inputs, outputs = wanted[step.model_name]
         step.model_name = models[step.model_name]
         for mapping, names in ((step.input_map, inputs), (step.output_map, outputs)):
             mapping.clear()
             mapping.update({name: name for name in names})
+
+
+def limit_cache(config: Config) -> None:
+    """Switch an ensemble's response cache off unless its answers name their question.
+
+    Two questions may have the same key in Triton's cache. Who asks finds the wrong answer by its digest.
+    """
+    if DIGEST not in tensors(config.output):
+        config.response_cache.enable = False
 
 
 def tensors_in(config: Config) -> ModelTensors:

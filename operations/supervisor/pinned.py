@@ -11,6 +11,7 @@ import structlog
 from operations.errors import CestaError
 from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, Config, kind_of, read_config
 from operations.releases.configs import CANARY, check_named, written_config
+from operations.releases.fitting import limit_cache
 from operations.releases.model_control import ModelControl
 from operations.releases.repository import CONFIG, active_release, part_models
 from operations.releases.stand_in import unload
@@ -28,7 +29,7 @@ def load_active(repository: Repository, control: ModelControl, config: str = "")
     release = active_release(repository)
     if release is None:
         raise CestaError(f'no release in {repository} was promoted; run "cesta release promote"')
-    ensemble = read_config(repository / ENSEMBLE / CONFIG)
+    ensemble = _front(repository, ENSEMBLE)
     try:
         pins = _pins(ensemble)
         _load(control, [written_config(repository, model, {version}, config) for model, version in pins])
@@ -45,8 +46,8 @@ def load_others(repository: Repository, control: ModelControl) -> None:
             for model in part_models(repository):
                 for release in sorted(_named(repository, model)):
                     _load_beside(repository, control, model, release)
-            if (canary := repository / CANARY / CONFIG).exists():
-                _load_canary(control, read_config(canary))
+            if (repository / CANARY / CONFIG).exists():
+                _load_canary(control, _front(repository, CANARY))
     except (CestaError, OSError) as error:
         log.warning("other releases not loaded", reason=str(error))
         return
@@ -71,6 +72,13 @@ def _load_canary(control: ModelControl, canary: Config) -> None:
         log.warning("canary not loaded", release=pins[0][1], reason=reason)
         return
     control.load(canary)
+
+
+def _front(repository: Repository, front: str) -> Config:
+    """The config of one of FRONTS. An older cesta may have written it with the cache on."""
+    config = read_config(repository / front / CONFIG)
+    limit_cache(config)
+    return config
 
 
 def _load(control: ModelControl, configs: list[Config]) -> None:

@@ -99,6 +99,7 @@ def test_a_release_of_another_contract_has_models_of_its_own(
 def test_each_release_is_served_with_its_own_tensors(repository: Repository, tmp_path: Path) -> None:
     """The newer one is promoted, and the old one returned to. Both stay loaded."""
     old = {model: config(repository, model) for model in (*PARTS, ENSEMBLE)}
+    assert old[ENSEMBLE].response_cache.enable  # as commit 85684cf wrote it
     newer = add_newer(repository, tmp_path)
     promote(repository, newer, force=True)
     assert active_release(repository) == newer
@@ -119,10 +120,27 @@ def test_each_release_is_served_with_its_own_tensors(repository: Repository, tmp
     assert dict(second.input_map).keys() == tensors(scorer.input).keys()
 
     assert roll_back(repository)["release"] == 1
+    old[ENSEMBLE].response_cache.enable = False  # its answers have no digest
     assert {model: config(repository, model) for model in old} == old
     assert on_disk(repository).keys() == PLAIN | own_models(repository, 2)
     assert promote(repository, newer, force=True)["before"] == 1
     assert config(repository, ENSEMBLE) == ensemble
+
+
+@folder_only
+@pytest.mark.parametrize("named", [True, False])
+def test_only_answers_that_name_their_question_are_cached(
+    repository: Repository, tmp_path: Path, named: bool
+) -> None:
+    """Another question may have the same key in Triton's cache. A digest shows whose the answer is."""
+    contract = newer_contract()
+    if named:
+        digest = {"digest": ("STRING", (1,))}
+        added = {side: {**getattr(contract, side), **digest} for side in ("outputs", "sampler_outputs")}
+        contract = contract.model_copy(update=added)
+    release = publish.publish(toy_run(tmp_path / "run", 2, SIZES, contract=contract), repository)
+    promote(repository, release, force=True)
+    assert config(repository, ENSEMBLE).response_cache.enable is named
 
 
 def test_models_that_nothing_needs_have_no_config(repository: Repository, tmp_path: Path) -> None:
