@@ -50,10 +50,10 @@ def roll_back(
     with repository.lock():
         change = Change(repository, Action.ROLLBACK, _way_back(repository), control, who)
         with record_failure(change) as steps:
-            manifest = read_release(repository, change.release)
-            loaded = control is not None and _is_loaded(manifest, control)
-            if not loaded:
-                with steps.run("verify"):
+            with steps.run("verify"):
+                manifest = read_release(repository, change.release)
+                loaded = control is not None and _is_loaded(manifest, control)
+                if not loaded:
                     verify_release(repository, change.release)
             served = Served(change.release, _previous(repository, change.release, change.before))
             with switch_front(change, served, manifest, ask_golden=not loaded):
