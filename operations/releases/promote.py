@@ -8,9 +8,12 @@ from operations.releases import history
 from operations.releases.configs import PARTS, Served
 from operations.releases.gate import check_gate
 from operations.releases.history import Action
+from operations.releases.intact import check_loaded
 from operations.releases.model_control import ModelControl
+from operations.releases.signature import check_signature
 from operations.releases.store import Repository
 from operations.releases.switch import Change, record_failure, switch_front
+from operations.releases.trust import find_trust
 from operations.releases.verify import verify_release
 from operations.settings import ReleaseSettings
 
@@ -33,6 +36,7 @@ def promote(
     with repository.lock(), record_failure(change) as steps:
         with steps.run("verify"):
             manifest = verify_release(repository, release)
+            check_loaded(repository, control, release)
         with steps.run("gate"):
             forced = check_gate(repository, manifest, change.before, bars, force)
         served = Served(release, _previous(repository, release, change.before))
@@ -55,6 +59,10 @@ def roll_back(
             if control is None or any(release not in control.ready(model) for model in PARTS):
                 with steps.run("verify"):
                     golden = verify_release(repository, release).golden
+                    check_loaded(repository, control, release)
+            else:  # loaded since its files were checked; its publisher may no longer be trusted
+                with steps.run("verify"):
+                    check_signature(repository, release, find_trust())
             served = Served(release, _previous(repository, release, change.before))
             with switch_front(change, served, golden):
                 return change.record()

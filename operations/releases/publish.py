@@ -15,27 +15,31 @@ from operations.records.manifest import RunManifest
 from operations.records.sampler_code import check_sampler_code, copy_sampler_code, sampler_code
 from operations.releases import history
 from operations.releases.repository import active_release, read_release, releases, version_numbers
+from operations.releases.signature import is_trusted, sign
 from operations.releases.store import Repository
+from operations.releases.trust import publisher_key
 from operations.releases.verify import check_contract, check_graph
 
 
 def publish(folder: Path, repository: Repository) -> int:
     """Copy the run in ``folder`` into ``repository`` as its next release; return its number.
 
-    The active release stays active. Raises CestaError if the run's files are not as its manifest lists them,
-    if it was exported with other sampler code, or if it breaks the contract of config.pbtxt or of the active
-    release.
+    The publisher's key signs it. The active release stays active. Raises CestaError if the run's files are
+    not as its manifest lists them, if it was exported with other sampler code, or if it breaks the contract
+    of config.pbtxt or of the active release.
     """
     run = manifest.verify_run(folder)
     check_sampler_code(run)
     check_contract(run, folder / manifest.NAME)
     check_graph(folder / GRAPH)
     check_same_contract(run, repository)
+    key = publisher_key()
     with repository.stage() as staging:
         _stage(folder, staging)
         while True:
             release = next_release(repository)
             _write_manifest(run, release, staging)
+            sign(repository, release, (staging / ENSEMBLE / manifest.NAME).read_bytes(), key)
             if repository.move_in(staging, release):
                 return release
 
@@ -47,11 +51,12 @@ def next_release(repository: Repository) -> int:
 
 
 def published_as(folder: Path, repository: Repository) -> int | None:
-    """The newest release with the files and the sampler code of the run in ``folder``; None if none has."""
+    """The newest trusted release with files and sampler code of the run in ``folder``; None if none has."""
     run = manifest.verify_run(folder)
     for number in reversed(releases(repository)):
         release = read_release(repository, number)
-        if (release.digest, release.sampler_code) == (run.digest, run.sampler_code):
+        same = (release.digest, release.sampler_code) == (run.digest, run.sampler_code)
+        if same and is_trusted(repository, number):
             return number
     return None
 

@@ -1,23 +1,22 @@
-"""Is a release as its manifest says, and does it fit the contract that it would be served under?"""
+"""Is a release what its publisher signed, and does it fit the contract that it would be served under?"""
 
 from typing import TYPE_CHECKING
 
 from operations.errors import CestaError
-from operations.records import manifest
 from operations.records.contract import (
-    ENSEMBLE,
     GRAPH,
     MODEL_REPOSITORY,
-    MODELS,
     SCORER,
     Tensors,
     read_config,
     tensors,
 )
-from operations.records.manifest import ContractRecord, FileRecord, ReleaseManifest, RunManifest
+from operations.records.manifest import ContractRecord, ReleaseManifest, RunManifest
 from operations.records.place import Place
-from operations.releases.repository import manifest_place, read_release, require_active
+from operations.releases.intact import check_intact
+from operations.releases.repository import manifest_place, require_active
 from operations.releases.store import Repository
+from operations.releases.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,21 +24,17 @@ if TYPE_CHECKING:
     from onnx import ValueInfoProto
 
 
-def verify_release(repository: Repository, release: int | None = None) -> ReleaseManifest:
-    """Check a release, by default the active one, against its manifest, and return the manifest.
+def verify_release(
+    repository: Repository, release: int | None = None, trust: Trust | None = None
+) -> ReleaseManifest:
+    """Check a release, by default the active one: signature, files, contract. Returns its manifest.
 
-    Raises CestaError naming the first file that is missing, altered, foreign or breaks the contract.
+    Raises CestaError naming a signature that is missing or not trusted (by default: ``find_trust``), or the
+    first file that is missing, altered, foreign or breaks the contract.
     """
     number = require_active(repository) if release is None else release
-    described, place = read_release(repository, number), manifest_place(repository, number)
-    if described.release != number:
-        raise CestaError(f"{place} is the manifest of release {described.release}; {described.WAY_OUT}")
-    present: dict[str, FileRecord] = {}
-    for model in MODELS:
-        present |= repository.describe(f"{model}/{number}")
-    present.pop(f"{ENSEMBLE}/{number}/{manifest.NAME}", None)
-    manifest.check_files(described.files, present, folder=str(repository), way_out=described.WAY_OUT)
-    check_contract(described, place)
+    described = check_intact(repository, number, trust)
+    check_contract(described, manifest_place(repository, number))
     check_graph(repository / SCORER / str(number) / GRAPH)
     return described
 

@@ -8,7 +8,9 @@ import pytest
 
 from operations.records import manifest
 from operations.releases.repository import manifest_place, read_release
+from operations.releases.signature import sign
 from operations.releases.store import Repository, open_repository
+from operations.releases.trust import publisher_key
 
 KINDS = ["folder", "s3"]
 
@@ -24,9 +26,10 @@ def empty_repository(request: Any) -> Repository:
 
 
 def rewrite_manifest(repository: Repository, release: int, **changes: object) -> None:
-    """Replace values of a release's manifest, right or wrong."""
+    """Replace values of a release's manifest, right or wrong, and sign it again."""
     described = read_release(repository, release).model_copy(update=changes)
     manifest.write(described, manifest_place(repository, release).parent)
+    sign(repository, release, manifest_place(repository, release).read_bytes(), publisher_key())
 
 
 def another_score(repository: Repository, release: int) -> None:
