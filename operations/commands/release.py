@@ -205,6 +205,7 @@ def sign(release: Release, repository: Place = REPOSITORY) -> None:
 
     For releases of an older cesta, which are not signed, and of publishers whom the server does not trust.
     """
+    from operations.records.manifest import ReleaseManifest
     from operations.releases.intact import check_files
     from operations.releases.repository import manifest_place, read_release
     from operations.releases.signature import sign as run
@@ -212,8 +213,10 @@ def sign(release: Release, repository: Place = REPOSITORY) -> None:
     from operations.releases.trust import publisher_key
 
     opened = _open(repository)
-    described, content = read_release(opened, release), manifest_place(opened, release).read_bytes()
-    check_files(opened, release, described)
+    read_release(opened, release)
+    place = manifest_place(opened, release)
+    content = place.read_bytes()
+    check_files(opened, release, ReleaseManifest.parse(content, place))
     key = publisher_key()
     run(opened, release, content, key)
     print(f"release {release} is signed by {key_id(key.public_key())}")

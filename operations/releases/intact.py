@@ -33,8 +33,9 @@ def check_intact(repository: Repository, release: int, trust: Trust | None = Non
     Raises CestaError naming a signature that is missing or not trusted (by default: ``find_trust``), or the
     first file that is missing, altered or foreign.
     """
-    described = read_release(repository, release)
-    check_signature(repository, release, trust or find_trust())
+    read_release(repository, release)  # its sentences for a release that is missing or damaged come first
+    content = check_signature(repository, release, trust or find_trust())
+    described = ReleaseManifest.parse(content, manifest_place(repository, release))
     check_files(repository, release, described)
     for model in part_models(described):
         _check_beside(repository, model)

@@ -34,17 +34,19 @@ def sign(repository: Repository, release: int, content: bytes, key: "Ed25519Priv
     repository.append(NAME, json.dumps(line))
 
 
-def check_signature(repository: Repository, release: int, trust: Trust) -> None:
-    """Raise CestaError unless a trusted key signed the manifest of ``release``, for this number.
+def check_signature(repository: Repository, release: int, trust: Trust) -> bytes:
+    """The content of a release's manifest, which a trusted key signed for this number; else CestaError.
 
     If ``trust`` allows unsigned releases, one without any signature passes, and a warning is logged.
     """
     from cryptography.exceptions import InvalidSignature
 
+    place = manifest_place(repository, release)
+    content = place.read_bytes()
     signatures = list(_read_signatures(repository, release))
     if not signatures:
         _check_unsigned(repository, release, trust)
-        return
+        return content
     trusted = [(trust.keys[key], signature) for key, signature in signatures if key in trust.keys]
     if not trusted:
         signers = ", ".join(sorted({key for key, _ in signatures}))
@@ -53,17 +55,16 @@ def check_signature(repository: Repository, release: int, trust: Trust) -> None:
             f"release {release} in {repository} is signed by {signers}, and {trust.path} lists {listed}; "
             f'if you trust that publisher, run "cesta release trust" with his line, or set {FILE_VARIABLE}'
         )
-    content = manifest_place(repository, release).read_bytes()
     for public_key, signature in trusted:
         try:
             public_key.verify(signature, _message(release, content))
         except InvalidSignature:
             continue
-        return
+        return content
     signers = ", ".join(sorted({key_id(public_key) for public_key, _ in trusted}))
     raise CestaError(
-        f"{manifest_place(repository, release)} is not what {signers} signed as release {release}; "
-        'restore the file, or run "cesta publish" again'
+        f"{place} is not what {signers} signed as release {release}; restore the file, or run "
+        '"cesta publish" again'
     )
 
 
