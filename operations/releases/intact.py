@@ -8,10 +8,11 @@ from typing import Final
 
 from operations.errors import CestaError
 from operations.records import manifest
-from operations.records.contract import ENSEMBLE, NAMED, Config
+from operations.records.contract import ENSEMBLE, MODEL_REPOSITORY, NAMED, Config, read_config
 from operations.records.manifest import FileRecord, ReleaseManifest
 from operations.releases.configs import PARTS, part_config
 from operations.releases.model_control import ModelControl
+from operations.releases.placing import models_of
 from operations.releases.repository import CONFIG, manifest_place, read_release
 from operations.releases.signature import check_signature
 from operations.releases.store import Repository
@@ -37,14 +38,9 @@ def check_intact(repository: Repository, release: int, trust: Trust | None = Non
     content = check_signature(repository, release, trust or find_trust())
     described = ReleaseManifest.parse(content, manifest_place(repository, release))
     check_files(repository, release, described)
-    for model in part_models(described):
+    for model in models_of(described).values():
         _check_beside(repository, model)
     return described
-
-
-def part_models(described: ReleaseManifest) -> set[str]:
-    """The models, other than the ensemble, that hold files of a release."""
-    return {name.partition("/")[0] for name in described.files}
 
 
 def check_files(repository: Repository, release: int, described: ReleaseManifest) -> None:
@@ -53,7 +49,7 @@ def check_files(repository: Repository, release: int, described: ReleaseManifest
         place = manifest_place(repository, release)
         raise CestaError(f"{place} is the manifest of release {described.release}; {described.WAY_OUT}")
     present: dict[str, FileRecord] = {}
-    for model in {ENSEMBLE, *part_models(described)}:
+    for model in models_of(described).values():
         present |= repository.describe(f"{model}/{release}")
     present.pop(f"{ENSEMBLE}/{release}/{manifest.NAME}", None)
     manifest.check_files(described.files, present, folder=str(repository), way_out=described.WAY_OUT)
@@ -64,7 +60,8 @@ def check_loaded(repository: Repository, control: ModelControl | None, *besides:
 
     Raises CestaError as ``check_intact`` does.
     """
-    loaded = {number for part in PARTS for number in control.ready(part)} if control else set()
+    parts = control.ready_parts().values() if control else ()
+    loaded = {number for versions in parts for number in versions}
     for release in sorted(loaded - {*besides}):
         try:
             check_intact(repository, release)
@@ -74,16 +71,19 @@ def check_loaded(repository: Repository, control: ModelControl | None, *besides:
             ) from None
 
 
-def check_part(model: str, config: Config, name: str = "") -> None:
-    """Raise CestaError if the config of a part could run other code than this cesta's does."""
-    _check_config(model, config, part_config(model, set(), name))
+def check_part(model: str, config: Config, described: ReleaseManifest, name: str = "") -> None:
+    """Raise CestaError if the config of a release's part could run other code than this cesta's does."""
+    if model not in models_of(described).values():
+        raise CestaError(f"release {described.release} has no files in {model}; {ANEW}")
+    _check_config(model, config, part_config(model, described.contract, set(), name))
 
 
 def check_front(front: str, config: Config, described: ReleaseManifest) -> None:
     """Raise CestaError unless the config of one of FRONTS is an ensemble of the parts of a release."""
-    _check_config(front, config, part_config(ENSEMBLE, set()))
+    _check_config(front, config, read_config(MODEL_REPOSITORY / ENSEMBLE / CONFIG))
+    models = models_of(described)
     steps = [(step.model_name, step.model_version) for step in config.ensemble_scheduling.step]
-    if sorted(steps) != sorted((part, described.release) for part in part_models(described)):
+    if sorted(steps) != sorted((models[part], described.release) for part in PARTS):
         listed = " and ".join(f"{model} {version}" for model, version in steps) or "no step"
         raise CestaError(
             f"the config of {front} in the repository names {listed}, not the parts of release "

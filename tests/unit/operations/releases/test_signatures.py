@@ -215,13 +215,14 @@ def test_a_config_that_names_other_code_is_refused(
     repository: Repository, change: Callable[[Config], None]
 ) -> None:
     """No signature covers the configs, which belong to the operator; those about batching may differ."""
+    described = read_release(repository, 1)
     config = read_config(repository / "candidate_sampler" / "config.pbtxt")
     config.instance_group[0].count = 3
     config.dynamic_batching.max_queue_delay_microseconds = 7
-    check_part("candidate_sampler", config)
+    check_part("candidate_sampler", config, described)
     change(config)
     with pytest.raises(CestaError, match=r"cesta release promote.*--offline"):
-        check_part("candidate_sampler", config)
+        check_part("candidate_sampler", config, described)
 
 
 @folder_only
