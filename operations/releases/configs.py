@@ -149,6 +149,17 @@ def configs_of(repository: Repository, served: Served, front: str = ENSEMBLE) ->
     return parts | {front: front_config(front, served, identity, release)}
 
 
+def write_new_parts(repository: Repository, configs: dict[str, Config]) -> None:
+    """Write the configs of parts that have none. Triton reloads a part whose first config comes later."""
+    new = {
+        model: config
+        for model, config in configs.items()
+        if kind_of(model) and not (repository / model / CONFIG).exists()
+    }
+    _write_named(repository, new)
+    _write(repository, {model: text_format.MessageToString(config) for model, config in new.items()})
+
+
 def write_configs(repository: Repository, configs: dict[str, Config]) -> None:
     """Write the configs, the front's last: at that moment its release becomes the active one.
 

@@ -64,10 +64,11 @@ class FolderRepository:
 
     @contextmanager
     def substitute(self, folder: str, other: str, aside: str) -> Iterator[None]:
-        """Give ``folder`` links to the files of ``other`` within the block; its own wait in ``aside``."""
+        """Give ``folder`` copies of the files of ``other`` within the block; its own wait in ``aside``."""
         (self / folder).rename(self / aside)
         try:
-            shutil.copytree(self / other, self / folder, copy_function=os.link)
+            # No hard links: a new link to a loaded version's files makes Triton reload that version.
+            shutil.copytree(self / other, self / folder)
             yield
         finally:
             shutil.rmtree(self / folder, ignore_errors=True)

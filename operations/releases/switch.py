@@ -32,6 +32,7 @@ from operations.releases.configs import (
     put_back,
     read_texts,
     write_configs,
+    write_new_parts,
 )
 from operations.releases.golden import check_canary, check_golden
 from operations.releases.history import Action
@@ -149,6 +150,7 @@ def switch_front(
     server = _Server.of(control) if control else None
     try:
         if server:
+            write_new_parts(repository, configs)
             server.load(release, steps)
             if ask_golden and release.golden:
                 with steps.run("golden requests"):
