@@ -7,7 +7,7 @@ PIP := bin/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve stack load bench growth docs test lint clean clean-all
+.PHONY: help install demo serve stack load bench growth docs lock test lint clean clean-all
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -56,6 +56,19 @@ $(MOTO)/.installed: tests/moto-requirements.txt
 
 docs: $(APP)/.installed  ## the documentation site in artifacts/site; a broken link stops it
 	@$(APP)/bin/python -m docs.site.build
+
+LOCK := $(APP)/bin/uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header
+IMAGES := deploy/images
+
+lock: $(APP)/.installed  ## the packages of the images with their hashes, from PyPI, in deploy/images/*.lock
+	$(LOCK) --python-version 3.11 --python-platform x86_64-manylinux_2_36 \
+		ensemble/requirements.txt --output-file $(IMAGES)/cpu/serving.lock
+	$(LOCK) --python-version 3.12 --python-platform x86_64-manylinux_2_39 \
+		ensemble/sampler-requirements.txt --output-file $(IMAGES)/gpu/serving.lock
+	@# setuptools builds the two local packages, which have no hash
+	printf '%s\n' '--editable ./client' '--editable .[stores]' 'setuptools>=77' | $(LOCK) --universal \
+		--python-version 3.11 --constraint constraints.txt --no-emit-package cesta --no-emit-package cesta-client \
+		- --output-file $(IMAGES)/supervisor.lock
 
 test: install $(MOTO)/.installed lint  ## every test, those against a live Triton included
 	$(APP)/bin/python -m pytest

@@ -18,6 +18,7 @@ from operations.errors import CestaError
 from operations.gateway.items import write_items
 from operations.gateway.nginx import Gateway, GatewaySettings, find_nginx
 from operations.outputs import ITEMS
+from operations.records.atomic import write_file
 from operations.server.signals import interrupt_on_signals
 
 DEPLOY: Final = Path(__file__).resolve().parents[1] / "deploy"
@@ -154,10 +155,7 @@ def _prometheus(folder: Path, addresses: Addresses) -> tuple[Path, list[str], st
 
 def _alertmanager(folder: Path, addresses: Addresses) -> tuple[Path, list[str], str]:
     """Folder, command and readiness URL of Alertmanager."""
-    (folder / "secrets").mkdir(parents=True, exist_ok=True)
-    for name in ("critical_url", "warning_url"):
-        if not (folder / "secrets" / name).exists():
-            (folder / "secrets" / name).write_text(NO_WEBHOOK)
+    write_webhooks(folder / "secrets")
     return (
         folder,
         [
@@ -169,6 +167,16 @@ def _alertmanager(folder: Path, addresses: Addresses) -> tuple[Path, list[str], 
         ],
         f"{addresses.alertmanager}/-/ready",
     )
+
+
+def write_webhooks(folder: Path) -> None:
+    """Write the webhooks that are missing. Whoever knows one can write to the chat where alerts arrive."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    for path in (folder / "critical_url", folder / "warning_url"):
+        if not path.exists():
+            write_file(path, NO_WEBHOOK.encode(), mode=0o600)
+        path.chmod(0o600)  # an older cesta wrote it for all
 
 
 def _find_program(name: str) -> str:
