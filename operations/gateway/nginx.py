@@ -22,8 +22,8 @@ from operations.errors import CestaError
 from operations.gateway.state import write_state
 
 CONFIGURATION: Final = Path(__file__).resolve().parents[2] / "deploy" / "gateway"
-_MODULE = Path("/usr/lib/nginx/modules/ngx_http_js_module.so")
-_INSTALL = "apt-get install nginx libnginx-mod-http-js"
+_MODULE = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
+_INSTALL = "apt-get install nginx libnginx-mod-http-lua lua-cjson"
 _VARIABLE = re.compile(r"\$\{([A-Z_]+)\}")
 # The first two words appear once nginx has renamed itself.
 _MASTER = re.compile(r"(?:nginx: master process )?\S*nginx .*?-c (.+?/conf/nginx\.conf)(?: |$)", re.DOTALL)
@@ -85,7 +85,7 @@ def variables(settings: GatewaySettings) -> dict[str, str]:
         "GATEWAY_LOG_LEVEL": settings.log_level,
         "GATEWAY_LOG_SOCKET": f"unix:{run / 'log.sock'}",
         "TRITON_HTTP": settings.triton_http,
-        "TRITON_GRPC": settings.triton_grpc,
+        "GATEWAY_RESOLVERS": "127.0.0.1",
         "SUPERVISOR_HTTP": settings.supervisor,
     }
 
