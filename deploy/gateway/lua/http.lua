@@ -6,47 +6,54 @@ local CONNECT_MS = 1000
 local KEEP_MS = 5000  -- an idle connection delays Triton's drain
 local KEPT = 64
 local MAX_BYTES = 4 * 1024 * 1024
+local PIECE_BYTES = 16384
 
-local function read_head(socket)
-  local line, fault = socket:receive("*l")
-  if not line then
-    return nil, fault
-  end
-  local status = line:match("^HTTP/1%.[01] (%d%d%d)")
+-- Returns status and headers of an answer's head, or nil if it is not HTTP.
+local function parse_head(head)
+  local status = head:match("^HTTP/1%.[01] (%d%d%d)")
   if not status then
-    return nil, "not HTTP"
+    return nil
   end
   local headers = {}
-  while true do
-    line, fault = socket:receive("*l")
-    if not line then
+  for name, value in head:gmatch("\n([^:\r\n]+): *([^\r\n]*)") do
+    headers[name:lower()] = value
+  end
+  return tonumber(status), headers
+end
+
+-- Reads until the head is there. Most answers arrive in one piece.
+local function read_head(socket)
+  local text = ""
+  repeat
+    local piece, fault = socket:receiveany(PIECE_BYTES)
+    if not piece then
       return nil, fault
     end
-    if line == "" then
-      return tonumber(status), headers
+    text = text == "" and piece or text .. piece
+    local first, last = text:find("\r\n\r\n", 1, true)
+    if first then
+      return text:sub(1, first + 1), text:sub(last + 1)
     end
-    local name, value = line:match("^([^:]+):%s*(.-)%s*$")
-    if name then
-      headers[name:lower()] = value
-    end
-  end
+  until #text > PIECE_BYTES
+  return nil, "the head is too long"
 end
 
 local function read_answer(socket)
-  local status, headers = read_head(socket)
-  if not status then
-    return nil, headers
+  local head, body = read_head(socket)
+  if not head then
+    return nil, body
   end
-  local length = tonumber(headers["content-length"])
-  if not length or length > MAX_BYTES then
-    return nil, "no length"
+  local status, headers = parse_head(head)
+  local length = status and tonumber(headers["content-length"])
+  if not length or length > MAX_BYTES or #body > length then
+    return nil, "not an answer with a length"
   end
-  local body, fault = "", nil
-  if length > 0 then
-    body, fault = socket:receive(length)
-    if not body then
+  if #body < length then
+    local rest, fault = socket:receive(length - #body)
+    if not rest then
       return nil, fault
     end
+    body = body .. rest
   end
   return {status = status, headers = headers, body = body}
 end
