@@ -6,6 +6,7 @@ local grpc = require("grpc")
 local health = require("health")
 local identity = require("identity")
 local limits = require("limits")
+local metrics = require("metrics")
 local routes = require("routes")
 local state = require("state")
 local triton = require("triton")
@@ -53,9 +54,7 @@ local function refuse_stranger(status)
   local may, logged = limits.address(ngx.var.binary_remote_addr)
   if not logged then
     ngx.var.logged = "0"
-    limits.add_unlogged()
-  else
-    ngx.var.unlogged = limits.take_unlogged()
+    metrics.add("unlogged", 1)
   end
   if not may then
     answers.refuse(429, "too many requests without a valid key from this address; try again later")
@@ -80,13 +79,18 @@ function door.leave()
   end
 end
 
--- In nginx's log phase: whatever a request has taken is given back.
+-- In nginx's log phase: gives back whatever the request has taken, and counts it.
 function door.finish()
-  local ctx = ngx.ctx
+  local var, ctx = ngx.var, ngx.ctx
   for _ = 1, ctx.places or 0 do
     limits.give_place_back(ctx.key.name)
   end
   door.leave()
+  metrics.count({
+    route = var.route, key = var.key_name, release = var.release, model = var.asked_model,
+    status = tonumber(var.said_status), grpc = tonumber(var.grpc_status),
+    seconds = ngx.now() - ngx.req.start_time(), upstream_s = tonumber(var.behind_s),
+  })
 end
 
 local function check_rate(limit, key)
@@ -113,8 +117,10 @@ end
 
 local function is_json()
   local kind, coding = ngx.var.http_content_type or "", ngx.var.http_content_encoding
-  local plain = coding == nil or coding == "identity"
-  return plain and kind:lower():match("^application/json%s*$") or plain and kind:lower():match("^application/json%s*;")
+  if coding and coding ~= "identity" then
+    return false
+  end
+  return kind == "application/json" or (kind:lower() .. ";"):find("^application/json%s*;") ~= nil
 end
 
 local function is_grpc()
@@ -124,8 +130,9 @@ end
 
 -- Reads the body of a caller whose key is valid now and also when the body has arrived.
 local function body_of_caller()
+  local began = ngx.now()
   local body = read_body()
-  if not identity.caller() then
+  if ngx.now() > began and not identity.caller() then
     answers.refuse(401)
   end
   return body
@@ -193,16 +200,13 @@ local function serve(route, path)
   end
 end
 
+-- Tells nginx's log what the scripts know.
 local function record()
   local ctx, var = ngx.ctx, ngx.var
-  var.deaths = workers.deaths()
-  var.release = ctx.release or ""
-  var.asked_model = ctx.model or ""
-  if ctx.triton_s then
-    var.triton_s = string.format("%.3f", ctx.triton_s)
-  end
-  if ctx.mismatches then
-    var.mismatches = ctx.mismatches
+  if ctx.model then
+    var.asked_model = ctx.model
+    var.release = ctx.release or ""
+    var.triton_s = string.format("%.3f", ctx.triton_s or 0)
   end
 end
 
@@ -240,10 +244,17 @@ function door.refused(send_error)
   send_error(refusal)
 end
 
--- The control socket: the state folder has changed.
+-- ---- the control socket
+
+-- The state folder has changed.
 function door.reload()
   state.apply()
   ngx.exit(204)
+end
+
+function door.metrics()
+  ngx.header["Content-Type"] = "text/plain; version=0.0.4"
+  ngx.print(metrics.text())
 end
 
 return door

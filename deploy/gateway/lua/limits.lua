@@ -2,7 +2,8 @@
 
 local workers = require("workers")
 
-local rates = ngx.shared.rates
+local rates = ngx.shared.rates          -- of keys
+local addresses = ngx.shared.addresses  -- of callers without one; they are apart, so that a flood pushes no key out
 
 local BATCH = 32       -- queries; every batch request counts as this many
 local IN_FLIGHT = 32   -- requests of one key whose callers wait
@@ -14,17 +15,17 @@ local ADDRESS_BURST = 20
 local limits = {}
 
 -- The generic cell rate algorithm: `name` may go on if it has stayed below `rate` per second, with `burst` more at once.
-local function below_rate(name, rate, burst)
+local function below_rate(dictionary, name, rate, burst)
   local now, step = ngx.now(), 1 / rate
-  local due = rates:get(name) or now
+  local due = dictionary:get(name) or now
   if due < now then
     due = now
-    rates:set(name, due)
+    dictionary:set(name, due)
   end
   if due - now > burst * step then
     return false
   end
-  rates:incr(name, step, now, math.ceil(burst * step) + 1)
+  dictionary:incr(name, step, now, math.ceil(burst * step) + 1)
   return true
 end
 
@@ -43,19 +44,19 @@ function limits.leave(key_name)
 end
 
 function limits.single(key)
-  return below_rate("single:" .. key.name, key.rate, key.rate)
+  return below_rate(rates, "single:" .. key.name, key.rate, key.rate)
 end
 
 function limits.batch(key)
-  return below_rate("batch:" .. key.name, key.rate / BATCH, math.max(4, math.floor(key.rate / BATCH)))
+  return below_rate(rates, "batch:" .. key.name, key.rate / BATCH, math.max(4, math.floor(key.rate / BATCH)))
 end
 
 -- Returns whether a caller without a key may have an answer, and whether the request is to be logged.
 function limits.address(address)
-  if below_rate("address:" .. address, ADDRESS_RATE, ADDRESS_BURST) then
+  if below_rate(addresses, address, ADDRESS_RATE, ADDRESS_BURST) then
     return true, true
   end
-  return false, rates:add("logged:" .. address, true, 1)
+  return false, addresses:add("logged:" .. address, true, 1)
 end
 
 -- Takes a place at Triton, which is kept until Triton has answered, also if the caller leaves. Returns false if there
@@ -82,19 +83,6 @@ function limits.give_place_back(key_name)
     workers.add("keys", -1)
   end
   workers.add("places", -1)
-end
-
--- Counts a request that is not logged, and returns how many were not since the last call of `take_unlogged`.
-function limits.add_unlogged()
-  rates:incr("unlogged", 1, 0)
-end
-
-function limits.take_unlogged()
-  local count = rates:get("unlogged") or 0
-  if count > 0 then
-    rates:incr("unlogged", -count)
-  end
-  return count
 end
 
 return limits

@@ -5,6 +5,7 @@ local answers = require("answers")
 local cjson = require("cjson.safe")
 local http = require("http")
 local limits = require("limits")
+local metrics = require("metrics")
 local question = require("question")
 local split = require("split")
 local tensor = require("tensor")
@@ -131,7 +132,7 @@ function triton.ask(inputs, count, where)
   local digests = question.digests(inputs, count)
   local answer = ask_model(model, inputs, count, where)
   if not fits(answer, digests) then
-    ctx.mismatches = (ctx.mismatches or 0) + 1
+    metrics.add("cache_mismatches", 1)
     ngx.log(ngx.ERR, "Triton's cache holds another question's answer; asking once more")
     answer = ask_model(model, inputs, count, where, ngx.var.request_id .. math.random(1, 2 ^ 31))
     if not fits(answer, digests) then
