@@ -70,10 +70,10 @@ def open_gateway(tmp_path_factory: pytest.TempPathFactory, supervisor: Superviso
 @pytest.fixture(scope="session")
 def door(open_gateway: OpenDoor, triton: Server) -> Door:
     """The gateway that tests share; tests that change its files restore them."""
-    return open_gateway(triton_http=triton.http, triton_grpc=triton.grpc)
+    return open_gateway(triton_http=triton.http)
 
 
 @pytest.fixture(scope="module")
 def own_door(open_gateway: OpenDoor, triton: Server) -> Door:
     """A gateway of this module, whose files its tests change."""
-    return open_gateway(triton_http=triton.http, triton_grpc=triton.grpc)
+    return open_gateway(triton_http=triton.http)

@@ -38,7 +38,7 @@ def test_a_key_has_its_rate_and_as_much_in_a_burst(door: Door) -> None:
 
 def test_a_batch_is_limited_by_itself(open_gateway: OpenDoor, triton: Server) -> None:
     """A key of 5 requests per second may send 9 batches per minute, 4 of them at once."""
-    door = open_gateway(triton_http=triton.http, triton_grpc=triton.grpc, workers=1)
+    door = open_gateway(triton_http=triton.http, workers=1)
     batch = {"queries": [{}]}
     statuses = [door.ask("/v1/recommend/batch", batch, key="slow-shop").status for _ in range(8)]
 
@@ -49,7 +49,7 @@ def test_batches_and_single_questions_are_counted_apart(open_gateway: OpenDoor, 
     """A tensor request of two queries counts as one of the key's batches, like one of 64. A single query does
     not.
     """
-    door = open_gateway(triton_http=triton.http, triton_grpc=triton.grpc, workers=1)
+    door = open_gateway(triton_http=triton.http, workers=1)
     options = {"protocol": "http", "api_key": door.keys["slow-shop"], "timeout_s": 5}
     with Recommender(door.settings.http, **options) as shop:
         for queries in (2, 64, 2, 64, 2):

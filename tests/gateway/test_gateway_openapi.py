@@ -37,12 +37,12 @@ def closed(open_gateway: OpenDoor) -> Door:
     """A gateway without a server behind it."""
     (port,) = free_ports(1)
     gone = f"127.0.0.1:{port}"
-    return open_gateway(triton_http=gone, triton_grpc=gone, supervisor=gone, workers=1)
+    return open_gateway(triton_http=gone, supervisor=gone, workers=1)
 
 
 @pytest.fixture(scope="module")
 def open_(open_gateway: OpenDoor, triton: Server, supervisor: Supervisor) -> Door:
-    door = open_gateway(triton_http=triton.http, triton_grpc=triton.grpc)
+    door = open_gateway(triton_http=triton.http)
     (door.settings.folder / "items.json").write_text(json.dumps(ITEMS))
     return door
 

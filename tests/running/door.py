@@ -142,6 +142,8 @@ def free_ports(count: int) -> list[int]:
 class Supervisor(ThreadingHTTPServer):
     """Takes the place of the supervisor's app: answers every request with a copy of it."""
 
+    request_queue_size = 64
+
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Echo)
         self.address = f"127.0.0.1:{self.server_port}"

@@ -248,8 +248,13 @@ end
 
 -- The state folder has changed.
 function door.reload()
-  state.apply()
-  ngx.exit(204)
+  local faults = state.apply()
+  if not faults then
+    return ngx.exit(204)
+  end
+  ngx.status = 500
+  ngx.header["Content-Type"] = "text/plain"
+  ngx.print(faults)
 end
 
 function door.metrics()

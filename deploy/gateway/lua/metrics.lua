@@ -11,7 +11,7 @@ local HTTP_OF_GRPC = {  -- gRPC status → the HTTP status with the same meaning
 }
 local TEXTS = {
   requests = {"counter", "Requests; gRPC requests have the HTTP status of the same meaning."},
-  request_seconds = {"histogram", "From the first byte of a request to the last of its answer."},
+  request_seconds = {"histogram", "From the first byte of a request with a key to the last of its answer."},
   upstream_seconds = {"histogram", "The part spent waiting for Triton or the supervisor; the slowest of parallel queries counts."},
   unlogged = {"counter", "Requests without a valid key that are counted but not logged."},
   cache_mismatches = {"counter", "Answers of Triton's cache to another question; each was asked once more."},
@@ -43,7 +43,9 @@ function metrics.count(request)
   local status = HTTP_OF_GRPC[request.grpc] or request.grpc and 500 or request.status
   local labels = 'route="' .. request.route .. '",release="' .. request.release .. '"'
   add("requests|" .. labels .. ',key="' .. request.key .. '",status="' .. status .. '",model="' .. request.model .. '"', 1)
-  observe("request_seconds", labels, request.seconds)
+  if request.key ~= "" then  -- a flood without keys would make the gateway look fast
+    observe("request_seconds", labels, request.seconds)
+  end
   if request.upstream_s then
     observe("upstream_seconds", labels, request.upstream_s)
   end
@@ -56,7 +58,8 @@ end
 -- ---- the text
 
 local function head(lines, name)
-  local full, kind = "cesta_gateway_" .. name, TEXTS[name][1]
+  local kind = TEXTS[name][1]
+  local full = "cesta_gateway_" .. name .. (kind == "counter" and "_total" or "")
   lines[#lines + 1] = "# HELP " .. full .. " " .. TEXTS[name][2]
   lines[#lines + 1] = "# TYPE " .. full .. " " .. kind
   return full
@@ -97,8 +100,7 @@ function metrics.text()
       if text[1] == "histogram" then
         write_histogram(lines, full, labels, values)
       else
-        local suffix = text[1] == "counter" and "_total" or ""
-        lines[#lines + 1] = full .. suffix .. (labels ~= "" and "{" .. labels .. "} " or " ") .. values[""]
+        lines[#lines + 1] = full .. (labels ~= "" and "{" .. labels .. "} " or " ") .. values[""]
       end
     end
   end
