@@ -5,7 +5,6 @@ within a second.
 """
 
 import contextlib
-import errno
 import http.client
 import socket
 from pathlib import Path
@@ -46,6 +45,12 @@ def read_metrics(folder: Path) -> str | None:
     return answer[1] if answer and answer[0] == 200 else None
 
 
+def is_listening(folder: Path) -> bool:
+    """Tell whether a gateway listens on its control socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(control_socket(folder))) == 0
+
+
 def remove_stale_socket(folder: Path) -> None:
     """Remove the socket of a killed nginx, on which the next one could not listen.
 
@@ -55,17 +60,9 @@ def remove_stale_socket(folder: Path) -> None:
     path = control_socket(folder.absolute())
     if len(bytes(path)) > MAX_PATH_BYTES:
         raise CestaError(f"{path} is longer than {MAX_PATH_BYTES} bytes; choose a shorter path for the folder")
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            if error.errno != errno.ECONNREFUSED:
-                raise CestaError(f"{path} cannot be used ({error.strerror}); remove it") from None
-            path.unlink(missing_ok=True)
-            return
-    raise CestaError(f"a gateway already runs on {folder}; stop it, or choose another folder")
+    if is_listening(folder):
+        raise CestaError(f"a gateway already runs on {folder}; stop it, or choose another folder")
+    path.unlink(missing_ok=True)
 
 
 def _ask(folder: Path, method: str, path: str, timeout_s: float) -> tuple[int, str] | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from operations.errors import CestaError
-from operations.gateway.control import remove_stale_socket
+from operations.gateway.control import is_listening, remove_stale_socket
 
 CONFIGURATION: Final = Path(__file__).resolve().parents[2] / "deploy" / "gateway"
 _LIBRARIES = Path("/usr/lib")
@@ -189,7 +189,8 @@ class Gateway:
             self._process.wait(5)
 
     def _accepts(self) -> bool:
-        return all(accepts(address) for address in (self.settings.http, self.settings.grpc))
+        ports = all(accepts(address) for address in (self.settings.http, self.settings.grpc))
+        return ports and is_listening(self.settings.folder)
 
     def _last_lines(self) -> str:
         log = self.log

@@ -239,8 +239,11 @@ end
 
 -- Answers what nginx itself refuses, such as a request that it cannot read.
 function door.refused(send_error)
-  ngx.var.logged = "1"
-  local _, refusal = answers.run(refuse_stranger, ngx.status)
+  if ngx.status == 405 then  -- TRACE and CONNECT
+    ngx.header["Allow"] = routes.http(path_of(ngx.var.request_uri)).allow
+  end
+  local refuse = ngx.var.key_name == "" and refuse_stranger or answers.refuse
+  local _, refusal = answers.run(refuse, ngx.status)
   send_error(refusal)
 end
 

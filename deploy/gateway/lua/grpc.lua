@@ -81,21 +81,19 @@ local function escaped(words)
   return (words:gsub("[^ -$&-~]", function(byte) return string.format("%%%02X", byte:byte()) end))
 end
 
--- Sends a message, and its status as trailers.
-function grpc.send(message)
-  ngx.var.grpc_said = 0
+-- Sends a message, and its status as trailers: by default, all is well.
+function grpc.send(message, status)
+  ngx.var.grpc_said = status or 0
   ngx.header["Content-Type"] = "application/grpc"
   ngx.print(message)
 end
 
--- Sends status and sentence as headers. An error without a gRPC status would make clients retry what they should not.
+-- Sends status and sentence as trailers. An error without a gRPC status would make clients retry what they should not.
 function grpc.send_error(refusal)
-  local words = escaped(answers.sentence(refusal))
-  ngx.header["grpc-status"] = ngx.var.grpc_code
-  ngx.header["grpc-message"] = words
-  ngx.header["Content-Type"] = "application/grpc"
+  ngx.var.grpc_words = escaped(answers.sentence(refusal))
+  local status = ngx.var.grpc_code  -- before the next line: it follows from the HTTP status
   ngx.status = 200
-  ngx.send_headers()
+  grpc.send("", status)
 end
 
 return grpc
