@@ -68,7 +68,10 @@ local function enter(key)
     answers.refuse(429)
   end
   ngx.var.entered = key.name
-  ngx.on_abort(door.leave)
+  ngx.on_abort(function()
+    ngx.var.left = "1"
+    door.leave()
+  end)
 end
 
 function door.leave()
@@ -88,7 +91,7 @@ function door.finish()
   door.leave()
   metrics.count({
     route = var.route, key = var.key_name, release = var.release, model = var.asked_model,
-    status = tonumber(var.said_status), grpc = tonumber(var.grpc_status),
+    status = tonumber(var.said_status), grpc = var.left == "" and tonumber(var.grpc_status) or nil,
     seconds = ngx.now() - ngx.req.start_time(), upstream_s = tonumber(var.behind_s),
   })
 end
@@ -239,6 +242,7 @@ end
 
 -- Answers what nginx itself refuses, such as a request that it cannot read.
 function door.refused(send_error)
+  drop_headers(routes.unknown.headers)
   if ngx.status == 405 then  -- TRACE and CONNECT
     ngx.header["Allow"] = routes.http(path_of(ngx.var.request_uri)).allow
   end

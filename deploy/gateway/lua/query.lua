@@ -204,7 +204,7 @@ function query.items(answer, k)
   local body, outputs = answer.body, answer.outputs
   local ids, scores, reasons = outputs.item_ids, outputs.scores, outputs.reasons
   if not (ids and scores and reasons) then
-    answers.refuse(502)
+    answers.refuse(502, "the recommender cannot be reached")
   end
   local count = math.min(scores.bytes / 4, reasons.bytes / 4, 64)
   local score = tensor.floats(body, scores.at, count)

@@ -71,6 +71,8 @@ local GRPC = {
 }
 local UNKNOWN_GRPC = route("other", POST, {unknown = true, stranger = 401})
 
+routes.unknown = UNKNOWN
+
 function routes.http(path)
   -- No dots or percent signs: the supervisor sees exactly this path.
   return HTTP[path] or path:find("^/admin/[a-z0-9/_-]+$") and not path:find("//", 1, true) and ADMIN or UNKNOWN

@@ -32,6 +32,10 @@ local function sentence_in(text)
   end
 end
 
+local function refuse_as_unreachable()
+  answers.refuse(502, "the recommender cannot be reached")
+end
+
 -- Refuses what Triton refused. `where` begins the sampler's sentence.
 local function refuse(answer, where)
   local body = cjson.decode(answer.body)
@@ -44,7 +48,7 @@ local function refuse(answer, where)
     answers.refuse(503)
   end
   ngx.log(ngx.WARN, "Triton answers ", answer.status, ": ", text:sub(1, 200))
-  answers.refuse(502)
+  refuse_as_unreachable()
 end
 
 local function request_of(model, head, tensors)
@@ -69,7 +73,10 @@ local function send(model, head, tensors)
   ctx.places = ctx.places - 1
   ctx.triton_s = math.max(ctx.triton_s or 0, ngx.now() - (ctx.asked_since or began))
   if not answer then
-    answers.refuse(fault == "timeout" and 504 or 502)
+    if fault == "timeout" then
+      answers.refuse(504)
+    end
+    refuse_as_unreachable()
   end
   return answer
 end
@@ -79,13 +86,13 @@ local function decode(answer)
   local size = tonumber(answer.headers["inference-header-content-length"])
   local head = size and size <= #answer.body and cjson.decode(answer.body:sub(1, size))
   if type(head) ~= "table" or type(head.outputs) ~= "table" or not head.model_version then
-    answers.refuse(502)
+    refuse_as_unreachable()
   end
   local at, outputs = size + 1, {}
   for n, output in ipairs(head.outputs) do
     local bytes = output.parameters and output.parameters.binary_data_size
     if type(bytes) ~= "number" or at + bytes > #answer.body + 1 then
-      answers.refuse(502)
+      refuse_as_unreachable()
     end
     outputs[n] = {name = output.name, datatype = output.datatype, shape = output.shape, at = at, bytes = bytes}
     outputs[output.name] = outputs[n]
@@ -136,7 +143,7 @@ function triton.ask(inputs, count, where)
     ngx.log(ngx.ERR, "Triton's cache holds another question's answer; asking once more")
     answer = ask_model(model, inputs, count, where, ngx.var.request_id .. math.random(1, 2 ^ 31))
     if not fits(answer, digests) then
-      answers.refuse(502)
+      refuse_as_unreachable()
     end
   end
   ctx.release = answer.release

@@ -11,9 +11,11 @@ local SILENCE_S = 3  -- a worker that is silent for so long is dead
 local workers = {}
 local me
 local peers = {}  -- the living workers, this one included
+local seen        -- how many births and deaths `peers` includes
 local own = {}    -- this worker's counts by name
 
 local function read_peers()
+  seen = living:get("changes")
   local alive = {}
   for _, entry in ipairs(living:get_keys(0)) do
     local id = entry:match("^alive:(.+)$")
@@ -31,6 +33,7 @@ local function bury()
     if id and not living:get("alive:" .. id) and living:add("dead:" .. id, true, 60) then
       living:delete(entry)
       living:incr("deaths", 1, 0)
+      living:incr("changes", 1, 0)
       for _, name in ipairs(counts:get_keys(0)) do
         if name:sub(1, #id + 1) == id .. ":" then
           counts:delete(name)
@@ -52,6 +55,8 @@ end
 function workers.start()
   me = ngx.worker.pid() .. "-" .. ngx.now()
   living:set("born:" .. me, true)
+  living:set("alive:" .. me, true, SILENCE_S)
+  living:incr("changes", 1, 0)  -- the others count this worker from now on
   beat(false)
   ngx.timer.every(HEARTBEAT_S, beat)
 end
@@ -82,6 +87,9 @@ end
 
 -- Returns the sum over all living workers.
 function workers.total(name)
+  if living:get("changes") ~= seen then
+    read_peers()
+  end
   local sum = own[name] or 0
   for n = 1, #peers do
     if peers[n] ~= me then
