@@ -156,12 +156,19 @@ class Supervisor(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Echo)
         self.address = f"127.0.0.1:{self.server_port}"
+        self.asked = 0
+        self.is_down = False  # then it closes connections without an answer
 
 
 class _Echo(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: Supervisor
 
     def do_GET(self) -> None:
+        self.server.asked += 1
+        if self.server.is_down:
+            self.close_connection = True
+            return
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         content = json.dumps({"path": self.path, "method": self.command, "headers": headers}).encode()
