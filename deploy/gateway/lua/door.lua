@@ -12,6 +12,8 @@ local state = require("state")
 local triton = require("triton")
 local workers = require("workers")
 
+local GC_PAUSE = 400  -- collect when the memory in use has grown fourfold; a worker's is a few MiB
+
 local door = {}
 
 -- ---- the life of nginx and its workers
@@ -25,6 +27,7 @@ end
 
 function door.start_worker()
   math.randomseed(ngx.worker.pid() + ngx.now() * 1000)
+  collectgarbage("setpause", GC_PAUSE)
   workers.start()
   state.follow()
   health.follow()

@@ -81,19 +81,22 @@ local function escaped(words)
   return (words:gsub("[^ -$&-~]", function(byte) return string.format("%%%02X", byte:byte()) end))
 end
 
--- Sends a message, and its status as trailers: by default, all is well.
-function grpc.send(message, status)
-  ngx.var.grpc_said = status or 0
+-- Sends a message, or none, and its status as trailers. An error without a gRPC status would make clients retry what
+-- they should not.
+local function send(message, status, sentence)
+  ngx.var.grpc_said, ngx.var.grpc_words = status, escaped(sentence)
+  ngx.status = 200
   ngx.header["Content-Type"] = "application/grpc"
   ngx.print(message)
 end
 
--- Sends status and sentence as trailers. An error without a gRPC status would make clients retry what they should not.
+function grpc.send(message)
+  send(message, 0, "")
+end
+
 function grpc.send_error(refusal)
-  ngx.var.grpc_words = escaped(answers.sentence(refusal))
-  local status = ngx.var.grpc_code  -- before the next line: it follows from the HTTP status
-  ngx.status = 200
-  grpc.send("", status)
+  local sentence = answers.sentence(refusal)
+  send("", ngx.var.grpc_code, sentence)
 end
 
 return grpc

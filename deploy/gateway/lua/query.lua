@@ -44,17 +44,24 @@ local function kind(value)
   return "a " .. type(value)
 end
 
--- Reads a body. Returns a table, or another value that JSON can be.
-function query.parse(body)
-  local text = utf8.without_mark(body)
-  if not utf8.is_valid(text) then
-    refuse("the body is not UTF-8")
-  end
-  text = utf8.without_half_pairs(text)
+local function decode(text)
   local value, fault = cjson.decode(text)
   if value == nil then
     refuse("the body is not JSON: " .. fault)
   end
+  return value
+end
+
+-- Reads a body. Returns a table, or another value that JSON can be.
+function query.parse(body)
+  if utf8.is_simple(body) then
+    return decode(body)
+  end
+  local text = utf8.without_mark(body)
+  if not utf8.is_valid(text) then
+    refuse("the body is not UTF-8")
+  end
+  local value = decode(utf8.without_half_pairs(text))
   if utf8.has_raw_controls(text) then
     refuse("the body is not JSON: a control character within a string")
   end

@@ -1,6 +1,17 @@
--- UTF-8 as JSON wants it. Most bodies are plain ASCII, which each function sees by one search.
+-- UTF-8 as JSON wants it. Most bodies are simple.
 
 local utf8_text = {}
+
+-- Tells whether a text is ASCII without control characters and backslashes: the other functions have nothing to do.
+function utf8_text.is_simple(text)
+  for n = 1, #text do
+    local byte = text:byte(n)
+    if byte < 32 or byte == 92 or byte > 126 then
+      return false
+    end
+  end
+  return true
+end
 
 function utf8_text.without_mark(text)
   return text:sub(1, 3) == "\239\187\191" and text:sub(4) or text
