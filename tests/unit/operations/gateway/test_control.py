@@ -119,6 +119,7 @@ def test_only_a_dead_gateway_s_socket_is_removed(tmp_path: Path, gateway: FakeGa
     assert is_listening(tmp_path)
     with pytest.raises(CestaError, match="a gateway already runs on"):
         remove_stale_socket(tmp_path)
+    gateway.shutdown()
     gateway.server_close()
     assert control_socket(tmp_path).exists()
     remove_stale_socket(tmp_path)
