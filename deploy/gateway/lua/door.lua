@@ -242,8 +242,11 @@ end
 
 -- Answers what nginx itself refuses, such as a request that it cannot read.
 function door.refused(send_error)
-  ngx.var.logged = "1"
-  local _, refusal = answers.run(refuse_stranger, ngx.status)
+  local refusal = {status = ngx.status}
+  if ngx.var.key_name == "" then
+    local _, strangers = answers.run(refuse_stranger, ngx.status)
+    refusal = strangers
+  end
   send_error(refusal)
 end
 
