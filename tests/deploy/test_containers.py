@@ -315,14 +315,16 @@ def test_the_image_s_script_and_python_agree_on_name_servers(
 
 @pytest.mark.skipif(not shutil.which("envsubst"), reason="apt-get install gettext-base")
 def test_a_container_that_was_killed_starts_again(tmp_path: Path) -> None:
-    """Its socket is in the volume. A second container on the same volume is refused while the first one runs."""
+    """Its socket is in the volume. While it runs, a second container on the same volume is refused."""
     with needs.debian_packages():
         find_nginx()
 
     def start() -> subprocess.Popen[bytes]:
         settings = GatewaySettings(tmp_path, http=free_address(), grpc=free_address(), workers=1)
         environment = container_environment(settings)
-        return subprocess.Popen(["sh", str(START)], env=environment, stderr=subprocess.PIPE, start_new_session=True)
+        return subprocess.Popen(
+            ["sh", str(START)], env=environment, stderr=subprocess.PIPE, start_new_session=True
+        )
 
     first = start()
     try:

@@ -14,7 +14,13 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from structlog.testing import capture_logs
 
 from operations.errors import CestaError
-from operations.gateway.control import announce, control_socket, is_listening, read_metrics, remove_stale_socket
+from operations.gateway.control import (
+    announce,
+    control_socket,
+    is_listening,
+    read_metrics,
+    remove_stale_socket,
+)
 from operations.gateway.request_metrics import RequestMetrics
 
 TEXT = """\
