@@ -119,7 +119,6 @@ def _gateway(folder: Path, addresses: Addresses) -> GatewaySettings:
         http=addresses.http,
         grpc=addresses.grpc,
         triton_http=addresses.triton_http,
-        triton_grpc=addresses.triton_grpc,
         supervisor=addresses.supervisor,
     )
 

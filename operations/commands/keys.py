@@ -35,8 +35,8 @@ def keys() -> None:
       cesta keys revoke webshop           the gateway refuses this key from now on
 
     Make one key for each shop or service. keys.json in the gateway's folder
-    holds only hashes. A gateway on this machine applies a change at once, a
-    gateway in a container within some two seconds. Neither drops a request.
+    holds only hashes. A change is active when the command returns. It drops no
+    request.
     """
 
 
@@ -52,9 +52,8 @@ def add(
     """Make a key and print it. It cannot be shown again."""
     from operations.gateway.keys import add_key
 
-    print(
-        add_key(folder, name, role.value, rate), flush=True
-    )  # before the reload: if that fails, the key is not lost
+    secret = add_key(folder, name, role.value, rate)
+    print(secret, flush=True)  # before it is announced: if that fails, the key is not lost
     _apply(folder)
 
 
@@ -80,14 +79,12 @@ def revoke(name: Name, folder: Folder = GATEWAY) -> None:
 
 
 def _apply(folder: Path) -> None:
-    """Write the files that nginx includes and have it read them; print a note if none runs here."""
-    from operations.gateway.nginx import GatewaySettings, reload
-    from operations.gateway.state import write_state
+    """Have the gateway read the keys; print a note if none answers here."""
+    from operations.gateway.control import announce
 
-    write_state(folder)
-    if not reload(GatewaySettings(folder)):
+    if not announce(folder):
         typer.echo(
-            "no gateway runs here on this folder; a gateway in a container applies the change within "
-            "some two seconds, any other when it starts",
+            "no gateway answers on this folder; one that runs elsewhere applies the change within a second, "
+            "any other when it starts",
             err=True,
         )

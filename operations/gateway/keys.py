@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -78,22 +78,18 @@ def _hash(secret: str) -> str:
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Lock the folder's keys and the files that nginx includes. Other writers wait; do not nest it."""
+def _changing_keys(folder: Path) -> Iterator[list[Key]]:
+    """Yield the keys to be changed, and write them when the block ends without an error.
+
+    Other writers wait. The gateway reads the file when it is told, or within a second.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)  # a lock file could belong to another user
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _changing_keys(folder: Path) -> Iterator[list[Key]]:
-    """Yield the keys to be changed, and write them when the block ends without an error."""
-    with lock_folder(folder):
         keys = read_keys(folder)
         yield keys
-        content = json.dumps([asdict(key) for key in keys], indent=1) + "\n"
-        write_file(folder / FILE, content.encode())
+        content = json.dumps([vars(key) for key in keys]).replace("}, {", "},\n {")  # a line for each key
+        write_file(folder / FILE, content.encode() + b"\n")
+    finally:
+        os.close(handle)

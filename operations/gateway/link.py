@@ -1,4 +1,4 @@
-"""The supervisor's work for the gateway: it counts requests and keeps the split equal to the canary's share.
+"""The supervisor's work for the gateway: passing on its metrics, and giving the canary its share of requests.
 
 It also probes whether the gateway accepts connections, because a dead gateway counts no failures. Otherwise
 both sides meet only in the gateway's folder, which containers share.
@@ -14,9 +14,10 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from operations.errors import CestaError
-from operations.gateway.nginx import GatewaySettings, accepts, reload
+from operations.gateway.control import announce
+from operations.gateway.nginx import GatewaySettings, accepts
 from operations.gateway.request_metrics import RequestMetrics
-from operations.gateway.state import write_split, write_state
+from operations.gateway.split import write_split
 from operations.records.atomic import write_file
 from operations.releases.configs import canary_on_disk
 from operations.releases.store import Repository
@@ -36,7 +37,8 @@ class GatewayLink:
         self, settings: GatewaySettings, repository: Repository, registry: CollectorRegistry
     ) -> None:
         self.settings = settings
-        self._repository, self._registry = repository, registry
+        self._repository = repository
+        registry.register(RequestMetrics(settings.folder))
         self._up = Gauge("cesta_gateway_up", "1 while the gateway accepts connections", registry=registry)
         self._ending = threading.Event()
         follow_s = STORE_INTERVAL_S if repository.is_remote else FOLDER_INTERVAL_S
@@ -47,10 +49,7 @@ class GatewayLink:
         self._percent: float | None = None
 
     def __enter__(self) -> Self:
-        self.settings.run.mkdir(parents=True, exist_ok=True)
         admin_token(self.settings.folder)
-        write_state(self.settings.folder)
-        self._requests = RequestMetrics(self.settings.log_socket, self._registry)
         for thread in self._threads:
             thread.start()
         return self
@@ -59,15 +58,14 @@ class GatewayLink:
         self._ending.set()
         for thread in self._threads:
             thread.join()
-        self._requests.close()
 
     def follow(self) -> None:
-        """Write the split when the canary's share has changed, and have nginx read it."""
+        """Write the split when the canary's share has changed, and have the gateway read it."""
         canary = canary_on_disk(self._repository)
         percent = canary.percent if canary else 0.0
         if percent != self._percent:
             write_split(self.settings.folder, percent)
-            reload(self.settings)  # a container's gateway notices the new file by itself
+            announce(self.settings.folder)
             log.info("split", percent=percent, release=canary.release if canary else None)
             self._percent = percent
 
@@ -89,9 +87,7 @@ class GatewayLink:
 
 def admin_token(folder: Path) -> str:
     """Return the token that the gateway sends with admins' requests; make it (mode 0600) if necessary."""
-    path, included = folder / TOKEN, folder / f"{TOKEN}.conf"
-    token = path.read_text().strip() if path.exists() else secrets.token_urlsafe(32)
-    if not (path.exists() and included.exists()):  # a start may be killed between the two writes
-        write_file(included, f"proxy_set_header X-Cesta-Admin {token};\n".encode(), mode=0o600)
-        write_file(path, token.encode(), mode=0o600)
-    return token
+    path = folder / TOKEN
+    if not path.exists():
+        write_file(path, secrets.token_urlsafe(32).encode(), mode=0o600)
+    return path.read_text().strip()

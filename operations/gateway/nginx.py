@@ -5,6 +5,7 @@ with Gateway(GatewaySettings(folder=Path("artifacts/gateway"))) as gateway:
 """
 
 import contextlib
+import ipaddress
 import os
 import pwd
 import re
@@ -13,17 +14,19 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from operations.errors import CestaError
-from operations.gateway.state import write_state
+from operations.gateway.control import is_listening, remove_stale_socket
 
 CONFIGURATION: Final = Path(__file__).resolve().parents[2] / "deploy" / "gateway"
-_MODULE = Path("/usr/lib/nginx/modules/ngx_http_js_module.so")
-_INSTALL = "apt-get install nginx libnginx-mod-http-js"
+_LIBRARIES = Path("/usr/lib")
+_MODULES = ("nginx/modules/ngx_http_lua_module.so", "*/lua/5.1/cjson.so")
+_RESOLV_CONF = Path("/etc/resolv.conf")
+_INSTALL = "apt-get install nginx libnginx-mod-http-lua lua-cjson"
 _VARIABLE = re.compile(r"\$\{([A-Z_]+)\}")
 # The first two words appear once nginx has renamed itself.
 _MASTER = re.compile(r"(?:nginx: master process )?\S*nginx .*?-c (.+?/conf/nginx\.conf)(?: |$)", re.DOTALL)
@@ -38,10 +41,10 @@ class GatewaySettings:
     http: str = "127.0.0.1:8080"
     grpc: str = "127.0.0.1:8081"
     triton_http: str = "127.0.0.1:8000"
-    triton_grpc: str = "127.0.0.1:8001"
     supervisor: str = "127.0.0.1:8003"
     certificate: Path | None = None  # PEM, with `certificate_key`: both ports then accept only TLS
     certificate_key: Path | None = None
+    trusted_proxies: tuple[str, ...] = ()  # addresses and networks whose X-Forwarded-For is believed
     workers: int = 2
     # Share of requests that get a traceparent, 0.01% to 100%. A traceparent from a client is passed on.
     traced: str = "1%"
@@ -58,11 +61,6 @@ class GatewaySettings:
     @property
     def error_log(self) -> Path:
         return self.run / "error.log"
-
-    @property
-    def log_socket(self) -> Path:
-        """The socket that receives one line for each request, for the metrics."""
-        return self.run / "log.sock"
 
 
 def variables(settings: GatewaySettings) -> dict[str, str]:
@@ -83,15 +81,15 @@ def variables(settings: GatewaySettings) -> dict[str, str]:
         "GATEWAY_ACCESS_LOG": str(settings.access_log.absolute()),
         "GATEWAY_ERROR_LOG": str(settings.error_log.absolute()),
         "GATEWAY_LOG_LEVEL": settings.log_level,
-        "GATEWAY_LOG_SOCKET": f"unix:{run / 'log.sock'}",
+        "GATEWAY_RESOLVERS": " ".join(read_resolvers(_RESOLV_CONF)),
+        "GATEWAY_REAL_IP": " ".join(_real_ip(settings.trusted_proxies)),
         "TRITON_HTTP": settings.triton_http,
-        "TRITON_GRPC": settings.triton_grpc,
         "SUPERVISOR_HTTP": settings.supervisor,
     }
 
 
 def render(settings: GatewaySettings) -> Path:
-    """Fill in the templates in run/conf, as the nginx image's envsubst does; return the main file."""
+    """Fill in the templates in run/conf, as the image's envsubst does; return the main file."""
     values, target = variables(settings), settings.run / "conf"
     target.mkdir(parents=True, exist_ok=True)
     for template in CONFIGURATION.glob("*.template"):
@@ -99,8 +97,26 @@ def render(settings: GatewaySettings) -> Path:
         (target / template.stem).write_text(text)
     if not settings.certificate:
         (target / "tls.ssl.conf").unlink()
-    write_state(settings.folder)
     return target / "nginx.conf"
+
+
+def read_resolvers(resolv_conf: Path) -> list[str]:
+    """Return the machine's name servers in nginx's spelling. Without any, an address where nobody answers."""
+    words = [line.split() for line in resolv_conf.read_text().splitlines()] if resolv_conf.exists() else []
+    servers = [line[1] for line in words if line[:1] == ["nameserver"] and len(line) > 1]
+    known = [server for server in servers if "%" not in server]  # nginx knows no zones of IPv6 addresses
+    return [f"[{server}]" if ":" in server else server for server in known] or ["127.0.0.1"]
+
+
+def _real_ip(trusted_proxies: Sequence[str]) -> list[str]:
+    """Return a directive for each proxy. Raises CestaError if one is not an address or a network."""
+    for proxy in trusted_proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError as error:
+            problem = f'"{proxy}" cannot be a trusted proxy ({error})'
+            raise CestaError(f"{problem}; use an address, or a network such as 10.0.0.0/8") from None
+    return [f"set_real_ip_from {proxy};" for proxy in trusted_proxies]
 
 
 class Gateway:
@@ -141,6 +157,7 @@ class Gateway:
         """
         for address in (self.settings.http, self.settings.grpc):
             _check_free(address)
+        remove_stale_socket(self.settings.folder)
         render(self.settings)
         check(self.settings)
         until_parent_dies = ["setpriv", "--pdeathsig", "QUIT"]
@@ -155,7 +172,7 @@ class Gateway:
             raise
 
     def reload(self, settings: GatewaySettings | None = None) -> None:
-        """Apply new keys, a new split or other settings without dropping a request."""
+        """Apply other settings or a new certificate without dropping a request."""
         self.settings = settings or self.settings
         render(self.settings)
         reload(self.settings)
@@ -172,7 +189,8 @@ class Gateway:
             self._process.wait(5)
 
     def _accepts(self) -> bool:
-        return all(accepts(address) for address in (self.settings.http, self.settings.grpc))
+        ports = all(accepts(address) for address in (self.settings.http, self.settings.grpc))
+        return ports and is_listening(self.settings.folder)
 
     def _last_lines(self) -> str:
         log = self.log
@@ -180,7 +198,7 @@ class Gateway:
 
 
 def reload(settings: GatewaySettings) -> bool:
-    """Have this folder's nginx read its files again; return False if none runs.
+    """Have this folder's nginx read its configuration and certificates again; return False if none runs.
 
     Returns when new workers answer. The old workers only finish their requests.
 
@@ -212,11 +230,11 @@ def check(settings: GatewaySettings) -> None:
 
 
 def find_nginx() -> str:
-    """Return the path of nginx. Raises CestaError if nginx or its JavaScript module is not installed."""
+    """Return the path of nginx. Raises CestaError if nginx or one of its Lua modules is not installed."""
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if not program or not _MODULE.exists():
-        missing = _MODULE if program else "nginx"
-        raise CestaError(f"{missing} is not installed; {_INSTALL}")
+    missing = [Path(name).name for name in _MODULES if not any(_LIBRARIES.glob(name))]
+    if not program or missing:
+        raise CestaError(f"{', '.join(missing if program else ['nginx'])} is not installed; {_INSTALL}")
     return program
 
 

@@ -158,8 +158,8 @@ def test_reasons_have_one_bit_each() -> None:
 
 def test_the_gateway_names_the_samplers_sources() -> None:
     """The script of the gateway lists them bit by bit, and so does the description of its answers."""
-    script = (ROOT / "deploy" / "gateway" / "njs" / "recommend.js").read_text(encoding="utf-8")
-    listed = re.search(r"^const REASONS = \[(.+)\];", script, flags=re.MULTILINE)
+    script = (ROOT / "deploy" / "gateway" / "lua" / "query.lua").read_text(encoding="utf-8")
+    listed = re.search(r"^local REASONS = \{(.+)\}", script, flags=re.MULTILINE)
     assert listed
     assert re.findall(r"\w+", listed[1]) == sorted(SOURCES, key=SOURCES.__getitem__)
     described = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text(encoding="utf-8"))

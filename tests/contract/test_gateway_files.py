@@ -26,7 +26,9 @@ def test_every_variable_is_filled_in_and_explained(tmp_path: Path) -> None:
 
 def test_the_gateway_waits_for_a_promotion_as_long_as_it_may_take() -> None:
     """A shorter limit would report a promotion as failed although it goes on."""
-    waits_s = re.search(r"proxy_read_timeout (\d+)s;", (CONFIGURATION / "admin.conf").read_text())
+    waits_s = re.search(
+        r"proxy_read_timeout (\d+)s;", (CONFIGURATION / "http.conf").read_text().partition("@admin")[2]
+    )
     assert waits_s
     assert int(waits_s[1]) >= LOAD_TIMEOUT_S * len([*PARTS, ENSEMBLE])
 
@@ -34,7 +36,7 @@ def test_the_gateway_waits_for_a_promotion_as_long_as_it_may_take() -> None:
 @pytest.mark.skipif(not shutil.which("envsubst"), reason="apt-get install gettext-base")
 @pytest.mark.parametrize("tls", [False, True])
 def test_envsubst_makes_the_same_files(tmp_path: Path, tls: bool) -> None:
-    """The test calls it as the nginx image does, with the names that its environment defines."""
+    """The test calls it as the image does, with the names that its environment defines."""
     pair = {"certificate": tmp_path / "tls.crt", "certificate_key": tmp_path / "tls.key"} if tls else {}
     settings = GatewaySettings(tmp_path, **pair)
     render(settings)
@@ -49,11 +51,11 @@ def test_envsubst_makes_the_same_files(tmp_path: Path, tls: bool) -> None:
 
 
 def test_every_file_is_used() -> None:
-    """Another file includes or imports it. The image renders the templates."""
+    """Another file includes or requires it. The image renders the templates."""
     texts = "".join(path.read_text() for path in CONFIGURATION.rglob("*.*") if path.name != "README.md")
     for path in CONFIGURATION.rglob("*.*"):
-        if path.suffix in (".conf", ".js"):
-            assert path.name in texts, path
+        if path.suffix in (".conf", ".lua"):
+            assert path.name in texts or f'require("{path.stem}")' in texts, path
 
 
 def test_machine_dependent_settings_stand_only_in_templates() -> None:

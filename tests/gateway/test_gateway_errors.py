@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import grpc
 import pytest
 
 from cesta_client import Recommender, TimedOut, Unavailable
-from tests.running.door import Door, OpenDoor, free_ports
+from operations.gateway.control import read_metrics
+from tests.running.door import Door, OpenDoor, free_ports, release_of
+from tests.running.fake_triton import FakeTriton
+from tests.running.gateway_log import wait_for
 
 pytestmark = pytest.mark.triton
 
@@ -134,13 +133,13 @@ def silent() -> Iterator[str]:
 
 
 def test_no_server_is_502_and_a_silent_one_504(open_gateway: OpenDoor, silent: str) -> None:
-    """The answer comes within the limits, with a sentence of the gateway."""
+    """The answer comes within the limits, with a sentence of the gateway, over HTTP and gRPC."""
     (closed,) = free_ports(1)
-    gone = open_gateway(triton_http=f"127.0.0.1:{closed}", triton_grpc=f"127.0.0.1:{closed}", workers=1)
+    gone = open_gateway(triton_http=f"127.0.0.1:{closed}", workers=1)
     answer = gone.recommend("i1")
     assert (answer.status, answer.error) == (502, "the recommender cannot be reached")
 
-    hung = open_gateway(triton_http=silent, triton_grpc=silent, workers=1)
+    hung = open_gateway(triton_http=silent, workers=1)
     answer = hung.recommend("i1")
     assert (answer.status, answer.error) == (504, "the recommender took too long")
     assert hung.ask("/v1/recommend/batch", {"queries": [{}, {}]}).status == 504
@@ -154,118 +153,100 @@ def test_no_server_is_502_and_a_silent_one_504(open_gateway: OpenDoor, silent: s
             shop.recommend(["i1"])
 
 
-def test_a_client_that_leaves_before_the_answer_is_logged(open_gateway: OpenDoor, silent: str) -> None:
-    """Over gRPC the log has nginx's 499, not its 000, which is not JSON. Over HTTP nginx goes on waiting for
-    Triton.
+def test_a_client_that_leaves_before_the_answer_is_logged(open_gateway: OpenDoor, fake: FakeTriton) -> None:
+    """The log has nginx's 499, or 400 if the body is incomplete. Triton's answer is awaited all the same, and
+    counted until then.
     """
-    hung = open_gateway(triton_http=silent, triton_grpc=silent, workers=1)
+    fake.may_answer.clear()
+    hung = open_gateway(triton_http=fake.address, workers=1)
     with hung.connect() as connection:
         connection.sendall(_head(hung, "Content-Length: 2", "X-Request-Id: left") + b"{}")
+        wait_for(lambda: "asked" if fake.asked else "")
+    with hung.connect() as connection:  # and one that has only begun its body
+        connection.sendall(_head(hung, "Content-Length: 100", "X-Request-Id: half") + b"{")
     with (
-        Recommender(hung.settings.grpc, api_key=hung.keys["shop"], timeout_s=0.2, retries=0) as shop,
-        pytest.raises(TimedOut),
+        Recommender(hung.settings.grpc, api_key=hung.keys["shop"], timeout_s=5, retries=0) as shop,
+        ThreadPoolExecutor(1) as threads,
     ):
-        shop.recommend(["i1"])
-    until, lines = time.monotonic() + 5, []
-    while len(lines) < 2:
-        assert time.monotonic() < until
-        lines = [json.loads(line) for line in hung.settings.access_log.read_text().splitlines()]
-        lines = [line for line in lines if line["route"] in ("recommend", "grpc")]
-        time.sleep(0.01)
-    assert {line["route"]: line["status"] for line in lines} == {"recommend": 504, "grpc": 499}
+        call = threads.submit(shop.recommend, ["i1"], timeout_s=0.2)
+        with pytest.raises(TimedOut):
+            call.result()
+    wait_for(lambda: "both" if _at_triton(hung) >= 2 else "")
+    fake.may_answer.set()
+    wait_for(lambda: "none" if _at_triton(hung) == 0 else "")
+    lines = wait_for(lambda: (text := hung.settings.access_log.read_text()) * (text.count('"shop"') >= 3))
+    logged = [(line["route"], line["status"]) for line in map(json.loads, lines.splitlines())]
+    assert sorted(logged) == [("grpc", 499), ("recommend", 400), ("recommend", 499)]
+    assert 'status="200"' not in (read_metrics(hung.settings.folder) or "")
 
 
-def test_triton_s_own_words_never_come_through(open_gateway: OpenDoor) -> None:
+def _at_triton(door: Door) -> int:
+    text = read_metrics(door.settings.folder) or ""
+    return int(text.split("\ncesta_gateway_at_triton ")[1].split()[0])
+
+
+def test_triton_s_own_words_never_come_through(open_gateway: OpenDoor, fake: FakeTriton) -> None:
     """One server answers with a path of its disk, another sends no JSON."""
+    door = open_gateway(triton_http=fake.address, workers=1)
     for status, text in (
         (400, b'{"error": "/models/x.py failed"}'),
         (500, b"<html>"),
         (200, b"{}"),
         (200, b"x"),
+        (404, b"{}"),
     ):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            threading.Thread(target=_answer_once, args=(listener, status, text), daemon=True).start()
-            door = open_gateway(triton_http=f"127.0.0.1:{listener.getsockname()[1]}", workers=1)
-            answer = door.recommend("i1")
-            door.gateway.stop()
-        assert (answer.status, answer.error) == (502, "the recommender cannot be reached")
-
-
-def test_a_triton_that_cannot_now_says_when_to_come_back(open_gateway: OpenDoor) -> None:
-    """The bounded queue is full: 503, also over gRPC, and not the error of an unreachable server."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, _refusing_grpc() as grpc_address:
-        full = b'{"error": "Exceeds maximum queue size"}'
-        threading.Thread(target=_answer_once, args=(listener, 503, full), daemon=True).start()
-        http_address = f"127.0.0.1:{listener.getsockname()[1]}"
-        door = open_gateway(triton_http=http_address, triton_grpc=grpc_address, workers=1)
+        fake.broken = status, text
         answer = door.recommend("i1")
-        address, key = door.settings.grpc, door.keys["shop"]
-        with (
-            Recommender(address, api_key=key, timeout_s=5, retries=0) as shop,
-            pytest.raises(Unavailable, match="full or not ready"),
-        ):
-            shop.recommend(["i1"])
-        door.gateway.stop()
+        assert (answer.status, answer.error) == (502, "the recommender cannot be reached")
+    fake.broken = 400, b'{"error": "in ensemble \'recommender\', unknown category \\"x\\""}'
+    answer = door.recommend("i1")
+    assert (answer.status, answer.error) == (400, 'unknown category "x"')
+
+
+def test_an_answer_to_another_question_is_asked_for_once_more(
+    open_gateway: OpenDoor, fake: FakeTriton
+) -> None:
+    """The second question has a nonce, which no cache has seen. It is counted; no caller notices.
+
+    A second wrong answer is an error. Answers without a digest are of older releases.
+    """
+    door = open_gateway(triton_http=fake.address, workers=1)
+    query = {"basket": ["i2", "i1", ""], "user_id": "900", "exclude": ["i3"], "categories": ["x"]}
+    for ask in (lambda: door.ask("/v1/recommend", query).status, lambda: release_of(door, "grpc", "s")):
+        assert ask() in (200, 1)
+        fake.asked.clear()
+        fake.wrong_digests = 1
+        assert ask() in (200, 1)
+        assert ["nonce" in asked.ids for asked in fake.asked] == [False, True]
+    assert "\ncesta_gateway_cache_mismatches_total 2\n" in (read_metrics(door.settings.folder) or "")
+    fake.wrong_digests = 2
+    assert door.ask("/v1/recommend", query).status == 502
+    fake.with_digest = False
+    assert door.ask("/v1/recommend", query).status == 200
+
+
+def test_a_triton_that_cannot_now_says_when_to_come_back(open_gateway: OpenDoor, fake: FakeTriton) -> None:
+    """The bounded queue is full: 503, also over gRPC, and not the error of an unreachable server."""
+    fake.broken = 503, b'{"error": "Exceeds maximum queue size"}'
+    door = open_gateway(triton_http=fake.address, workers=1)
+    answer = door.recommend("i1")
+    address, key = door.settings.grpc, door.keys["shop"]
+    with (
+        Recommender(address, api_key=key, timeout_s=5, retries=0) as shop,
+        pytest.raises(Unavailable, match="full or not ready"),
+    ):
+        shop.recommend(["i1"])
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
     assert answer.error == "the recommender is full or not ready; try again later"
 
 
-def test_a_batch_ends_within_twice_the_time_of_a_query(open_gateway: OpenDoor) -> None:
+def test_a_batch_ends_within_twice_the_time_of_a_query(open_gateway: OpenDoor, fake: FakeTriton) -> None:
     """The server takes 1.1 s: 16 queries are two parts; a third would begin after more than 2 s."""
-    with _SlowServer(("127.0.0.1", 0), _Slow) as slow:
-        threading.Thread(target=slow.serve_forever, args=(0.05,), daemon=True).start()
-        door = open_gateway(triton_http=f"127.0.0.1:{slow.server_port}", workers=1)
-        statuses = {}
-        for count in (16, 32):
-            began = time.monotonic()
-            statuses[count] = door.ask("/v1/recommend/batch", {"queries": [{}] * count}).status
-        took_s = time.monotonic() - began
-        door.gateway.stop()
-        slow.shutdown()
+    fake.delay_s = 1.1
+    door = open_gateway(triton_http=fake.address, workers=1)
+    statuses = {}
+    for count in (16, 32):
+        began = time.monotonic()
+        statuses[count] = door.ask("/v1/recommend/batch", {"queries": [{}] * count}).status
     assert statuses == {16: 200, 32: 504}
-    assert took_s < 3
-
-
-class _SlowServer(ThreadingHTTPServer):
-    request_queue_size = 64  # 8 queries come at once; the library's 5 would have some connect a second later
-
-
-class _Slow(BaseHTTPRequestHandler):
-    """Answers generate after 1.1 s, in place of Triton."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        time.sleep(1.1)
-        content = b'{"model_version": "1", "item_ids": ["i1"], "scores": [1.0], "reasons": [1]}'
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def _refusing_grpc() -> Iterator[str]:
-    """A gRPC server that answers every call with UNAVAILABLE."""
-
-    class Refuse(grpc.GenericRpcHandler):
-        def service(self, _: object) -> grpc.RpcMethodHandler:
-            refuse = lambda _, call: call.abort(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")  # noqa: E731
-            return grpc.unary_unary_rpc_method_handler(refuse)
-
-    server = grpc.server(ThreadPoolExecutor(1), handlers=[Refuse()])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield f"127.0.0.1:{port}"
-    server.stop(None).wait()
-
-
-def _answer_once(listener: socket.socket, status: int, text: bytes) -> None:
-    connection, _ = listener.accept()
-    with connection:
-        connection.recv(65536)
-        connection.sendall(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(text), text))
+    assert time.monotonic() - began < 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from cesta_client import Recommender, Unauthorized
+from operations.gateway.control import read_metrics
 from operations.gateway.request_metrics import RequestMetrics
 from tests import ROOT
 from tests.running.door import Door, release_of
@@ -131,42 +133,60 @@ def test_a_request_log_that_was_moved_is_left_alone(own_door: Door, tmp_path: Pa
 
 def test_requests_are_counted_and_timed(own_door: Door) -> None:
     """The labels are route, key, status, release and model. gRPC errors count under the HTTP status of the
-    same meaning.
+    same meaning. A reload loses no count.
     """
     registry = CollectorRegistry()
-    metrics = RequestMetrics(own_door.settings.log_socket, registry)
-    try:
-        assert own_door.settings.log_socket.stat().st_mode & 0o007 == 0  # strangers count nothing
-        for _ in range(3):
-            own_door.recommend("i1")
-        own_door.ask("/v1/recommend", {"k": 0})
-        own_door.ask("/nowhere", key=None)
-        with Recommender(own_door.settings.grpc, api_key="wrong") as shop, pytest.raises(Unauthorized):
-            shop.recommend()
-        with Recommender(own_door.settings.grpc, api_key=own_door.keys["shop"], timeout_s=5) as shop:
-            shop.recommend()
+    registry.register(RequestMetrics(own_door.settings.folder))
 
-        def value(name: str, **labels: str) -> float:
-            return registry.get_sample_value(name, labels) or 0
+    def value(name: str, **labels: str) -> float:
+        return registry.get_sample_value(name, labels) or 0
 
-        def counted(route: str, key: str, status: str, release: str = "", model: str = "") -> float:
-            labels = {"route": route, "key": key, "status": status, "release": release, "model": model}
-            return value("cesta_gateway_requests_total", **labels)
+    def counted(route: str, key: str, status: str, release: str = "", model: str = "") -> float:
+        labels = {"route": route, "key": key, "status": status, "release": release, "model": model}
+        return value("cesta_gateway_requests_total", **labels)
 
-        wait_for(lambda: "yes" if counted("grpc", "shop", "200", "2", "recommender") else "")
-        assert counted("recommend", "shop", "200", "2", "recommender") == 3
-        assert counted("recommend", "shop", "400") == 1
-        assert counted("other", "", "404") == 1
-        assert counted("grpc", "", "401") == 1
-        for route, requests in (("recommend", 3), ("grpc", 1)):
-            times = [
-                value(f"cesta_gateway_{name}_seconds_{kind}", route=route, release="2")
-                for kind in ("count", "sum")
-                for name in ("request", "upstream")
-            ]
-            assert times[:2] == [requests, requests]
-            assert times[3] <= times[2] + 0.001 * requests  # nginx tells whole milliseconds, rounded apart
-        assert value("cesta_gateway_upstream_seconds_count", route="other", release="") == 0
-        assert value("cesta_gateway_unread_lines_total") == 0
-    finally:
-        metrics.close()
+    def times(route: str) -> list[float]:
+        return [
+            value(f"cesta_gateway_{name}_seconds_{kind}", route=route, release="2")
+            for kind in ("count", "sum")
+            for name in ("request", "upstream")
+        ]
+
+    asked = ("recommend", "shop", "200", "2", "recommender"), ("grpc", "shop", "200", "2", "recommender")
+    before, before_s = [counted(*labels) for labels in asked], [times(labels[0]) for labels in asked]
+    for _ in range(3):
+        own_door.recommend("i1")
+    own_door.ask("/v1/recommend", {"k": 0})
+    own_door.ask("/nowhere", key=None)
+    with Recommender(own_door.settings.grpc, api_key="wrong") as shop, pytest.raises(Unauthorized):
+        shop.recommend()
+    own_door.gateway.reload()
+    with Recommender(own_door.settings.grpc, api_key=own_door.keys["shop"], timeout_s=5) as shop:
+        shop.recommend()
+
+    wait_for(lambda: "yes" if counted(*asked[1]) > before[1] else "")
+    assert [counted(*labels) - n for labels, n in zip(asked, before, strict=True)] == [3, 1]
+    assert counted("recommend", "shop", "400") >= 1
+    assert counted("other", "", "404") >= 1
+    assert counted("grpc", "", "401") >= 1
+    for labels, old, requests in zip(asked, before_s, (3, 1), strict=True):
+        new = [now - then for now, then in zip(times(labels[0]), old, strict=True)]
+        assert new[:2] == [requests, requests]
+        assert new[3] <= new[2] + 0.001 * requests  # both are whole milliseconds, rounded apart
+    for name in ("request", "upstream"):  # strangers would make the gateway look fast
+        assert value(f"cesta_gateway_{name}_seconds_count", route="other", release="") == 0
+
+
+def test_the_metrics_are_as_prometheus_wants_them(own_door: Door) -> None:
+    own_door.recommend("i1")
+    text = read_metrics(own_door.settings.folder)
+    assert text
+    if not shutil.which("promtool"):
+        pytest.skip("promtool is not installed; apt-get install prometheus")
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    names = set(re.findall(r"^# TYPE cesta_gateway_(\S+)", text, re.MULTILINE))
+    assert names == {
+        *("requests_total", "request_seconds", "upstream_seconds", "unlogged_total"),
+        *("cache_mismatches_total", "worker_deaths_total", "at_triton"),
+    }

@@ -9,7 +9,8 @@ import tritonclient.grpc
 import tritonclient.http
 
 from cesta_client import Query, Recommender
-from operations.gateway.state import write_split
+from operations.gateway.control import announce
+from operations.gateway.split import write_split
 from operations.server.process import Server
 from tests.running.door import Door, release_of
 from tests.running.gateway_log import read_log_line, wait_for
@@ -23,7 +24,7 @@ def split(own_door: Door) -> Iterator[Callable[[float], None]]:
 
     def apply(percent: float) -> None:
         write_split(own_door.settings.folder, percent)
-        own_door.gateway.reload()
+        assert announce(own_door.settings.folder)
 
     yield apply
     apply(0)

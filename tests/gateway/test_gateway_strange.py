@@ -206,3 +206,93 @@ def test_garbled_tensors_are_the_caller_s_fault(door: Door) -> None:
             refused += 1
     assert refused > FUZZ / 10
     assert infer(door, body, size).status == 200
+
+
+SIZES = [-6, 1e300, 2**64 - 8, 2**31, 6.5, "6", None, True, [6], {}, 0, 5, 7]
+HEADS: dict[str, dict[str, Any]] = {
+    **{f"binary_data_size {size!r}": {"parameters": {"binary_data_size": size}} for size in SIZES},
+    **{f"datatype {kind!r}": {"datatype": kind} for kind in (["BYTES"], {}, 5, None, "INT32", "", "bytes")},
+    **{
+        f"shape {shape!r}": {"shape": shape}
+        for shape in (
+            [1],
+            [1, 2],
+            [-1, 1],
+            [1, -1],
+            [1e300, 1],
+            ["1", 1],
+            [1.5, 1],
+            1,
+            None,
+            {},
+            [[1], 1],
+            [0, 0],
+        )
+    },
+    **{
+        f"name {name!r}": {"name": name} for name in (None, 5, [], {}, "", "nonce", "basket\u0000", "x" * 999)
+    },
+    **{
+        f"parameters {value!r}": {"parameters": value}
+        for value in (None, [], 5, "x", {"shared_memory_region": "x"})
+    },
+    "data": {"data": [1]},
+}
+
+
+def bent_head(**bent: Any) -> bytes:
+    good = {"name": "basket", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": 6}}
+    return json.dumps({"inputs": [good | bent]}).encode()
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_a_head_that_does_not_fit_is_the_caller_s_fault(door: Door, case: str) -> None:
+    """400 with a sentence, whatever a number or a type is."""
+    head = bent_head(**HEADS[case])
+    answer = infer(door, head + b"\x02\0\0\0i1", len(head))
+    assert answer.status == 400, answer
+    assert answer.error
+
+
+RAW_HEADS = [
+    b"",
+    b"[]",
+    b"5",
+    b"null",
+    b'{"inputs": 5}',
+    b'{"inputs": {}}',
+    b'{"inputs": [5]}',
+    b'{"inputs": [null]}',
+    b'{"inputs": [[]]}',
+    b'{"id": {}, "inputs": []}',
+    b'{"inputs": [{"name": "basket", "parameters": {"binary_data_size": NaN}}]}',
+    b'{"inputs": [{"name": "basket", "parameters": {"binary_data_size": Infinity}}]}',
+    b'{"inputs": [{"name": "basket", "parameters": {"binary_data_size": 1e999}}]}',
+    b'{"inputs": [{"name": "basket", "parameters": {"binary_data_size": 0x6}}]}',
+    b'{"inputs": [' + b"[" * 5000 + b"]" * 5000 + b"]}",
+    b'{"inputs": {"1": {"name": "basket"}}}',
+    b'\xff\xfe{"inputs": []}',
+]
+
+
+@pytest.mark.parametrize("head", RAW_HEADS)
+def test_a_head_that_cannot_be_read_is_the_caller_s_fault(door: Door, head: bytes) -> None:
+    answer = infer(door, head + b"\x02\0\0\0i1", len(head))
+    assert (answer.status, bool(answer.error)) == (400, True)
+
+
+def test_a_garbled_head_is_the_caller_s_fault(door: Door) -> None:
+    """The JSON is changed, cut and lengthened, FUZZ times, and so is its stated length."""
+    body, size = tensors(basket=[[b"i1", b"i2"]], user_id=[[b"u"]])
+    rng = random.Random(1)
+    for _ in range(FUZZ):
+        garbled = bytearray(body)
+        at = rng.randrange(size)
+        part = rng.choice([b"", b"-", b"9" * 20, b"1e300", b"null", b"[", b'"', b"{}", rng.randbytes(2)])
+        garbled[at : at + rng.randrange(4)] = part
+        stated = len(garbled) - len(body) + size + rng.choice([0, 0, 0, 1, -1])
+        answer = infer(door, bytes(garbled), stated)
+        assert answer.status in (200, 400), (answer, bytes(garbled))
+    for stated in (-1, 0, 1, 10**9, 2**64):
+        assert infer(door, body, stated).status == 400
+    assert infer(door, body, size).status == 200

@@ -107,7 +107,7 @@ def door(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A gateway in front of the release."""
     folder = tmp_path_factory.mktemp("gateway")
     with needs.debian_packages():
-        door = open_door(folder, triton_http=running.http, triton_grpc=running.grpc)
+        door = open_door(folder, triton_http=running.http)
     yield door
     door.gateway.stop()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import socket
@@ -19,6 +20,7 @@ import tritonclient.http
 from operations.gateway.keys import Role, add_key
 from operations.gateway.nginx import Gateway, GatewaySettings
 
+_SOURCES = (f"127.{n // 62500 % 250 + 2}.{n // 250 % 250}.{n % 250 + 1}" for n in itertools.count())
 FUZZ = int(os.environ.get("FUZZ", 150))  # requests at random
 TIMEOUT_S = 5  # an answer that takes longer counts as none
 
@@ -57,13 +59,20 @@ class Door:
         key: str | None = "shop",
         method: str | None = None,
         headers: Mapping[str, str] | None = None,
+        source: str = "",
     ) -> Answer:
-        """One request on a connection of its own. A body that is not bytes is sent as JSON."""
+        """One request on a connection of its own. A body that is not bytes is sent as JSON.
+
+        It comes from an address of its own, or from `source`: strangers are limited by address.
+        """
         sent = {} if key is None else {"Authorization": f"Bearer {self.keys.get(key, key)}"}
         if body is not None:
             sent["Content-Type"] = "application/json"
         raw = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        connection = http.client.HTTPConnection(self.settings.http, timeout=TIMEOUT_S)
+        came_from = (source or next(_SOURCES), 0)
+        connection = http.client.HTTPConnection(
+            self.settings.http, timeout=TIMEOUT_S, source_address=came_from
+        )
         try:
             connection.request(
                 method or ("GET" if body is None else "POST"), path, raw, sent | dict(headers or {})
@@ -80,7 +89,7 @@ class Door:
 
     def connect(self) -> socket.socket:
         host, _, port = self.settings.http.rpartition(":")
-        return socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
+        return socket.create_connection((host, int(port)), TIMEOUT_S, (next(_SOURCES), 0))
 
     def send(self, request: bytes) -> bytes:
         """All bytes until the gateway closes, or until 0.3 s of silence after its first byte."""
@@ -142,15 +151,24 @@ def free_ports(count: int) -> list[int]:
 class Supervisor(ThreadingHTTPServer):
     """Takes the place of the supervisor's app: answers every request with a copy of it."""
 
+    request_queue_size = 64
+
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Echo)
         self.address = f"127.0.0.1:{self.server_port}"
+        self.asked = 0
+        self.is_down = False  # then it closes connections without an answer
 
 
 class _Echo(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: Supervisor
 
     def do_GET(self) -> None:
+        self.server.asked += 1
+        if self.server.is_down:
+            self.close_connection = True
+            return
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         content = json.dumps({"path": self.path, "method": self.command, "headers": headers}).encode()

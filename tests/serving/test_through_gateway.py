@@ -19,7 +19,7 @@ pytestmark = pytest.mark.triton
 @pytest.fixture(scope="module")
 def door(live: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     with needs.debian_packages():
-        door = open_door(tmp_path_factory.mktemp("gateway"), triton_http=live.http, triton_grpc=live.grpc)
+        door = open_door(tmp_path_factory.mktemp("gateway"), triton_http=live.http)
     yield door
     door.gateway.stop()
 

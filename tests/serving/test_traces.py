@@ -160,7 +160,7 @@ def gateway(folder: Path, traced: Live, share: str) -> Iterator[Door]:
     from operations.errors import CestaError
 
     try:
-        door = open_door(folder, triton_http=traced.http, triton_grpc=traced.grpc, traced=share)
+        door = open_door(folder, triton_http=traced.http, traced=share)
     except CestaError as error:
         if "apt-get install" in str(error):
             pytest.skip(str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from pathlib import Path
@@ -32,7 +33,7 @@ def test_the_split_is_followed_after_whatever_error(tmp_path: Path, monkeypatch:
     following = link.GatewayLink(GatewaySettings(tmp_path), repository, CollectorRegistry())
     with capture_logs() as logged, following:
         assert looked.wait(5)
-    assert "5.00% recommender_canary;" in (tmp_path / "split.conf").read_text()
+    assert json.loads((tmp_path / "split.json").read_text()) == {"percent": 5.0}
     failed = [str(event["exc_info"]) for event in logged if event["event"] == "split not followed"]
     assert failed == ["could not convert string to float: 'five'"]
 

@@ -1,0 +1,30 @@
+-- SHA-256 in hexadecimal, by the libcrypto that nginx is linked with.
+
+local ffi = require("ffi")
+local bit = require("bit")
+
+ffi.cdef([[
+unsigned char *SHA256(const unsigned char *text, size_t length, unsigned char *hash);
+]])
+
+local libcrypto = ffi.C
+if not pcall(function() return ffi.C.SHA256 end) then
+  libcrypto = ffi.load("crypto")
+end
+local hash = ffi.new("unsigned char[32]")
+local hex = ffi.new("char[64]")
+local DIGITS = ffi.new("char[16]", "0123456789abcdef")
+
+local digest = {}
+
+function digest.sha256(text)
+  libcrypto.SHA256(text, #text, hash)
+  for n = 0, 31 do
+    local byte = hash[n]
+    hex[2 * n] = DIGITS[bit.rshift(byte, 4)]
+    hex[2 * n + 1] = DIGITS[bit.band(byte, 15)]
+  end
+  return ffi.string(hex, 64)
+end
+
+return digest

@@ -1,0 +1,275 @@
+-- The gateway's two doors, HTTP and gRPC: who may come in, by which path, and with which headers. routes.lua lists the
+-- paths.
+
+local answers = require("answers")
+local grpc = require("grpc")
+local health = require("health")
+local identity = require("identity")
+local limits = require("limits")
+local metrics = require("metrics")
+local routes = require("routes")
+local state = require("state")
+local triton = require("triton")
+local workers = require("workers")
+
+local GC_PAUSE = 400  -- collect when the memory in use has grown fourfold; a worker's is a few MiB
+
+local door = {}
+
+-- ---- the life of nginx and its workers
+
+-- `settings`: the state folder, and the addresses of Triton and the supervisor.
+function door.init(settings)
+  state.init(settings.state)
+  triton.init(settings.triton)
+  health.init(settings.supervisor)
+end
+
+function door.start_worker()
+  math.randomseed(ngx.worker.pid() + ngx.now() * 1000)
+  collectgarbage("setpause", GC_PAUSE)
+  workers.start()
+  state.follow()
+  health.follow()
+end
+
+function door.stop_worker()
+  workers.stop()
+end
+
+-- ---- a request
+
+-- Drops each header that the route does not use, before a filter of nginx reads it: conditions and ranges among them.
+local function drop_headers(used)
+  for name in pairs(ngx.req.get_headers(0)) do
+    if not used[name] then
+      ngx.req.clear_header(name)
+    end
+  end
+end
+
+local function path_of(uri)
+  return uri:match("^[^?]*")
+end
+
+-- Refuses a caller without a key. An address that sends many such requests gets 429, and few of those are logged.
+local function refuse_stranger(status)
+  local may, logged = limits.address(ngx.var.binary_remote_addr)
+  if not logged then
+    ngx.var.logged = "0"
+    metrics.add("unlogged", 1)
+  end
+  if not may then
+    answers.refuse(429, "too many requests without a valid key from this address; try again later")
+  end
+  answers.refuse(status)
+end
+
+-- Counts the request until it is answered or its caller leaves. `door.finish` is called for each request.
+local function enter(key)
+  if not limits.enter(key) then
+    answers.refuse(429)
+  end
+  ngx.var.entered = key.name
+  ngx.on_abort(function()
+    ngx.var.left = "1"
+    door.leave()
+  end)
+end
+
+function door.leave()
+  local name = ngx.var.entered
+  if name ~= "" then
+    ngx.var.entered = ""
+    limits.leave(name)
+  end
+end
+
+-- In nginx's log phase: gives back whatever the request has taken, and counts it.
+function door.finish()
+  local var, ctx = ngx.var, ngx.ctx
+  for _ = 1, ctx.places or 0 do
+    limits.give_place_back(ctx.key.name)
+  end
+  door.leave()
+  metrics.count({
+    route = var.route, key = var.key_name, release = var.release, model = var.asked_model,
+    status = tonumber(var.said_status), grpc = var.left == "" and tonumber(var.grpc_status) or nil,
+    seconds = ngx.now() - ngx.req.start_time(), upstream_s = tonumber(var.behind_s),
+  })
+end
+
+local function check_rate(limit, key)
+  if not limit(key) then
+    answers.refuse(429)
+  end
+end
+
+local function read_body()
+  ngx.req.read_body()
+  local body = ngx.req.get_body_data()
+  if body then
+    return body
+  end
+  local name = ngx.req.get_body_file()
+  if not name then
+    return ""
+  end
+  local file = assert(io.open(name, "rb"))
+  body = file:read("*a")
+  file:close()
+  return body
+end
+
+local function is_json()
+  local kind, coding = ngx.var.http_content_type or "", ngx.var.http_content_encoding
+  if coding and coding ~= "identity" then
+    return false
+  end
+  return kind == "application/json" or (kind:lower() .. ";"):find("^application/json%s*;") ~= nil
+end
+
+local function is_grpc()
+  local kind = ngx.var.http_content_type
+  return kind == "application/grpc" or kind == "application/grpc+proto"
+end
+
+-- Reads the body of a caller whose key is valid now and also when the body has arrived.
+local function body_of_caller()
+  local began = ngx.now()
+  local body = read_body()
+  if ngx.now() > began and not identity.caller() then
+    answers.refuse(401)
+  end
+  return body
+end
+
+local function use_id(id)
+  if not ngx.var.http_x_request_id and id:find("^[%w._-]+$") and #id <= 64 then
+    ngx.ctx.id = id
+    ngx.var.id = id
+  end
+end
+
+local function answer_tensors(read, answer, body)
+  local request = read(body)
+  use_id(request.id)
+  check_rate(request.count == 1 and limits.single or limits.batch, ngx.ctx.key)
+  answer(request)
+end
+
+local function check_caller(route)
+  local key = identity.caller()
+  if not key then
+    refuse_stranger(route.unknown and route.stranger or 401)
+  end
+  ngx.ctx.key = key
+  ngx.var.key_name = key.name
+  enter(key)
+  if route.rate ~= "tensors" then
+    check_rate(route.rate == "batch" and limits.batch or limits.single, key)
+  end
+  if route.unknown then
+    answers.refuse(404)
+  end
+  if route.role then
+    if key.role ~= route.role then
+      answers.refuse(403)
+    end
+    ngx.var.admin_name, ngx.var.admin_token = key.name, state.admin_token()
+  end
+end
+
+local function serve(route, path)
+  if not route.open then
+    check_caller(route)
+  end
+  if not route.methods[ngx.req.get_method()] then
+    ngx.header["Allow"] = route.allow
+    answers.refuse(405)
+  end
+  if route.json and not is_json() then
+    answers.refuse(415)
+  end
+  if route.grpc and not is_grpc() then
+    answers.refuse(415)
+  end
+  if route.location then
+    return route.location
+  end
+  if route.read then
+    answer_tensors(route.read, route.answer, body_of_caller())
+  elseif route.body then
+    route.answer(body_of_caller())
+  else
+    route.answer(path)
+  end
+end
+
+-- Tells nginx's log what the scripts know.
+local function record()
+  local ctx, var = ngx.ctx, ngx.var
+  if ctx.model then
+    var.asked_model = ctx.model
+    var.release = ctx.release or ""
+    var.triton_s = string.format("%.3f", ctx.triton_s or 0)
+  end
+end
+
+local function run(find_route, send_error)
+  local var, ctx = ngx.var, ngx.ctx
+  local path = path_of(var.request_uri)
+  local route = find_route(path)
+  var.route = route.name
+  ctx.id = var.id
+  local trace = var.trace
+  ctx.trace_header = trace ~= "" and "traceparent: " .. trace .. "\r\n"
+  drop_headers(route.headers)
+  local location, refusal = answers.run(serve, route, path)
+  record()
+  if refusal then
+    return send_error(refusal)
+  end
+  if location then
+    return ngx.exec(location)
+  end
+end
+
+function door.http()
+  run(routes.http, answers.send_error)
+end
+
+function door.grpc()
+  run(routes.grpc, grpc.send_error)
+end
+
+-- Answers what nginx itself refuses, such as a request that it cannot read.
+function door.refused(send_error)
+  drop_headers(routes.unknown.headers)
+  if ngx.status == 405 then  -- TRACE and CONNECT
+    ngx.header["Allow"] = routes.http(path_of(ngx.var.request_uri)).allow
+  end
+  local refuse = ngx.var.key_name == "" and refuse_stranger or answers.refuse
+  local _, refusal = answers.run(refuse, ngx.status)
+  send_error(refusal)
+end
+
+-- ---- the control socket
+
+-- The state folder has changed.
+function door.reload()
+  local faults = state.apply()
+  if not faults then
+    return ngx.exit(204)
+  end
+  ngx.status = 500
+  ngx.header["Content-Type"] = "text/plain"
+  ngx.print(faults)
+end
+
+function door.metrics()
+  ngx.header["Content-Type"] = "text/plain; version=0.0.4"
+  ngx.print(metrics.text())
+end
+
+return door

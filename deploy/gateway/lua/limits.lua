@@ -1,0 +1,88 @@
+-- Limits: the rate of a key, its requests in flight, its share of Triton, and the rate of an address without a key.
+
+local workers = require("workers")
+
+local rates = ngx.shared.rates          -- of keys
+local addresses = ngx.shared.addresses  -- of callers without one; they are apart, so that a flood pushes no key out
+
+local BATCH = 32       -- queries; every batch request counts as this many
+local IN_FLIGHT = 32   -- requests of one key whose callers wait
+local AT_TRITON = 64   -- requests of all keys at Triton; more would only wait there
+local SHARE = 8        -- of these a key always gets as many as this, however much the others ask
+local ADDRESS_RATE = 10
+local ADDRESS_BURST = 20
+
+local limits = {}
+
+-- The generic cell rate algorithm: `name` may go on if it has stayed below `rate` per second, with `burst` more at once.
+local function below_rate(dictionary, name, rate, burst)
+  local now, step = ngx.now(), 1 / rate
+  local due = dictionary:get(name) or now
+  if due < now then
+    due = now
+    dictionary:set(name, due)
+  end
+  if due - now > burst * step then
+    return false
+  end
+  dictionary:incr(name, step, now, math.ceil(burst * step) + 1)
+  return true
+end
+
+-- Counts a request of a key that has just begun. Returns false if the key has too many.
+function limits.enter(key)
+  local name = "callers:" .. key.name
+  if workers.total(name) >= IN_FLIGHT then
+    return false
+  end
+  workers.add(name, 1)
+  return true
+end
+
+function limits.leave(key_name)
+  workers.add("callers:" .. key_name, -1)
+end
+
+function limits.single(key)
+  return below_rate(rates, "single:" .. key.name, key.rate, key.rate)
+end
+
+function limits.batch(key)
+  return below_rate(rates, "batch:" .. key.name, key.rate / BATCH, math.max(4, math.floor(key.rate / BATCH)))
+end
+
+-- Returns whether a caller without a key may have an answer, and whether the request is to be logged.
+function limits.address(address)
+  if below_rate(addresses, address, ADDRESS_RATE, ADDRESS_BURST) then
+    return true, true
+  end
+  return false, addresses:add("logged:" .. address, true, 1)
+end
+
+-- Takes a place at Triton, which is kept until Triton has answered, also if the caller leaves. Returns false if there
+-- is none.
+function limits.take_place(key_name)
+  local name = "places:" .. key_name
+  local held = workers.total(name)
+  local all = workers.total("places")
+  if all >= AT_TRITON then
+    local keys = math.max(1, workers.total("keys"))
+    if held >= math.max(1, math.min(SHARE, math.floor(AT_TRITON / keys))) then
+      return false
+    end
+  end
+  if workers.add(name, 1) == 1 then
+    workers.add("keys", 1)
+  end
+  workers.add("places", 1)
+  return true
+end
+
+function limits.give_place_back(key_name)
+  if workers.add("places:" .. key_name, -1) == 0 then
+    workers.add("keys", -1)
+  end
+  workers.add("places", -1)
+end
+
+return limits

@@ -1,0 +1,231 @@
+-- A query in a shop's JSON, and the items of its answer.
+
+local answers = require("answers")
+local cjson = require("cjson.safe").new()
+local question = require("question")
+local tensor = require("tensor")
+local utf8 = require("utf8_text")
+
+cjson.decode_invalid_numbers(false)
+
+local LISTS = {"basket", "exclude", "categories"}
+local KNOWN = {"basket", "exclude", "categories", "user_id", "k"}
+local MAX_K = 20
+local DEFAULT_K = 10
+local REASONS = {"usual", "together", "similar", "popular", "category"}  -- in the order of their bits
+local NONE = tensor.uint32(0)
+
+local query = {}
+
+local function refuse(text)
+  answers.refuse(400, text)
+end
+
+-- Lua's tables do not tell an empty list from an empty object, so the text does. It is read only where that matters.
+local function skeleton(text)
+  return (text:gsub("\\.", ""))
+end
+
+local function is_object(text, name)
+  return skeleton(text):find('"' .. name .. '"%s*:%s*{%s*}') ~= nil
+end
+
+local function has_list_in_list(text)
+  return skeleton(text):gsub('"[^"]*"', '""'):find("[%[,]%s*%[%s*%]") ~= nil
+end
+
+local function kind(value)
+  if value == cjson.null then
+    return "null"
+  end
+  if type(value) == "table" then
+    return (#value > 0 or next(value) == nil) and "a list" or "an object"
+  end
+  return "a " .. type(value)
+end
+
+local function decode(text)
+  local value, fault = cjson.decode(text)
+  if value == nil then
+    refuse("the body is not JSON: " .. fault)
+  end
+  return value
+end
+
+-- Reads a body. Returns a table, or another value that JSON can be.
+function query.parse(body)
+  if utf8.is_simple(body) then
+    return decode(body)
+  end
+  local text = utf8.without_mark(body)
+  if not utf8.is_valid(text) then
+    refuse("the body is not UTF-8")
+  end
+  local value = decode(utf8.without_half_pairs(text))
+  if utf8.has_raw_controls(text) then
+    refuse("the body is not JSON: a control character within a string")
+  end
+  return value
+end
+
+local function check_keys(value, known, where, text)
+  if type(value) ~= "table" or #value > 0 or next(value) == nil and text:find("^%s*%[") then
+    refuse(where .. 'an object such as {"' .. known[1] .. '": [...]} is wanted; got ' .. kind(value))
+  end
+  for key in pairs(value) do
+    local good = false
+    for n = 1, #known do
+      good = good or key == known[n]
+    end
+    if not good then
+      refuse(where .. 'unknown key "' .. question.cut(key, 40) .. '"; known are ' .. table.concat(known, ", "))
+    end
+  end
+end
+
+-- Returns a list's ids, sorted, unique and not empty: the cache compares bytes.
+local function read_ids(value, name, where, text)
+  if value == nil or value == cjson.null then
+    return {}
+  end
+  if type(value) ~= "table" or next(value) ~= nil and #value == 0 then
+    refuse(where .. name .. " is a list of strings; got " .. kind(value))
+  end
+  if next(value) == nil then
+    if is_object(text, name) then
+      refuse(where .. name .. " is a list of strings; got an object")
+    end
+    return value
+  end
+  for n = 1, #value do
+    if type(value[n]) ~= "string" then
+      refuse(where .. name .. " holds " .. kind(value[n]) .. "; ids are strings")
+    end
+  end
+  table.sort(value)
+  local ids, last = {}, ""
+  for n = 1, #value do
+    if value[n] ~= last then
+      last = value[n]
+      ids[#ids + 1] = last
+    end
+  end
+  return ids
+end
+
+-- Returns the input of these ids: its bytes, and its part of the digest's text.
+local function input_of(name, ids)
+  local parts = {}
+  for n = 1, #ids do
+    parts[2 * n - 1], parts[2 * n] = tensor.uint32(#ids[n]), ids[n]
+  end
+  local raw = table.concat(parts)
+  local texts = {tensor.uint32(#ids) .. raw}
+  if #ids == 0 then
+    return {name = name, shape = {1, 1}, raw = NONE, texts = texts}  -- padding, not an id
+  end
+  return {name = name, shape = {1, #ids}, raw = raw, texts = texts}
+end
+
+local function shown(value)
+  if type(value) ~= "number" then
+    return cjson.encode(value) or kind(value)
+  end
+  if value == math.huge then
+    return "Infinity"
+  end
+  return value == -math.huge and "-Infinity" or tostring(value)
+end
+
+local function read_k(value, where)
+  if value == nil then
+    return DEFAULT_K
+  end
+  if type(value) ~= "number" or value ~= math.floor(value) or value < 1 or value > MAX_K then
+    refuse(where .. "k is a whole number from 1 to " .. MAX_K .. "; got " .. question.cut(shown(value), 40))
+  end
+  return value
+end
+
+local function read(value, where, text)
+  check_keys(value, KNOWN, where, text)
+  local inputs = {}
+  for _, name in ipairs(LISTS) do
+    local ids = read_ids(value[name], name, where, text)
+    if #ids > 0 or name == "basket" then  -- always sent, like user_id: Triton batches requests with the same inputs
+      inputs[#inputs + 1] = input_of(name, ids)
+    end
+  end
+  local user = value.user_id
+  if user ~= nil and user ~= cjson.null and type(user) ~= "string" then
+    refuse(where .. "user_id is a string; got " .. kind(user))
+  end
+  local known = type(user) == "string" and user ~= ""
+  table.insert(inputs, 2, input_of("user_id", known and {user} or {}))
+  return {inputs = inputs, k = read_k(value.k, where)}
+end
+
+-- Returns {inputs, k} of one query. `text` is the body, `where` begins the sentence of a refusal.
+function query.read(value, where, text)
+  return read(value, where, text)
+end
+
+function query.read_many(value, most, text)
+  check_keys(value, {"queries"}, "", text)
+  local queries = value.queries
+  if type(queries) ~= "table" or next(queries) ~= nil and #queries == 0 then
+    refuse("queries is a list of queries; got " .. (queries == nil and "undefined" or kind(queries)))
+  end
+  if #queries == 0 and is_object(text, "queries") then
+    refuse("queries is a list of queries; got an object")
+  end
+  if #queries < 1 or #queries > most then
+    refuse("queries has " .. #queries .. " entries; 1 to " .. most .. " are allowed")
+  end
+  local found = {}
+  for n = 1, #queries do
+    local where = "queries[" .. n - 1 .. "]: "
+    if type(queries[n]) == "table" and next(queries[n]) == nil and has_list_in_list(text) then
+      refuse(where .. 'an object such as {"basket": [...]} is wanted; got a list')
+    end
+    found[n] = read(queries[n], where, "")
+  end
+  return found
+end
+
+-- ---- the answer
+
+local NAMES = {}  -- of a bit mask, as JSON
+for mask = 0, 2 ^ #REASONS - 1 do
+  local names = {}
+  for n, name in ipairs(REASONS) do
+    if math.floor(mask / 2 ^ (n - 1)) % 2 == 1 then
+      names[#names + 1] = '"' .. name .. '"'
+    end
+  end
+  NAMES[mask] = "[" .. table.concat(names, ",") .. "]"
+end
+
+-- Returns the first k items of an answer to one query as JSON. The scores have nine digits, which tell any FP32.
+function query.items(answer, k)
+  local body, outputs = answer.body, answer.outputs
+  local ids, scores, reasons = outputs.item_ids, outputs.scores, outputs.reasons
+  if not (ids and scores and reasons) then
+    answers.refuse(502, "the recommender cannot be reached")
+  end
+  local count = math.min(scores.bytes / 4, reasons.bytes / 4, 64)
+  local score = tensor.floats(body, scores.at, count)
+  local mask = tensor.integers(body, reasons.at, count)
+  local parts, n, found = {}, 0, 0
+  tensor.walk(body, ids.at, count, function(first, last)
+    if found < k and last >= first then  -- an empty id is padding
+      found = found + 1
+      parts[found] = string.format('{"item_id":%s,"score":%.9g,"reasons":%s}',
+        answers.quoted(body:sub(first, last)), score[n], NAMES[mask[n]] or "[]")
+    end
+    n = n + 1
+  end)
+  return "[" .. table.concat(parts, ",") .. "]"
+end
+
+return query

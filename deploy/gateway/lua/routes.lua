@@ -1,0 +1,85 @@
+-- The paths of the gateway. A path has one spelling; any other is 404.
+--
+-- name      label in the log and the metrics
+-- methods   allowed methods
+-- headers   request headers that are used; all others are dropped
+-- open      no key is needed
+-- role      only keys of this role
+-- rate      "batch" or "tensors", by what the request holds; by default it counts as a single query
+-- json      the body must be JSON; `grpc`: a gRPC message
+-- answer    answers with the body if `body` is set, with the read message if `read` is set, otherwise with the path
+-- location  nginx answers, in this location
+
+local grpc = require("grpc")
+local health = require("health")
+local recommend = require("recommend")
+local rpc_health = require("rpc_health")
+local tensors = require("tensors")
+
+local routes = {}
+
+local function set(...)
+  local entries = {}
+  for _, name in ipairs({...}) do
+    entries[name] = true
+  end
+  return entries
+end
+
+local POST = {methods = set("POST"), allow = "POST"}
+local GET = {methods = set("GET", "HEAD"), allow = "GET, HEAD"}
+local GET_POST = {methods = set("GET", "POST"), allow = "GET, POST"}
+
+local ALWAYS = {
+  "host", "connection", "authorization", "x-request-id", "x-session-id", "traceparent", "user-agent", "accept",
+  "content-type", "content-length", "content-encoding", "transfer-encoding", "expect", "x-forwarded-for",
+}
+
+local function route(name, allowed, options)
+  local entry = {name = name, methods = allowed.methods, allow = allowed.allow, headers = set(unpack(ALWAYS))}
+  for key, value in pairs(options) do
+    entry[key] = value
+  end
+  for _, header in ipairs(options.uses or {}) do
+    entry.headers[header] = true
+  end
+  return entry
+end
+
+local HTTP = {
+  ["/v1/recommend"] = route("recommend", POST, {json = true, body = true, answer = recommend.one}),
+  ["/v1/recommend/batch"] = route("batch", POST, {json = true, body = true, rate = "batch", answer = recommend.many}),
+  ["/v2/models/recommender/infer"] = route("tensors", POST, {  -- Triton's only public path: cesta_client over HTTP
+    rate = "tensors", read = tensors.read, answer = tensors.answer, uses = {"inference-header-content-length"},
+  }),
+  ["/v1/items"] = route("items", GET, {location = "@items", uses = {"if-none-match", "accept-encoding"}}),
+  ["/v1/status"] = route("status", GET, {location = "@supervisor"}),
+  ["/healthz"] = route("health", GET, {open = true, answer = health.answer}),
+  ["/readyz"] = route("health", GET, {open = true, answer = health.answer}),
+}
+local ADMIN = route("admin", GET_POST, {role = "admin", location = "@admin"})
+local UNKNOWN = route("other", GET_POST, {unknown = true, stranger = 404})
+
+local SERVICE = "/inference.GRPCInferenceService/"
+local GRPC = {
+  [SERVICE .. "ModelInfer"] = route("grpc", POST, {
+    grpc = true, rate = "tensors", read = grpc.read, answer = grpc.answer, uses = {"te"},
+  }),
+  [SERVICE .. "ServerLive"] = route("health", POST, {grpc = true, body = true, answer = rpc_health.live}),
+  [SERVICE .. "ServerReady"] = route("health", POST, {grpc = true, body = true, answer = rpc_health.ready}),
+  ["/grpc.health.v1.Health/Check"] = route("health", POST, {grpc = true, body = true, answer = rpc_health.check}),
+}
+local UNKNOWN_GRPC = route("other", POST, {unknown = true, stranger = 401})
+
+routes.unknown = UNKNOWN
+
+function routes.http(path)
+  -- No dots or percent signs: the supervisor sees exactly this path.
+  return HTTP[path] or path:find("^/admin/[a-z0-9/_-]+$") and not path:find("//", 1, true) and ADMIN or UNKNOWN
+end
+
+function routes.grpc(path)
+  return GRPC[path] or UNKNOWN_GRPC
+end
+
+return routes

@@ -1,0 +1,132 @@
+-- The gateway's state: keys and the canary's share, read from the files that cesta writes.
+--
+-- The shared dictionary `state` holds an entry for each key's hash, so all workers see a change at once. `cesta keys` and
+-- the supervisor send POST /reload to the control socket after a change. A timer finds changes that were not announced.
+
+local cjson = require("cjson.safe")
+
+local shared = ngx.shared.state
+local CHECK_S = 1
+
+local state = {}
+local folder
+local last_faults  -- what this process could not read, which is logged once
+
+local MISSING = 2  -- the number of ENOENT
+
+-- Returns a file's text, `instead` if there is none, or nil and the reason why it cannot be read.
+local function read_file(name, instead)
+  local file, fault, number = io.open(folder .. "/" .. name, "rb")
+  if not file then
+    if number == MISSING then
+      return instead
+    end
+    return nil, fault
+  end
+  local text
+  text, fault = file:read("*a")
+  file:close()
+  return text, fault
+end
+
+-- Returns the entries of the keys in a text of keys.json, or nil.
+local function entries_of(text)
+  local keys, entries = cjson.decode(text), {}
+  if type(keys) ~= "table" then
+    return nil
+  end
+  for _, key in pairs(keys) do
+    if type(key) ~= "table" or not (key.sha256 and key.name and key.role and tonumber(key.rate)) then
+      return nil
+    end
+    entries["key:" .. key.sha256] = key.name .. " " .. key.role .. " " .. key.rate
+  end
+  return entries
+end
+
+local function apply_entries(entries)
+  for name, entry in pairs(entries) do
+    if shared:get(name) ~= entry then
+      shared:set(name, entry)
+    end
+  end
+  for _, name in ipairs(shared:get_keys(0)) do
+    if name:sub(1, 4) == "key:" and not entries[name] then
+      shared:delete(name)
+    end
+  end
+end
+
+local function apply_keys()
+  local text, fault = read_file("keys.json", "[]")
+  while text and ngx.md5(text) ~= shared:get("applied") do
+    local entries = entries_of(text)
+    if not entries then
+      return "keys.json was not written by cesta keys; restore a copy of it"
+    end
+    apply_entries(entries)
+    local applied = text
+    text, fault = read_file("keys.json", "[]")
+    shared:set("applied", text == applied and ngx.md5(text))  -- another worker may have applied a newer file meanwhile
+  end
+  return fault
+end
+
+local function apply_split()
+  local text, fault = read_file("split.json", "{}")
+  local split = text and cjson.decode(text)
+  if type(split) ~= "table" then
+    return fault or "split.json is not JSON; restart the supervisor, which writes it"
+  end
+  shared:set("percent", tonumber(split.percent) or 0)
+end
+
+-- Applies the files. One that cannot be read changes nothing; returns the reasons, or nil.
+function state.apply()
+  local keys_fault, split_fault = apply_keys(), apply_split()
+  local faults = keys_fault and split_fault and keys_fault .. "; " .. split_fault or keys_fault or split_fault
+  if faults and faults ~= last_faults then
+    ngx.log(ngx.ERR, faults)
+  end
+  last_faults = faults
+  return faults
+end
+
+-- Reads the state before the workers start.
+function state.init(state_folder)
+  folder = state_folder
+  state.apply()
+end
+
+-- Follows the files for as long as the worker runs.
+function state.follow()
+  if ngx.worker.id() == 0 then
+    ngx.timer.every(CHECK_S, function(ending)
+      if not ending then
+        state.apply()
+      end
+    end)
+  end
+end
+
+-- Returns name, role and rate of the key with this SHA-256, or nil.
+function state.key(hash)
+  local entry = shared:get("key:" .. hash)
+  if not entry then
+    return nil
+  end
+  local name, role, rate = entry:match("^(%S+) (%S+) (%S+)$")
+  return {name = name, role = role, rate = tonumber(rate)}
+end
+
+-- Returns the share of sessions that the canary release answers, in percent.
+function state.percent()
+  return shared:get("percent") or 0
+end
+
+-- Returns the token that the supervisor asks for, or "".
+function state.admin_token()
+  return (read_file("admin_token", "") or ""):match("^%s*(%S*)")
+end
+
+return state

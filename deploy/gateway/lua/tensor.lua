@@ -1,0 +1,57 @@
+-- Triton's form of strings in a tensor: each one a uint32 length, little-endian, and its bytes. And its FP32 and INT32.
+
+local ffi = require("ffi")
+local bit = require("bit")
+
+local char = string.char
+local band, rshift = bit.band, bit.rshift
+
+local tensor = {}
+
+local LENGTHS = {}
+for n = 0, 1023 do
+  LENGTHS[n] = char(n % 256, math.floor(n / 256), 0, 0)
+end
+
+-- Returns a number as four bytes.
+function tensor.uint32(n)
+  return LENGTHS[n] or char(band(n, 255), band(rshift(n, 8), 255), band(rshift(n, 16), 255), band(rshift(n, 24), 255))
+end
+
+-- Reads `count` strings of a tensor from `at` on. Calls `each(first, last)` with the place of every string's bytes.
+-- Returns the place after the last one, or nil if the tensor is cut off.
+function tensor.walk(raw, at, count, each)
+  local size = #raw
+  for _ = 1, count do
+    local a, b, c, d = raw:byte(at, at + 3)
+    if not d then
+      return nil
+    end
+    local last = at + 3 + a + 256 * b + 65536 * c + 16777216 * d
+    if last > size then
+      return nil
+    end
+    each(at + 4, last)
+    at = last + 1
+  end
+  return at
+end
+
+local floats = ffi.new("float[?]", 64)
+local integers = ffi.new("int32_t[?]", 64)
+
+-- Returns up to 64 FP32 or INT32 values of a tensor, from the byte `at` on; the array is overwritten by the next call.
+local function numbers(array, raw, at, count)
+  ffi.copy(array, raw:sub(at, at + 4 * count - 1), 4 * count)
+  return array
+end
+
+function tensor.floats(raw, at, count)
+  return numbers(floats, raw, at, count)
+end
+
+function tensor.integers(raw, at, count)
+  return numbers(integers, raw, at, count)
+end
+
+return tensor

@@ -1,0 +1,89 @@
+"""nginx's control socket: it announces changes of the gateway's folder, and gives the metrics.
+
+The socket lies in the folder, which containers share. A gateway that cannot be told finds a change by itself
+within a second.
+"""
+
+import contextlib
+import http.client
+import socket
+from pathlib import Path
+from typing import Final
+
+from operations.errors import CestaError
+
+MAX_PATH_BYTES: Final = 107  # of a unix socket, in Linux
+_RELOAD_S = 10.0
+_METRICS_S = 1.0
+
+
+def control_socket(folder: Path) -> Path:
+    """Return the socket's path in the gateway's folder."""
+    return folder / "run" / "control.sock"
+
+
+def announce(folder: Path) -> bool:
+    """Have the gateway read keys and split again; return False if none answers.
+
+    Returns when all workers use the new files.
+
+    Raises:
+        CestaError: a file cannot be read; the gateway keeps what it had.
+    """
+    answer = _ask(folder, "POST", "/reload", _RELOAD_S)
+    if answer is None:
+        return False
+    status, text = answer
+    if status != 204:
+        raise CestaError(f"the gateway does not take over {folder}: {text.strip() or status}")
+    return True
+
+
+def read_metrics(folder: Path) -> str | None:
+    """Return the gateway's metrics in Prometheus' text format; None if no gateway answers within a second."""
+    answer = _ask(folder, "GET", "/metrics", _METRICS_S)
+    return answer[1] if answer and answer[0] == 200 else None
+
+
+def is_listening(folder: Path) -> bool:
+    """Tell whether a gateway listens on its control socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(control_socket(folder))) == 0
+
+
+def remove_stale_socket(folder: Path) -> None:
+    """Remove the socket of a killed nginx, on which the next one could not listen.
+
+    Raises:
+        CestaError: a gateway listens on it, or its path is too long.
+    """
+    path = control_socket(folder.absolute())
+    if len(bytes(path)) > MAX_PATH_BYTES:
+        raise CestaError(
+            f"{path} is longer than {MAX_PATH_BYTES} bytes; choose a shorter path for the folder"
+        )
+    if is_listening(folder):
+        raise CestaError(f"a gateway already runs on {folder}; stop it, or choose another folder")
+    path.unlink(missing_ok=True)
+
+
+def _ask(folder: Path, method: str, path: str, timeout_s: float) -> tuple[int, str] | None:
+    """Return status and text of an answer, or None without one."""
+    with contextlib.closing(_Connection(control_socket(folder), timeout_s)) as connection:
+        try:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except (OSError, http.client.HTTPException):
+            return None
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("gateway", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
