@@ -3,12 +3,16 @@
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from operations.releases.trust import publisher_key
 from tests import ROOT
-from tests.deploy.test_containers import COMPOSE, SERVICES
+
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 
 def test_the_secrets_are_files_that_are_made(tmp_path: Path) -> None:
