@@ -1,6 +1,7 @@
 """Many requests: without a key, far over a key's rate, to the paths of health, as resets, as connections."""
 
 import contextlib
+import json
 import random
 import socket
 import time
@@ -16,12 +17,19 @@ from loadtests.questions import Question
 THREADS: Final = 4
 RATE: Final = 100.0  # turns per second of one thread
 PIPELINED: Final = 10  # requests of one turn
+IN_FLIGHT: Final = 32
+LOG_BYTES_PER_S: Final = 150e3  # the honest caller's 50 lines per second are 20,000 of them
 STREAMS: Final = 20  # of HTTP/2 in one turn
 
 
 def without_key(tally: Tally) -> None:
-    """4,000 requests per second that no key allows."""
+    """4,000 requests per second that no key allows. They must not fill the disk."""
+    log = tally.place.folder / "run" / "access.log"
+    before, begun = log.stat().st_size, time.monotonic()
     _flood(tally, write_request("/v1/recommend", b"{}", key="cesta_wrong"), {"401", "429"})
+    per_second = (log.stat().st_size - before) / (time.monotonic() - begun)
+    if per_second > LOG_BYTES_PER_S:
+        tally.blame(f"the log grows by {per_second / 1e6:.1f} MB per second")
 
 
 def over_the_rate(tally: Tally) -> None:
@@ -106,6 +114,21 @@ def random_frames(tally: Tally) -> None:
         tally.count(NONE)
 
 
+def batches(tally: Tally) -> None:
+    """Batches of 32 new baskets, as many at once as one key may have."""
+
+    def ask(number: int) -> None:
+        rng = random.Random()
+        with Line(tally.place.http) as line:
+            for _ in tally.beats(RATE):
+                queries = [make_question(tally.place, rng).json for _ in range(32)]
+                body = json.dumps({"queries": queries}).encode()
+                reply = line.ask(write_request("/v1/recommend/batch", body, key=tally.place.keys["attacker"]))
+                tally.count(reply.status or NONE)
+
+    tally.run_threads(IN_FLIGHT, ask)
+
+
 def connections(tally: Tally) -> None:
     """Connections that are opened and closed, 800 per second."""
 
@@ -127,6 +150,7 @@ ATTACKS: Final = (
     Attack("resets", resets, overloads=True),
     Attack("unfinished calls", unfinished_calls, overloads=True),
     Attack("random frames", random_frames),
+    Attack("batches", batches, overloads=True),
     Attack("connections", connections),
 )
 

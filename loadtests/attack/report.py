@@ -28,6 +28,7 @@ class Attacked:
     deaths: list[int]  # signals that ended workers, without the kills of the attack
     failures: Counter[str]  # 5xx in the gateway's log
     healed: bool
+    faults: list[str] = field(default_factory=list)  # lines of the gateway's error log
     honest: list[Asked] = field(default_factory=list)
 
     def find(self, standing: set[str]) -> list[str]:
@@ -39,6 +40,8 @@ class Attacked:
             found.append(
                 f"{len(self.deaths)} workers of the gateway died, signals {sorted(set(self.deaths))}"
             )
+        if self.faults:
+            found.append(f"the gateway's error log has {len(self.faults)} faults: {self.faults[0]}")
         if not self.healed:
             found.append(
                 "the attacker's key cannot use its slots again within 5 s; the gateway was restarted"

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import multiprocessing
+import os
 import random
 import statistics
 import time
@@ -50,7 +51,9 @@ THEMES: Final[dict[str, tuple[Attack, ...]]] = {
 }
 VICTIMS: Final = 400
 MOST_QUESTIONS: Final = 20_000
+SETTLES_S: Final = 1.0  # the supervisor notices the end of Triton within a second
 HEALS_WITHIN_S: Final = 5.0
+NICENESS: Final = 10  # of attackers: the servers and the honest caller share their cores
 HELD: Final = 30  # requests of one key; 32 in flight are allowed
 THROUGHPUT_S: Final = 1.5
 CONNECTIONS: Final = 8
@@ -110,6 +113,7 @@ def _run_one(
     while not pipe.poll(0.5):
         honest.read()  # so that its pipe does not fill up
     outcome: Outcome = pipe.recv()
+    time.sleep(SETTLES_S)
     healed = _wait_whole(place)
     after = target.read_signs()
     ended = time.monotonic()
@@ -125,6 +129,7 @@ def _run_one(
         deaths,
         target.read_failures(),
         healed,
+        list(after.faults[len(before.faults) :]),
     )
     if not healed:  # the next attack shall find a whole gateway
         target.restart_gateway()
@@ -148,6 +153,7 @@ def _start_theme(theme: str, place: Place, seconds: float) -> Iterator[Connectio
 def _run_theme(theme: str, place: Place, seconds: float, pipe: Connection) -> None:
     """The child: it runs each attack that the parent names."""
     attacks = {one.name: one for one in THEMES[theme]}
+    os.nice(NICENESS)
     while True:
         one = attacks[pipe.recv()]
         tally = Tally(place, seconds / len(attacks))

@@ -25,6 +25,7 @@ RECOVERS_WITHIN_S: Final = 60.0  # of Triton after a crash; more than that ends 
 
 _READY = re.compile(r"^ready: http (\S+) grpc (\S+) metrics \S+ supervisor (\S+)", re.MULTILINE)
 _DIED = re.compile(r"process (\d+) exited on signal (\d+)")
+_FAULT = re.compile(r"\[(?:alert|emerg)\]|runtime error|exception|stack traceback")  # of the gateway itself
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Signs:
 
     restarts: int  # of Triton
     deaths: tuple[tuple[int, int], ...]  # of the gateway's workers: process id, signal
+    faults: tuple[str, ...]  # other lines of its error log that no caller may cause
 
 
 class Target:
@@ -73,7 +75,8 @@ class Target:
             time.sleep(0.2)
         log = self.gateway.settings.error_log.read_text(encoding="utf-8", errors="replace")
         deaths = tuple((int(pid), int(signal)) for pid, signal in _DIED.findall(log))
-        return Signs(status["restarts"], deaths)
+        faults = tuple(line for line in log.splitlines() if _FAULT.search(line) and not _DIED.search(line))
+        return Signs(status["restarts"], deaths, faults)
 
     def read_failures(self) -> Counter[str]:
         """Answers of the gateway's log since the last look that were 5xx, by key, status and route."""

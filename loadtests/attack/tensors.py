@@ -34,6 +34,21 @@ VALUES: Final[tuple[Any, ...]] = (
     *NUMBERS, None, True, False, "", "x", "BYTES", [], {}, ["BYTES"], [[]], {"a": []}, "\u0000", "\ud800",
     [1, 1], [1, -1], [2**64, 1], [1, 2**62], [0, 0], ["1", "1"], [1, 1, 1],
 )  # fmt: skip
+WAITS_S: Final = 0.5  # for an answer to a body that may look unfinished
+SIZES: Final = (
+    b"11",
+    b"0",
+    b"-1",
+    b"10",
+    b"12",
+    b"0x11",
+    b"ffffffffffffffff",
+    b"1" * 30,
+    b"",
+    b"g",
+    b"11;x=y",
+    b" 11",
+)
 BROKEN: Final = (
     b"", b"\0", b"\0\0\0", b"\xff\xff\xff\xff", b"\x05\0\0\0x", b"\x01\0\0\0xy", b"\x01\0\0\0\xff",
     b"\x02\0\0\0\xed\xa0", b"\0\0\0\x80",
@@ -113,6 +128,28 @@ def random_protobuf(tally: Tally) -> None:
                 tally.blame(f"{status} {text[:60]!r} over gRPC for {shown(content)}")
 
 
+def broken_chunks(tally: Tally) -> None:
+    """Bodies in chunks whose sizes are wrong, and requests that hide another one behind them."""
+    key = tally.place.keys["attacker"]
+    body = b'{"basket": ["x"]}'
+    chunks = [b"%b\r\n%b\r\n0\r\n\r\n" % (size, body) for size in SIZES]
+    chunks += [b"11\r\n" + body, b"11\r\n" + body + b"\r\n0\r\nX: y\r\n\r\n", b"11\n" + body + b"\n0\n\n"]
+    heads = [(("Transfer-Encoding", "chunked"),), (("Transfer-Encoding", "chunked"), ("Content-Length", "4"))]
+    heads += [(("Transfer-Encoding", value),) for value in ("Chunked", " chunked", "chunked, identity", "x")]
+    cases = [(head, chunk) for head in heads for chunk in chunks]
+    hidden = b"GET /admin/releases HTTP/1.1\r\nHost: shop\r\n\r\n"
+    first = b"POST /v1/recommend HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\n"
+    for number in tally.beats(RATE):
+        head, chunk = cases[number % len(cases)]
+        fields = b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in head)
+        request = first + b"Authorization: Bearer %b\r\n%b\r\n%b" % (key.encode(), fields, chunk + hidden)
+        with Line(tally.place.http, WAITS_S) as line:
+            reply = line.ask(request)
+        tally.count(reply.status or NONE)
+        if reply.status >= 500:
+            tally.blame(f"{reply.status} for {shown(fields + chunk)}")
+
+
 def broken_strings(tally: Tally) -> None:
     """Tensors whose bytes are no strings, in a form that is right otherwise.
 
@@ -138,6 +175,7 @@ ATTACKS: Final = (
     Attack("random JSON", random_json),
     Attack("random protobuf", random_protobuf),
     Attack("broken strings", broken_strings),
+    Attack("broken chunks", broken_chunks),
 )
 
 
