@@ -61,13 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         start_target(outputs.repository, Path(folder)) as target,
     ):
         place = target.place(item_ids=material.item_ids, victims=material.victims)
-        before = run.measure_throughput(place)
+        before = run.measure_throughput(target, place)
         with ask_honestly(place, material.expected) as honest:
             time.sleep(SETTLES_S)
             attacked = run.attack(target, place, honest, given.only, given.seconds, console)
             time.sleep(SETTLES_S)
             report = judge(attacked, honest.read(), target.pauses)
-        report.check_throughput(before, run.measure_throughput(place))
+        report.check_throughput(before, run.measure_throughput(target, place))
     file = given.out / f"attack-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
     file.write_text(json.dumps(report.describe(), indent=1) + "\n", encoding="utf-8")
     tables.show(report, Console(width=tables.WIDTH))

@@ -1,5 +1,6 @@
 """What the attacks did: findings, and the honest caller's latencies beside each one."""
 
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from loadtests.attack.honest import Asked
 from loadtests.attack.place import Attack, Outcome
 
 HEALTH: Final = "health"
-KEEPS: Final = 0.9  # share of the throughput before, 5 s after the attacks
+KEEPS: Final = 0.9  # of the throughput before, within 5 s after the attacks
 MOST: Final = 3  # sentences about the honest caller in one row
 
 
@@ -66,7 +67,7 @@ class Report:
 
     attacked: list[Attacked]
     calm: list[Asked]  # by the honest caller, while no attack ran
-    throughput: tuple[float, float] = (0.0, 0.0)  # before and after, requests per second
+    throughput: tuple[float, float] = (0.0, 0.0)  # before and after, as a share of asking Triton directly
 
     @property
     def standing(self) -> set[str]:
@@ -81,11 +82,14 @@ class Report:
             found += [f"{one.theme}, {one.attack.name}: {text}" for text in one.find(standing)]
         before, after = self.throughput
         if after < KEEPS * before:
-            found.append(f"throughput was {before:.0f}/s before and is {after:.0f}/s after the attacks")
+            found.append(
+                f"throughput was {before:.2f} of Triton's before and is {after:.2f} after the attacks"
+            )
         return found
 
-    def check_throughput(self, before: float, after: float) -> None:
-        self.throughput = before, after
+    def check_throughput(self, before: Sequence[float], after: Sequence[float]) -> None:
+        """Compare the median before with the best measurement after."""
+        self.throughput = statistics.median(before), max(after)
 
     @property
     def honest(self) -> list[Asked]:
@@ -107,11 +111,11 @@ class Report:
             }
             for one in self.attacked
         ]
-        before, after = (round(value, 1) for value in self.throughput)
+        before, after = (round(value, 3) for value in self.throughput)
         return {
             "attacks": rows,
             "honest": summarise(self.honest),
-            "throughput_per_s": {"before": before, "after": after},
+            "throughput_of_direct": {"before": before, "after": after},
             "findings": self.findings,
         }
 

@@ -22,7 +22,7 @@ def show(report: Report, console: Console) -> None:
     table.add_row("all", "", "", *_cells(summarise(report.honest)), str(len(report.findings) or ""))
     console.print(table)
     before, after = report.throughput
-    console.print(f"throughput {before:.0f}/s before, {after:.0f}/s after", highlight=False)
+    console.print(f"throughput {before:.2f} of Triton's before, {after:.2f} after", highlight=False)
     for finding in report.findings:
         console.print(finding, markup=False, highlight=False, soft_wrap=True)
     if not report.findings:

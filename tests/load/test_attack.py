@@ -77,7 +77,7 @@ def attacked(begun: float = 0, **changes: object) -> Attacked:
 
 def test_a_quiet_run_has_no_findings() -> None:
     report = judge([attacked(), attacked(10)], [Asked(1, 0.002, "JSON"), Asked(11, 0.002, "gRPC")], [])
-    report.check_throughput(1000, 900)
+    report.check_throughput([0.8, 0.9, 0.7], [0.3, 0.73, 0.1])
     assert report.findings == []
     assert [len(one.honest) for one in report.attacked] == [1, 1]
 
@@ -131,8 +131,8 @@ def test_broken_connections_are_no_finding_where_workers_are_killed() -> None:
 
 def test_throughput_must_come_back_to_nine_tenths() -> None:
     report = judge([], [], [])
-    report.check_throughput(1000, 899)
-    assert report.findings == ["throughput was 1000/s before and is 899/s after the attacks"]
+    report.check_throughput([0.8, 0.9, 0.7], [0.71, 0.5])
+    assert report.findings == ["throughput was 0.80 of Triton's before and is 0.71 after the attacks"]
 
 
 def test_probes_have_no_part_in_the_latencies() -> None:
