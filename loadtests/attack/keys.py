@@ -13,7 +13,7 @@ from typing import Final
 from loadtests.attack.place import Attack, Tally
 from loadtests.attack.slow import apply_keys
 from loadtests.attack.wire import NONE, Line, write_request
-from operations.gateway.keys import FILE, Key, add_key, lock_folder, read_keys, revoke_key
+from operations.gateway.keys import FILE, Key, add_key, read_keys, revoke_key
 from operations.records.atomic import write_file
 
 MANY: Final = 10_000
@@ -31,19 +31,17 @@ def ten_thousand(tally: Tally) -> None:
     """The same beside ten thousand other keys."""
     folder = tally.place.folder
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    with lock_folder(folder):
-        before = (folder / FILE).read_bytes()
-        keys = read_keys(folder) + [
-            Key(f"many-{number}", "shop", 50, sha256(secrets.token_bytes()).hexdigest(), now)
-            for number in range(MANY)
-        ]
-        write_file(folder / FILE, json.dumps([asdict(key) for key in keys], indent=1).encode())
+    before = (folder / FILE).read_bytes()  # nobody else changes keys now
+    keys = read_keys(folder) + [
+        Key(f"many-{number}", "shop", 50, sha256(secrets.token_bytes()).hexdigest(), now)
+        for number in range(MANY)
+    ]
+    write_file(folder / FILE, json.dumps([asdict(key) for key in keys], indent=1).encode())
     try:
         apply_keys(tally.place)
         _change(tally)
     finally:
-        with lock_folder(folder):
-            write_file(folder / FILE, before)
+        write_file(folder / FILE, before)
         apply_keys(tally.place)
 
 

@@ -106,34 +106,45 @@ def apply_keys(place: Place) -> None:
     reload(GatewaySettings(place.folder))
 
 
+class _Held:
+    """A connection that sends `start` at once and `rest` byte by byte."""
+
+    def __init__(self, address: str, start: bytes, rest: bytes) -> None:
+        self._socket, self._rest = connect(address), rest
+        self._socket.sendall(start)
+        self._socket.setblocking(False)
+
+    def go_on(self) -> bytes | None:
+        """Send the next byte. Return what came back: None for nothing yet, b"" for the end."""
+        self._socket.send(self._rest[:1])
+        self._rest = self._rest[1:]
+        try:
+            return self._socket.recv(200)
+        except BlockingIOError:
+            return None
+
+    def close(self) -> None:
+        self._socket.close()
+
+
 def _hold(tally: Tally, count: int, start: bytes, rest: bytes) -> None:
-    """Keep `count` connections that send `start` at once and `rest` byte by byte; open closed ones again."""
-    held: list[tuple[socket.socket, int] | None] = [None] * count
+    """Keep `count` connections, and open again those that end. Half of the silent ones go to gRPC."""
+    addresses = (tally.place.http, tally.place.http if start else tally.place.grpc)
+    held = dict[int, _Held]()
     for _ in tally.beats(1 / GAP_S):
-        for number, one in enumerate(held):
+        for number in range(count):
             try:
-                if one is None:
-                    address = tally.place.grpc if number % 2 and not start else tally.place.http
-                    connection, place = connect(address), 0
-                    connection.sendall(start)
-                else:
-                    connection, place = one
-                    if rest and place >= len(rest):
-                        raise ConnectionError
-                    connection.sendall(rest[place : place + 1])
-                    place += 1
-                    connection.setblocking(False)
-                    with contextlib.suppress(BlockingIOError):
-                        _count_answer(tally, connection.recv(200))
-                        raise ConnectionError
-                    connection.setblocking(True)
-                held[number] = (connection, place)
-            except OSError:
-                connection.close()
-                held[number] = None
-    for one in held:
-        if one is not None:
-            one[0].close()
+                if number not in held:
+                    held[number] = _Held(addresses[number % 2], start, rest)
+                    tally.count("opened")
+                elif (said := held[number].go_on()) is not None:
+                    _count_answer(tally, said)
+                    held.pop(number).close()
+            except OSError:  # the gateway has ended it
+                if number in held:
+                    held.pop(number).close()
+    for connection in held.values():
+        connection.close()
 
 
 def _count_answer(tally: Tally, said: bytes) -> None:
