@@ -1,8 +1,11 @@
 """The gateway that is attacked, with a supervisor and Triton behind it, all on loopback."""
 
+import contextlib
 import http.client
 import json
+import random
 import re
+import socket
 import sys
 import time
 from collections import Counter
@@ -15,7 +18,7 @@ from typing import Any, Final
 from loadtests.attack.place import Place
 from loadtests.environments import ROOT
 from loadtests.processes import MarkedProcesses
-from loadtests.servers import READY_WITHIN_S, find_free_port
+from loadtests.servers import READY_WITHIN_S
 from operations.gateway.keys import add_key
 from operations.gateway.nginx import Gateway, GatewaySettings
 from operations.gateway.state import write_state
@@ -23,6 +26,7 @@ from operations.gateway.state import write_state
 RATES: Final = {"honest": 1_000, "attacker": 100_000, "slow": 5, "throughput": 100_000}
 RECOVERS_WITHIN_S: Final = 60.0  # of Triton after a crash; more than that ends the run
 
+_CONNECTIONS_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _READY = re.compile(r"^ready: http (\S+) grpc (\S+) metrics \S+ supervisor (\S+)", re.MULTILINE)
 _DIED = re.compile(r"process (\d+) exited on signal (\d+)")
 _FAULT = re.compile(r"\[(?:alert|emerg)\]|runtime error|exception|stack traceback")  # of the gateway itself
@@ -100,6 +104,17 @@ class Target:
         self.pauses.append((begun, time.monotonic()))
 
 
+def choose_ports(count: int) -> list[int]:
+    """Choose free ports that no connection of this machine gets while Triton starts, or while nginx restarts."""
+    first_of_connections = int(_CONNECTIONS_PORTS.read_text(encoding="ascii").split()[0])
+    free = list[int]()
+    while len(free) < count:
+        port = random.randrange(first_of_connections // 2, first_of_connections)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            free += [port] if port not in free else []
+    return free
+
+
 @contextmanager
 def start_target(repository: Path, folder: Path) -> Iterator[Target]:
     """Start supervisor, Triton and gateway on free ports, with the keys of RATES; stop them after the block.
@@ -108,8 +123,7 @@ def start_target(repository: Path, folder: Path) -> Iterator[Target]:
     """
     keys = {name: add_key(folder, name, "shop", rate) for name, rate in RATES.items()}
     write_state(folder)
-    port = find_free_port()
-    http, grpc = f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}"
+    http, grpc = (f"127.0.0.1:{port}" for port in choose_ports(2))
     ports = [f"--{name}-port=0" for name in ("http", "grpc", "metrics", "supervisor")]
     command = [sys.executable, "-m", "operations.cli", "serve", f"--repository={repository}", *ports]
     command += [f"--gateway={folder}", f"--gateway-http={http}"]

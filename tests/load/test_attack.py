@@ -6,6 +6,7 @@ import argparse
 import json
 import random
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from loadtests.attack.honest import Asked, Expected, check_answer, choose
 from loadtests.attack.place import Attack, Outcome
 from loadtests.attack.report import Attacked, judge, summarise
 from loadtests.attack.run import THEMES, choose_themes
+from loadtests.attack.target import choose_ports
 from loadtests.attack.wire import make_message, pack, write_request
 from loadtests.questions import Question
 from operations.records.golden_answers import Answer
@@ -146,6 +148,14 @@ def test_probes_have_no_part_in_the_latencies() -> None:
         "p50_ms": 50.0,
         "p99_ms": 99.0,
     }
+
+
+def test_ports_are_below_those_of_connections() -> None:
+    """A connection that the system opens meanwhile cannot take them."""
+    ports = choose_ports(3)
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert len(set(ports)) == 3
+    assert max(ports) < lowest
 
 
 def test_themes_are_chosen_by_name() -> None:
