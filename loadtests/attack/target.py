@@ -105,7 +105,7 @@ class Target:
 
 
 def choose_ports(count: int) -> list[int]:
-    """Choose free ports that no connection of this machine gets while Triton starts, or while nginx restarts."""
+    """Choose free ports that no connection of this machine takes, until nginx starts or starts again."""
     first_of_connections = int(_CONNECTIONS_PORTS.read_text(encoding="ascii").split()[0])
     free = list[int]()
     while len(free) < count:
