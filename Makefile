@@ -7,7 +7,7 @@ PIP := bin/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve stack load bench growth docs lock test lint clean clean-all
+.PHONY: help install demo serve stack load bench growth attack docs lock test lint clean clean-all
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -48,6 +48,9 @@ bench: install  ## cesta beside what people would use instead, in one run (15 mi
 
 growth: install  ## the release with its items multiplied, served at each size (10 minutes; needs wrk)
 	@$(APP)/bin/python -m loadtests.growth
+
+attack: install  ## attacks on a gateway beside one honest caller, who must not fail once (5 minutes; loopback only)
+	@$(APP)/bin/python -m loadtests.attack
 
 $(MOTO)/.installed: tests/moto-requirements.txt
 	$(PYTHON) -m venv $(MOTO)
