@@ -59,7 +59,9 @@ def remove_stale_socket(folder: Path) -> None:
     """
     path = control_socket(folder.absolute())
     if len(bytes(path)) > MAX_PATH_BYTES:
-        raise CestaError(f"{path} is longer than {MAX_PATH_BYTES} bytes; choose a shorter path for the folder")
+        raise CestaError(
+            f"{path} is longer than {MAX_PATH_BYTES} bytes; choose a shorter path for the folder"
+        )
     if is_listening(folder):
         raise CestaError(f"a gateway already runs on {folder}; stop it, or choose another folder")
     path.unlink(missing_ok=True)

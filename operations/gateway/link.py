@@ -1,4 +1,4 @@
-"""The supervisor's work for the gateway: it passes on its metrics, and keeps the split equal to the canary's share.
+"""The supervisor's work for the gateway: passing on its metrics, and giving the canary its share of requests.
 
 It also probes whether the gateway accepts connections, because a dead gateway counts no failures. Otherwise
 both sides meet only in the gateway's folder, which containers share.

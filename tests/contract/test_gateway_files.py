@@ -26,7 +26,9 @@ def test_every_variable_is_filled_in_and_explained(tmp_path: Path) -> None:
 
 def test_the_gateway_waits_for_a_promotion_as_long_as_it_may_take() -> None:
     """A shorter limit would report a promotion as failed although it goes on."""
-    waits_s = re.search(r"proxy_read_timeout (\d+)s;", (CONFIGURATION / "http.conf").read_text().partition("@admin")[2])
+    waits_s = re.search(
+        r"proxy_read_timeout (\d+)s;", (CONFIGURATION / "http.conf").read_text().partition("@admin")[2]
+    )
     assert waits_s
     assert int(waits_s[1]) >= LOAD_TIMEOUT_S * len([*PARTS, ENSEMBLE])
 

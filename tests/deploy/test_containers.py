@@ -1,7 +1,7 @@
 """docker-compose.yml, images and mounts, checked without a Docker engine: schemas, linters, nginx."""
 
 import contextlib
-import http.client
+import json
 import os
 import re
 import shutil
@@ -17,11 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
-from operations.errors import CestaError
-from operations.gateway.keys import add_key
-from operations.gateway.nginx import Gateway, GatewaySettings
-from operations.gateway.state import write_state
+from operations.gateway.control import announce
+from operations.gateway.nginx import GatewaySettings, find_nginx, read_resolvers, render, variables
 from tests import ROOT
+from tests.running import needs
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -61,8 +60,11 @@ def test_what_an_image_copies_is_there(image: Path) -> None:
 def test_an_image_holds_nothing_of_the_offline_floors(image: Path) -> None:
     """It makes no releases and tests no load, so it needs neither the code nor the extra "train"."""
     copied = " ".join(re.findall(r"^COPY (?!--from)(.+) \S+$", image.read_text(), re.MULTILINE)).split()
-    assert {"operations", "ensemble", "client"} <= {*copied}
     assert not {"export_scripts", "loadtests", "."} & {name.split("/")[0] for name in copied}
+    if image.parent.name == "gateway":
+        assert copied == ["deploy/gateway"]
+        return
+    assert {"operations", "ensemble", "client"} <= {*copied}
     assert re.findall(r"'\.\[(.+)\]'", image.read_text()) == ["stores"]
 
 
@@ -157,7 +159,8 @@ def test_the_object_store_can_write_what_it_must() -> None:
 def test_both_images_give_the_sampler_the_same_packages() -> None:
     """One file pins them; only the CPU image has the server from the wheel."""
     assert "--requirement sampler-requirements.txt" in (ROOT / "ensemble" / "requirements.txt").read_text()
-    assert all("ensemble/sampler-requirements.txt" in image.read_text() for image in IMAGES)
+    python = [image.read_text() for image in IMAGES if image.parent.name != "gateway"]
+    assert all("ensemble/sampler-requirements.txt" in text for text in python)
     pins = re.findall(r"^(\S+)==", (ROOT / "ensemble" / "sampler-requirements.txt").read_text(), re.MULTILINE)
     assert pins == ["numpy", "faiss-cpu", "numba", "onnxruntime"]
 
@@ -202,10 +205,11 @@ def test_what_is_mounted_is_there() -> None:
 
 
 def test_the_gateway_s_variables_are_those_of_its_templates() -> None:
+    """The image's script makes two of them from others."""
     templates = (ROOT / "deploy" / "gateway").glob("*.template")
     wanted = {name for path in templates for name in re.findall(r"\$\{([A-Z_]+)\}", path.read_text())}
     given = SERVICES["gateway"]["environment"].keys()
-    assert wanted == {name for name in given if not name.startswith("NGINX_ENVSUBST")}
+    assert wanted - {"GATEWAY_RESOLVERS", "GATEWAY_REAL_IP"} == given - {"GATEWAY_TRUSTED_PROXIES"}
 
 
 @pytest.mark.parametrize(("ssl", "scheme"), [("ssl", "https"), ("", "http")])
@@ -213,9 +217,11 @@ def test_the_gateway_s_health_is_asked_as_it_listens(tmp_path: Path, ssl: str, s
     """The check's own line runs with a curl that prints its arguments."""
     (tmp_path / "curl").write_text('#!/bin/sh\necho "$@"\n')
     (tmp_path / "curl").chmod(0o755)
-    _, check = SERVICES["gateway"]["healthcheck"]["test"]
+    image = (ROOT / "deploy" / "images" / "gateway" / "Dockerfile").read_text()
+    (check,) = re.findall(r"^HEALTHCHECK .*\\\n +CMD (.+)$", image, re.MULTILINE)
+    shell, option, line = json.loads(check)
     done = subprocess.run(
-        ["/bin/sh", "-c", check.replace("$$", "$")],
+        [f"/bin/{shell}", option, line],
         env={"PATH": str(tmp_path), "GATEWAY_SSL": ssl},
         capture_output=True,
         text=True,
@@ -247,57 +253,101 @@ def test_the_secrets_are_files_that_are_made(tmp_path: Path) -> None:
     assert "/secrets/" in (ROOT / ".gitignore").read_text().split()
 
 
-def test_a_container_s_nginx_follows_its_state(tmp_path: Path) -> None:
-    """The image's start script, on a real nginx: a key that is added is accepted without a reload by hand."""
-    settings = GatewaySettings(tmp_path, http=free_address(), grpc=free_address())
-    add_key(tmp_path, "first", "shop", 10)
-    try:
-        gateway = Gateway(settings)
-        gateway.start()
-    except CestaError as error:
-        pytest.skip(str(error))
-    environment = {"GATEWAY_STATE": str(tmp_path), "GATEWAY_RUN": str(settings.run / "conf")}
-    nginx = Path(shutil.which("nginx", path="/usr/sbin:/usr/bin") or "nginx").parent
-    follower = subprocess.Popen(
-        ["sh", "-c", f". {ROOT / 'deploy' / 'gateway' / 'follow-state.sh'}; wait"],
-        env=environment | {"PATH": f"{nginx}:/usr/bin:/bin"},
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+START = ROOT / "deploy" / "gateway" / "start.sh"
+
+
+def container_environment(settings: GatewaySettings, **more: str) -> dict[str, str]:
+    """The environment of the gateway's container, for these settings on this machine."""
+    made = ("GATEWAY_RESOLVERS", "GATEWAY_REAL_IP")
+    given = {name: value for name, value in variables(settings).items() if name not in made}
+    settings.run.mkdir(parents=True, exist_ok=True)  # as the tmpfs is
+    return {**given, "PATH": "/usr/sbin:/usr/bin:/bin", **more}
+
+
+@pytest.mark.skipif(not shutil.which("envsubst"), reason="apt-get install gettext-base")
+@pytest.mark.parametrize("proxies", [(), ("10.0.0.0/8", "fd00::1")])
+def test_the_image_s_script_writes_what_nginx_reads_elsewhere(
+    tmp_path: Path, proxies: tuple[str, ...]
+) -> None:
+    """The script runs with an nginx that prints its arguments."""
+    settings = GatewaySettings(tmp_path / "state", trusted_proxies=proxies)
+    environment = container_environment(settings, GATEWAY_TRUSTED_PROXIES=", ".join(proxies))
+    (tmp_path / "nginx").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "nginx").chmod(0o755)
+    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+    done = subprocess.run(["sh", START], env=environment, capture_output=True, text=True, check=True)
+    assert f"-c {settings.run}/nginx.conf -g daemon off;" in done.stdout
+    written = (settings.run / "nginx.conf").read_text()
+    assert written.replace("; \n", ";\n") == render(settings).read_text()
+
+
+@pytest.mark.parametrize("proxies", ["proxy.example", "10.0.0.1;", "*"])
+def test_the_image_s_script_refuses_what_is_no_proxy(tmp_path: Path, proxies: str) -> None:
+    environment = container_environment(GatewaySettings(tmp_path), GATEWAY_TRUSTED_PROXIES=proxies)
+    done = subprocess.run(["sh", START], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f'GATEWAY_TRUSTED_PROXIES: "{proxies}" is not an address or a network' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("resolv_conf", "resolvers"),
+    [
+        ("", "127.0.0.1"),
+        ("# x\nnameserver 10.0.0.2\nnameserver\tfd00::2\n", "10.0.0.2 [fd00::2]"),
+        ("nameserver fe80::1%eth0\n", "127.0.0.1"),
+    ],
+)
+def test_the_image_s_script_and_python_agree_on_name_servers(
+    tmp_path: Path, resolv_conf: str, resolvers: str
+) -> None:
+    (tmp_path / "resolv.conf").write_text(resolv_conf)
+    assert " ".join(read_resolvers(tmp_path / "resolv.conf")) == resolvers
+    function = START.read_text().split("set -euf\n")[1].split("# Prints a directive")[0]
+    done = subprocess.run(
+        ["sh", "-euf", "-c", function + "resolvers"],
+        env={"PATH": "/usr/bin:/bin", "RESOLV_CONF": str(tmp_path / "resolv.conf")},
+        capture_output=True,
+        text=True,
+        check=True,
     )
+    assert done.stdout == f"{resolvers}\n"
+
+
+@pytest.mark.skipif(not shutil.which("envsubst"), reason="apt-get install gettext-base")
+def test_a_container_that_was_killed_starts_again(tmp_path: Path) -> None:
+    """Its socket is in the volume. While it runs, a second container on the same volume is refused."""
+    with needs.debian_packages():
+        find_nginx()
+
+    def start() -> subprocess.Popen[bytes]:
+        settings = GatewaySettings(tmp_path, http=free_address(), grpc=free_address(), workers=1)
+        environment = container_environment(settings)
+        return subprocess.Popen(
+            ["sh", str(START)], env=environment, stderr=subprocess.PIPE, start_new_session=True
+        )
+
+    first = start()
     try:
-        wait_for(lambda: "sleep" in programs(follower.pid))  # it has looked at the state once
-        key = add_key(tmp_path, "second", "shop", 10)
-        write_state(tmp_path)
-        wait_for(lambda: status(settings.http, key) != 401)
-        assert status(settings.http, key) == 405  # let in, and told that this path wants a POST
+        wait_for(lambda: announce(tmp_path))
+        second = start()
+        _, refusal = second.communicate(timeout=10)
+        assert (second.returncode, b"a gateway already runs on" in refusal) == (1, True)
+        assert announce(tmp_path)
     finally:
-        os.killpg(follower.pid, signal.SIGTERM)
-        follower.wait()
-        gateway.stop()
-
-
-def programs(group: int) -> set[str]:
-    """Names of the programs of a process group."""
-    names = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            name, _, rest = (process / "stat").read_text().partition("(")[2].rpartition(")")
-            if int(rest.split()[2]) == group:
-                names.add(name)
-    return names
+        os.killpg(first.pid, signal.SIGKILL)
+        first.communicate()
+    assert not announce(tmp_path)
+    third = start()
+    try:
+        wait_for(lambda: announce(tmp_path))
+    finally:
+        third.send_signal(signal.SIGQUIT)
+        third.communicate(timeout=15)
 
 
 def free_address() -> str:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"127.0.0.1:{server.getsockname()[1]}"
-
-
-def status(address: str, key: str) -> int:
-    """The status of a path that requires a key and then a POST."""
-    connection = http.client.HTTPConnection(address, timeout=5)
-    connection.request("GET", "/v1/recommend", headers={"Authorization": f"Bearer {key}"})
-    return connection.getresponse().status
 
 
 def wait_for(happened: Callable[[], object], timeout_s: float = 15) -> None:

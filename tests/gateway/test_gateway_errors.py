@@ -206,7 +206,7 @@ def test_triton_s_own_words_never_come_through(open_gateway: OpenDoor, fake: Fak
 def test_an_answer_to_another_question_is_asked_for_once_more(
     open_gateway: OpenDoor, fake: FakeTriton
 ) -> None:
-    """The second question has a nonce, which no cache has seen. The caller notices nothing, and it is counted.
+    """The second question has a nonce, which no cache has seen. It is counted; no caller notices.
 
     A second wrong answer is an error. Answers without a digest are of older releases.
     """

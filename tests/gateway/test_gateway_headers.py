@@ -121,7 +121,8 @@ def test_another_spelling_of_a_path_is_404(own_door: Door, path: str) -> None:
     request_id = f"respelt-{RESPELT.index(path)}"
     received = own_door.send(
         f"POST {path} HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer {own_door.keys['admin']}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: 2\r\nX-Request-Id: {request_id}\r\n\r\n{{}}".encode()
+        "Content-Type: application/json\r\nContent-Length: 2\r\n"
+        f"X-Request-Id: {request_id}\r\n\r\n{{}}".encode()
     )
     assert received.startswith(b"HTTP/1.1 404 "), received
     line = read_log_line(own_door, request_id)

@@ -147,8 +147,8 @@ def test_a_body_under_way_does_not_outlive_its_key(open_gateway: OpenDoor, fake:
 
 
 def test_a_worker_that_dies_gives_back_what_it_held(open_gateway: OpenDoor, fake: FakeTriton) -> None:
-    """All workers are killed while they hold all that a key may have, four times. Each time the key has all of
-    it again within 5 s, and the deaths are counted.
+    """All workers are killed while they hold all that a key may have, four times. Each time the key has it
+    again within 5 s, and the deaths are counted.
     """
     door = open_gateway(triton_http=fake.address)
 

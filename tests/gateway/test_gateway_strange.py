@@ -214,10 +214,28 @@ HEADS: dict[str, dict[str, Any]] = {
     **{f"datatype {kind!r}": {"datatype": kind} for kind in (["BYTES"], {}, 5, None, "INT32", "", "bytes")},
     **{
         f"shape {shape!r}": {"shape": shape}
-        for shape in ([1], [1, 2], [-1, 1], [1, -1], [1e300, 1], ["1", 1], [1.5, 1], 1, None, {}, [[1], 1], [0, 0])
+        for shape in (
+            [1],
+            [1, 2],
+            [-1, 1],
+            [1, -1],
+            [1e300, 1],
+            ["1", 1],
+            [1.5, 1],
+            1,
+            None,
+            {},
+            [[1], 1],
+            [0, 0],
+        )
     },
-    **{f"name {name!r}": {"name": name} for name in (None, 5, [], {}, "", "nonce", "basket\u0000", "x" * 999)},
-    **{f"parameters {value!r}": {"parameters": value} for value in (None, [], 5, "x", {"shared_memory_region": "x"})},
+    **{
+        f"name {name!r}": {"name": name} for name in (None, 5, [], {}, "", "nonce", "basket\u0000", "x" * 999)
+    },
+    **{
+        f"parameters {value!r}": {"parameters": value}
+        for value in (None, [], 5, "x", {"shared_memory_region": "x"})
+    },
     "data": {"data": [1]},
 }
 

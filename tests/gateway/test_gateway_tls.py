@@ -31,9 +31,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def sealed(open_gateway: OpenDoor, triton: Server, pair: tuple[Path, Path]) -> Door:
     certificate, key = pair
-    return open_gateway(
-        triton_http=triton.http, certificate=certificate, certificate_key=key
-    )
+    return open_gateway(triton_http=triton.http, certificate=certificate, certificate_key=key)
 
 
 @pytest.mark.parametrize("wire", ["grpc", "http"])

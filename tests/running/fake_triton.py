@@ -96,9 +96,7 @@ class _Infer(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def _read(self, body: bytes) -> Asked:
-        asked = Asked(
-            self.path.split("/")[3], {name.lower(): value for name, value in self.headers.items()}
-        )
+        asked = Asked(self.path.split("/")[3], {name.lower(): value for name, value in self.headers.items()})
         at = int(self.headers["Inference-Header-Content-Length"])
         for tensor in json.loads(body[:at])["inputs"]:
             rows, width = tensor["shape"]
@@ -124,7 +122,9 @@ class _Infer(BaseHTTPRequestHandler):
         if self.server.with_digest:
             digests = [b"0" * 64 if wrong else asked.digest(n) for n in range(count)]
             outputs.append(("digest", "BYTES", packed(*digests)))
-        head = json.dumps({"model_name": asked.model, "model_version": "1", "outputs": _describe(outputs, count)})
+        head = json.dumps(
+            {"model_name": asked.model, "model_version": "1", "outputs": _describe(outputs, count)}
+        )
         return 200, head.encode() + b"".join(raw for *_, raw in outputs), len(head)
 
     def log_message(self, *_: object) -> None:

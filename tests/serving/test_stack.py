@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from operations.gateway.state import write_state
 
 from operations.gateway.keys import add_key
 from operations.gateway.link import admin_token
 from operations.gateway.nginx import GatewaySettings, reload
-from operations.gateway.state import write_state
 from operations.releases import history, publish
 from operations.releases.promote import promote
 from operations.releases.store import open_repository

@@ -14,7 +14,13 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from structlog.testing import capture_logs
 
 from operations.errors import CestaError
-from operations.gateway.control import announce, control_socket, is_listening, read_metrics, remove_stale_socket
+from operations.gateway.control import (
+    announce,
+    control_socket,
+    is_listening,
+    read_metrics,
+    remove_stale_socket,
+)
 from operations.gateway.request_metrics import RequestMetrics
 
 TEXT = """\
@@ -119,6 +125,7 @@ def test_only_a_dead_gateway_s_socket_is_removed(tmp_path: Path, gateway: FakeGa
     assert is_listening(tmp_path)
     with pytest.raises(CestaError, match="a gateway already runs on"):
         remove_stale_socket(tmp_path)
+    gateway.shutdown()
     gateway.server_close()
     assert control_socket(tmp_path).exists()
     remove_stale_socket(tmp_path)
