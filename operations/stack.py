@@ -18,6 +18,7 @@ from operations.errors import CestaError
 from operations.gateway.items import write_items
 from operations.gateway.nginx import Gateway, GatewaySettings, find_nginx
 from operations.outputs import ITEMS
+from operations.records.atomic import write_file
 from operations.server.signals import interrupt_on_signals
 
 DEPLOY: Final = Path(__file__).resolve().parents[1] / "deploy"
@@ -153,10 +154,11 @@ def _prometheus(folder: Path, addresses: Addresses) -> tuple[Path, list[str], st
 
 def _alertmanager(folder: Path, addresses: Addresses) -> tuple[Path, list[str], str]:
     """Folder, command and readiness URL of Alertmanager."""
-    (folder / "secrets").mkdir(parents=True, exist_ok=True)
     for name in ("critical_url", "warning_url"):
-        if not (folder / "secrets" / name).exists():
-            (folder / "secrets" / name).write_text(NO_WEBHOOK)
+        secret = folder / "secrets" / name
+        if not secret.exists():
+            write_file(secret, NO_WEBHOOK.encode(), mode=0o600)
+        secret.chmod(0o600)  # also if an operator has replaced it
     return (
         folder,
         [

@@ -119,7 +119,7 @@ ROWS: dict[str, list[Panel]] = {
             {
                 "{{model}} {{release}}": rate(REQUESTS, BY, MODEL),
                 "computed by {{version}}": rate(
-                    "nv_inference_request_success", "version", '{model="ncf_scorer"}'
+                    "nv_inference_request_success", "version", '{model=~"ncf_scorer.*"}'
                 ),
             },
             "The gateway counts all answers; the scorer counts those that were not in the cache.",

@@ -1,5 +1,6 @@
 """The sizes and tensors that sampler, scorer and client must agree on; config.pbtxt decides them."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ MODELS: Final = ("candidate_sampler", "ncf_scorer", "recommender")  # in the ord
 SAMPLER, SCORER, ENSEMBLE = MODELS
 GRAPH: Final = "model.onnx"  # the name that Triton's C++ backend asks for
 TABLES: Final = "model.data"  # beside the graph: its tables, if they are large
+_PART: Final = re.compile(
+    rf"({SAMPLER}|{SCORER})(_[0-9a-f]{{8}})?"
+)  # the second part: see releases/placing.py
 NAMED: Final = "configs"  # the folder of named configs; Triton reads --model-config-name from it, too
 
 Config: TypeAlias = model_config_pb2.ModelConfig
@@ -37,6 +41,12 @@ class Contract:
         """The parts of the tensor ``rows`` that the sampler hands to the scorer: name → width, in order."""
         c = self.candidates
         return {"user_row": 1, "basket_rows": self.basket_slots, "candidate_rows": c, "candidate_sources": c}
+
+
+def kind_of(model: str) -> str | None:
+    """SAMPLER or SCORER for a Triton model that holds versions of it, whatever their contract; else None."""
+    found = _PART.fullmatch(model)
+    return found[1] if found else None
 
 
 def read_config(path: Place) -> Config:

@@ -14,9 +14,9 @@ from operations.errors import CestaError
 from operations.records.contract import (
     ENSEMBLE,
     MODEL_REPOSITORY,
+    SAMPLER,
     Contract,
     read_config,
-    read_contract,
     tensors,
 )
 from operations.records.golden_answers import GoldenAnswer
@@ -53,27 +53,33 @@ class DataRecord(JsonRecord, frozen=True):
     category_columns: tuple[str, ...] | None = None
 
 
+TensorRecords = Mapping[str, tuple[str, tuple[int, ...]]]  # name → type, dims
+
+
 class ContractRecord(JsonRecord, frozen=True):
-    """The sizes and the front's tensors that a run was exported for; see ``contract.Contract``."""
+    """The sizes (see ``contract.Contract``) and the tensors that a run was exported for.
+
+    Older manifests lack some keys; ``releases.contracts.ServedContract`` fills them in.
+    """
 
     basket_slots: int | None = None
     candidates: int | None = None
     features: int | None = None
     answers: int | None = None
-    inputs: Mapping[str, tuple[str, tuple[int, ...]]] | None = None  # name → type, dims
-    outputs: Mapping[str, tuple[str, tuple[int, ...]]] | None = None
+    inputs: TensorRecords | None = None  # of the ensemble
+    outputs: TensorRecords | None = None
+    sampler_outputs: TensorRecords | None = None  # those that are not the ensemble's go to the scorer
 
     @classmethod
     def of(cls, contract: Contract) -> "ContractRecord":
-        """A contract, with the tensors of the ensemble's config.pbtxt."""
-        front = read_config(MODEL_REPOSITORY / ENSEMBLE / "config.pbtxt")
-        sides = {"inputs": tensors(front.input), "outputs": tensors(front.output)}
+        """A contract, with the tensors of the checkout's config.pbtxt files."""
+        front, sampler = (read_config(MODEL_REPOSITORY / m / "config.pbtxt") for m in (ENSEMBLE, SAMPLER))
+        sides = {
+            "inputs": tensors(front.input),
+            "outputs": tensors(front.output),
+            "sampler_outputs": tensors(sampler.output),
+        }
         return cls.model_validate(vars(contract) | sides)
-
-    @classmethod
-    def of_checkout(cls) -> "ContractRecord":
-        """The contract of this version's config.pbtxt."""
-        return cls.of(read_contract())
 
 
 class Measured(JsonRecord, frozen=True):

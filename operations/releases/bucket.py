@@ -14,7 +14,7 @@ from typing import Final
 
 from operations.errors import CestaError
 from operations.records.atomic import scratch_folder
-from operations.records.contract import MODELS
+from operations.records.contract import ENSEMBLE, kind_of
 from operations.records.manifest import FileRecord
 from operations.records.object_path import ObjectPath
 from operations.releases.lease import Lease, create_once, sign
@@ -129,7 +129,8 @@ class BucketRepository:
         claim, signed = self / NUMBERS / str(release), sign()
         if not create_once(claim, signed):
             return False
-        staged = [path for model in MODELS for path in sorted((staging / model).rglob("*")) if path.is_file()]
+        staged = [path for path in sorted(staging.rglob("*")) if path.is_file()]
+        staged.sort(key=lambda path: path.relative_to(staging).parts[0] == ENSEMBLE)
         *files, (manifest, published) = [(path, self._target(path, staging, release)) for path in staged]
         for path, target in files:
             target.upload(path)
@@ -167,7 +168,8 @@ class BucketRepository:
                 )
 
     def _files(self, release: int) -> list[ObjectPath]:
-        return [path for model in MODELS for path in (self / model / str(release)).files()]
+        models = [path for path in self.root.iterdir() if path.name == ENSEMBLE or kind_of(path.name)]
+        return [path for model in models for path in (model / str(release)).files()]
 
     def _target(self, path: Path, staging: Path, release: int) -> ObjectPath:
         model, *rest = path.relative_to(staging).parts

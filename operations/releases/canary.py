@@ -55,7 +55,7 @@ def start_canary(
         with steps.run("gate"):
             forced = check_gate(repository, manifest, active, bars, force)
         served = Served(active, history.previous(repository), release, percent)
-        with switch_front(change, served, manifest.golden, CANARY):
+        with switch_front(change, served, manifest, CANARY):
             return change.record(percent=percent, **forced)
 
 

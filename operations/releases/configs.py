@@ -1,11 +1,12 @@
 """The config.pbtxt files of a published repository: which versions load, and which release an ensemble pins.
 
-Each promotion makes them from the checkout's model_repository/. Instances and batching belong to the operator
-and survive a rollback; ``verify`` compares the tensors with the manifest. A part may have more configs,
-``configs/<name>.pbtxt``; a server may be started with one of these names.
+Each promotion makes them from the checkout's model_repository/ and the releases' contracts. Instances and
+batching belong to the operator and survive a rollback; the tensors are those in a release's manifest. A
+part may have more configs, ``configs/<name>.pbtxt``; a server may be started with one of these names.
 """
 
 import uuid
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from google.protobuf import text_format
@@ -14,15 +15,18 @@ from operations.errors import CestaError
 from operations.records.contract import (
     ENSEMBLE,
     MODEL_REPOSITORY,
-    MODELS,
     NAMED,
     SAMPLER,
     SCORER,
     Config,
+    kind_of,
     read_config,
 )
-from operations.records.place import Place
-from operations.releases.repository import CONFIG
+from operations.records.manifest import ContractRecord, ReleaseManifest
+from operations.releases.contracts import ServedContract
+from operations.releases.fitting import fit, fit_ensemble, tensors_in
+from operations.releases.placing import models_of
+from operations.releases.repository import CONFIG, part_models, read_release
 from operations.releases.store import Repository
 
 PARTS: Final = (SCORER, SAMPLER)  # in the order of loading: the one that is asked last is ready first
@@ -51,7 +55,7 @@ class Served(NamedTuple):
 
     @property
     def loaded(self) -> set[int]:
-        """The releases that sampler and scorer hold side by side."""
+        """The releases whose samplers and scorers are loaded side by side."""
         return {n for n in (self.active, self.previous, self.canary) if n is not None}
 
     def pinned(self, front: str) -> int:
@@ -61,24 +65,40 @@ class Served(NamedTuple):
         return release
 
 
-def part_config(
-    model: str, versions: set[int], name: str = "", repository: Repository | None = None
-) -> Config:
-    """The config of a model that lets ``versions`` load; its config called ``name`` if it has one.
+def part_config(model: str, contract: ContractRecord, versions: set[int], name: str = "") -> Config:
+    """The config, made for a contract, of a part that lets ``versions`` load.
 
-    It is read from the checkout, or from a published ``repository``.
+    It is made from the checkout's config called ``name`` if the part has one.
     """
-    source: Place | Repository = repository or MODEL_REPOSITORY
-    folder = source / model
-    named = folder / NAMED / f"{name}.pbtxt"
-    config = read_config(named if name and named.exists() else folder / CONFIG)
-    config.version_policy.specific.versions[:] = sorted(versions)
-    return config
+    kind = kind_of(model)
+    assert kind is not None, "only parts have configs of this kind"
+    named = MODEL_REPOSITORY / kind / NAMED / f"{name}.pbtxt"
+    config = read_config(named if name and named.exists() else MODEL_REPOSITORY / kind / CONFIG)
+    fit(config, model, ServedContract.of(contract).tensors[kind])
+    return with_versions(config, versions)
+
+
+def written_config(repository: Repository, model: str, versions: set[int], name: str = "") -> Config:
+    """The config, called ``name`` if there is one, that a promotion has written for a part."""
+    named = repository / model / NAMED / f"{name}.pbtxt"
+    return with_versions(
+        read_config(named if name and named.exists() else repository / model / CONFIG), versions
+    )
+
+
+def with_versions(config: Config, versions: set[int]) -> Config:
+    """A copy of a config that lets exactly ``versions`` load."""
+    copy = Config()
+    copy.CopyFrom(config)
+    copy.version_policy.specific.versions[:] = sorted(versions)
+    return copy
 
 
 def check_named(repository: Repository, name: str) -> None:
     """Raise CestaError if no part of a repository has a config called ``name``; "" is config.pbtxt."""
-    paths = (path for model in MODELS for path in (repository / model / NAMED).glob("*.pbtxt"))
+    paths = (
+        path for model in part_models(repository) for path in (repository / model / NAMED).glob("*.pbtxt")
+    )
     names = sorted({path.name.removesuffix(".pbtxt") for path in paths})
     if name and name not in names:
         raise CestaError(
@@ -87,12 +107,13 @@ def check_named(repository: Repository, name: str) -> None:
         )
 
 
-def front_config(front: str, served: Served, identity: str) -> Config:
-    """The config of an ensemble pinned to one release: its version and the versions of both steps."""
-    release = served.pinned(front)
-    config = part_config(ENSEMBLE, {release})
+def front_config(front: str, served: Served, identity: str, release: ReleaseManifest) -> Config:
+    """The config of an ensemble with a release's tensors, pinned to its version and its parts."""
+    config = read_config(MODEL_REPOSITORY / ENSEMBLE / CONFIG)
+    fit_ensemble(config, ServedContract.of(release.contract).tensors, models_of(release))
+    config.version_policy.specific.versions[:] = [release.release]
     for step in config.ensemble_scheduling.step:
-        step.model_version = release
+        step.model_version = release.release
     config.parameters[IDENTITY].string_value = identity
     if front == CANARY:
         config.name = CANARY
@@ -113,17 +134,46 @@ def identity_on_disk(repository: Repository) -> str:
 
 def configs_of(repository: Repository, served: Served, front: str = ENSEMBLE) -> dict[str, Config]:
     """The configs of the parts and, last, of one of FRONTS, by model."""
-    configs = {model: part_config(model, served.loaded) for model in PARTS}
-    return configs | {front: front_config(front, served, identity_on_disk(repository) or uuid.uuid4().hex)}
+    pinned = served.pinned(front)
+    loaded = [release for n in served.loaded if (release := _servable(repository, n, required=n == pinned))]
+    holding: dict[str, list[ReleaseManifest]] = {}  # model → the releases that it holds
+    for kind in PARTS:
+        for release in loaded:
+            holding.setdefault(models_of(release)[kind], []).append(release)
+    parts = {
+        model: part_config(model, held[0].contract, {release.release for release in held})
+        for model, held in holding.items()
+    }
+    (release,) = (release for release in loaded if release.release == pinned)
+    identity = identity_on_disk(repository) or uuid.uuid4().hex
+    return parts | {front: front_config(front, served, identity, release)}
+
+
+def write_new_parts(repository: Repository, configs: dict[str, Config]) -> None:
+    """Write the configs of parts that have none. Triton reloads a part whose first config comes later."""
+    new = {
+        model: config
+        for model, config in configs.items()
+        if kind_of(model) and not (repository / model / CONFIG).exists()
+    }
+    _write_named(repository, new)
+    _write(repository, {model: text_format.MessageToString(config) for model, config in new.items()})
 
 
 def write_configs(repository: Repository, configs: dict[str, Config]) -> None:
-    """Write the configs, the front's last: at that moment its release becomes the active one."""
+    """Write the configs, the front's last: at that moment its release becomes the active one.
+
+    Parts without a config are not to be loaded: theirs are deleted.
+    """
     if CANARY in configs:
         release = configs[CANARY].ensemble_scheduling.step[0].model_version
         repository.write(f"{CANARY}/{release}/{PLACEHOLDER}", b"")
-    _write_named(repository)
+    parts = {model: config for model, config in configs.items() if kind_of(model)}
+    _write_named(repository, parts)
     _write(repository, {model: text_format.MessageToString(config) for model, config in configs.items()})
+    for model in part_models(repository):
+        if model not in parts:
+            repository.delete(f"{model}/{CONFIG}")
 
 
 def canary_on_disk(repository: Repository) -> Canary | None:
@@ -143,29 +193,49 @@ def end_canary(repository: Repository) -> None:
 
 def read_texts(repository: Repository) -> dict[str, str]:
     """The contents of the configs by model, for ``put_back``."""
-    paths = {model: repository / model / CONFIG for model in (*PARTS, *FRONTS)}
+    paths = {model: repository / model / CONFIG for model in (*part_models(repository), *FRONTS)}
     return {model: path.read_text(encoding="utf-8") for model, path in paths.items() if path.exists()}
 
 
 def put_back(repository: Repository, texts: dict[str, str]) -> None:
     """Undo ``write_configs``: restore the configs that ``read_texts`` returned, and delete any other."""
-    for model in (*PARTS, *FRONTS):
+    for model in (*part_models(repository), *FRONTS):
         if model not in texts:
             repository.delete(f"{model}/{CONFIG}")
     _write(repository, texts)
 
 
-def _write_named(repository: Repository) -> None:
-    """Copy the named configs that changed. All versions of a model share them: Triton reloads every one."""
-    for source in MODEL_REPOSITORY.glob(f"*/{NAMED}/*.pbtxt"):
-        name, text = source.relative_to(MODEL_REPOSITORY).as_posix(), source.read_text("utf-8")
-        written = repository / name
-        if not written.exists() or written.read_text(encoding="utf-8") != text:
-            repository.write(name, text.encode())
+def _servable(repository: Repository, number: int, required: bool) -> ReleaseManifest | None:
+    """A release's manifest. None if it is damaged or gone, unless the release is required."""
+    try:
+        return read_release(repository, number)
+    except CestaError:
+        if required:
+            raise
+        return None
+
+
+def _write_named(repository: Repository, parts: dict[str, Config]) -> None:
+    """Write the named configs that changed, fitted to the tensors of ``parts``.
+
+    All versions of a model share them: Triton reloads every one when a file is written.
+    """
+    for model, part in parts.items():
+        for source in (MODEL_REPOSITORY / str(kind_of(model)) / NAMED).glob("*.pbtxt"):
+            text, written = _fitted_text(source, part), repository / model / NAMED / source.name
+            if not written.exists() or written.read_text(encoding="utf-8") != text:
+                repository.write(f"{model}/{NAMED}/{source.name}", text.encode())
+
+
+def _fitted_text(source: Path, part: Config) -> str:
+    """A named config for the tensors of ``part``; with its comments if it has these already."""
+    config = read_config(source)
+    fit(config, part.name, tensors_in(part))
+    return source.read_text("utf-8") if config == read_config(source) else text_format.MessageToString(config)
 
 
 def _write(repository: Repository, texts: dict[str, str]) -> None:
     written = read_texts(repository)
-    for model in (*PARTS, *FRONTS):
-        if model in texts and texts[model] != written.get(model):
-            repository.write(f"{model}/{CONFIG}", texts[model].encode())
+    for model, text in texts.items():
+        if text != written.get(model):
+            repository.write(f"{model}/{CONFIG}", text.encode())

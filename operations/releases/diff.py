@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from operations.records.contract import kind_of
 from operations.records.manifest import GROUPS, Measured, Metric, ReleaseManifest
 
 SHOWN: Final = ("created_at", "git_commit", "data", "contract", "settings", "made_with", "sampler_code")
@@ -36,11 +37,11 @@ def _text(measured: Measured, metric: Metric) -> str:
 
 
 def _files(release: ReleaseManifest) -> dict[str, str]:
-    """Files by their names without the release's number."""
+    """Files by their names without the release's number and without the contract in a model's name."""
     files = {}
     for name, file in release.files.items():
         model, _, rest = name.split("/", 2)
-        files[f"{model}/{rest}"] = f"{file.bytes:,} bytes, {file.sha256[:12]}…"
+        files[f"{kind_of(model) or model}/{rest}"] = f"{file.bytes:,} bytes, {file.sha256[:12]}…"
     return files
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from operations.errors import BeingChanged
 from operations.records import manifest
 from operations.records.atomic import flush, scratch_folder, write_file
-from operations.records.contract import MODELS, SAMPLER
+from operations.records.contract import ENSEMBLE
 
 STAGING: Final = ".publishing-"  # in the repository, so that one rename moves a model in; Triton ignores it
 
@@ -65,10 +65,11 @@ class FolderRepository:
 
     @contextmanager
     def substitute(self, folder: str, other: str, aside: str) -> Iterator[None]:
-        """Give ``folder`` links to the files of ``other`` within the block; its own wait in ``aside``."""
+        """Give ``folder`` copies of the files of ``other`` within the block; its own wait in ``aside``."""
         (self / folder).rename(self / aside)
         try:
-            shutil.copytree(self / other, self / folder, copy_function=os.link)
+            # No hard links: a new link to a loaded version's files makes Triton reload that version.
+            shutil.copytree(self / other, self / folder)
             yield
         finally:
             shutil.rmtree(self / folder, ignore_errors=True)
@@ -100,16 +101,24 @@ class FolderRepository:
         return set()
 
     def move_in(self, staging: Path, release: int) -> bool:
-        """Rename the three folders of ``staging`` into place; False if the number is taken."""
+        """Rename the folders of ``staging`` into place; False if the number is taken."""
         flush(staging)
-        for model in MODELS:
+        *parts, ensemble = sorted(
+            (f.name for f in staging.iterdir()), key=lambda name: (name == ENSEMBLE, name)
+        )
+        for model in (*parts, ensemble):
             (self / model).mkdir(exist_ok=True)
+        try:
+            # Whoever makes the ensemble's folder has the number: parts may go into different models.
+            (self / ensemble / str(release)).mkdir()
+        except FileExistsError:
+            return False
+        for model in (*parts, ensemble):
             target = self / model / str(release)
             try:
-                # Whoever moves the sampler in has the number: a rename does not replace a folder with files.
-                (staging / model).rename(target)
+                (staging / model).rename(target)  # does not replace a folder with files
             except OSError:
-                if model == SAMPLER and target.exists():
+                if model != ensemble and target.exists():  # an older cesta takes the number with its sampler
                     return False
                 raise
         return True

@@ -1,7 +1,6 @@
 """Does a server answer as a release must? The manifest's golden requests, and the canary request."""
 
 import uuid
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,24 +10,28 @@ from operations.records.contract import ENSEMBLE, SAMPLER, SCORER
 from operations.records.golden_answers import (
     ACCELERATED_TOLERANCE,
     TOLERANCE,
-    GoldenAnswer,
     Request,
     answer_of,
     difference,
 )
+from operations.records.manifest import ReleaseManifest
+from operations.releases.contracts import ServedContract
 from operations.releases.model_control import ModelControl
+from operations.releases.placing import models_of
 
 
-def check_golden(control: ModelControl, release: int, golden: Sequence[GoldenAnswer]) -> None:
+def check_golden(control: ModelControl, release: ReleaseManifest) -> None:
     """Ask sampler and scorer of exactly this release, chained as the ensemble chains them.
 
     Raises CestaError naming the first request whose answer is not the manifest's. The ensemble is not asked:
     it serves another release meanwhile.
     """
     tolerance = ACCELERATED_TOLERANCE if control.config_name() else TOLERANCE
-    for number, pair in enumerate(golden):
-        _, sampled = control.ask(SAMPLER, request_tensors(pair.request), release)
-        _, scored = control.ask(SCORER, sampled, release)
+    models, handed_over = models_of(release), ServedContract.of(release.contract).tensors[SCORER].inputs
+    for number, pair in enumerate(release.golden):
+        _, sampled = control.ask(models[SAMPLER], request_tensors(pair.request), release.release)
+        asked = {name: sampled[name] for name in handed_over}
+        _, scored = control.ask(models[SCORER], asked, release.release)
         if problem := difference(answer_of(scored), pair.answer, tolerance):
             raise CestaError(f"golden request {number} has another answer than in the manifest: {problem}")
 

@@ -11,11 +11,11 @@ from typing import Any, Final, Self
 import tritonclient.grpc as triton
 from google.protobuf import json_format
 from numpy.typing import NDArray
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from operations.errors import CestaError
-from operations.records.contract import SCORER, Config
-from operations.releases.configs import NAME, part_config
+from operations.records.contract import SCORER, Config, kind_of
+from operations.releases.configs import NAME
 from operations.server.control_secret import FILE_VARIABLE, GRPC_HEADER, VARIABLE, find_secret
 
 READY: Final = "READY"  # a version's state, in Triton's words
@@ -77,17 +77,25 @@ class ModelControl:
         text = json_format.MessageToJson(config, preserving_proto_field_name=True)
         self._operate("load_model", config.name, config=text, client_timeout=LOAD_TIMEOUT_S)
 
-    def load_part(self, model: str, versions: set[int]) -> None:
-        """Load a sampler or scorer with the checkout's config; if the server runs with a named one, that."""
-        self.load(part_config(model, versions, self.config_name()))
+    def set_versions(self, model: str, versions: set[int]) -> None:
+        """Have exactly these versions of a loaded part stay loaded, with the config that it has."""
+        if versions:
+            config = self.config(model)
+            config.version_policy.specific.versions[:] = sorted(versions)
+            self.load(config)
+        else:
+            self.unload(model)
 
     def config_name(self) -> str:
-        """The name of the scorer's loaded config; "" for config.pbtxt, or if no scorer is loaded."""
-        parameters = self.config(SCORER).parameters if self.ready(SCORER) else {}
-        return parameters[NAME].string_value if NAME in parameters else ""
+        """The name of the scorers' loaded config; "" for config.pbtxt, or if no scorer is loaded."""
+        for model in self.ready_parts():
+            parameters = self.config(model).parameters
+            if kind_of(model) == SCORER and NAME in parameters:
+                return str(parameters[NAME].string_value)
+        return ""
 
     def unload(self, model: str) -> None:
-        """Unload an ensemble; its parts stay loaded."""
+        """Unload a model; the parts of an ensemble stay loaded."""
         self._operate("unload_model", model, client_timeout=ASK_TIMEOUT_S)
 
     def states(self, model: str) -> dict[int, str]:
@@ -99,6 +107,15 @@ class ModelControl:
     def ready(self, model: str) -> set[int]:
         """The versions that answer."""
         return {version for version, state in self.states(model).items() if state == READY}
+
+    def ready_parts(self) -> dict[str, set[int]]:
+        """The versions that answer, by each model that holds samplers or scorers and has such versions."""
+        index = self._operate("get_model_repository_index", client_timeout=ASK_TIMEOUT_S)
+        ready: dict[str, set[int]] = {}
+        for row in index.models:
+            if kind_of(row.name) and row.version and _state(row) == READY:
+                ready.setdefault(row.name, set()).add(int(row.version))
+        return ready
 
     def wait_unloaded(self, model: str, version: int) -> None:
         """Wait until a version is unloaded. Raises CestaError after LOAD_TIMEOUT_S."""
@@ -114,10 +131,10 @@ class ModelControl:
         """The config that the server has loaded the model with."""
         return self._call("get_model_config", model, client_timeout=ASK_TIMEOUT_S).config
 
-    def answered(self, model: str, timeout_s: float = ASK_TIMEOUT_S) -> int:
-        """The number of requests that all versions of a model have answered since the server started."""
-        versions = self._call("get_inference_statistics", model, client_timeout=timeout_s).model_stats
-        return sum(int(version.inference_stats.success.count) for version in versions)
+    def answered(self, kind: str, timeout_s: float = ASK_TIMEOUT_S) -> int:
+        """The requests that all samplers, or all scorers, have answered since the server started."""
+        rows = self._call("get_inference_statistics", client_timeout=timeout_s).model_stats
+        return sum(int(row.inference_stats.success.count) for row in rows if kind_of(row.name) == kind)
 
     def ask(
         self, model: str, tensors: Tensors, version: int | None = None
@@ -125,7 +142,7 @@ class ModelControl:
         """Ask a version, by default the ensemble's only one. Returns the version and its outputs by name."""
         inputs = []
         for name, array in tensors.items():
-            inputs.append(triton.InferInput(name, array.shape, _TYPES[array.dtype.kind]))
+            inputs.append(triton.InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
             inputs[-1].set_data_from_numpy(array)
         options = {"model_version": str(version or ""), "client_timeout": ASK_TIMEOUT_S}
         result = self._call("infer", model, inputs, **options)
@@ -151,9 +168,6 @@ class ModelControl:
         except InferenceServerException as error:
             message = str(error.message()).split("\n\nAt:")[0]  # without Python's traceback
             raise CestaError(f"{self.address}: {' '.join(message.split())}") from None
-
-
-_TYPES: Final = {"O": "BYTES", "i": "INT32", "f": "FP32"}
 
 
 def _state(version: Any) -> str:  # a row of Triton's index; tritonclient has no types

@@ -1,14 +1,14 @@
 """Promote a release, or roll back to the previous one. Either ends a canary release."""
 
-from collections.abc import Sequence
-
 from operations.errors import CestaError
-from operations.records.golden_answers import GoldenAnswer
+from operations.records.manifest import ReleaseManifest
 from operations.releases import history
 from operations.releases.configs import PARTS, Served
 from operations.releases.gate import check_gate
 from operations.releases.history import Action
 from operations.releases.model_control import ModelControl
+from operations.releases.placing import models_of
+from operations.releases.repository import read_release
 from operations.releases.store import Repository
 from operations.releases.switch import Change, record_failure, switch_front
 from operations.releases.verify import verify_release
@@ -36,7 +36,7 @@ def promote(
         with steps.run("gate"):
             forced = check_gate(repository, manifest, change.before, bars, force)
         served = Served(release, _previous(repository, release, change.before))
-        with switch_front(change, served, manifest.golden):
+        with switch_front(change, served, manifest):
             return change.record(**forced)
 
 
@@ -50,13 +50,13 @@ def roll_back(
     with repository.lock():
         change = Change(repository, Action.ROLLBACK, _way_back(repository), control, who)
         with record_failure(change) as steps:
-            release = change.release
-            golden: Sequence[GoldenAnswer] = ()
-            if control is None or any(release not in control.ready(model) for model in PARTS):
-                with steps.run("verify"):
-                    golden = verify_release(repository, release).golden
-            served = Served(release, _previous(repository, release, change.before))
-            with switch_front(change, served, golden):
+            with steps.run("verify"):
+                manifest = read_release(repository, change.release)
+                loaded = control is not None and _is_loaded(manifest, control)
+                if not loaded:
+                    verify_release(repository, change.release)
+            served = Served(change.release, _previous(repository, change.release, change.before))
+            with switch_front(change, served, manifest, ask_golden=not loaded):
                 return change.record()
 
 
@@ -68,6 +68,11 @@ def _way_back(repository: Repository) -> int:
             'name one with "cesta release promote"'
         )
     return line[-2]
+
+
+def _is_loaded(release: ReleaseManifest, control: ModelControl) -> bool:
+    models, ready = models_of(release), control.ready_parts()
+    return all(release.release in ready.get(models[part], ()) for part in PARTS)
 
 
 def _previous(repository: Repository, release: int, before: int | None) -> int | None:

@@ -8,34 +8,34 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from operations.errors import CestaError
 from operations.records import manifest
 from operations.records.contract import ENSEMBLE, GRAPH, MODELS, SAMPLER, SCORER, TABLES
 from operations.records.manifest import RunManifest
 from operations.records.sampler_code import check_sampler_code, copy_sampler_code, sampler_code
 from operations.releases import history
+from operations.releases.placing import choose_models
 from operations.releases.repository import active_release, read_release, releases, version_numbers
 from operations.releases.store import Repository
-from operations.releases.verify import check_contract, check_graph
+from operations.releases.verify import ARRAYS, check_contract
 
 
 def publish(folder: Path, repository: Repository) -> int:
     """Copy the run in ``folder`` into ``repository`` as its next release; return its number.
 
-    The active release stays active. Raises CestaError if the run's files are not as its manifest lists them,
-    if it was exported with other sampler code, or if it breaks the contract of config.pbtxt or of the active
-    release.
+    The active release stays active. Releases of other contracts may lie beside the new one. Raises CestaError
+    if the run's files are not as its manifest lists them, if it was exported with other sampler code, if
+    graph or arrays break the contract in its manifest, or if this cesta cannot serve that contract.
     """
     run = manifest.verify_run(folder)
     check_sampler_code(run)
-    check_contract(run, folder / manifest.NAME)
-    check_graph(folder / GRAPH)
-    check_same_contract(run, repository)
+    check_contract(run, folder / manifest.NAME, graph=folder / GRAPH, arrays=folder / ARRAYS)
+    active_release(repository)  # raises if cesta did not publish the repository
+    models = choose_models(run.contract, repository)
     with repository.stage() as staging:
-        _stage(folder, staging)
+        _stage(folder, staging, models)
         while True:
             release = next_release(repository)
-            _write_manifest(run, release, staging)
+            _write_manifest(run, release, staging, models)
             if repository.move_in(staging, release):
                 return release
 
@@ -56,20 +56,10 @@ def published_as(folder: Path, repository: Repository) -> int | None:
     return None
 
 
-def check_same_contract(run: RunManifest, repository: Repository) -> None:
-    """Raise CestaError if the active release has other tensors: both are served from one config.pbtxt."""
-    if active_release(repository) is None:
-        return
-    ours, active = run.contract.json_object(), read_release(repository).contract.json_object()
-    if changed := [key for key in ours if ours[key] != active.get(key)]:
-        listed = ", ".join(f"{key} = {ours[key]} (active release: {active.get(key)})" for key in changed)
-        raise CestaError(f"the contract changed: {listed}; publish into a new repository")
-
-
-def _stage(folder: Path, staging: Path) -> None:
+def _stage(folder: Path, staging: Path, models: dict[str, str]) -> None:
     """Copy the run into three model folders, without the release's number and the manifest."""
-    sampler, scorer, ensemble = (staging / model for model in MODELS)
-    shutil.copytree(folder / "arrays", sampler / "arrays")
+    sampler, scorer, ensemble = (staging / models[model] for model in MODELS)
+    shutil.copytree(folder / ARRAYS, sampler / ARRAYS)
     copy_sampler_code(sampler)
     scorer.mkdir()
     for name in (GRAPH, TABLES):
@@ -78,10 +68,10 @@ def _stage(folder: Path, staging: Path) -> None:
     ensemble.mkdir()  # the manifest goes there: an object store cannot hold an empty folder
 
 
-def _write_manifest(run: RunManifest, release: int, staging: Path) -> None:
+def _write_manifest(run: RunManifest, release: int, staging: Path, models: dict[str, str]) -> None:
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
     files = {
-        f"{SCORER if name in (GRAPH, TABLES) else SAMPLER}/{release}/{name}": file
+        f"{models[SCORER if name in (GRAPH, TABLES) else SAMPLER]}/{release}/{name}": file
         for name, file in (dict(run.files) | sampler_code()).items()
     }
     manifest.write(run.published(release, created_at, files), staging / ENSEMBLE)

@@ -4,7 +4,7 @@ from typing import Final
 
 from operations.errors import CestaError
 from operations.records import manifest
-from operations.records.contract import ENSEMBLE, MODELS, read_config
+from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, kind_of, read_config
 from operations.records.manifest import ReleaseManifest
 from operations.records.place import Place
 from operations.releases.store import Repository
@@ -29,10 +29,22 @@ def active_release(repository: Repository) -> int | None:
     return int(steps[0].model_version)
 
 
+def part_models(repository: Repository) -> list[str]:
+    """The models that hold scorers and samplers, whatever their contract, in the order of loading."""
+    names = [place.name for place in (repository / "").glob("*")]
+    return [name for kind in (SCORER, SAMPLER) for name in sorted(names) if kind_of(name) == kind]
+
+
+def numbers_of(model: str, repository: Repository) -> set[int]:
+    """Numbers of a model's version folders, those of incomplete releases included."""
+    return {int(path.name) for path in (repository / model).glob("*") if path.name.isdecimal()}
+
+
 def version_numbers(repository: Repository) -> set[int]:
-    """Numbers of all three models' version folders, those of incomplete releases included."""
-    folders = (path for model in MODELS for path in (repository / model).glob("*"))
-    return {int(path.name) for path in folders if path.name.isdecimal()}
+    """Numbers of all models' version folders, those of incomplete releases included."""
+    return {
+        number for model in (ENSEMBLE, *part_models(repository)) for number in numbers_of(model, repository)
+    }
 
 
 def manifest_place(repository: Repository, release: int) -> Place:

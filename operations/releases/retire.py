@@ -3,10 +3,9 @@
 from typing import Final
 
 from operations.errors import CestaError
-from operations.records.contract import ENSEMBLE
+from operations.records.contract import ENSEMBLE, MODELS
 from operations.releases import history
 from operations.releases.configs import (
-    PARTS,
     Served,
     canary_on_disk,
     configs_of,
@@ -14,7 +13,7 @@ from operations.releases.configs import (
 )
 from operations.releases.history import Action
 from operations.releases.model_control import ModelControl
-from operations.releases.repository import releases, version_numbers
+from operations.releases.repository import numbers_of, part_models, releases, version_numbers
 from operations.releases.store import Repository
 from operations.releases.switch import agreed_release
 
@@ -50,16 +49,21 @@ def retire(repository: Repository, control: ModelControl | None = None, keep: in
 
 
 def _unload(control: ModelControl, retired: list[int]) -> None:
-    for model in PARTS:
-        ready = control.ready(model)
+    for model, ready in control.ready_parts().items():
         leaving = ready & set(retired)
         if leaving:
-            control.load_part(model, ready - leaving)
+            control.set_versions(model, ready - leaving)
         for number in leaving:
             control.wait_unloaded(model, number)
 
 
 def _delete(repository: Repository, release: int) -> None:
-    """Delete the ensemble's folder first: without its manifest there is no release, whatever is left."""
-    for model in (ENSEMBLE, *PARTS):
+    """Delete the ensemble's folder first: without its manifest there is no release, whatever is left.
+
+    The models of a contract go with its last release.
+    """
+    repository.delete_folder(f"{ENSEMBLE}/{release}")
+    for model in part_models(repository):
         repository.delete_folder(f"{model}/{release}")
+        if model not in MODELS and not numbers_of(model, repository):
+            repository.delete_folder(model)

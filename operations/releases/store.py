@@ -60,7 +60,7 @@ class Repository(Protocol):
         """Numbers of releases that may have neither a folder nor a record yet."""
 
     def move_in(self, staging: Path, release: int) -> bool:
-        """Move the three folders of ``staging`` in as ``release``: parts first, the manifest last.
+        """Move the folders of ``staging``, one a model, in as ``release``: parts first, the manifest last.
 
         Moves nothing and returns False if another publisher has taken the number.
         """

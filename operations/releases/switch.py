@@ -7,7 +7,7 @@ start.
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Unpack
 
@@ -15,7 +15,7 @@ import structlog
 
 from operations.errors import CestaError, NotPromoted
 from operations.records.contract import ENSEMBLE, Config
-from operations.records.golden_answers import GoldenAnswer
+from operations.records.manifest import ReleaseManifest
 from operations.releases import history
 from operations.releases.configs import (
     CANARY,
@@ -28,14 +28,17 @@ from operations.releases.configs import (
     end_canary,
     identity,
     identity_on_disk,
+    part_config,
     put_back,
     read_texts,
     write_configs,
+    write_new_parts,
 )
 from operations.releases.golden import check_canary, check_golden
 from operations.releases.history import Action
 from operations.releases.model_control import ModelControl
-from operations.releases.repository import active_release
+from operations.releases.placing import models_of
+from operations.releases.repository import active_release, part_models
 from operations.releases.stand_in import unload
 from operations.releases.store import Repository
 
@@ -131,7 +134,12 @@ def record_failure(change: Change) -> Iterator[Steps]:
 
 @contextlib.contextmanager
 def switch_front(
-    change: Change, served: Served, golden: Sequence[GoldenAnswer], front: str = ENSEMBLE
+    change: Change,
+    served: Served,
+    release: ReleaseManifest,
+    front: str = ENSEMBLE,
+    *,
+    ask_golden: bool = True,
 ) -> Iterator[None]:
     """Let one of FRONTS answer with its release of ``served``, from the block on; undo it if the block fails.
 
@@ -142,10 +150,11 @@ def switch_front(
     server = _Server.of(control) if control else None
     try:
         if server:
-            server.load(change)
-            if golden:
+            write_new_parts(repository, configs)
+            server.load(release, steps)
+            if ask_golden and release.golden:
                 with steps.run("golden requests"):
-                    check_golden(server.control, change.release, golden)
+                    check_golden(server.control, release)
         with steps.run("switch" if server else "write"):
             if front == ENSEMBLE:
                 end_canary(repository)
@@ -176,22 +185,25 @@ class _Server:
     @classmethod
     def of(cls, control: ModelControl) -> "_Server":
         fronts = {front: control.config(front) for front in FRONTS if control.ready(front)}
-        return cls(control, {model: control.ready(model) for model in PARTS}, fronts)
+        return cls(control, control.ready_parts(), fronts)
 
-    def load(self, change: Change) -> None:
+    def load(self, release: ReleaseManifest, steps: Steps) -> None:
         """Load scorer, then sampler, beside the loaded versions, unless the release is loaded already."""
-        for model in PARTS:
-            if change.release not in self.parts[model]:
-                with change.steps.run(f"load {model}"):
-                    self.control.load_part(model, self.parts[model] | {change.release})
+        for part in PARTS:
+            model = models_of(release)[part]
+            loaded = self.parts.get(model, set())
+            if release.release not in loaded:
+                with steps.run(f"load {part}"):
+                    versions, name = loaded | {release.release}, self.control.config_name()
+                    self.control.load(part_config(model, release.contract, versions, name))
 
     def put_back(self, repository: Repository, release: int) -> None:
         """Restore first what is served, then what is loaded."""
         for front in FRONTS:
             self._put_front_back(front)
-        for model in PARTS:
-            if release not in self.parts[model] and release in self.control.states(model):
-                unload(self.control, repository, model, release, self.parts[model])
+        for model in part_models(repository):
+            if release not in self.parts.get(model, ()) and release in self.control.states(model):
+                unload(self.control, repository, model, release)
 
     def _put_front_back(self, front: str) -> None:
         before, ready = self.fronts.get(front), self.control.ready(front)
@@ -220,9 +232,9 @@ def tidy(change: Change, configs: dict[str, Config]) -> None:
     try:
         _remove_canaries(change, _versions(configs[CANARY]) if CANARY in configs else set())
         if change.control:
-            for model in PARTS:
-                if change.control.ready(model) != _versions(configs[model]):
-                    change.control.load_part(model, _versions(configs[model]))
+            for model, ready in change.control.ready_parts().items():
+                if ready != (staying := _versions(configs[model]) if model in configs else set()):
+                    change.control.set_versions(model, staying)
     except (CestaError, OSError) as error:
         structlog.get_logger().warning("not_tidied", release=change.release, why=str(error))
 

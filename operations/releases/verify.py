@@ -1,21 +1,18 @@
-"""Is a release as its manifest says, and does it fit the contract that it would be served under?"""
+"""Is a release as its manifest says, and does it fit the contract in its manifest?"""
 
-from typing import TYPE_CHECKING
+import io
+import json
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from operations.errors import CestaError
 from operations.records import manifest
-from operations.records.contract import (
-    ENSEMBLE,
-    GRAPH,
-    MODEL_REPOSITORY,
-    MODELS,
-    SCORER,
-    Tensors,
-    read_config,
-    tensors,
-)
+from operations.records.contract import ENSEMBLE, GRAPH, SAMPLER, SCORER, Tensors
 from operations.records.manifest import ContractRecord, FileRecord, ReleaseManifest, RunManifest
 from operations.records.place import Place
+from operations.releases.contracts import ServedContract, check_servable
+from operations.releases.placing import models_of, owner_of
 from operations.releases.repository import manifest_place, read_release, require_active
 from operations.releases.store import Repository
 
@@ -23,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from onnx import ValueInfoProto
+
+ARRAYS: Final = "arrays"  # the sampler's, beside its code
+LIMITS: Final = "limits.json"
+PRIOR: Final = "prior.weights.npy"  # a weight per feature
 
 
 def verify_release(repository: Repository, release: int | None = None) -> ReleaseManifest:
@@ -34,39 +35,80 @@ def verify_release(repository: Repository, release: int | None = None) -> Releas
     described, place = read_release(repository, number), manifest_place(repository, number)
     if described.release != number:
         raise CestaError(f"{place} is the manifest of release {described.release}; {described.WAY_OUT}")
+    models = models_of(described)
     present: dict[str, FileRecord] = {}
-    for model in MODELS:
+    for model in models.values():
         present |= repository.describe(f"{model}/{number}")
     present.pop(f"{ENSEMBLE}/{number}/{manifest.NAME}", None)
     manifest.check_files(described.files, present, folder=str(repository), way_out=described.WAY_OUT)
-    check_contract(described, place)
-    check_graph(repository / SCORER / str(number) / GRAPH)
+    graph = repository / models[SCORER] / str(number) / GRAPH
+    check_contract(described, place, graph=graph, arrays=repository / models[SAMPLER] / str(number) / ARRAYS)
+    _check_neighbours(described, models[SAMPLER], repository)
     return described
 
 
-def check_contract(described: RunManifest, path: Place) -> None:
-    """Raise CestaError if the manifest at ``path`` has other sizes or tensors than config.pbtxt."""
-    ours, theirs = ContractRecord.of_checkout().json_object(), described.contract.json_object()
-    if changed := [key for key in ours if ours[key] != theirs.get(key, ours[key])]:
-        listed = ", ".join(f"{key} = {theirs[key]} (config.pbtxt: {ours[key]})" for key in changed)
-        raise CestaError(f'{path} has another contract: {listed}; run "cesta export" and "cesta publish"')
+def check_contract(described: RunManifest, path: Place, *, graph: Place, arrays: Place) -> None:
+    """Raise CestaError if this cesta cannot serve the contract of a manifest, or if files do not fit it."""
+    check_servable(described, path)
+    k = ServedContract.of(described.contract).sizes.answers
+    for number, pair in enumerate(described.golden):
+        if (count := len(pair.answer.item_ids)) != k:
+            raise CestaError(
+                f"{path}: golden answer {number} has {count} items, the contract has {k}; {described.WAY_OUT}"
+            )
+    _check_graph(graph, described.contract)
+    _check_arrays(arrays, described)
 
 
-def check_graph(graph: Place) -> None:
-    """Compare a scorer's graph with its config.pbtxt; CestaError names the first tensor that differs."""
+def _check_graph(graph: Place, contract: ContractRecord) -> None:
+    """Compare a scorer's graph with its contract; CestaError names the first tensor that differs."""
     import onnx  # half a second that "cesta release list" does not need
 
-    config = read_config(MODEL_REPOSITORY / SCORER / "config.pbtxt")
     model = onnx.load_model_from_string(graph.read_bytes()).graph
-    sides = (("input", config.input, model.input), ("output", config.output, model.output))
+    scorer = ServedContract.of(contract).tensors[SCORER]
+    sides = (("input", scorer.inputs, model.input), ("output", scorer.outputs, model.output))
     for side, declared, values in sides:
-        expected, actual = tensors(declared), _onnx_tensors(values)
+        expected: Tensors = {name: (kind, list(dims)) for name, (kind, dims) in declared.items()}
+        actual = _onnx_tensors(values)
         for name in sorted(expected.keys() | actual.keys()):
             if expected.get(name) != actual.get(name):
                 raise CestaError(
-                    f"{graph}: {side} {name} is {actual.get(name, 'missing')}, config.pbtxt says "
+                    f"{graph}: {side} {name} is {actual.get(name, 'missing')}, the manifest's contract says "
                     f"{expected.get(name, 'nothing')}; export and contract must agree"
                 )
+
+
+def _check_arrays(arrays: Place, described: RunManifest) -> None:
+    """Compare the sizes that the sampler's arrays hold with the contract."""
+    contract = ServedContract.of(described.contract).sizes
+    if (place := arrays / LIMITS).exists():
+        limits = json.loads(place.read_text(encoding="utf-8"))
+        for name, expected in (("capacity", contract.candidates), ("basket_slots", contract.basket_slots)):
+            if limits.get(name) != expected:
+                raise CestaError(
+                    f"{place}: {name} is {limits.get(name)}, the manifest's contract says {expected}; "
+                    f"{described.WAY_OUT}"
+                )
+    if (place := arrays / PRIOR).exists():
+        (count,) = np.load(io.BytesIO(place.read_bytes())).shape
+        if count != contract.features:
+            raise CestaError(
+                f"{place} has the weights of {count} features, the manifest's contract has "
+                f"{contract.features}; {described.WAY_OUT}"
+            )
+
+
+def _check_neighbours(described: ReleaseManifest, model: str, repository: Repository) -> None:
+    """Raise CestaError if a release shares its models with one of another contract.
+
+    Two publishers that meet in an empty repository may cause this.
+    """
+    owner = owner_of(model, repository)
+    if owner is not None and ServedContract.of(owner.contract) != ServedContract.of(described.contract):
+        raise CestaError(
+            f"release {described.release} lies in {repository / model} beside release {owner.release}, which "
+            f"has another contract, and one config cannot serve both; {described.WAY_OUT}"
+        )
 
 
 def _onnx_tensors(values: "Iterable[ValueInfoProto]") -> Tensors:

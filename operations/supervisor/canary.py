@@ -48,8 +48,8 @@ class Canary:
             raise (CanaryLate if busy else CanaryMissed)(str(error)) from None
 
     def count_answers(self) -> tuple[int, ...] | None:
-        """Return how many requests sampler and scorer have answered; None if Triton does not say."""
+        """Return how many requests samplers and scorers have answered; None if Triton does not say."""
         try:
-            return tuple(self._control.answered(model, COUNT_DEADLINE_S / 2) for model in (SAMPLER, SCORER))
+            return tuple(self._control.answered(kind, COUNT_DEADLINE_S / 2) for kind in (SAMPLER, SCORER))
         except CestaError:
             return None

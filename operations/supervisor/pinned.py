@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from operations.errors import CestaError
-from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, Config, read_config
-from operations.releases.configs import CANARY, check_named, part_config
+from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, Config, kind_of, read_config
+from operations.releases.configs import CANARY, check_named, written_config
+from operations.releases.fitting import limit_cache
 from operations.releases.model_control import ModelControl
-from operations.releases.repository import CONFIG, active_release
+from operations.releases.repository import CONFIG, active_release, part_models
 from operations.releases.stand_in import unload
 from operations.releases.store import Repository
 
@@ -28,10 +29,10 @@ def load_active(repository: Repository, control: ModelControl, config: str = "")
     release = active_release(repository)
     if release is None:
         raise CestaError(f'no release in {repository} was promoted; run "cesta release promote"')
-    ensemble = read_config(repository / ENSEMBLE / CONFIG)
+    ensemble = _front(repository, ENSEMBLE)
     try:
         pins = _pins(ensemble)
-        _load(control, [part_config(model, {version}, config, repository) for model, version in pins])
+        _load(control, [written_config(repository, model, {version}, config) for model, version in pins])
         control.load(ensemble)
     except CestaError as error:
         raise CestaError(f"release {release} cannot be served: {error}") from None
@@ -42,15 +43,15 @@ def load_others(repository: Repository, control: ModelControl) -> None:
     """Load the previous and the canary release beside the active one. A failure is logged and skipped."""
     try:
         with repository.lock():  # a promotion must not run meanwhile: it would not see these
-            for model, version in _pins(read_config(repository / ENSEMBLE / CONFIG)):
-                for other in sorted(_named(repository, model) - {version}):
-                    _load_beside(repository, control, model, other)
-            if (canary := repository / CANARY / CONFIG).exists():
-                _load_canary(control, read_config(canary))
+            for model in part_models(repository):
+                for release in sorted(_named(repository, model)):
+                    _load_beside(repository, control, model, release)
+            if (repository / CANARY / CONFIG).exists():
+                _load_canary(control, _front(repository, CANARY))
     except (CestaError, OSError) as error:
         log.warning("other releases not loaded", reason=str(error))
         return
-    log.info("all loaded", releases=sorted(control.ready(SAMPLER) & control.ready(SCORER)))
+    log.info("all loaded", releases=sorted(_loaded(control, SAMPLER) & _loaded(control, SCORER)))
 
 
 def _load_beside(repository: Repository, control: ModelControl, model: str, release: int) -> None:
@@ -58,10 +59,10 @@ def _load_beside(repository: Repository, control: ModelControl, model: str, rele
     if release in ready or not (repository / model / str(release)).exists():
         return
     try:
-        control.load(part_config(model, ready | {release}, control.config_name(), repository))
+        control.load(written_config(repository, model, ready | {release}, control.config_name()))
     except CestaError as error:
         log.warning("release not loaded", release=release, model=model, reason=str(error))
-        unload(control, repository, model, release, ready)  # else Triton never becomes ready again
+        unload(control, repository, model, release)  # else Triton never becomes ready again
 
 
 def _load_canary(control: ModelControl, canary: Config) -> None:
@@ -71,6 +72,13 @@ def _load_canary(control: ModelControl, canary: Config) -> None:
         log.warning("canary not loaded", release=pins[0][1], reason=reason)
         return
     control.load(canary)
+
+
+def _front(repository: Repository, front: str) -> Config:
+    """The config of one of FRONTS. An older cesta may have written it with the cache on."""
+    config = read_config(repository / front / CONFIG)
+    limit_cache(config)
+    return config
 
 
 def _load(control: ModelControl, configs: list[Config]) -> None:
@@ -84,4 +92,10 @@ def _pins(ensemble: Config) -> list[tuple[str, int]]:
 
 
 def _named(repository: Repository, model: str) -> set[int]:
-    return set(read_config(repository / model / CONFIG).version_policy.specific.versions)
+    path = repository / model / CONFIG
+    return set(read_config(path).version_policy.specific.versions) if path.exists() else set()
+
+
+def _loaded(control: ModelControl, kind: str) -> set[int]:
+    parts = control.ready_parts().items()
+    return {version for model, versions in parts if kind_of(model) == kind for version in versions}

@@ -12,11 +12,10 @@ from ensemble.candidate_sampler.features import FEATURES
 from export_scripts.scorer.graph import build_graph, fold
 from export_scripts.scorer.ncf import NCF, NCFShape
 from operations.records import manifest
-from operations.records.contract import read_contract
+from operations.records.contract import Contract, read_contract
 from operations.records.golden_answers import Answer
 from operations.records.manifest import ContractRecord, RunManifest
 from operations.records.sampler_code import sampler_code
-from tests.building import TOY_SAMPLER
 from tests.building.toy_sampler.model import propose
 
 ITEMS = 200
@@ -43,12 +42,16 @@ def make_run(folder: Path, seed: int = 0, **changes: Any) -> Path:
     return folder
 
 
-def toy_run(folder: Path, seed: int, **changes: Any) -> Path:
-    """A run that Triton can serve; another `seed` gives other answers. `changes` go into its manifest."""
-    contract = read_contract()
+def toy_run(folder: Path, seed: int, sizes: Contract | None = None, **changes: Any) -> Path:
+    """A run that Triton can serve; another `seed` gives other answers. `changes` go into its manifest.
+
+    Its sampler is `sampler_code.SAMPLER_CODE`, which a test replaces by a toy. `sizes` are by default those
+    of config.pbtxt.
+    """
+    contract = sizes or read_contract()
     (folder / "arrays").mkdir(parents=True)
     ids = ["", *(f"i{row}" for row in range(1, ITEMS + 1))]
-    graph = build_graph(fold(_scorer(seed)), ids, contract)
+    graph = build_graph(fold(_scorer(seed, contract.features)), ids, contract)
     (folder / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
     sizes = [seed, ITEMS, contract.basket_slots, contract.candidates, contract.features]
     np.save(folder / "arrays" / "sizes.npy", np.array(sizes))
@@ -62,7 +65,7 @@ def toy_run(folder: Path, seed: int, **changes: Any) -> Path:
         "settings": {"train": {"seed": seed}},
         "git_commit": None,
         "made_with": {},
-        "sampler_code": manifest.digest(manifest.describe(TOY_SAMPLER.glob("*.py"), TOY_SAMPLER)),
+        "sampler_code": manifest.digest(sampler_code()),
         "digest": manifest.digest(files),
         "files": files,
     }
@@ -82,9 +85,9 @@ def toy_answer(run: Path, basket: Sequence[str]) -> Answer:
     )
 
 
-def _scorer(seed: int) -> NCF:
+def _scorer(seed: int, features: int) -> NCF:
     torch.manual_seed(seed)
-    model = NCF(NCFShape(2, ITEMS + 1, len(FEATURES), gmf=2, mlp=2, hidden=(4,)))
+    model = NCF(NCFShape(2, ITEMS + 1, features, gmf=2, mlp=2, hidden=(4,)))
     with torch.no_grad():
         for weights in model.parameters():
             weights.normal_()

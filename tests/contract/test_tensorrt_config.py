@@ -4,7 +4,16 @@ import re
 
 import pytest
 
-from operations.records.contract import MODEL_REPOSITORY, NAMED, SCORER, read_config, tensors
+from operations.records.contract import (
+    MODEL_REPOSITORY,
+    NAMED,
+    SAMPLER,
+    SCORER,
+    read_config,
+    read_contract,
+    tensors,
+)
+from operations.records.manifest import ContractRecord
 from operations.releases.configs import NAME, part_config
 
 NAMES = sorted(MODEL_REPOSITORY.glob(f"*/{NAMED}/*.pbtxt"))
@@ -46,7 +55,8 @@ def test_no_engine_outlives_its_release() -> None:
 
 def test_a_config_is_chosen_by_its_name_and_pinned() -> None:
     """A part without a config of that name has config.pbtxt, as with Triton's --model-config-name."""
-    chosen = part_config(SCORER, {2, 1}, "tensorrt")
+    contract = ContractRecord.of(read_contract())
+    chosen = part_config(SCORER, contract, {2, 1}, "tensorrt")
     assert chosen.parameters[NAME].string_value == "tensorrt"
     assert list(chosen.version_policy.specific.versions) == [1, 2]
-    assert part_config("candidate_sampler", {1}, "tensorrt") == part_config("candidate_sampler", {1})
+    assert part_config(SAMPLER, contract, {1}, "tensorrt") == part_config(SAMPLER, contract, {1})

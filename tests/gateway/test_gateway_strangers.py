@@ -68,20 +68,18 @@ def test_strangers_are_limited_by_address(open_gateway: OpenDoor, fake: FakeTrit
 def test_a_stranger_is_limited_on_every_path_and_over_grpc(open_gateway: OpenDoor, fake: FakeTriton) -> None:
     door = open_gateway(triton_http=fake.address)
     paths = ("/nowhere", "/v1/status", "/admin/releases", "/v2/models/recommender/infer")
-    statuses = [door.ask(path, key=None, source="127.0.0.1").status for path in paths * 8]
+    statuses = [door.ask(path, key=None, source="127.0.1.1").status for path in paths * 8]
     assert set(statuses) == {401, 404, 429}
     with Recommender(door.settings.grpc, timeout_s=5, retries=0) as shop:
-        refusals = {refusal_of(shop) for _ in range(40)}
-    assert refusals == {
-        (Unauthorized, "a valid key is needed: Authorization: Bearer <key>"),
-        (Throttled, SENTENCE),
-    }
+        refusals = [refusal_of(shop) for _ in range(40)]
+    assert {type(refusal) for refusal in refusals} == {Unauthorized, Throttled}
+    assert all(SENTENCE in str(refusal) for refusal in refusals if isinstance(refusal, Throttled))
 
 
-def refusal_of(shop: Recommender) -> tuple[type[Exception], str]:
+def refusal_of(shop: Recommender) -> CestaError:
     with pytest.raises(CestaError) as refused:
         shop.recommend(["i1"])
-    return refused.type, str(refused.value)
+    return refused.value
 
 
 @pytest.mark.parametrize("trusted", [(), ("127.0.0.0/8", "10.1.2.3")])

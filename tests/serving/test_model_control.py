@@ -13,6 +13,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from operations.errors import CestaError
+from operations.records.manifest import ContractRecord
 from operations.releases.configs import part_config
 from operations.releases.model_control import ModelControl
 from operations.server.control_secret import GRPC_HEADER, HTTP_HEADER, VARIABLE
@@ -116,7 +117,7 @@ def test_the_release_commands_say_what_to_set(server: Server, secret: str, what:
     with ModelControl(server.grpc, secret) as control:
         for verb in (
             lambda: control.states("recommender"),
-            lambda: control.load(part_config("ncf_scorer", [1])),
+            lambda: control.load(part_config("ncf_scorer", ContractRecord(), {1})),
         ):
             with pytest.raises(CestaError, match=rf"secret is {what}; .*{VARIABLE}"):
                 verb()

@@ -76,7 +76,7 @@ def test_what_serves_is_not_reloaded_for_a_config_that_others_take(shop: ToyShop
     assert answered(shop.server, one) >= before
     assert shop.control.ready(SCORER) == {one, one + 1}
     (shop.repository / TENSORRT).touch()
-    shop.control.load_part(SCORER, {one})
+    shop.control.set_versions(SCORER, {one})
     assert answered(shop.server, one) == 0
 
 

@@ -20,6 +20,7 @@ from operations.releases.store import Repository, open_repository
 from operations.releases.verify import verify_release
 from operations.server.process import Server
 from tests.building import TOY_SAMPLER
+from tests.building.newer_contract import SIZES, newer_contract, newer_sampler
 from tests.building.repositories import rewrite_manifest
 from tests.running.s3 import S3
 from tests.running.toy_shop import ToyShop
@@ -88,6 +89,23 @@ def test_a_release_in_a_bucket_from_promotion_to_a_store_that_is_silent(shop: Re
     again.stop(grace_s=0)
     assert retire(shop.repository) == []  # the only other ones are newer
     assert releases(shop.repository) == [one, two, broken]
+
+
+def test_releases_of_two_contracts_in_a_bucket(
+    shop: RemoteShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is promoted, the first returned to, and a restart serves it."""
+    one = shop.first(1)
+    sampler = newer_sampler(tmp_path / "sampler")
+    monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", sampler)
+    two = shop.add(2, sizes=SIZES, contract=newer_contract())
+    promote(shop.repository, two, shop.control)
+    assert shop.mistakes(two) == []
+    assert len(shop.control.ready_parts()) == 4
+    roll_back(shop.repository, shop.control)
+    assert shop.mistakes(one) == []
+    shop.restart()
+    assert shop.mistakes(one) == []
 
 
 def refused_promotion(shop: RemoteShop, release: int) -> str:

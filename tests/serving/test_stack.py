@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from operations.gateway.state import write_state
 
+from operations.gateway.control import announce
 from operations.gateway.keys import add_key
 from operations.gateway.link import admin_token
-from operations.gateway.nginx import GatewaySettings, reload
 from operations.releases import history, publish
 from operations.releases.promote import promote
 from operations.releases.store import open_repository
@@ -144,8 +143,7 @@ def test_a_key_is_revoked_while_it_runs(running: Stack) -> None:
     for revoked in (False, True):
         if revoked:
             revoke_key(folder, "guest")
-        write_state(folder)
-        assert reload(GatewaySettings(folder))
+        assert announce(folder)
         assert running.ask("/v1/recommend", key, {"basket": []})[0] == (401 if revoked else 200)
         assert running.recommend() == 1
 
@@ -161,8 +159,9 @@ def test_no_secret_is_left_where_others_read(running: Stack) -> None:
         "control": find_secret(),
     }
     assert all(len(secret) >= 16 for secret in secrets.values())
-    may_hold = {running.out / "gateway" / name for name in ("admin_token", "admin_token.conf")}
-    assert all(path.stat().st_mode & 0o077 == 0 for path in may_hold)
+    may_hold = {running.out / "gateway" / "admin_token"}
+    webhooks = (running.out / "alertmanager" / "secrets").iterdir()
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (*may_hold, *webhooks))
     files = [path for path in running.out.rglob("*") if path.is_file() and path not in may_hold]
     texts = {str(path): path.read_bytes() for path in files}
     texts |= {" ".join(line): " ".join(line).encode() for line in command_lines(os.getpid())}

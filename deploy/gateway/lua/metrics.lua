@@ -92,6 +92,9 @@ end
 -- Returns all counts as Prometheus reads them.
 function metrics.text()
   local families, lines = read(), {}
+  for _, name in ipairs({"unlogged", "cache_mismatches"}) do  -- Prometheus must see the 0 before the first one
+    families[name] = families[name] or {[""] = {[""] = 0}}
+  end
   families.worker_deaths = {[""] = {[""] = workers.deaths()}}
   families.at_triton = {[""] = {[""] = workers.total("places")}}
   for name, text in pairs(TEXTS) do

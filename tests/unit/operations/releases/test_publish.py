@@ -12,12 +12,12 @@ import pytest
 from export_scripts.scorer import graph as graph_module
 from operations.errors import CestaError
 from operations.records import manifest
-from operations.records.contract import MODEL_REPOSITORY, MODELS, read_config, read_contract
-from operations.records.manifest import ContractRecord, ReleaseManifest, RunManifest
-from operations.releases import bucket, configs, history, publish, verify
+from operations.records.contract import MODEL_REPOSITORY, MODELS, read_config
+from operations.records.manifest import RunManifest
+from operations.releases import bucket, configs, history, publish
 from operations.releases.history import Action
 from operations.releases.promote import promote
-from operations.releases.repository import active_release, manifest_place, read_release, releases
+from operations.releases.repository import active_release, read_release, releases
 from operations.releases.store import Repository, open_repository
 from operations.releases.verify import verify_release
 from tests.building.repositories import KINDS, empty_repository, folder_only
@@ -201,47 +201,9 @@ def test_a_run_of_other_sampler_code_is_not_published(tmp_path: Path, repository
         publish.publish(run, repository)
 
 
-@folder_only
-def test_a_graph_that_breaks_the_contract_is_not_published(
-    tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """K is 20 in the graph and 10 in config.pbtxt."""
-    run = make_run(tmp_path / "run")
-    shutil.copytree(verify.MODEL_REPOSITORY, tmp_path / "models")
-    config = tmp_path / "models" / "ncf_scorer" / "config.pbtxt"
-    config.write_text(config.read_text().replace("dims: [ 20 ]", "dims: [ 10 ]"))
-    monkeypatch.setattr(verify, "MODEL_REPOSITORY", tmp_path / "models")
-    message = r"output item_ids is \('STRING', \[20\]\), config.pbtxt says \('STRING', \[10\]\)"
-    with pytest.raises(CestaError, match=message):
-        publish.publish(run, repository)
-
-
-@folder_only
-def test_a_run_of_another_contract_is_not_published(tmp_path: Path, repository: Repository) -> None:
-    """It was exported for other sizes than those in config.pbtxt."""
-    run = make_run(tmp_path / "old", contract=vars(read_contract()) | {"answers": 10})
-    with pytest.raises(
-        CestaError, match=r"manifest.json has another contract: answers = 10 \(config.pbtxt: 20"
-    ):
-        publish.publish(run, repository)
-    assert not repository.root.exists()
-
-
-@folder_only
-def test_a_new_contract_needs_a_new_repository(tmp_path: Path, run: Path, repository: Repository) -> None:
-    """Releases share one config.pbtxt, so the active one would stop loading."""
-    publish_active(run, repository)
-    place = manifest_place(repository, 1)
-    changed = ReleaseManifest.read(place).model_copy(update={"contract": ContractRecord(answers=10)})
-    manifest.write(changed, place.parent)
-    with pytest.raises(CestaError, match=r"answers = 20 \(active release: 10\); publish into a new repo"):
-        publish.publish(make_run(tmp_path / "new"), repository)
-    assert pins(repository) == {1}
-
-
 def test_the_source_repository_is_not_published_into(run: Path, tmp_path: Path) -> None:
     """The ensemble there pins no release."""
-    shutil.copytree(verify.MODEL_REPOSITORY, tmp_path / "models")
+    shutil.copytree(MODEL_REPOSITORY, tmp_path / "models")
     with pytest.raises(CestaError, match="pins no release"):
         publish.publish(run, open_repository(tmp_path / "models"))
 
@@ -302,6 +264,21 @@ def test_a_taken_number_is_not_overwritten(
     monkeypatch.setattr(publish, "next_release", lambda _: next(looks))
     assert publish.publish(make_run(tmp_path / "second", seed=2), repository) == 2
     assert verify_release(repository, 1).digest != verify_release(repository, 2).digest
+
+
+@folder_only
+def test_a_number_that_an_older_cesta_takes_is_not_overwritten(
+    run: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes a number with the sampler's folder, not with the ensemble's."""
+    taken = repository / "candidate_sampler" / "1" / "model.py"
+    taken.parent.mkdir(parents=True)
+    taken.write_text("# older")
+    looks = iter([1, 2])
+    monkeypatch.setattr(publish, "next_release", lambda _: next(looks))
+    assert publish.publish(run, repository) == 2
+    assert [path.name for path in taken.parent.iterdir()] == ["model.py"]
+    verify_release(repository, 2)
 
 
 @folder_only

@@ -133,7 +133,7 @@ def truncate_the_manifest(repository: Repository) -> str:
 def change_the_contract(repository: Repository) -> str:
     contract = read_release(repository, 2).contract
     rewrite_manifest(repository, 2, contract=contract.model_copy(update={"answers": 10}))
-    return r"recommender/2/manifest.json has another contract: answers = 10 \(config.pbtxt: 20\)"
+    return r"ncf_scorer/2/model.onnx: output item_ids is \('STRING', \[20\]\), .* says \('STRING', \[10\]\)"
 
 
 def leave_a_stranger(repository: Repository) -> str:
@@ -315,3 +315,17 @@ def test_an_unpublished_number_is_not_skipped(repository: Repository) -> None:
     with pytest.raises(NotPromoted, match="no release 99"):
         promote(repository, 99)
     assert publish.next_release(repository) == 3
+
+
+@folder_only
+def test_a_stand_in_leaves_the_other_release_s_files_alone(repository: Repository) -> None:
+    """To Triton a new hard link is a change: it would reload the release that serves."""
+
+    def changed_ns() -> dict[str, int]:
+        files = (repository / "ncf_scorer" / "1").iterdir()
+        return {path.name: path.stat().st_ctime_ns for path in files}
+
+    before = changed_ns()
+    with repository.substitute("ncf_scorer/2", "ncf_scorer/1", aside=".failed"):
+        assert (repository / "ncf_scorer/2/model.onnx").read_bytes()
+    assert changed_ns() == before
