@@ -25,18 +25,18 @@ from rich.console import Console
 from loadtests import generators
 from loadtests.budgets import FILE, load_shares
 from loadtests.gateway import cost_tables
-from loadtests.gateway.front import make_guard, open_bare_proxy, open_gateway
+from loadtests.gateway.front import IN_FLIGHT, make_guard, open_bare_proxy, open_gateway
 from loadtests.gateway.shares import BROKEN, share_of
 from loadtests.generators import GeneratorError, Load
 from loadtests.machine import count_busy_cores, describe_machine
 from loadtests.processes import stop_on_sigterm
 from loadtests.questions import Question, stream, visits_of_test_month, with_placeholder
-from loadtests.results import OURS
 from loadtests.servers import SERVERS, start_server
 from loadtests.wires import GATEWAY, GENERATE, Wire, read_keys, write_messages, write_requests
 from operations.outputs import Outputs
 
-DIRECT, BARE, OUR_GATEWAY, OTHER = "direct", "bare", "gateway", "other gateway"
+DIRECT, BARE, OURS, OTHER = "direct", "bare", "gateway", "other gateway"
+COMPARED: Final = ((BARE, DIRECT), (OTHER, DIRECT), (OURS, DIRECT), (OURS, BARE), (OURS, OTHER))
 BUDGET: Final = "gateway_cost"
 QUESTIONS: Final = 4_000  # each sent with a number of its own
 CACHED: Final = 200  # different questions, asked again and again
@@ -65,7 +65,7 @@ class Target:
     key: str = ""
 
 
-class Ammunition:
+class RequestFiles:
     """The questions' files, by target and traffic."""
 
     def __init__(self, questions: Sequence[Question], folder: Path) -> None:
@@ -76,7 +76,7 @@ class Ammunition:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def file(self, target: Target, traffic: Traffic) -> Path:
+    def write(self, target: Target, traffic: Traffic) -> Path:
         name = f"{target.name.replace(' ', '-')}-{traffic.protocol}-{traffic.baskets}.bin"
         file, questions = self._folder / name, self._questions[traffic.baskets]
         if traffic.protocol == "gRPC":
@@ -84,9 +84,11 @@ class Ammunition:
         return write_requests(target.wire, questions, file, target.key)
 
 
-def choose_traffic(connections: Sequence[int]) -> list[Traffic]:
+def list_traffic(connections: Sequence[int], *, grpc: bool) -> list[Traffic]:
+    """The loads of a run, in order."""
     new = [Traffic("HTTP", "new", number) for number in connections]
-    return [*new, Traffic("HTTP", "cached", SOME), Traffic("gRPC", "new", SOME)]
+    over_grpc = [Traffic("gRPC", "new", SOME)] if grpc else []
+    return [*new, Traffic("HTTP", "cached", SOME), *over_grpc]
 
 
 @contextmanager
@@ -95,7 +97,9 @@ def open_targets(given: argparse.Namespace) -> Iterator[list[Target]]:
     with ExitStack() as stack:
         http, grpc = given.triton, given.triton_grpc
         if not http:
-            ours = next(server for server in SERVERS if server.kind == OURS and server.cached)
+            ours = next(
+                server for server in SERVERS if server.kind == "ours" and server.cached and not server.guarded
+            )
             running = stack.enter_context(start_server(ours, given.release))
             http, grpc = running.http, running.grpc
         guard = make_guard(given.out / "gateway")
@@ -104,14 +108,14 @@ def open_targets(given: argparse.Namespace) -> Iterator[list[Target]]:
         targets = [
             Target(DIRECT, GENERATE, http, grpc),
             Target(BARE, GENERATE, bare),
-            Target(OUR_GATEWAY, GATEWAY, front.http, front.grpc, guard.key),
+            Target(OURS, GATEWAY, front.http, front.grpc, guard.key),
         ]
         if given.other:
             targets.append(Target(OTHER, GATEWAY, given.other, given.other_grpc, read_keys()[0]))
         yield targets
 
 
-def ask(target: Target, traffic: Traffic, file: Path, seconds: float, first: int) -> Load:
+def measure_once(target: Target, traffic: Traffic, file: Path, seconds: float, first: int) -> Load:
     """Send this traffic to this target. Raises GeneratorError if a request fails."""
     fresh = traffic.baskets == "new"
     if traffic.protocol == "gRPC":
@@ -134,19 +138,19 @@ def ask(target: Target, traffic: Traffic, file: Path, seconds: float, first: int
 
 
 def measure_load(
-    targets: Sequence[Target], traffic: Traffic, ammunition: Ammunition, pairs: int, seconds: float
+    targets: Sequence[Target], traffic: Traffic, files: RequestFiles, pairs: int, seconds: float
 ) -> dict[str, list[Load]]:
     """Ask every target once a round, in random order: what else the machine does meets all of them alike."""
     chance = Random()
     asked = [target for target in targets if (target.grpc if traffic.protocol == "gRPC" else target.http)]
-    files = {target: ammunition.file(target, traffic) for target in asked}
+    sent = {target: files.write(target, traffic) for target in asked}
     for target in asked:
-        ask(target, traffic, files[target], WARM_UP_S, 0)
+        measure_once(target, traffic, sent[target], WARM_UP_S, 0)
     loads: dict[str, list[Load]] = {target.name: [] for target in asked}
     for _ in range(pairs):
         first = chance.randrange(QUESTIONS)  # the same baskets for all targets of a round
         for target in chance.sample(asked, len(asked)):
-            loads[target.name].append(ask(target, traffic, files[target], seconds, first))
+            loads[target.name].append(measure_once(target, traffic, sent[target], seconds, first))
     return loads
 
 
@@ -156,17 +160,11 @@ def row_of(
     """All rates of a load, and the gateways' shares of the others' rates with their verdicts."""
     rates = {name: [load.rps for load in each] for name, each in loads.items()}
     shares = []
-    for ours, other in [
-        (BARE, DIRECT),
-        (OTHER, DIRECT),
-        (OUR_GATEWAY, DIRECT),
-        (OUR_GATEWAY, BARE),
-        (OUR_GATEWAY, OTHER),
-    ]:
+    for ours, other in COMPARED:
         if ours not in rates or other not in rates:
             continue
         share = share_of(rates[ours], rates[other])
-        is_held = ours == OUR_GATEWAY and (traffic.protocol, traffic.baskets) == ("HTTP", "new")
+        is_held = ours == OURS and (traffic.protocol, traffic.baskets) == ("HTTP", "new")
         least = budgets.get(other, {}).get(traffic.connections) if is_held else None
         verdict = share.verdict(least) if least else ""
         shares.append({"of": ours, "to": other, **asdict(share), "least": least, "verdict": verdict})
@@ -201,7 +199,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=int,
         nargs="+",
         default=list(CONNECTIONS),
-        help="at most 32, as one key may have",
+        choices=range(1, IN_FLIGHT + 1),
+        metavar="N",
+        help=f"numbers of connections (1 8 32); a key may have {IN_FLIGHT} requests in flight",
     )
     add("--pairs", type=int, default=15, help="rounds of each load (15)")
     add("--seconds", type=int, default=2, help="length of each measurement (2)")
@@ -220,12 +220,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"{busy:.1f} cores are busy with other work: these figures are for development only")
     budgets = load_shares(BUDGET, given.budgets)
     questions = stream(visits_of_test_month(given.release.data, given.release.run))
-    ammunition = Ammunition(questions, given.out / "requests")
+    files = RequestFiles(questions, given.out / "requests")
     rows = []
     with open_targets(given) as targets:
-        for traffic in choose_traffic(given.connections):
+        for traffic in list_traffic(given.connections, grpc=bool(targets[0].grpc)):
             console.print(cost_tables.describe(asdict(traffic)), highlight=False)
-            loads = measure_load(targets, traffic, ammunition, given.pairs, given.seconds)
+            loads = measure_load(targets, traffic, files, given.pairs, given.seconds)
             rows.append(row_of(traffic, loads, budgets))
     result: dict[str, Any] = {
         "rows": rows,
