@@ -43,7 +43,7 @@ stack: install  ## gateway on 127.0.0.1:8080 before it all, with Prometheus on :
 load: install  ## shoppers and an open loop against the published release, held to loadtests/budgets.toml
 	@$(APP)/bin/python -m loadtests.load
 
-bench: install  ## cesta beside what people would use instead, in one run (15 minutes; needs wrk)
+bench: install  ## cesta beside what people would use instead, in one run (20 minutes; needs wrk and nginx)
 	@$(APP)/bin/python -m loadtests.bench
 
 growth: install  ## the release with its items multiplied, served at each size (10 minutes; needs wrk)

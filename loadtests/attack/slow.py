@@ -7,13 +7,14 @@ import socket
 import time
 from typing import Final
 
+from operations.gateway.state import write_state
+
 from loadtests.attack.deadlines import make_question
 from loadtests.attack.place import Attack, Place, Tally
 from loadtests.attack.wire import NONE, Grpc, Line, connect, write_question
 from loadtests.questions import Question
 from operations.gateway.keys import add_key, revoke_key
 from operations.gateway.nginx import GatewaySettings, reload
-from operations.gateway.state import write_state
 
 CONNECTIONS: Final = 200
 HELD: Final = 28  # requests of one key whose body is slow; 32 in flight are allowed

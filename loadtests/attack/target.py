@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from operations.gateway.state import write_state
+
 from loadtests.attack.place import Place
 from loadtests.environments import ROOT
 from loadtests.processes import MarkedProcesses
 from loadtests.servers import READY_WITHIN_S
 from operations.gateway.keys import add_key
 from operations.gateway.nginx import Gateway, GatewaySettings
-from operations.gateway.state import write_state
 
 RATES: Final = {"honest": 1_000, "attacker": 100_000, "slow": 5, "throughput": 100_000}
 RECOVERS_WITHIN_S: Final = 60.0  # of Triton after a crash; more than that ends the run
