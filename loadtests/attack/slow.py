@@ -7,14 +7,12 @@ import socket
 import time
 from typing import Final
 
-from operations.gateway.state import write_state
-
 from loadtests.attack.deadlines import make_question
 from loadtests.attack.place import Attack, Place, Tally
 from loadtests.attack.wire import NONE, Grpc, Line, connect, write_question
 from loadtests.questions import Question
+from operations.gateway.control import announce
 from operations.gateway.keys import add_key, revoke_key
-from operations.gateway.nginx import GatewaySettings, reload
 
 CONNECTIONS: Final = 200
 HELD: Final = 28  # requests of one key whose body is slow; 32 in flight are allowed
@@ -103,8 +101,7 @@ ATTACKS: Final = (
 
 def apply_keys(place: Place) -> None:
     """Let the gateway know the changed keys, as `cesta keys` does."""
-    write_state(place.folder)
-    reload(GatewaySettings(place.folder))
+    announce(place.folder)
 
 
 class _Held:

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from operations.gateway.state import write_state
-
 from loadtests.attack.place import Place
 from loadtests.environments import ROOT
 from loadtests.processes import MarkedProcesses
@@ -123,7 +121,6 @@ def start_target(repository: Path, folder: Path) -> Iterator[Target]:
     Raises NotReadyError or CestaError with the reason.
     """
     keys = {name: add_key(folder, name, "shop", rate) for name, rate in RATES.items()}
-    write_state(folder)
     http, grpc = (f"127.0.0.1:{port}" for port in choose_ports(2))
     ports = [f"--{name}-port=0" for name in ("http", "grpc", "metrics", "supervisor")]
     command = [sys.executable, "-m", "operations.cli", "serve", f"--repository={repository}", *ports]
@@ -132,8 +129,6 @@ def start_target(repository: Path, folder: Path) -> Iterator[Target]:
         supervised.wait_ready(lambda: "ready: http" in supervised.log, READY_WITHIN_S)
         ready = _READY.search(supervised.log)
         assert ready is not None, supervised.log
-        settings = GatewaySettings(
-            folder, http=http, grpc=grpc, triton_http=ready[1], triton_grpc=ready[2], supervisor=ready[3]
-        )
+        settings = GatewaySettings(folder, http=http, grpc=grpc, triton_http=ready[1], supervisor=ready[3])
         with Gateway(settings) as gateway:
             yield Target(supervised, gateway, folder, keys)
