@@ -12,10 +12,10 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from operations.errors import CestaError
 from operations.records.atomic import write_file
@@ -40,13 +40,7 @@ class Key:
 
 def read_keys(folder: Path) -> list[Key]:
     """Return all valid keys, oldest first. Without a file there are none."""
-    path = folder / FILE
-    try:
-        return [Key(**described) for described in json.loads(path.read_text())]
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError) as error:
-        raise CestaError(f"{path} was not written by cesta keys ({error}); restore a copy of it") from None
+    return [Key(**described) for described in _read(folder)]
 
 
 def add_key(folder: Path, name: str, role: Role, rate: int) -> str:
@@ -56,19 +50,20 @@ def add_key(folder: Path, name: str, role: Role, rate: int) -> str:
     if not 1 <= rate <= MAX_RATE:
         raise CestaError(f"rate {rate} is not 1 to {MAX_RATE} requests per second")
     secret = f"cesta_{secrets.token_urlsafe(32)}"
+    key = Key(name, role, rate, _hash(secret), datetime.now(UTC).isoformat(timespec="seconds"))
     with _changing_keys(folder) as keys:
-        if any(key.name == name for key in keys):
+        if any(known["name"] == name for known in keys):
             raise CestaError(f'a key "{name}" exists already; revoke it, or choose another name')
-        keys.append(Key(name, role, rate, _hash(secret), datetime.now(UTC).isoformat(timespec="seconds")))
+        keys.append(asdict(key))
     return secret
 
 
 def revoke_key(folder: Path, name: str) -> None:
     """Delete a key."""
     with _changing_keys(folder) as keys:
-        remaining = [key for key in keys if key.name != name]
+        remaining = [key for key in keys if key["name"] != name]
         if len(remaining) == len(keys):
-            names = ", ".join(key.name for key in keys) or "none"
+            names = ", ".join(key["name"] for key in keys) or "none"
             raise CestaError(f'there is no key "{name}"; keys: {names}')
         keys[:] = remaining
 
@@ -77,8 +72,24 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+def _read(folder: Path) -> list[dict[str, Any]]:
+    """Return the fields of each key. Ten thousand Key objects would take as long as all the rest."""
+    path = folder / FILE
+    try:
+        keys = json.loads(path.read_text())
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise CestaError(f"{path} was not written by cesta keys ({error}); restore a copy of it") from None
+    known = {field.name for field in fields(Key)}
+    if not isinstance(keys, list) or any(not isinstance(k, dict) or k.keys() != known for k in keys):
+        problem = f"an entry has not the fields {', '.join(sorted(known))}"
+        raise CestaError(f"{path} was not written by cesta keys ({problem}); restore a copy of it")
+    return keys
+
+
 @contextmanager
-def _changing_keys(folder: Path) -> Iterator[list[Key]]:
+def _changing_keys(folder: Path) -> Iterator[list[dict[str, Any]]]:
     """Yield the keys to be changed, and write them when the block ends without an error.
 
     Other writers wait. The gateway reads the file when it is told, or within a second.
@@ -87,9 +98,9 @@ def _changing_keys(folder: Path) -> Iterator[list[Key]]:
     handle = os.open(folder, os.O_RDONLY)  # a lock file could belong to another user
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        keys = read_keys(folder)
+        keys = _read(folder)
         yield keys
-        content = json.dumps([vars(key) for key in keys]).replace("}, {", "},\n {")  # a line for each key
+        content = json.dumps(keys).replace("}, {", "},\n {")  # a line for each key
         write_file(folder / FILE, content.encode() + b"\n")
     finally:
         os.close(handle)

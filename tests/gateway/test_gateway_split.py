@@ -44,6 +44,8 @@ def test_a_share_of_the_customers_meets_the_canary_and_stays_with_it(own_door: D
     first = releases(own_door, 100)
     assert releases(own_door, 100) == first
     assert 15 <= first.count(1) <= 45
+    without = {own_door.recommend("i1", headers={"X-Session-Id": ""}).body["release"] for _ in range(60)}
+    assert without == {1, 2}  # each request by itself
     split(60)
     second = releases(own_door, 100)
     assert all(after == 1 for before, after in zip(first, second, strict=True) if before == 1)

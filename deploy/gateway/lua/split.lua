@@ -15,7 +15,8 @@ function split.model()
     return "recommender"
   end
   local ctx = ngx.ctx
-  local session = ngx.var.http_x_session_id or ctx.id
+  local session = ngx.var.http_x_session_id or ""
+  session = session ~= "" and session or ctx.id
   return bucket(ctx.key.name .. ":" .. session) < percent * 100 and "recommender_canary" or "recommender"
 end
 

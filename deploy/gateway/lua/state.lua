@@ -59,15 +59,23 @@ end
 
 local function apply_keys()
   local text, fault = read_file("keys.json", "[]")
-  while text and ngx.md5(text) ~= shared:get("applied") do
+  local applied
+  while text and text ~= applied do
+    local mark = ngx.md5(text)
+    if mark == shared:get("applied") then
+      return nil
+    end
     local entries = entries_of(text)
     if not entries then
       return "keys.json was not written by cesta keys; restore a copy of it"
     end
     apply_entries(entries)
-    local applied = text
+    shared:set("applied", mark)
+    applied = text
     text, fault = read_file("keys.json", "[]")
-    shared:set("applied", text == applied and ngx.md5(text))  -- another worker may have applied a newer file meanwhile
+    if text ~= applied then
+      shared:delete("applied")  -- another worker may have applied the newer file, before this one was done
+    end
   end
   return fault
 end
