@@ -7,7 +7,7 @@ PIP := bin/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve stack load bench growth docs test lint clean clean-all
+.PHONY: help install demo serve stack load bench growth attack docs lock test lint clean clean-all
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -43,11 +43,14 @@ stack: install  ## gateway on 127.0.0.1:8080 before it all, with Prometheus on :
 load: install  ## shoppers and an open loop against the published release, held to loadtests/budgets.toml
 	@$(APP)/bin/python -m loadtests.load
 
-bench: install  ## cesta beside what people would use instead, in one run (15 minutes; needs wrk)
+bench: install  ## cesta beside what people would use instead, in one run (20 minutes; needs wrk and nginx)
 	@$(APP)/bin/python -m loadtests.bench
 
 growth: install  ## the release with its items multiplied, served at each size (10 minutes; needs wrk)
 	@$(APP)/bin/python -m loadtests.growth
+
+attack: install  ## attacks on a gateway beside one honest caller, who must not fail once (5 minutes; loopback only)
+	@$(APP)/bin/python -m loadtests.attack
 
 $(MOTO)/.installed: tests/moto-requirements.txt
 	$(PYTHON) -m venv $(MOTO)
@@ -56,6 +59,19 @@ $(MOTO)/.installed: tests/moto-requirements.txt
 
 docs: $(APP)/.installed  ## the documentation site in artifacts/site; a broken link stops it
 	@$(APP)/bin/python -m docs.site.build
+
+LOCK := $(APP)/bin/uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header
+IMAGES := deploy/images
+
+lock: $(APP)/.installed  ## the packages of the images with their hashes, from PyPI, in deploy/images/*.lock
+	$(LOCK) --python-version 3.11 --python-platform x86_64-manylinux_2_36 \
+		ensemble/requirements.txt --output-file $(IMAGES)/cpu/serving.lock
+	$(LOCK) --python-version 3.12 --python-platform x86_64-manylinux_2_39 \
+		ensemble/sampler-requirements.txt --output-file $(IMAGES)/gpu/serving.lock
+	@# setuptools builds the two local packages, which have no hash
+	printf '%s\n' '--editable ./client' '--editable .[stores]' 'setuptools>=77' | $(LOCK) --universal \
+		--python-version 3.11 --constraint constraints.txt --no-emit-package cesta --no-emit-package cesta-client \
+		- --output-file $(IMAGES)/supervisor.lock
 
 test: install $(MOTO)/.installed lint  ## every test, those against a live Triton included
 	$(APP)/bin/python -m pytest

@@ -14,6 +14,8 @@ from export_scripts.settings import Settings
 from operations.commands.answers import answer_table, basket_table
 from operations.gateway.items import read_items
 from operations.outputs import Outputs
+from operations.releases.store import open_repository
+from operations.releases.verify import verify_release
 from operations.server.process import Server, ServerSettings
 
 ENOUGH_HISTORY = 30  # baskets of the household
@@ -41,6 +43,7 @@ def demo(settings: Settings, root: Path, console: Console) -> None:
 
 def ask_embedded(repository: Path, basket: list[str], user: str) -> dict[str, Recommendations]:
     """Start the embedded Triton and ask for the basket with and without its user: title → answer."""
+    verify_release(open_repository(repository))  # Triton itself loads whatever lies there
     settings = ServerSettings(repository=repository, http_port=0, grpc_port=0, metrics_port=0)
     with Server(settings) as server, Recommender(server.grpc, timeout_s=5) as client:
         server.wait_ready(lambda: client.recommend(basket[:1], k=1))

@@ -37,6 +37,17 @@ def load_budget(name: str, file: Path = FILE) -> Budget:
     return Budget(**tables[name])
 
 
+def load_shares(name: str, file: Path = FILE) -> dict[str, dict[int, float]]:
+    """The least shares of the budget `name`, by what they are a share of and the number of connections."""
+    tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    if name not in tables:
+        raise UnknownBudgetError(f"{file} has no budget [{name}]; it has {', '.join(sorted(tables))}")
+    return {
+        other: {int(connections): float(share) for connections, share in shares.items()}
+        for other, shares in tables[name].items()
+    }
+
+
 def find_broken_limits(budget: Budget, measured: Mapping[str, float]) -> list[str]:
     """A sentence for each limit that a measured value breaks; `measured` has the limits' names as keys."""
     sentences = []

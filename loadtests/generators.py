@@ -1,9 +1,13 @@
-"""Runs the load generators and reads their results: wrk for HTTP, perf_analyzer for gRPC, both compiled."""
+"""Runs the load generators and reads their results.
+
+wrk for HTTP and perf_analyzer for gRPC are compiled. Two loops of our own do what these cannot.
+"""
 
 import csv
 import json
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -14,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from loadtests.questions import PLACEHOLDER
 from operations.server.environment import find_serving_environment
 
 FOLDER: Final = Path(__file__).resolve().parent
@@ -46,13 +51,19 @@ class Load:
         return self.requests / self.seconds
 
 
-def run_wrk(address: str, requests: Path, *, connections: int, seconds: float, first: int = 0) -> Load:
-    """Closed loop over HTTP: each connection sends its next request after the answer to the last one."""
+def run_wrk(
+    address: str, requests: Path, *, connections: int, seconds: float, first: int = 0, fresh: bool = False
+) -> Load:
+    """Closed loop over HTTP: each connection sends its next request after the answer to the last one.
+
+    With `fresh`, every request has the PLACEHOLDER, and gets digits of its own there.
+    """
     if not shutil.which("wrk"):
         raise GeneratorError("wrk is not installed; on Debian: apt-get install wrk")
     command = ["wrk", "--threads=1", f"--connections={connections}", f"--duration={max(round(seconds), 1)}s"]
     command += ["--timeout=10s", f"--script={FOLDER / 'replay.lua'}", f"http://{address}"]
-    printed, cpu_s = _run([*command, "--", str(requests), str(first)])
+    seeded = [PLACEHOLDER, str(secrets.randbelow(2**31))] if fresh else []
+    printed, cpu_s = _run([*command, "--", str(requests), str(first), *seeded])
     return Load(cpu_s=cpu_s, **_read_result(printed))
 
 
@@ -60,6 +71,24 @@ def run_open_loop(address: str, requests: Path, *, rate: float, seconds: float, 
     """Open loop over HTTP: a constant rate. Latency counts from the moment when a request is due."""
     command = [sys.executable, "-m", "loadtests.open_loop", address, str(requests)]
     printed, cpu_s = _run([*command, f"--rate={rate:.1f}", f"--seconds={seconds}", f"--first={first}"])
+    return Load(cpu_s=cpu_s, **_read_result(printed))
+
+
+def run_grpc_loop(
+    address: str,
+    messages: Path,
+    *,
+    key: str = "",
+    connections: int,
+    seconds: float,
+    first: int = 0,
+    fresh: bool = False,
+) -> Load:
+    """Closed loop over gRPC, before a gateway, too. `fresh` as in run_wrk."""
+    command = [sys.executable, "-m", "loadtests.gateway.grpc_loop", address, str(messages)]
+    command += [f"--connections={connections}", f"--seconds={seconds}", f"--first={first}"]
+    command += ["--fresh"] if fresh else []
+    printed, cpu_s = _run(command, env={"CESTA_KEYS": key})
     return Load(cpu_s=cpu_s, **_read_result(printed))
 
 

@@ -4,12 +4,13 @@ import http.client
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from loadtests import agreement, generators
+from loadtests.gateway.front import IN_FLIGHT, make_guard
 from loadtests.generators import Load
 from loadtests.peers.chain import Chain
 from loadtests.peers.whole_catalog import WholeCatalog
@@ -52,6 +53,7 @@ class Material:
         self.questions = questions[: plan.questions or None]
         self.folder = plan.requests
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.guard = make_guard(plan.out / "gateway")
         different = len(set(self.questions))
         self.about = {"questions": len(self.questions), "different": different}
         step = max(len(self.questions) // CHECKED, 1)
@@ -69,12 +71,14 @@ class Material:
             )
         return self._whole_catalog_answers
 
-    def file(self, wire: Wire, hot: bool = False) -> Path:
+    def file(self, wire: Wire, hot: bool = False, key: str = "") -> Path:
         """The requests that wrk and open_loop send."""
-        name = f"{wire.name} {wire.path} {wire.encode.__name__} {'hot' if hot else 'all'}"
+        name = (
+            f"{wire.name} {wire.path} {wire.encode.__name__} {'hot' if hot else 'all'}{' key' if key else ''}"
+        )
         file = self.folder / f"{name.replace('/', '_').replace(' ', '-')}.bin"
         if not file.exists():
-            write_requests(wire, self.questions[:HOT] if hot else self.questions, file)
+            write_requests(wire, self.questions[:HOT] if hot else self.questions, file, key)
         return file
 
     def grpc_file(self, first: int, most: int) -> Path:
@@ -94,12 +98,16 @@ def measure_server(server: Server, release: Outputs, plan: Plan, material: Mater
     """Measure each wire at each concurrency. With the cache on, each combination gets a fresh server.
 
     No question may come again while the cache is on, and the stream is too short for all combinations.
+    A guarded server is asked with one key, by as many connections as the key may have requests in flight.
     """
+    if server.guarded:
+        few = tuple(number for number in plan.concurrency if number <= IN_FLIGHT)
+        plan = replace(plan, concurrency=few or (IN_FLIGHT,))
     wires: list[Wire | str] = [*server.wires, *([GRPC] if server.grpc and plan.grpc else [])]
     together = [[(wire, plan.concurrency) for wire in wires]]
     apart = [[(wire, (concurrency,))] for wire in wires for concurrency in plan.concurrency]
     for measurements in apart if server.cached else together:
-        with start_server(server, release) as running:
+        with start_server(server, release, material.guard) as running:
             expected = material.whole_catalog_answers if server.kind == WHOLE else material.reference_answers
             for wire, _ in measurements:
                 agreement.check(_connect(running, wire), material.checked_questions, expected)
@@ -160,7 +168,8 @@ class _Session:
     def _load(self, concurrency: int, seconds: float, hot: bool = False) -> Load:
         before = self._read_counts()["success"]
         if isinstance(self._wire, Wire):
-            file, first = self._material.file(self._wire, hot), 0 if hot else self._next
+            file = self._material.file(self._wire, hot, self._running.key)
+            first = 0 if hot else self._next
             load = generators.run_wrk(
                 self._running.http, file, connections=concurrency, seconds=seconds, first=first
             )
@@ -175,7 +184,7 @@ class _Session:
 
     def _load_at_rate(self, rate: float, seconds: float) -> Load:
         if isinstance(self._wire, Wire):
-            file = self._material.file(self._wire)
+            file = self._material.file(self._wire, key=self._running.key)
             return generators.run_open_loop(self._running.http, file, rate=rate, seconds=seconds)
         return self._perf_analyzer(self._material.grpc_file(0, GRPC_QUESTIONS), seconds, rate=rate)
 
@@ -223,7 +232,7 @@ class _Session:
         names = ("success", "cache_hit", "cache_miss")
         if self._server.kind != "ours":
             return dict.fromkeys(names, 0)
-        with closing(http.client.HTTPConnection(self._running.http, timeout=10)) as connection:
+        with closing(http.client.HTTPConnection(self._running.triton, timeout=10)) as connection:
             connection.request("GET", f"{TRITON}/stats")
             (stats,) = json.loads(connection.getresponse().read())["model_stats"]
         return {name: int(stats["inference_stats"].get(name, {}).get("count", 0)) for name in names}
@@ -231,7 +240,7 @@ class _Session:
 
 def _connect(running: Running, wire: Wire | str) -> Callable[[Question], Answer]:
     if isinstance(wire, Wire):
-        return lambda question: ask(running.http, wire, question)
+        return lambda question: ask(running.http, wire, question, key=running.key)
     return agreement.connect_grpc(running.grpc)
 
 

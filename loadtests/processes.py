@@ -40,6 +40,7 @@ class MarkedProcesses:
         self._folder = folder
         self._log = tempfile.NamedTemporaryFile(prefix="cesta-bench-", suffix=".log")  # noqa: SIM115 - closed at the end
         self._process: subprocess.Popen[bytes] | None = None
+        self._adopted: list[int] = []
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -71,6 +72,10 @@ class MarkedProcesses:
                     pids.append(int(folder.name))
         return pids
 
+    def adopt(self, pid: int) -> None:
+        """Count this process and its children, too. nginx writes its title over the mark."""
+        self._adopted.append(pid)
+
     def wait_ready(self, ready: Callable[[], bool], timeout_s: float) -> None:
         """Wait until `ready`. Raises NotReadyError, with the end of the log, if it ends or needs too long."""
         deadline = time.monotonic() + timeout_s
@@ -83,17 +88,20 @@ class MarkedProcesses:
 
     def cpu(self) -> CpuSeconds:
         """User plus system time of every process so far."""
-        return {pid: cpu for pid in self.pids() if (cpu := _cpu_seconds(pid)) is not None}
+        return {pid: cpu for pid in self._counted() if (cpu := _cpu_seconds(pid)) is not None}
 
     def pss_mib(self) -> float:
         """The proportional set size of all processes: a page that n processes share counts 1/n in each."""
-        return sum(_pss_kib(pid)["Pss"] for pid in self.pids()) / 1024
+        return sum(_pss_kib(pid)["Pss"] for pid in self._counted()) / 1024
 
     def memory_mib(self, pids: Sequence[int] | None = None) -> dict[str, float]:
         """The set size of all processes or `pids`. `mapped` is the part in files, which can be dropped."""
         memory = [_pss_kib(pid) for pid in (self.pids() if pids is None else pids)]
         kinds = {"pss": "Pss", "mapped": "Pss_File"}
         return {name: round(sum(kib[kind] for kib in memory) / 1024, 1) for name, kind in kinds.items()}
+
+    def _counted(self) -> list[int]:
+        return [*self.pids(), *(child for pid in self._adopted for child in (pid, *_children(pid)))]
 
     def stop(self, grace_s: float = 15) -> None:
         """Ask the first process to end, wait, then kill the others by their ids. Safe to call twice."""
@@ -131,6 +139,13 @@ def process_name(pid: int) -> str:
     if len(words) > 1 and "python" in Path(words[0]).name and words[1].endswith(".py"):
         return Path(words[1]).stem
     return Path(words[0]).name if words else "?"
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in (_PROC / f"{pid}/task/{pid}/children").read_text().split()]
+    except OSError:  # the process ended
+        return []
 
 
 def _command(pid: int) -> list[str]:

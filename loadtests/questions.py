@@ -22,6 +22,7 @@ SEED: Final = 7
 KINDS: Final = {"returning": 0.5, "anonymous": 0.3, "filling": 0.2}  # shares of the visits
 STEPS: Final = 12  # questions for a basket that is filled item by item, at most
 STEP_S: Final = 20.0  # between two items of a basket
+PLACEHOLDER: Final = "newbasket"  # an item that the generators replace by as many random digits
 
 
 class Question(NamedTuple):
@@ -74,6 +75,11 @@ def stream(visits: list[Visit]) -> list[Question]:
         for step, question in enumerate(visit.questions)
     ]
     return [question for _, question in sorted(timed, key=lambda pair: pair[0])]
+
+
+def with_placeholder(question: Question) -> Question:
+    """The question with the placeholder in its basket. The generators make every copy of it a new one."""
+    return question._replace(basket=_basket([*question.basket[: MAX_BASKET - 1], PLACEHOLDER]))
 
 
 def gaps_between(visits: list[Visit], mean_gap_s: float) -> NDArray[np.float64]:

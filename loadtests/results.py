@@ -54,6 +54,9 @@ def ratios_of(rows: Sequence[Row]) -> dict[str, float | None]:
         "over_limit": _ratio(ours, _best_rate(rows, LIMIT)),
         "cached_over_best_peer": _ratio(_best_rate(rows, OURS, cache="on"), peer),
         "hits_over_best_peer": _ratio(_best_rate(rows, OURS, cache="hit"), peer),
+        "gateway_over_guarded_peer": _ratio(
+            _best_rate(rows, OURS, name="gateway"), _best_rate(rows, PEER, name="keys")
+        ),
         "p99_at_half_of_saturation_ms": _least_p99(rows, OURS),
         "best_peer_p99_at_half_of_saturation_ms": _least_p99(rows, PEER),
     }

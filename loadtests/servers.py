@@ -3,19 +3,20 @@
 import contextlib
 import http.client
 import re
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from loadtests.environments import ROOT, ensure_environment
-from loadtests.peers.chain import RUN
+from loadtests.gateway.front import Guard, open_gateway
+from loadtests.peers.chain import GUARD, RUN
+from loadtests.ports import find_free_port
 from loadtests.processes import MarkedProcesses
 from loadtests.questions import Question
-from loadtests.wires import BINARY, GENERATE, LISTED, OPEN_INFERENCE, PLAIN, Answer, Wire
+from loadtests.wires import BINARY, GATEWAY_ALL, GENERATE, LISTED, OPEN_INFERENCE, PLAIN, Answer, Wire
 from operations.outputs import Outputs
 
 GRPC: Final = "gRPC"
@@ -41,11 +42,12 @@ class Server:
     module: str = ""  # below loadtests.peers; empty for ours
     peer: str = ""  # the name of its own environment, if it has one
     cached: bool = False
+    guarded: bool = False  # asks for a key, limits its requests and writes a request log
 
     @property
     def grpc(self) -> bool:
-        """Tell whether it is measured over gRPC, too."""
-        return self.kind == "ours"
+        """Tell whether it is measured over gRPC, too. perf_analyzer cannot ask through the gateway."""
+        return self.kind == "ours" and not self.guarded
 
     @property
     def label(self) -> str:
@@ -60,7 +62,10 @@ class Server:
 SERVERS: Final = (
     Server("cesta", "ours", (GENERATE, BINARY)),
     Server("cesta", "ours", (GENERATE, BINARY), cached=True),
+    Server("cesta through the gateway", "ours", (GATEWAY_ALL, BINARY), guarded=True),
+    Server("cesta through the gateway", "ours", (GATEWAY_ALL, BINARY), cached=True, guarded=True),
     Server("FastAPI, reference", "peer", (PLAIN,), "fastapi_reference"),
+    Server("FastAPI with keys and limits", "peer", (PLAIN,), "fastapi_guarded", guarded=True),
     Server("BentoML", "peer", (LISTED,), "bentoml_app", "bentoml"),
     Server("LitServe", "peer", (PLAIN,), "litserve_app", "litserve"),
     Server("MLServer", "peer", (OPEN_INFERENCE,), "mlserver_app", "mlserver"),
@@ -77,15 +82,19 @@ class Running:
     processes: MarkedProcesses
     http: str
     grpc: str = ""
+    triton: str = ""  # HTTP, also where a gateway is asked
+    key: str = ""  # that a guarded server wants
 
 
 @contextmanager
-def start_server(server: Server, release: Outputs) -> Iterator[Running]:
-    """Start one server, wait for its first answer, and stop it after the block.
+def start_server(server: Server, release: Outputs, guard: Guard | None = None) -> Iterator[Running]:
+    """Start one server, wait for its first answer, and stop it after the block. A guarded one needs a guard.
 
     Raises NotInstalledError or NotReadyError with the reason.
     """
     variables = _IMPORTS | {"OMP_NUM_THREADS": "1", RUN: str(release.run), **PEERS_VARIABLES}
+    if guard:
+        variables |= {GUARD: str(guard.folder.absolute())}
     if server.kind == "ours":
         command = [sys.executable, "-m", "operations.server", "--repository", str(release.repository)]
         command += ["--http-port=0", "--grpc-port=0", "--metrics-port=0", "--drain-s=1"]
@@ -95,13 +104,19 @@ def start_server(server: Server, release: Outputs) -> Iterator[Running]:
         python = str(ensure_environment(server.peer)) if server.peer else sys.executable
         port = find_free_port()
         command = [python, "-m", f"loadtests.peers.{server.module}", str(port)]
-    with MarkedProcesses(command, variables, ROOT) as processes:
+    with MarkedProcesses(command, variables, ROOT) as processes, contextlib.ExitStack() as gateway:
         if server.kind == "ours":
             running = _wait_for_triton(processes)
         else:
             running = Running(processes, f"127.0.0.1:{port}")
+        if server.guarded and guard:
+            running = replace(running, key=guard.key)
+            if server.kind == "ours":
+                front = gateway.enter_context(open_gateway(guard, running.triton))
+                processes.adopt(front.pid)
+                running = replace(running, http=front.http, grpc=front.grpc)
         wire, canary = server.wires[0], Question(("canary",))
-        processes.wait_ready(lambda: _is_answering(running.http, wire, canary), READY_WITHIN_S)
+        processes.wait_ready(lambda: _is_answering(running, wire, canary), READY_WITHIN_S)
         yield running
 
 
@@ -133,21 +148,6 @@ def ask(address: str, wire: Wire, question: Question, path: str | None = None, k
         return wire.decode(content, {name.lower(): value for name, value in response.getheaders()})
 
 
-def find_free_port(following: int = 2) -> int:
-    """Find a free port that `following` more free ports follow. MLServer needs three in a row."""
-    while True:
-        with contextlib.ExitStack() as sockets:
-            first = sockets.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                for offset in range(1, following + 1):
-                    sockets.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
-            except (OSError, OverflowError):
-                continue
-        return port
-
-
 def _wait_for_triton(processes: MarkedProcesses) -> Running:
     matches: list[re.Match[str]] = []
 
@@ -156,11 +156,11 @@ def _wait_for_triton(processes: MarkedProcesses) -> Running:
         return bool(matches)
 
     processes.wait_ready(ready, READY_WITHIN_S)
-    return Running(processes, matches[0][1], matches[0][2])
+    return Running(processes, http=matches[0][1], grpc=matches[0][2], triton=matches[0][1])
 
 
-def _is_answering(address: str, wire: Wire, question: Question) -> bool:
+def _is_answering(running: Running, wire: Wire, question: Question) -> bool:
     try:
-        return bool(ask(address, wire, question).item_ids)
+        return bool(ask(running.http, wire, question, key=running.key).item_ids)
     except (OSError, ValueError, http.client.HTTPException):
         return False

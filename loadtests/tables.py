@@ -42,6 +42,7 @@ _RATIO_LABELS: Final = {
     "over_limit": "requests/s of cesta / the chain without a server",
     "cached_over_best_peer": "requests/s of cesta, cache on, the month's questions in order / best peer",
     "hits_over_best_peer": "requests/s of cesta, every answer from the cache / best peer",
+    "gateway_over_guarded_peer": "requests/s of cesta through the gateway / FastAPI with keys and limits",
     "p99_at_half_of_saturation_ms": "cesta's p99 at half of saturation, ms",
     "best_peer_p99_at_half_of_saturation_ms": "the best peer's p99 at half of its saturation, ms",
 }

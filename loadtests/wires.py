@@ -5,14 +5,16 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+from tritonclient.grpc import service_pb2
 from tritonclient.http import InferenceServerClient, InferInput
 
 from loadtests.questions import Question
 
 Headers = Mapping[str, str]  # names in lower case
+ALL_ITEMS: Final = 20  # of an answer
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,26 @@ def read_keys() -> list[str]:
     return os.environ.get("CESTA_KEYS", "").split(",")
 
 
-def write_requests(wire: Wire, questions: Iterable[Question], file: Path) -> Path:
-    """Write the requests for the generators: for each one a line with its length, then its bytes."""
+def write_requests(wire: Wire, questions: Iterable[Question], file: Path, key: str = "") -> Path:
+    """Write the requests for the generators."""
+    return _write_each((wire.request(question, key) for question in questions), file)
+
+
+def write_messages(questions: Iterable[Question], file: Path) -> Path:
+    """Write the questions for grpc_loop, as cesta_client sends them."""
+    return _write_each(map(_encode_message, questions), file)
+
+
+def _write_each(requests: Iterable[bytes], file: Path) -> Path:
+    """For each request a line with its length, then its bytes."""
     with file.open("wb") as out:
-        for question in questions:
-            request = wire.request(question)
+        for request in requests:
             out.write(b"%d\n" % len(request) + request)
     return file
 
 
 def read_requests(file: Path) -> list[bytes]:
-    """Read a file of `write_requests`."""
+    """Read a file of `write_requests` or `write_messages`."""
     requests = []
     with file.open("rb") as source:
         while length := source.readline():
@@ -94,6 +105,22 @@ def _encode_list(question: Question) -> tuple[bytes, dict[str, str]]:
 def _encode_tensor(question: Question) -> tuple[bytes, dict[str, str]]:
     tensor = {"name": "question", "shape": [1], "datatype": "BYTES", "data": [json.dumps(question.json)]}
     return json.dumps({"inputs": [tensor]}).encode(), {}
+
+
+def _encode_all_items(question: Question) -> tuple[bytes, dict[str, str]]:
+    return json.dumps(question.json | {"k": ALL_ITEMS}).encode(), {}
+
+
+def _encode_message(question: Question) -> bytes:
+    request = service_pb2.ModelInferRequest(model_name=TRITON.rpartition("/")[2])
+    for name, ids in {"basket": question.basket or ("",), "user_id": (question.user_id,)}.items():
+        request.inputs.add(name=name, datatype="BYTES", shape=[1, len(ids)])
+        encoded = [item_id.encode() for item_id in ids]
+        request.raw_input_contents.append(
+            b"".join(len(item_id).to_bytes(4, "little") + item_id for item_id in encoded)
+        )
+    content: bytes = request.SerializeToString()
+    return content
 
 
 def _encode_binary(question: Question) -> tuple[bytes, dict[str, str]]:
@@ -144,6 +171,7 @@ TRITON = "/v2/models/recommender"
 GENERATE = Wire("HTTP JSON", f"{TRITON}/generate", _encode_plain, _decode_plain)
 BINARY = Wire("HTTP V2 binary", f"{TRITON}/infer", _encode_binary, _decode_binary)
 GATEWAY = Wire("gateway", "/v1/recommend", _encode_plain, _decode_items)
+GATEWAY_ALL = Wire("HTTP JSON", GATEWAY.path, _encode_all_items, _decode_items)  # as many items as the others
 PLAIN = Wire("HTTP JSON", "/recommend", _encode_plain, _decode_plain)
 LISTED = Wire("HTTP JSON", "/recommend", _encode_list, _decode_list)
 OPEN_INFERENCE = Wire("HTTP V2 JSON", TRITON + "/infer", _encode_tensor, _decode_tensors)

@@ -154,11 +154,7 @@ def _prometheus(folder: Path, addresses: Addresses) -> tuple[Path, list[str], st
 
 def _alertmanager(folder: Path, addresses: Addresses) -> tuple[Path, list[str], str]:
     """Folder, command and readiness URL of Alertmanager."""
-    for name in ("critical_url", "warning_url"):
-        secret = folder / "secrets" / name
-        if not secret.exists():
-            write_file(secret, NO_WEBHOOK.encode(), mode=0o600)
-        secret.chmod(0o600)  # also if an operator has replaced it
+    write_webhooks(folder / "secrets")
     return (
         folder,
         [
@@ -170,6 +166,16 @@ def _alertmanager(folder: Path, addresses: Addresses) -> tuple[Path, list[str], 
         ],
         f"{addresses.alertmanager}/-/ready",
     )
+
+
+def write_webhooks(folder: Path) -> None:
+    """Write the webhooks that are missing. Whoever knows one can write to the chat where alerts arrive."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    for path in (folder / "critical_url", folder / "warning_url"):
+        if not path.exists():
+            write_file(path, NO_WEBHOOK.encode(), mode=0o600)
+        path.chmod(0o600)  # an older cesta wrote it for all
 
 
 def _find_program(name: str) -> str:

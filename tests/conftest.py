@@ -1,15 +1,32 @@
-"""A release built from real receipts, and an S3 server, shared by all tests of the session."""
+"""A user's state folder, a release built from real receipts, and an S3 server, shared by all tests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+SETTINGS = (  # of the user who runs the tests
+    *("CESTA_CONTROL_SECRET", "CESTA_CONTROL_SECRET_FILE"),
+    *("CESTA_SIGNING_KEY_FILE", "CESTA_TRUSTED_KEYS_FILE", "CESTA_UNSIGNED_RELEASES"),
+)
+
 if TYPE_CHECKING:
     from tests.building.slices import Built
     from tests.running.s3 import S3
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The user's state folder for this session, which holds the control secret and the publisher's keys."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("state")
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        for variable in SETTINGS:
+            patch.delenv(variable, raising=False)
+        yield folder
 
 
 @pytest.fixture(scope="session")

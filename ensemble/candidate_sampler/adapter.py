@@ -1,15 +1,20 @@
 """Triton's adapter of the candidate sampler: tensors → queries → one call for the whole batch → tensors."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from .digest import INPUTS, query_digest
 from .metrics import Reporter, Tally
 from .query import BadRequest, Query
 from .sampler import CandidateSampler
+
+Asked = tuple[Query, bytes]  # a query, and the digest of the ids that it was made from
 
 
 class TritonPythonModel:
@@ -35,10 +40,11 @@ class TritonPythonModel:
         parsed = [self._parse(request) for request in requests]
         self._tally.took("parse", (after_parse := perf_counter()) - begun)
         self._tally.refused(sum(isinstance(found, BadRequest) for found in parsed))
-        queries = [query for found in parsed if not isinstance(found, BadRequest) for query in found]
-        if not queries:
+        asked = [one for found in parsed if not isinstance(found, BadRequest) for one in found]
+        if not asked:
             return [_refusal(found) for found in parsed]
-        outputs = self._sample(queries)
+        outputs = self._sample([query for query, _ in asked])
+        outputs["digest"] = np.array([[digest] for _, digest in asked], np.object_)
         self._tally.took("sample", (after_sample := perf_counter()) - after_parse)
         responses = _responses(parsed, outputs)
         self._tally.took("respond", perf_counter() - after_sample)
@@ -50,25 +56,24 @@ class TritonPythonModel:
         self._tally.sampled(queries, candidates.sources)
         return {"rows": self._sampler.rows(queries, candidates), "candidate_features": candidates.features}
 
-    def _parse(self, request: Any) -> list[Query] | BadRequest:
-        """One query per row of the request's batch, or what is wrong with it."""
+    def _parse(self, request: Any) -> list[Asked] | BadRequest:
+        """One query per row of the request's batch, or what is wrong with it. ``nonce`` is not read."""
         arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         for name, array in arrays.items():
             if array.ndim != 2 or not len(array):  # 0 or 2**32 queries arrive without their axis
                 return BadRequest(f"{name} is a batch of 0 queries; at least 1 is needed")
         batch = max((len(array) for array in arrays.values()), default=1)
+        absent: list[Any] = [()] * batch
+        columns = [arrays[name].tolist() if name in arrays else absent for name in INPUTS]
         try:
-            return [
-                self._vocabulary.query(
-                    basket=arrays["basket"][i] if "basket" in arrays else (),
-                    user_id=arrays["user_id"][i, 0] if "user_id" in arrays else b"",
-                    exclude=arrays["exclude"][i] if "exclude" in arrays else (),
-                    categories=arrays["categories"][i] if "categories" in arrays else (),
-                )
-                for i in range(batch)
-            ]
+            return [self._ask(*ids) for ids in zip(*columns, strict=True)]
         except BadRequest as error:
             return error
+
+    def _ask(self, *inputs: Collection[bytes]) -> Asked:
+        basket, user_id, exclude, categories = inputs
+        query = self._vocabulary.query(basket, next(iter(user_id), b""), exclude, categories)
+        return query, query_digest(*inputs)
 
 
 def _threads(config: dict[str, Any]) -> int:
@@ -79,7 +84,7 @@ def _threads(config: dict[str, Any]) -> int:
     return int(text)
 
 
-def _responses(parsed: list[list[Query] | BadRequest], outputs: dict[str, Any]) -> list[Any]:
+def _responses(parsed: list[list[Asked] | BadRequest], outputs: dict[str, Any]) -> list[Any]:
     """Each request's rows of the outputs, or its refusal."""
     responses, start = [], 0
     for found in parsed:

@@ -9,6 +9,9 @@ from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
 
 RUN: Final = "CESTA_BENCH_RUN"  # variable that tells worker processes the run folder
+GUARD: Final = (
+    "CESTA_BENCH_GUARD"  # variable that tells them the folder of keys.json, where they log requests
+)
 WORKERS: Final = os.cpu_count() or 1
 MAX_BATCH: Final = 64  # as in model_repository/
 MAX_WAIT_S: Final = 0.001  # longest wait for a batch to fill, in servers that have such a setting

@@ -42,7 +42,7 @@ def release() -> None:
     \b
     The usual day:
       cesta release list           all releases, and which one is active
-      cesta release verify 7       is every file as it was published?
+      cesta release verify 7       is every file as its publisher signed it?
       cesta release diff 6 7       what changes: data, settings, metrics
       cesta release canary 7       give it a share of the requests first
       cesta release promote 7      serve it
@@ -97,7 +97,7 @@ def show(release: Release, repository: Place = REPOSITORY) -> None:
 
 @app.command()
 def verify(release: Release, repository: Place = REPOSITORY) -> None:
-    """Check every file's hash and the graph's contract; names the first file that is not as published."""
+    """Check the signature, every file's hash and the graph's contract; names what is not as published."""
     from operations.releases.verify import verify_release
 
     files = verify_release(_open(repository), release).files
@@ -197,6 +197,51 @@ def retire(
     with _server(address, offline) as control:
         retired = run(opened, control, keep)
     print(f"retired {', '.join(map(str, retired))}" if retired else "nothing to retire")
+
+
+@app.command()
+def sign(release: Release, repository: Place = REPOSITORY) -> None:
+    """Sign a release with your key, after a check of every file's hash: you vouch for its code.
+
+    For releases of an older cesta, which are not signed, and of publishers whom the server does not trust.
+    """
+    from operations.records.manifest import ReleaseManifest
+    from operations.releases.intact import check_files
+    from operations.releases.repository import manifest_place, read_release
+    from operations.releases.signature import sign as run
+    from operations.releases.signing_key import key_id
+    from operations.releases.trust import publisher_key
+
+    opened = _open(repository)
+    read_release(opened, release)
+    place = manifest_place(opened, release)
+    content = place.read_bytes()
+    check_files(opened, release, ReleaseManifest.parse(content, place))
+    key = publisher_key()
+    run(opened, release, content, key)
+    print(f"release {release} is signed by {key_id(key.public_key())}")
+
+
+@app.command()
+def keys() -> None:
+    """The public line of your signing key, which is made on first use, and the ids of the trusted keys."""
+    from operations.releases.signing_key import key_id, public_line
+    from operations.releases.trust import find_trust, publisher_key
+
+    key = publisher_key().public_key()
+    trust = find_trust()
+    print(public_line(key))
+    for trusted in trust.keys:
+        mark = " (yours)" if trusted == key_id(key) else ""
+        print(f"{trust.path} trusts {trusted}{mark}")
+
+
+@app.command()
+def trust(line: Annotated[str, typer.Argument(help='A line that "cesta release keys" printed.')]) -> None:
+    """Trust a publisher: servers of this user load his releases. Delete the line of the file to end it."""
+    from operations.releases.trust import trust_key, trusted_keys_file
+
+    print(f"{trusted_keys_file()} trusts {trust_key(line)}")
 
 
 def _open(place: str) -> Repository:

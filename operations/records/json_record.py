@@ -34,9 +34,14 @@ class JsonRecord(BaseModel, frozen=True, extra="allow"):
     @classmethod
     def read(cls, path: Place) -> Self:
         """Read a record from a file. Raises CestaError naming the file and the first wrong or missing key."""
-        content = read_json(path, cls.WAY_OUT)
+        return cls.parse(path.read_bytes(), path)
+
+    @classmethod
+    def parse(cls, content: bytes, path: Place) -> Self:
+        """The record in the ``content`` of the file at ``path``. Raises CestaError as ``read`` does."""
+        described = _parse_json(content, path, cls.WAY_OUT)
         try:
-            return cls.model_validate(content)
+            return cls.model_validate(described)
         except ValidationError as error:
             raise CestaError(f"{path} is damaged: {first_problem(error)}; {cls.WAY_OUT}") from None
 
@@ -51,13 +56,17 @@ class JsonRecord(BaseModel, frozen=True, extra="allow"):
 
 def read_json(path: Place, way_out: str) -> dict[str, JsonValue]:
     """Read a JSON object from a file. Raises CestaError, which ends with ``way_out``, if it holds none."""
+    return _parse_json(path.read_bytes(), path, way_out)
+
+
+def _parse_json(content: bytes, path: Place, way_out: str) -> dict[str, JsonValue]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        described = json.loads(content.decode("utf-8"))
     except ValueError as error:
         raise CestaError(f"{path} is damaged: {error}; {way_out}") from None
-    if not isinstance(content, dict):
+    if not isinstance(described, dict):
         raise CestaError(f"{path} is damaged: it holds no JSON object; {way_out}")
-    return content
+    return described
 
 
 def first_problem(error: ValidationError) -> str:

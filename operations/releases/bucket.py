@@ -43,11 +43,10 @@ class BucketRepository:
         return self.root / name
 
     def describe(self, folder: str) -> dict[str, FileRecord]:
-        """Digest and size of every object below a folder, by name; without Python's caches."""
-        paths = [path for path in (self / folder).files() if "__pycache__" not in path.parts]
+        """Digest and size of every object below a folder, by name."""
         return {
             path.relative_to(self.root).as_posix(): FileRecord(sha256=path.sha256(), bytes=path.size())
-            for path in paths
+            for path in (self / folder).files()
         }
 
     def modified_s(self, name: str) -> float | None:

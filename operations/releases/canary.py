@@ -18,6 +18,7 @@ from operations.releases.configs import (
 )
 from operations.releases.gate import check_gate
 from operations.releases.history import Action
+from operations.releases.intact import check_loaded
 from operations.releases.model_control import ModelControl
 from operations.releases.store import Repository
 from operations.releases.switch import Change, agreed_release, record_failure, switch_front, tidy
@@ -52,6 +53,7 @@ def start_canary(
             raise CestaError("it is the active one, which answers all requests already")
         with steps.run("verify"):
             manifest = verify_release(repository, release)
+            check_loaded(repository, control, release)
         with steps.run("gate"):
             forced = check_gate(repository, manifest, active, bars, force)
         served = Served(active, history.previous(repository), release, percent)

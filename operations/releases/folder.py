@@ -31,9 +31,8 @@ class FolderRepository:
         return self.root / name
 
     def describe(self, folder: str) -> dict[str, manifest.FileRecord]:
-        """Digest and size of every file below a folder, by name; without Python's caches."""
-        files = (path for path in (self / folder).rglob("*") if "__pycache__" not in path.parts)
-        return manifest.describe(files, self.root)
+        """Digest and size of every file below a folder, by name."""
+        return manifest.describe((self / folder).rglob("*"), self.root)
 
     def modified_s(self, name: str) -> float | None:
         """The time when a file was last written, in seconds since 1970; None if there is none."""

@@ -22,7 +22,10 @@ READY: Final = "READY"  # a version's state, in Triton's words
 UNLOADED: Final = ""
 
 LOAD_TIMEOUT_S: Final = 600  # a release of millions of items is read from disk, and its kernels are compiled
-ASK_TIMEOUT_S: Final = 20  # the first question to a version that was just loaded, on a busy machine
+ASK_TIMEOUT_S: Final = 20  # for what a server answers without a model
+# A deadline that passes cancels its inference, and that can end a Triton 2.51 that still works. A server that
+# takes longer than this hangs.
+INFER_TIMEOUT_S: Final = 60
 POLL_S: Final = 0.02  # Triton does not report the end of an unload
 
 # A server that does not listen yet is tried ten times a second; gRPC would wait a second at first.
@@ -144,7 +147,7 @@ class ModelControl:
         for name, array in tensors.items():
             inputs.append(triton.InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
             inputs[-1].set_data_from_numpy(array)
-        options = {"model_version": str(version or ""), "client_timeout": ASK_TIMEOUT_S}
+        options = {"model_version": str(version or ""), "client_timeout": INFER_TIMEOUT_S}
         result = self._call("infer", model, inputs, **options)
         answer = result.get_response()
         return int(answer.model_version), {out.name: result.as_numpy(out.name) for out in answer.outputs}

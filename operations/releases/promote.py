@@ -6,11 +6,14 @@ from operations.releases import history
 from operations.releases.configs import PARTS, Served
 from operations.releases.gate import check_gate
 from operations.releases.history import Action
+from operations.releases.intact import check_loaded
 from operations.releases.model_control import ModelControl
 from operations.releases.placing import models_of
 from operations.releases.repository import read_release
+from operations.releases.signature import check_signature
 from operations.releases.store import Repository
 from operations.releases.switch import Change, record_failure, switch_front
+from operations.releases.trust import find_trust
 from operations.releases.verify import verify_release
 from operations.settings import ReleaseSettings
 
@@ -33,6 +36,7 @@ def promote(
     with repository.lock(), record_failure(change) as steps:
         with steps.run("verify"):
             manifest = verify_release(repository, release)
+            check_loaded(repository, control, release)
         with steps.run("gate"):
             forced = check_gate(repository, manifest, change.before, bars, force)
         served = Served(release, _previous(repository, release, change.before))
@@ -53,8 +57,11 @@ def roll_back(
             with steps.run("verify"):
                 manifest = read_release(repository, change.release)
                 loaded = control is not None and _is_loaded(manifest, control)
-                if not loaded:
-                    verify_release(repository, change.release)
+                if loaded:  # since its files were checked; its publisher may no longer be trusted
+                    check_signature(repository, change.release, find_trust())
+                else:
+                    manifest = verify_release(repository, change.release)
+                    check_loaded(repository, control, change.release)
             served = Served(change.release, _previous(repository, change.release, change.before))
             with switch_front(change, served, manifest, ask_golden=not loaded):
                 return change.record()

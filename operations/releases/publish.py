@@ -15,27 +15,32 @@ from operations.records.sampler_code import check_sampler_code, copy_sampler_cod
 from operations.releases import history
 from operations.releases.placing import choose_models
 from operations.releases.repository import active_release, read_release, releases, version_numbers
+from operations.releases.signature import is_trusted, sign
 from operations.releases.store import Repository
+from operations.releases.trust import publisher_key
 from operations.releases.verify import ARRAYS, check_contract
 
 
 def publish(folder: Path, repository: Repository) -> int:
     """Copy the run in ``folder`` into ``repository`` as its next release; return its number.
 
-    The active release stays active. Releases of other contracts may lie beside the new one. Raises CestaError
-    if the run's files are not as its manifest lists them, if it was exported with other sampler code, if
-    graph or arrays break the contract in its manifest, or if this cesta cannot serve that contract.
+    The publisher's key signs it. The active release stays active. Releases of other contracts may lie beside
+    the new one. Raises CestaError if the run's files are not as its manifest lists them, if it was exported
+    with other sampler code, if graph or arrays break the contract in its manifest, or if this cesta cannot
+    serve that contract.
     """
     run = manifest.verify_run(folder)
     check_sampler_code(run)
     check_contract(run, folder / manifest.NAME, graph=folder / GRAPH, arrays=folder / ARRAYS)
     active_release(repository)  # raises if cesta did not publish the repository
     models = choose_models(run.contract, repository)
+    key = publisher_key()
     with repository.stage() as staging:
         _stage(folder, staging, models)
         while True:
             release = next_release(repository)
             _write_manifest(run, release, staging, models)
+            sign(repository, release, (staging / ENSEMBLE / manifest.NAME).read_bytes(), key)
             if repository.move_in(staging, release):
                 return release
 
@@ -47,11 +52,12 @@ def next_release(repository: Repository) -> int:
 
 
 def published_as(folder: Path, repository: Repository) -> int | None:
-    """The newest release with the files and the sampler code of the run in ``folder``; None if none has."""
+    """The newest trusted release with files and sampler code of the run in ``folder``; None if none has."""
     run = manifest.verify_run(folder)
     for number in reversed(releases(repository)):
         release = read_release(repository, number)
-        if (release.digest, release.sampler_code) == (run.digest, run.sampler_code):
+        same = (release.digest, release.sampler_code) == (run.digest, run.sampler_code)
+        if same and is_trusted(repository, number):
             return number
     return None
 

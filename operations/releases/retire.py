@@ -12,6 +12,7 @@ from operations.releases.configs import (
     write_configs,
 )
 from operations.releases.history import Action
+from operations.releases.intact import check_loaded
 from operations.releases.model_control import ModelControl
 from operations.releases.repository import numbers_of, part_models, releases, version_numbers
 from operations.releases.store import Repository
@@ -36,6 +37,7 @@ def retire(repository: Repository, control: ModelControl | None = None, keep: in
         complete = set(releases(repository))
         retired = [n for n in sorted(older) if n in complete or repository.stop_publisher(n)]
         if control is not None:
+            check_loaded(repository, control, *retired)
             _unload(control, retired)
         if retired:
             # First the configs that the next start reads, then the folders.

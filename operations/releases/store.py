@@ -27,7 +27,10 @@ class Repository(Protocol):
         """The file or folder of this name, to read."""
 
     def describe(self, folder: str) -> dict[str, FileRecord]:
-        """Digest and size of every file below a folder, by name; without Python's caches."""
+        """Digest and size of every file below a folder, by name.
+
+        Python's caches count: Python loads a cached module in place of the source beside it.
+        """
 
     def modified_s(self, name: str) -> float | None:
         """The time when a file was last written, in seconds since 1970; None if there is none."""

@@ -1,4 +1,4 @@
-"""Is a release as its manifest says, and does it fit the contract in its manifest?"""
+"""Is a release what its publisher signed, and does it fit the contract in its manifest?"""
 
 import io
 import json
@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from operations.errors import CestaError
-from operations.records import manifest
-from operations.records.contract import ENSEMBLE, GRAPH, SAMPLER, SCORER, Tensors
-from operations.records.manifest import ContractRecord, FileRecord, ReleaseManifest, RunManifest
+from operations.records.contract import GRAPH, SAMPLER, SCORER, Tensors
+from operations.records.manifest import ContractRecord, ReleaseManifest, RunManifest
 from operations.records.place import Place
 from operations.releases.contracts import ServedContract, check_servable
+from operations.releases.intact import check_intact
 from operations.releases.placing import models_of, owner_of
-from operations.releases.repository import manifest_place, read_release, require_active
+from operations.releases.repository import manifest_place, require_active
 from operations.releases.store import Repository
+from operations.releases.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,21 +27,17 @@ LIMITS: Final = "limits.json"
 PRIOR: Final = "prior.weights.npy"  # a weight per feature
 
 
-def verify_release(repository: Repository, release: int | None = None) -> ReleaseManifest:
-    """Check a release, by default the active one, against its manifest, and return the manifest.
+def verify_release(
+    repository: Repository, release: int | None = None, trust: Trust | None = None
+) -> ReleaseManifest:
+    """Check a release, by default the active one: signature, files, contract. Returns its manifest.
 
-    Raises CestaError naming the first file that is missing, altered, foreign or breaks the contract.
+    Raises CestaError naming a signature that is missing or not trusted (by default: ``find_trust``), or the
+    first file that is missing, altered, foreign or breaks the contract.
     """
     number = require_active(repository) if release is None else release
-    described, place = read_release(repository, number), manifest_place(repository, number)
-    if described.release != number:
-        raise CestaError(f"{place} is the manifest of release {described.release}; {described.WAY_OUT}")
+    described, place = check_intact(repository, number, trust), manifest_place(repository, number)
     models = models_of(described)
-    present: dict[str, FileRecord] = {}
-    for model in models.values():
-        present |= repository.describe(f"{model}/{number}")
-    present.pop(f"{ENSEMBLE}/{number}/{manifest.NAME}", None)
-    manifest.check_files(described.files, present, folder=str(repository), way_out=described.WAY_OUT)
     graph = repository / models[SCORER] / str(number) / GRAPH
     check_contract(described, place, graph=graph, arrays=repository / models[SAMPLER] / str(number) / ARRAYS)
     _check_neighbours(described, models[SAMPLER], repository)

@@ -25,10 +25,15 @@ RESTRICTED = ("model-repository", "shared-memory", "trace", "logging")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{16,256}")  # Triton splits its option at commas, colons and equals signs
 
 
+def state_folder() -> Path:
+    """Return the folder of cesta's own secrets and keys, in the user's state folder."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "cesta"
+
+
 def secret_file() -> Path:
     """Return the file of `make_secret`, in the user's state folder."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "cesta" / "control-secret"
+    return state_folder() / "control-secret"
 
 
 def find_secret() -> str:
@@ -50,7 +55,7 @@ def make_secret() -> str:
     path = secret_file()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_once(path, secrets.token_urlsafe(32))
+        write_once(path, secrets.token_urlsafe(32))
     except OSError as error:
         raise ServerError(
             f"{path} cannot be written ({error.strerror}); set {FILE_VARIABLE} to a file with a secret"
@@ -92,7 +97,7 @@ def _read(path: Path) -> str:
         raise ServerError(f"the control secret cannot be read: {error}") from None
 
 
-def _write_once(path: Path, text: str) -> None:
+def write_once(path: Path, text: str) -> None:
     """Write a complete file that only the user can read. An existing file stays."""
     descriptor, staged = tempfile.mkstemp(dir=path.parent)  # 0600
     try:

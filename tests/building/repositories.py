@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from operations.records import manifest
+from operations.releases.folder import FolderRepository
 from operations.releases.repository import manifest_place, read_release
+from operations.releases.signature import sign
 from operations.releases.store import Repository, open_repository
+from operations.releases.trust import publisher_key
 
 KINDS = ["folder", "s3"]
 
@@ -24,9 +27,20 @@ def empty_repository(request: Any) -> Repository:
 
 
 def rewrite_manifest(repository: Repository, release: int, **changes: object) -> None:
-    """Replace values of a release's manifest, right or wrong."""
+    """Replace values of a release's manifest, right or wrong, and sign it again."""
     described = read_release(repository, release).model_copy(update=changes)
     manifest.write(described, manifest_place(repository, release).parent)
+    sign(repository, release, manifest_place(repository, release).read_bytes(), publisher_key())
+
+
+def replace_file(repository: FolderRepository, name: str, content: bytes) -> None:
+    """Exchange a release's file, its hash and the signature, as a faulty build would."""
+    path = repository / name
+    path.unlink()  # copies of a repository share their files
+    path.write_bytes(content)
+    release = int(name.split("/")[1])
+    files = {**read_release(repository, release).files, **manifest.describe([path], repository.root)}
+    rewrite_manifest(repository, release, files=files)
 
 
 def another_score(repository: Repository, release: int) -> None:

@@ -27,6 +27,7 @@ from operations.records.contract import (
 )
 from tests import ROOT
 
+DIGEST: Tensors = {"digest": ("STRING", [1])}
 DTYPES = {"INT32": np.int32, "FP32": np.float32, "STRING": np.object_}
 
 
@@ -47,18 +48,20 @@ def test_the_front_door_is_the_samplers_input(configs: dict) -> None:
         "user_id": ("STRING", [1]),
         "exclude": ("STRING", [-1]),
         "categories": ("STRING", [-1]),
+        "nonce": ("STRING", [1]),
     }
     assert all(t.optional for model in (ENSEMBLE, SAMPLER) for t in configs[model].input)
     assert all(t.allow_ragged_batch for t in configs[SAMPLER].input)
 
 
 def test_the_scorer_reads_what_the_sampler_writes(configs: dict) -> None:
-    assert tensors(configs[SCORER].input) == tensors(configs[SAMPLER].output)
+    """All of it except the digest, which belongs to the answer."""
+    assert tensors(configs[SCORER].input) | DIGEST == tensors(configs[SAMPLER].output)
 
 
-def test_the_answer_is_the_scorers_output(configs: dict) -> None:
-    """Both have K items, and as many scores and reasons."""
-    assert tensors(configs[ENSEMBLE].output) == tensors(configs[SCORER].output)
+def test_the_answer_is_the_scorers_output_and_the_digest(configs: dict) -> None:
+    """It has K items, and as many scores and reasons."""
+    assert tensors(configs[ENSEMBLE].output) == tensors(configs[SCORER].output) | DIGEST
     k = read_contract().answers
     assert tensors(configs[SCORER].output) == {
         "item_ids": ("STRING", [k]),
@@ -90,14 +93,14 @@ def test_batches_pass_whole(configs: dict) -> None:
 
 
 def test_the_samplers_arrays_are_its_outputs(configs: dict) -> None:
-    """CandidateSampler returns the dtypes and widths of the outputs; the adapter adds only names."""
+    """CandidateSampler returns the dtypes and widths of the outputs; the adapter adds the digest."""
     sampler = empty_sampler()
     candidates = sampler.sample([query.Query()])
     outputs = {
         "rows": sampler.rows([query.Query()], candidates),
         "candidate_features": candidates.features,
     }
-    declared = tensors(configs[SAMPLER].output)
+    declared = {n: t for n, t in tensors(configs[SAMPLER].output).items() if n not in DIGEST}
     assert outputs.keys() == declared.keys()
     for name, (dtype, dims) in declared.items():
         assert (outputs[name].dtype, list(outputs[name].shape[1:])) == (DTYPES[dtype], dims)

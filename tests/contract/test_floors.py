@@ -33,8 +33,8 @@ BASES = {
 }
 OFFLINE = {"torch", "pandas"}  # of the floor export_scripts; loadtests/peers are other people's apps
 SERVING = {  # packages of `pip install cesta`, and of its extra "stores"
-    *("fastapi", "google", "numpy", "obstore", "onnx", "prometheus_client", "pydantic", "rich", "structlog"),
-    *("starlette", "tritonclient", "typer", "uvicorn"),
+    *("cryptography", "fastapi", "google", "numpy", "obstore", "onnx", "prometheus_client", "pydantic"),
+    *("rich", "structlog", "starlette", "tritonclient", "typer", "uvicorn"),
 }
 
 

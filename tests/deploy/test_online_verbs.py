@@ -1,4 +1,4 @@
-"""Every online verb in the CPU image's environment: `cesta` without extras, on the files that it copies."""
+"""Every online verb in the CPU image's environment: the packages of its lock, on the files that it copies."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ FREE_PORTS = ("--http-port=0", "--grpc-port=0", "--metrics-port=0")
 
 
 @pytest.fixture(scope="session")
-def installation(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+def installation(pytestconfig: pytest.Config, state: Path) -> Installation:
     """Made once for a set of requirements, and kept in pytest's cache."""
     folder = Path(pytestconfig.cache.mkdir(f"online-verbs-{requirements_digest()}"))
-    return make_installation(folder, state=tmp_path_factory.mktemp("state"))
+    return make_installation(folder, state)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,22 @@ def test_a_release_from_its_run_to_its_end(installation: Installation, tmp_path:
     assert "release 1 is active" in installation.cesta("release", "rollback", "--offline", *repository)
     installation.cesta("release", "promote", 3, "--offline", *repository)
     assert installation.cesta("release", "retire", "--offline", *repository) == "retired 2\n"
+
+
+def test_a_release_of_an_older_cesta_is_signed(installation: Installation, tmp_path: Path) -> None:
+    """Refused at first; then its operator vouches for it. A key's line makes it trusted elsewhere."""
+    repository = ("--repository", tmp_path / "repository")
+    installation.cesta("publish", "--out", make_run(tmp_path / "1" / "run").parent, *repository)
+    (tmp_path / "repository" / "signatures.jsonl").unlink()
+    done = installation.run("cesta", "release", "promote", 1, "--offline", *repository)
+    assert 'not signed; if you know where it comes from, run "cesta release sign 1"' in done.stderr
+    assert installation.cesta("release", "sign", 1, *repository).startswith("release 1 is signed by ")
+    assert "release 1 is active" in installation.cesta("release", "promote", 1, "--offline", *repository)
+    line, *trusted = installation.cesta("release", "keys").splitlines()
+    assert trusted[0].endswith("(yours)")
+    elsewhere = {"XDG_STATE_HOME": str(tmp_path / "elsewhere")}
+    assert "trusted-keys trusts " in installation.run("cesta", "release", "trust", line, **elsewhere).stdout
+    assert "is whole" in installation.run("cesta", "release", "verify", 1, *repository, **elsewhere).stdout
 
 
 def test_keys_are_made_listed_and_revoked(installation: Installation, tmp_path: Path) -> None:

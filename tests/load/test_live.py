@@ -11,6 +11,8 @@ import pytest
 
 from loadtests import bench, load
 from loadtests.budgets import FILE
+from loadtests.gateway import cost
+from loadtests.measure import Plan, measure_server, prepare
 from loadtests.servers import SERVERS, Running, start_server
 from operations.outputs import Outputs
 from tests.running import needs
@@ -39,6 +41,10 @@ def running(release: Outputs) -> Iterator[Running]:
         yield server
 
 
+needs_wrk_and_nginx = pytest.mark.skipif(
+    not (shutil.which("wrk") and shutil.which("nginx", path="/usr/sbin:/usr/bin")),
+    reason="wrk or nginx is not installed; on Debian: apt-get install wrk nginx",
+)
 NEVER_BROKEN = {"p50_ms": 1e9, "p95_ms": 1e9, "p99_ms": 1e9, "error_rate": 0, "requests_per_s": 1}
 
 
@@ -100,6 +106,35 @@ def test_cesta_is_not_far_below_the_chain_without_a_server(release: Outputs, tmp
     assert not any(row["errors"] for row in results["rows"])
     assert results["ratios"]["over_limit"] > 0.1
     assert next(tmp_path.glob("*.svg")).read_text().startswith("<svg")
+
+
+@needs_wrk_and_nginx
+def test_the_gateway_is_measured_beside_triton_and_a_bare_proxy(
+    running: Running, release: Outputs, tmp_path: Path
+) -> None:
+    """One round decides nothing, so the run does not fail."""
+    given = [f"--triton={running.http}", f"--triton-grpc={running.grpc}", f"--release={release.root}"]
+    few = ["--pairs=1", "--seconds=1", "--connections=8"]
+    assert cost.main([*given, *few, f"--out={tmp_path}"]) == 0
+    rows = json.loads(next(tmp_path.glob("gateway-cost-*.json")).read_text())["rows"]
+    http, cached, grpc = rows
+    assert set(http["rps"]) == set(cached["rps"]) == {"direct", "bare", "gateway"}
+    assert set(grpc["rps"]) == {"direct", "gateway"}
+    assert all(rate > 10 for row in rows for (rate,) in row["rps"].values())
+    assert [share["least"] for share in http["shares"]] == [None, 0.75, 0.92]
+
+
+@needs_wrk_and_nginx
+@pytest.mark.parametrize("name", ["cesta through the gateway", "FastAPI with keys and limits"])
+def test_a_guarded_server_is_asked_with_a_key(name: str, release: Outputs, tmp_path: Path) -> None:
+    """One key may have 32 requests in flight, so 128 connections are not opened."""
+    server = next(server for server in SERVERS if server.name == name and not server.cached)
+    plan = Plan(tmp_path, 1, 1.0, (128,), questions=2_000, half=False)
+    rows = list(measure_server(server, release, plan, prepare(release, plan)))
+    assert {(row.concurrency, row.errors) for row in rows} == {(32, 0)}
+    assert len(rows) == len(server.wires)
+    if server.kind == "ours":
+        assert any("nginx" in process for process in rows[0].cpu_us)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """A server is all the processes that it started, wherever they moved."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,22 @@ def test_daemons_are_counted_and_end_with_their_server(tmp_path: Path) -> None:
         assert processes.pss_mib() > 1
         processes.stop()
         assert not [pid for pid in pids if Path(f"/proc/{pid}/exe").exists()]
+
+
+def test_an_adopted_process_is_counted_with_its_children(tmp_path: Path) -> None:
+    """nginx is started apart and writes over its mark; it is not ended with the others."""
+    with (
+        subprocess.Popen(["sh", "-c", "sleep 60 & echo ready; wait"], stdout=subprocess.PIPE) as other,
+        MarkedProcesses([sys.executable, "-c", "import time; time.sleep(60)"], {}, tmp_path) as processes,
+    ):
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"ready\n"
+        processes.adopt(other.pid)
+        (child,) = Path(f"/proc/{other.pid}/task/{other.pid}/children").read_text().split()
+        assert {other.pid, int(child), *processes.pids()} == set(processes.cpu())
+        processes.stop()
+        assert other.poll() is None
+        os.kill(int(child), signal.SIGTERM)
 
 
 def test_one_that_ends_while_starting_says_why(tmp_path: Path) -> None:

@@ -107,8 +107,13 @@ class Door:
             return received
 
 
-def release_of(door: Door, wire: str, session: str, request_id: str = "") -> int:
-    """The release that answers a request as cesta_client sends it, in a session with this id."""
+def release_of(
+    door: Door, wire: str, session: str, request_id: str = "", timeout_s: float | None = None
+) -> int:
+    """The release that answers a request as cesta_client sends it, in a session with this id.
+
+    After `timeout_s` a gRPC call is cancelled, which cesta_client does not do.
+    """
     headers = {"authorization": f"Bearer {door.keys['shop']}", "x-session-id": session}
     headers |= {"x-request-id": request_id} if request_id else {}
     kind = tritonclient.grpc if wire == "grpc" else tritonclient.http
@@ -116,7 +121,8 @@ def release_of(door: Door, wire: str, session: str, request_id: str = "") -> int
     basket.set_data_from_numpy(np.array([[b"i1"]], object))
     address = door.settings.grpc if wire == "grpc" else door.settings.http
     with kind.InferenceServerClient(address) as client:
-        answer = client.infer("recommender", [basket], headers=headers).get_response()
+        limit = {"client_timeout": timeout_s} if wire == "grpc" else {}
+        answer = client.infer("recommender", [basket], headers=headers, **limit).get_response()
     return int(answer.model_version if wire == "grpc" else answer["model_version"])
 
 

@@ -1,4 +1,4 @@
-"""`cesta` installed without its extras, on the files that the CPU image holds; its programs are run there."""
+"""`cesta` installed as in the CPU image, on the files that it holds; its programs are run there."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from pathlib import Path
 
 from tests import ROOT
 
+LOCK = "deploy/images/supervisor.lock"
 DOCKERFILE = ROOT / "deploy" / "images" / "cpu" / "Dockerfile"
 
 
 @dataclass(frozen=True)
 class Installation:
-    """A virtual environment without the extras of `cesta`, and `variables` for the programs in it."""
+    """The virtual environment of the supervisor, and `variables` for the programs in it."""
 
     folder: Path
     variables: dict[str, str]
@@ -75,7 +76,7 @@ class Installation:
 
 def requirements_digest() -> str:
     """Changes with everything that decides what is installed."""
-    files = [ROOT / name for name in ("pyproject.toml", "client/pyproject.toml", "constraints.txt")]
+    files = [ROOT / name for name in ("pyproject.toml", "client/pyproject.toml", LOCK)]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files))
     digest.update(sys.version.encode())
     return digest.hexdigest()[:12]
@@ -99,21 +100,24 @@ def make_installation(folder: Path, state: Path) -> Installation:
 def copy_image_files(tree: Path) -> None:
     """Copy what the CPU image copies from the checkout."""
     shutil.rmtree(tree, ignore_errors=True)
-    for line in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE.read_text(), re.MULTILINE):
-        for name in line.split():
-            source, target = ROOT / name, tree / name
-            target.parent.mkdir(parents=True, exist_ok=True)
+    tree.mkdir(parents=True)
+    for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE.read_text(), re.MULTILINE):
+        *names, target = line.split()
+        for source in (ROOT / name for name in names):
             if source.is_dir():
                 ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-                shutil.copytree(source, target, ignore=ignored, dirs_exist_ok=True)
+                shutil.copytree(source, tree / target, ignore=ignored)
             else:
-                shutil.copy2(source, target)
+                shutil.copy2(source, tree / target)  # a folder, in this Dockerfile always "./"
 
 
 def install(folder: Path) -> None:
-    """Install as the image does, without the object stores' extra."""
+    """Install as the image does: the packages by their hashes, then cesta without asking an index."""
     venv.create(folder / "venv", clear=True, with_pip=True)
     pip = [folder / "venv" / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-input"]
-    packages = ["--constraint", "constraints.txt", "--editable", "./client", "--editable", "."]
-    done = subprocess.run([*pip, *packages], cwd=folder / "tree", capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    ours = ["--no-index", "--no-deps", "--no-build-isolation", "--editable", "./client", "--editable", "."]
+    for packages in (["--require-hashes", "--requirement", Path(LOCK).name], ours):
+        done = subprocess.run(
+            [*pip, *packages], cwd=folder / "tree", capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr

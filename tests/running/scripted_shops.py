@@ -43,22 +43,36 @@ def raw(datatype, values):
     return np.array(values, dtype={"FP32": np.float32, "INT32": np.int32}[datatype]).tobytes()
 
 
-def http_answer():
+def good_answer(digest=None):
+    """Name → (type, values) of an answer with one item, and with a digest if its release has one."""
+    return GOOD if digest is None else GOOD | {"digest": ("BYTES", digest)}
+
+
+def http_answer(digest=None):
     """(headers, body) of a V2 answer with one item, written from the protocol's text, not with the client."""
-    parts = {name: raw(datatype, values) for name, (datatype, values) in GOOD.items()}
+    answer = good_answer(digest)
+    parts = {name: raw(datatype, values) for name, (datatype, values) in answer.items()}
     outputs = [
-        {"name": n, "datatype": GOOD[n][0], "shape": [1, 2], "parameters": {"binary_data_size": len(part)}}
-        for n, part in parts.items()
+        {
+            "name": name,
+            "datatype": datatype,
+            "shape": [1, len(values)],
+            "parameters": {"binary_data_size": len(parts[name])},
+        }
+        for name, (datatype, values) in answer.items()
     ]
     head = json.dumps({"model_name": "recommender", "model_version": "9", "outputs": outputs}).encode()
     return {"Inference-Header-Content-Length": str(len(head))}, head + b"".join(parts.values())
 
 
 class HttpShop:
-    """An HTTP server that answers as `script` says: (status, headers, body), or a function of the handler."""
+    """An HTTP server that answers as `script` says: (status, headers, body), or a function of the handler.
+
+    Good answers carry the next of `digests`, if there is one.
+    """
 
     def __init__(self, tls=None):
-        self.script, self.seen, self.connections = [], [], 0
+        self.script, self.digests, self.seen, self.connections = [], [], [], 0
         shop = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -71,7 +85,8 @@ class HttpShop:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 shop.seen.append((self.path, dict(self.headers.items()), body))
-                answer = shop.script.pop(0) if shop.script else (200, *http_answer())
+                digest = shop.digests.pop(0) if shop.digests else None
+                answer = shop.script.pop(0) if shop.script else (200, *http_answer(digest))
                 if callable(answer):
                     answer(self)
                     return
@@ -103,10 +118,13 @@ def serve(shop):
 
 
 class GrpcShop(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """A gRPC server that answers as `script` says: (code, text) refuses."""
+    """A gRPC server that answers as `script` says: (code, text) refuses, a function delays the answer.
+
+    Good answers carry the next of `digests`, if there is one.
+    """
 
     def __init__(self, address="127.0.0.1:0", credentials=None):
-        self.script, self.seen = [], []
+        self.script, self.digests, self.seen = [], [], []
         self.server = grpc.server(ThreadPoolExecutor(4))
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self.server)
         add = self.server.add_insecure_port
@@ -116,10 +134,14 @@ class GrpcShop(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def ModelInfer(self, request, context):  # noqa: N802  gRPC's name
         self.seen.append((request, dict(context.invocation_metadata())))
-        if self.script:
-            context.abort(*self.script.pop(0))
+        step = self.script.pop(0) if self.script else None
+        if callable(step):
+            step(context)
+        elif step:
+            context.abort(*step)
         answer = service_pb2.ModelInferResponse(model_name="recommender", model_version="9")
-        for name, (datatype, values) in GOOD.items():
-            answer.outputs.add(name=name, datatype=datatype, shape=[1, 2])
+        content = good_answer(self.digests.pop(0) if self.digests else None)
+        for name, (datatype, values) in content.items():
+            answer.outputs.add(name=name, datatype=datatype, shape=[1, len(values)])
             answer.raw_output_contents.append(raw(datatype, values))
         return answer

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ensemble.reference import Reference
-from operations.server.control_secret import FILE_VARIABLE, VARIABLE, make_secret
+from operations.server.control_secret import make_secret
 from operations.server.environment import find_serving_environment
 from operations.server.process import Server, ServerError, ServerSettings
 from tests.building import TOY_SAMPLER
@@ -22,17 +22,6 @@ if TYPE_CHECKING:
     from tests.running.toy_shop import ToyShop
 
 StartServer = Callable[..., Server]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The user's state folder for this session, in which `cesta serve` and `cesta release` share a secret."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("state")
-        patch.setenv("XDG_STATE_HOME", str(folder))
-        for variable in (VARIABLE, FILE_VARIABLE):
-            patch.delenv(variable, raising=False)
-        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -6,15 +6,14 @@ import onnx
 import pytest
 
 from operations.errors import NotPromoted
-from operations.records import manifest
 from operations.records.contract import SAMPLER, SCORER
 from operations.releases import history, publish
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote, roll_back
-from operations.releases.repository import active_release, read_release, releases
+from operations.releases.repository import active_release, releases
 from operations.releases.retire import retire
 from operations.releases.verify import verify_release
-from tests.building.repositories import another_score, rewrite_manifest
+from tests.building.repositories import another_score, replace_file
 from tests.running.toy_shop import ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
@@ -65,7 +64,7 @@ def test_a_release_from_promotion_to_retirement(shop: ToyShop) -> None:
 
 def raises_at_load(shop: ToyShop, release: int) -> None:
     """The sampler's code runs only in Triton. Its hash is right."""
-    _replace(shop, f"{SAMPLER}/{release}/model.py", b'raise RuntimeError("no such table")\n')
+    replace_file(shop.repository, f"{SAMPLER}/{release}/model.py", b'raise RuntimeError("no such table")\n')
 
 
 def breaks_the_scorer(shop: ToyShop, release: int) -> None:
@@ -73,23 +72,12 @@ def breaks_the_scorer(shop: ToyShop, release: int) -> None:
     path = shop.repository / SCORER / str(release) / "model.onnx"
     model = onnx.load(str(path))
     model.graph.node[0].op_type = "NoSuchOperator"
-    _replace(shop, f"{SCORER}/{release}/model.onnx", model.SerializeToString())
+    replace_file(shop.repository, f"{SCORER}/{release}/model.onnx", model.SerializeToString())
 
 
 def answers_otherwise(shop: ToyShop, release: int) -> None:
     """One score of all golden answers is changed."""
     another_score(shop.repository, release)
-
-
-def _replace(shop: ToyShop, name: str, content: bytes) -> None:
-    """Exchange a file and its hash in the manifest, as a faulty build would."""
-    path = shop.repository / name
-    path.unlink()
-    path.write_bytes(content)
-    release = int(name.split("/")[1])
-    changed = manifest.describe([path], shop.repository.root)
-    files = {**read_release(shop.repository, release).files, **changed}
-    rewrite_manifest(shop.repository, release, files=files)
 
 
 def test_whatever_fails_leaves_the_old_release_serving(

@@ -21,6 +21,7 @@ import tritonclient.grpc as triton
 
 from operations.records.contract import SAMPLER
 from operations.releases import publish
+from operations.releases.folder import FolderRepository
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote, roll_back
 from operations.releases.store import open_repository
@@ -28,6 +29,7 @@ from operations.server.settings import ServerSettings, claim_ports
 from operations.supervisor import embedded
 from operations.supervisor.watchdog import Stopped
 from tests.building import TOY_SAMPLER
+from tests.building.repositories import replace_file
 from tests.building.runs import toy_run
 from tests.running.processes import children, command, shared_memory
 from tests.running.supervised import Event, Supervised
@@ -35,6 +37,7 @@ from tests.running.supervised import Event, Supervised
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
 
 NOTICED_S, RESTORED_S = 5, 20
+NO_TABLE = b'raise RuntimeError("no such table")\n'
 
 Kill = tuple[str, Callable[[int], int], signal.Signals, str]
 
@@ -182,9 +185,7 @@ def test_a_broken_previous_release_does_not_keep_the_active_one_from_serving(
 ) -> None:
     """The log has its number and Triton's words; Triton becomes ready, too."""
     repository = shutil.copytree(published, tmp_path / "repository")
-    broken = repository / SAMPLER / "2" / "model.py"
-    broken.unlink()
-    broken.write_text('raise RuntimeError("no such table")\n')
+    replace_file(FolderRepository(repository), f"{SAMPLER}/2/model.py", NO_TABLE)
     serving = serve(repository)
     event = serving.event("release not loaded")
     assert (event["release"], event["model"]) == (2, SAMPLER)
@@ -195,7 +196,7 @@ def test_a_broken_previous_release_does_not_keep_the_active_one_from_serving(
         assert control.states(SAMPLER) == {1: "READY", 2: ""}
     with triton.InferenceServerClient(serving.addresses["grpc"]) as client:
         assert client.is_server_ready()
-    assert broken.exists()
+    assert (repository / SAMPLER / "2" / "model.py").exists()
 
 
 def test_a_broken_active_release_is_one_sentence(
@@ -203,9 +204,7 @@ def test_a_broken_active_release_is_one_sentence(
 ) -> None:
     """A first start ends with exit code 1, the release and Triton's reason, and leaves nothing."""
     repository = shutil.copytree(published, tmp_path / "repository")
-    model = repository / SAMPLER / "1" / "model.py"
-    model.unlink()
-    model.write_text('raise RuntimeError("no such table")\n')
+    replace_file(FolderRepository(repository), f"{SAMPLER}/1/model.py", NO_TABLE)
     serving = serve(repository, wait=False)
     assert serving.process.wait(60) == 1
     serving.kill()

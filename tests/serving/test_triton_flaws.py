@@ -181,7 +181,7 @@ def test_triton_s_cache_confuses_shapes_and_outputs(live: Live) -> None:
         assert status == 200
         return {output["name"]: output["shape"] for output in json.loads(text)["outputs"]}
 
-    whole = {"item_ids": [1, 20], "scores": [1, 20], "reasons": [1, 20]}
+    whole = {"item_ids": [1, 20], "scores": [1, 20], "reasons": [1, 20], "digest": [1, 1]}
     assert ask(["two", "apart"], [2, 1])["item_ids"] == [2, 20]
     assert ask(["two", "apart"], [1, 2])["item_ids"] == [2, 20]
     assert ask(["scores", "only"], [1, 2], outputs=[{"name": "scores"}]) == {"scores": [1, 20]}

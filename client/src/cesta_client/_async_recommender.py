@@ -11,9 +11,10 @@ from types import TracebackType
 from . import _check
 from ._call import Call, make_canary, split_into_batches
 from ._connect import connect_async
+from ._digest import check_own, is_of_another_question, log_mistaken, with_nonce
 from ._endpoint import Protocol, make_endpoint
 from ._errors import CestaError, InvalidRequest, Unavailable
-from ._transport import AsyncTransport, Reply
+from ._transport import AsyncTransport, Reply, Tensors
 from ._values import Query, Recommendations
 from ._wire import answers_in, tensors_of
 
@@ -86,7 +87,7 @@ class AsyncRecommender:
         return True
 
     async def aclose(self) -> None:
-        """Close the connections. A second call does nothing."""
+        """See `Recommender.close`."""
         if not self._closed:
             self._closed = True
             await self._transport.aclose()
@@ -109,6 +110,14 @@ class AsyncRecommender:
 
     async def _reply(self, batch: Sequence[Query], call: Call) -> Reply:
         tensors = tensors_of(batch)
+        reply = await self._infer(tensors, call)
+        if is_of_another_question(reply, tensors):
+            log_mistaken(reply, call.request_id)
+            reply = await self._infer(with_nonce(tensors), call)
+            check_own(reply, tensors)
+        return reply
+
+    async def _infer(self, tensors: Tensors, call: Call) -> Reply:
         while True:
             try:
                 return await self._transport.ainfer(

@@ -1,22 +1,18 @@
-"""The gRPC transport: all threads share one channel."""
+"""The gRPC transports. All threads of a recommender share one channel, and no call is cancelled."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-import tritonclient.grpc as triton
-import tritonclient.grpc.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
 from ._endpoint import Endpoint
-from ._errors import CestaError, TimedOut, Unavailable
+from ._errors import CestaError, ServerError, TimedOut, Unavailable
+from ._grpc_calls import GrpcCalls
 from ._status import error_of_grpc
 from ._transport import Reply, Tensors
-from ._wire import MODEL, OUTPUTS
-
-# By default gRPC waits a second before it connects again, and a retry within that second fails the same way.
-# grpc.min_reconnect_backoff_ms keeps its default: despite its name it limits the time of one attempt.
-_CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+from ._wire import OUTPUTS
 
 
 class GrpcTransport:
@@ -24,65 +20,61 @@ class GrpcTransport:
 
     def __init__(self, to: Endpoint) -> None:
         self._to = to
-        self._client = triton.InferenceServerClient(**_options(to))
+        self._calls = GrpcCalls(to)
 
     def infer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
-        request = _request(tensors, self._to, timeout_s, request_id)
         try:
-            return _reply(self._client.infer(MODEL, **request))
-        except (InferenceServerException, ValueError) as error:
+            call = self._calls.start(tensors, timeout_s=timeout_s, request_id=request_id)
+            try:
+                result = call.result(timeout_s)
+            finally:
+                if not call.done():
+                    self._calls.abandon(call)
+        except (InferenceServerException, TimeoutError, ValueError) as error:
             raise _failure(error, self._to.address, timeout_s) from error
+        return _reply(result, self._to.address)
 
     def close(self) -> None:
-        self._client.close()
+        self._calls.close()
 
 
 class AsyncGrpcTransport:
-    """Triton's gRPC service, for one event loop."""
+    """Triton's gRPC service for asyncio. The calls belong to no event loop, so none can cancel them."""
 
     def __init__(self, to: Endpoint) -> None:
         self._to = to
-        self._client: Any = None
+        self._calls = GrpcCalls(to)
 
     async def ainfer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
-        if self._client is None:  # made here, inside the event loop that it belongs to
-            self._client = triton_aio.InferenceServerClient(**_options(self._to))
-        request = _request(tensors, self._to, timeout_s, request_id)
         try:
-            return _reply(await self._client.infer(MODEL, **request))
-        except (InferenceServerException, ValueError) as error:
+            call = self._calls.start(tensors, timeout_s=timeout_s, request_id=request_id)
+            try:
+                result = await asyncio.wait_for(asyncio.wrap_future(call), timeout_s)
+            finally:
+                if not call.done():
+                    self._calls.abandon(call)
+        except (InferenceServerException, TimeoutError, ValueError) as error:
             raise _failure(error, self._to.address, timeout_s) from error
+        return _reply(result, self._to.address)
 
     async def aclose(self) -> None:
-        if self._client is not None:
-            await self._client.close()
+        await asyncio.to_thread(self._calls.close)
 
 
-def _options(to: Endpoint) -> dict[str, Any]:
-    return {
-        "url": to.address,
-        "ssl": to.ssl,
-        "root_certificates": to.root_certificates,
-        "channel_args": _CHANNEL,
-    }
-
-
-def _request(tensors: Tensors, to: Endpoint, timeout_s: float, request_id: str) -> dict[str, Any]:
-    inputs = [triton.InferInput(name, tensor.shape, "BYTES") for name, tensor in tensors.items()]
-    for inp, tensor in zip(inputs, tensors.values(), strict=True):
-        inp.set_data_from_numpy(tensor)
-    return {"inputs": inputs, "headers": to.headers, "client_timeout": timeout_s, "request_id": request_id}
-
-
-def _reply(result: Any) -> Reply:
-    tensors = {name: result.as_numpy(name) for name in OUTPUTS}
+def _reply(result: Any, address: str) -> Reply:
+    """The tensors of an answer. A missing tensor is None here; its reader raises the error."""
+    try:
+        tensors = {name: result.as_numpy(name) for name in OUTPUTS}
+    except (InferenceServerException, ValueError, TypeError) as error:
+        raise ServerError(f"the answer of {address} cannot be read: {error!r}") from error
     return Reply(tensors, result.get_response().model_version)
 
 
 def _failure(error: Any, address: str, timeout_s: float) -> CestaError:
+    late = TimedOut(f"no answer from {address} within {timeout_s:.2g} s")
+    if isinstance(error, TimeoutError):
+        return late
     if isinstance(error, ValueError):  # gRPC raises it for a channel that another thread closed
         return Unavailable(f"{address}: {error}")
     failure = error_of_grpc(str(error.status()), str(error.message()), address)
-    if isinstance(failure, TimedOut):
-        return TimedOut(f"no answer from {address} within {timeout_s:.2g} s")
-    return failure
+    return late if isinstance(failure, TimedOut) else failure

@@ -15,8 +15,9 @@ from ._transport import Reply, Tensors
 from ._values import Query, Recommendation, Recommendations, reasons_in
 
 MODEL = "recommender"
-INPUTS = {"basket": "BYTES", "user_id": "BYTES", "exclude": "BYTES", "categories": "BYTES"}
-OUTPUTS = {"item_ids": "BYTES", "scores": "FP32", "reasons": "INT32"}
+INPUTS = {"basket": "BYTES", "user_id": "BYTES", "exclude": "BYTES", "categories": "BYTES", "nonce": "BYTES"}
+OUTPUTS = {"item_ids": "BYTES", "scores": "FP32", "reasons": "INT32", "digest": "BYTES"}
+_COLUMNS = ("item_ids", "scores", "reasons")  # K for each query
 
 
 def tensors_of(queries: Sequence[Query]) -> Tensors:
@@ -63,7 +64,7 @@ def answers_in(reply: Reply, queries: Sequence[Query]) -> list[Recommendations]:
     """
     try:
         release = int(reply.model_version)
-        columns = [_rows(reply, name, len(queries)) for name in OUTPUTS]
+        columns = [_rows(reply, name, len(queries)) for name in _COLUMNS]
         return [
             Recommendations(_ranked(zip(*rows, strict=True), query.k), release=release)
             for query, *rows in zip(queries, *columns, strict=True)

@@ -29,13 +29,15 @@ local function below_rate(dictionary, name, rate, burst)
   return true
 end
 
--- Counts a request of a key that has just begun. Returns false if the key has too many.
+-- Counts a request of a key that has just begun. Returns false if the key has too many. Counting comes before the check,
+-- so that workers which do both at the same moment never let in too many.
 function limits.enter(key)
   local name = "callers:" .. key.name
-  if workers.total(name) >= IN_FLIGHT then
+  workers.add(name, 1)
+  if workers.total(name) > IN_FLIGHT then
+    workers.add(name, -1)
     return false
   end
-  workers.add(name, 1)
   return true
 end
 
@@ -59,30 +61,30 @@ function limits.address(address)
   return false, addresses:add("logged:" .. address, true, 1)
 end
 
--- Takes a place at Triton, which is kept until Triton has answered, also if the caller leaves. Returns false if there
--- is none.
-function limits.take_place(key_name)
-  local name = "places:" .. key_name
-  local held = workers.total(name)
-  local all = workers.total("places")
-  if all >= AT_TRITON then
-    local keys = math.max(1, workers.total("keys"))
-    if held >= math.max(1, math.min(SHARE, math.floor(AT_TRITON / keys))) then
-      return false
-    end
-  end
-  if workers.add(name, 1) == 1 then
-    workers.add("keys", 1)
-  end
-  workers.add("places", 1)
-  return true
-end
-
 function limits.give_place_back(key_name)
   if workers.add("places:" .. key_name, -1) == 0 then
     workers.add("keys", -1)
   end
   workers.add("places", -1)
+end
+
+-- Returns how many places a key has even if all are taken.
+local function fair_share()
+  return math.max(1, math.min(SHARE, math.floor(AT_TRITON / workers.total("keys"))))
+end
+
+-- Takes a place at Triton, which is kept until Triton has answered, also if the caller leaves. Returns false if there
+-- is none.
+function limits.take_place(key_name)
+  if workers.add("places:" .. key_name, 1) == 1 then
+    workers.add("keys", 1)
+  end
+  workers.add("places", 1)
+  if workers.total("places") > AT_TRITON and workers.total("places:" .. key_name) > fair_share() then
+    limits.give_place_back(key_name)
+    return false
+  end
+  return true
 end
 
 return limits

@@ -3,6 +3,8 @@
 Loads in a second where the real one takes four, and answers of two seeds have nothing in common.
 """
 
+import hashlib
+import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,13 +28,14 @@ class TritonPythonModel:
             basket = pb_utils.get_input_tensor_by_name(request, "basket")  # optional, as all inputs are
             queries = len(request.inputs()[0].as_numpy())
             baskets = basket.as_numpy() if basket else [[]] * queries
-            tensors = [pb_utils.Tensor(*named) for named in propose(self._sizes, baskets).items()]
+            outputs = propose(self._sizes, baskets) | {"digest": digests_of(request, queries)}
+            tensors = [pb_utils.Tensor(*named) for named in outputs.items()]
             responses.append(pb_utils.InferenceResponse(tensors))
         return responses
 
 
 def propose(sizes: Any, baskets: Sequence[Sequence[bytes]]) -> dict[str, Any]:
-    """The sampler's outputs; `sizes` are seed, items, and the contract's L, C and F."""
+    """The scorer's inputs; `sizes` are seed, items, and the contract's L, C and F."""
     seed, items, slots, width, features = sizes
     n = len(baskets)
     rows = np.zeros((n, 1 + slots + 2 * width), np.int32)
@@ -44,3 +47,19 @@ def propose(sizes: Any, baskets: Sequence[Sequence[bytes]]) -> dict[str, Any]:
         values[i, :PROPOSED] = rng.normal(size=(PROPOSED, features))
         sources[i, :PROPOSED] = rng.integers(1, 32, PROPOSED)
     return {"rows": rows, "candidate_features": values}
+
+
+def digests_of(request: Any, queries: int) -> Any:
+    """(batch, 1): the digest of each query, as ensemble/candidate_sampler/digest.py defines it."""
+    columns = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+    names = ("basket", "user_id", "exclude", "categories")
+    digests = []
+    for i in range(queries):
+        written = b"".join(_written(columns[name][i] if name in columns else ()) for name in names)
+        digests.append([hashlib.sha256(written).hexdigest().encode()])
+    return np.array(digests, object)
+
+
+def _written(values: Sequence[bytes]) -> bytes:
+    ids = list(filter(None, values))
+    return b"".join([struct.pack("<I", len(ids)), *(struct.pack(f"<I{len(i)}s", len(i), i) for i in ids)])

@@ -227,7 +227,7 @@ def test_a_refusal_of_the_disk_is_explained(
     assert cesta("publish", "--out", tmp_path) == (1, "", message)
 
 
-VERBS = ["list", "show 1", "verify 1", "diff 1 2", "promote 1", "canary 1", "rollback", "retire"]
+VERBS = ["list", "show 1", "verify 1", "diff 1 2", "promote 1", "canary 1", "rollback", "retire", "sign 1"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

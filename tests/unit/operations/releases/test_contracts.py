@@ -134,10 +134,12 @@ def test_only_answers_that_name_their_question_are_cached(
 ) -> None:
     """Another question may have the same key in Triton's cache. A digest shows whose the answer is."""
     contract = newer_contract()
-    if named:
-        digest = {"digest": ("STRING", (1,))}
-        added = {side: {**getattr(contract, side), **digest} for side in ("outputs", "sampler_outputs")}
-        contract = contract.model_copy(update=added)
+    if not named:
+        sides = {
+            side: {name: tensor for name, tensor in getattr(contract, side).items() if name != "digest"}
+            for side in ("outputs", "sampler_outputs")
+        }
+        contract = contract.model_copy(update=sides)
     release = publish.publish(toy_run(tmp_path / "run", 2, SIZES, contract=contract), repository)
     promote(repository, release, force=True)
     assert config(repository, ENSEMBLE).response_cache.enable is named

@@ -14,7 +14,7 @@ from operations.errors import CestaError
 from operations.records import manifest
 from operations.records.contract import MODEL_REPOSITORY, MODELS, read_config
 from operations.records.manifest import RunManifest
-from operations.releases import bucket, configs, history, publish
+from operations.releases import bucket, configs, history, publish, signature
 from operations.releases.history import Action
 from operations.releases.promote import promote
 from operations.releases.repository import active_release, read_release, releases
@@ -42,8 +42,8 @@ def repository(request: pytest.FixtureRequest) -> Repository:
 
 
 def names(repository: Repository) -> set[str]:
-    """The names in the repository, except for the numbers that a bucket keeps."""
-    return {path.name for path in repository.root.iterdir()} - {bucket.NUMBERS}
+    """The names in the repository, except for signatures, and the numbers that a bucket keeps."""
+    return {path.name for path in repository.root.iterdir()} - {bucket.NUMBERS, signature.NAME}
 
 
 def versions(repository: Repository, model: str) -> list[int]:
@@ -165,14 +165,14 @@ def test_an_altered_release_is_found(run: Path, repository: Repository, name: st
 
 
 @folder_only
-def test_a_stranger_in_a_release_is_found(run: Path, repository: Repository) -> None:
-    """Python's own caches do not count."""
+@pytest.mark.parametrize("name", ["extra.py", "__pycache__/model.cpython-311.pyc"])
+def test_a_stranger_in_a_release_is_found(run: Path, repository: Repository, name: str) -> None:
+    """Python's own caches count: Python loads a cached module in place of the source beside it."""
     publish_active(run, repository)
-    (repository / "candidate_sampler" / "1" / "__pycache__").mkdir()
-    (repository / "candidate_sampler" / "1" / "__pycache__" / "model.pyc").touch()
-    verify_release(repository)
-    (repository / "candidate_sampler" / "1" / "extra.py").touch()
-    with pytest.raises(CestaError, match=r"extra\.py is not in the manifest"):
+    stranger = repository / "candidate_sampler" / "1" / name
+    stranger.parent.mkdir(exist_ok=True)
+    stranger.touch()
+    with pytest.raises(CestaError, match=f"{name} is not in the manifest"):
         verify_release(repository)
 
 

@@ -21,7 +21,9 @@ from operations.releases.history import Action
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, manifest_place, read_release, releases
 from operations.releases.retire import retire
+from operations.releases.signature import sign
 from operations.releases.store import Repository
+from operations.releases.trust import publisher_key
 from operations.releases.verify import verify_release
 from tests.building import TOY_SAMPLER
 from tests.building.repositories import KINDS, empty_repository, folder_only, rewrite_manifest
@@ -121,13 +123,19 @@ def remove_a_file(repository: Repository) -> str:
 
 def bring_another_s_manifest(repository: Repository) -> str:
     manifest.write(read_release(repository, 1), manifest_place(repository, 2).parent)
+    return r"recommender/2/manifest.json is not what [0-9a-f]{16} signed as release 2"
+
+
+def sign_another_s_manifest(repository: Repository) -> str:
+    bring_another_s_manifest(repository)
+    sign(repository, 2, manifest_place(repository, 2).read_bytes(), publisher_key())
     return r"recommender/2/manifest.json is the manifest of release 1"
 
 
 def truncate_the_manifest(repository: Repository) -> str:
     path = repository / "recommender" / "2" / manifest.NAME
     path.write_text(path.read_text()[:100])
-    return r"recommender/2/manifest.json is damaged"
+    return r"recommender/2/manifest.json is (damaged|not what)"
 
 
 def change_the_contract(repository: Repository) -> str:
@@ -147,6 +155,7 @@ def leave_a_stranger(repository: Repository) -> str:
         flip_a_byte,
         remove_a_file,
         bring_another_s_manifest,
+        sign_another_s_manifest,
         truncate_the_manifest,
         change_the_contract,
         leave_a_stranger,

@@ -1,0 +1,66 @@
+"""Tells whether an answer belongs to its question: Triton's response cache can return that of another.
+
+The cache finds an answer by a 64-bit hash, which whoever controls one input can forge. A release therefore
+returns a digest of each query with its answer. ensemble/candidate_sampler/digest.py of cesta defines it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import uuid
+from collections.abc import Iterable
+
+import numpy as np
+
+from ._errors import ServerError
+from ._transport import Reply, Tensors
+
+_log = logging.getLogger("cesta_client")
+_DIGESTED = ("basket", "user_id", "exclude", "categories")  # in the order of the digest
+
+
+def is_of_another_question(reply: Reply, tensors: Tensors) -> bool:
+    """Tell whether the answer has digests that are not those of the question. Old releases have none."""
+    digests = reply.tensors.get("digest")
+    return digests is not None and digests.tolist() != digests_of(tensors)
+
+
+def log_mistaken(reply: Reply, request_id: str) -> None:
+    """Warn that an answer belongs to another question."""
+    _log.warning(
+        "release %s returned the answer to another question (request id %r); asking past the response cache",
+        reply.model_version,
+        request_id,
+    )
+
+
+def check_own(reply: Reply, tensors: Tensors) -> None:
+    """Raise ServerError if an answer from past the cache belongs to another question, too."""
+    if is_of_another_question(reply, tensors):
+        raise ServerError(
+            f"release {reply.model_version} returned the answer to another question, twice; "
+            "tell the operator of the server"
+        )
+
+
+def digests_of(tensors: Tensors) -> list[list[bytes]]:
+    """Input tensors (B, n) of bytes → B rows with one digest each, as the server returns them."""
+    batch = len(next(iter(tensors.values())))
+    columns = [tensors[name].tolist() if name in tensors else [()] * batch for name in _DIGESTED]
+    return [[_digest(query)] for query in zip(*columns, strict=True)]
+
+
+def with_nonce(tensors: Tensors) -> Tensors:
+    """The same question with a random input that makes it new to the cache."""
+    batch = len(next(iter(tensors.values())))
+    return {**tensors, "nonce": np.full((batch, 1), uuid.uuid4().hex.encode(), dtype=np.object_)}
+
+
+def _digest(inputs: Iterable[Iterable[bytes]]) -> bytes:
+    written = bytearray()
+    for ids in inputs:
+        present = [i for i in ids if i]  # an empty id is padding
+        written += len(present).to_bytes(4, "little")
+        written += b"".join([len(i).to_bytes(4, "little") + i for i in present])
+    return hashlib.sha256(written).hexdigest().encode()

@@ -1,0 +1,81 @@
+"""Images install packages whose hashes are known: the .lock files fit the requirements; pip checks them."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests import ROOT
+
+IMAGES = ROOT / "deploy" / "images"
+LOCKS = sorted(IMAGES.rglob("*.lock"))
+AGAIN = "run: make lock"
+
+
+def locked(path: Path) -> dict[str, str]:
+    """Package → version. Each has the hash of at least one file."""
+    versions = {}
+    for entry in path.read_text().replace("\\\n", " ").splitlines():
+        requirement, *hashes = entry.split(" --hash=")
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", digest.strip()) for digest in hashes), requirement
+        assert hashes, requirement
+        parsed = Requirement(requirement.strip())
+        (pin,) = parsed.specifier
+        assert pin.operator == "=="
+        versions[canonicalize_name(parsed.name)] = pin.version
+    return versions
+
+
+def required(path: Path) -> list[Requirement]:
+    """The packages of a requirements file and of those that it includes."""
+    found = []
+    for line in path.read_text().splitlines():
+        if line.startswith("--requirement "):
+            found += required(path.parent / line.split()[1])
+        elif line and not line.startswith("#"):
+            found.append(Requirement(line))
+    return found
+
+
+def check_fits(lock: Path, wanted: list[Requirement]) -> None:
+    versions = locked(lock)
+    for requirement in wanted:
+        version = versions.get(canonicalize_name(requirement.name))
+        assert version is not None, f"{lock} lacks {requirement}; {AGAIN}"
+        assert requirement.specifier.contains(version), f"{lock} has {requirement.name} {version}; {AGAIN}"
+
+
+@pytest.mark.parametrize(
+    ("image", "requirements"), [("cpu", "requirements.txt"), ("gpu", "sampler-requirements.txt")]
+)
+def test_the_serving_environment_is_locked(image: str, requirements: str) -> None:
+    check_fits(IMAGES / image / "serving.lock", required(ROOT / "ensemble" / requirements))
+
+
+def test_the_supervisor_s_environment_is_locked() -> None:
+    """All that the two packages and the extra "stores" need, in the versions of constraints.txt."""
+    ours, client = (
+        tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        for folder in ("", "client")
+    )
+    direct = [*ours["dependencies"], *ours["optional-dependencies"]["stores"], *client["dependencies"]]
+    wanted = [Requirement(line) for line in direct]
+    check_fits(IMAGES / "supervisor.lock", [r for r in wanted if r.name != "cesta-client"])
+    pins = {canonicalize_name(r.name): r for r in required(ROOT / "constraints.txt")}
+    for name, version in locked(IMAGES / "supervisor.lock").items():
+        assert name not in pins or pins[name].specifier.contains(version), f"{name} {version}; {AGAIN}"
+
+
+@pytest.mark.parametrize("image", ["cpu", "gpu"])
+def test_an_image_installs_nothing_without_a_hash(image: str) -> None:
+    """Each pip install checks hashes, or may fetch nothing."""
+    text = (IMAGES / image / "Dockerfile").read_text().replace("\\\n", " ")
+    lines = [line for line in re.split(r"&&|\n", text) if re.search(r"\bpip\b.* install\b", line)]
+    assert len(lines) == 3
+    for line in lines:
+        assert "--require-hashes" in line or {"--no-index", "--no-deps"} <= {*line.split()}, line
+    for lock in re.findall(r"--requirement (\S+)", text):
+        assert lock in {path.name for path in LOCKS}
