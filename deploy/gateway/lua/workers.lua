@@ -1,12 +1,18 @@
 -- Counts over all workers that cannot leak: each worker keeps its own, and a worker that dies takes its counts with it.
 --
--- A worker shows every second that it lives. The others add up the counts of the living ones.
+-- A worker shows every second that it lives. The others add up the counts of the living ones. nginx replaces a dead
+-- worker at once, and the new one removes what it left.
+
+local ffi = require("ffi")
+
+ffi.cdef("int kill(int process, int signal);")
 
 local counts = ngx.shared.counts
 local living = ngx.shared.workers
 
 local HEARTBEAT_S = 1
-local SILENCE_S = 3  -- a worker that is silent for so long is dead
+local SILENCE_S = 3        -- a worker that is silent for so long is dead
+local NO_SUCH_PROCESS = 3  -- ESRCH
 
 local workers = {}
 local me
@@ -26,12 +32,20 @@ local function read_peers()
   peers = alive
 end
 
+-- Tells whether a worker lives. Another process may have got its number, so it must have shown itself, too.
+local function is_alive(id)
+  local process = tonumber(id:match("^%d+"))
+  local gone = ffi.C.kill(process, 0) ~= 0 and ffi.errno() == NO_SUCH_PROCESS
+  return not gone and living:get("alive:" .. id)
+end
+
 -- Removes what dead workers left, and counts them.
 local function bury()
   for _, entry in ipairs(living:get_keys(0)) do
     local id = entry:match("^born:(.+)$")
-    if id and not living:get("alive:" .. id) and living:add("dead:" .. id, true, 60) then
+    if id and not is_alive(id) and living:add("dead:" .. id, true, 60) then
       living:delete(entry)
+      living:delete("alive:" .. id)
       living:incr("deaths", 1, 0)
       living:incr("changes", 1, 0)
       for _, name in ipairs(counts:get_keys(0)) do
