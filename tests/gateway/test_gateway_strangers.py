@@ -100,6 +100,16 @@ def test_a_trusted_proxy_names_the_address(
     assert ask(f"192.0.2.3, 192.0.2.1, {trusted[-1] if trusted else '10.1.2.3'}") == 429
 
 
+def test_the_owner_of_an_ipv6_network_is_one_stranger(open_gateway: OpenDoor, fake: FakeTriton) -> None:
+    door = open_gateway(triton_http=fake.address, trusted_proxies=("127.0.0.0/8",))
+
+    def ask(forwarded: str) -> int:
+        return door.ask("/nowhere", key=None, headers={"X-Forwarded-For": forwarded}).status
+
+    assert 429 in [ask(f"2001:db8::{n}") for n in range(40)]
+    assert ask("2001:db8:0:1::1") == 404
+
+
 # ---- health
 
 

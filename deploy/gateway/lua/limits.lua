@@ -53,8 +53,10 @@ function limits.batch(key)
   return below_rate(rates, "batch:" .. key.name, key.rate / BATCH, math.max(4, math.floor(key.rate / BATCH)))
 end
 
--- Returns whether a caller without a key may have an answer, and whether the request is to be logged.
+-- Returns whether a caller without a key may have an answer, and whether the request is to be logged. `address` is
+-- binary. An IPv6 address counts by its first 64 bits, because its owner has all that begin with them.
 function limits.address(address)
+  address = #address == 16 and address:sub(1, 8) or address
   if below_rate(addresses, address, ADDRESS_RATE, ADDRESS_BURST) then
     return true, true
   end
