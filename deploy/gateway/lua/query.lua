@@ -208,20 +208,20 @@ end
 
 -- Returns the first k items of an answer to one query as JSON. The scores have nine digits, which tell any FP32.
 function query.items(answer, k)
-  local body, outputs = answer.body, answer.outputs
+  local raw, outputs = answer.tensors, answer.outputs
   local ids, scores, reasons = outputs.item_ids, outputs.scores, outputs.reasons
   if not (ids and scores and reasons) then
     answers.refuse(502, "the recommender cannot be reached")
   end
   local count = math.min(scores.bytes / 4, reasons.bytes / 4, 64)
-  local score = tensor.floats(body, scores.at, count)
-  local mask = tensor.integers(body, reasons.at, count)
+  local score = tensor.floats(raw, scores.at, count)
+  local mask = tensor.integers(raw, reasons.at, count)
   local parts, n, found = {}, 0, 0
-  tensor.walk(body, ids.at, count, function(first, last)
+  tensor.walk(raw, ids.at, count, function(first, last)
     if found < k and last >= first then  -- an empty id is padding
       found = found + 1
       parts[found] = string.format('{"item_id":%s,"score":%.9g,"reasons":%s}',
-        answers.quoted(body:sub(first, last)), score[n], NAMES[mask[n]] or "[]")
+        answers.quoted(raw:sub(first, last)), score[n], NAMES[mask[n]] or "[]")
     end
     n = n + 1
   end)
