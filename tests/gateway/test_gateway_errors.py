@@ -89,8 +89,8 @@ def test_a_body_of_just_under_64_kib_is_read(door: Door) -> None:
         (400, b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n"),
         (414, b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
         (431, b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 9000 + b"\r\n\r\n"),
-        (501, b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n"),
-        (505, b"GET / HTTP/3.0\r\nHost: x\r\n\r\n"),
+        (400, b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n"),
+        (400, b"GET / HTTP/3.0\r\nHost: x\r\n\r\n"),
     ],
 )
 def test_what_is_no_http_is_refused_in_json(door: Door, status: int, head: bytes) -> None:

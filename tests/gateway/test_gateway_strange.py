@@ -272,6 +272,7 @@ RAW_HEADS = [
     b'{"inputs": [' + b"[" * 5000 + b"]" * 5000 + b"]}",
     b'{"inputs": {"1": {"name": "basket"}}}',
     b'\xff\xfe{"inputs": []}',
+    b'{"inputs": [{"name": "\xa0", "parameters": {"binary_data_size": 6}}]}',
 ]
 
 

@@ -114,10 +114,10 @@ CHUNKED = b"2\r\n{}\r\n0\r\n\r\n"
 SMUGGLED = {
     "CL and TE": (["Content-Length: 2", "Transfer-Encoding: chunked"], CHUNKED, {400}),
     "TE and CL": (["Transfer-Encoding: chunked", "Content-Length: 60"], b"0\r\n\r\n" + HIDDEN_REQUEST, {400}),
-    "TE twice": (["Transfer-Encoding: chunked", "Transfer-Encoding: identity"], CHUNKED, {400, 501}),
-    "TE listed": (["Transfer-Encoding: chunked, identity"], CHUNKED, {400, 501}),
-    "TE with a tab": (["Transfer-Encoding:\tchunked"], CHUNKED, {200, 400, 501}),
-    "TE misspelt": (["Transfer-Encoding: xchunked"], CHUNKED, {400, 501}),
+    "TE twice": (["Transfer-Encoding: chunked", "Transfer-Encoding: identity"], CHUNKED, {400}),
+    "TE listed": (["Transfer-Encoding: chunked, identity"], CHUNKED, {400}),
+    "TE with a tab": (["Transfer-Encoding:\tchunked"], CHUNKED, {200, 400}),
+    "TE misspelt": (["Transfer-Encoding: xchunked"], CHUNKED, {400}),
     "TE with a space before the colon": (["Transfer-Encoding : chunked"], CHUNKED, {400}),
     "CL twice": (["Content-Length: 2", "Content-Length: 60"], b"{}" + HIDDEN_REQUEST, {400}),
     "CL listed": (["Content-Length: 2, 60"], b"{}" + HIDDEN_REQUEST, {400}),
@@ -171,7 +171,7 @@ def test_admin_is_for_admins(door: Door) -> None:
 
 # ---- what nobody thought of
 
-DOCUMENTED = {200, 400, 401, 403, 404, 405, 408, 413, 414, 415, 429, 431, 501, 505}
+DOCUMENTED = {200, 400, 401, 403, 404, 405, 408, 413, 414, 415, 429, 431}
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 values = st.recursive(

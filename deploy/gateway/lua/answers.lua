@@ -1,6 +1,7 @@
 -- Answers to callers: JSON with a sentence over HTTP, a status in headers or trailers over gRPC.
 
 local cjson = require("cjson.safe")
+local utf8 = require("utf8_text")
 
 local answers = {}
 
@@ -55,10 +56,11 @@ function answers.send(status, body)
   ngx.print(body)
 end
 
--- Returns the sentence of a refusal.
+-- Returns the sentence of a refusal. It may quote what a caller sent, which need not be UTF-8.
 function answers.sentence(refusal)
   ngx.status = refusal.status
-  return refusal.text or ngx.var.error_text
+  local text = refusal.text or ngx.var.error_text
+  return utf8.is_valid(text) and text or (text:gsub("[\128-\255]", "?"))
 end
 
 function answers.send_error(refusal)

@@ -53,7 +53,7 @@ local function path_of(uri)
 end
 
 -- Refuses a caller without a key. An address that sends many such requests gets 429, and few of those are logged.
-local function refuse_stranger(status)
+local function refuse_stranger(status, text)
   local may, logged = limits.address(ngx.var.binary_remote_addr)
   if not logged then
     ngx.var.logged = "0"
@@ -62,7 +62,7 @@ local function refuse_stranger(status)
   if not may then
     answers.refuse(429, "too many requests without a valid key from this address; try again later")
   end
-  answers.refuse(status)
+  answers.refuse(status, text)
 end
 
 -- Counts the request until it is answered or its caller leaves. `door.finish` is called for each request.
@@ -243,14 +243,18 @@ function door.grpc()
   run(routes.grpc, grpc.send_error)
 end
 
+-- nginx calls some faults of a caller 5xx. They count as nobody's failure but his.
+local CALLERS_FAULT = {[501] = 400, [505] = 400}
+
 -- Answers what nginx itself refuses, such as a request that it cannot read.
 function door.refused(send_error)
   drop_headers(routes.unknown.headers)
-  if ngx.status == 405 then  -- TRACE and CONNECT
+  local status, text = ngx.status, ngx.var.error_text
+  if status == 405 then  -- TRACE and CONNECT
     ngx.header["Allow"] = routes.http(path_of(ngx.var.request_uri)).allow
   end
   local refuse = ngx.var.key_name == "" and refuse_stranger or answers.refuse
-  local _, refusal = answers.run(refuse, ngx.status)
+  local _, refusal = answers.run(refuse, CALLERS_FAULT[status] or status, text)
   send_error(refusal)
 end
 
