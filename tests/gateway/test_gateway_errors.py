@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -130,6 +132,29 @@ def silent() -> Iterator[str]:
     """A server that takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_server_that_answers_byte_by_byte_has_no_more_time(open_gateway: OpenDoor) -> None:
+    """Its bytes do not count as signs of life: 504 after 2 s."""
+    ending = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n":
+                    connection.sendall(bytes([byte]))
+                    if ending.wait(0.1):
+                        return
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        door = open_gateway(triton_http=f"127.0.0.1:{server.getsockname()[1]}")
+        try:
+            assert door.recommend("i1").status == 504
+        finally:
+            ending.set()
+            dripping.join()
 
 
 def test_no_server_is_502_and_a_silent_one_504(open_gateway: OpenDoor, silent: str) -> None:

@@ -146,6 +146,20 @@ def test_a_body_under_way_does_not_outlive_its_key(open_gateway: OpenDoor, fake:
         assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
 
 
+def test_an_admin_s_body_under_way_does_not_outlive_its_key(door: Door) -> None:
+    """The supervisor must not see what a revoked key asks for, however slowly its body arrives."""
+    key = door.keys["leaving-admin"] = add_key(door.settings.folder, "leaving-admin", "admin", 1000)
+    assert announce(door.settings.folder)
+    head = f"POST /admin/releases/1/promote HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+    with door.connect() as connection:
+        connection.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{".encode())
+        wait_for(lambda: "asked" if door.ask("/admin/releases", key=key).status == 200 else "")
+        revoke_key(door.settings.folder, "leaving-admin")
+        assert announce(door.settings.folder)
+        connection.sendall(b"}")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
+
+
 def test_a_worker_that_dies_gives_back_what_it_held(open_gateway: OpenDoor, fake: FakeTriton) -> None:
     """All workers are killed while they hold all that a key may have, four times. Each time the key has it
     again within 5 s, and the deaths are counted.
@@ -181,6 +195,25 @@ def test_a_worker_that_dies_gives_back_what_it_held(open_gateway: OpenDoor, fake
             assert time.monotonic() - died_at < 5
     assert "\ncesta_gateway_worker_deaths_total 8\n" in (read_metrics(door.settings.folder) or "")
     assert "\ncesta_gateway_at_triton 0\n" in (read_metrics(door.settings.folder) or "")
+
+
+def test_a_worker_that_stood_still_dies_only_once(open_gateway: OpenDoor, fake: FakeTriton) -> None:
+    """It is taken for dead after 3 s, and lives again. Its real end is counted, too."""
+    door = open_gateway(triton_http=fake.address)
+
+    def deaths() -> int:
+        text = read_metrics(door.settings.folder) or ""
+        return int(text.split("\ncesta_gateway_worker_deaths_total ")[1].split()[0])
+
+    worker = children(door.gateway.pid)[0]
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        wait_for(lambda: "buried" if deaths() == 1 else "")
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    time.sleep(1.5)  # its next heartbeat, of which nobody hears
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: "counted" if deaths() == 2 else "")
 
 
 def test_slow_clients_do_not_hold_the_door(door: Door) -> None:

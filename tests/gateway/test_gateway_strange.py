@@ -6,6 +6,7 @@ import gzip
 import http.client
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import pytest
 from tritonclient.http import InferenceServerClient, InferInput
 
 from tests.running.door import FUZZ, TIMEOUT_S, Answer, Door
+from tests.running.processes import children
+from tests.running.worst_order import worst_order
 
 pytestmark = pytest.mark.triton
 
@@ -297,3 +300,35 @@ def test_a_garbled_head_is_the_caller_s_fault(door: Door) -> None:
     for stated in (-1, 0, 1, 10**9, 2**64):
         assert infer(door, body, stated).status == 400
     assert infer(door, body, size).status == 200
+
+
+def test_no_order_of_ids_keeps_a_worker_busy(door: Door) -> None:
+    """A body of 64 KiB has ten thousand ids, and a quicksort would take seconds for a chosen order."""
+    ids = [f"{number:04}" for number in worst_order(2500)]
+    shuffled = random.Random(0).sample(ids, len(ids))
+    usual, chosen = (min(_busy_s(door, order) for _ in range(5)) for order in (shuffled, ids))
+    assert chosen < 4 * usual
+
+
+def _busy_s(door: Door, ids: list[str]) -> float:
+    """The processor time of all workers for one question."""
+    before = _worked_s(door)
+    assert door.recommend(*ids).status == 200  # the toy sampler has no limit
+    return _worked_s(door) - before
+
+
+def _worked_s(door: Door) -> float:
+    times = (Path(f"/proc/{worker}/schedstat").read_text() for worker in children(door.gateway.pid))
+    return sum(int(text.split()[0]) for text in times) / 1e9
+
+
+def test_many_empty_queries_in_a_long_body_keep_no_worker_busy(door: Door) -> None:
+    """What tells an empty list from an empty object reads the body once, not for each query."""
+    times = {}
+    for count in (1, 32):
+        body = json.dumps({"queries": [{}] * count}).encode().ljust(65536)
+        for _ in range(2):
+            before = _worked_s(door)
+            assert door.ask("/v1/recommend/batch", body).status == 200
+            times[count] = min(times.get(count, 1.0), _worked_s(door) - before)
+    assert times[32] - times[1] < 0.02

@@ -179,3 +179,25 @@ def test_health_without_a_supervisor_is_502(open_gateway: OpenDoor, fake: FakeTr
     for path in ("/healthz", "/readyz"):
         answer = door.ask(path, key=None)
         assert (answer.status, answer.error) == (502, "what answers this cannot be reached")
+
+
+def test_a_key_s_oversized_bodies_are_not_a_stranger_s(own_door: Door) -> None:
+    """They are 413, which clients do not try again, until the key's own rate ends."""
+    answers = Counter(
+        own_door.ask("/v1/recommend", b"x" * 65537, source="127.0.0.1").status for _ in range(60)
+    )
+    assert answers == {413: 60}
+    slow = [own_door.ask("/v1/recommend", b"x" * 65537, key="slow-shop") for _ in range(20)]
+    assert {answer.error for answer in slow if answer.status == 429} == {
+        "too many requests for this key; try again later"
+    }
+
+
+def test_oversized_bodies_of_strangers_leave_few_lines_in_the_logs(own_door: Door) -> None:
+    """nginx would write a line of its own for each."""
+    before = own_door.settings.error_log.stat().st_size
+    statuses = [
+        own_door.ask("/v1/recommend", b"x" * 65537, key=None, source="127.0.0.9").status for _ in range(60)
+    ]
+    assert set(statuses) == {413, 429}
+    assert own_door.settings.error_log.stat().st_size == before

@@ -195,6 +195,7 @@ local function serve(route, path)
     answers.refuse(415)
   end
   if route.location then
+    body_of_caller()  -- before the supervisor sees anything of the request
     return route.location
   end
   if route.read then
@@ -243,6 +244,18 @@ function door.grpc()
   run(routes.grpc, grpc.send_error)
 end
 
+-- Refuses what nginx itself refuses. A request with a valid key counts as a single query, unless it did so before.
+local function refuse_unread(status, text)
+  if ngx.var.key_name == "" then
+    local key = identity.caller()
+    if not key then
+      refuse_stranger(status, text)
+    end
+    check_rate(limits.single, key)
+  end
+  answers.refuse(status, text)
+end
+
 -- nginx calls some faults of a caller 5xx. They count as nobody's failure but his.
 local CALLERS_FAULT = {[501] = 400, [505] = 400}
 
@@ -253,8 +266,7 @@ function door.refused(send_error)
   if status == 405 then  -- TRACE and CONNECT
     ngx.header["Allow"] = routes.http(path_of(ngx.var.request_uri)).allow
   end
-  local refuse = ngx.var.key_name == "" and refuse_stranger or answers.refuse
-  local _, refusal = answers.run(refuse, CALLERS_FAULT[status] or status, text)
+  local _, refusal = answers.run(refuse_unread, CALLERS_FAULT[status] or status, text)
   send_error(refusal)
 end
 

@@ -21,11 +21,21 @@ local function parse_head(head)
   return tonumber(status), headers
 end
 
+-- Reads what has arrived. A server that sends byte by byte has no more time than any other.
+local function read_piece(socket, until_s, most)
+  local left_ms = math.ceil(1000 * (until_s - ngx.now()))
+  if left_ms < 1 then
+    return nil, "timeout"
+  end
+  socket:settimeout(left_ms)
+  return socket:receiveany(most)
+end
+
 -- Reads until the head is there. Most answers arrive in one piece.
-local function read_head(socket)
+local function read_head(socket, until_s)
   local text = ""
   repeat
-    local piece, fault = socket:receiveany(PIECE_BYTES)
+    local piece, fault = read_piece(socket, until_s, PIECE_BYTES)
     if not piece then
       return nil, fault
     end
@@ -38,8 +48,21 @@ local function read_head(socket)
   return nil, "the head is too long"
 end
 
-local function read_answer(socket)
-  local head, body = read_head(socket)
+-- Returns a body of `length` bytes, which begins with `body`, or nil and the reason.
+local function read_body(socket, until_s, body, length)
+  local parts, size = {body}, #body
+  while size < length do
+    local piece, fault = read_piece(socket, until_s, length - size)
+    if not piece then
+      return nil, fault
+    end
+    parts[#parts + 1], size = piece, size + #piece
+  end
+  return table.concat(parts)
+end
+
+local function read_answer(socket, until_s)
+  local head, body = read_head(socket, until_s)
   if not head then
     return nil, body
   end
@@ -49,11 +72,11 @@ local function read_answer(socket)
     return nil, "not an answer with a length"
   end
   if #body < length then
-    local rest, fault = socket:receive(length - #body)
-    if not rest then
+    local whole, fault = read_body(socket, until_s, body, length)
+    if not whole then
       return nil, fault
     end
-    body = body .. rest
+    body = whole
   end
   return {status = status, headers = headers, body = body}
 end
@@ -69,7 +92,7 @@ local function attempt(address, request, timeout_ms)
   good, fault = socket:send(request)
   local answer
   if good then
-    answer, fault = read_answer(socket)
+    answer, fault = read_answer(socket, ngx.now() + timeout_ms / 1000)
   end
   if not answer then
     socket:close()

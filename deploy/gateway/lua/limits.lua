@@ -11,6 +11,7 @@ local AT_TRITON = 64   -- requests of all keys at Triton; more would only wait t
 local SHARE = 8        -- of these a key always gets as many as this, however much the others ask
 local ADDRESS_RATE = 10
 local ADDRESS_BURST = 20
+local SLACK = 32       -- requests that workers may let in beyond a burst, because they do not wait for each other
 
 local limits = {}
 
@@ -18,7 +19,8 @@ local limits = {}
 local function below_rate(dictionary, name, rate, burst)
   local now, step = ngx.now(), 1 / rate
   local due = dictionary:get(name) or now
-  if due < now then
+  local latest = now + 2 * (burst + SLACK) * step
+  if due < now or due > latest then  -- beyond `latest` only if the machine's clock was set back
     due = now
     dictionary:set(name, due)
   end

@@ -2,6 +2,7 @@
 
 local answers = require("answers")
 local cjson = require("cjson.safe").new()
+local order = require("order")
 local question = require("question")
 local tensor = require("tensor")
 local utf8 = require("utf8_text")
@@ -102,7 +103,7 @@ local function read_ids(value, name, where, text)
       refuse(where .. name .. " holds " .. kind(value[n]) .. "; ids are strings")
     end
   end
-  table.sort(value)
+  order.sort(value)
   local ids, last = {}, ""
   for n = 1, #value do
     if value[n] ~= last then
@@ -182,11 +183,16 @@ function query.read_many(value, most, text)
   if #queries < 1 or #queries > most then
     refuse("queries has " .. #queries .. " entries; 1 to " .. most .. " are allowed")
   end
-  local found = {}
+  local found, nested = {}, nil
   for n = 1, #queries do
     local where = "queries[" .. n - 1 .. "]: "
-    if type(queries[n]) == "table" and next(queries[n]) == nil and has_list_in_list(text) then
-      refuse(where .. 'an object such as {"basket": [...]} is wanted; got a list')
+    if type(queries[n]) == "table" and next(queries[n]) == nil then
+      if nested == nil then
+        nested = has_list_in_list(text)  -- once: it reads the whole body
+      end
+      if nested then
+        refuse(where .. 'an object such as {"basket": [...]} is wanted; got a list')
+      end
     end
     found[n] = read(queries[n], where, "")
   end

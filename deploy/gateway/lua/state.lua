@@ -32,7 +32,7 @@ end
 -- Returns the entries of the keys in a text of keys.json, or nil.
 local function entries_of(text)
   local keys, entries = cjson.decode(text), {}
-  if type(keys) ~= "table" then
+  if type(keys) ~= "table" or not text:find("^%s*%[") then  -- {} would be no keys at all
     return nil
   end
   for _, key in pairs(keys) do
@@ -44,17 +44,19 @@ local function entries_of(text)
   return entries
 end
 
+-- Replaces the keys. Returns false if there is no room for all of them; no key makes way for another.
 local function apply_entries(entries)
-  for name, entry in pairs(entries) do
-    if shared:get(name) ~= entry then
-      shared:set(name, entry)
-    end
-  end
   for _, name in ipairs(shared:get_keys(0)) do
     if name:sub(1, 4) == "key:" and not entries[name] then
       shared:delete(name)
     end
   end
+  for name, entry in pairs(entries) do
+    if shared:get(name) ~= entry and not shared:safe_set(name, entry) then
+      return false
+    end
+  end
+  return true
 end
 
 local function apply_keys()
@@ -69,7 +71,9 @@ local function apply_keys()
     if not entries then
       return "keys.json was not written by cesta keys; restore a copy of it"
     end
-    apply_entries(entries)
+    if not apply_entries(entries) then
+      return "keys.json has more keys than fit into lua_shared_dict state in lua.conf; revoke some, or enlarge it"
+    end
     shared:set("applied", mark)
     applied = text
     text, fault = read_file("keys.json", "[]")

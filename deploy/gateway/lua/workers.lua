@@ -57,9 +57,22 @@ local function bury()
   end
 end
 
+local function appear()
+  living:set("born:" .. me, true)
+  living:set("alive:" .. me, true, SILENCE_S)
+  living:incr("changes", 1, 0)  -- the others count this worker from now on
+end
+
 local function beat(ending)
   if ending then
     return
+  end
+  if not living:get("born:" .. me) then  -- it stood still for so long that another one has buried it
+    living:delete("dead:" .. me)
+    appear()
+    for name, count in pairs(own) do
+      counts:set(me .. ":" .. name, count)
+    end
   end
   living:set("alive:" .. me, true, SILENCE_S)
   bury()
@@ -68,9 +81,7 @@ end
 
 function workers.start()
   me = ngx.worker.pid() .. "-" .. ngx.now()
-  living:set("born:" .. me, true)
-  living:set("alive:" .. me, true, SILENCE_S)
-  living:incr("changes", 1, 0)  -- the others count this worker from now on
+  appear()
   beat(false)
   ngx.timer.every(HEARTBEAT_S, beat)
 end
