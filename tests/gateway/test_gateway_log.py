@@ -80,13 +80,8 @@ def test_the_log_s_level_changes_while_it_runs(own_door: Door) -> None:
     for level, logged_info in (("info", True), ("warn", False)):
         own_door.gateway.reload(dataclasses.replace(own_door.settings, log_level=level))
         before = log.stat().st_size
-        head = f"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {own_door.keys['shop']}\r\n"
-        head += "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n11111\r\n{"
-        own_door.send(
-            head.encode()
-        )  # "client intended to send too large chunked body" is an error: always told
         own_door.send(b"GET / HTTP/1.1\r\n\r\n")  # "client sent HTTP/1.1 request without Host": info
-        new = wait_for(lambda: log.read_bytes()[before:].decode(errors="replace"))  # noqa: B023
+        new = log.read_bytes()[before:].decode(errors="replace")  # nginx writes the line before it answers
         assert ("without" in new) is logged_info
 
 

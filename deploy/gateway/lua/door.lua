@@ -12,6 +12,8 @@ local state = require("state")
 local triton = require("triton")
 local workers = require("workers")
 
+local FILTERED = {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range"}
+local MAX_HEADERS = 100  -- of different names; dropping each one takes the longer the more there are
 local GC_PAUSE = 400  -- collect when the memory in use has grown fourfold; a worker's is a few MiB
 
 local door = {}
@@ -40,12 +42,21 @@ end
 -- ---- a request
 
 -- Drops each header that the route does not use, before a filter of nginx reads it: conditions and ranges among them.
+-- Of too many, only those go that a filter could read; the request is refused. Returns how many there were.
 local function drop_headers(used)
-  for name in pairs(ngx.req.get_headers(0)) do
+  local count = 0
+  for name in pairs(ngx.req.get_headers(MAX_HEADERS + 1)) do
+    count = count + 1
     if not used[name] then
       ngx.req.clear_header(name)
     end
   end
+  if count > MAX_HEADERS then
+    for _, name in ipairs(FILTERED) do
+      ngx.req.clear_header(name)
+    end
+  end
+  return count
 end
 
 local function path_of(uri)
@@ -180,7 +191,10 @@ local function check_caller(route)
   end
 end
 
-local function serve(route, path)
+local function serve(route, path, headers)
+  if headers > MAX_HEADERS then
+    answers.refuse(431)
+  end
   if not route.open then
     check_caller(route)
   end
@@ -225,8 +239,8 @@ local function run(find_route, send_error)
   ctx.id = var.id
   local trace = var.trace
   ctx.trace_header = trace ~= "" and "traceparent: " .. trace .. "\r\n"
-  drop_headers(route.headers)
-  local location, refusal = answers.run(serve, route, path)
+  local headers = drop_headers(route.headers)
+  local location, refusal = answers.run(serve, route, path, headers)
   record()
   if refusal then
     return send_error(refusal)

@@ -49,7 +49,7 @@ local function refuse(answer, where)
   if answer.status == 503 then  -- a full queue, or a release that is not ready
     answers.refuse(503)
   end
-  ngx.log(ngx.WARN, "Triton answers ", answer.status, ": ", text:sub(1, 200))
+  ngx.var.trouble = "Triton answers " .. answer.status .. ": " .. text:sub(1, 200)
   refuse_as_unreachable()
 end
 
@@ -91,7 +91,8 @@ local function read_head(text)
   end
   local at, outputs = 1, {}
   for n, output in ipairs(head.outputs) do
-    local bytes = output.parameters and output.parameters.binary_data_size
+    local parameters = type(output) == "table" and output.parameters
+    local bytes = type(parameters) == "table" and parameters.binary_data_size
     if type(bytes) ~= "number" then
       return nil
     end
@@ -170,7 +171,7 @@ function triton.ask(inputs, count, where)
   local answer = ask_model(model, inputs, count, where)
   if not fits(answer, digests) then
     metrics.add("cache_mismatches", 1)
-    ngx.log(ngx.ERR, "Triton's cache holds another question's answer; asking once more")
+    ngx.var.trouble = "Triton's cache held another question's answer"
     answer = ask_model(model, inputs, count, where, ngx.var.request_id .. math.random(1, 2 ^ 31))
     if not fits(answer, digests) then
       refuse_as_unreachable()
