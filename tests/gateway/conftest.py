@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from tests.running.door import Door, OpenDoor, Supervisor, open_door
 from tests.running.fake_triton import FakeTriton, fake_triton
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """`recommender` answers with release 2, `recommender_canary` with release 1."""
     from operations.releases import publish
@@ -43,7 +44,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server.stop(grace_s=0)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def supervisor() -> Iterator[Supervisor]:
     with Supervisor() as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -51,15 +52,15 @@ def supervisor() -> Iterator[Supervisor]:
         server.shutdown()
 
 
-@pytest.fixture(scope="session")
-def open_gateway(tmp_path_factory: pytest.TempPathFactory, supervisor: Supervisor) -> Iterator[OpenDoor]:
-    """`open_gateway(triton_http=…)`: another gateway, stopped with the session; keywords: GatewaySettings."""
+@contextlib.contextmanager
+def opening_gateways(factory: pytest.TempPathFactory, supervisor: Supervisor) -> Iterator[OpenDoor]:
+    """Yield a function that opens gateways; they are stopped after the block."""
     doors: list[Door] = []
 
     def start(**settings: object) -> Door:
         behind = {"supervisor": supervisor.address} | settings
         with needs.debian_packages():
-            doors.append(open_door(tmp_path_factory.mktemp("gateway"), **behind))
+            doors.append(open_door(factory.mktemp("gateway"), **behind))
         return doors[-1]
 
     yield start
@@ -69,10 +70,21 @@ def open_gateway(tmp_path_factory: pytest.TempPathFactory, supervisor: Superviso
         assert not re.search(r"exited on signal (?!9\b)", log)  # a worker that crashed; tests kill with 9
 
 
-@pytest.fixture(scope="session")
-def door(open_gateway: OpenDoor, triton: Server) -> Door:
+@pytest.fixture(scope="module")
+def open_gateway(tmp_path_factory: pytest.TempPathFactory, supervisor: Supervisor) -> Iterator[OpenDoor]:
+    """`open_gateway(triton_http=…)`: another gateway, stopped with the module; keywords: GatewaySettings.
+
+    Each gateway asks the supervisor for its health all the time, so none may outlive its tests.
+    """
+    with opening_gateways(tmp_path_factory, supervisor) as start:
+        yield start
+
+
+@pytest.fixture(scope="package")
+def door(tmp_path_factory: pytest.TempPathFactory, supervisor: Supervisor, triton: Server) -> Iterator[Door]:
     """The gateway that tests share; tests that change its files restore them."""
-    return open_gateway(triton_http=triton.http)
+    with opening_gateways(tmp_path_factory, supervisor) as start:
+        yield start(triton_http=triton.http)
 
 
 @pytest.fixture(scope="module")

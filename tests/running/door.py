@@ -165,6 +165,9 @@ class Supervisor(ThreadingHTTPServer):
         self.asked = 0
         self.is_down = False  # then it closes connections without an answer
 
+    def handle_error(self, *_: object) -> None:
+        """A gateway has not waited for the answer, or was stopped."""
+
 
 class _Echo(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
