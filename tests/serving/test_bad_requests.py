@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.triton, pytest.mark.timeout(120), pytest.mark.usefixtu
 # ---- what the sampler refuses
 
 
+FULL = 16  # requests that keep the sampler busy for longer than the others need to arrive
 OURS = {
     "201 items": ({"basket": numbers(201)}, "basket has 201 items; at most 200 are allowed"),
     "1001 excludes": ({"exclude": numbers(1001)}, "exclude has 1001 ids; at most 1000 are allowed"),
@@ -89,10 +90,10 @@ def test_bad_requests_leave_those_of_the_same_batch_alone(uncached: Live) -> Non
     full = [
         Question(tuple(uncached.item_ids[:200]), uncached.user_ids[0], tuple(uncached.item_ids[200:1200]))
     ] * 64
-    requests = 4 + len(good) + len(OURS)
+    requests = FULL + len(good) + len(OURS)
     before = _settled(uncached, 0)
     with ThreadPoolExecutor(requests) as threads:
-        for _ in range(4):
+        for _ in range(FULL):
             threads.submit(over_grpc, uncached, full)
         answers = [threads.submit(over_grpc, uncached, [question]) for question in good]
         refusals = [threads.submit(by_grpc, uncached, ids) for ids, _ in OURS.values()]
