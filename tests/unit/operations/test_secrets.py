@@ -29,7 +29,7 @@ def test_secrets_are_written_for_their_user_only(tmp_path: Path, monkeypatch: py
     write_webhooks(tmp_path / "alertmanager" / "secrets")
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
     assert modes == {
-        **dict.fromkeys(("control-secret", "signing-key", "admin_token", "admin_token.conf"), 0o600),
+        **dict.fromkeys(("control-secret", "signing-key", "admin_token"), 0o600),
         **dict.fromkeys(("critical_url", "warning_url"), 0o600),
         "trusted-keys": 0o644,
     }
