@@ -88,7 +88,7 @@ def _check_unsigned(repository: Repository, release: int, trust: Trust) -> None:
 
 
 def _message(release: int, content: bytes) -> bytes:
-    """What is signed: the number is part of it, so that no release can be passed off as another."""
+    """The signed bytes. They hold the number, so that no release can be passed off as another."""
     return f"cesta release {release}\n".encode() + content
 
 

@@ -299,7 +299,7 @@ def test_the_image_s_script_and_python_agree_on_name_servers(
 
 @pytest.mark.skipif(not shutil.which("envsubst"), reason="apt-get install gettext-base")
 def test_a_container_that_was_killed_starts_again(tmp_path: Path) -> None:
-    """Its socket is in the volume. While it runs, a second container on the same volume is refused."""
+    """The volume keeps its socket. While it runs, a second container on the same volume is refused."""
     with needs.debian_packages():
         find_nginx()
 

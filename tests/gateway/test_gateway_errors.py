@@ -135,7 +135,7 @@ def silent() -> Iterator[str]:
 
 
 def test_a_server_that_answers_byte_by_byte_has_no_more_time(open_gateway: OpenDoor) -> None:
-    """Its bytes do not count as signs of life: 504 after 2 s."""
+    """Single bytes do not count as signs of life: 504 after 2 s."""
     ending = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 

@@ -54,7 +54,7 @@ def test_conditions_mean_nothing(door: Door, header: str) -> None:
 
 @pytest.mark.parametrize("header", CONDITIONS)
 def test_conditions_mean_nothing_over_grpc(door: Door, header: str) -> None:
-    """As metadata; of a good question, a bad one, one that is too large, and one of a stranger."""
+    """The metadata of a good question, a bad one, one that is too large, and one of a stranger."""
     workers = children(door.gateway.pid)
     good, bad, large = (service_pb2.ModelInferRequest(model_name=name) for name in ("recommender", "x", "x"))
     good.inputs.add(name="basket", shape=[1, 1], datatype="BYTES")
@@ -95,7 +95,7 @@ def test_a_hundred_headers_are_enough(door: Door) -> None:
 
 
 def test_items_keep_their_condition(own_door: Door) -> None:
-    """Of all conditions only If-None-Match has a meaning, and there only."""
+    """Only If-None-Match has a meaning, and only there."""
     (own_door.settings.folder / "items.json").write_text(json.dumps({"items": {}}))
     answer = own_door.ask("/v1/items")
     tag = answer.headers["etag"]

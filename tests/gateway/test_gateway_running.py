@@ -133,9 +133,9 @@ def test_a_key_is_told_even_if_the_gateway_refuses_a_file(own_door: Door) -> Non
 
 
 def test_a_change_that_was_not_announced_is_found(own_door: Door) -> None:
-    """As in a container that cannot reach the socket."""
+    """Containers may be unable to reach the socket."""
     secret = add_key(own_door.settings.folder, "unannounced", "shop", 50)
-    wait_for(lambda: "found" if own_door.recommend("i1", key=secret).status == 200 else "")
+    assert wait_for(lambda: "found" if own_door.recommend("i1", key=secret).status == 200 else "") == "found"
 
 
 def test_a_command_without_a_gateway_says_so(tmp_path: Path) -> None:

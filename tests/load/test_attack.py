@@ -205,4 +205,4 @@ def test_random_changes_leave_json() -> None:
     content = {"basket": ["a"], "queries": [{"k": 1}]}
     for _ in range(2000):
         tensors.change_value(content, rng)
-        json.dumps(content)
+        assert json.loads(json.dumps(content)) == content

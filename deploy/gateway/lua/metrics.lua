@@ -17,6 +17,7 @@ local TEXTS = {
   cache_mismatches = {"counter", "Answers of Triton's cache to another question; each was asked once more."},
   worker_deaths = {"counter", "Workers that ended without being asked to."},
   at_triton = {"gauge", "Requests that wait for Triton."},
+  workers = {"gauge", "Workers that live."},
 }
 
 local metrics = {}
@@ -96,6 +97,7 @@ function metrics.text()
     families[name] = families[name] or {[""] = {[""] = 0}}
   end
   families.worker_deaths = {[""] = {[""] = workers.deaths()}}
+  families.workers = {[""] = {[""] = workers.living()}}
   families.at_triton = {[""] = {[""] = workers.total("places")}}
   for name, text in pairs(TEXTS) do
     local full = head(lines, name)

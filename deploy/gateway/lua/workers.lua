@@ -91,6 +91,12 @@ function workers.stop()
   living:delete("alive:" .. me)
 end
 
+-- Returns how many workers live.
+function workers.living()
+  read_peers()
+  return #peers
+end
+
 -- Returns how many workers have died since nginx started.
 function workers.deaths()
   return living:get("deaths") or 0

@@ -82,7 +82,7 @@ def test_an_old_release_is_whole_and_listed(repository: Repository) -> None:
 def test_a_release_of_another_contract_has_models_of_its_own(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its contract names them, so that the next of this contract joins it. The old contract keeps its own."""
+    """The contract names them, so that the next release of it joins them. The old contract keeps its own."""
     assert add_newer(repository, tmp_path) == 2
     assert add_newer(repository, tmp_path, seed=3) == 3
     suffix = ServedContract.of(newer_contract()).digest

@@ -67,7 +67,7 @@ def write_signatures(repository: Repository, lines: list[dict[str, Any]]) -> Non
 
 
 def unsign(repository: Repository) -> str:
-    """As an older cesta publishes."""
+    """Leave the repository as an older cesta would, and return the refusal."""
     write_signatures(repository, [])
     return r'release 2 in \S+ is not signed; .*"cesta release sign 2".*CESTA_UNSIGNED_RELEASES=allow'
 
