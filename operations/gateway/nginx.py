@@ -21,6 +21,8 @@ from typing import Final, Self
 
 from operations.errors import CestaError
 from operations.gateway.control import is_listening, remove_stale_socket
+from operations.processes.listeners import check_free
+from operations.processes.start_record import StartRecord
 
 CONFIGURATION: Final = Path(__file__).resolve().parents[2] / "deploy" / "gateway"
 _LIBRARIES = Path("/usr/lib")
@@ -93,10 +95,13 @@ def render(settings: GatewaySettings) -> Path:
     values, target = variables(settings), settings.run / "conf"
     target.mkdir(parents=True, exist_ok=True)
     for template in CONFIGURATION.glob("*.template"):
+        path = target / template.stem
+        if path.name == "tls.ssl.conf" and not settings.certificate:
+            path.unlink(missing_ok=True)
+            continue
         text = _VARIABLE.sub(lambda variable: values[variable[1]], template.read_text())
-        (target / template.stem).write_text(text)
-    if not settings.certificate:
-        (target / "tls.ssl.conf").unlink()
+        if not path.exists() or path.read_text() != text:  # on a full disk, nginx starts with what is there
+            path.write_text(text)
     return target / "nginx.conf"
 
 
@@ -125,6 +130,7 @@ class Gateway:
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
         self._process: subprocess.Popen[bytes] | None = None
+        self._record = StartRecord(settings.run / "nginx.started", "a gateway", signal.SIGQUIT)
 
     def __enter__(self) -> Self:
         self.start()
@@ -140,14 +146,21 @@ class Gateway:
         return self._process.pid
 
     @property
-    def ended(self) -> bool:
-        """Tell whether nginx was started and runs no longer."""
-        return self._process is not None and self._process.poll() is not None
+    def exit_code(self) -> int | None:
+        """How nginx ended; None before its start and while it runs."""
+        return self._process.poll() if self._process else None
 
     @property
     def log(self) -> Path:
         """nginx's own log."""
         return self.settings.error_log
+
+    def clear(self) -> list[int]:
+        """End the processes that a killed nginx has left on this folder, and return them.
+
+        Raises CestaError if a gateway runs on it whose owner lives.
+        """
+        return self._record.clear()
 
     def start(self) -> None:
         """Start nginx and wait until both ports accept. nginx ends with the thread that starts it.
@@ -155,14 +168,14 @@ class Gateway:
         Raises:
             CestaError: a port is taken, or nginx refuses to start; with nginx's own words.
         """
+        self.clear()
         for address in (self.settings.http, self.settings.grpc):
-            _check_free(address)
+            check_free(address)
         remove_stale_socket(self.settings.folder)
         render(self.settings)
         check(self.settings)
-        until_parent_dies = ["setpriv", "--pdeathsig", "QUIT"]
-        command = [*until_parent_dies, *_command(self.settings, "-g", "daemon off;")]
-        self._process = process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        run = self.settings.run.absolute()
+        self._process = process = self._record.start(_command(self.settings, "-g", "daemon off;"), run)
         try:
             _await(lambda: process.poll() is not None or self._accepts(), _START_S, "accept connections")
             if process.poll() is not None:
@@ -178,15 +191,15 @@ class Gateway:
         reload(self.settings)
 
     def stop(self, grace_s: float = 10) -> None:
-        """Let requests in flight finish, then stop nginx. Safe to call twice."""
-        if self._process is None or self._process.poll() is not None:
+        """Let requests in flight finish, then stop nginx and what it left. Safe to call twice."""
+        if self._process is None:
             return
-        self._process.send_signal(signal.SIGQUIT)
-        try:
-            self._process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            self._process.terminate()
-            self._process.wait(5)
+        for number, wait_s in ((signal.SIGQUIT, grace_s), (signal.SIGTERM, 5), (signal.SIGKILL, 5)):
+            if self._process.poll() is None:
+                self._process.send_signal(number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(wait_s)
+        self._record.clear_rest(self._process)
 
     def _accepts(self) -> bool:
         ports = all(accepts(address) for address in (self.settings.http, self.settings.grpc))
@@ -262,17 +275,6 @@ def _any_accepts(workers: set[int]) -> bool:
             if b"shutting down" not in Path(f"/proc/{worker}/cmdline").read_bytes():
                 return True
     return False
-
-
-def _check_free(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, int(port)))
-        except OSError as error:
-            way_out = "stop what listens there, or choose another"
-            raise CestaError(f"{address} cannot be used ({error.strerror}); {way_out}") from None
 
 
 def accepts(address: str) -> bool:

@@ -11,13 +11,13 @@ import fcntl
 import glob
 import os
 import re
-import select
 import shutil
-import signal
 import tempfile
-import time
 import uuid
+from functools import partial
 from pathlib import Path
+
+from operations.processes.ending import end_processes
 
 SHARED_MEMORY = Path("/dev/shm")
 _FOLDER = "cesta-runtime-"
@@ -66,7 +66,7 @@ def sweep(folder: Path | None = None) -> list[Path]:
         with contextlib.suppress(OSError), (runtime / _LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shm_prefix = _shm_prefix(runtime.name.removeprefix(_FOLDER))
-            _end(_processes(shm_prefix))
+            end_processes(_processes(shm_prefix), _GRACE_S, partial(_belongs, shm_prefix=shm_prefix))
             _remove_shared_memory(shm_prefix)
             shutil.rmtree(runtime)
             swept.append(runtime)
@@ -90,33 +90,14 @@ def _remove_shared_memory(prefix: str) -> None:
 
 
 def _processes(shm_prefix: str) -> list[int]:
-    """Return server and stubs; each names its shared memory in its command line."""
-    pids = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            program, *arguments = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if Path(program).name in _PROGRAMS and any(shm_prefix in argument for argument in arguments):
-                pids.append(int(process.name))
-    return pids
+    """Return server and stubs."""
+    pids = [int(process.name) for process in Path("/proc").glob("[0-9]*")]
+    return [pid for pid in pids if _belongs(pid, shm_prefix)]
 
 
-def _end(pids: list[int]) -> None:
-    """Wait for the processes to end, then kill the others. This takes at most twice the grace period."""
-    with contextlib.ExitStack() as opened:
-        running = []
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                running.append(os.pidfd_open(pid))
-                opened.callback(os.close, running[-1])
-        for descriptor in (running := _still_running(running)):
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        _still_running(running)
-
-
-def _still_running(processes: list[int]) -> list[int]:
-    deadline = time.monotonic() + _GRACE_S
-    while processes and (remaining_s := deadline - time.monotonic()) > 0:
-        ended = select.select(processes, [], [], remaining_s)[0]
-        processes = [process for process in processes if process not in ended]
-    return processes
+def _belongs(pid: int, shm_prefix: str) -> bool:
+    """Tell whether it is a server or a stub with this shared memory, which its command line names."""
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        return Path(words[0]).name in _PROGRAMS and any(shm_prefix in word for word in words[1:])
+    return False

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from operations.errors import ServerError
+from operations.processes.listeners import way_out
 from operations.server.response_cache import parse_cache
 
 _PORTS = ("http_port", "grpc_port", "metrics_port")
@@ -75,7 +76,7 @@ def _claim_port(host: str, name: str, port: int, listeners: contextlib.ExitStack
         listener.bind((host, port))
     except OSError as error:
         raise ServerError(
-            f"{name} {port} on {host} cannot be used ({error.strerror}); stop what listens there, "
+            f"{name} {port} on {host} cannot be used ({error.strerror}); {way_out(host, port)}, "
             f"or choose another with --{name.replace('_', '-')} (0: any free one)"
         ) from None
     return int(listener.getsockname()[1])

@@ -16,10 +16,12 @@ from fastapi import FastAPI
 
 from operations.gateway.link import GatewayLink, admin_token
 from operations.gateway.nginx import GatewaySettings
+from operations.processes.listeners import way_out
 from operations.releases.model_control import ModelControl
 from operations.releases.store import Repository, open_repository
 from operations.server.control_secret import make_secret
 from operations.server.process import ServerError, ServerSettings
+from operations.server.runtime_folder import sweep
 from operations.server.settings import claim_ports
 from operations.server.signals import ignore_signals, interrupt_on_signals
 from operations.settings import load_bars
@@ -55,6 +57,8 @@ def serve(settings: ServerSettings, port: int, gateway: GatewaySettings | None =
 
 def _complete(settings: ServerSettings) -> ServerSettings:
     """Add a secret and ports for all restarts, and remove the models, which pinned.py loads."""
+    for folder in sweep():  # before the ports are claimed: what a killed server left holds them
+        log.info("removed what a killed server left", folder=str(folder))
     secret = settings.control_secret or make_secret()
     return replace(claim_ports(settings), control_secret=secret, models=())
 
@@ -123,7 +127,7 @@ def _open_listener(host: str, port: int) -> Iterator[socket.socket]:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise ServerError(
-            f"supervisor_port {port} on {host} cannot be used ({error.strerror}); stop what listens there, "
+            f"supervisor_port {port} on {host} cannot be used ({error.strerror}); {way_out(host, port)}, "
             "or choose another with --supervisor-port (0: any free one)"
         ) from None
     with listener:

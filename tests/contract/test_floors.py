@@ -23,10 +23,19 @@ FLOORS = {
 # Sub-packages in the data's way: each imports those before it, and itself.
 ORDERS = {
     "export_scripts": ("receipts", "snapshots", "scorer", "quality", "paper", "freshness", "commands"),
-    "operations": ("records", "server", "releases", "gateway", "supervisor", "commands"),
+    "operations": (
+        "processes",
+        "records",
+        "server",
+        "releases",
+        "gateway",
+        "supervisor",
+        "stack",
+        "commands",
+    ),
 }
-# Modules beside the sub-packages: those that every sub-package may import. The others, such as build.py and
-# stack.py, stand above all sub-packages except commands.
+# Modules beside the sub-packages: those that every sub-package may import. The others, such as build.py,
+# stand above all sub-packages except commands.
 BASES = {
     "export_scripts": {"complete_journey", "progress", "provenance", "settings"},
     "operations": {"errors", "outputs", "settings"},

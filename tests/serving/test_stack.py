@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,12 +27,20 @@ from operations.releases.promote import promote
 from operations.releases.store import open_repository
 from operations.server.control_secret import find_secret
 from operations.stack import Addresses, run_stack
+from operations.stack.keeper import Keeper
 from tests.building import TOY_SAMPLER
 from tests.building.runs import toy_run
 from tests.running import needs
 from tests.running.processes import children, command
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(240)]
+
+PROGRAMS = {  # name → its start record
+    "supervisor": "gateway/supervisor.started",
+    "gateway": "gateway/run/nginx.started",
+    "alertmanager": "alertmanager/alertmanager.started",
+    "prometheus": "prometheus/prometheus.started",
+}
 
 
 @dataclass
@@ -40,7 +49,7 @@ class Stack:
     addresses: Addresses
     shop: str  # a key
     admin: str
-    ended: Callable[[], str | None]
+    keepers: Sequence[Keeper]
 
     def ask(self, path: str, key: str, body: object = None, method: str | None = None) -> tuple[int, Any]:
         """Status and JSON of one request to the gateway."""
@@ -58,6 +67,18 @@ class Stack:
         status, answer = self.ask("/v1/recommend", self.shop, {"basket": ["i1"], "k": 3})
         assert status == 200, answer
         return int(answer["release"])
+
+    def answers(self) -> bool:
+        """Tell whether a shop is answered now."""
+        with contextlib.suppress(OSError, ValueError):
+            return self.ask("/v1/recommend", self.shop, {"basket": ["i1"]})[0] == 200
+        return False
+
+    def pid(self, name: str) -> int | None:
+        """The process of a program by its start record; None while there is none."""
+        with contextlib.suppress(OSError, ValueError):
+            return int(json.loads((self.out / PROGRAMS[name]).read_text())["program"]["pid"])
+        return None
 
     def query(self, promql: str) -> list[dict[str, Any]]:
         text = urllib.parse.urlencode({"query": promql})
@@ -77,9 +98,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     keys = [add_key(out / "gateway", name, role, 1000) for name, role in (("web", "shop"), ("ops", "admin"))]
     with (
         needs.debian_packages(),
-        run_stack(out, str(out / "repository"), addresses := free_addresses()) as ended,
+        run_stack(out, str(out / "repository"), addresses := free_addresses()) as keepers,
     ):
-        yield Stack(out, addresses, *keys, ended)
+        yield Stack(out, addresses, *keys, keepers)
 
 
 def free_addresses() -> Addresses:
@@ -125,13 +146,12 @@ def test_a_canary_release_gets_its_share(running: Stack) -> None:
 
 
 def test_prometheus_sees_all_of_it(running: Stack) -> None:
-    """It has Triton, supervisor and Alertmanager, and the gateway's requests by release."""
+    """It has Triton, supervisor, Alertmanager and itself, and the gateway's requests by release."""
     running.recommend()
-    eventually(lambda: len(running.query("up == 1")) == 3)
+    eventually(lambda: len(running.query("up == 1")) == 4)
     answered = 'cesta_gateway_requests_total{route="recommend", status="200", release="1"}'
     eventually(lambda: running.query(answered))
     eventually(lambda: running.query('nv_inference_request_success{model="ncf_scorer"} > 0'))
-    assert running.ended() is None
 
 
 def test_a_key_is_revoked_while_it_runs(running: Stack) -> None:
@@ -176,26 +196,21 @@ def test_no_secret_is_left_where_others_read(running: Stack) -> None:
     assert leaks == []
 
 
-def test_a_process_that_ends_by_itself_is_noticed(running: Stack) -> None:
-    """A sentence names the log, and the gateway's metric shows it. The test is last, because nothing answers
-    afterwards.
-    """
-    eventually(lambda: running.query("cesta_gateway_up == 1"))
-    os.kill(int((running.out / "gateway" / "run" / "nginx.pid").read_text()), signal.SIGTERM)
-    eventually(running.ended)
-    assert ended_and_its_log(running) == ("gateway", running.out / "gateway" / "run" / "error.log")
-    eventually(lambda: running.query("cesta_gateway_up == 0"))
-
-    (supervisor,) = (pid for pid in children(os.getpid()) if "serve" in command(pid))
-    os.kill(supervisor, signal.SIGTERM)
-    eventually(lambda: ended_and_its_log(running)[0] == "supervisor")
-    assert ended_and_its_log(running)[1] == running.out / "gateway" / "log"
-
-
-def ended_and_its_log(running: Stack) -> tuple[str, Path]:
-    name, log = str(running.ended()).split(" ended by itself; its log is ")
-    assert Path(log).exists()
-    return name, Path(log)
+def test_each_program_that_is_killed_comes_back_by_itself(running: Stack) -> None:
+    """Alone it is started again. The others keep their processes, and shops are answered meanwhile."""
+    before = {name: running.pid(name) for name in PROGRAMS}
+    for name in ("alertmanager", "prometheus"):
+        os.kill(before[name], signal.SIGKILL)
+        eventually(lambda name=name: running.pid(name) not in (None, before[name]))
+        assert running.recommend() == 1
+    os.kill(before["gateway"], signal.SIGKILL)
+    eventually(lambda: running.pid("gateway") not in (None, before["gateway"]), 5)
+    eventually(running.answers, 5)
+    assert running.pid("supervisor") == before["supervisor"]
+    os.kill(before["supervisor"], signal.SIGKILL)
+    eventually(lambda: running.pid("supervisor") not in (None, before["supervisor"]))
+    eventually(running.answers, 60)
+    assert [keeper.given_up for keeper in running.keepers] == [""] * 4
 
 
 def command_lines(pid: int) -> list[list[str]]:

@@ -4,8 +4,9 @@
 -- worker at once, and the new one removes what it left.
 
 local ffi = require("ffi")
+local process = require("ngx.process")
 
-ffi.cdef("int kill(int process, int signal);")
+ffi.cdef("int kill(int process, int signal); int prctl(int option, ...); int getppid(void);")
 
 local counts = ngx.shared.counts
 local living = ngx.shared.workers
@@ -13,6 +14,8 @@ local living = ngx.shared.workers
 local HEARTBEAT_S = 1
 local SILENCE_S = 3        -- a worker that is silent for so long is dead
 local NO_SUCH_PROCESS = 3  -- ESRCH
+local SIGQUIT = 3          -- the worker stops listening and finishes its requests
+local PR_SET_PDEATHSIG = 1
 
 local workers = {}
 local me
@@ -34,8 +37,8 @@ end
 
 -- Tells whether a worker lives. Another process may have got its number, so it must have shown itself, too.
 local function is_alive(id)
-  local process = tonumber(id:match("^%d+"))
-  local gone = ffi.C.kill(process, 0) ~= 0 and ffi.errno() == NO_SUCH_PROCESS
+  local number = tonumber(id:match("^%d+"))
+  local gone = ffi.C.kill(number, 0) ~= 0 and ffi.errno() == NO_SUCH_PROCESS
   return not gone and living:get("alive:" .. id)
 end
 
@@ -79,7 +82,16 @@ local function beat(ending)
   read_peers()
 end
 
+-- Has the kernel end this worker with its master. Alone it would hold the ports, and nothing could replace it.
+local function end_with_master()
+  ffi.C.prctl(PR_SET_PDEATHSIG, ffi.cast("unsigned long", SIGQUIT))
+  if ffi.C.getppid() ~= process.get_master_pid() then  -- the master died before the line above
+    ffi.C.kill(ngx.worker.pid(), SIGQUIT)
+  end
+end
+
 function workers.start()
+  end_with_master()
   me = ngx.worker.pid() .. "-" .. ngx.now()
   appear()
   beat(false)

@@ -133,7 +133,7 @@ def checkout(built: Checkout, tmp_path: Path) -> Checkout:
         ("operations/releases/promote.py", code, []),
         ("operations/supervisor/watchdog.py", code, []),
         ("operations/gateway/items.py", code, []),
-        ("operations/stack.py", code, []),
+        ("operations/stack/run.py", code, []),
         ("ensemble/reference.py", code, ["evaluate", "export"]),
         ("ensemble/candidate_sampler/kernels.py", code, AFTER_ETL),
         ("ensemble/candidate_sampler/kernels.py", comment, ["export"]),

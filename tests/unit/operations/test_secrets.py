@@ -9,7 +9,7 @@ import pytest
 from operations.gateway.link import admin_token
 from operations.releases.trust import publisher_key
 from operations.server.control_secret import make_secret
-from operations.stack import write_webhooks
+from operations.stack.programs import write_webhooks
 
 
 @pytest.fixture(autouse=True)

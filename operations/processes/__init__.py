@@ -1,0 +1,1 @@
+"""Processes of this machine: identified, started on record, ended. Standard library only."""

@@ -1,0 +1,139 @@
+"""The programs of `cesta stack`: those of docker-compose.yml with the same configuration, on loopback."""
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from operations.errors import CestaError
+from operations.gateway.nginx import GatewaySettings, find_nginx
+from operations.records.atomic import write_file
+from operations.server.runtime_folder import sweep
+from operations.stack.process import Command
+
+DEPLOY: Final = Path(__file__).resolve().parents[2] / "deploy"
+NO_WEBHOOK: Final = "http://127.0.0.1:9/nobody-is-told"  # alerts go there until secrets/ names a webhook
+# Programs, and the Debian packages of the same names.
+PROMETHEUS: Final = "prometheus"
+ALERTMANAGER: Final = "prometheus-alertmanager"
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """host:port of every service. Customers use the first two."""
+
+    http: str = "127.0.0.1:8080"
+    grpc: str = "127.0.0.1:8081"
+    triton_http: str = "127.0.0.1:8000"
+    triton_grpc: str = "127.0.0.1:8001"
+    triton_metrics: str = "127.0.0.1:8002"
+    supervisor: str = "127.0.0.1:8003"
+    prometheus: str = "127.0.0.1:9090"
+    alertmanager: str = "127.0.0.1:9093"
+
+
+def check_machine() -> None:
+    """Refuse at once what could only fail after Triton has started."""
+    for program in (PROMETHEUS, ALERTMANAGER):
+        _find_program(program)
+    if not DEPLOY.is_dir():
+        raise CestaError(f"cesta stack needs a checkout: there is no {DEPLOY}; elsewhere use docker compose")
+    find_nginx()
+
+
+def supervisor(repository: str, gateway: Path, addresses: Addresses) -> Command:
+    """Return the command of the supervisor, which starts Triton."""
+    listening = {
+        "http": addresses.triton_http,
+        "grpc": addresses.triton_grpc,
+        "metrics": addresses.triton_metrics,
+        "supervisor": addresses.supervisor,
+    }
+    ports = [f"--{name}-port={address.rpartition(':')[2]}" for name, address in listening.items()]
+    program = [sys.executable, "-m", "operations.cli", "serve", f"--repository={repository}"]
+    return Command(
+        "supervisor",
+        gateway,
+        [*program, f"--gateway={gateway}", f"--gateway-http={addresses.http}", *ports],
+        listens=tuple(listening.values()),
+        ready=f"http://{addresses.supervisor}/readyz",
+        clear=sweep,  # a killed supervisor leaves Triton
+    )
+
+
+def gateway_settings(folder: Path, addresses: Addresses) -> GatewaySettings:
+    """Return the settings of the gateway."""
+    return GatewaySettings(
+        folder,
+        http=addresses.http,
+        grpc=addresses.grpc,
+        triton_http=addresses.triton_http,
+        supervisor=addresses.supervisor,
+    )
+
+
+def prometheus(folder: Path, addresses: Addresses) -> Command:
+    """Write the configuration of Prometheus and return its command."""
+    shutil.copytree(DEPLOY / "prometheus", folder / "conf", dirs_exist_ok=True)
+    jobs = {
+        "triton": addresses.triton_metrics,
+        "supervisor": addresses.supervisor,
+        "alertmanager": addresses.alertmanager,
+        "prometheus": addresses.prometheus,
+    }
+    targets = [f'- targets: ["{address}"]\n  labels: {{job: {job}}}\n' for job, address in jobs.items()]
+    for name, text in {
+        "targets": "".join(targets),
+        "alertmanagers": f'- targets: ["{addresses.alertmanager}"]\n',
+    }.items():
+        shutil.rmtree(folder / "conf" / name)
+        (folder / "conf" / name).mkdir()
+        (folder / "conf" / name / "stack.yml").write_text(text)
+    options = [
+        f"--config.file={folder / 'conf' / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        "--storage.tsdb.retention.time=35d",
+        f"--web.listen-address={addresses.prometheus}",
+    ]
+    return Command(
+        "prometheus",
+        folder,
+        [_find_program(PROMETHEUS), *options],
+        listens=(addresses.prometheus,),
+        ready=f"http://{addresses.prometheus}/-/ready",
+    )
+
+
+def alertmanager(folder: Path, addresses: Addresses) -> Command:
+    """Write the webhooks of Alertmanager and return its command."""
+    write_webhooks(folder / "secrets")
+    options = [
+        f"--config.file={DEPLOY / 'alertmanager' / 'alertmanager.yml'}",
+        f"--storage.path={folder / 'data'}",
+        f"--web.listen-address={addresses.alertmanager}",
+        "--cluster.listen-address=",
+    ]
+    return Command(
+        "alertmanager",
+        folder,
+        [_find_program(ALERTMANAGER), *options],
+        listens=(addresses.alertmanager,),
+        ready=f"http://{addresses.alertmanager}/-/ready",
+    )
+
+
+def write_webhooks(folder: Path) -> None:
+    """Write the webhooks that are missing. Whoever knows one can write to the chat where alerts arrive."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    for path in (folder / "critical_url", folder / "warning_url"):
+        if not path.exists():
+            write_file(path, NO_WEBHOOK.encode(), mode=0o600)
+        path.chmod(0o600)  # an older cesta wrote it for all
+
+
+def _find_program(name: str) -> str:
+    if path := shutil.which(name):
+        return path
+    raise CestaError(f"{name} is not installed; apt-get install {name}")
