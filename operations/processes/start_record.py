@@ -1,7 +1,7 @@
 """The record of a program's start. It tells for certain which processes a killed program has left.
 
 The program and all that it forks inherit the open record and stay in one session. A process with both belongs
-to the start; neither its number nor its name decides. While a session has a process, no other gets its number.
+to the start; neither its number nor its name decides. While a session has processes, its number is taken.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ local TEXTS = {
   worker_deaths = {"counter", "Workers that ended without being asked to."},
   at_triton = {"gauge", "Requests that wait for Triton."},
   workers = {"gauge", "Workers that live."},
+  start_time_seconds = {"gauge", "When nginx started, in Unix time."},
 }
 
 local metrics = {}
@@ -97,6 +98,7 @@ function metrics.text()
     families[name] = families[name] or {[""] = {[""] = 0}}
   end
   families.worker_deaths = {[""] = {[""] = workers.deaths()}}
+  families.start_time_seconds = {[""] = {[""] = workers.started()}}
   families.workers = {[""] = {[""] = workers.living()}}
   families.at_triton = {[""] = {[""] = workers.total("places")}}
   for name, text in pairs(TEXTS) do

@@ -93,6 +93,7 @@ end
 function workers.start()
   end_with_master()
   me = ngx.worker.pid() .. "-" .. ngx.now()
+  living:add("started", ngx.time())
   appear()
   beat(false)
   ngx.timer.every(HEARTBEAT_S, beat)
@@ -107,6 +108,11 @@ end
 function workers.living()
   read_peers()
   return #peers
+end
+
+-- Returns when nginx started, in Unix time. A reload does not change it.
+function workers.started()
+  return living:get("started")
 end
 
 -- Returns how many workers have died since nginx started.
