@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from operations.errors import CestaError
-from operations.gateway.control import is_listening, remove_stale_socket
+from operations.gateway.control import read_metrics, remove_stale_socket
 from operations.processes.listeners import check_free
 from operations.processes.start_record import StartRecord
 
@@ -203,7 +203,9 @@ class Gateway:
 
     def _accepts(self) -> bool:
         ports = all(accepts(address) for address in (self.settings.http, self.settings.grpc))
-        return ports and is_listening(self.settings.folder)
+        return (
+            ports and read_metrics(self.settings.folder) is not None
+        )  # the master listens before it has workers
 
     def _last_lines(self) -> str:
         log = self.log

@@ -8,8 +8,10 @@ import os
 import signal
 import statistics
 import subprocess
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,9 @@ from operations.gateway.control import announce, control_socket
 from operations.gateway.keys import add_key, revoke_key
 from operations.gateway.nginx import Gateway, GatewaySettings, read_resolvers, reload, render
 from operations.server.process import Server
+from tests.running import needs
 from tests.running.door import Door, OpenDoor, free_ports
+from tests.running.fake_triton import FakeTriton
 from tests.running.gateway_log import wait_for
 from tests.running.processes import Watched, children
 
@@ -151,17 +155,61 @@ def test_the_socket_of_a_killed_gateway_is_in_nobody_s_way(open_gateway: OpenDoo
         Gateway(dataclasses.replace(door.settings, http=free_address(), grpc=free_address())).start()
     assert announce(door.settings.folder)
 
-    workers = children(door.gateway.pid)
+    workers = [Watched(worker) for worker in children(door.gateway.pid)]
     os.kill(door.gateway.pid, signal.SIGKILL)
-    for worker in map(Watched, workers):
-        os.kill(worker.pid, signal.SIGKILL)
-        assert worker.ended()
+    assert [worker.ended(5) for worker in workers] == [True, True]  # alone they would hold the ports
     assert control_socket(door.settings.folder).exists()
     assert not announce(door.settings.folder)
     door.gateway.start()
     assert announce(door.settings.folder)
     door.gateway.stop()
     assert not control_socket(door.settings.folder).exists()
+
+
+def test_a_worker_that_outlives_its_master_is_cleared(open_gateway: OpenDoor, triton: Server) -> None:
+    """It stands still, so it holds the ports and obeys no signal. The next start ends it within 5 s."""
+    door = open_gateway(triton_http=triton.http)
+    workers = [Watched(worker) for worker in children(door.gateway.pid)]
+    os.kill(workers[0].pid, signal.SIGSTOP)
+    os.kill(door.gateway.pid, signal.SIGKILL)
+    assert workers[1].ended(5)
+    began = time.monotonic()
+    door.gateway.start()
+    assert time.monotonic() - began < 5
+    assert workers[0].ended(0)
+    assert door.recommend("i1").status == 200
+
+
+def test_a_request_in_flight_outlives_the_master(open_gateway: OpenDoor, fake: FakeTriton) -> None:
+    """The workers stop listening, and finish what they have begun."""
+    door = open_gateway(triton_http=fake.address)
+    workers = [Watched(worker) for worker in children(door.gateway.pid)]
+    fake.may_answer.clear()
+    with ThreadPoolExecutor() as shop:
+        asked = shop.submit(door.recommend, "i1")
+        assert wait_for(lambda: "asked" if fake.asked else "") == "asked"
+        os.kill(door.gateway.pid, signal.SIGKILL)
+        assert any(worker.ended(5) for worker in workers)  # the one that is idle
+        fake.may_answer.set()
+        assert asked.result().status == 200
+    assert [worker.ended(5) for worker in workers] == [True, True]
+
+
+def test_a_foreign_process_on_the_port_is_named_and_left_alone(tmp_path: Path) -> None:
+    taken = free_address()
+    host, _, port = taken.rpartition(":")
+    words = [sys.executable, "-u", "-m", "http.server", "--bind", host, port]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as stranger:
+        try:
+            assert stranger.stdout
+            stranger.stdout.readline()  # it prints that it serves
+            with needs.debian_packages(), pytest.raises(CestaError) as refused:
+                Gateway(GatewaySettings(tmp_path, http=free_address(), grpc=taken)).start()
+            named = f"stop process {stranger.pid} ({' '.join(words)})"[:100]
+            assert str(refused.value).startswith(f"{taken} cannot be used (Address already in use); {named}")
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
 
 
 def free_address() -> str:
