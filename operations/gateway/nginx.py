@@ -202,10 +202,9 @@ class Gateway:
         self._record.clear_rest(self._process)
 
     def _accepts(self) -> bool:
+        """Tell whether both ports accept and a worker answers. The master listens before it has workers."""
         ports = all(accepts(address) for address in (self.settings.http, self.settings.grpc))
-        return (
-            ports and read_metrics(self.settings.folder) is not None
-        )  # the master listens before it has workers
+        return ports and read_metrics(self.settings.folder) is not None
 
     def _last_lines(self) -> str:
         log = self.log

@@ -142,7 +142,7 @@ def test_a_planted_circle_is_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("floor", ORDERS)
 def test_sub_packages_import_no_verb_above_them(floor: str) -> None:
-    """build.py, stack.py and their like import the sub-packages, never the other way round."""
+    """build.py and its like import the sub-packages, never the other way round."""
     order = ORDERS[floor]
     backwards = []
     for module, targets in graph().items():
