@@ -98,7 +98,7 @@ function metrics.text()
   end
   families.worker_deaths = {[""] = {[""] = workers.deaths()}}
   families.workers = {[""] = {[""] = workers.living()}}
-  families.at_triton = {[""] = {[""] = workers.total("places")}}
+  families.at_triton = {[""] = {[""] = workers.total("all", "places")}}
   for name, text in pairs(TEXTS) do
     local full = head(lines, name)
     for labels, values in pairs(families[name] or {}) do
