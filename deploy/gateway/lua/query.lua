@@ -233,7 +233,8 @@ function query.write_items(text, answer, k)
     end
     if last >= first then  -- an empty id is padding
       found = found + 1
-      text:put(found == 1 and '{"item_id":' or ',{"item_id":', answers.quoted(body:sub(first, last)))
+      text:put(found == 1 and '{"item_id":' or ',{"item_id":')
+      answers.write_quoted(text, body:sub(first, last))
       text:putf(',"score":%.9g,"reasons":', score[n])
       text:put(NAMES[mask[n]] or "[]", "}")
     end
