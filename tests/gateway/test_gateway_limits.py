@@ -114,22 +114,26 @@ def test_a_key_has_its_share_of_triton_however_much_another_asks(
 
 
 def test_callers_who_left_are_not_in_flight(open_gateway: OpenDoor, fake: FakeTriton) -> None:
-    """24 callers at once leave before their answers, again and again. Then one who waits is answered."""
-    fake.delay_s = 0.05
+    """30 callers leave, and Triton still works for them. Then ten more are let in at once."""
+    fake.may_answer.clear()
     door = open_gateway(triton_http=fake.address)
-    statuses = set()
 
-    def leave(n: int) -> None:
+    def leave(n: int) -> bytes:
         with door.connect() as connection:
             connection.sendall(_head(door, "shop", 2) + b"{}")
-            connection.settimeout(0.02)
+            connection.settimeout(0.2)
             with contextlib.suppress(TimeoutError):
-                statuses.add(connection.recv(65536)[9:12])
+                return connection.recv(65536)[9:12]
+        return b""
 
-    with ThreadPoolExecutor(24) as threads:
-        list(threads.map(leave, range(480)))
-    assert b"429" not in statuses
-    wait_for(lambda: "yes" if door.recommend("i1").status == 200 else "")  # Triton still has much to answer
+    with ThreadPoolExecutor(30) as threads:
+        list(threads.map(leave, range(30)))
+        wait_for(lambda: "asked" if len(fake.asked) == 30 else "")
+        assert any(
+            b"429" not in threads.map(leave, range(10)) for _ in range(4)
+        )  # within the 2 s of a question
+    fake.may_answer.set()
+    wait_for(lambda: "yes" if door.recommend("i1").status == 200 else "")
 
 
 def test_a_body_under_way_does_not_outlive_its_key(open_gateway: OpenDoor, fake: FakeTriton) -> None:
@@ -198,7 +202,7 @@ def test_a_worker_that_dies_gives_back_what_it_held(open_gateway: OpenDoor, fake
 
 
 def test_a_worker_that_stood_still_dies_only_once(open_gateway: OpenDoor, fake: FakeTriton) -> None:
-    """After 3 s it counts as dead. It lives again when it goes on, and its real end is counted, too."""
+    """After 3 s it counts as silent, not as dead. Its end is counted once."""
     door = open_gateway(triton_http=fake.address)
 
     def metric(name: str) -> int:
@@ -209,14 +213,13 @@ def test_a_worker_that_stood_still_dies_only_once(open_gateway: OpenDoor, fake: 
     worker = children(door.gateway.pid)[0]
     os.kill(worker, signal.SIGSTOP)
     try:
-        wait_for(lambda: "buried" if metric("worker_deaths_total") == 1 else "")
-        assert metric("workers") == 1
+        wait_for(lambda: "silent" if metric("workers") == 1 else "")
+        assert metric("worker_deaths_total") == 0
     finally:
         os.kill(worker, signal.SIGCONT)
     wait_for(lambda: "back" if metric("workers") == 2 else "")
-    assert metric("worker_deaths_total") == 1
     os.kill(worker, signal.SIGKILL)
-    wait_for(lambda: "counted" if metric("worker_deaths_total") == 2 else "")
+    wait_for(lambda: "counted" if metric("worker_deaths_total") == 1 else "")
     assert metric("workers") == 2  # nginx has replaced it
 
 

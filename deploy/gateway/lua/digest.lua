@@ -17,8 +17,9 @@ local DIGITS = ffi.new("char[16]", "0123456789abcdef")
 
 local digest = {}
 
-function digest.sha256(text)
-  libcrypto.SHA256(text, #text, hash)
+-- `text` is a string, or a pointer to `size` bytes.
+function digest.sha256(text, size)
+  libcrypto.SHA256(text, size or #text, hash)
   for n = 0, 31 do
     local byte = hash[n]
     hex[2 * n] = DIGITS[bit.rshift(byte, 4)]

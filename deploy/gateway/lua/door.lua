@@ -25,6 +25,7 @@ function door.init(settings)
   state.init(settings.state)
   triton.init(settings.triton)
   health.init(settings.supervisor)
+  workers.init()
 end
 
 function door.start_worker()

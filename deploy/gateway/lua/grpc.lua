@@ -63,7 +63,8 @@ local function encode(answer)
   for n, output in ipairs(answer.outputs) do
     local tensor = protobuf.field(1, output.name) .. protobuf.field(2, output.datatype)
     parts[#parts + 1] = protobuf.field(5, tensor .. protobuf.field(3, protobuf.numbers(output.shape)))
-    raws[n] = protobuf.field(6, answer.tensors:sub(output.at, output.at + output.bytes - 1))
+    local from = answer.head_bytes + output.at
+    raws[n] = protobuf.field(6, answer.body:sub(from, from + output.bytes - 1))
   end
   local message = table.concat(parts) .. table.concat(raws)
   local size = #message
@@ -73,7 +74,7 @@ local function encode(answer)
 end
 
 function grpc.answer(request)
-  local answer = triton.ask(request.inputs, request.count, "")
+  local answer = triton.ask(request.inputs, request.count, "", "")
   grpc.send(encode(answer))
 end
 

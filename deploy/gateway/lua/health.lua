@@ -18,11 +18,9 @@ end
 
 local function ask(path)
   local request = {"GET ", path, " HTTP/1.1\r\nHost: cesta\r\n\r\n"}
-  local answer, fault = http.send(address, request, TIMEOUT_MS)
-  local status, body = fault == "timeout" and 504 or 502, ""
-  if answer then
-    status, body = answer.status, answer.body
-  end
+  local head, body = http.send(address, request, TIMEOUT_MS)
+  local status = head and head.status or body == "timeout" and 504 or 502
+  body = head and body or ""
   results:set(path, status .. " " .. ngx.now() .. " " .. body)
 end
 

@@ -2,27 +2,21 @@
 -- time of a lookup by hash tells an attacker nothing.
 
 local digest = require("digest")
-local lrucache = require("resty.lrucache")
+local memo = require("memo")
 local state = require("state")
-
-local hashes = lrucache.new(2048)  -- bearer header → hash; whether a hash is a key is decided at each request
 
 local identity = {}
 
-local function hash_of(header)
-  local hash = hashes:get(header)
-  if not hash then
-    local key = header:match("^[Bb][Ee][Aa][Rr][Ee][Rr] +([%w_-]+)$")
-    if not key or #key < 20 or #key > 100 then
-      return nil
-    end
-    hash = digest.sha256(key)
-    if state.key(hash) then  -- a flood of wrong keys must not push the others out
-      hashes:set(header, hash)
-    end
+-- Returns the hash of a bearer header, or nil. Those of wrong keys are not remembered, so that a flood of them does not
+-- push the others out. Whether a hash is a key is decided at each request.
+local hash_of = memo(2048, function(header)
+  local key = header:match("^[Bb][Ee][Aa][Rr][Ee][Rr] +([%w_-]+)$")
+  if not key or #key < 20 or #key > 100 then
+    return nil
   end
-  return hash
-end
+  local hash = digest.sha256(key)
+  return state.key(hash) and hash
+end)
 
 -- Returns the caller's key, {name, role, rate}, or nil.
 function identity.caller()

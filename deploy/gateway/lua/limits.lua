@@ -34,17 +34,16 @@ end
 -- Counts a request of a key that has just begun. Returns false if the key has too many. Counting comes before the check,
 -- so that workers which do both at the same moment never let in too many.
 function limits.enter(key)
-  local name = "callers:" .. key.name
-  workers.add(name, 1)
-  if workers.total(name) > IN_FLIGHT then
-    workers.add(name, -1)
+  workers.add("callers", key.name, 1)
+  if workers.total("callers", key.name) > IN_FLIGHT then
+    workers.add("callers", key.name, -1)
     return false
   end
   return true
 end
 
 function limits.leave(key_name)
-  workers.add("callers:" .. key_name, -1)
+  workers.add("callers", key_name, -1)
 end
 
 function limits.single(key)
@@ -66,25 +65,25 @@ function limits.address(address)
 end
 
 function limits.give_place_back(key_name)
-  if workers.add("places:" .. key_name, -1) == 0 then
-    workers.add("keys", -1)
+  if workers.add("places", key_name, -1) == 0 then
+    workers.add("all", "keys", -1)
   end
-  workers.add("places", -1)
+  workers.add("all", "places", -1)
 end
 
 -- Returns how many places a key has even if all are taken.
 local function fair_share()
-  return math.max(1, math.min(SHARE, math.floor(AT_TRITON / workers.total("keys"))))
+  return math.max(1, math.min(SHARE, math.floor(AT_TRITON / workers.total("all", "keys"))))
 end
 
 -- Takes a place at Triton, which is kept until Triton has answered, also if the caller leaves. Returns false if there
 -- is none.
 function limits.take_place(key_name)
-  if workers.add("places:" .. key_name, 1) == 1 then
-    workers.add("keys", 1)
+  if workers.add("places", key_name, 1) == 1 then
+    workers.add("all", "keys", 1)
   end
-  workers.add("places", 1)
-  if workers.total("places") > AT_TRITON and workers.total("places:" .. key_name) > fair_share() then
+  workers.add("all", "places", 1)
+  if workers.total("all", "places") > AT_TRITON and workers.total("places", key_name) > fair_share() then
     limits.give_place_back(key_name)
     return false
   end

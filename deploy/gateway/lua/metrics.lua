@@ -27,29 +27,58 @@ local function add(entry, change)
   shared:incr(entry, change, 0)
 end
 
-local function observe(name, labels, seconds)
-  local bucket = #BOUNDS_S + 1
+-- Returns the bucket of a time.
+local function bucket_of(seconds)
   for n = 1, #BOUNDS_S do
     if seconds <= BOUNDS_S[n] then
-      bucket = n
-      break
+      return n
     end
   end
-  local entry = name .. "|" .. labels .. "|"
-  add(entry .. bucket, 1)
-  add(entry .. "sum", seconds)
+  return #BOUNDS_S + 1
+end
+
+-- Returns the entries of a histogram by bucket, and that of its sum.
+local function entries_of(name, labels)
+  local entries = {sum = name .. "|" .. labels .. "|sum"}
+  for bucket = 1, #BOUNDS_S + 1 do
+    entries[bucket] = name .. "|" .. labels .. "|" .. bucket
+  end
+  return entries
+end
+
+local known = {}  -- route → release → the names of their entries
+
+local function names_of(route, release)
+  local releases = known[route] or {}
+  known[route] = releases
+  local names = releases[release]
+  if not names then
+    local labels = 'route="' .. route .. '",release="' .. release .. '"'
+    names = {
+      requests = "requests|" .. labels .. ',key="',
+      request_seconds = entries_of("request_seconds", labels),
+      upstream_seconds = entries_of("upstream_seconds", labels),
+    }
+    releases[release] = names
+  end
+  return names
+end
+
+local function observe(entries, seconds)
+  add(entries[bucket_of(seconds)], 1)
+  add(entries.sum, seconds)
 end
 
 -- Counts the request that ends. `upstream_s` is nil if nothing behind the gateway was asked.
 function metrics.count(request)
   local status = HTTP_OF_GRPC[request.grpc] or request.grpc and 500 or request.status
-  local labels = 'route="' .. request.route .. '",release="' .. request.release .. '"'
-  add("requests|" .. labels .. ',key="' .. request.key .. '",status="' .. status .. '",model="' .. request.model .. '"', 1)
+  local names = names_of(request.route, request.release)
+  add(names.requests .. request.key .. '",status="' .. status .. '",model="' .. request.model .. '"', 1)
   if request.key ~= "" then  -- a flood without keys would make the gateway look fast
-    observe("request_seconds", labels, request.seconds)
+    observe(names.request_seconds, request.seconds)
   end
   if request.upstream_s then
-    observe("upstream_seconds", labels, request.upstream_s)
+    observe(names.upstream_seconds, request.upstream_s)
   end
 end
 
@@ -100,7 +129,7 @@ function metrics.text()
   families.worker_deaths = {[""] = {[""] = workers.deaths()}}
   families.start_time_seconds = {[""] = {[""] = workers.started()}}
   families.workers = {[""] = {[""] = workers.living()}}
-  families.at_triton = {[""] = {[""] = workers.total("places")}}
+  families.at_triton = {[""] = {[""] = workers.total("all", "places")}}
   for name, text in pairs(TEXTS) do
     local full = head(lines, name)
     for labels, values in pairs(families[name] or {}) do

@@ -1,6 +1,7 @@
 -- A query in a shop's JSON, and the items of its answer.
 
 local answers = require("answers")
+local buffer = require("string.buffer")
 local cjson = require("cjson.safe").new()
 local order = require("order")
 local question = require("question")
@@ -15,6 +16,7 @@ local MAX_K = 20
 local DEFAULT_K = 10
 local REASONS = {"usual", "together", "similar", "popular", "category"}  -- in the order of their bits
 local NONE = tensor.uint32(0)
+local packed = buffer.new(4096)
 
 local query = {}
 
@@ -114,18 +116,17 @@ local function read_ids(value, name, where, text)
   return ids
 end
 
--- Returns the input of these ids: its bytes, and its part of the digest's text.
+-- Returns the input of these ids, of which none is empty.
 local function input_of(name, ids)
-  local parts = {}
+  packed:reset()
   for n = 1, #ids do
-    parts[2 * n - 1], parts[2 * n] = tensor.uint32(#ids[n]), ids[n]
+    packed:put(tensor.uint32(#ids[n]), ids[n])
   end
-  local raw = table.concat(parts)
-  local texts = {tensor.uint32(#ids) .. raw}
+  local raw = packed:get()
   if #ids == 0 then
-    return {name = name, shape = {1, 1}, raw = NONE, texts = texts}  -- padding, not an id
+    return {name = name, shape = {1, 1}, raw = NONE, texts = {""}, numbers = {0}}  -- padding, not an id
   end
-  return {name = name, shape = {1, #ids}, raw = raw, texts = texts}
+  return {name = name, shape = {1, #ids}, raw = raw, texts = {raw}, numbers = {#ids}}
 end
 
 local function shown(value)
@@ -212,26 +213,34 @@ for mask = 0, 2 ^ #REASONS - 1 do
   NAMES[mask] = "[" .. table.concat(names, ",") .. "]"
 end
 
--- Returns the first k items of an answer to one query as JSON. The scores have nine digits, which tell any FP32.
-function query.items(answer, k)
-  local raw, outputs = answer.tensors, answer.outputs
+-- Writes the first k items of an answer to one query into a buffer, as JSON. The scores have nine digits, which tell any
+-- FP32.
+function query.write_items(text, answer, k)
+  local body, from, outputs = answer.body, answer.head_bytes, answer.outputs
   local ids, scores, reasons = outputs.item_ids, outputs.scores, outputs.reasons
   if not (ids and scores and reasons) then
     answers.refuse(502, "the recommender cannot be reached")
   end
   local count = math.min(scores.bytes / 4, reasons.bytes / 4, 64)
-  local score = tensor.floats(raw, scores.at, count)
-  local mask = tensor.integers(raw, reasons.at, count)
-  local parts, n, found = {}, 0, 0
-  tensor.walk(raw, ids.at, count, function(first, last)
-    if found < k and last >= first then  -- an empty id is padding
-      found = found + 1
-      parts[found] = string.format('{"item_id":%s,"score":%.9g,"reasons":%s}',
-        answers.quoted(raw:sub(first, last)), score[n], NAMES[mask[n]] or "[]")
+  local score = tensor.floats(body, from + scores.at, count)
+  local mask = tensor.integers(body, from + reasons.at, count)
+  local at, found = from + ids.at, 0
+  text:put("[")
+  for n = 0, count - 1 do
+    local first, last = tensor.bounds(body, at)
+    if not first or found == k then
+      break
     end
-    n = n + 1
-  end)
-  return "[" .. table.concat(parts, ",") .. "]"
+    if last >= first then  -- an empty id is padding
+      found = found + 1
+      text:put(found == 1 and '{"item_id":' or ',{"item_id":')
+      answers.write_quoted(text, body:sub(first, last))
+      text:putf(',"score":%.9g,"reasons":', score[n])
+      text:put(NAMES[mask[n]] or "[]", "}")
+    end
+    at = last + 1
+  end
+  text:put("]")
 end
 
 return query

@@ -4,11 +4,13 @@
 -- compute. A question therefore knows the digest of each of its queries, and Triton's answer brings the digest of the
 -- query that it answers. ensemble/candidate_sampler/digest.py defines the digest.
 
+local answers = require("answers")
+local buffer = require("string.buffer")
 local digest = require("digest")
 local tensor = require("tensor")
-local answers = require("answers")
 
 local INPUTS = {"basket", "user_id", "exclude", "categories"}
+local NONE = tensor.uint32(0)
 local MAX_QUERIES = 64
 local MAX_IDS = 1200  -- a column's width, with padding and repetitions; the sampler counts the remaining ids
 
@@ -69,77 +71,96 @@ function question.count(inputs)
   return count
 end
 
--- Returns the part of the digests' texts that one input contributes, by query. Refuses a tensor whose bytes are not as
--- its shape tells.
-local function texts_of(input)
-  local raw, rows, width = input.raw, input.shape[1], input.shape[2]
-  local at, texts = 1, {}
-  for row = 1, rows do
-    local from, empty, ids = at, false, 0
-    local parts = nil
-    at = tensor.walk(raw, at, width, function(first, last)
-      if last < first then
-        empty = true
-      else
-        ids = ids + 1
-      end
-    end)
-    if not at then
-      refuse("the tensors cannot be read")
-    end
-    local text = raw:sub(from, at - 1)
-    if empty then
-      parts = {}
-      tensor.walk(raw, from, width, function(first, last)
-        if last >= first then
-          parts[#parts + 1] = raw:sub(first - 4, last)
-        end
-      end)
-      text = table.concat(parts)
-    end
-    texts[row] = tensor.uint32(ids) .. text
-  end
-  if at ~= #raw + 1 then
-    refuse("the tensors cannot be read")
-  end
-  return texts
+local function refuse_unreadable()
+  refuse("the tensors cannot be read")
 end
+
+-- Returns bytes and number of the ids of one query of an input, and the place after them.
+local function read_ids(raw, from, width)
+  local at, ids = from, 0
+  for _ = 1, width do
+    local first, last = tensor.bounds(raw, at)
+    if not first then
+      refuse_unreadable()
+    end
+    if last >= first then  -- an empty string is padding
+      ids = ids + 1
+    end
+    at = last + 1
+  end
+  return raw:sub(from, at - 1), ids, at
+end
+
+local function without_padding(text)
+  local parts, at = {}, 1
+  while at <= #text do
+    local first, last = tensor.bounds(text, at)
+    parts[#parts + 1] = last >= first and text:sub(at, last) or ""
+    at = last + 1
+  end
+  return table.concat(parts)
+end
+
+-- Adds to an input, by query, the ids' bytes and their number. Refuses a tensor whose bytes are not as its shape tells.
+local function read_tensor(input)
+  local width, at, texts, numbers = input.shape[2], 1, {}, {}
+  for row = 1, input.shape[1] do
+    texts[row], numbers[row], at = read_ids(input.raw, at, width)
+    if numbers[row] < width then
+      texts[row] = without_padding(texts[row])
+    end
+  end
+  if at ~= #input.raw + 1 then
+    refuse_unreadable()
+  end
+  input.texts, input.numbers = texts, numbers
+end
+
+local hashed = buffer.new(4096)
 
 -- Returns the digest of each query. `inputs` are checked, and `raw` are their bytes.
 function question.digests(inputs, count)
-  local texts = {}
-  for _, input in ipairs(inputs) do
-    texts[input.name] = input.texts or texts_of(input)
-  end
-  local digests, none = {}, tensor.uint32(0)
-  for row = 1, count do
-    local parts = {}
-    for n, name in ipairs(INPUTS) do
-      parts[n] = texts[name] and texts[name][row] or none
+  local by_name = {}
+  for n = 1, #inputs do
+    local input = inputs[n]
+    if not input.texts then
+      read_tensor(input)
     end
-    digests[row] = digest.sha256(table.concat(parts))
+    by_name[input.name] = input
+  end
+  local digests = {}
+  for row = 1, count do
+    hashed:reset()
+    for n = 1, #INPUTS do
+      local input = by_name[INPUTS[n]]
+      if input then
+        hashed:put(tensor.uint32(input.numbers[row]), input.texts[row])
+      else
+        hashed:put(NONE)
+      end
+    end
+    digests[row] = digest.sha256(hashed:ref())
   end
   return digests
 end
 
-local function tensor_head(input)
-  return '{"name":"' .. input.name .. '","datatype":"BYTES","shape":[' .. input.shape[1] .. "," .. input.shape[2]
-    .. '],"parameters":{"binary_data_size":' .. #input.raw .. "}}"
-end
+local head = buffer.new(1024)
 
--- Returns the head and the tensors of a V2 request with binary data. `nonce` makes it new to Triton's cache.
+-- Returns the JSON and the tensors of a V2 request with binary data. `nonce` makes it new to Triton's cache.
 function question.encode(inputs, count, id, nonce)
-  local heads, raws = {}, {}
-  for n, input in ipairs(inputs) do
-    heads[n], raws[n] = tensor_head(input), input.raw
-  end
+  head:reset():put('{"id":"', id, '","parameters":{"binary_data_output":true},"inputs":[')
+  local raws = {}
   if nonce then
-    local fresh = {name = "nonce", shape = {count, 1}, raw = (tensor.uint32(#nonce) .. nonce):rep(count)}
-    heads[#heads + 1], raws[#raws + 1] = tensor_head(fresh), fresh.raw
+    local raw = (tensor.uint32(#nonce) .. nonce):rep(count)
+    inputs = {{name = "nonce", shape = {count, 1}, raw = raw}, unpack(inputs)}
   end
-  local head = '{"id":"' .. id .. '","inputs":[' .. table.concat(heads, ",")
-    .. '],"parameters":{"binary_data_output":true}}'
-  return head, table.concat(raws)
+  for n = 1, #inputs do
+    local input = inputs[n]
+    raws[n] = input.raw
+    head:put(n > 1 and ',{"name":"' or '{"name":"', input.name, '","datatype":"BYTES","shape":[', input.shape[1], ",",
+      input.shape[2], '],"parameters":{"binary_data_size":', #input.raw, "}}")
+  end
+  return head:put("]}"):get(), raws
 end
 
 question.cut = cut

@@ -1,6 +1,7 @@
 -- POST /v1/recommend and /v1/recommend/batch: a shop's JSON becomes questions to Triton.
 
 local answers = require("answers")
+local buffer = require("string.buffer")
 local query = require("query")
 local triton = require("triton")
 
@@ -9,16 +10,19 @@ local AT_ONCE = 8       -- queries of one batch, so that a few batches do not fi
 local LAST_ASKED_S = 2  -- after a batch arrives; a query sent then may take 2 s more, so no batch takes over 4 s
 
 local recommend = {}
+local text = buffer.new(8192)  -- no other request runs while one writes
 
-local function ask(asked, where)
-  local answer = triton.ask(asked.inputs, 1, where)
-  return '"release":' .. answer.release .. ',"items":' .. query.items(answer, asked.k)
+-- Asks one query. Returns its answer as JSON that ends with `ending`.
+local function ask(asked, where, ending)
+  local answer = triton.ask(asked.inputs, 1, where, "")
+  text:reset():put('{"release":', answer.release, ',"items":')
+  query.write_items(text, answer, asked.k)
+  return text:put(ending):get()
 end
 
 function recommend.one(body)
   local asked = query.read(query.parse(body), "", body)
-  local answer = ask(asked, "")
-  answers.send(200, "{" .. answer .. ',"request_id":"' .. ngx.ctx.id .. '"}\n')
+  answers.send(200, ask(asked, "", ',"request_id":"' .. ngx.ctx.id .. '"}\n'))
 end
 
 -- Asks some queries at the same time and adds their answers to `found`.
@@ -26,12 +30,12 @@ local function ask_part(queries, first, last, found)
   local threads = {}
   ngx.ctx.asked_since = ngx.ctx.began_s
   for n = first, last do
-    threads[n] = ngx.thread.spawn(answers.run, ask, queries[n], "queries[" .. n - 1 .. "]: ")
+    threads[n] = ngx.thread.spawn(answers.run, ask, queries[n], "queries[" .. n - 1 .. "]: ", "}")
   end
   local refused
   for n = first, last do
     local _, answer, refusal = ngx.thread.wait(threads[n])
-    found[n] = answer and "{" .. answer .. "}"
+    found[n] = answer
     refused = refused or refusal
   end
   if refused then

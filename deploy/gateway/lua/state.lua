@@ -4,6 +4,7 @@
 -- the supervisor send POST /reload to the control socket after a change. A timer finds changes that were not announced.
 
 local cjson = require("cjson.safe")
+local memo = require("memo")
 
 local shared = ngx.shared.state
 local CHECK_S = 1
@@ -121,14 +122,18 @@ function state.follow()
   end
 end
 
+local read_entry = memo(2048, function(entry)
+  local name, role, rate = entry:match("^(%S+) (%S+) (%S+)$")
+  return {name = name, role = role, rate = tonumber(rate)}
+end)
+
 -- Returns name, role and rate of the key with this SHA-256, or nil.
 function state.key(hash)
   local entry = shared:get("key:" .. hash)
   if not entry then
     return nil
   end
-  local name, role, rate = entry:match("^(%S+) (%S+) (%S+)$")
-  return {name = name, role = role, rate = tonumber(rate)}
+  return read_entry(entry)
 end
 
 -- Returns the share of sessions that the canary release answers, in percent.

@@ -18,23 +18,14 @@ function tensor.uint32(n)
   return LENGTHS[n] or char(band(n, 255), band(rshift(n, 8), 255), band(rshift(n, 16), 255), band(rshift(n, 24), 255))
 end
 
--- Reads `count` strings of a tensor from `at` on. Calls `each(first, last)` with the place of every string's bytes.
--- Returns the place after the last one, or nil if the tensor is cut off.
-function tensor.walk(raw, at, count, each)
-  local size = #raw
-  for _ = 1, count do
-    local a, b, c, d = raw:byte(at, at + 3)
-    if not d then
-      return nil
-    end
-    local last = at + 3 + a + 256 * b + 65536 * c + 16777216 * d
-    if last > size then
-      return nil
-    end
-    each(at + 4, last)
-    at = last + 1
+-- Returns the places of the first and the last byte of the string that begins at `at`, or nil if the tensor ends before.
+-- The next one begins after the last byte.
+function tensor.bounds(raw, at)
+  local a, b, c, d = raw:byte(at, at + 3)
+  local last = d and at + 3 + a + 256 * b + 65536 * c + 16777216 * d
+  if last and last <= #raw then
+    return at + 4, last
   end
-  return at
 end
 
 local floats = ffi.new("float[?]", 64)
@@ -42,7 +33,7 @@ local integers = ffi.new("int32_t[?]", 64)
 
 -- Returns up to 64 FP32 or INT32 values of a tensor, from the byte `at` on; the array is overwritten by the next call.
 local function numbers(array, raw, at, count)
-  ffi.copy(array, raw:sub(at, at + 4 * count - 1), 4 * count)
+  ffi.copy(array, ffi.cast("const char *", raw) + at - 1, 4 * count)
   return array
 end
 

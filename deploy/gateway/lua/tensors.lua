@@ -60,7 +60,7 @@ function tensors.read(body)
 end
 
 function tensors.answer(request)
-  local answer = triton.ask(request.inputs, request.count, "")
+  local answer = triton.ask(request.inputs, request.count, "", ngx.ctx.id)
   ngx.header["Content-Type"] = "application/octet-stream"
   ngx.header["Inference-Header-Content-Length"] = answer.head_bytes
   ngx.header["Content-Length"] = #answer.body

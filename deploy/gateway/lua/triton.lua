@@ -5,7 +5,7 @@ local answers = require("answers")
 local cjson = require("cjson.safe")
 local http = require("http")
 local limits = require("limits")
-local lrucache = require("resty.lrucache")
+local memo = require("memo")
 local metrics = require("metrics")
 local question = require("question")
 local split = require("split")
@@ -14,7 +14,6 @@ local tensor = require("tensor")
 local MODEL = "recommender"
 local TIMEOUT_MS = 2000
 
-local heads = lrucache.new(512)  -- the JSON of answers, read; reading it takes 8 µs
 local triton = {MODEL = MODEL}
 local address
 
@@ -39,30 +38,34 @@ local function refuse_as_unreachable()
 end
 
 -- Refuses what Triton refused. `where` begins the sampler's sentence.
-local function refuse(answer, where)
-  local body = cjson.decode(answer.body)
-  local text = type(body) == "table" and type(body.error) == "string" and body.error or ""
-  local sentence = answer.status == 400 and sentence_in(text)
+local function refuse(status, text, where)
+  local body = cjson.decode(text)
+  text = type(body) == "table" and type(body.error) == "string" and body.error or ""
+  local sentence = status == 400 and sentence_in(text)
   if sentence then
     answers.refuse(400, where .. sentence)
   end
-  if answer.status == 503 then  -- a full queue, or a release that is not ready
+  if status == 503 then  -- a full queue, or a release that is not ready
     answers.refuse(503)
   end
-  ngx.var.trouble = "Triton answers " .. answer.status .. ": " .. text:sub(1, 200)
+  ngx.var.trouble = "Triton answers " .. status .. ": " .. text:sub(1, 200)
   refuse_as_unreachable()
 end
 
-local function request_of(model, head, tensors)
+local function request_of(model, head, raws)
+  local bytes = #head
+  for n = 1, #raws do
+    bytes = bytes + #raws[n]
+  end
   return {
     "POST /v2/models/", model, "/infer HTTP/1.1\r\nHost: triton\r\nContent-Type: application/octet-stream\r\n",
-    "Inference-Header-Content-Length: ", #head, "\r\nContent-Length: ", #head + #tensors, "\r\n",
-    ngx.ctx.trace_header or "", "\r\n", head, tensors,
+    "Inference-Header-Content-Length: ", #head, "\r\nContent-Length: ", bytes, "\r\n",
+    ngx.ctx.trace_header or "", "\r\n", head, raws,
   }
 end
 
 -- Sends one question to one model, and takes the time. The slowest of parallel queries counts.
-local function send(model, head, tensors)
+local function send(model, head, raws)
   local ctx = ngx.ctx
   local key_name = ctx.key.name
   if not limits.take_place(key_name) then
@@ -70,21 +73,22 @@ local function send(model, head, tensors)
   end
   ctx.places = (ctx.places or 0) + 1
   local began = ngx.now()
-  local answer, fault = http.send(address, request_of(model, head, tensors), TIMEOUT_MS)
+  local answered, body = http.send(address, request_of(model, head, raws), TIMEOUT_MS)
   limits.give_place_back(key_name)
   ctx.places = ctx.places - 1
   ctx.triton_s = math.max(ctx.triton_s or 0, ngx.now() - (ctx.asked_since or began))
-  if not answer then
-    if fault == "timeout" then
+  if not answered then
+    if body == "timeout" then
       answers.refuse(504)
     end
     refuse_as_unreachable()
   end
-  return answer
+  return answered, body
 end
 
--- Reads the JSON before the tensors: the release and, by name, the place and shape of each tensor.
-local function read_head(text)
+-- Reads the JSON before the tensors: the release and, by name, the place and shape of each tensor. Reading takes 8 µs.
+-- Most heads are alike: only the size of item_ids differs.
+local read_head = memo(500, function(text)
   local head = cjson.decode(text)
   if type(head) ~= "table" or type(head.outputs) ~= "table" or not head.model_version then
     return nil
@@ -101,35 +105,20 @@ local function read_head(text)
     at = at + bytes
   end
   return {release = head.model_version, outputs = outputs, bytes = at - 1}
-end
+end)
 
--- Without the id, which comes first, most heads are alike: only the size of item_ids differs.
-local function head_of(text)
-  local id = '{"id":"' .. ngx.ctx.id .. '",'
-  if text:sub(1, #id) == id then
-    text = "{" .. text:sub(#id + 1)
+-- Reads a V2 answer: its release, its outputs with their places after the head, and the head's length. The id comes first.
+local function decode(head, body, id)
+  local size = head.json_bytes
+  local text = size and size <= #body and body:sub(1, size)
+  if text and id ~= "" then
+    text = text:gsub('^{"id":"[%w._-]*",', "{")
   end
-  local head = heads:get(text)
-  if not head then
-    head = read_head(text)
-    if head then
-      heads:set(text, head)
-    end
-  end
-  return head
-end
-
--- Reads a V2 answer. `body` is all of it, and `tensors` the bytes after the head.
-local function decode(answer)
-  local size = tonumber(answer.headers["inference-header-content-length"])
-  local head = size and size <= #answer.body and head_of(answer.body:sub(1, size))
-  if not head or head.bytes > #answer.body - size then
+  local read = text and read_head(text)
+  if not read or read.bytes > #body - size then
     refuse_as_unreachable()
   end
-  return {
-    release = head.release, outputs = head.outputs, tensors = answer.body:sub(size + 1), body = answer.body,
-    head_bytes = size,
-  }
+  return {release = read.release, outputs = read.outputs, body = body, head_bytes = size}
 end
 
 -- Tells whether the answer is to this question. Releases without digests have no cache.
@@ -138,41 +127,43 @@ local function fits(answer, digests)
   if not output then
     return true
   end
-  local row = 0
-  local last = tensor.walk(answer.tensors, output.at, #digests, function(first, stop)
-    row = row + 1
-    if row and answer.tensors:sub(first, stop) ~= digests[row] then
-      row = -1e9
+  local at = answer.head_bytes + output.at
+  for row = 1, #digests do
+    local first, last = tensor.bounds(answer.body, at)
+    if not first or answer.body:sub(first, last) ~= digests[row] then
+      return false
     end
-  end)
-  return last ~= nil and row == #digests
+    at = last + 1
+  end
+  return true
 end
 
-local function ask_model(model, inputs, count, where, nonce)
+local function ask_model(model, inputs, count, where, id, nonce)
   ngx.ctx.model = model
-  local head, tensors = question.encode(inputs, count, ngx.ctx.id, nonce)
-  local answer = send(model, head, tensors)
-  if answer.status == 404 and model ~= MODEL then  -- the canary is not loaded; no caller loses an answer
-    return ask_model(MODEL, inputs, count, where, nonce)
+  local head, body = send(model, question.encode(inputs, count, id, nonce))
+  if head.status == 404 and model ~= MODEL then  -- the canary is not loaded; no caller loses an answer
+    return ask_model(MODEL, inputs, count, where, id, nonce)
   end
-  if answer.status ~= 200 then
-    refuse(answer, where)
+  if head.status ~= 200 then
+    refuse(head.status, body, where)
   end
-  return decode(answer)
+  return decode(head, body, id)
 end
 
--- Returns the answer to `count` queries as `decode` reads it. `where` begins the sentence of a refusal.
+-- Returns the answer to `count` queries as `decode` reads it. `where` begins the sentence of a refusal. The answer brings
+-- `id` back; for its trace, a traced request always has one.
 --
 -- If the cache answers with another question's answer, Triton is asked once more, past the cache.
-function triton.ask(inputs, count, where)
+function triton.ask(inputs, count, where, id)
   local ctx = ngx.ctx
+  id = ctx.trace_header and ctx.id or id
   local model = split.model()
   local digests = question.digests(inputs, count)
-  local answer = ask_model(model, inputs, count, where)
+  local answer = ask_model(model, inputs, count, where, id)
   if not fits(answer, digests) then
     metrics.add("cache_mismatches", 1)
     ngx.var.trouble = "Triton's cache held another question's answer"
-    answer = ask_model(model, inputs, count, where, ngx.var.request_id .. math.random(1, 2 ^ 31))
+    answer = ask_model(model, inputs, count, where, id, ngx.var.request_id .. math.random(1, 2 ^ 31))
     if not fits(answer, digests) then
       refuse_as_unreachable()
     end

@@ -1,85 +1,50 @@
--- Counts over all workers that cannot leak: each worker keeps its own, and a worker that dies takes its counts with it.
+-- Counts over all workers that cannot leak: each worker has a row of counts in memory that all share. The worker that
+-- nginx starts in place of a dead one gets the same row, and empties it.
 --
--- A worker shows every second that it lives. The others add up the counts of the living ones. nginx replaces a dead
--- worker at once, and the new one removes what it left.
+-- A worker writes only its own row, so no lock is needed. It shows every second that it lives. The counts of one that
+-- is silent are not added up.
 
 local ffi = require("ffi")
 local process = require("ngx.process")
 
-ffi.cdef("int kill(int process, int signal); int prctl(int option, ...); int getppid(void);")
+ffi.cdef([[
+int kill(int process, int signal);
+int prctl(int option, ...);
+int getppid(void);
+typedef struct { double last_seen_s; int32_t process; int32_t counts[262144]; } worker_row;
+void *mmap(void *address, size_t bytes, int protection, int flags, int file, long offset);
+]])
 
-local counts = ngx.shared.counts
-local living = ngx.shared.workers
+local names = ngx.shared.counts  -- the column of each name, "deaths" and "started"
 
+local COLUMNS = 262144      -- two for each key that has asked; memory is taken only for those in use
+local READ_WRITE = 3        -- PROT_READ | PROT_WRITE
+local SHARED_UNNAMED = 33   -- MAP_SHARED | MAP_ANONYMOUS
 local HEARTBEAT_S = 1
-local SILENCE_S = 3        -- a worker that is silent for so long is dead
-local NO_SUCH_PROCESS = 3  -- ESRCH
-local SIGQUIT = 3          -- the worker stops listening and finishes its requests
+local SILENCE_S = 3
 local PR_SET_PDEATHSIG = 1
+local SIGQUIT = 3           -- the worker stops listening and finishes its requests
 
 local workers = {}
-local me
-local peers = {}  -- the living workers, this one included
-local seen        -- how many births and deaths `peers` includes
-local own = {}    -- this worker's counts by name
+local rows, count  -- of all workers
+local own, own_slot
+local columns = {}  -- kind → name → column
 
-local function read_peers()
-  seen = living:get("changes")
-  local alive = {}
-  for _, entry in ipairs(living:get_keys(0)) do
-    local id = entry:match("^alive:(.+)$")
-    if id then
-      alive[#alive + 1] = id
-    end
+-- Before the workers start: they inherit the memory. A reload makes new memory for the new workers, so their counts
+-- leave out the requests that the old workers still answer.
+function workers.init()
+  count = ngx.worker.count()
+  local memory = ffi.C.mmap(nil, count * ffi.sizeof("worker_row"), READ_WRITE, SHARED_UNNAMED, -1, 0)
+  if ffi.cast("intptr_t", memory) == -1 then
+    error("no memory for the workers' counts: mmap fails with error " .. ffi.errno())
   end
-  peers = alive
-end
-
--- Tells whether a worker lives. Another process may have got its number, so it must have shown itself, too.
-local function is_alive(id)
-  local number = tonumber(id:match("^%d+"))
-  local gone = ffi.C.kill(number, 0) ~= 0 and ffi.errno() == NO_SUCH_PROCESS
-  return not gone and living:get("alive:" .. id)
-end
-
--- Removes what dead workers left, and counts them.
-local function bury()
-  for _, entry in ipairs(living:get_keys(0)) do
-    local id = entry:match("^born:(.+)$")
-    if id and not is_alive(id) and living:add("dead:" .. id, true, 60) then
-      living:delete(entry)
-      living:delete("alive:" .. id)
-      living:incr("deaths", 1, 0)
-      living:incr("changes", 1, 0)
-      for _, name in ipairs(counts:get_keys(0)) do
-        if name:sub(1, #id + 1) == id .. ":" then
-          counts:delete(name)
-        end
-      end
-    end
-  end
-end
-
-local function appear()
-  living:set("born:" .. me, true)
-  living:set("alive:" .. me, true, SILENCE_S)
-  living:incr("changes", 1, 0)  -- the others count this worker from now on
+  rows = ffi.cast("worker_row *", memory)
 end
 
 local function beat(ending)
-  if ending then
-    return
+  if not ending then
+    own.last_seen_s = ngx.now()
   end
-  if not living:get("born:" .. me) then  -- it stood still for so long that another one has buried it
-    living:delete("dead:" .. me)
-    appear()
-    for name, count in pairs(own) do
-      counts:set(me .. ":" .. name, count)
-    end
-  end
-  living:set("alive:" .. me, true, SILENCE_S)
-  bury()
-  read_peers()
 end
 
 -- Has the kernel end this worker with its master. Alone it would hold the ports, and nothing could replace it.
@@ -92,57 +57,80 @@ end
 
 function workers.start()
   end_with_master()
-  me = ngx.worker.pid() .. "-" .. ngx.now()
-  living:add("started", ngx.time())
-  appear()
+  names:add("started", ngx.time())
+  own_slot = ngx.worker.id()
+  own = rows[own_slot]
+  if own.process ~= 0 then
+    names:incr("deaths", 1, 0)
+    ffi.fill(own.counts, ffi.sizeof(own.counts))
+  end
+  own.process = ngx.worker.pid()
   beat(false)
   ngx.timer.every(HEARTBEAT_S, beat)
 end
 
 function workers.stop()
-  living:delete("born:" .. me)
-  living:delete("alive:" .. me)
+  own.process, own.last_seen_s = 0, 0
 end
 
--- Returns how many workers live.
+-- Returns how many workers have shown lately that they live.
 function workers.living()
-  read_peers()
-  return #peers
+  local living, since_s = 0, ngx.now() - SILENCE_S
+  for slot = 0, count - 1 do
+    if rows[slot].last_seen_s > since_s then
+      living = living + 1
+    end
+  end
+  return living
 end
 
 -- Returns when nginx started, in Unix time. A reload does not change it.
 function workers.started()
-  return living:get("started")
+  return names:get("started")
 end
 
 -- Returns how many workers have died since nginx started.
 function workers.deaths()
-  return living:get("deaths") or 0
+  return names:get("deaths") or 0
 end
 
--- Adds to this worker's count and returns it.
-function workers.add(name, change)
-  local count = (own[name] or 0) + change
-  local entry = me .. ":" .. name
-  if count == 0 then
-    own[name] = nil
-    counts:delete(entry)
-  else
-    own[name] = count
-    counts:set(entry, count)
+-- Returns the column of a name, the same in all workers. Names that come when none is left share the first column.
+local function column_of(kind, name)
+  local known = columns[kind]
+  if not known then
+    known = {}
+    columns[kind] = known
   end
-  return count
+  local column = known[name]
+  if not column then
+    local entry = "column:" .. kind .. ":" .. name
+    column = names:get(entry)
+    if not column then
+      column = names:incr("columns", 1, 0) or COLUMNS
+      if column >= COLUMNS or not names:safe_add(entry, column) then
+        column = names:get(entry) or 0
+      end
+    end
+    known[name] = column
+  end
+  return column
+end
+
+-- Adds to this worker's count of a kind and name, and returns it.
+function workers.add(kind, name, change)
+  local column = column_of(kind, name)
+  local sum = own.counts[column] + change
+  own.counts[column] = sum
+  return sum
 end
 
 -- Returns the sum over all living workers.
-function workers.total(name)
-  if living:get("changes") ~= seen then
-    read_peers()
-  end
-  local sum = own[name] or 0
-  for n = 1, #peers do
-    if peers[n] ~= me then
-      sum = sum + (counts:get(peers[n] .. ":" .. name) or 0)
+function workers.total(kind, name)
+  local column = column_of(kind, name)
+  local sum, since_s = own.counts[column], ngx.now() - SILENCE_S
+  for slot = 0, count - 1 do
+    if slot ~= own_slot and rows[slot].last_seen_s > since_s then
+      sum = sum + rows[slot].counts[column]
     end
   end
   return sum
