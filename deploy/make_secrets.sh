@@ -25,6 +25,9 @@ fi
 for url in critical_url warning_url; do  # incoming webhooks
     [ -e "$url" ] || echo "http://127.0.0.1:9/nobody-is-told" > "$url"
 done
+for key in pagerduty_key opsgenie_key email_password; do  # of other receivers of alerts, if you use them
+    [ -e "$key" ] || echo "nobody-is-told" > "$key"
+done
 [ -e tls_key.pem ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 \
     -subj "/CN=${1:-localhost}" -addext "subjectAltName=DNS:${1:-localhost}" \
     -keyout tls_key.pem -out tls_certificate.pem 2>/dev/null
@@ -34,7 +37,7 @@ chmod 0700 .
 if [ "$(id -u)" = 0 ]; then
     chown 10001:10001 control_secret trusted_keys registry_* tls_*.pem
     chown 10001:999 redis_password  # Triton's user, and the group of Redis
-    chown 65534:65534 critical_url warning_url
+    chown 65534:65534 critical_url warning_url pagerduty_key opsgenie_key email_password
     chown 472:0 grafana_password
     chmod 0400 ./*
     chmod 0440 redis_password

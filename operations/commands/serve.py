@@ -76,6 +76,12 @@ def stack(
         str | None,
         typer.Option(envvar="CESTA_REPOSITORY", help="A published repository; by default OUT/repository."),
     ] = None,
+    runbooks: Annotated[
+        str,
+        typer.Option(
+            envvar="CESTA_RUNBOOKS", help="Where your people read docs/alerts.md; each alert links there."
+        ),
+    ] = "docs/alerts.md",
 ) -> None:
     """Serve with gateway, Prometheus and Alertmanager on loopback.
 
@@ -87,4 +93,4 @@ def stack(
     served = repository or str(Outputs(out).repository)
     if "://" not in served:
         served = str(Path(served).absolute())  # the supervisor runs in a folder of its own
-    serve_stack(out.absolute(), served, Addresses())
+    serve_stack(out.absolute(), served, Addresses(), runbooks)

@@ -1,5 +1,6 @@
 """The programs of `cesta stack`: those of docker-compose.yml with the same configuration, on loopback."""
 
+import json
 import shutil
 import sys
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from operations.server.runtime_folder import sweep
 from operations.stack.process import Command
 
 DEPLOY: Final = Path(__file__).resolve().parents[2] / "deploy"
+RUNBOOKS: Final = "docs/alerts.md"
 NO_WEBHOOK: Final = "http://127.0.0.1:9/nobody-is-told"  # alerts go there until secrets/ names a webhook
 # Programs, and the Debian packages of the same names.
 PROMETHEUS: Final = "prometheus"
@@ -73,9 +75,12 @@ def gateway_settings(folder: Path, addresses: Addresses) -> GatewaySettings:
     )
 
 
-def prometheus(folder: Path, addresses: Addresses) -> Command:
-    """Write the configuration of Prometheus and return its command."""
+def prometheus(folder: Path, addresses: Addresses, runbooks: str) -> Command:
+    """Write the configuration of Prometheus and return its command. ``runbooks`` is where alerts.md is read."""
     shutil.copytree(DEPLOY / "prometheus", folder / "conf", dirs_exist_ok=True)
+    configuration = folder / "conf" / "prometheus.yml"
+    text = configuration.read_text(encoding="utf-8").replace("${CESTA_RUNBOOKS}", json.dumps(runbooks))
+    configuration.write_text(text, encoding="utf-8")
     jobs = {
         "triton": addresses.triton_metrics,
         "supervisor": addresses.supervisor,
@@ -91,7 +96,7 @@ def prometheus(folder: Path, addresses: Addresses) -> Command:
         (folder / "conf" / name).mkdir()
         (folder / "conf" / name / "stack.yml").write_text(text)
     options = [
-        f"--config.file={folder / 'conf' / 'prometheus.yml'}",
+        f"--config.file={configuration}",
         f"--storage.tsdb.path={folder / 'data'}",
         "--storage.tsdb.retention.time=35d",
         f"--web.listen-address={addresses.prometheus}",

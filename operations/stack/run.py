@@ -15,6 +15,7 @@ from operations.server.signals import collect_signals
 from operations.stack.keeper import POLL_S, Keeper
 from operations.stack.process import Process
 from operations.stack.programs import (
+    RUNBOOKS,
     Addresses,
     alertmanager,
     check_machine,
@@ -27,7 +28,11 @@ from operations.supervisor.threads import run_in_thread
 
 @contextlib.contextmanager
 def run_stack(
-    out: Path, repository: str, addresses: Addresses, is_over: Callable[[], object] = lambda: False
+    out: Path,
+    repository: str,
+    addresses: Addresses,
+    is_over: Callable[[], object] = lambda: False,
+    runbooks: str = RUNBOOKS,
 ) -> Iterator[Sequence[Keeper]]:
     """Run the stack until the block ends; the block begins when everything is ready.
 
@@ -41,7 +46,7 @@ def run_stack(
         "supervisor": Process(supervisor(repository, gateway, addresses), ending),
         "gateway": Gateway(gateway_settings(gateway, addresses)),
         "alertmanager": Process(alertmanager(out / "alertmanager", addresses), ending),
-        "prometheus": Process(prometheus(out / "prometheus", addresses), ending),
+        "prometheus": Process(prometheus(out / "prometheus", addresses, runbooks), ending),
     }
     for program in programs.values():
         program.clear()
@@ -59,8 +64,10 @@ def run_stack(
             ending.set()
 
 
-def serve_stack(out: Path, repository: str, addresses: Addresses) -> None:
+def serve_stack(out: Path, repository: str, addresses: Addresses, runbooks: str = RUNBOOKS) -> None:
     """Run the stack until Ctrl-C, SIGTERM or the terminal's hang-up, or until all programs are given up.
+
+    Alerts link to their entries at ``runbooks``, an address or a file.
 
     Raises CestaError if a program does not start, and at the end if one was given up.
     """
@@ -68,7 +75,7 @@ def serve_stack(out: Path, repository: str, addresses: Addresses) -> None:
     given_up: list[str] = []
     with (
         contextlib.suppress(KeyboardInterrupt),
-        run_stack(out, repository, addresses, lambda: signals) as keepers,
+        run_stack(out, repository, addresses, lambda: signals, runbooks) as keepers,
     ):
         print(
             f"ready: http://{addresses.http}/v1/recommend, grpc {addresses.grpc}; "

@@ -58,8 +58,9 @@ def test_every_alert_says_what_it_is_and_leads_to_its_entry(rule: dict[str, dict
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert rule["annotations"]["summary"]
     assert "$value" in rule["annotations"]["description"]
-    document, _, anchor = rule["annotations"]["runbook_url"].partition("#")
-    text = (ROOT / document).read_text(encoding="utf-8")
+    place, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+    assert place == "{{ $externalLabels.runbooks }}"
+    text = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
     headings = {h.lower().replace(" ", "-"): h for h in re.findall(r"^## (.+)$", text, flags=re.MULTILINE)}
     entry = text.partition(f"## {headings[anchor]}\n")[2].partition("\n## ")[0]
     words = re.sub(r"(?<!^)(?=[A-Z])", " ", str(rule["alert"])).capitalize()

@@ -20,6 +20,7 @@ import pytest
 from tests import ROOT
 
 DEPLOY = ROOT / "deploy"
+RUNBOOKS = "https://wiki.example/alerts"
 FASTER = "1s"  # than the scrapes and evaluations of the shipped file, which is the same otherwise
 
 
@@ -81,7 +82,7 @@ def start_prometheus(folder: Path, targets: Mapping[str, str], alertmanager: str
     config = folder / "config" / "prometheus.yml"
     text, changed = re.subn(r"_interval: 5s", f"_interval: {FASTER}", config.read_text(encoding="utf-8"))
     assert changed == 2
-    config.write_text(text, encoding="utf-8")
+    config.write_text(text.replace("${CESTA_RUNBOOKS}", RUNBOOKS), encoding="utf-8")
     return Tool(
         "prometheus",
         "prometheus",
@@ -92,12 +93,16 @@ def start_prometheus(folder: Path, targets: Mapping[str, str], alertmanager: str
     )
 
 
-def start_alertmanager(folder: Path, webhook: str) -> Tool:
-    """Start it with deploy/alertmanager as it is; `webhook` is the secret of both receivers."""
+def start_alertmanager(folder: Path, webhook: str, adapt: Callable[[str], str] = str) -> Tool:
+    """Start it with deploy/alertmanager, adapted to the test; `webhook` is the secret of both chats."""
     shutil.copytree(DEPLOY / "alertmanager", folder / "config")
+    config = folder / "config" / "alertmanager.yml"
+    config.write_text(adapt(config.read_text(encoding="utf-8")), encoding="utf-8")
     (folder / "config" / "secrets").mkdir()
     for severity in ("critical", "warning"):
         (folder / "config" / "secrets" / f"{severity}_url").write_text(f"{webhook}/{severity}")
+    for key in ("pagerduty_key", "opsgenie_key", "email_password"):
+        (folder / "config" / "secrets" / key).write_text(f"the {key}")
     return Tool(
         "prometheus-alertmanager",
         "prometheus-alertmanager",

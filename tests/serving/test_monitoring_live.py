@@ -14,7 +14,7 @@ from urllib.error import HTTPError
 import pytest
 
 from tests.running.live import Live
-from tests.running.monitoring import DEPLOY, StandIn, Tool, Web, start_alertmanager, start_prometheus
+from tests.running.monitoring import DEPLOY, RUNBOOKS, StandIn, Tool, Web, start_alertmanager, start_prometheus
 from tests.running.questions import Question, over_generate
 
 pytestmark = pytest.mark.triton
@@ -100,7 +100,7 @@ def test_a_failed_promotion_reaches_the_chat(stack: Stack) -> None:
     (attachment,) = message["attachments"]
     assert attachment["title"] == "FIRING PromotionFailed (warning)"
     assert "1 promotions or rollbacks failed in 15 minutes" in attachment["text"]
-    assert "docs/alerts.md#promotion-failed" in attachment["text"]
+    assert f"{RUNBOOKS}#promotion-failed" in attachment["text"]
 
 
 def test_the_dashboard_is_what_its_source_makes(tmp_path: Path) -> None:
