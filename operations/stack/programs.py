@@ -76,7 +76,7 @@ def gateway_settings(folder: Path, addresses: Addresses) -> GatewaySettings:
 
 
 def prometheus(folder: Path, addresses: Addresses, runbooks: str) -> Command:
-    """Write the configuration of Prometheus and return its command. ``runbooks`` is where alerts.md is read."""
+    """Write the configuration of Prometheus and return its command. ``runbooks`` is where alerts link."""
     shutil.copytree(DEPLOY / "prometheus", folder / "conf", dirs_exist_ok=True)
     configuration = folder / "conf" / "prometheus.yml"
     text = configuration.read_text(encoding="utf-8").replace("${CESTA_RUNBOOKS}", json.dumps(runbooks))
