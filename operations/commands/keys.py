@@ -36,7 +36,7 @@ def keys() -> None:
 
     Make one key for each shop or service. keys.json in the gateway's folder
     holds only hashes. A change is active when the command returns. It drops no
-    request.
+    request. A key can be revoked on a full disk; to add one needs room.
     """
 
 
@@ -71,9 +71,21 @@ def list_(folder: Folder = GATEWAY) -> None:
 @app.command()
 def revoke(name: Name, folder: Folder = GATEWAY) -> None:
     """Revoke a key: the gateway answers its requests with 401 from now on."""
+    from operations.errors import CestaError, KeyKept
+    from operations.gateway.control import forget
     from operations.gateway.keys import revoke_key
 
-    revoke_key(folder, name)
+    try:
+        revoke_key(folder, name)
+    except KeyKept as kept:
+        gateway = (
+            "the running gateway refuses it until it starts again"
+            if forget(folder, kept.sha256)
+            else "no gateway answers on this folder"
+        )
+        raise CestaError(
+            f'{kept}. The key "{name}" is still in the file: revoke it again then; {gateway}'
+        ) from None
     _apply(folder)
     print(f'the key "{name}" is revoked')
 

@@ -121,10 +121,15 @@ function state.follow()
   end
 end
 
+-- Refuses a key whose entry in keys.json could not be deleted, until nginx starts again. Returns whether it is noted.
+function state.forget(hash)
+  return (shared:safe_set("forgotten:" .. hash, true))
+end
+
 -- Returns name, role and rate of the key with this SHA-256, or nil.
 function state.key(hash)
   local entry = shared:get("key:" .. hash)
-  if not entry then
+  if not entry or shared:get("forgotten:" .. hash) then
     return nil
   end
   local name, role, rate = entry:match("^(%S+) (%S+) (%S+)$")
