@@ -4,18 +4,19 @@ A package adds a verb with an entry point in the group `cesta.verbs`: its name i
 function. A verb that is not installed here, as in an image that only serves, is listed and explains itself.
 """
 
-import errno
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TextIO, cast
 
 import structlog
 import typer
 
 from operations.commands import ask, keys, publish, release, serve
 from operations.errors import CestaError
+from operations.log_stream import LogStream
+from operations.records.disk import explain
 
 VERBS: Final = "cesta.verbs"  # the entry-point group
 # The order in which a release is made. Installed metadata lists entry points by name.
@@ -48,7 +49,7 @@ def main() -> None:
     except CestaError as error:
         _exit(str(error))
     except OSError as error:
-        _exit(_explain_disk_error(error))
+        _exit(explain(error))
     except ModuleNotFoundError as error:
         _exit(_explain_missing_module(error))
 
@@ -97,13 +98,6 @@ def _explain_missing_module(error: ModuleNotFoundError) -> str:
     return f"this command needs {module}; run: pip install 'cesta[train]'"
 
 
-def _explain_disk_error(error: OSError) -> str:
-    """Put the file system's refusal into a sentence. numpy reports a full disk without number and name."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, None)
-    way_out = "free some space" if full else "choose another folder"
-    return f"{error.filename or 'the output'}: {error.strerror or error}; {way_out}"
-
-
 def _configure_logging() -> None:
     """Log to stderr: coloured lines for a terminal, JSON for a program."""
     renderers = (
@@ -117,7 +111,7 @@ def _configure_logging() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *renderers,
         ],
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # tests replace sys.stderr
+        logger_factory=lambda *_: structlog.PrintLogger(cast(TextIO, LogStream())),
     )
 
 

@@ -3,6 +3,7 @@
 CestaError          every error whose message is written for the user
 ├── BadSettings     pipeline.toml, a user's own toml or an override
 ├── BeingChanged    a repository that another process is changing; nothing was done
+├── KeyKept         a key that was to be revoked and is still in keys.json
 ├── NotPromoted     a release that did not become active; the earlier one still is
 ├── ServerError     a tritonserver that cannot start, died, or did not become ready
 └── WontOverwrite   a target folder that cesta did not write
@@ -19,6 +20,14 @@ class BadSettings(CestaError):  # noqa: N818 - the name itself says what is wron
 
 class BeingChanged(CestaError):  # noqa: N818 - as above
     """A repository that another process is changing; it will be free in a moment."""
+
+
+class KeyKept(CestaError):  # noqa: N818 - as above
+    """A key that was to be revoked, whose file could not be changed. ``sha256`` is the key's."""
+
+    def __init__(self, sha256: str, why: str) -> None:
+        super().__init__(why)
+        self.sha256 = sha256
 
 
 class NotPromoted(CestaError):  # noqa: N818 - as above

@@ -184,6 +184,8 @@ def save_graph(graph: onnx.ModelProto, folder: Path) -> None:
     )
     external_data_helper.write_external_data_tensors(graph, str(folder))
     (folder / GRAPH).write_bytes(graph.SerializeToString(deterministic=True))
+    if (folder / TABLES).exists():
+        (folder / TABLES).chmod((folder / GRAPH).stat().st_mode & 0o777)  # onnx makes it 0600
 
 
 class _Graph:

@@ -25,18 +25,19 @@ class Role(StrEnum):
 
 @app.callback()
 def keys() -> None:
-    """Keys of the gateway: add, list and revoke them.
+    """Keys of the gateway: add, list, change and revoke them.
 
     \b
     The usual day:
       cesta keys add webshop --rate 200   prints the key, once
       cesta keys add ops --role admin     this key may promote and roll back, too
       cesta keys list                     names, roles, rates; never the keys
+      cesta keys rate webshop 50          gives this key another rate
       cesta keys revoke webshop           the gateway refuses this key from now on
 
     Make one key for each shop or service. keys.json in the gateway's folder
     holds only hashes. A change is active when the command returns. It drops no
-    request.
+    request. A key can be revoked on a full disk; to add one needs room.
     """
 
 
@@ -69,11 +70,37 @@ def list_(folder: Folder = GATEWAY) -> None:
 
 
 @app.command()
+def rate(
+    name: Name,
+    rate: Annotated[int, typer.Argument(help="Requests per second; a burst may hold as many again.")],
+    folder: Folder = GATEWAY,
+) -> None:
+    """Give a key another rate. Its owner keeps the key."""
+    from operations.gateway.keys import change_rate
+
+    change_rate(folder, name, rate)
+    _apply(folder)
+    print(f'the key "{name}" may send {rate} requests per second')
+
+
+@app.command()
 def revoke(name: Name, folder: Folder = GATEWAY) -> None:
     """Revoke a key: the gateway answers its requests with 401 from now on."""
+    from operations.errors import CestaError, KeyKept
+    from operations.gateway.control import forget
     from operations.gateway.keys import revoke_key
 
-    revoke_key(folder, name)
+    try:
+        revoke_key(folder, name)
+    except KeyKept as kept:
+        gateway = (
+            "the running gateway refuses it until it starts again"
+            if forget(folder, kept.sha256)
+            else "no gateway answers on this folder"
+        )
+        raise CestaError(
+            f'{kept}. The key "{name}" is still in the file: revoke it again then; {gateway}'
+        ) from None
     _apply(folder)
     print(f'the key "{name}" is revoked')
 

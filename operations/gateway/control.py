@@ -7,11 +7,14 @@ within a second.
 import contextlib
 import http.client
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from operations.errors import CestaError
 
+TOKEN: Final = "admin_token"  # the file of the token that the gateway sends with admins' requests
+NO_HEADERS: Final[Mapping[str, str]] = {}
 MAX_PATH_BYTES: Final = 107  # of a unix socket, in Linux
 _RELOAD_S = 10.0
 _METRICS_S = 1.0
@@ -37,6 +40,19 @@ def announce(folder: Path) -> bool:
     if status != 204:
         raise CestaError(f"the gateway does not take over {folder}: {text.strip() or status}")
     return True
+
+
+def forget(folder: Path, sha256: str) -> bool:
+    """Have the gateway refuse a key until it starts again; return False if none does.
+
+    Every user can reach the socket and read the hashes. Only the gateway's user knows the admin token.
+    """
+    try:
+        token = (folder / TOKEN).read_text().strip()
+    except OSError:
+        return False
+    answer = _ask(folder, "POST", f"/forget?sha256={sha256}", _RELOAD_S, {"X-Cesta-Admin": token})
+    return answer is not None and answer[0] == 204
 
 
 def read_metrics(folder: Path) -> str | None:
@@ -67,11 +83,13 @@ def remove_stale_socket(folder: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _ask(folder: Path, method: str, path: str, timeout_s: float) -> tuple[int, str] | None:
+def _ask(
+    folder: Path, method: str, path: str, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+) -> tuple[int, str] | None:
     """Return status and text of an answer, or None without one."""
     with contextlib.closing(_Connection(control_socket(folder), timeout_s)) as connection:
         try:
-            connection.request(method, path)
+            connection.request(method, path, headers=dict(headers))
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         except (OSError, http.client.HTTPException):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from operations.errors import CestaError
 from operations.outputs import ITEMS
 from operations.records.atomic import write_file
+from operations.records.disk import FILE_MODE
 from operations.records.json_record import first_problem
 
 Items = dict[str, dict[str, str]]  # item id → name and categories, broad to fine
@@ -41,8 +42,8 @@ def write_items(data: Path, folder: Path) -> int:
     if items is None:
         raise CestaError(f'{data / ITEMS} is missing; run "cesta etl" first')
     content = (data / ITEMS).read_bytes()
-    write_file(folder / ITEMS, content)
-    write_file(folder / f"{ITEMS}.gz", gzip.compress(content, mtime=0))
+    write_file(folder / ITEMS, content, mode=FILE_MODE)
+    write_file(folder / f"{ITEMS}.gz", gzip.compress(content, mtime=0), mode=FILE_MODE)
     return len(items)
 
 

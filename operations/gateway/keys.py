@@ -2,6 +2,8 @@
 
 The file holds only hashes; a key is shown once. A key has 256 random bits, so nobody can find it from its
 SHA-256 by trying. bcrypt and the like protect passwords that people invent; they cost each request 50 ms.
+
+A key can be revoked on a full disk: its entry is blanked in the file's own bytes, which needs no room.
 """
 
 import fcntl
@@ -17,13 +19,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from operations.errors import CestaError
-from operations.records.atomic import write_file
+from operations.errors import CestaError, KeyKept
+from operations.records.atomic import overwrite, write_file
+from operations.records.disk import FILE_MODE, explain, explained, make_folder
 
 Role = Literal["shop", "admin"]
 
 FILE: Final = "keys.json"
 MAX_RATE: Final = 100_000
+_ENTRY: Final = re.compile(r"\{")
+_COMMA: Final = re.compile(r"\s*,")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
@@ -47,25 +52,53 @@ def add_key(folder: Path, name: str, role: Role, rate: int) -> str:
     """Make a key and return it. The file cannot give it back."""
     if not _NAME.fullmatch(name):
         raise CestaError(f'"{name}" cannot name a key; use 1 to 32 of a-z, 0-9 and -')
-    if not 1 <= rate <= MAX_RATE:
-        raise CestaError(f"rate {rate} is not 1 to {MAX_RATE} requests per second")
+    _check_rate(rate)
     secret = f"cesta_{secrets.token_urlsafe(32)}"
     key = Key(name, role, rate, _hash(secret), datetime.now(UTC).isoformat(timespec="seconds"))
-    with _changing_keys(folder) as keys:
-        if any(known["name"] == name for known in keys):
-            raise CestaError(f'a key "{name}" exists already; revoke it, or choose another name')
-        keys.append(asdict(key))
+    with explained(f'the key "{name}" was not added'):
+        make_folder(folder)
+        with _lock(folder):
+            keys = _read(folder)
+            if any(known["name"] == name for known in keys):
+                raise CestaError(f'a key "{name}" exists already; revoke it, or choose another name')
+            _write(folder, [*keys, asdict(key)])
     return secret
 
 
+def change_rate(folder: Path, name: str, rate: int) -> None:
+    """Give a key another rate, in requests per second. Its owner keeps the key."""
+    _check_rate(rate)
+    with explained(f'the rate of the key "{name}" was not changed'), _lock(folder):
+        keys = _read(folder)
+        _find(keys, name)["rate"] = rate
+        _write(folder, keys)
+
+
 def revoke_key(folder: Path, name: str) -> None:
-    """Delete a key."""
-    with _changing_keys(folder) as keys:
-        remaining = [key for key in keys if key["name"] != name]
-        if len(remaining) == len(keys):
-            names = ", ".join(key["name"] for key in keys) or "none"
-            raise CestaError(f'there is no key "{name}"; keys: {names}')
-        keys[:] = remaining
+    """Delete a key, on a full disk too.
+
+    Raises KeyKept if the file cannot be changed at all, as on a read-only file system.
+    """
+    with explained(f'the key "{name}" was not revoked'), _lock(folder):
+        keys = _read(folder)
+        key = _find(keys, name)
+        try:
+            _remove(folder, keys, name)
+        except OSError as error:
+            raise KeyKept(key["sha256"], explain(error)) from None
+
+
+def _find(keys: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    for key in keys:
+        if key["name"] == name:
+            return key
+    names = ", ".join(key["name"] for key in keys) or "none"
+    raise CestaError(f'there is no key "{name}"; keys: {names}')
+
+
+def _check_rate(rate: int) -> None:
+    if not 1 <= rate <= MAX_RATE:
+        raise CestaError(f"rate {rate} is not 1 to {MAX_RATE} requests per second")
 
 
 def _hash(secret: str) -> str:
@@ -89,18 +122,42 @@ def _read(folder: Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _changing_keys(folder: Path) -> Iterator[list[dict[str, Any]]]:
-    """Yield the keys to be changed, and write them when the block ends without an error.
-
-    Other writers wait. The gateway reads the file when it is told, or within a second.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
+def _lock(folder: Path) -> Iterator[None]:
+    """Keep other writers waiting. The gateway reads the file when it is told, or within a second."""
     handle = os.open(folder, os.O_RDONLY)  # a lock file could belong to another user
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        keys = _read(folder)
-        yield keys
-        content = json.dumps(keys).replace("}, {", "},\n {")  # a line for each key
-        write_file(folder / FILE, content.encode() + b"\n")
+        yield
     finally:
         os.close(handle)
+
+
+def _write(folder: Path, keys: list[dict[str, Any]]) -> None:
+    content = json.dumps(keys).replace("}, {", "},\n {")  # a line for each key
+    write_file(folder / FILE, content.encode() + b"\n", mode=FILE_MODE)
+
+
+def _remove(folder: Path, keys: list[dict[str, Any]], name: str) -> None:
+    """Write the keys without one. Where no new file can be written, blank the key in the old one."""
+    try:
+        _write(folder, [key for key in keys if key["name"] != name])
+    except OSError:
+        path = folder / FILE
+        text = path.read_text()
+        start, end = _span(text, name)
+        overwrite(path, b" " * len(text[start:end].encode()), len(text[:start].encode()))
+
+
+def _span(text: str, name: str) -> tuple[int, int]:
+    """Where the key of this name lies in the file's text, with the comma that goes with it."""
+    decoder, begin = json.JSONDecoder(), text.index("[") + 1
+    is_first = True
+    while True:
+        entry = _ENTRY.search(text, begin)
+        assert entry is not None, "the caller has found the key"
+        key, end = decoder.raw_decode(text, entry.start())
+        if key["name"] == name:
+            break
+        begin, is_first = end, False
+    comma = _COMMA.match(text, end) if is_first else None
+    return begin, comma.end() if comma else end

@@ -14,7 +14,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from operations.errors import CestaError
-from operations.gateway.control import announce
+from operations.gateway.control import TOKEN, announce
 from operations.gateway.nginx import GatewaySettings, accepts
 from operations.gateway.request_metrics import RequestMetrics
 from operations.gateway.split import write_split
@@ -22,7 +22,6 @@ from operations.records.atomic import write_file
 from operations.releases.configs import canary_on_disk
 from operations.releases.store import Repository
 
-TOKEN: Final = "admin_token"
 FOLDER_INTERVAL_S: Final = 1.0  # how long a canary release may wait for its requests
 STORE_INTERVAL_S: Final = 15.0  # the same where each look is a request to an object store
 PROBE_S: Final = 5.0  # how often Prometheus asks

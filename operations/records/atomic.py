@@ -21,7 +21,8 @@ def write_file(target: Path, content: bytes, staged_in: Path | None = None, mode
 
     Each of several writers at once writes a whole file; the last one's stays. Files that killed writers left
     are removed. ``staged_in`` is the folder for the unfinished file, on the same file system; by default the
-    target's. ``mode`` is set before anything is written, so that others can never read a secret.
+    target's. ``mode`` holds whatever the umask, and before anything is written: others can never read a
+    secret. Raises OSError with the target's name.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     folder, prefix = staged_in or target.parent, f".{target.name}.partial-"
@@ -30,13 +31,55 @@ def write_file(target: Path, content: bytes, staged_in: Path | None = None, mode
     try:
         with open(partial, "xb", opener=lambda path, flags: os.open(path, flags, mode or 0o666)) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # keeps the _sweep of other processes off it
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
             partial.replace(target)
         _flush_path(target.parent)
+    except OSError as error:
+        error.filename, error.filename2 = str(target), None
+        raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def append_line(target: Path, line: str, mode: int) -> None:
+    """Add a line to a file; on disk when this returns. A failure takes back what was written of it.
+
+    A new file has this ``mode``, whatever the umask. Raises OSError with the target's name.
+    """
+    is_new = not target.exists()
+    torn = not is_new and not target.read_bytes().endswith(b"\n")  # by a power failure
+    handle = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode)
+    try:
+        size = os.fstat(handle).st_size
+        if is_new:
+            os.fchmod(handle, mode)
+        try:
+            with open(handle, "a", encoding="utf-8", closefd=False) as file:
+                file.write(("\n" if torn else "") + line + "\n")
+            os.fsync(handle)
+        except OSError as error:
+            os.ftruncate(handle, size)
+            error.filename = str(target)
+            raise
+    finally:
+        os.close(handle)
+
+
+def overwrite(target: Path, content: bytes, at: int = 0) -> None:
+    """Replace bytes of a file in their place. It needs no room on a full disk; readers may see a part.
+
+    For what must not wait for room, and is small: a write within a page is not torn by a process's death.
+    """
+    handle = os.open(target, os.O_WRONLY)
+    try:
+        os.pwrite(handle, content, at)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

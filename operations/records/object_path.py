@@ -9,6 +9,7 @@ import configparser
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -27,7 +28,12 @@ TIMEOUT_VARIABLE: Final = "CESTA_STORE_TIMEOUT_S"
 TIMEOUT_S: Final = 10.0  # of silence, per try
 RETRIES: Final = 3
 WHOLE_REQUEST_S: Final = 600  # gigabytes on a slow line
-ALLOWED: Final = "letters, digits, dots, dashes and underscores"  # tritonserver reads no others in a URL
+FOLDER: Final = re.compile(r"(?!\.{1,2}$)[0-9A-Za-z._-]+")  # tritonserver reads no other names in a URL
+BUCKET: Final = {"s3": re.compile(r"[0-9a-z][0-9a-z.-]*"), "gs": re.compile(r"[0-9a-z][0-9a-z._-]*")}
+ALLOWED: Final = (
+    "a bucket's name has small letters of a to z, digits, dots and dashes; each folder after it has letters "
+    "of a to z and A to Z, digits, dots, dashes and underscores, with one slash between two"
+)
 
 ENVIRONMENT: Final = {  # scheme → the variables that an operator sets
     "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (or a credentials file), AWS_REGION and AWS_ENDPOINT_URL",
@@ -53,11 +59,12 @@ class ObjectPath:
         No request is made yet. Raises CestaError if the URL cannot be one.
         """
         scheme, _, place = url.partition("://")
-        if scheme not in ENVIRONMENT or not place.strip("/"):
+        bucket, *folders = place.rstrip("/").split("/")
+        if scheme not in ENVIRONMENT or not bucket:
             schemes = ", ".join(f"{name}://" for name in ENVIRONMENT if name != "memory")
             raise CestaError(f"{url} cannot be a repository; write a folder, or a bucket as {schemes}…")
-        if not all(c.isalnum() or c in "-_./" for c in place):
-            raise CestaError(f"{url}: a repository's name may contain only {ALLOWED}")
+        if not BUCKET.get(scheme, FOLDER).fullmatch(bucket) or not all(map(FOLDER.fullmatch, folders)):
+            raise CestaError(f"{url} cannot be served: {ALLOWED}")
         return cls(_connect(scheme, url.rstrip("/")), url.rstrip("/"))
 
     def __truediv__(self, name: str) -> "ObjectPath":
@@ -203,16 +210,21 @@ class ObjectPath:
         with self._explain_errors():
             listing = obstore.list_with_delimiter(self.store, self.key or None)
         keys = [*listing["common_prefixes"], *(meta["path"] for meta in listing["objects"])]
-        return (ObjectPath(self.store, self.url, key.rstrip("/")) for key in keys)
+        names = (key.rstrip("/") for key in keys)
+        return (ObjectPath(self.store, self.url, name) for name in names if name != self.key)  # its own mark
 
     def files(self) -> list["ObjectPath"]:
-        """Every object below, sorted."""
+        """Every object below, sorted. Folders' marks are passed over: empty objects with a slash at the end.
+
+        Consoles make them for "new folder". The listing has lost the slash, so the store is asked.
+        """
         import obstore
 
         with self._explain_errors():
             pages = list(obstore.list(self.store, f"{self.key}/" if self.key else None))
-        listed = (meta for page in pages for meta in page)
-        return sorted(ObjectPath(self.store, self.url, meta["path"], meta["size"]) for meta in listed)
+        listed = (meta for page in pages for meta in page if meta["path"] != self.key)
+        paths = sorted(ObjectPath(self.store, self.url, meta["path"], meta["size"]) for meta in listed)
+        return [path for path in paths if path.listed_size or path.exists()]
 
     def rglob(self, pattern: str) -> Iterator["ObjectPath"]:
         """Every object below whose name matches; no folders."""
@@ -344,7 +356,7 @@ def _reason(error: Exception, scheme: str) -> str:
     message = str(error).partition("\n\nDebug source")[0]
     variables = ENVIRONMENT[scheme]
     if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
-        return f"the store refuses these credentials; look at {variables}"
+        return f"the store refuses these credentials; look at {variables}, and whether they may write"
     if "NoSuchBucket" in message:
         return "no such bucket; create it, or name another"
     if "kind: Timeout" in str(error):

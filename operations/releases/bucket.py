@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from operations.errors import CestaError
+from operations.errors import BeingChanged, CestaError
 from operations.records.atomic import scratch_folder
 from operations.records.contract import ENSEMBLE, kind_of
 from operations.records.manifest import FileRecord
@@ -99,7 +99,12 @@ class BucketRepository:
     def lock(self) -> Iterator[None]:
         """Hold the repository's lock, renewed until the block ends; BeingChanged if another holds it."""
         lease = Lease(self / LOCK)
-        lease.take()
+        try:
+            lease.take()
+        except BeingChanged:
+            raise
+        except CestaError as error:
+            raise CestaError(f"nothing was changed, since {self} could not be locked: {error}") from None
         over = threading.Event()
         renewing = threading.Thread(target=lease.renew_until, args=(over,), daemon=True)
         renewing.start()
@@ -144,9 +149,14 @@ class BucketRepository:
         return True
 
     def stop_publisher(self, release: int) -> bool:
-        """Take the number from its publisher if it gave no sign of life for PUBLISHING_S; else False."""
-        claim = self / NUMBERS / str(release)
-        moments = [path.modified() for path in (claim, *self._files(release))]
+        """Take the number from its publisher if it gave no sign of life for PUBLISHING_S; else False.
+
+        False, too, if there is no file: a console's empty folder has no publisher.
+        """
+        claim, files = self / NUMBERS / str(release), self._files(release)
+        if not files:
+            return False
+        moments = [path.modified() for path in (claim, *files)]
         last = max((moment for moment in moments if moment is not None), default=None)
         if last is not None and (datetime.now(UTC) - last).total_seconds() < PUBLISHING_S:
             return False

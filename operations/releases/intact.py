@@ -126,5 +126,7 @@ def _about_code(config: Config) -> Config:
 def _check_beside(repository: Repository, model: str) -> None:
     """Raise CestaError for anything in a model's folder that cesta did not write: a model could import it."""
     for path in sorted((repository / model).glob("*"), key=str):
-        if not (path.name.isdecimal() or path.name in (CONFIG, NAMED)):
+        if path.name.isdecimal() or path.name in (CONFIG, NAMED):
+            continue
+        if path.exists() or repository.describe(f"{model}/{path.name}"):  # else an empty folder of a bucket
             raise CestaError(f"{path} was not written by cesta, and a model could import it; remove it")

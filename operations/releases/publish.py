@@ -10,6 +10,7 @@ from pathlib import Path
 
 from operations.records import manifest
 from operations.records.contract import ENSEMBLE, GRAPH, MODELS, SAMPLER, SCORER, TABLES
+from operations.records.disk import explained
 from operations.records.manifest import RunManifest
 from operations.records.sampler_code import check_sampler_code, copy_sampler_code, sampler_code
 from operations.releases import history
@@ -35,7 +36,7 @@ def publish(folder: Path, repository: Repository) -> int:
     active_release(repository)  # raises if cesta did not publish the repository
     models = choose_models(run.contract, repository)
     key = publisher_key()
-    with repository.stage() as staging:
+    with explained(f"{folder} was not published in {repository}"), repository.stage() as staging:
         _stage(folder, staging, models)
         while True:
             release = next_release(repository)

@@ -1,15 +1,18 @@
 """A published repository behind one protocol: a folder, or a place in an object store."""
 
 import os
+import re
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from operations.records.manifest import FileRecord
 from operations.records.object_path import ObjectPath
 from operations.records.place import Place
 from operations.releases.bucket import BucketRepository
 from operations.releases.folder import FolderRepository
+
+URL_LIKE: Final = re.compile(r"[A-Za-z][0-9A-Za-z+.-]*:(/|$)")
 
 
 class Repository(Protocol):
@@ -73,7 +76,10 @@ class Repository(Protocol):
 
 
 def open_repository(place: str | os.PathLike[str]) -> Repository:
-    """The repository in a folder, or at a URL such as ``s3://bucket/prefix``. It is not looked at yet."""
-    if "://" in str(place):
+    """The repository in a folder, or at a URL such as ``s3://bucket/prefix``. It is not looked at yet.
+
+    Raises CestaError for a URL that Triton could not serve, and for a misspelt one such as ``s3:/bucket``.
+    """
+    if URL_LIKE.match(str(place)):
         return BucketRepository(ObjectPath.at(str(place)))
     return FolderRepository(Path(place))

@@ -15,6 +15,7 @@ import structlog
 
 from operations.errors import CestaError, NotPromoted
 from operations.records.contract import ENSEMBLE, Config
+from operations.records.disk import explain
 from operations.records.manifest import ReleaseManifest
 from operations.releases import history
 from operations.releases.configs import (
@@ -122,7 +123,8 @@ def record_failure(change: Change) -> Iterator[Steps]:
                 change.before = served_release(change.repository, change.control)
         yield change.steps
     except (CestaError, OSError) as error:
-        why = "; ".join([str(error), *getattr(error, "__notes__", [])])
+        reason = explain(error) if isinstance(error, OSError) else str(error)
+        why = "; ".join([reason, *getattr(error, "__notes__", [])])
         step, before = change.steps.current, change.before
         with contextlib.suppress(OSError, CestaError):  # a full disk or a silent store may be the failure
             change.record(failed=step, why=why)

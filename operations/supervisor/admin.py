@@ -15,6 +15,7 @@ from fastapi.exceptions import HTTPException
 from pydantic import BaseModel, field_validator
 
 from operations.errors import BeingChanged, CestaError
+from operations.records.disk import explained
 from operations.records.manifest import ReleaseManifest
 from operations.releases.canary import LEAST_PERCENT, MOST_PERCENT, start_canary, stop_canary
 from operations.releases.configs import canary_on_disk
@@ -65,7 +66,7 @@ class Operator:
         Raises HTTPException: 409 if the command fails, 503 if another change is in progress.
         """
         try:
-            with self.control() as control:
+            with self.control() as control, explained(f"{action}: nothing was changed"):
                 record = command(control)
         except CestaError as error:
             log.warning("admin", what=str(action), by=caller, failed=str(error))
@@ -91,7 +92,8 @@ def make_router(operator: Operator) -> APIRouter:
     @router.get("/releases")
     def list_releases(_: Caller) -> JsonObject:
         """Return every release, and which one is active, previous or canary."""
-        return _describe_releases(operator.repository)
+        with explained("the releases cannot be listed"):
+            return _describe_releases(operator.repository)
 
     @router.post("/releases/{release}/promote")
     def promote_release(release: int, caller: Caller, body: Promotion | None = None) -> JsonObject:

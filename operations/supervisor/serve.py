@@ -116,7 +116,8 @@ def _announce(server: EmbeddedServer, listener: socket.socket) -> None:
     triton, (host, port) = server.server, listener.getsockname()[:2]
     addresses = {"http": triton.http, "grpc": triton.grpc, "metrics": triton.metrics}
     addresses["supervisor"] = f"{host}:{port}"
-    print("ready:", *(f"{name} {address}" for name, address in addresses.items()), flush=True)
+    with contextlib.suppress(OSError):  # the log lies on a full disk
+        print("ready:", *(f"{name} {address}" for name, address in addresses.items()), flush=True)
     log.info("ready", release=server.release, **addresses)
 
 

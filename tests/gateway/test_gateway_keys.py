@@ -6,12 +6,13 @@ import hashlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from operations.errors import CestaError
-from operations.gateway.keys import add_key, read_keys, revoke_key
+from operations.gateway.keys import add_key, change_rate, read_keys, revoke_key
 from operations.gateway.split import write_split
 from operations.releases.canary import LEAST_PERCENT, MOST_PERCENT
 
@@ -102,3 +103,14 @@ def test_a_split_is_written_in_hundredths_of_a_percent(
 def test_no_other_share_can_be_split_off(tmp_path: Path, percent: float) -> None:
     with pytest.raises(CestaError, match="cannot be split off; choose 0 to 100"):
         write_split(tmp_path, percent)
+
+
+def test_a_key_gets_another_rate_and_stays_the_same_key(tmp_path: Path) -> None:
+    add_key(tmp_path, "one", "shop", 50)
+    before = read_keys(tmp_path)[0]
+    change_rate(tmp_path, "one", 5)
+    assert read_keys(tmp_path) == [replace(before, rate=5)]
+    with pytest.raises(CestaError, match='there is no key "two"; keys: one'):
+        change_rate(tmp_path, "two", 5)
+    with pytest.raises(CestaError, match="rate 0 is not 1 to"):
+        change_rate(tmp_path, "one", 0)

@@ -108,6 +108,22 @@ def test_releases_of_two_contracts_in_a_bucket(
     assert shop.mistakes(one) == []
 
 
+def test_triton_loads_beside_the_empty_folders_of_a_console(shop: RemoteShop, s3: S3) -> None:
+    """In a release, beside it, in a model's folder and at the top; in the loaded release, too."""
+    one = shop.first(1)
+    two = shop.add(2)
+    bucket = str(shop.repository).removeprefix("s3://")
+    for place in ("", "new/", f"{SAMPLER}/", f"{SAMPLER}/new/", f"{SAMPLER}/2/", f"{SAMPLER}/2/new/"):
+        s3.request("PUT", f"/{bucket}/{place}")
+    for place in (f"{SAMPLER}/1/arrays/", f"{SCORER}/2/", "recommender/2/", f"{SCORER}/9/"):
+        s3.request("PUT", f"/{bucket}/{place}")
+    promote(shop.repository, two, shop.control)
+    assert shop.mistakes(two) == []
+    roll_back(shop.repository, shop.control)
+    assert shop.mistakes(one) == []
+    assert shop.is_ready()
+
+
 def refused_promotion(shop: RemoteShop, release: int) -> str:
     """The error of the command in its own process, because its request may still reach the store later."""
     where = ["--repository", str(shop.repository), "--address", shop.server.grpc]

@@ -298,6 +298,17 @@ function door.reload()
   ngx.print(faults)
 end
 
+function door.forget()
+  local hash, token = ngx.var.arg_sha256 or "", state.admin_token()
+  if token == "" or ngx.var.http_x_cesta_admin ~= token then
+    return ngx.exit(403)  -- every user of the machine can reach the socket
+  end
+  if ngx.req.get_method() ~= "POST" or not hash:find("^%x+$") or #hash ~= 64 then
+    return ngx.exit(400)
+  end
+  return ngx.exit(state.forget(hash) and 204 or 500)
+end
+
 function door.metrics()
   ngx.header["Content-Type"] = "text/plain; version=0.0.4"
   ngx.print(metrics.text())

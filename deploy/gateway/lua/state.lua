@@ -40,7 +40,9 @@ local function entries_of(text)
     if type(key) ~= "table" or not (key.sha256 and key.name and key.role and tonumber(key.rate)) then
       return nil
     end
-    entries["key:" .. key.sha256] = key.name .. " " .. key.role .. " " .. key.rate
+    if not shared:get("forgotten:" .. key.sha256) then
+      entries["key:" .. key.sha256] = key.name .. " " .. key.role .. " " .. key.rate
+    end
   end
   return entries
 end
@@ -126,6 +128,13 @@ local read_entry = memo(2048, function(entry)
   local name, role, rate = entry:match("^(%S+) (%S+) (%S+)$")
   return {name = name, role = role, rate = tonumber(rate)}
 end)
+
+-- Refuses a key whose entry in keys.json could not be deleted, until nginx starts again. Returns whether it is noted.
+function state.forget(hash)
+  local noted = shared:safe_set("forgotten:" .. hash, true)
+  shared:delete("key:" .. hash)
+  return noted
+end
 
 -- Returns name, role and rate of the key with this SHA-256, or nil.
 function state.key(hash)

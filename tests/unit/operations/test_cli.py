@@ -210,15 +210,16 @@ def test_missing_tables_are_named(cesta: Run, tmp_path: Path) -> None:
             "the output: 720 requested and 0 written; free some space\n",
         ),
         (
-            PermissionError(errno.EACCES, "Permission denied", "o"),
-            "o: Permission denied; choose another folder\n",
+            OSError(errno.EROFS, "Read-only file system", "o"),
+            "o: Read-only file system; the file system is read-only: mount it writable, or choose another "
+            "folder\n",
         ),
     ],
 )
 def test_a_refusal_of_the_disk_is_explained(
     cesta: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, message: str
 ) -> None:
-    """The disk is full (numpy says so without a number), or the folder is not ours."""
+    """The disk is full (numpy says so without a number), or the folder cannot be written."""
 
     def refuse(*_: object) -> None:
         raise error

@@ -12,6 +12,7 @@ import pytest
 
 from operations.records.contract import MODELS
 from operations.releases import bucket, history, publish, signature
+from operations.releases.folder import ROOM
 from operations.releases.promote import promote
 from operations.releases.repository import active_release, releases, version_numbers
 from operations.releases.retire import retire
@@ -80,7 +81,7 @@ def test_a_publisher_killed_at_any_change_of_a_folder(tmp_path: Path) -> None:
         os.utime(staging, (0, 0))
     publish.publish(run, repository)
     assert sorted(path.name for path in repository.root.iterdir()) == sorted(
-        [*MODELS, history.NAME, signature.NAME]
+        [*MODELS, history.NAME, signature.NAME, ROOM]
     )
 
 

@@ -186,7 +186,7 @@ def test_a_full_disk_while_promoting_changes_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(type(repository), where, full)
-        with pytest.raises(NotPromoted, match=r"No space left on device.*promotions\.jsonl"):
+        with pytest.raises(NotPromoted, match=r"promotions\.jsonl: No space left on device; free"):
             promote(repository, 2)
     assert {path: path.read_bytes() for path in repository.root.glob("*/config.pbtxt")} == before
 

@@ -1,0 +1,44 @@
+"""A caller of the admin verbs of the supervisor's app, on a repository without a server."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from operations.releases.store import Repository
+from operations.settings import ReleaseSettings
+from operations.supervisor.admin import Operator
+from operations.supervisor.app import make_app
+from operations.supervisor.metrics import Metrics
+from operations.supervisor.status import Status
+from operations.supervisor.watchdog import Watchdog
+
+TOKEN = "only the gateway knows"
+
+
+class NoServer:
+    """Takes the place of a ModelControl: the commands then change what the next start serves."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class Admin:
+    """A client with a key of the role admin, through the gateway."""
+
+    def __init__(self, repository: Repository, hr_at_10: float = 0.0) -> None:
+        watchdog = Watchdog(lambda: pytest.fail("a start"), threading.Event(), lambda: 0.0)
+        bars = ReleaseSettings(hr_at_10=hr_at_10, ndcg_at_10=0)
+        operator = Operator(repository, NoServer, bars, TOKEN)  # type: ignore[arg-type]
+        app = make_app(watchdog, Status(watchdog, repository), Metrics(), operator)
+        self._client = TestClient(app, raise_server_exceptions=False)
+
+    def ask(self, method: str, path: str, token: str | bytes = TOKEN, **body: object) -> Any:
+        headers = {"X-Cesta-Admin": token, "X-Cesta-Key": "ops"}
+        return self._client.request(method, f"/admin{path}", headers=headers, json=body or None)
