@@ -14,7 +14,15 @@ from urllib.error import HTTPError
 import pytest
 
 from tests.running.live import Live
-from tests.running.monitoring import DEPLOY, RUNBOOKS, StandIn, Tool, Web, start_alertmanager, start_prometheus
+from tests.running.monitoring import (
+    DEPLOY,
+    RUNBOOKS,
+    StandIn,
+    Tool,
+    Web,
+    start_alertmanager,
+    start_prometheus,
+)
 from tests.running.questions import Question, over_generate
 
 pytestmark = pytest.mark.triton
