@@ -96,27 +96,32 @@ def named_epoch(name: str) -> Epoch | None:
 
 
 def _readings(numbers: Numbers, digits: Sequence[str], epochs: dict[str, Epoch]) -> list[Reading]:
+    """Return the readings that fit at least one number."""
     readings = []
     for written_as in digits:
         times = read_digits(numbers, written_as)
-        short, alone = "%y" in written_as, written_as in TOO_SHORT
-        readings.append(Reading(written_as, times, ~np.isnan(times), short_years=short, only_named=alone))
+        if times is not None and (fits := ~np.isnan(times)).any():
+            short, alone = "%y" in written_as, written_as in TOO_SHORT
+            readings.append(Reading(written_as, times, fits, short_years=short, only_named=alone))
     latest = calendar.now_at_the_latest()
     for name, epoch in epochs.items():
         times = epoch.read(numbers)
         fits = (times >= pd.Timestamp(epoch.since, 1, 1).timestamp()) & (times <= latest)
-        readings.append(Reading(name, times, fits, counts_since=True))
+        if fits.any():
+            readings.append(Reading(name, times, fits, counts_since=True))
     return readings
 
 
-def read_digits(numbers: Numbers, written_as: str) -> Floats:
+def read_digits(numbers: Numbers, written_as: str) -> Floats | None:
     """Read 20170131 as "%Y%m%d": whole seconds since 1970 (n,), NaN if a field is out of its range.
 
-    One leading zero may be missing. Only seconds may have a fraction.
+    One leading zero may be missing. Only seconds may have a fraction. None if no number has these digits.
     """
     letters = written_as[1::2]
     width = sum(WIDTHS[letter] for letter in letters)
     possible = (numbers >= 10 ** (width - 2)) & (numbers < 10**width)
+    if not possible.any():
+        return None
     left = np.where(possible, numbers, 0).astype(np.int64)
     if letters[-1] != "S":
         possible &= numbers == left

@@ -33,7 +33,7 @@ class Reading:
         return float(counts[self.fits].sum() / max(counts.sum(), 1))
 
     def years(self) -> Ints:
-        return self.times.astype("datetime64[s]").astype("datetime64[Y]").astype(np.int64)
+        return np.nan_to_num(self.times).astype("datetime64[s]").astype("datetime64[Y]").astype(np.int64)
 
     def span_s(self) -> float:
         """Return the seconds from the first to the last time, at least a day."""
