@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from export_scripts.receipts.problems import Problem, Problems
 from export_scripts.receipts.tables import Table, number_column, text_column
-from export_scripts.receipts.times import time_column
+from export_scripts.receipts.times.column import time_column
 from export_scripts.settings import Columns, DataSettings, EtlSettings
 
 REQUIRED = ("basket_id", "item_id")
