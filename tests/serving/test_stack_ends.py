@@ -158,6 +158,7 @@ def test_a_hang_up_ends_it_in_good_order(start: StartStack) -> None:
 
 def test_the_next_start_removes_what_a_killed_stack_left(start: StartStack, out: Path) -> None:
     """A worker of nginx stands still and holds the ports, and so does Triton. Then Ctrl-C comes twice."""
+    key = add_key(out / "gateway", "web", "shop", 100)
     stack = start()
     stack.await_ready()
     supervisor, nginx = stack.pid("gateway/supervisor"), stack.pid("gateway/run/nginx")
@@ -172,7 +173,7 @@ def test_the_next_start_removes_what_a_killed_stack_left(start: StartStack, out:
     again = start()
     again.await_ready()
     assert [process.ended(0) for process in still] == [True, True]
-    assert again.recommend(add_key(out / "gateway", "web", "shop", 100)) == 200
+    assert again.recommend(key) == 200
     for _ in range(2):
         again.process.send_signal(signal.SIGINT)
     assert again.end() == (0, "")
