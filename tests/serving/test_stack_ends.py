@@ -81,6 +81,14 @@ class Running:
         _, err = self.process.communicate(timeout=60)
         return self.process.returncode, err
 
+    def kill(self) -> None:
+        """Kill it with all that it started, for a test that failed."""
+        self.process.kill()
+        for pid in (pid for leader in self.seen for pid in session_members(leader)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.communicate()
+
     def left(self) -> list[object]:
         """Processes and records that stayed."""
         processes = (pid for leader in self.seen for pid in session_members(leader))
@@ -127,8 +135,7 @@ def start(out: Path, addresses: Addresses) -> Iterator[StartStack]:
 
     yield begin
     for stack in started:
-        stack.process.kill()
-        stack.process.communicate()
+        stack.kill()
 
 
 def test_a_signal_while_it_starts_ends_it(start: StartStack) -> None:
@@ -151,6 +158,7 @@ def test_a_hang_up_ends_it_in_good_order(start: StartStack) -> None:
 
 def test_the_next_start_removes_what_a_killed_stack_left(start: StartStack, out: Path) -> None:
     """A worker of nginx stands still and holds the ports, and so does Triton. Then Ctrl-C comes twice."""
+    key = add_key(out / "gateway", "web", "shop", 100)
     stack = start()
     stack.await_ready()
     supervisor, nginx = stack.pid("gateway/supervisor"), stack.pid("gateway/run/nginx")
@@ -160,12 +168,12 @@ def test_the_next_start_removes_what_a_killed_stack_left(start: StartStack, out:
         os.kill(process.pid, signal.SIGSTOP)
     for pid in (stack.process.pid, nginx, supervisor):
         os.kill(pid, signal.SIGKILL)
-    stack.end()
+    stack.process.wait()
 
     again = start()
     again.await_ready()
     assert [process.ended(0) for process in still] == [True, True]
-    assert again.recommend(add_key(out / "gateway", "web", "shop", 100)) == 200
+    assert again.recommend(key) == 200
     for _ in range(2):
         again.process.send_signal(signal.SIGINT)
     assert again.end() == (0, "")
