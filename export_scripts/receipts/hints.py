@@ -1,7 +1,12 @@
 """Finds what is allowed in a shop's tables but may be a mistake, in the data or in the settings."""
 
+import re
+import unicodedata
+
+import pandas as pd
+
 from export_scripts.receipts.assembly import ShopData, time_range
-from export_scripts.receipts.tables import show
+from export_scripts.receipts.problems import show
 
 # No shop that cesta was tried on comes near these limits.
 MANY_UNLISTED = 0.1  # of the sold items
@@ -30,9 +35,27 @@ def _about_products(shop: ShopData) -> list[str]:
     if len(shop.unlisted) > MANY_UNLISTED * sold:
         missing = f"{len(shop.unlisted):,} of {sold:,} sold items are not in the products table"
         hints.append(f"{missing}, e.g. {show(shop.unlisted[0])}: do both tables write ids alike?")
+    hints += _about_spelling(shop)
     if not shop.meta["category_columns"]:
         hints.append("no column of the products looks like categories: name them in [data] category_columns")
     return hints
+
+
+def _about_spelling(shop: ShopData) -> list[str]:
+    """Sold items that are listed in another spelling: a program read one of the tables as numbers."""
+    listed = pd.Index(shop.catalog["item_id"].iloc[1:]).difference(shop.unlisted)
+    by_number = {_number(item): item for item in listed}
+    pairs = [(item, by_number[_number(item)]) for item in shop.unlisted if _number(item) in by_number]
+    if not pairs:
+        return []
+    sold, other = map(show, pairs[0])
+    count = f"{len(pairs):,} sold items are missing in the products table"
+    return [f"{count}, which has them in another spelling: sold as {sold}, listed as {other}"]
+
+
+def _number(item: str) -> str:
+    """Return what remains of an id that was read as a number, without capitals and in one Unicode form."""
+    return unicodedata.normalize("NFC", re.sub(r"\.0+$", "", item).lstrip("0")).casefold()
 
 
 def _about_time(shop: ShopData) -> list[str]:
