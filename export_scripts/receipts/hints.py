@@ -7,6 +7,7 @@ import pandas as pd
 
 from export_scripts.receipts.assembly import ShopData, time_range
 from export_scripts.receipts.problems import show
+from export_scripts.receipts.times.calendar import now_at_the_latest
 
 # No shop that cesta was tried on comes near these limits.
 MANY_UNLISTED = 0.1  # of the sold items
@@ -27,7 +28,13 @@ def find_hints(shop: ShopData, largest_basket: int) -> list[str]:
         hints.append(f"[etl.drop] matches no product: {', '.join(meta['unused_drop_rules'])}")
     if len(meta["sources"]) > 1:
         hints += _about_products(shop)
-    return hints + _about_time(shop) + _about_users(shop) + _about_items(shop, largest_basket)
+    return (
+        hints
+        + _about_future(shop)
+        + _about_time(shop)
+        + _about_users(shop)
+        + _about_items(shop, largest_basket)
+    )
 
 
 def _about_products(shop: ShopData) -> list[str]:
@@ -56,6 +63,19 @@ def _about_spelling(shop: ShopData) -> list[str]:
 def _number(item: str) -> str:
     """Return what remains of an id that was read as a number, without capitals and in one Unicode form."""
     return unicodedata.normalize("NFC", re.sub(r"\.0+$", "", item).lstrip("0")).casefold()
+
+
+def _about_future(shop: ShopData) -> list[str]:
+    """Baskets in the future: a till's clock or the order of the digits is wrong."""
+    if not shop.meta["has_time"]:
+        return []
+    ahead = int((shop.baskets["time"] > now_at_the_latest()).sum())
+    if not ahead:
+        return []
+    last = shop.baskets.iloc[-1]
+    count = f"{ahead:,} of {len(shop.baskets):,} baskets are in the future"
+    when = time_range(shop.baskets["time"].iloc[-1:])[0]
+    return [f"{count}, the last receipt is {show(last['basket_id'])} of {when}: are the dates right?"]
 
 
 def _about_time(shop: ShopData) -> list[str]:

@@ -102,7 +102,7 @@ def check_ids(column: Coded, texts: pa.Array, problems: Problems) -> None:
     long = np.asarray(pc.binary_length(texts).fill_null(0)) > MAX_ID_BYTES
     what = f'column "{name}" has ids over {MAX_ID_BYTES} bytes of UTF-8'
     column.refuse(long, texts, what, "use shorter ids; is it the right column?", problems)
-    what = f'column "{name}" has ids in scientific notation: last digits are lost'
+    what = f'column "{name}" has ids that a spreadsheet rounded: last digits are lost'
     way_out = "format the column as text before the export"
     column.refuse(matches(texts, SCIENTIFIC), texts, what, way_out, problems)
     twins, shown = _look_alikes(texts)

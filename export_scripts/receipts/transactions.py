@@ -9,7 +9,7 @@ from export_scripts.receipts.ids import id_column
 from export_scripts.receipts.keys import basket_column, warn_of_shared_numbers
 from export_scripts.receipts.problems import Problem, Problems, listed, show
 from export_scripts.receipts.tables import Table, number_column
-from export_scripts.receipts.times import time_column
+from export_scripts.receipts.times.column import time_column
 from export_scripts.settings import Columns, DataSettings, EtlSettings
 
 REQUIRED = ("basket_id", "item_id")
