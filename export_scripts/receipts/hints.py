@@ -39,25 +39,23 @@ def find_hints(shop: ShopData, largest_basket: int) -> list[str]:
 
 def _about_products(shop: ShopData) -> list[str]:
     hints, sold = [], shop.meta["counts"]["items_sold"]
-    if len(shop.unlisted) > MANY_UNLISTED * sold:
+    spelling = _other_spelling(shop)
+    if len(shop.unlisted) > MANY_UNLISTED * sold or spelling:
         missing = f"{len(shop.unlisted):,} of {sold:,} sold items are not in the products table"
-        hints.append(f"{missing}, e.g. {show(shop.unlisted[0])}: do both tables write ids alike?")
-    hints += _about_spelling(shop)
+        hints.append(f"{missing}, e.g. {spelling or show(shop.unlisted[0])}: do both tables write ids alike?")
     if not shop.meta["category_columns"]:
         hints.append("no column of the products looks like categories: name them in [data] category_columns")
     return hints
 
 
-def _about_spelling(shop: ShopData) -> list[str]:
-    """Sold items that are listed in another spelling: a program read one of the tables as numbers."""
+def _other_spelling(shop: ShopData) -> str:
+    """Return a sold item that is listed in another spelling: a program read one of the tables as numbers."""
     listed = pd.Index(shop.catalog["item_id"].iloc[1:]).difference(shop.unlisted)
-    by_number = {_number(item): item for item in listed}
-    pairs = [(item, by_number[_number(item)]) for item in shop.unlisted if _number(item) in by_number]
-    if not pairs:
-        return []
-    sold, other = map(show, pairs[0])
-    count = f"{len(pairs):,} sold items are missing in the products table"
-    return [f"{count}, which has them in another spelling: sold as {sold}, listed as {other}"]
+    by_number = {_number(item): item for item in listed} if len(shop.unlisted) else {}
+    for item in shop.unlisted:
+        if other := by_number.get(_number(item)):
+            return f"{show(item)}, which is listed as {show(other)}"
+    return ""
 
 
 def _number(item: str) -> str:

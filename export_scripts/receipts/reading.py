@@ -26,6 +26,7 @@ FOREIGN = {  # first bytes → what a file is
     b"PK\x03\x04": "an Excel workbook or a zip file",
     b"\xd0\xcf\x11\xe0": "an Excel workbook",
     b"\xfd7zX": "compressed with xz",
+    b"PARE": "an encrypted parquet file",
     b"7z\xbc\xaf": "a 7z archive",
     b"SQLi": "an SQLite database",
 }
@@ -48,6 +49,8 @@ def read_table(path: Path, problems: Problems) -> Table | None:
         problems.add(Problem(path.name, "the file is empty", "export it again, with a header line"))
         return None
     try:
+        if (first := _first_bytes(path)) in FOREIGN:
+            raise OSError(f"it is {FOREIGN[first]}")
         table = _read_parquet(path) if _is_parquet(path) else _read_csv(path, problems)
     except (pa.ArrowException, csv.Error, OSError, UnicodeError, EOFError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -88,8 +91,6 @@ def _read_parquet(path: Path) -> Table:
 
 def _read_csv(path: Path, problems: Problems) -> Table | None:
     first = _first_bytes(path)
-    if first in FOREIGN:
-        raise OSError(f"it is {FOREIGN[first]}")
     compression = next((c for start, c in COMPRESSED.items() if first.startswith(start)), None)
     with pa.input_stream(path, compression=compression) as stream:  # whatever the name says
         content = stream.read()
@@ -138,6 +139,7 @@ def _read_csv(path: Path, problems: Problems) -> Table | None:
         problems.add(_problem_of_ragged_rows(path.name, ragged, delimiter))
     elif _has_line_breaks(data) and (line := _unmatched_quote(content, delimiter)):
         problems.add(_problem_of_quotes(path.name, line))
+        return None
     return table
 
 
