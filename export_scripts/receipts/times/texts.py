@@ -76,11 +76,8 @@ TRIPLES = (
     r"(?P<a>\d{1,2})[-/. ] ?(?P<b>\d{1,2})[-/. ] ?(?P<c>\d{4}|\d\d)",
     r"(?P<a>\d\d)(?P<b>\d\d)(?P<c>(?:19|20)\d\d|\d\d)",
 )
-ORDERS = {
-    "%d/%m/%Y": tuple("cba"),
-    "%m/%d/%Y": tuple("cab"),
-    "%y/%m/%d": tuple("abc"),
-}  # format → groups of year, month, day
+# Format → groups of year, month and day.
+ORDERS = {"%d/%m/%Y": tuple("cba"), "%m/%d/%Y": tuple("cab"), "%y/%m/%d": tuple("abc")}
 CALLED = {"%d/%m/%Y": "day first", "%m/%d/%Y": "month first", "%y/%m/%d": "year first"}
 
 
@@ -143,9 +140,8 @@ def _add_clock(days: Floats, found: pa.StructArray) -> Floats:
     zone_hour, zone_minute = _number(clock, "zh"), _number(clock, "zm")
     readable &= (zone_hour <= 14) & (zone_minute <= 59)
     ahead = np.where(np.asarray(pc.fill_null(pc.equal(_group(clock, "sign"), "+"), False)), 1, -1)
-    times = (
-        days + calendar.seconds_of_day(hour, minute, second) - ahead * (zone_hour * 3600 + zone_minute * 60)
-    )
+    zone = ahead * (zone_hour * 3600 + zone_minute * 60)
+    times = days + calendar.seconds_of_day(hour, minute, second) - zone
     return _from_regions(np.where(readable, times, np.nan), _group(clock, "region"))
 
 
