@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from export_scripts.receipts.ids import id_column
 from export_scripts.receipts.problems import Problems, show
 from export_scripts.receipts.tables import Table
-from export_scripts.receipts.written import Bools
+from export_scripts.receipts.written import Bools, matches
 from export_scripts.settings import DataSettings
 
 Ids = pd.Series  # (n,) category of str
@@ -69,22 +70,29 @@ def warn_of_shared_numbers(
     """Warn if the lines of one basket look like two receipts, as when two tills use the same numbers."""
     codes = baskets.cat.codes.to_numpy()
     for place in table.data.column_names:
-        if place in names or not _is_place(place):
+        if place in names or not _is_place(place) or pa.types.is_nested(table.data.schema.field(place).type):
             continue
         values = table.coded(place)
-        other = differs_from_first(codes, values.codes) & (values.codes >= 0)
+        known, other = values.rows(_not_empty(values.distinct)), np.zeros(len(codes), dtype=bool)
+        if known.any():
+            other[known] = differs_from_first(codes[known], values.codes[known])
         if other.any():
             line = np.flatnonzero(other)[:1]
-            lines = np.append(np.flatnonzero(codes == codes[line])[:1], line)
-            both = " and ".join(
-                show(value) for value in values.spread(values.distinct).take(lines).to_pylist()
-            )
+            first = np.flatnonzero(known & (codes == codes[line]))[:1]
+            two = np.isin(np.arange(len(codes)), np.append(first, line))
+            both = " and ".join(value for _, value in table.first_rows(two, values.spread(values.distinct)))
             key = ", ".join(f'"{name}"' for name in (place, *names))
             what = f'have lines of more than one "{place}" ({_shown(baskets, line)}: {both})'
             way_out = f"if each numbers its own receipts, set [data.columns] basket_id = [{key}]"
             _warn(table, codes, other, what, way_out, problems)
             return
     _warn_of_places_in_the_file(table, baskets, times, problems)
+
+
+def _not_empty(values: pa.Array) -> Bools:
+    if not pa.types.is_string(values.type):
+        return np.ones(len(values), dtype=bool)
+    return ~matches(values, "^ *$")
 
 
 def _warn_of_places_in_the_file(

@@ -86,6 +86,10 @@ def _first_bytes(path: Path) -> bytes:
 
 def _read_parquet(path: Path) -> Table:
     data = pa.parquet.read_table(path, coerce_int96_timestamp_unit="us")  # years after 2262 wrap in ns
+    try:
+        _ = data.column_names
+    except UnicodeDecodeError:
+        raise UnicodeError("the name of a column is not UTF-8") from None
     return Table(path.name, data, np.arange(1, data.num_rows + 1))
 
 

@@ -102,6 +102,13 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes, words: str) -> 
     assert "way out: " in outcome.said
 
 
+def test_names_of_columns_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sales.parquet"
+    pq.write_table(pa.table({"basket_id": ["b"], "QQQQ": ["x"]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"QQQQ", b"Q\xff\xfeQ"))
+    assert "the name of a column is not UTF-8" in run_etl(path).said
+
+
 def test_no_message_steers_the_terminal(tmp_path: Path) -> None:
     """Names, cells, rows and paths are printed with escapes, and not all of 3,000 names."""
     steer, names = "\x1b[31m", ",".join(f"c{i}" for i in range(3000))

@@ -36,6 +36,12 @@ def test_two_tills_in_one_basket_are_told(tmp_path: Path, name: str) -> None:
     assert all(word in warning for word in words), warning
 
 
+def test_an_empty_till_is_no_other_till(tmp_path: Path) -> None:
+    """Some exports name the till on the first line of a receipt only."""
+    text = "till,basket_id,item_id\n,1,x\nA,1,y\n,1,z\nB,2,x\n,2,y\n"
+    assert run_on_csv(tmp_path, text).warnings == []
+
+
 def test_receipts_in_two_places_of_the_file_are_told(tmp_path: Path) -> None:
     """No column tells them apart, but the times do."""
     outcome = run_on_csv(tmp_path, TILLS.replace("till", "colour", 1), **RECEIPT)
