@@ -1,5 +1,6 @@
 """The first stage: a shop's receipts and products in, interactions and catalog out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,8 +13,8 @@ from export_scripts.receipts.assembly import ShopData, assemble, check_no_produc
 from export_scripts.receipts.catalog import read_products
 from export_scripts.receipts.files import write_shop
 from export_scripts.receipts.hints import find_hints
-from export_scripts.receipts.problems import Problems
-from export_scripts.receipts.tables import read_table
+from export_scripts.receipts.problems import Problems, printable
+from export_scripts.receipts.reading import read_table
 from export_scripts.receipts.transactions import read_lines
 from export_scripts.settings import Settings
 from operations.outputs import Outputs
@@ -43,8 +44,8 @@ def etl(settings: Settings, out_dir: Path) -> Path:
         with staged_folder(target, marker=meta.FILE) as folder:
             write_shop(shop, folder)
     log = structlog.get_logger()
-    for hint in find_hints(shop, settings.sampler.largest_basket):
-        log.warning(hint)
+    for hint in (*shop.warnings, *find_hints(shop, settings.sampler.largest_basket)):
+        log.warning(printable(hint))
     log.info("etl", folder=str(target), **shop.meta)
     return target
 
@@ -64,4 +65,5 @@ def read_shop(settings: Settings) -> ShopData:
     elif tables[1]:
         products = read_products(tables[1], data, settings.etl.drop, problems)
     problems.raise_if_any()
-    return assemble(lines, products, settings, [path.name for path in sources])
+    shop = assemble(lines, products, settings, [path.name for path in sources])
+    return replace(shop, warnings=tuple(problems.warnings))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from export_scripts import complete_journey
 from operations.settings import SHIPPED as BARS
@@ -21,16 +21,37 @@ PATHS = (("data", "transactions"), ("data", "products"))  # relative to the file
 Unset = BeforeValidator(lambda value: None if value == "" else value)  # toml has no null
 OptionalPath = Annotated[Path | None, Unset]
 OptionalName = Annotated[str | None, Unset]
+Key = tuple[Annotated[str, Field(min_length=1)], ...]  # columns whose values together name one thing
 
 
 class Columns(SettingsTable):
-    """Column names in the transactions table; None means the name of the field."""
+    """Column names in the transactions table; None means the name of the field.
 
-    basket_id: OptionalName
+    A basket may have a key of several columns. Items and users have one: requests name them.
+    """
+
+    basket_id: Annotated[str | Key | None, Unset]
     item_id: OptionalName
     user_id: OptionalName
     timestamp: OptionalName
     quantity: OptionalName
+
+    @field_validator("basket_id", mode="before")
+    @classmethod
+    def _lists_columns(cls, value: object) -> object:
+        if value is not None and not isinstance(value, str):
+            if not isinstance(value, list | tuple) or not all(isinstance(n, str) and n for n in value or [0]):
+                raise ValueError('write one name, or a list of names, as in ["till", "receipt"]')
+            if repeated := sorted({name for name in value if value.count(name) > 1}):
+                raise ValueError(f"it lists {', '.join(repeated)} more than once: list each column once")
+        return value
+
+    @field_validator("item_id", "user_id", mode="before")
+    @classmethod
+    def _is_one_column(cls, value: object) -> object:
+        if isinstance(value, list | tuple):
+            raise ValueError("name one column: requests name items and users by its values")
+        return value
 
 
 class DataSettings(SettingsTable):

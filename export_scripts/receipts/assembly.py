@@ -9,8 +9,7 @@ import pandas as pd
 
 from export_scripts.receipts.catalog import build_catalog, guess_categories, not_merchandise, unused_rules
 from export_scripts.receipts.meta import Meta
-from export_scripts.receipts.problems import BadInput, Problem, Problems
-from export_scripts.receipts.tables import SHOWN_ROWS
+from export_scripts.receipts.problems import SHOWN_ROWS, BadInput, Problem, Problems
 from export_scripts.receipts.transactions import spread_users
 from export_scripts.settings import Settings
 
@@ -25,6 +24,7 @@ class ShopData:
     users: pd.DataFrame
     meta: Meta
     unlisted: pd.Index[str]  # ids of sold items that the products table lacks
+    warnings: tuple[str, ...] = ()  # of the reading of the tables
 
 
 def check_no_products_needed(settings: Settings, source: str, problems: Problems) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from export_scripts.receipts.problems import Problem, Problems
+from export_scripts.receipts.ids import id_column
+from export_scripts.receipts.problems import Problem, Problems, listed, show
 from export_scripts.receipts.tables import Table, text_column
-from export_scripts.receipts.transactions import check_ids
 from export_scripts.settings import DataSettings
 
 CATALOG_COLUMNS = ("item_id", "name")  # before the category columns
@@ -24,27 +24,27 @@ def read_products(
 
     All values are str, "" where missing. Adds what is wrong to `problems`; the frame may then lack columns.
     """
-    id_column = _id_column(table, data)
-    wanted = {id_column: '[data] products_item_id = "…"'}
+    key = _id_column(table, data)
+    wanted = {key: '[data] products_item_id = "…"'}
     wanted |= dict.fromkeys(drop, "[etl.drop]")
     wanted |= dict.fromkeys(data.category_columns, "[data] category_columns")
     wanted |= dict.fromkeys(data.name_columns, "[data] name_columns")
     present = table.data.column_names
     for column in (column for column in wanted if column not in present):
-        what = f'no column "{column}"; the columns are: {", ".join(present)}'
+        what = f"no column {show(column)}; the columns are: {listed(present)}"
         problems.add(Problem(table.name, what, f"correct the name in {wanted[column]}"))
     names = data.name_columns or tuple(c for c in ("name",) if c in present)
     guesses = () if data.category_columns else _text_columns(table)
     read = [column for column in present if column in {*wanted, *names, *guesses}]
-    text = {column: text_column(table, column, data.missing, problems) for column in read}
-    if id_column not in text:
+    text = {column: text_column(table, column, data.missing, problems) for column in read if column != key}
+    if key not in present:
         return pd.DataFrame()
-    ids = text[id_column]  # also kept under its own name, for rules and categories that use it
-    check_ids(table, id_column, ids, problems)
+    ids = id_column(table, key, data.missing, problems).astype("str")
+    text[key] = ids  # also kept under its own name, for rules and categories that use it
     products = pd.DataFrame({"item_id": ids, **{c: t.fillna("") for c, t in text.items() if c != "item_id"}})
     if set(names) <= set(products):
         products["name"] = join_names(products[list(names)], data.name_case)
-    check_conflicts(table, id_column, products, problems)
+    check_conflicts(table, key, products, problems)
     return products.drop_duplicates("item_id").reset_index(drop=True)
 
 
@@ -60,7 +60,8 @@ def _text_columns(table: Table) -> list[str]:
 
     def is_text(kind: pa.DataType) -> bool:
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind))
+        kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary)
+        return any(is_kind(kind) for is_kind in kinds)
 
     return [field.name for field in table.data.schema if is_text(field.type)]
 

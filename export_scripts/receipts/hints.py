@@ -1,7 +1,12 @@
 """Finds what is allowed in a shop's tables but may be a mistake, in the data or in the settings."""
 
+import re
+import unicodedata
+
+import pandas as pd
+
 from export_scripts.receipts.assembly import ShopData, time_range
-from export_scripts.receipts.tables import show
+from export_scripts.receipts.problems import show
 from export_scripts.receipts.times.calendar import now_at_the_latest
 
 # No shop that cesta was tried on comes near these limits.
@@ -34,12 +39,28 @@ def find_hints(shop: ShopData, largest_basket: int) -> list[str]:
 
 def _about_products(shop: ShopData) -> list[str]:
     hints, sold = [], shop.meta["counts"]["items_sold"]
-    if len(shop.unlisted) > MANY_UNLISTED * sold:
+    spelling = _other_spelling(shop)
+    if len(shop.unlisted) > MANY_UNLISTED * sold or spelling:
         missing = f"{len(shop.unlisted):,} of {sold:,} sold items are not in the products table"
-        hints.append(f"{missing}, e.g. {show(shop.unlisted[0])}: do both tables write ids alike?")
+        hints.append(f"{missing}, e.g. {spelling or show(shop.unlisted[0])}: do both tables write ids alike?")
     if not shop.meta["category_columns"]:
         hints.append("no column of the products looks like categories: name them in [data] category_columns")
     return hints
+
+
+def _other_spelling(shop: ShopData) -> str:
+    """Return a sold item that is listed in another spelling: a program read one of the tables as numbers."""
+    listed = pd.Index(shop.catalog["item_id"].iloc[1:]).difference(shop.unlisted)
+    by_number = {_number(item): item for item in listed} if len(shop.unlisted) else {}
+    for item in shop.unlisted:
+        if other := by_number.get(_number(item)):
+            return f"{show(item)}, which is listed as {show(other)}"
+    return ""
+
+
+def _number(item: str) -> str:
+    """Return what remains of an id that was read as a number, without capitals and in one Unicode form."""
+    return unicodedata.normalize("NFC", re.sub(r"\.0+$", "", item).lstrip("0")).casefold()
 
 
 def _about_future(shop: ShopData) -> list[str]:

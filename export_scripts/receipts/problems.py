@@ -3,7 +3,40 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pandas as pd
+
 from operations.errors import CestaError
+
+SHOWN_ROWS = 5  # enough to see the pattern, few enough to read
+SHOWN_NAMES = 20
+LONGEST = 60  # letters of a cell or a name
+
+
+def printable(text: str) -> str:
+    """Write letters that a terminal does not print as escapes: nothing in a file can steer the terminal."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "…"
+
+
+def show(value: object) -> str:
+    """Write a cell for an error message: short and on one line."""
+    if value is None or value is pd.NaT or value != value or value in ("", b""):
+        return "(empty)"
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+    return _cut(printable(f'"{text}"' if isinstance(value, str | bytes) else text))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Write names of columns for an error message: the first ones, as cells are shown."""
+    more = [f"… and {len(names) - SHOWN_NAMES:,} more"] if len(names) > SHOWN_NAMES else []
+    return ", ".join([*(_cut(printable(name)) for name in names[:SHOWN_NAMES]), *more])
 
 
 @dataclass(frozen=True)
@@ -22,7 +55,7 @@ class Problem:
         lines += [f"    row {row}: {value}" for row, value in self.rows]
         if self.count > len(self.rows):
             lines.append(f"    … and {self.count - len(self.rows):,} more")
-        return "\n".join([*lines, f"    way out: {self.way_out}"])
+        return "\n".join(map(printable, [*lines, f"    way out: {self.way_out}"]))
 
 
 class BadInput(CestaError):  # noqa: N818 - "except BadInput" reads
@@ -40,9 +73,13 @@ class Problems:
     """Collects problems while tables are read, so that one report names all of them."""
 
     collected: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # what was read, but may be a mistake
 
     def add(self, problem: Problem) -> None:
         self.collected.append(problem)
+
+    def warn(self, sentence: str) -> None:
+        self.warnings.append(sentence)
 
     def raise_if_any(self) -> None:
         """Raise BadInput if a problem was added."""

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from export_scripts.receipts.problems import Problem, Problems
-from export_scripts.receipts.tables import Table, number_column, text_column
+from export_scripts.receipts.ids import id_column
+from export_scripts.receipts.keys import basket_column, warn_of_shared_numbers
+from export_scripts.receipts.problems import Problem, Problems, listed, show
+from export_scripts.receipts.tables import Table, number_column
 from export_scripts.receipts.times.column import time_column
 from export_scripts.settings import Columns, DataSettings, EtlSettings
 
 REQUIRED = ("basket_id", "item_id")
-ROUNDED = r"\d([.,]\d+)?E\+\d+"  # 4.00638E+12, as Excel shows an EAN
-MAX_ID_BYTES = 128  # the server refuses longer ids, so no release may hold one
 
 
 def read_lines(table: Table, data: DataSettings, etl: EtlSettings, problems: Problems) -> pd.DataFrame:
@@ -25,48 +23,48 @@ def read_lines(table: Table, data: DataSettings, etl: EtlSettings, problems: Pro
     """
     names = find_columns(table, data.columns, problems)
     lines = pd.DataFrame(index=pd.RangeIndex(len(table.rows)))
-    for role in ("basket_id", "item_id", "user_id"):
-        if role in names:
-            ids = text_column(table, names[role], data.missing, problems)
-            check_ids(table, names[role], ids, problems, required=role in REQUIRED)
-            lines[role] = ids.astype("category")
-    if "timestamp" in names:
-        lines["time"] = time_column(table, names["timestamp"], data.timestamp_format, problems)
-    lines["quantity"] = number_column(table, names["quantity"], problems) if "quantity" in names else 1.0
-    if etl.returns == "refuse" and "quantity" in names:
-        check_returns(table, names["quantity"], lines["quantity"], problems)
-    if {"basket_id", "user_id"} <= set(lines):
-        check_one_user(table, lines, problems)
-    if {"basket_id", "time"} <= set(lines):
-        check_duration(table, lines, etl.basket_hours, problems)
+    user = next(iter(names["user_id"]), None)
+    if names["basket_id"]:
+        lines["basket_id"] = basket_column(table, names["basket_id"], user, data, problems)
+    for column in names["item_id"]:
+        lines["item_id"] = id_column(table, column, data.missing, problems)
+    if user:
+        lines["user_id"] = id_column(table, user, data.missing, problems, required=False)
+    for column in names["timestamp"]:
+        lines["time"] = time_column(table, column, data.timestamp_format, problems)
+    lines["quantity"] = 1.0
+    for column in names["quantity"]:
+        lines["quantity"] = number_column(table, column, problems)
+        if etl.returns == "refuse":
+            check_returns(table, column, lines["quantity"], problems)
+    if "basket_id" in lines:
+        check_baskets(table, names, lines, etl.basket_hours, problems)
     return lines
 
 
-def find_columns(table: Table, columns: Columns, problems: Problems) -> dict[str, str]:
-    """Return role → column name. Required columns and columns named in the settings must exist."""
-    present = table.data.column_names
-    names = {role: name or role for role, name in columns.model_dump().items()}
-    for role, name in names.items():
-        if name not in present and (role in REQUIRED or getattr(columns, role)):
-            what = f'no column "{name}"; the columns are: {", ".join(present)}'
+def find_columns(table: Table, columns: Columns, problems: Problems) -> dict[str, tuple[str, ...]]:
+    """Return role → its columns, none if the table lacks one. Required and named columns must exist."""
+    present, found = table.data.column_names, {}
+    for role, setting in columns:
+        named = (setting,) if isinstance(setting, str) else setting
+        names: tuple[str, ...] = named or (role,)
+        absent = [name for name in names if name not in present]
+        for name in absent if role in REQUIRED or named else ():
+            what = f"no column {show(name)}; the columns are: {listed(present)}"
             problems.add(Problem(table.name, what, f'name the column with [data.columns] {role} = "…"'))
-    return {role: name for role, name in names.items() if name in present}
+        found[role] = () if absent else names
+    return found
 
 
-def check_ids(
-    table: Table, column: str, ids: pd.Series[str], problems: Problems, *, required: bool = True
+def check_baskets(
+    table: Table, names: dict[str, tuple[str, ...]], lines: pd.DataFrame, hours: float, problems: Problems
 ) -> None:
-    """Report ids (n,) that are missing (if `required`), too long for the server, or rounded."""
-    missing = ids.isna().to_numpy()
-    if required:
-        what = f'column "{column}" is empty'
-        table.refuse(missing, ids, what, "every row needs one; fill it in or remove the rows", problems)
-    long = np.asarray(pc.binary_length(pa.array(ids.fillna("")))) > MAX_ID_BYTES
-    what = f'column "{column}" has ids over {MAX_ID_BYTES} bytes of UTF-8'
-    table.refuse(long, ids, what, "use shorter ids; is it the right column?", problems)
-    rounded = ids.str.fullmatch(ROUNDED, na=False).to_numpy(bool)
-    what = f'column "{column}" has ids that a spreadsheet rounded: last digits are lost'
-    table.refuse(rounded, ids, what, "format the column as text before the export", problems)
+    """Report baskets of two users and baskets that last too long; warn of those that look like two."""
+    if "user_id" in lines:
+        check_one_user(table, names, lines, problems)
+    if "time" in lines:
+        check_duration(table, lines, hours, problems)
+    warn_of_shared_numbers(table, names["basket_id"], lines["basket_id"], lines.get("time"), problems)
 
 
 def check_returns(table: Table, column: str, quantity: pd.Series[float], problems: Problems) -> None:
@@ -76,13 +74,16 @@ def check_returns(table: Table, column: str, quantity: pd.Series[float], problem
     table.refuse(quantity.lt(0).to_numpy(), quantity, what, way_out, problems)
 
 
-def check_one_user(table: Table, lines: pd.DataFrame, problems: Problems) -> None:
+def check_one_user(
+    table: Table, names: dict[str, tuple[str, ...]], lines: pd.DataFrame, problems: Problems
+) -> None:
     """Report lines whose user differs from the first user of their basket. An empty cell is no user."""
     user = lines["user_id"].cat.codes.where(lines["user_id"].notna())
     first = user.groupby(lines["basket_id"], observed=True, sort=False).transform("first")
     bad = (user.notna() & (user != first)).to_numpy()
     values = "basket " + lines["basket_id"].astype("str") + ", user " + lines["user_id"].astype("str")
-    way_out = "a basket is one receipt of one user: build basket_id from receipt and user"
+    key = ", ".join(f'"{name}"' for name in (*names["basket_id"], *names["user_id"]))
+    way_out = f"a basket is one receipt of one user: set [data.columns] basket_id = [{key}]"
     table.refuse(bad, values, "baskets of two users; the second user is in", way_out, problems)
 
 
@@ -94,7 +95,10 @@ def check_duration(table: Table, lines: pd.DataFrame, basket_hours: float, probl
         "basket " + lines["basket_id"].astype("str") + ", " + hours.round(1).astype("str") + " hours after"
     )
     what = f"baskets that last over {basket_hours:g} hours; late lines are in"
-    way_out = "basket_id seems to be reused: add the date or the till to it, or raise [etl] basket_hours"
+    way_out = (
+        "basket_id seems to be reused: name the column of the till or the date, too, "
+        'as in [data.columns] basket_id = ["date", "till", "receipt"], or raise [etl] basket_hours'
+    )
     table.refuse((hours > basket_hours).to_numpy(), values, what, way_out, problems)
 
 

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from export_scripts.receipts.problems import BadInput, Problems
-from export_scripts.receipts.tables import read_table
+from export_scripts.receipts.reading import read_table
 from export_scripts.receipts.transactions import read_lines
 from export_scripts.settings import load_settings
 

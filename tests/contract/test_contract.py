@@ -12,7 +12,7 @@ from ensemble.candidate_sampler import query
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import SOURCES
-from export_scripts.receipts.transactions import MAX_ID_BYTES
+from export_scripts.receipts.ids import MAX_ID_BYTES
 from operations.errors import CestaError
 from operations.records.contract import (
     ENSEMBLE,

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from export_scripts.receipts.problems import Problem, Problems
-from export_scripts.receipts.tables import SHOWN_ROWS, Table, show, text_column
+from export_scripts.receipts.problems import SHOWN_ROWS, Problem, Problems, show
+from export_scripts.receipts.tables import Table, text_column
 from export_scripts.receipts.times import calendar
 from export_scripts.receipts.times.calendar import Bools, Floats, Ints
 from export_scripts.receipts.times.distinct import read_distinct

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ensemble.candidate_sampler.blanks import BLANKS
 from ensemble.candidate_sampler.query import (
     MAX_BASKET,
     MAX_CATEGORIES,
@@ -49,9 +50,9 @@ def test_blanks_around_ids_do_not_count() -> None:
     assert (len(padded.basket), padded.unknown_items, SHOP.query(user_id=b"  ").named) == (1, 0, False)
 
 
-@pytest.mark.parametrize("blank", [c for c in map(chr, range(0x3001)) if c.isspace()], ids=ascii)
+@pytest.mark.parametrize("blank", BLANKS, ids=ascii)
 def test_a_request_has_the_blanks_of_etl(blank: str) -> None:
-    """They are all of Unicode's blanks; text copied from web pages has no-break spaces."""
+    """Text copied from web pages has no-break spaces and zero-width letters."""
     padded, problems = f"{blank}crème {blank}", Problems()
     table = Table("t", pa.table({"item_id": [padded]}), np.array([1]))
     assert text_column(table, "item_id", (), problems).tolist() == ["crème"]
@@ -62,6 +63,23 @@ def test_a_request_has_the_blanks_of_etl(blank: str) -> None:
         [blank.encode()], f"ann{blank}".encode(), categories=[f"drinks{blank}".encode()]
     ) == Query(user_row=1, wanted=[1])
     assert SHOP.query([b"tea", f"tea{blank}".encode()]).unknown_items == 0
+
+
+def test_all_of_unicodes_white_space_is_blank() -> None:
+    assert {letter for letter in map(chr, range(0x110000)) if letter.isspace()} <= set(BLANKS)
+
+
+@pytest.mark.parametrize("item", ["\u0928\u094d\u200d", "a\u200db", "\u2764\ufe0f"], ids=ascii)
+def test_letters_that_belong_to_an_id_stay(item: str) -> None:
+    """Indic words end with joiners, emoji end with variation selectors."""
+    shop = Vocabulary({item.encode(): 1}, {}, {})
+    assert shop.query([f" {item}\u200b".encode()]) == Query(basket=[1])
+
+
+def test_an_id_of_an_older_release_keeps_its_blanks() -> None:
+    """A known id is not trimmed."""
+    shop = Vocabulary({"tea\u200b".encode(): 1, b"tea": 2}, {}, {})
+    assert shop.query(["tea\u200b".encode()]) == Query(basket=[1])
 
 
 def test_a_basket_is_a_set() -> None:

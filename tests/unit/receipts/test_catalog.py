@@ -15,7 +15,7 @@ from export_scripts.receipts.catalog import (
     unused_rules,
 )
 from export_scripts.receipts.problems import BadInput, Problems
-from export_scripts.receipts.tables import read_table
+from export_scripts.receipts.reading import read_table
 from export_scripts.settings import load_settings
 
 

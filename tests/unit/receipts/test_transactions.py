@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_scripts.receipts.problems import BadInput, Problems
-from export_scripts.receipts.tables import read_table, sniff_delimiter, text_column
+from export_scripts.receipts.reading import read_table, sniff_delimiter
+from export_scripts.receipts.tables import text_column
 from export_scripts.receipts.transactions import spread_users
+from export_scripts.receipts.written import bare
 from tests.building.transactions import GOOD, read, read_columns, read_text
 
 
@@ -119,7 +121,7 @@ def test_any_text_is_an_id(tmp_path_factory: pytest.TempPathFactory, item: str) 
     path.write_text(f'basket_id,item_id\nb,"{item}x"\nb,plain\n', encoding="utf-8", newline="")
     table = read_table(path, Problems())
     assert table is not None
-    assert text_column(table, "item_id", (), Problems()).iloc[0] == f"{item}x".strip()
+    assert text_column(table, "item_id", (), Problems()).iloc[0] == bare(f"{item}x")
 
 
 def test_without_optional_columns_lines_have_none(tmp_path: Path) -> None:
