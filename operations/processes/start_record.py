@@ -77,7 +77,7 @@ class StartRecord:
     def clear_rest(self, program: subprocess.Popen[bytes]) -> None:
         """Do the same after the program's end, if nobody has started another one on the record."""
         start = self._read()
-        if start and start.program.pid == program.pid:
+        if start is None or start.program.pid == program.pid:  # None: it was ended before it wrote
             self.clear()
 
     def _belongs(self, pid: int) -> bool:

@@ -151,6 +151,21 @@ def test_a_program_that_outlives_its_owner_is_cleared(
         assert program.ended(0)
 
 
+def test_a_program_that_ended_before_it_wrote_leaves_no_record(record: StartRecord, start: Start) -> None:
+    """The record of a later start stays."""
+    program, forked = start()
+    for child in forked:
+        os.kill(child.pid, signal.SIGKILL)
+    written = record.path.read_text()
+    record.path.write_text("")
+    record.clear_rest(program)
+    assert not record.path.exists()
+    record.path.write_text(written)
+    with subprocess.Popen(["true"]) as another:
+        record.clear_rest(another)
+    assert record.path.exists()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"program": {}}', '{"program": 1, "owner": 2}'])
 def test_a_record_that_was_not_finished_is_removed(record: StartRecord, text: str) -> None:
     record.path.write_text(text)
