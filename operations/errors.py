@@ -4,6 +4,7 @@ CestaError          every error whose message is written for the user
 ├── BadSettings     pipeline.toml, a user's own toml or an override
 ├── BeingChanged    a repository that another process is changing; nothing was done
 ├── NotPromoted     a release that did not become active; the earlier one still is
+│   └── NotActive   one that was published a moment before
 ├── ServerError     a tritonserver that cannot start, died, or did not become ready
 └── WontOverwrite   a target folder that cesta did not write
 """
@@ -23,6 +24,10 @@ class BeingChanged(CestaError):  # noqa: N818 - as above
 
 class NotPromoted(CestaError):  # noqa: N818 - as above
     """A promotion or rollback that failed and was undone."""
+
+
+class NotActive(NotPromoted):
+    """A release that was published, but not promoted as its publisher asked."""
 
 
 class ServerError(CestaError):
