@@ -13,9 +13,9 @@ import torch
 
 # A round measures the pace over so many steps and so many seconds: others get a core for milliseconds.
 ROUND_STEPS: Final = 2
-ROUND_S: Final = 0.1
-SLOWER: Final = 1.25  # times the usual seconds per step: a reason to try one thread
-FIRST_WAIT, LONGEST_WAIT = 8, 64  # rounds with one thread before all are tried again
+ROUND_S: Final = 0.5
+SLOWER: Final = 1.5  # times the usual seconds per step: a reason to try one thread
+FIRST_WAIT, LONGEST_WAIT = 2, 32  # rounds with one thread before all are tried again
 
 
 class ThreadCount:

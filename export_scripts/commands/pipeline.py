@@ -91,7 +91,7 @@ def build(
     offline: Offline = False,
     force: Force = False,
 ) -> None:
-    """Run all five stages, except those whose inputs did not change; then promote.
+    """Run all five stages, except those that are fresh; then promote.
 
     A running server switches to the release. Without one, the next start serves
     it. Exit code 3 says that the release is published, but could not be

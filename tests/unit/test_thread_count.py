@@ -20,7 +20,7 @@ class Machine:
     """A machine on which a step takes ``seconds[threads]``."""
 
     def __init__(self) -> None:
-        self.now, self.seconds = 0.0, {1: 1.0, 2: 0.7}
+        self.now, self.seconds = 0.0, {1: 0.02, 2: 0.014}
         self.steps = {1: 0, 2: 0}
 
     def train(self, threads: ThreadCount, steps: int) -> None:
@@ -32,30 +32,30 @@ class Machine:
 
 
 def test_a_quiet_machine_gives_all_threads() -> None:
-    """One thread is tried once, for two steps."""
+    """One thread is tried once, for half a second."""
     machine = Machine()
     with ThreadCount(2, lambda: machine.now) as threads:
         machine.train(threads, 1000)
-    assert machine.steps == {1: 2, 2: 998}
+    assert machine.steps == {1: 25, 2: 975}
 
 
 def test_a_busy_machine_is_left_to_others_until_it_is_quiet() -> None:
     """Threads that spin in vain take ten times as long as one. Little is spent on trying them."""
     machine = Machine()
-    machine.seconds = {1: 3.0, 2: 30.0}
+    machine.seconds = {1: 0.06, 2: 0.6}
     with ThreadCount(2, lambda: machine.now) as threads:
         machine.train(threads, 1000)
-        assert machine.steps[2] < 30
-        machine.seconds, machine.steps = {1: 1.0, 2: 0.7}, {1: 0, 2: 0}
-        machine.train(threads, 1000)
-        assert machine.steps[2] > 800
+        assert machine.steps[2] < 20
+        machine.seconds, machine.steps = {1: 0.02, 2: 0.014}, {1: 0, 2: 0}
+        machine.train(threads, 2000)
+        assert machine.steps[2] > 1000
 
 
 def test_a_machine_that_becomes_busy_is_noticed_within_a_few_steps() -> None:
     machine = Machine()
     with ThreadCount(2, lambda: machine.now) as threads:
         machine.train(threads, 100)
-        machine.seconds, machine.steps = {1: 3.0, 2: 30.0}, {1: 0, 2: 0}
+        machine.seconds, machine.steps = {1: 0.06, 2: 0.6}, {1: 0, 2: 0}
         machine.train(threads, 100)
     assert machine.steps[2] < 12
 
@@ -68,7 +68,7 @@ def test_what_is_no_step_does_not_count() -> None:
         machine.now += 1000
         threads.restart()
         machine.train(threads, 100)
-    assert machine.steps[1] == 2
+    assert machine.steps[1] == 25
 
 
 def test_the_number_is_restored() -> None:
