@@ -1,8 +1,9 @@
-"""Receipts to release: etl, train, evaluate, export, publish, then the promotion.
+"""Receipts to release: etl, train, evaluate, export, publish, then the promotion if the gate agrees.
 
 A stage runs only if its code, its settings or its input files have changed since its last run.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -17,8 +18,8 @@ from export_scripts.settings import Settings
 from export_scripts.train import train
 from operations.outputs import Outputs
 from operations.records import manifest
+from operations.releases.activation import activate
 from operations.releases.history import was_rolled_back
-from operations.releases.promote import promote
 from operations.releases.publish import publish, published_as
 from operations.releases.repository import active_release
 from operations.releases.store import Repository, open_repository
@@ -26,13 +27,24 @@ from operations.releases.store import Repository, open_repository
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True)
+class Promotion:
+    """How a build promotes its release: see ``activate`` for both values."""
+
+    address: str | None = None
+    force: bool = False
+
+
 def build(
-    settings: Settings, root: Path, promoting: bool = True, repository: Repository | None = None
+    settings: Settings,
+    root: Path,
+    promotion: Promotion | None = Promotion(),
+    repository: Repository | None = None,
 ) -> int:
     """Run the stages below ``root`` that are not fresh and return the number of the release.
 
-    Publishes into ``repository``, by default the one below ``root``. With ``promoting``, the next start of a
-    server serves the release, unless it was rolled back; objections of the gate are only logged and recorded.
+    Publishes into ``repository``, by default the one below ``root``. With a ``promotion``, the release is
+    promoted, unless it was rolled back. Raises NotActive if it could not be promoted.
     """
     out = Outputs(root)
     repository = repository or open_repository(out.repository)
@@ -59,18 +71,18 @@ def build(
     published = published_as(out.run, repository)
     release = publish(out.run, repository) if published is None else published
     ran["publish"] = published is None
-    if promoting and release != active_release(repository):
-        _promote(settings, repository, release)
     log.info("build", release=release, fresh=[stage for stage, has_run in ran.items() if not has_run])
+    if promotion and release != active_release(repository):
+        _promote(settings, repository, release, promotion)
     return release
 
 
-def _promote(settings: Settings, repository: Repository, release: int) -> None:
+def _promote(settings: Settings, repository: Repository, release: int, promotion: Promotion) -> None:
     if was_rolled_back(repository, release):
         log.warning(
             "not promoted", release=release, why="rolled back", way_out=f"cesta release promote {release}"
         )
         return
-    record = promote(repository, release, bars=settings.release, force=True)
+    record = activate(repository, release, promotion.address, bars=settings.release, force=promotion.force)
     if "forced" in record:
-        log.warning("promoted although", objections=record["forced"])
+        log.warning("forced although", objections=record["forced"])

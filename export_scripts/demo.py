@@ -7,13 +7,16 @@ import numpy as np
 from rich.console import Console
 
 from cesta_client import Recommendations, Recommender
-from export_scripts.build import build
+from export_scripts.build import Promotion, build
 from export_scripts.quality.report import print_report
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.settings import Settings
 from operations.commands.answers import answer_table, basket_table
+from operations.commands.options import ADDRESS
+from operations.errors import NotActive
 from operations.gateway.items import read_items
 from operations.outputs import Outputs
+from operations.releases.repository import require_active
 from operations.releases.store import open_repository
 from operations.releases.verify import verify_release
 from operations.server.process import Server, ServerSettings
@@ -23,9 +26,16 @@ READABLE_SIZES = (4, 6)  # fewest and most items of the printed basket
 
 
 def demo(settings: Settings, root: Path, console: Console) -> None:
-    """Print the metrics, a real basket, and what is recommended with and without its household."""
+    """Print the metrics, a real basket, and what is recommended with and without its household.
+
+    The active release answers. It is an older one if the gate refuses the new one, which is printed.
+    """
     out = Outputs(root)
-    release = build(settings, root)
+    try:
+        build(settings, root, Promotion(ADDRESS))
+    except NotActive as refusal:
+        console.print(str(refusal), soft_wrap=True, markup=False, highlight=False)
+    release = require_active(open_repository(out.repository))
     print_report(out.metrics, console)
     shop = load_shop(out.data)
     number = example_basket(shop)

@@ -14,7 +14,7 @@ import structlog
 import typer
 
 from operations.commands import ask, keys, publish, release, serve
-from operations.errors import CestaError
+from operations.errors import CestaError, NotActive
 from operations.log_stream import LogStream
 from operations.records.disk import explain
 
@@ -25,6 +25,7 @@ MAKING: Final = ("etl", "train", "evaluate", "export", "build", "paper", "demo")
 TRAINING: Final = {"faiss", "jinja2", "numba", "onnxruntime", "pandas", "pyarrow", "scipy", "torch"}
 HELP: Final = "What goes into this basket next: receipts in, releases out, served by Triton."
 MAKING_PANEL: Final = "Make a release"
+NOT_ACTIVE: Final = 3  # exit code: a new release is published, and the active one is still the old one
 SERVING_PANEL: Final = "Publish, serve and operate releases"
 
 
@@ -46,6 +47,8 @@ def main() -> None:
     """Run the command. Errors that the user can fix end it with a sentence on stderr, without a traceback."""
     try:
         make_app()(prog_name="cesta")
+    except NotActive as error:
+        _exit(str(error), NOT_ACTIVE)
     except CestaError as error:
         _exit(str(error))
     except OSError as error:
@@ -54,9 +57,9 @@ def main() -> None:
         _exit(_explain_missing_module(error))
 
 
-def _exit(sentence: str) -> NoReturn:
+def _exit(sentence: str, code: int = 1) -> NoReturn:
     print(sentence, file=sys.stderr)
-    sys.exit(1)
+    sys.exit(code)
 
 
 def _add_verb(app: typer.Typer, name: str, entry_point: EntryPoint | None) -> None:

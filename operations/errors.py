@@ -5,6 +5,7 @@ CestaError          every error whose message is written for the user
 ├── BeingChanged    a repository that another process is changing; nothing was done
 ├── KeyKept         a key that was to be revoked and is still in keys.json
 ├── NotPromoted     a release that did not become active; the earlier one still is
+│   └── NotActive   one that was published a moment before
 ├── ServerError     a tritonserver that cannot start, died, or did not become ready
 └── WontOverwrite   a target folder that cesta did not write
 """
@@ -32,6 +33,10 @@ class KeyKept(CestaError):  # noqa: N818 - as above
 
 class NotPromoted(CestaError):  # noqa: N818 - as above
     """A promotion or rollback that failed and was undone."""
+
+
+class NotActive(NotPromoted):
+    """A release that was published, but not promoted as its publisher asked."""
 
 
 class ServerError(CestaError):

@@ -27,10 +27,12 @@ class SettingsTable(BaseModel):
 
 
 class ReleaseSettings(SettingsTable):
-    """The least metrics that a release needs to be promoted; 0 turns a bar off."""
+    """What a release needs to be promoted: the least metrics, 0 for none; what may be lost, 1 for all."""
 
     hr_at_10: float = Field(ge=0, le=1)
     ndcg_at_10: float = Field(ge=0, le=1)
+    lost_category: float = Field(ge=0, le=1)
+    lost_categories: float = Field(ge=0, le=1)
 
 
 class _Bars(BaseModel):

@@ -7,7 +7,8 @@ from rich.console import Console
 
 from export_scripts.commands.memory import keep_freed_memory
 from export_scripts.commands.options import Changes, File, Products, Transactions, chosen_settings
-from operations.commands.options import Out, Repository
+from operations.commands.options import ADDRESS, Address, Force, Offline, Out, Repository
+from operations.errors import NotActive
 from operations.outputs import ARTIFACTS, Outputs
 
 
@@ -85,18 +86,30 @@ def build(
     products: Products = None,
     change: Changes = None,
     repository: Repository = None,
-    promote: Annotated[bool, typer.Option(help="Let the next start of a server serve the release.")] = True,
+    promote: Annotated[bool, typer.Option(help="Have the release served if the gate agrees.")] = True,
+    address: Address = ADDRESS,
+    offline: Offline = False,
+    force: Force = False,
 ) -> None:
-    """Run all five stages, except those whose inputs did not change.
+    """Run all five stages, except those that are fresh; then promote.
 
-    A running server keeps its release.
+    A running server switches to the release. Without one, the next start serves
+    it. Exit code 3 says that the release is published, but could not be
+    promoted: the sentence names the objections of the gate, or the failed step.
     """
+    from export_scripts.build import Promotion
     from export_scripts.build import build as run
     from export_scripts.quality.report import print_report
     from operations.releases.store import open_repository
 
     keep_freed_memory()
     target = open_repository(repository or Outputs(out).repository)
-    release = run(chosen_settings(settings, transactions, products, change), out, promote, target)
+    promotion = Promotion(None if offline else address, force) if promote else None
+    chosen = chosen_settings(settings, transactions, products, change)
+    try:
+        release = run(chosen, out, promotion, target)
+    except NotActive:
+        print_report(Outputs(out).metrics, Console(width=110))
+        raise
     print_report(Outputs(out).metrics, Console(width=110))
     print(f"release {release} in {target}")

@@ -17,11 +17,13 @@ from export_scripts.scorer.prior import moments
 from export_scripts.scorer.resume import SavedTraining, Stateful
 from export_scripts.scorer.training_set import TrainingSet
 from export_scripts.settings import TrainSettings
+from export_scripts.thread_count import ThreadCount
 
 log = structlog.get_logger()
 
 LEAST_BATCHES, LEAST_BATCH = 20, 32  # a small shop gets smaller batches before it gets too few steps
 VALIDATION_BATCH = 256
+MOST_THREADS = 2  # three and more give other last bits than one and two
 TOP = 10  # places of the list that HR@10 and NDCG@10 look at
 RISES = [step / 10 for step in range(13)]  # tried by raise_new_items, in the score's unit, log odds
 NEW_TO_USER = FEATURES.index("new_to_user")
@@ -96,16 +98,19 @@ def fit(
     if curve is None:
         curve = [{"epoch": 0} | _validate(best, validation)]
         log.info("epoch", **curve[-1])
-    with Progress("train", steps) as progress:
+    most = min(MOST_THREADS, torch.get_num_threads())
+    with Progress("train", steps) as progress, ThreadCount(most) as threads:
         progress.advance(batches * (len(curve) - 1))
         while len(curve) <= settings.epochs and len(curve) - 1 - best_epoch(curve) < settings.patience:
             model.train()
+            threads.restart()  # validating and saving are no steps
             for places in np.array_split(rng.permutation(len(training)), batches):
                 loss = _loss(model, training, places)
                 optimizer.zero_grad()
                 torch.autograd.backward(loss)
                 optimizer.step()
                 schedule.step()
+                threads.step()
                 progress.advance(loss=loss.item())
             curve.append({"epoch": len(curve)} | _validate(model, validation))
             if best_epoch(curve) == len(curve) - 1:

@@ -12,9 +12,11 @@ from export_scripts.receipts.shop import Shop
 from export_scripts.scorer.training_set import Period, collect, sample_periods
 from export_scripts.settings import Settings
 from export_scripts.snapshots.snapshot import untrained_prior
+from export_scripts.thread_count import ThreadCount
 from operations.records.contract import Contract
 
 PRIOR_QUERIES = 2_000  # enough for a score of 20 weights
+PRIOR_STEPS = 200
 PRIOR_CANDIDATES = 1_536  # far more than C: the prior must also rank items that a full list cuts off
 # Ridge over all queries: 40 queries pin the weights to the blend, 2,000 hardly do. A ridge of 10 loses 0.05
 # of the unknown users' NDCG@10 at 50 queries.
@@ -43,13 +45,15 @@ def fit_prior(
     blend = torch.from_numpy(untrained_prior()) * std
     scale, deviation = torch.ones(1, requires_grad=True), torch.zeros(contract.features, requires_grad=True)
     optimizer = torch.optim.Adam([scale, deviation], lr=0.05)
-    for _ in range(200):
-        logits = (features @ (scale * blend + deviation)).masked_fill(padding, -1e9)
-        ridge = PRIOR_RIDGE / len(examples) * deviation.square().sum()
-        loss = nn.functional.cross_entropy(logits, target) + ridge
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
+    with ThreadCount(torch.get_num_threads()) as threads:
+        for _ in range(PRIOR_STEPS):
+            logits = (features @ (scale * blend + deviation)).masked_fill(padding, -1e9)
+            ridge = PRIOR_RIDGE / len(examples) * deviation.square().sum()
+            loss = nn.functional.cross_entropy(logits, target) + ridge
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            threads.step()
     return ((scale * blend + deviation).detach() / std).numpy()
 
 

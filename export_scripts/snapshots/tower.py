@@ -17,6 +17,7 @@ from ensemble.candidate_sampler.arrays import Retrieval
 from export_scripts.progress import Progress
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import RetrievalSettings
+from export_scripts.thread_count import ThreadCount
 
 LEAST_BATCHES, LEAST_BATCH = 40, 128  # per epoch; a small shop gets smaller batches, not too few steps
 SCALE_SAMPLE = 1_000  # queries and items whose inner products give the scale
@@ -110,7 +111,7 @@ def train_tower(
     size = min(settings.batch_size, max(len(examples.users) // LEAST_BATCHES, LEAST_BATCH))
     batches = max(1, len(examples.users) // size)
     total = settings.epochs * batches
-    with Progress("retrieval", total) as progress:
+    with Progress("retrieval", total) as progress, ThreadCount(torch.get_num_threads()) as threads:
         for step in range(total):
             if step % batches == 0:
                 order = rng.permutation(len(examples.users))
@@ -121,6 +122,7 @@ def train_tower(
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch declares no types for it
             optimizer.step()
+            threads.step()
             progress.advance(loss=loss.item())
     return _scale(_read_vectors(tower, shop, examples), examples, rows, rng)
 

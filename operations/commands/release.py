@@ -134,7 +134,7 @@ def promote(
     """Have a release served. Verifies it, asks its golden requests, switches, asks a canary, records it.
 
     The gate refuses a release with a metric below the active release's 95 % interval or below
-    the bars of release.toml.
+    the bars of release.toml, and one that lacks categories of the active one.
     """
     from operations.releases.promote import promote as run
 

@@ -1,9 +1,10 @@
-"""The gate: may a release replace the active one? Its metrics against bars and the active one's interval."""
+"""The gate: may a release replace the active one? Its metrics and categories against bars and that one."""
 
 from typing import Final
 
 from operations.errors import CestaError
 from operations.records.manifest import Measured, Metric, ReleaseManifest
+from operations.releases.categories import category_objections
 from operations.releases.history import Forced
 from operations.releases.repository import read_release
 from operations.releases.store import Repository
@@ -25,7 +26,10 @@ def check_gate(
     """
     if active == candidate.release:
         return {}
-    against = objections(candidate, None if active is None else read_release(repository, active), bars)
+    replaced = None if active is None else read_release(repository, active)
+    against = objections(candidate, replaced, bars)
+    if replaced and bars:
+        against += category_objections(repository, candidate, replaced, bars)
     if against and not force:
         raise CestaError(f"{'; '.join(against)}; --force passes the gate all the same, and is recorded")
     return {"forced": against} if against else {}

@@ -18,6 +18,7 @@ from operations.gateway.link import GatewayLink, admin_token
 from operations.gateway.nginx import GatewaySettings
 from operations.processes.listeners import way_out
 from operations.releases.model_control import ModelControl
+from operations.releases.serving_mark import mark_served
 from operations.releases.store import Repository, open_repository
 from operations.server.control_secret import make_secret
 from operations.server.process import ServerError, ServerSettings
@@ -83,6 +84,7 @@ def _serve(settings: ServerSettings, listener: socket.socket, gateway: GatewaySe
     watching = run_in_thread(watchdog.run)
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(mark_served(repository))
             operator = None
             if gateway:
                 stack.enter_context(GatewayLink(gateway, repository, metrics.registry))

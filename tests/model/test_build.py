@@ -19,7 +19,7 @@ from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
 from export_scripts import build as build_module
 from export_scripts import export as export_module
-from export_scripts.build import build
+from export_scripts.build import Promotion, build
 from export_scripts.evaluate import evaluate
 from export_scripts.export import export
 from export_scripts.receipts.shop import load_shop
@@ -27,7 +27,7 @@ from export_scripts.scorer import tensorrt
 from export_scripts.scorer.checkpoint import load_checkpoint
 from export_scripts.settings import Settings
 from export_scripts.train import train
-from operations.errors import CestaError
+from operations.errors import CestaError, NotActive
 from operations.outputs import Outputs
 from operations.records import manifest
 from operations.records.contract import read_contract
@@ -238,11 +238,22 @@ def test_a_build_that_died_in_a_stage_continues_there(
 
 def test_a_build_does_not_undo_a_rollback(copy: Outputs, tables: dict[str, object]) -> None:
     """The release that was rolled back is the newest one, and a scheduled build has nothing to do."""
-    build(settings_of(tables, **{"train.seed": 9}), copy.root)
+    build(settings_of(tables, **{"train.seed": 9}), copy.root, Promotion(force=True))
     assert release_of(copy).release == 2
     roll_back(open_repository(copy.repository))
     build(settings_of(tables, **{"train.seed": 9}), copy.root)
     assert release_of(copy).release == 1
+
+
+def test_a_build_does_not_pass_the_gate(copy: Outputs, tables: dict[str, object]) -> None:
+    """The release is published and waits. The next build tries again; force promotes it."""
+    settings = settings_of(tables, **{"train.seed": 9, "release.hr_at_10": 1})
+    for _ in range(2):
+        with pytest.raises(NotActive, match=r"release 2 is in .* but not active: .*bar of 1\.0000 .*--force"):
+            build(settings, copy.root)
+        assert release_of(copy).release == 1
+    assert build(settings, copy.root, Promotion(force=True)) == 2
+    assert release_of(copy).release == 2
 
 
 def test_two_builds_of_one_seed_are_one_release(

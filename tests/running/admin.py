@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from operations.releases.store import Repository
-from operations.settings import ReleaseSettings
+from operations.settings import load_bars
 from operations.supervisor.admin import Operator
 from operations.supervisor.app import make_app
 from operations.supervisor.metrics import Metrics
@@ -34,7 +34,7 @@ class Admin:
 
     def __init__(self, repository: Repository, hr_at_10: float = 0.0) -> None:
         watchdog = Watchdog(lambda: pytest.fail("a start"), threading.Event(), lambda: 0.0)
-        bars = ReleaseSettings(hr_at_10=hr_at_10, ndcg_at_10=0)
+        bars = load_bars().model_copy(update={"hr_at_10": hr_at_10})
         operator = Operator(repository, NoServer, bars, TOKEN)  # type: ignore[arg-type]
         app = make_app(watchdog, Status(watchdog, repository), Metrics(), operator)
         self._client = TestClient(app, raise_server_exceptions=False)

@@ -83,7 +83,7 @@ class Checkout:
             patch.setattr(inputs, "SourceTree", lambda: SourceTree(self.tree))
             patch.setattr(sampler_code, "SAMPLER_CODE", self.tree / "ensemble" / "candidate_sampler")
             patch.setattr(build_module, "published_as", lambda *_: 1)
-            build(load_settings(overrides={"data.transactions": "sales.csv"}), out.root, promoting=False)
+            build(load_settings(overrides={"data.transactions": "sales.csv"}), out.root, promotion=None)
         return ran
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from export_scripts.settings import ReleaseSettings
 from operations.commands import release as commands
 from operations.errors import CestaError, NotPromoted
 from operations.records.contract import read_config
@@ -16,6 +15,7 @@ from operations.releases.promote import promote, roll_back
 from operations.releases.repository import CONFIG, active_release
 from operations.releases.retire import retire
 from operations.releases.store import Repository, open_repository
+from operations.settings import load_bars
 from tests.building.repositories import KINDS, empty_repository, folder_only
 from tests.building.runs import make_run
 
@@ -118,7 +118,7 @@ def test_an_unsuitable_canary_release_is_refused(
 @folder_only
 def test_a_canary_release_must_pass_the_gate(repository: Repository) -> None:
     """Customers see a canary release, too."""
-    bars = ReleaseSettings(hr_at_10=0.2, ndcg_at_10=0)
+    bars = load_bars().model_copy(update={"hr_at_10": 0.2})
     with pytest.raises(NotPromoted, match='step "gate" failed: its hr_at_10 was not measured'):
         start_canary(repository, 3, 5, bars=bars)
     assert start_canary(repository, 3, 5, bars=bars, force=True)["forced"]

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from export_scripts.settings import ReleaseSettings
 from operations.errors import CestaError, NotPromoted
 from operations.records import manifest
 from operations.records.contract import MODELS
@@ -25,11 +24,12 @@ from operations.releases.signature import sign
 from operations.releases.store import Repository
 from operations.releases.trust import publisher_key
 from operations.releases.verify import verify_release
+from operations.settings import ReleaseSettings, load_bars
 from tests.building import TOY_SAMPLER
 from tests.building.repositories import KINDS, empty_repository, folder_only, rewrite_manifest
 from tests.building.runs import make_run
 
-OFF = ReleaseSettings(hr_at_10=0, ndcg_at_10=0)
+OFF = load_bars()
 
 
 @pytest.fixture(params=KINDS)
@@ -66,9 +66,9 @@ UNMEASURED = ReleaseManifest(release=3, contract={}, metrics=None, golden=(), di
         (measured(0.19, 0.1), UNMEASURED, OFF, 0),
         (UNMEASURED, None, OFF, 0),
         (UNMEASURED, measured(0.22, 0.20), OFF, 2),
-        (measured(0.19, 0.1), None, ReleaseSettings(hr_at_10=0.2, ndcg_at_10=0), 1),
-        (measured(0.20, 0.1), None, ReleaseSettings(hr_at_10=0.2, ndcg_at_10=0), 0),
-        (UNMEASURED, None, ReleaseSettings(hr_at_10=0.2, ndcg_at_10=0), 1),
+        (measured(0.19, 0.1), None, load_bars().model_copy(update={"hr_at_10": 0.2}), 1),
+        (measured(0.20, 0.1), None, load_bars().model_copy(update={"hr_at_10": 0.2}), 0),
+        (UNMEASURED, None, load_bars().model_copy(update={"hr_at_10": 0.2}), 1),
         (measured(0.1, 0.1, group="unknown"), measured(0.2, 0.2, group="unknown"), None, 2),
     ],
 )
@@ -105,7 +105,7 @@ def test_a_worse_release_is_refused_and_can_be_forced(repository: Repository) ->
 def test_a_release_below_the_bars_is_refused(repository: Repository) -> None:
     measure(repository, 2, 0.19, 0.17)
     with pytest.raises(NotPromoted, match=r"below the bar of 0\.2500 \(release\.hr_at_10\)"):
-        promote(repository, 2, bars=ReleaseSettings(hr_at_10=0.25, ndcg_at_10=0))
+        promote(repository, 2, bars=load_bars().model_copy(update={"hr_at_10": 0.25}))
 
 
 def flip_a_byte(repository: Repository) -> str:

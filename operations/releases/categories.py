@@ -1,0 +1,71 @@
+"""The categories of two releases: which ones vanish, and how much customers buy from them.
+
+Callers name categories in their requests. A category that a release does not know makes a request an error.
+"""
+
+import io
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operations.records.contract import SAMPLER
+from operations.records.manifest import ReleaseManifest
+from operations.releases.placing import models_of
+from operations.releases.store import Repository
+from operations.settings import ReleaseSettings
+
+NAMED: Final = 3  # vanished categories that a sentence names
+
+
+def category_objections(
+    repository: Repository,
+    candidate: ReleaseManifest,
+    active: ReleaseManifest,
+    bars: ReleaseSettings,
+) -> list[str]:
+    """Clauses against a release that lacks too many or too large categories of the active one."""
+    ours, theirs = (category_shares(repository, release) for release in (candidate, active))
+    if ours is None or not theirs:
+        return []
+    lost = sorted(theirs.keys() - ours.keys(), key=lambda name: (-theirs[name], name))
+    large = [name for name in lost if theirs[name] > bars.lost_category]
+    against = []
+    if large:
+        named = ", ".join(f'"{name}" ({theirs[name]:.1%})' for name in large[:NAMED])
+        more = f" and {len(large) - NAMED} more" if len(large) > NAMED else ""
+        against.append(
+            f"it lacks categories that release {active.release} has, with their shares of the purchases: "
+            f"{named}{more}; requests that name them would be refused (release.lost_category)"
+        )
+    if len(lost) > bars.lost_categories * len(theirs):
+        named = ", ".join(f'"{name}"' for name in lost[:NAMED])
+        against.append(
+            f"it lacks {len(lost)} of release {active.release}'s {len(theirs)} categories, {named} among "
+            f"them; at most {bars.lost_categories:.0%} may vanish (release.lost_categories)"
+        )
+    return against
+
+
+def category_shares(repository: Repository, release: ReleaseManifest) -> dict[str, float] | None:
+    """Category → its share of a release's purchases; None if the arrays do not tell.
+
+    A release that is damaged must not keep another one from replacing it.
+    """
+    folder = f"{models_of(release)[SAMPLER]}/{release.release}/arrays"
+
+    def read(name: str) -> NDArray[np.generic]:
+        content = io.BytesIO((repository / f"{folder}/{name}.npy").read_bytes())
+        return np.load(content, allow_pickle=False)  # type: ignore[no-any-return]
+
+    try:
+        text, ends = read("category_names.blob").tobytes(), read("category_names.offsets").tolist()
+        names = [text[start:end].decode() for start, end in pairwise(ends)]
+        sales = np.expm1(read("popularity.score").astype(np.float64))  # per 10,000 baskets
+        members, offsets = read("categories.members"), read("categories.members_offsets")
+        sums = np.concatenate([[0.0], np.cumsum(sales[members])])[offsets]
+    except (OSError, ValueError, IndexError, EOFError):
+        return None
+    shares = np.diff(sums) / max(float(sales.sum()), 1e-9)
+    return {name: float(share) for name, share in zip(names, shares, strict=False) if name}
