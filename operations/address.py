@@ -1,0 +1,36 @@
+"""Addresses of servers, written as `host:port`; the host of an IPv6 address stands in brackets."""
+
+import ipaddress
+import socket
+from urllib.parse import urlsplit
+
+from operations.errors import CestaError
+
+
+def join_address(host: str, port: int) -> str:
+    """Return `host:port`, or `[host]:port` for an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host and port of `host:port` or `[host]:port`. Raises CestaError for another text."""
+    try:
+        parts = urlsplit(f"//{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:  # the port is not a number, or a bracket is missing
+        host = port = None
+    if not host or port is None or join_address(host, port) != address.lower():
+        raise CestaError(
+            f'"{address}" is not an address; write host:port, such as 127.0.0.1:8001 or [::1]:8001'
+        )
+    return host, port
+
+
+def is_own_machine(host: str) -> bool:
+    """Tell whether the host is this machine, without asking a name server."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        name = host.lower().rstrip(".")
+        return name == "localhost" or name.endswith(".localhost") or name == socket.gethostname().lower()
+    return address.is_loopback or address.is_unspecified

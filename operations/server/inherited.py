@@ -1,0 +1,39 @@
+"""The variables of this process that tritonserver and its models inherit.
+
+A release's code runs in the models, so secrets that it does not need stay out. What leads loaders and
+requests elsewhere stays out of the embedded server, which brings its libraries. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+_OPERATORS = ("CESTA_CONTROL_",)
+_STORES = ("AWS_", "AZURE_STORAGE_", "GOOGLE_")
+_LOADERS = ("LD_", "PYTHON")
+_OWN_MACHINE = "localhost,127.0.0.1,::1"
+
+
+def inherited_variables(
+    repository: Path | str, *, is_embedded: bool, environment: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """Return the variables for a server on a repository, whose store's credentials it gets.
+
+    An installation keeps the LD_ variables: images set them for its libraries.
+    """
+    stores = () if "://" in str(repository) else _STORES
+    unwanted = (*_OPERATORS, *stores, *(_LOADERS if is_embedded else ()))
+    kept = {name: value for name, value in environment.items() if not name.startswith(unwanted)}
+    return kept | _proxy_exceptions(kept)
+
+
+def _proxy_exceptions(variables: Mapping[str, str]) -> dict[str, str]:
+    """Except this machine from a proxy. Triton's libraries would ask it for a store on this machine."""
+    if not any(name.lower().endswith("_proxy") for name in variables):
+        return {}
+    hosts = variables.get("no_proxy") or variables.get("NO_PROXY") or ""
+    if hosts.strip() == "*":
+        return {}
+    return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(filter(None, [hosts, _OWN_MACHINE])))
