@@ -12,6 +12,12 @@ SETTINGS = (  # of the user who runs the tests
     *("CESTA_CONTROL_SECRET", "CESTA_CONTROL_SECRET_FILE"),
     *("CESTA_SIGNING_KEY_FILE", "CESTA_TRUSTED_KEYS_FILE", "CESTA_UNSIGNED_RELEASES"),
 )
+PROXIES = (
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "grpc_proxy",
+)  # tests ask this machine; some name a proxy
 
 if TYPE_CHECKING:
     from tests.building.slices import Built
@@ -24,7 +30,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("state")
         patch.setenv("XDG_STATE_HOME", str(folder))
-        for variable in SETTINGS:
+        for variable in (*SETTINGS, *PROXIES, *(name.upper() for name in PROXIES)):
             patch.delenv(variable, raising=False)
         yield folder
 

@@ -13,6 +13,7 @@ from pathlib import Path
 _OPERATORS = ("CESTA_CONTROL_",)
 _STORES = ("AWS_", "AZURE_STORAGE_", "GOOGLE_")
 _LOADERS = ("LD_", "PYTHON")
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _OWN_MACHINE = "localhost,127.0.0.1,::1"
 
 
@@ -31,7 +32,7 @@ def inherited_variables(
 
 def _proxy_exceptions(variables: Mapping[str, str]) -> dict[str, str]:
     """Except this machine from a proxy. Triton's libraries would ask it for a store on this machine."""
-    if not any(name.lower().endswith("_proxy") for name in variables):
+    if not any(name.lower() in _PROXIES and value for name, value in variables.items()):
         return {}
     hosts = variables.get("no_proxy") or variables.get("NO_PROXY") or ""
     if hosts.strip() == "*":
