@@ -3,6 +3,7 @@
 import ipaddress
 import socket
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from operations.errors import CestaError
 
@@ -34,3 +35,15 @@ def is_own_machine(host: str) -> bool:
         name = host.lower().rstrip(".")
         return name == "localhost" or name.endswith(".localhost") or name == socket.gethostname().lower()
     return address.is_loopback or address.is_unspecified
+
+
+def proxy_and_exceptions(url: str) -> tuple[str, str] | None:
+    """Return the environment's proxy and the hosts that are reached without it, for a URL of this machine.
+
+    None if the URL leads elsewhere, or if there is no proxy: then the environment may decide.
+    """
+    parts, proxies = urlsplit(url), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or not parts.hostname or not is_own_machine(parts.hostname):
+        return None
+    return proxy, ",".join(filter(None, [parts.hostname, proxies.get("no", "")]))

@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import tempfile
+import time
 import uuid
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ from operations.errors import CestaError
 
 LONGEST: Final = 1000  # bytes; far below the kernel's 4096, since programs append names
 _PLAIN: Final = re.compile(r"[A-Za-z0-9/._+@-]+")
+_DAY_S: Final = 86_400
 _LONGEST_PLACE: Final = 40  # bytes; the link and the name of a socket below it fit into 107
 _PLACES: Final = ("/tmp", "/var/tmp", "/dev/shm")
 
@@ -35,6 +37,7 @@ def plain_path(path: Path, longest: int = LONGEST) -> Path:
     folder = _open_folder(path)
     link = folder / hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     if not _leads_to(link, path):
+        _sweep(folder)
         staged = folder / uuid.uuid4().hex
         staged.symlink_to(path)
         staged.replace(link)
@@ -44,6 +47,14 @@ def plain_path(path: Path, longest: int = LONGEST) -> Path:
 def is_plain(path: Path) -> bool:
     """Tell whether every program reads the path as it stands."""
     return _PLAIN.fullmatch(str(path)) is not None
+
+
+def _sweep(folder: Path) -> None:
+    """Remove yesterday's links to what is gone. A younger one may lead to a disk that comes back."""
+    for link in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it
+            if not link.exists() and time.time() - link.lstat().st_mtime > _DAY_S:
+                link.unlink()
 
 
 def _leads_to(link: Path, path: Path) -> bool:

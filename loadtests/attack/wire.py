@@ -121,6 +121,7 @@ class Grpc:
 
     def __init__(self, address: str, key: str = "") -> None:
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 200)]
+        options += [("grpc.enable_http_proxy", 0)]
         options += [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 1000)]
         self._channel = grpc.insecure_channel(address, options)
         self._metadata = (("authorization", f"Bearer {key}"),) if key else ()

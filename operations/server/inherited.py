@@ -7,6 +7,7 @@ requests elsewhere stays out of the embedded server, which brings its libraries.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ _OPERATORS = ("CESTA_CONTROL_",)
 _STORES = ("AWS_", "AZURE_STORAGE_", "GOOGLE_")
 _LOADERS = ("LD_", "PYTHON")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
-_OWN_MACHINE = "localhost,127.0.0.1,::1"
+_OWN_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 def inherited_variables(
@@ -37,4 +38,6 @@ def _proxy_exceptions(variables: Mapping[str, str]) -> dict[str, str]:
     hosts = variables.get("no_proxy") or variables.get("NO_PROXY") or ""
     if hosts.strip() == "*":
         return {}
-    return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(filter(None, [hosts, _OWN_MACHINE])))
+    return dict.fromkeys(
+        ("no_proxy", "NO_PROXY"), ",".join(filter(None, [hosts, *_OWN_MACHINE, socket.gethostname()]))
+    )

@@ -73,6 +73,15 @@ def test_a_link_that_leads_elsewhere_is_replaced(tmp_path: Path) -> None:
     assert plain_path(tmp_path / "a b").readlink() == tmp_path / "a b"
 
 
+def test_old_links_to_what_is_gone_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "a b").mkdir()
+    old, young, lives = (plain_path(tmp_path / name) for name in ("a;b", "a(b", "a b"))
+    for link in (old, lives):
+        os.utime(link, (0, 0), follow_symlinks=False)
+    plain_path(tmp_path / "another one")
+    assert [link.is_symlink() for link in (old, young, lives)] == [False, True, True]
+
+
 def test_another_user_s_folder_holds_no_links(
     tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from operations.address import proxy_and_exceptions
 from operations.errors import CestaError, NotPromoted
 from operations.records.object_path import ObjectPath
 from operations.releases import bucket, history, lease, publish
@@ -28,7 +29,10 @@ from operations.server.repository_url import triton_url
 from tests.building import TOY_SAMPLER
 from tests.building.runs import toy_run
 from tests.running.network import DENY, FAIL, PASS, STALL, TRUNCATE, BadNetwork
+from tests.running.proxy import Proxy, proxy
 from tests.running.s3 import S3
+
+__all__ = ["proxy"]
 
 
 @pytest.fixture
@@ -289,3 +293,19 @@ def test_a_container_s_credentials_come_in_a_file(
     file.write_text("no section\n")
     with pytest.raises(CestaError, match="credentials"):
         ObjectPath.at(shop)
+
+
+def test_a_store_on_this_machine_is_never_asked_through_a_proxy(s3: S3, proxy: Proxy) -> None:
+    place = ObjectPath.at(f"s3://{s3.bucket()}/shop") / "file"
+    place.write_bytes(b"content")
+    assert place.read_bytes() == b"content"
+    assert not proxy.asked
+
+
+def test_a_store_elsewhere_is_asked_through_the_environment_s_proxy(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert proxy_and_exceptions("http://127.0.0.1:9000") == (proxy.address, "127.0.0.1")
+    assert proxy_and_exceptions("https://s3.shop.example") is None
+    monkeypatch.setenv("no_proxy", ".example")
+    assert proxy_and_exceptions("http://localhost:9000") == (proxy.address, "localhost,.example")

@@ -226,7 +226,7 @@ def test_tritonserver_asks_no_proxy_for_this_machine() -> None:
     shell = {"HTTPS_PROXY": "http://proxy:3128", "no_proxy": ".example"}
     kept = inherited_variables("s3://b/x", is_embedded=True, environment=shell)
     assert kept["HTTPS_PROXY"] == "http://proxy:3128"
-    assert kept["no_proxy"] == kept["NO_PROXY"] == ".example,localhost,127.0.0.1,::1"
+    assert kept["no_proxy"] == kept["NO_PROXY"] == f".example,localhost,127.0.0.1,::1,{socket.gethostname()}"
     assert inherited_variables("/x", is_embedded=True, environment={"no_proxy": "a"}) == {"no_proxy": "a"}
 
 
