@@ -1,4 +1,4 @@
-"""`cesta serve` where everything has an odd name, a proxy is in the environment, and the host is any address."""
+"""`cesta serve` in places of odd names, with a proxy in the environment, and on each kind of host."""
 
 from __future__ import annotations
 
