@@ -5,6 +5,7 @@ function. A verb that is not installed here, as in an image that only serves, is
 """
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
@@ -16,6 +17,7 @@ import typer
 
 from operations.commands import ask, keys, publish, release, serve
 from operations.errors import CestaError
+from operations.server.inherited import TELEMETRY_OFF
 
 VERBS: Final = "cesta.verbs"  # the entry-point group
 # The order in which a release is made. Installed metadata lists entry points by name.
@@ -43,6 +45,7 @@ def make_app() -> typer.Typer:
 
 def main() -> None:
     """Run the command. Errors that the user can fix end it with a sentence on stderr, without a traceback."""
+    os.environ.setdefault(TELEMETRY_OFF, "1")
     try:
         make_app()(prog_name="cesta")
     except CestaError as error:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from operations.server.inherited import TELEMETRY_OFF
+
 SETTINGS = (  # of the user who runs the tests
     *("CESTA_CONTROL_SECRET", "CESTA_CONTROL_SECRET_FILE"),
     *("CESTA_SIGNING_KEY_FILE", "CESTA_TRUSTED_KEYS_FILE", "CESTA_UNSIGNED_RELEASES"),
@@ -32,6 +34,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("XDG_STATE_HOME", str(folder))
         for variable in (*SETTINGS, *PROXIES, *(name.upper() for name in PROXIES)):
             patch.delenv(variable, raising=False)
+        patch.setenv(TELEMETRY_OFF, "1")
         yield folder
 
 

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"  # else ONNX Runtime tells its makers about each process and model
 _OPERATORS = ("CESTA_CONTROL_",)
 _STORES = ("AWS_", "AZURE_STORAGE_", "GOOGLE_")
 _LOADERS = ("LD_", "PYTHON")
@@ -28,7 +29,7 @@ def inherited_variables(
     stores = () if "://" in str(repository) else _STORES
     unwanted = (*_OPERATORS, *stores, *(_LOADERS if is_embedded else ()))
     kept = {name: value for name, value in environment.items() if not name.startswith(unwanted)}
-    return kept | _proxy_exceptions(kept)
+    return {TELEMETRY_OFF: "1"} | kept | _proxy_exceptions(kept)
 
 
 def _proxy_exceptions(variables: Mapping[str, str]) -> dict[str, str]:
