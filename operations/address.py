@@ -27,23 +27,33 @@ def split_address(address: str) -> tuple[str, int]:
     return host, port
 
 
-def is_own_machine(host: str) -> bool:
-    """Tell whether the host is this machine, without asking a name server."""
+def is_near(host: str) -> bool:
+    """Tell whether the host is this machine or on a private network, without asking a name server.
+
+    A name without a dot is near: compose and Kubernetes give such names to services.
+    """
     try:
-        address = ipaddress.ip_address(host)
+        return not ipaddress.ip_address(host).is_global
     except ValueError:
-        name = host.lower().rstrip(".")
-        return name == "localhost" or name.endswith(".localhost") or name == socket.gethostname().lower()
-    return address.is_loopback or address.is_unspecified
+        name = host.lower().removesuffix(".")
+        return "." not in name or name.endswith(".localhost") or name == socket.gethostname().lower()
 
 
 def proxy_and_exceptions(url: str) -> tuple[str, str] | None:
-    """Return the environment's proxy and the hosts that are reached without it, for a URL of this machine.
+    """Return the environment's proxy and the hosts that are reached without it, for a URL of a near host.
 
     None if the URL leads elsewhere, or if there is no proxy: then the environment may decide.
     """
-    parts, proxies = urlsplit(url), getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or not parts.hostname or not is_own_machine(parts.hostname):
+    host, proxies = host_of(url), getproxies()
+    proxy = proxies.get(url.partition(":")[0]) or proxies.get("all")
+    if not proxy or not host or not is_near(host):
         return None
-    return proxy, ",".join(filter(None, [parts.hostname, proxies.get("no", "")]))
+    return proxy, ",".join(filter(None, [host, proxies.get("no", "")]))
+
+
+def host_of(url: str) -> str:
+    """Return the host in a URL; "" if there is none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:  # a bracket is missing
+        return ""

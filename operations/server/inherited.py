@@ -11,6 +11,8 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from operations.address import host_of, is_near
+
 TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"  # else ONNX Runtime tells its makers about each process and model
 _OPERATORS = ("CESTA_CONTROL_",)
 _STORES = ("AWS_", "AZURE_STORAGE_", "GOOGLE_")
@@ -33,12 +35,13 @@ def inherited_variables(
 
 
 def _proxy_exceptions(variables: Mapping[str, str]) -> dict[str, str]:
-    """Except this machine from a proxy. Triton's libraries would ask it for a store on this machine."""
+    """Except this machine and a near store from a proxy, which Triton's libraries would ask for them."""
     if not any(name.lower() in _PROXIES and value for name, value in variables.items()):
         return {}
+    endpoint = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL") or ""
+    store = host_of(endpoint) or "localhost"
+    near = dict.fromkeys((*_OWN_MACHINE, socket.gethostname(), *([store] if is_near(store) else ())))
     hosts = variables.get("no_proxy") or variables.get("NO_PROXY") or ""
     if hosts.strip() == "*":
         return {}
-    return dict.fromkeys(
-        ("no_proxy", "NO_PROXY"), ",".join(filter(None, [hosts, *_OWN_MACHINE, socket.gethostname()]))
-    )
+    return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(filter(None, [hosts, *near])))

@@ -25,8 +25,15 @@ def triton_url(repository: Path | str, environment: Mapping[str, str] = os.envir
     endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
     if not text.startswith("s3://") or text.startswith(("s3://http://", "s3://https://")) or not endpoint:
         return text
-    parts = urlsplit(endpoint)
-    if parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/"):
+    try:
+        parts = urlsplit(endpoint)
+        port = parts.port or _PORTS[parts.scheme]
+    except (ValueError, KeyError):
+        parts, port = urlsplit(""), 0
+    if not parts.hostname or parts.path.strip("/"):
         raise ServerError(f"AWS_ENDPOINT_URL={endpoint}: write it as https://host or http://host:port")
-    port = parts.port or _PORTS[parts.scheme]
+    if ":" in parts.hostname:
+        raise ServerError(
+            f"AWS_ENDPOINT_URL={endpoint}: tritonserver reads no IPv6 address there; write a name"
+        )
     return f"s3://{parts.scheme}://{parts.hostname}:{port}/{text.removeprefix('s3://')}"

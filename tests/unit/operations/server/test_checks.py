@@ -230,6 +230,10 @@ def test_tritonserver_asks_no_proxy_for_this_machine() -> None:
     kept = inherited_variables("s3://b/x", is_embedded=True, environment=shell)
     assert kept["HTTPS_PROXY"] == "http://proxy:3128"
     assert kept["no_proxy"] == kept["NO_PROXY"] == f".example,localhost,127.0.0.1,::1,{socket.gethostname()}"
+    shell["AWS_ENDPOINT_URL"] = "http://registry:9000"
+    assert inherited_variables("s3://b/x", is_embedded=True, environment=shell)["no_proxy"].endswith(
+        ",registry"
+    )
     without = {"no_proxy": "a"}
     assert inherited_variables("/x", is_embedded=True, environment=without) == QUIET | without
 
