@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from io import TextIOWrapper
 from typing import Final, NoReturn
 
 import structlog
@@ -46,6 +47,9 @@ def make_app() -> typer.Typer:
 def main() -> None:
     """Run the command. Errors that the user can fix end it with a sentence on stderr, without a traceback."""
     os.environ.setdefault(TELEMETRY_OFF, "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # of a locale that has no "…", nor the letters of a category
+            stream.reconfigure(errors="backslashreplace")
     try:
         make_app()(prog_name="cesta")
     except CestaError as error:
