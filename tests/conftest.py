@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ PROXIES = (
     "grpc_proxy",
 )  # tests ask this machine; some name a proxy
 
+os.environ.setdefault(TELEMETRY_OFF, "1")  # before any test imports ONNX Runtime, which reads it then
+
 if TYPE_CHECKING:
     from tests.building.slices import Built
     from tests.running.s3 import S3
@@ -34,7 +37,6 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("XDG_STATE_HOME", str(folder))
         for variable in (*SETTINGS, *PROXIES, *(name.upper() for name in PROXIES)):
             patch.delenv(variable, raising=False)
-        patch.setenv(TELEMETRY_OFF, "1")
         yield folder
 
 
