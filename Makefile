@@ -5,6 +5,7 @@ SERVING := .venv-serving
 MOTO := .venv-moto
 PIP := bin/python -m pip --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
+export ORT_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve stack load bench growth attack docs lock test lint clean clean-all

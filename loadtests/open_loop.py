@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.wires import read_requests
+from operations.address import split_address
 
 CONNECTIONS = 256  # at most; a connection is opened only while all others wait for answers
 TIMEOUT_S = 10.0
@@ -103,11 +104,10 @@ class _Connections:
     """At most CONNECTIONS connections to one address. Their results go to `outcome`."""
 
     def __init__(self, address: str, outcome: Outcome) -> None:
-        host, port = address.rsplit(":", 1)
         self._outcome = outcome
         self._open: dict[int, _Connection] = {}  # by file descriptor
         self._idle = deque[_Connection]()
-        first = socket.create_connection((host, int(port)), TIMEOUT_S)
+        first = socket.create_connection(split_address(address), TIMEOUT_S)
         self._family, self._peer = first.family, first.getpeername()
         self._epoll = select.epoll()
         self._idle.append(self._keep(first))

@@ -134,10 +134,9 @@ def start_supervised(repository: Path, variables: Mapping[str, str]) -> Iterator
 
 def ask(address: str, wire: Wire, question: Question, path: str | None = None, key: str = "") -> Answer:
     """Ask one question over a new connection. Raises OSError or ValueError if there is no answer."""
-    host, port = address.rsplit(":", 1)
     body, wire_headers = wire.encode(question)
     bearer = {"authorization": f"Bearer {key}"} if key else {}
-    connection = http.client.HTTPConnection(host, int(port), timeout=TIMEOUT_S)
+    connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S)
     with contextlib.closing(connection):
         headers = {"content-type": "application/json", **wire_headers, **bearer}
         connection.request("POST", path or wire.path, body, headers)

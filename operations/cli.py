@@ -4,10 +4,12 @@ A package adds a verb with an entry point in the group `cesta.verbs`: its name i
 function. A verb that is not installed here, as in an image that only serves, is listed and explains itself.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from io import TextIOWrapper
 from typing import Final, NoReturn, TextIO, cast
 
 import structlog
@@ -17,6 +19,7 @@ from operations.commands import ask, keys, publish, release, serve
 from operations.errors import CestaError, NotActive
 from operations.log_stream import LogStream
 from operations.records.disk import explain
+from operations.server.inherited import TELEMETRY_OFF
 
 VERBS: Final = "cesta.verbs"  # the entry-point group
 # The order in which a release is made. Installed metadata lists entry points by name.
@@ -45,6 +48,10 @@ def make_app() -> typer.Typer:
 
 def main() -> None:
     """Run the command. Errors that the user can fix end it with a sentence on stderr, without a traceback."""
+    os.environ.setdefault(TELEMETRY_OFF, "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # of a locale that has no "…", nor the letters of a category
+            stream.reconfigure(errors="backslashreplace")
     try:
         make_app()(prog_name="cesta")
     except NotActive as error:

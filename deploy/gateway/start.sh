@@ -27,7 +27,7 @@ free_socket() {
     socket=$GATEWAY_STATE/run/control.sock
     [ -e "$socket" ] || return 0
     answered=0
-    curl --silent --output /dev/null --max-time 2 --unix-socket "$socket" http://gateway/metrics || answered=$?
+    curl --noproxy '*' --silent --output /dev/null --max-time 2 --unix-socket "$socket" http://gateway/metrics || answered=$?
     if [ "$answered" != 7 ]; then  # curl's number for a refused connection
         echo "a gateway already runs on $GATEWAY_STATE; stop it first" >&2
         return 1

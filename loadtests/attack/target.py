@@ -63,8 +63,7 @@ class Target:
 
     def status(self) -> dict[str, Any]:
         """The supervisor's own answer, past the gateway."""
-        host, _, port = self.gateway.settings.supervisor.rpartition(":")
-        with closing(http.client.HTTPConnection(host, int(port), timeout=5)) as connection:
+        with closing(http.client.HTTPConnection(self.gateway.settings.supervisor, timeout=5)) as connection:
             connection.request("GET", "/v1/status")
             status: dict[str, Any] = json.loads(connection.getresponse().read())
         return status

@@ -15,6 +15,7 @@ from tritonclient.grpc import service_pb2
 
 from loadtests.attack.place import Place
 from loadtests.questions import Question
+from operations.address import split_address
 
 TIMEOUT_S: Final = 5.0  # an answer that takes longer counts as none
 INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
@@ -32,8 +33,7 @@ class Reply(NamedTuple):
 
 
 def connect(address: str, timeout_s: float = TIMEOUT_S) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout_s)
+    return socket.create_connection(split_address(address), timeout_s)
 
 
 class Line:
@@ -121,6 +121,7 @@ class Grpc:
 
     def __init__(self, address: str, key: str = "") -> None:
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 200)]
+        options += [("grpc.enable_http_proxy", 0)]
         options += [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 1000)]
         self._channel = grpc.insecure_channel(address, options)
         self._metadata = (("authorization", f"Bearer {key}"),) if key else ()

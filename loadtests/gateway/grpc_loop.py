@@ -24,6 +24,7 @@ import numpy as np
 
 from loadtests.questions import PLACEHOLDER
 from loadtests.wires import read_keys, read_requests
+from operations.address import split_address
 
 PATH: Final = b"/inference.GRPCInferenceService/ModelInfer"
 TIMEOUT_S: Final = 10.0
@@ -39,8 +40,7 @@ class _Connection:
     """One connection with one call at a time."""
 
     def __init__(self, address: str, headers: bytes) -> None:
-        host, _, port = address.rpartition(":")
-        self.socket = socket.create_connection((host, int(port)), TIMEOUT_S)
+        self.socket = socket.create_connection(split_address(address), TIMEOUT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._headers = headers
         self._stream = -1

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from operations.releases.model_control import ModelControl
 
 REPOSITORY = str(Outputs(ARTIFACTS).repository)
+ADDRESS = "127.0.0.1:8001"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -27,12 +28,14 @@ Place = Annotated[
     str,
     typer.Option("--repository", help="A published repository: a folder, s3://… or gs://…"),
 ]
-Address = Annotated[str, typer.Option(help="host:port of the server's gRPC, as cesta serve prints it.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="host:port of the server's gRPC, as cesta serve prints it.", show_default=ADDRESS),
+]
 Offline = Annotated[bool, typer.Option(help="Change only what the next start serves.")]
 Release = Annotated[int, typer.Argument(help="A release's number.")]
 Force = Annotated[bool, typer.Option(help="Pass the gate despite its objections, which are recorded.")]
 Bars = Annotated[Path | None, typer.Option(help="A toml with your own bars in its release table.")]
-ADDRESS = "127.0.0.1:8001"
 
 
 @app.callback()
@@ -126,7 +129,7 @@ def diff(
 def promote(
     release: Release,
     repository: Place = REPOSITORY,
-    address: Address = ADDRESS,
+    address: Address = None,
     offline: Offline = False,
     force: Force = False,
     settings: Bars = None,
@@ -150,7 +153,7 @@ def canary(
         float, typer.Option(help="Its share of the requests, 0.01 to 99.99; 0 ends it.")
     ] = 5.0,
     repository: Place = REPOSITORY,
-    address: Address = ADDRESS,
+    address: Address = None,
     offline: Offline = False,
     force: Force = False,
     settings: Bars = None,
@@ -174,7 +177,7 @@ def canary(
 
 
 @app.command()
-def rollback(repository: Place = REPOSITORY, address: Address = ADDRESS, offline: Offline = False) -> None:
+def rollback(repository: Place = REPOSITORY, address: Address = None, offline: Offline = False) -> None:
     """Return to the previous release; in milliseconds, since it is still loaded. Without the gate."""
     from operations.releases.promote import roll_back as run
 
@@ -186,7 +189,7 @@ def rollback(repository: Place = REPOSITORY, address: Address = ADDRESS, offline
 @app.command()
 def retire(
     repository: Place = REPOSITORY,
-    address: Address = ADDRESS,
+    address: Address = None,
     offline: Offline = False,
     keep: Annotated[int, typer.Option(help="How many of the last active ones stay; at least 2.")] = 2,
 ) -> None:
@@ -255,18 +258,26 @@ def _open(place: str) -> Repository:
 
 
 @contextmanager
-def _server(address: str, offline: bool) -> "Iterator[ModelControl | None]":
-    """Connect to the running server; None if ``offline``, or if there is none, which is printed."""
+def _server(address: str | None, offline: bool) -> "Iterator[ModelControl | None]":
+    """Connect to the running server; None if ``offline``, or if none runs at ADDRESS, which is printed.
+
+    Raises CestaError if none runs at an ``address`` that was given: it may be mistyped.
+    """
     from operations.releases.model_control import ModelControl
 
     if offline:
         yield None
         return
-    with ModelControl(address) as control:
+    with ModelControl(address or ADDRESS) as control:
         if control.is_there():
             yield control
             return
-    print(f"no server at {address}: this changes what the next start serves")
+    if address:
+        raise CestaError(
+            f"no server listens at {address}, so nothing was changed; correct --address, or say --offline "
+            "to change only what the next start serves"
+        )
+    print(f"no server at {ADDRESS} (--address names another): this changes what the next start serves")
     yield None
 
 

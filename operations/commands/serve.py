@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from operations.commands.options import Out
+from operations.errors import CestaError
 from operations.outputs import ARTIFACTS, Outputs
 
 
@@ -47,6 +48,7 @@ def serve(
     flight. A server that dies, hangs or no longer recommends is started again
     with the active release.
     """
+    from operations.address import split_address
     from operations.gateway.nginx import GatewaySettings
     from operations.releases.repository import read_release
     from operations.releases.store import open_repository
@@ -54,6 +56,13 @@ def serve(
     from operations.server.response_cache import parse_cache
     from operations.supervisor.serve import serve as run
 
+    if gateway:
+        split_address(gateway_http)
+        if not gateway.is_dir():
+            raise CestaError(
+                f"--gateway {gateway} is no folder; make a gateway's folder and its first key with "
+                f'"cesta keys add NAME --folder {gateway}"'
+            )
     if "://" in repository:
         read_release(
             open_repository(repository)

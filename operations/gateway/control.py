@@ -6,6 +6,7 @@ within a second.
 
 import contextlib
 import http.client
+import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,24 +64,21 @@ def read_metrics(folder: Path) -> str | None:
 
 def is_listening(folder: Path) -> bool:
     """Tell whether a gateway listens on its control socket."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(control_socket(folder))) == 0
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        _connect(probe, control_socket(folder))
+        return True
+    return False
 
 
 def remove_stale_socket(folder: Path) -> None:
     """Remove the socket of a killed nginx, on which the next one could not listen.
 
     Raises:
-        CestaError: a gateway listens on it, or its path is too long.
+        CestaError: a gateway listens on it.
     """
-    path = control_socket(folder.absolute())
-    if len(bytes(path)) > MAX_PATH_BYTES:
-        raise CestaError(
-            f"{path} is longer than {MAX_PATH_BYTES} bytes; choose a shorter path for the folder"
-        )
     if is_listening(folder):
         raise CestaError(f"a gateway already runs on {folder}; stop it, or choose another folder")
-    path.unlink(missing_ok=True)
+    control_socket(folder).unlink(missing_ok=True)
 
 
 def _ask(
@@ -104,4 +102,13 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        _connect(self.sock, self._path)
+
+
+def _connect(unix: socket.socket, path: Path) -> None:
+    """Connect to the socket at a path of any length: the kernel is given a short name of its folder."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        unix.connect(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)

@@ -19,8 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from operations.address import split_address
 from operations.errors import CestaError
-from operations.gateway.control import read_metrics, remove_stale_socket
+from operations.gateway.control import (
+    MAX_PATH_BYTES,
+    control_socket,
+    read_metrics,
+    remove_stale_socket,
+)
+from operations.plain_path import plain_path
 from operations.processes.listeners import check_free
 from operations.processes.start_record import StartRecord
 
@@ -67,27 +74,44 @@ class GatewaySettings:
 
 def variables(settings: GatewaySettings) -> dict[str, str]:
     """Return the values of the templates' ${CAPITALS}; deploy/gateway/README.md lists them."""
-    run = settings.run.absolute()
+    folder = _plain_folder(settings)
     return {
-        "GATEWAY_USER": pwd.getpwuid(os.geteuid()).pw_name,
+        "GATEWAY_USER": _user(),
         "GATEWAY_WORKERS": str(settings.workers),
-        "GATEWAY_RUN": str(run),
-        "GATEWAY_CONF": str(CONFIGURATION),
-        "GATEWAY_STATE": str(settings.folder.absolute()),
+        "GATEWAY_RUN": str(folder / settings.run.name),
+        "GATEWAY_CONF": str(plain_path(CONFIGURATION)),
+        "GATEWAY_STATE": str(folder),
         "GATEWAY_HTTP": settings.http,
         "GATEWAY_GRPC": settings.grpc,
         "GATEWAY_SSL": "ssl" if settings.certificate else "",
-        "GATEWAY_CERTIFICATE": str(settings.certificate or ""),
-        "GATEWAY_CERTIFICATE_KEY": str(settings.certificate_key or ""),
+        "GATEWAY_CERTIFICATE": _plain_file(settings.certificate),
+        "GATEWAY_CERTIFICATE_KEY": _plain_file(settings.certificate_key),
         "GATEWAY_TRACED": settings.traced,
-        "GATEWAY_ACCESS_LOG": str(settings.access_log.absolute()),
-        "GATEWAY_ERROR_LOG": str(settings.error_log.absolute()),
+        "GATEWAY_ACCESS_LOG": str(folder / settings.run.name / settings.access_log.name),
+        "GATEWAY_ERROR_LOG": str(folder / settings.run.name / settings.error_log.name),
         "GATEWAY_LOG_LEVEL": settings.log_level,
         "GATEWAY_RESOLVERS": " ".join(read_resolvers(_RESOLV_CONF)),
         "GATEWAY_REAL_IP": " ".join(_real_ip(settings.trusted_proxies)),
         "TRITON_HTTP": settings.triton_http,
         "SUPERVISOR_HTTP": settings.supervisor,
     }
+
+
+def _plain_folder(settings: GatewaySettings) -> Path:
+    """Return the gateway's folder as nginx is told: in ASCII, and short enough for the control socket."""
+    return plain_path(settings.folder, MAX_PATH_BYTES - len(f"/{control_socket(Path())}"))
+
+
+def _plain_file(path: Path | None) -> str:
+    return str(plain_path(path)) if path else ""
+
+
+def _user() -> str:
+    """Return the name of this process's user; nginx reads it only if that is root."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # such as the random user of a container
+        return "nobody"
 
 
 def render(settings: GatewaySettings) -> Path:
@@ -253,7 +277,7 @@ def find_nginx() -> str:
 
 
 def _command(settings: GatewaySettings, *options: str) -> list[str]:
-    run = settings.run.absolute()
+    run = _plain_folder(settings) / settings.run.name
     files = ["-p", str(run), "-e", str(run / "error.log"), "-c", str(run / "conf" / "nginx.conf")]
     return [find_nginx(), *files, *options]
 
@@ -280,8 +304,7 @@ def _any_accepts(workers: set[int]) -> bool:
 
 def accepts(address: str) -> bool:
     """Tell whether a program accepts connections at host:port within a second."""
-    host, _, port = address.rpartition(":")
-    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+    with contextlib.suppress(OSError), socket.create_connection(split_address(address), timeout=1):
         return True
     return False
 

@@ -18,6 +18,7 @@ from functools import total_ordering
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal, Self
 
+from operations.address import proxy_and_exceptions
 from operations.errors import CestaError
 
 if TYPE_CHECKING:
@@ -287,7 +288,9 @@ def _connect(scheme: str, url: str) -> "ObjectStore":
 def _client_options(scheme: str) -> "ClientConfig":
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     silence = timedelta(seconds=_timeout_s())
-    return {
+    around = proxy_and_exceptions(endpoint) if scheme == "s3" else None
+    proxy: ClientConfig = {"proxy_url": around[0], "proxy_excludes": around[1]} if around else {}
+    return proxy | {
         "allow_http": scheme == "s3" and endpoint.startswith("http://"),
         "connect_timeout": silence,
         "read_timeout": silence,

@@ -3,6 +3,7 @@
 Over HTTP a load would block one of the server's few threads and stall other clients for seconds.
 """
 
+import socket
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -13,6 +14,7 @@ from google.protobuf import json_format
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from operations.address import split_address
 from operations.errors import CestaError
 from operations.records.contract import SCORER, Config, kind_of
 from operations.releases.configs import NAME
@@ -27,9 +29,16 @@ ASK_TIMEOUT_S: Final = 20  # for what a server answers without a model
 # takes longer than this hangs.
 INFER_TIMEOUT_S: Final = 60
 POLL_S: Final = 0.02  # Triton does not report the end of an unload
+CONNECT_S: Final = 5  # a machine that says nothing for so long is off, or behind a firewall
+REFUSING_S: Final = 2  # how long a server that accepts connections may still refuse calls: it starts, or ends
 
-# A server that does not listen yet is tried ten times a second; gRPC would wait a second at first.
-_CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+_CHANNEL = [
+    # A server that does not listen yet is tried ten times a second; gRPC would wait a second at first.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # Model control stays on this machine or its private network, where a company's proxy does not lead.
+    ("grpc.enable_http_proxy", 0),
+]
 
 Tensors = Mapping[str, NDArray[Any]]  # of several types: bytes, float32, int32
 
@@ -60,15 +69,36 @@ class ModelControl:
         self._client.close()
 
     def is_there(self, timeout_s: float = ASK_TIMEOUT_S) -> bool:
-        """Does a server listen? Raises CestaError if one listens and does not answer: it may still serve."""
+        """Does a server listen? Only a refused connection says that none does.
+
+        Raises CestaError if nothing can be known, or if a program listens and does not answer: it may still
+        serve.
+        """
+        deadline = time.monotonic() + min(timeout_s, REFUSING_S)
+        while self._accepts(min(timeout_s, CONNECT_S)):
+            try:
+                return bool(self._client.is_server_live(client_timeout=timeout_s))
+            except InferenceServerException as error:
+                if "UNAVAILABLE" not in str(error.status()) or time.monotonic() > deadline:
+                    raise CestaError(
+                        f"{self.address} listens and does not answer as Triton's gRPC ({error.message()}); "
+                        "restart the server, name its gRPC port, or say --offline to change only what its "
+                        "next start serves"
+                    ) from None
+            time.sleep(POLL_S)
+        return False
+
+    def _accepts(self, timeout_s: float) -> bool:
+        """Tell whether a program accepts connections; False only if this machine or another refuses them."""
         try:
-            return bool(self._client.is_server_live(client_timeout=timeout_s))
-        except InferenceServerException as error:
-            if "UNAVAILABLE" in str(error.status()):
-                return False
+            with socket.create_connection(split_address(self.address), timeout_s):
+                return True
+        except ConnectionRefusedError:
+            return False
+        except OSError as error:
             raise CestaError(
-                f"{self.address} listens and does not answer ({error.message()}); restart the server, or say "
-                "--offline to change only what its next start serves"
+                f"{self.address} cannot be reached ({error.strerror or error}); correct the address, or "
+                "say --offline to change only what the next start serves"
             ) from None
 
     def load(self, config: Config) -> None:

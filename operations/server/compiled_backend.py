@@ -60,7 +60,7 @@ def compile_library(environment: ServingEnvironment) -> Path:
 
 
 def _run(command: list[str], libraries: Path) -> None:
-    link = [f"-L{libraries}", f"-l:{_RUNTIME}", f"-Wl,-rpath,{libraries}"]
+    link = [f"-L{libraries}", f"-l:{_RUNTIME}", "-Xlinker", "-rpath", "-Xlinker", str(libraries)]
     done = subprocess.run([*command, *link], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ServerError(f"{command[0]} ended with {done.returncode}:\n{done.stderr.strip()}")

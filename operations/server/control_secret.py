@@ -26,9 +26,17 @@ _PLAIN = re.compile(r"[A-Za-z0-9_-]{16,256}")  # Triton splits its option at com
 
 
 def state_folder() -> Path:
-    """Return the folder of cesta's own secrets and keys, in the user's state folder."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "cesta"
+    """Return the folder of cesta's own secrets and keys, in the user's state folder.
+
+    Raises `ServerError` if the user has none.
+    """
+    state = os.environ.get("XDG_STATE_HOME")
+    try:
+        return Path(state or Path.home() / ".local" / "state") / "cesta"
+    except RuntimeError:  # neither $HOME nor an entry in /etc/passwd
+        raise ServerError(
+            "this user has no home folder for cesta's secrets and keys; set HOME or XDG_STATE_HOME"
+        ) from None
 
 
 def secret_file() -> Path:

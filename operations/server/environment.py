@@ -6,6 +6,7 @@ nothing from it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from operations.errors import ServerError
+from operations.plain_path import plain_path
+from operations.server.inherited import inherited_variables
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _ONNX_BACKEND = _CHECKOUT / "ensemble" / "onnx_backend"
@@ -58,9 +61,12 @@ class ServingEnvironment:
     @property
     def library_path(self) -> list[Path]:
         """The folders with the stub's `libpython` and the server's libraries."""
-        base = self.interpreter.parent.parent / "lib"
+        base = plain_path(self.interpreter.parent.parent) / "lib"
         python = [base] if any(base.glob(f"libpython{self.python_version}.so*")) else []
-        return [*python, self.triton / "lib" if self.installation else self.site_packages / _LIBRARIES]
+        if self.installation:
+            return [*python, self.triton / "lib"]
+        # The last one: where the compiled backend's ONNX Runtime is found if its own entry cannot be read.
+        return [*python, self.site_packages / _LIBRARIES, self.root / "lib" / "cesta"]
 
 
 def find_serving_environment(root: Path | None = None) -> ServingEnvironment:
@@ -69,9 +75,10 @@ def find_serving_environment(root: Path | None = None) -> ServingEnvironment:
     `$CESTA_TRITON` names a tritonserver that replaces the embedded one. Raises `ServerError` without one.
     """
     root = root or Path(os.environ.get("CESTA_SERVING_ENV") or _CHECKOUT / ".venv-serving")
-    installation = Path(os.environ["CESTA_TRITON"]).absolute() if os.environ.get("CESTA_TRITON") else None
-    for site_packages in sorted(root.glob("lib/python3.*/site-packages")):
-        environment = ServingEnvironment(root.absolute(), site_packages.absolute(), installation)
+    installation = plain_path(Path(os.environ["CESTA_TRITON"])) if os.environ.get("CESTA_TRITON") else None
+    plain = plain_path(root)
+    for site_packages in sorted(plain.glob("lib/python3.*/site-packages")):
+        environment = ServingEnvironment(plain, site_packages, installation)
         if installation or (environment.triton / "bin" / "tritonserver").is_file():
             return environment
     raise ServerError(
@@ -119,19 +126,37 @@ def backend_directory(folder: Path, environment: ServingEnvironment) -> Path:
     return environment.triton / "backends" if environment.installation else folder / "backends"
 
 
-def child_variables(runtime: Path, environment: ServingEnvironment, *, threads: int) -> dict[str, str]:
+def child_variables(
+    runtime: Path, environment: ServingEnvironment, *, threads: int, repository: Path | str = ""
+) -> dict[str, str]:
     """Return the environment variables of tritonserver. Its stubs inherit them, so they hold no secret."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CESTA_CONTROL_")}
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    library_path = [*map(str, environment.library_path), os.environ.get("LD_LIBRARY_PATH", "")]
+    inherited = inherited_variables(repository, is_embedded=environment.installation is None)
+    library_path = [*map(str, environment.library_path), inherited.get("LD_LIBRARY_PATH", "")]
     return inherited | {
         # The stub embeds Python and believes that it is the first `python3` on PATH ...
         "PATH": os.pathsep.join([str(runtime / "python" / "bin"), os.environ.get("PATH", os.defpath)]),
         # ... and loads the first libpython here, else the system's, which may have another patch version.
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, library_path)),
-        "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(cache / "cesta" / "numba")),
+        "NUMBA_CACHE_DIR": str(_kernels_folder(runtime)),
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads)),
     }
+
+
+def _kernels_folder(runtime: Path) -> Path:
+    """Return the folder of the sampler's compiled kernels; for a user without a home, one for this start."""
+    if named := os.environ.get("NUMBA_CACHE_DIR"):
+        folder = Path(named)
+    else:
+        try:
+            cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        except RuntimeError:  # neither $HOME nor an entry in /etc/passwd
+            cache = runtime / "cache"
+        folder = cache / "cesta" / "numba"
+    plain = plain_path(folder)
+    if plain != folder.absolute():
+        with contextlib.suppress(OSError):  # the sampler then compiles for itself
+            folder.mkdir(parents=True, exist_ok=True)  # a link to nothing could not be filled
+    return plain
 
 
 def _assemble_backends(folder: Path, environment: ServingEnvironment, onnx_library: Path | None) -> None:
@@ -161,7 +186,8 @@ def _assemble_python(folder: Path, environment: ServingEnvironment) -> None:
     site_packages.mkdir(parents=True)
     (folder / "bin").mkdir()
     (folder / "bin" / "python3").symlink_to(environment.interpreter)
-    (folder / "pyvenv.cfg").write_text(f"home = {environment.interpreter.parent}\n")
+    home = plain_path(environment.interpreter.parent.parent) / environment.interpreter.parent.name
+    (folder / "pyvenv.cfg").write_text(f"home = {home}\n")
     packages = str(environment.site_packages)
     (site_packages / "serving.pth").write_text(
         f"import site, sys; sys.dont_write_bytecode = True; site.addsitedir({packages!r})\n"

@@ -18,7 +18,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -28,6 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from operations.address import join_address
 from operations.errors import ServerError
 from operations.server import control_secret
 from operations.server.compiled_backend import find_library
@@ -42,7 +42,7 @@ from operations.server.environment import (
 )
 from operations.server.repository_url import triton_url
 from operations.server.response_cache import cache_options, cache_secret
-from operations.server.runtime_folder import SHARED_MEMORY, RuntimeFolder, sweep
+from operations.server.runtime_folder import SHARED_MEMORY, RuntimeFolder, sweep, temporary_folder
 from operations.server.settings import ServerSettings, check_repository, claim_ports, parse_settings
 from operations.server.signals import interrupt_on_signals
 
@@ -106,17 +106,17 @@ class Server:
     @property
     def http(self) -> str:
         """`host:port` of the HTTP service."""
-        return f"{self.settings.host}:{self.settings.http_port}"
+        return join_address(self.settings.host, self.settings.http_port)
 
     @property
     def grpc(self) -> str:
         """`host:port` of the gRPC service."""
-        return f"{self.settings.host}:{self.settings.grpc_port}"
+        return join_address(self.settings.host, self.settings.grpc_port)
 
     @property
     def metrics(self) -> str:
         """`host:port` of the Prometheus metrics, at the path `/metrics`."""
-        return f"{self.settings.host}:{self.settings.metrics_port}"
+        return join_address(self.settings.host, self.settings.metrics_port)
 
     @property
     def pid(self) -> int:
@@ -139,7 +139,7 @@ class Server:
         check_repository(self.settings)
         for folder in sweep():
             self._on_log(f"removed {folder}, which a killed server left")
-        check_space(SHARED_MEMORY, Path(tempfile.gettempdir()))
+        check_space(SHARED_MEMORY, temporary_folder())
         self.settings = claim_ports(self.settings)
         try:
             runtime = self._runtime.make()
@@ -207,7 +207,12 @@ class Server:
         try:
             process = subprocess.Popen(
                 [*trampoline, *self._command(environment, runtime)],
-                env=child_variables(runtime, environment, threads=self.settings.threads)
+                env=child_variables(
+                    runtime,
+                    environment,
+                    threads=self.settings.threads,
+                    repository=self.settings.repository,
+                )
                 | cache_secret(self.settings.response_cache)
                 | ({control_secret.VARIABLE: secret} if secret else {}),
                 stdin=subprocess.DEVNULL,
@@ -240,6 +245,9 @@ class Server:
 
     def _command(self, environment: ServingEnvironment, runtime: Path) -> list[str]:
         settings = self.settings
+        is_ipv6 = ":" in settings.host
+        http_host = f"ipv6:{settings.host}" if is_ipv6 else settings.host  # as libevhtp writes it
+        grpc_host = f"[{settings.host}]" if is_ipv6 else settings.host
         return [
             str(environment.triton / "bin" / "tritonserver"),
             f"--model-repository={triton_url(settings.repository)}",
@@ -252,11 +260,11 @@ class Server:
             *([f"--model-config-name={settings.config}"] if settings.config and settings.models else []),
             f"--exit-on-error={str(settings.strict).lower()}",
             f"--exit-timeout-secs={settings.drain_s}",
-            f"--http-address={settings.host}",
+            f"--http-address={http_host}",
             f"--http-port={settings.http_port}",
-            f"--grpc-address={settings.host}",
+            f"--grpc-address={grpc_host}",
             f"--grpc-port={settings.grpc_port}",
-            f"--metrics-address={settings.host}",
+            f"--metrics-address={http_host}",
             f"--metrics-port={settings.metrics_port}",
             # The embedded server sees no GPU; looking for one logs errors.
             f"--allow-gpu-metrics={str(environment.installation is not None).lower()}",

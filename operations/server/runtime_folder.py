@@ -17,6 +17,7 @@ import uuid
 from functools import partial
 from pathlib import Path
 
+from operations.plain_path import plain_path
 from operations.processes.ending import end_processes
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -38,7 +39,7 @@ class RuntimeFolder:
 
     def make(self) -> Path:
         """Make the folder and lock it. It gets the name that `sweep` looks for once the lock is held."""
-        staged = Path(tempfile.mkdtemp(prefix=".cesta-starting-"))
+        staged = Path(tempfile.mkdtemp(prefix=".cesta-starting-", dir=temporary_folder()))
         self._lock = os.open(staged / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)  # closed when a child is started
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.path = staged.rename(staged.with_name(_FOLDER + self._name))
@@ -54,13 +55,18 @@ class RuntimeFolder:
             self._lock = None
 
 
+def temporary_folder() -> Path:
+    """Return the folder of `$TMPDIR`, under a name that Triton's shell lines can hold."""
+    return plain_path(Path(tempfile.gettempdir()))
+
+
 def sweep(folder: Path | None = None) -> list[Path]:
     """End servers whose parents were killed, remove their folders, and return these.
 
     Such a server drains for at most two seconds. Servers of living parents and of other users stay.
     """
     swept = []
-    for runtime in Path(folder or tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+    for runtime in (folder or temporary_folder()).glob(f"{_FOLDER}*"):
         if not _is_ours(runtime):
             continue
         with contextlib.suppress(OSError), (runtime / _LOCK).open("r+") as lock:

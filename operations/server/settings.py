@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ipaddress
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from operations.processes.listeners import way_out
 from operations.server.response_cache import parse_cache
 
 _PORTS = ("http_port", "grpc_port", "metrics_port")
+_HOSTS = "use 127.0.0.1, ::1, 0.0.0.0 or ::, or an address of this machine's private network"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,11 @@ def check_repository(settings: ServerSettings) -> None:
 
 
 def claim_ports(settings: ServerSettings) -> ServerSettings:
-    """Return `settings` with free ports in place of 0. Raises `ServerError` for a port in use."""
+    """Return `settings` with the host's IP address, and with free ports in place of 0.
+
+    Raises `ServerError` for a port in use, and for a host that is not this machine.
+    """
+    settings = replace(settings, host=find_own_ip(settings.host))
     with contextlib.ExitStack() as listeners:  # all at the same time, so that they differ
         http_port, grpc_port, metrics_port = (
             _claim_port(settings.host, name, getattr(settings, name), listeners) for name in _PORTS
@@ -68,9 +74,39 @@ def claim_ports(settings: ServerSettings) -> ServerSettings:
     return replace(settings, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
 
 
+def find_own_ip(host: str) -> str:
+    """Return the IP address of `--host`, which tritonserver needs: it resolves no names.
+
+    Raises `ServerError` if no such name is known, or if the address is not this machine's.
+    """
+    name = host.removeprefix("[").removesuffix("]") if ":" in host else host
+    try:
+        found = socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE) if name else []
+    except (OSError, UnicodeError):
+        found = []
+    if not found:
+        raise ServerError(f'--host "{host}" is neither an IP address nor a known name; {_HOSTS}')
+    ip = str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])  # 127.0.0.1 for localhost
+    if "%" in ip:
+        raise ServerError(f'--host "{host}" has a zone, which tritonserver does not read; {_HOSTS}')
+    with socket.socket(family_of(ip), socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((ip, 0))
+        except OSError as error:
+            raise ServerError(
+                f'--host "{host}" is no address of this machine ({error.strerror}); {_HOSTS}'
+            ) from None
+    return ip
+
+
+def family_of(ip: str) -> socket.AddressFamily:
+    """Return the kind of sockets for an IP address."""
+    return socket.AF_INET6 if ipaddress.ip_address(ip).version == 6 else socket.AF_INET
+
+
 def _claim_port(host: str, name: str, port: int, listeners: contextlib.ExitStack) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = listeners.enter_context(socket.socket(family, socket.SOCK_STREAM))
+    check_port(name, port)
+    listener = listeners.enter_context(socket.socket(family_of(host), socket.SOCK_STREAM))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT do not matter
     try:
         listener.bind((host, port))
@@ -80,6 +116,12 @@ def _claim_port(host: str, name: str, port: int, listeners: contextlib.ExitStack
             f"or choose another with --{name.replace('_', '-')} (0: any free one)"
         ) from None
     return int(listener.getsockname()[1])
+
+
+def check_port(name: str, port: int) -> None:
+    """Raise `ServerError` if there is no such port."""
+    if not 0 <= port <= 65535:
+        raise ServerError(f"--{name.replace('_', '-')} {port} is not a port; choose 1 to 65535, or 0 for any")
 
 
 def parse_settings(description: str | None, arguments: Sequence[str] | None) -> ServerSettings:

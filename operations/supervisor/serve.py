@@ -14,6 +14,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from operations.address import join_address
 from operations.gateway.link import GatewayLink, admin_token
 from operations.gateway.nginx import GatewaySettings
 from operations.processes.listeners import way_out
@@ -23,7 +24,7 @@ from operations.releases.store import Repository, open_repository
 from operations.server.control_secret import make_secret
 from operations.server.process import ServerError, ServerSettings
 from operations.server.runtime_folder import sweep
-from operations.server.settings import claim_ports
+from operations.server.settings import check_port, claim_ports, family_of, find_own_ip
 from operations.server.signals import ignore_signals, interrupt_on_signals
 from operations.settings import load_bars
 from operations.supervisor.admin import Operator
@@ -50,7 +51,7 @@ def serve(settings: ServerSettings, port: int, gateway: GatewaySettings | None =
     """
     try:
         interrupt_on_signals()
-        with _open_listener(settings.host, port) as listener:
+        with _open_listener(find_own_ip(settings.host), port) as listener:
             _serve(_complete(settings), listener, gateway)
     except KeyboardInterrupt:
         return
@@ -106,7 +107,7 @@ def _wait(watching: Future[None]) -> None:
 
 
 def _operator(settings: ServerSettings, repository: Repository, gateway: Path) -> Operator:
-    grpc = f"{settings.host}:{settings.grpc_port}"
+    grpc = join_address(settings.host, settings.grpc_port)
 
     def connect() -> ModelControl:
         return ModelControl(grpc, settings.control_secret)
@@ -117,7 +118,7 @@ def _operator(settings: ServerSettings, repository: Repository, gateway: Path) -
 def _announce(server: EmbeddedServer, listener: socket.socket) -> None:
     triton, (host, port) = server.server, listener.getsockname()[:2]
     addresses = {"http": triton.http, "grpc": triton.grpc, "metrics": triton.metrics}
-    addresses["supervisor"] = f"{host}:{port}"
+    addresses["supervisor"] = join_address(host, port)
     with contextlib.suppress(OSError):  # the log lies on a full disk
         print("ready:", *(f"{name} {address}" for name, address in addresses.items()), flush=True)
     log.info("ready", release=server.release, **addresses)
@@ -125,9 +126,9 @@ def _announce(server: EmbeddedServer, listener: socket.socket) -> None:
 
 @contextmanager
 def _open_listener(host: str, port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    check_port("supervisor_port", port)
     try:
-        listener = socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family_of(host), dualstack_ipv6=host == "::")
     except OSError as error:
         raise ServerError(
             f"supervisor_port {port} on {host} cannot be used ({error.strerror}); {way_out(host, port)}, "

@@ -216,11 +216,6 @@ def free_address() -> str:
     return f"127.0.0.1:{free_ports(1)[0]}"
 
 
-def test_a_folder_with_too_long_a_path_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CestaError, match="is longer than 107 bytes; choose a shorter path"):
-        Gateway(GatewaySettings(tmp_path / ("x" * 108), http=free_address(), grpc=free_address())).start()
-
-
 def test_a_configuration_that_nginx_refuses_is_not_taken_over(own_door: Door) -> None:
     """The error is nginx's own sentence, and the old files stay in use."""
     with pytest.raises(CestaError, match='invalid log level "nonsense"'):

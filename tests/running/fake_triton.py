@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import socket
 import struct
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from operations.address import join_address
 from tests.running.raw_requests import packed
 
 INPUTS = ("basket", "user_id", "exclude", "categories")
@@ -44,9 +46,10 @@ class FakeTriton(ThreadingHTTPServer):
     request_queue_size = 512
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Infer)
-        self.address = f"127.0.0.1:{self.server_port}"
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, 0), _Infer)
+        self.address = join_address(host, self.server_port)
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.delay_s = 0.0
@@ -62,8 +65,8 @@ class FakeTriton(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def fake_triton() -> Iterator[FakeTriton]:
-    with FakeTriton() as server:
+def fake_triton(host: str = "127.0.0.1") -> Iterator[FakeTriton]:
+    with FakeTriton(host) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield server
         server.may_answer.set()

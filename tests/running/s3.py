@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests import ROOT
 
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # tests name proxies
 ENVIRONMENT = ROOT / ".venv-moto"  # moto wants another dateutil than pandas
 SIGNED = "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
 
@@ -47,7 +48,7 @@ class S3:
         """Send a request without any library of ours."""
         headers = {"Authorization": SIGNED, "Content-Type": "application/octet-stream"}
         sent = urllib.request.Request(self.endpoint + path, body or None, headers, method=method)
-        with urllib.request.urlopen(sent, timeout=20) as answer:
+        with DIRECT.open(sent, timeout=20) as answer:
             content: bytes = answer.read()
         return content
 

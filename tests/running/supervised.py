@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from operations.server.runtime_folder import sweep
 from tests.running.processes import Watched, children, command
@@ -23,15 +23,17 @@ from tests.running.processes import Watched, children, command
 CESTA = [sys.executable, "-m", "operations.cli"]
 FREE_PORTS = ["--http-port=0", "--grpc-port=0", "--metrics-port=0", "--supervisor-port=0"]
 
+DIRECT = build_opener(ProxyHandler({}))  # tests name proxies in the environment
+
 Event = dict[str, Any]
 
 
 class Supervised:
     """The leader of its own process group, and ready when the constructor returns, unless `wait` is false."""
 
-    def __init__(self, repository: Path, *, wait: bool = True) -> None:
+    def __init__(self, repository: Path, *options: str, wait: bool = True) -> None:
         self.process = subprocess.Popen(
-            [*CESTA, "serve", f"--repository={repository}", *FREE_PORTS],
+            [*CESTA, "serve", f"--repository={repository}", *FREE_PORTS, *options],
             process_group=0,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -81,7 +83,7 @@ class Supervised:
     def ask(self, path: str) -> tuple[int, Any]:
         """Status and body of the supervisor's app."""
         try:
-            with urlopen(f"http://{self.addresses['supervisor']}{path}", timeout=20) as answer:
+            with DIRECT.open(f"http://{self.addresses['supervisor']}{path}", timeout=20) as answer:
                 text, code = answer.read().decode(), answer.status
         except HTTPError as error:
             text, code = error.read().decode(), error.code

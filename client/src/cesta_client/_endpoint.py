@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,8 +50,26 @@ class Endpoint:
     def path(self) -> str:
         return urlsplit(f"//{self.address}").path.rstrip("/")
 
+    @property
+    def is_near(self) -> bool:
+        """The server is this machine, or on a private network: a proxy does not lead there."""
+        try:
+            return not ipaddress.ip_address(self.host).is_global or _is_own(self.host)
+        except ValueError:
+            name = self.host.removesuffix(".")
+            return "." not in name or name.endswith(".localhost") or name == socket.gethostname().lower()
+
     def ssl_context(self) -> SSLContext | None:
         return create_default_context(cafile=self.root_certificates) if self.ssl else None
+
+
+def _is_own(ip: str) -> bool:
+    """Tell whether an IP address is this machine's: a socket can have no other."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.bind((ip, 0))
+        return True
+    return False
 
 
 def make_endpoint(

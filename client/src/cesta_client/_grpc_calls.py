@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, wait
 from typing import Any, TypeAlias
+from urllib.request import proxy_bypass
 
 import tritonclient.grpc as triton
 
@@ -23,7 +24,7 @@ CLOSE_S = 0.25
 
 # By default gRPC waits a second before it connects again, and a retry within that second fails the same way.
 # grpc.min_reconnect_backoff_ms keeps its default: despite its name it limits the time of one attempt.
-_CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+_BACKOFF = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
 
 Call: TypeAlias = Future[Any]  # of tritonclient's InferResult, or its InferenceServerException
 
@@ -34,7 +35,7 @@ class GrpcCalls:
     def __init__(self, to: Endpoint) -> None:
         self._to = to
         self._client = triton.InferenceServerClient(
-            to.address, ssl=to.ssl, root_certificates=to.root_certificates, channel_args=_CHANNEL
+            to.address, ssl=to.ssl, root_certificates=to.root_certificates, channel_args=_options(to)
         )
         self._running: set[Call] = set()  # add and discard are atomic
         self._abandoned: set[Call] = set()
@@ -94,6 +95,12 @@ class GrpcCalls:
         if self._closed and not self._running:
             # In a thread of its own, because this one belongs to the channel and would wait for itself.
             threading.Thread(target=self._client.close, name="cesta-close").start()
+
+
+def _options(to: Endpoint) -> list[tuple[str, int]]:
+    """Leave out the environment's proxy for near hosts. gRPC would ask it for 127.0.0.1 too."""
+    direct = to.is_near or proxy_bypass(to.host)  # gRPC does not read NO_PROXY, only no_proxy
+    return [*_BACKOFF, ("grpc.enable_http_proxy", 0)] if direct else _BACKOFF
 
 
 def _inputs(tensors: Tensors) -> list[triton.InferInput]:

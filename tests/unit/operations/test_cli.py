@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -57,6 +59,15 @@ def test_help_has_one_line_for_a_verb(cesta: Run, monkeypatch: pytest.MonkeyPatc
     rows = [line.split()[1:] for line in cesta("--help")[1].splitlines() if line.startswith("│ ")]
     verbs = [words[0] for words in rows if not words[0].startswith("--")]
     assert verbs == [*cli.MAKING, "publish", "serve", "stack", "ask", "release", "keys"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_help_is_printed_in_any_locale(encoding: str) -> None:
+    """A letter that the locale lacks is written as its number."""
+    words = [sys.executable, "-m", "operations.cli", "serve", "--help"]
+    done = subprocess.run(words, env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"s3://\u2026" in done.stdout
 
 
 def test_every_verb_that_makes_a_release_is_registered() -> None:

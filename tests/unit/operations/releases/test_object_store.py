@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from operations.address import proxy_and_exceptions
 from operations.errors import CestaError, NotPromoted
 from operations.records.object_path import ObjectPath
 from operations.releases import bucket, history, lease, publish
@@ -28,7 +30,10 @@ from operations.server.repository_url import triton_url
 from tests.building import TOY_SAMPLER
 from tests.building.runs import toy_run
 from tests.running.network import DENY, FAIL, PASS, STALL, TRUNCATE, BadNetwork
+from tests.running.proxy import Proxy, proxy
 from tests.running.s3 import S3
+
+__all__ = ["proxy"]
 
 
 @pytest.fixture
@@ -266,9 +271,17 @@ def test_tritonserver_reads_the_endpoint_in_the_url(endpoint: str | None, expect
     assert triton_url("/a/folder", variables) == "/a/folder"
 
 
-def test_a_malformed_endpoint_is_refused() -> None:
-    with pytest.raises(ServerError, match="AWS_ENDPOINT_URL=minio:9000: write it as"):
-        triton_url("s3://bucket/x", {"AWS_ENDPOINT_URL": "minio:9000"})
+@pytest.mark.parametrize(
+    "endpoint", ["minio:9000", "http://[::1", "http://minio:port", "http://", "ftp://minio"]
+)
+def test_a_malformed_endpoint_is_refused(endpoint: str) -> None:
+    with pytest.raises(ServerError, match=f"AWS_ENDPOINT_URL={re.escape(endpoint)}: write it as"):
+        triton_url("s3://bucket/x", {"AWS_ENDPOINT_URL": endpoint})
+
+
+def test_an_endpoint_that_tritonserver_cannot_read_is_refused() -> None:
+    with pytest.raises(ServerError, match="reads no IPv6 address there; write a name"):
+        triton_url("s3://bucket/x", {"AWS_ENDPOINT_URL": "http://[::1]:9000"})
 
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
@@ -301,3 +314,20 @@ def test_a_container_s_credentials_come_in_a_file(
     file.write_text("no section\n")
     with pytest.raises(CestaError, match="credentials"):
         ObjectPath.at(shop)
+
+
+def test_a_store_on_this_machine_is_never_asked_through_a_proxy(s3: S3, proxy: Proxy) -> None:
+    place = ObjectPath.at(f"s3://{s3.bucket()}/shop") / "file"
+    place.write_bytes(b"content")
+    assert place.read_bytes() == b"content"
+    assert not proxy.asked
+
+
+def test_a_store_elsewhere_is_asked_through_the_environment_s_proxy(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert proxy_and_exceptions("http://127.0.0.1:9000") == (proxy.address, "127.0.0.1")
+    assert proxy_and_exceptions("http://registry:9000") == (proxy.address, "registry")
+    assert proxy_and_exceptions("https://s3.shop.example") is None
+    monkeypatch.setenv("no_proxy", ".example")
+    assert proxy_and_exceptions("http://localhost:9000") == (proxy.address, "localhost,.example")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -21,7 +22,16 @@ from operations.server.environment import (
     child_variables,
     find_serving_environment,
 )
-from operations.server.settings import ServerSettings, check_repository, claim_ports, parse_settings
+from operations.server.inherited import inherited_variables
+from operations.server.process import Server
+from operations.server.repository_url import triton_url
+from operations.server.settings import (
+    ServerSettings,
+    check_repository,
+    claim_ports,
+    find_own_ip,
+    parse_settings,
+)
 
 MakeEnvironment = Callable[..., Path]
 
@@ -196,3 +206,107 @@ def test_importing_the_server_takes_the_standard_library_alone() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+QUIET = {"ORT_DISABLE_TELEMETRY": "1"}  # ONNX Runtime sends nothing home, unless the user sets another value
+
+
+def test_an_embedded_server_inherits_nothing_that_leads_its_libraries_elsewhere() -> None:
+    shell = {"LD_PRELOAD": "x", "LD_LIBRARY_PATH": "y", "PYTHONHOME": "z", "PYTHONPATH": "z", "LANG": "C"}
+    assert inherited_variables("/x", is_embedded=True, environment=shell) == QUIET | {"LANG": "C"}
+    kept = inherited_variables("/x", is_embedded=False, environment=shell)
+    assert kept == QUIET | shell  # an image sets them for its own libraries
+
+
+def test_models_see_a_store_s_credentials_only_if_they_come_from_one() -> None:
+    shell = {"AWS_SECRET_ACCESS_KEY": "x", "GOOGLE_APPLICATION_CREDENTIALS": "y", "CESTA_CONTROL_SECRET": "z"}
+    assert inherited_variables("/x", is_embedded=True, environment=shell) == QUIET
+    kept = inherited_variables("s3://b/x", is_embedded=True, environment=shell)
+    assert kept == QUIET | {name: shell[name] for name in shell if name != "CESTA_CONTROL_SECRET"}
+
+
+def test_tritonserver_asks_no_proxy_for_this_machine() -> None:
+    shell = {"HTTPS_PROXY": "http://proxy:3128", "no_proxy": ".example"}
+    kept = inherited_variables("s3://b/x", is_embedded=True, environment=shell)
+    assert kept["HTTPS_PROXY"] == "http://proxy:3128"
+    assert kept["no_proxy"] == kept["NO_PROXY"] == f".example,localhost,127.0.0.1,::1,{socket.gethostname()}"
+    shell["AWS_ENDPOINT_URL"] = "http://registry:9000"
+    assert inherited_variables("s3://b/x", is_embedded=True, environment=shell)["no_proxy"].endswith(
+        ",registry"
+    )
+    without = {"no_proxy": "a"}
+    assert inherited_variables("/x", is_embedded=True, environment=without) == QUIET | without
+
+
+@pytest.mark.parametrize(
+    ("host", "ip"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("::1", "::1"),
+        ("[::1]", "::1"),
+        ("::", "::"),
+        ("0.0.0.0", "0.0.0.0"),
+        ("localhost", "127.0.0.1"),
+    ],
+)
+def test_a_host_becomes_its_ip_address(host: str, ip: str) -> None:
+    assert find_own_ip(host) == ip
+    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+    server = Server(claim_ports(ServerSettings(repository="r", host=host, **ports)))
+    shown = f"[{ip}]" if ":" in ip else ip
+    assert server.http == f"{shown}:{server.settings.http_port}"
+
+
+@pytest.mark.parametrize(
+    ("host", "problem"),
+    [
+        ("no-such-host.invalid", "neither an IP address nor a known name"),
+        ("", "neither an IP address nor a known name"),
+        ("256.0.0.1", "neither an IP address nor a known name"),
+        ("192.0.2.1", "no address of this machine"),
+        ("2001:db8::1", "no address of this machine"),
+    ],
+)
+def test_a_host_that_is_not_this_machine_is_refused(host: str, problem: str) -> None:
+    with pytest.raises(ServerError, match=f'--host "{host}" is {problem}.*; use 127.0.0.1, ::1'):
+        claim_ports(ServerSettings(repository="r", host=host))
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_number_that_is_no_port_is_refused(port: int) -> None:
+    with pytest.raises(ServerError, match=f"--grpc-port {port} is not a port"):
+        claim_ports(ServerSettings(repository="r", http_port=0, grpc_port=port))
+
+
+@pytest.mark.parametrize("name", ["a b", "a;touch x", "$HOME", "shöp"])
+def test_tritonserver_gets_plain_paths(
+    tmp_path: Path, make_environment: MakeEnvironment, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It writes them into shell lines, unquoted."""
+    odd = tmp_path / name
+    make_environment().rename(odd)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(odd / "numba"))
+    environment = find_serving_environment(odd)
+    (odd / "bin").mkdir()
+    (odd / "bin" / "python3").symlink_to(sys.executable)
+    variables = child_variables(tmp_path, environment, threads=1)
+    for path in (triton_url(odd), environment.root, environment.triton, variables["NUMBA_CACHE_DIR"]):
+        assert re.fullmatch(r"[\w/.-]+", str(path), re.ASCII)
+        assert Path(path).exists()
+        assert Path(path).resolve().is_relative_to(odd)
+    assert name not in variables["LD_LIBRARY_PATH"]
+
+
+def test_a_user_without_a_home_folder_compiles_the_kernels_for_one_start(
+    tmp_path: Path, make_environment: MakeEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a container's random user."""
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", classmethod(_no_home))
+    variables = child_variables(tmp_path, find_serving_environment(make_environment()), threads=1)
+    assert variables["NUMBA_CACHE_DIR"] == str(tmp_path / "cache" / "cesta" / "numba")
+
+
+def _no_home(cls: type[Path]) -> Path:
+    raise RuntimeError("Could not determine home directory.")
