@@ -1,9 +1,15 @@
 # The verbs of cesta. `make` prints them.
-PYTHON ?= python3.11
+# The first that runs: pyenv puts names on PATH that only say that nothing is installed.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c '' 2>/dev/null && echo $$python && break; done)
+# For the serving environment; by default PYTHON, or if that is 3.13 an older one that is found.
+SERVING_PYTHON ?=
+EXTRAS := train,demo,dev
 APP := .venv
 SERVING := .venv-serving
 MOTO := .venv-moto
 PIP := bin/python -m pip --disable-pip-version-check
+PREFLIGHT = $(PYTHON) -m operations.preflight $(SERVING_PYTHON:%=--serving-python %)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
@@ -14,22 +20,33 @@ help:  ## print the verbs
 
 install: $(APP)/.installed $(SERVING)/.compiled  ## make the application environment and the serving environment
 
-$(APP)/.installed: pyproject.toml client/pyproject.toml constraints.txt operations/preflight.py
-	@$(PYTHON) -c '' 2>/dev/null || { echo "$(PYTHON) not found; install Python 3.11 or run: make PYTHON=/path/to/python3.11"; exit 1; }
-	@$(PYTHON) operations/preflight.py
+$(APP)/.installed: pyproject.toml client/pyproject.toml constraints.txt
+	@$(PYTHON) -c '' 2>/dev/null || { echo "$(or $(PYTHON:%=% does not run),no Python found): install Python 3.11 or 3.12" \
+		"(apt-get install python3.11 python3.11-venv libpython3.11; dnf install python3.12; uv python install 3.12)," \
+		"or make PYTHON=/path/to/python"; exit 1; }
+	@$(PREFLIGHT) >/dev/null
+	@$(PREFLIGHT) --environment $(APP)
 	$(PYTHON) -m venv $(APP)
 	$(APP)/$(PIP) install --quiet --constraint constraints.txt setuptools wheel
-	$(APP)/$(PIP) install --quiet --constraint constraints.txt --editable './client' --editable '.[train,demo,dev]'
+	$(APP)/$(PIP) install --quiet --constraint constraints.txt --editable './client' --editable '.[$(EXTRAS)]'
 	@touch $@
 
-$(SERVING)/.installed: ensemble/requirements.txt ensemble/sampler-requirements.txt $(APP)/.installed
-	$(PYTHON) -m venv $(SERVING)
+$(SERVING)/.installed: ensemble/requirements.txt ensemble/sampler-requirements.txt | $(APP)/.installed
+	@python=$$($(PREFLIGHT)) && "$$python" -m operations.preflight --environment $(SERVING) \
+		&& echo "$$python -m venv $(SERVING)" && "$$python" -m venv $(SERVING)
 	$(SERVING)/$(PIP) install --quiet --requirement ensemble/requirements.txt
 	@touch $@
 
 $(SERVING)/.compiled: $(SERVING)/.installed operations/server/compiled_backend.py $(wildcard ensemble/onnx_backend/compiled/*)
 	@# the Python backend serves where this fails; with a compiler at hand the tests do not let it pass
 	@$(APP)/bin/python -m operations.server.compiled_backend && touch $@ || true
+
+ifneq ($(filter command environment,$(origin PYTHON)),)
+$(APP)/.installed: | same-python
+endif
+.PHONY: same-python
+same-python:  # a PYTHON that is named is the environment's; no environment is made anew unasked
+	@$(PREFLIGHT) --environment $(APP)
 
 demo: install  ## real receipts to served recommendations, shown and stopped again (10 minutes at most)
 	@$(APP)/bin/cesta demo

@@ -7,16 +7,20 @@ nothing from it.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from operations.errors import ServerError
+from operations.server.distribution import library_sentence
+from operations.server.libraries import libpython_folders, missing_libraries
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _ONNX_BACKEND = _CHECKOUT / "ensemble" / "onnx_backend"
 _MINIMUM_GLIBC = (2, 35)  # this tritonserver was linked against it
+_ARCHITECTURE = "x86_64"  # of the wheel's programs
 _STUB = "triton_python_backend_stub"
 _LIBRARIES = "nvidia_pytriton.libs"
 _MINIMUM_FREE_BYTES = 64 * 2**20  # of shared memory: a stub takes 1 MiB and grows with its batches
@@ -51,16 +55,28 @@ class ServingEnvironment:
         return self.triton / "python_backend_stubs" / self.python_version / _STUB
 
     @property
-    def interpreter(self) -> Path:
-        """The Python from which this environment was made."""
-        return (self.root / "bin" / "python3").resolve()
+    def program(self) -> Path:
+        """The program tritonserver."""
+        return self.triton / "bin" / "tritonserver"
 
     @property
-    def library_path(self) -> list[Path]:
-        """The folders with the stub's `libpython` and the server's libraries."""
-        base = self.interpreter.parent.parent / "lib"
-        python = [base] if any(base.glob(f"libpython{self.python_version}.so*")) else []
-        return [*python, self.triton / "lib" if self.installation else self.site_packages / _LIBRARIES]
+    def interpreter(self) -> Path:
+        """The Python from which this environment was made."""
+        settings = self.root / "pyvenv.cfg"
+        home = (
+            re.search(r"^home *= *(.+)$", settings.read_text(), re.MULTILINE) if settings.exists() else None
+        )
+        folder = Path(home[1].strip()) if home else self.root / "bin"
+        named = folder / f"python{self.python_version}"
+        return (named if named.exists() else folder / "python3").resolve()
+
+    @property
+    def library_path(self) -> str:
+        """The folders with the stub's `libpython` and the server's libraries, and then the user's."""
+        python = libpython_folders(self.interpreter.parent.parent, self.python_version)
+        server = self.triton / "lib" if self.installation else self.site_packages / _LIBRARIES
+        inherited = os.environ.get("LD_LIBRARY_PATH", "")
+        return os.pathsep.join(filter(None, [*map(str, [*python, server]), inherited]))
 
 
 def find_serving_environment(root: Path | None = None) -> ServingEnvironment:
@@ -72,7 +88,7 @@ def find_serving_environment(root: Path | None = None) -> ServingEnvironment:
     installation = Path(os.environ["CESTA_TRITON"]).absolute() if os.environ.get("CESTA_TRITON") else None
     for site_packages in sorted(root.glob("lib/python3.*/site-packages")):
         environment = ServingEnvironment(root.absolute(), site_packages.absolute(), installation)
-        if installation or (environment.triton / "bin" / "tritonserver").is_file():
+        if installation or environment.program.is_file():
             return environment
     raise ServerError(
         f'no tritonserver in the serving environment {root}; run "make install", '
@@ -85,9 +101,34 @@ def check_serving_environment(environment: ServingEnvironment) -> None:
     if environment.installation:
         _check_installation(environment)
     else:
+        _check_architecture()
         _check_stub(environment)
         _check_glibc()
     _check_numpy(environment)
+
+
+def check_programs(environment: ServingEnvironment) -> None:
+    """Raise `ServerError` if the interpreter is gone, or if tritonserver or its stub cannot be started."""
+    if not environment.interpreter.exists():
+        raise ServerError(
+            f"the serving environment {environment.root} was made from {environment.interpreter}, which is "
+            f'gone; remove {environment.root} and run "make install"'
+        )
+    for program in (environment.program, environment.stub):
+        if not os.access(program, os.X_OK):
+            raise ServerError(
+                f"{program} may not be executed; remount its disk with exec if it is mounted noexec, "
+                f"else make it executable: chmod +x {program}"
+            )
+        try:
+            missing = missing_libraries(program, environment.library_path)
+        except OSError as error:
+            raise ServerError(f"{program} does not run on this machine ({error.strerror})") from None
+        if missing:
+            ways_out = {library_sentence(library, environment.python_version): None for library in missing}
+            raise ServerError(
+                f"{program} cannot be started without {', '.join(missing)}; {'; '.join(ways_out)}"
+            )
 
 
 def check_space(shared_memory: Path = Path("/dev/shm"), temporary: Path | None = None) -> None:
@@ -98,7 +139,10 @@ def check_space(shared_memory: Path = Path("/dev/shm"), temporary: Path | None =
     ):
         if folder is None:
             continue
-        free = shutil.disk_usage(folder).free
+        try:
+            free = shutil.disk_usage(folder).free
+        except OSError as error:
+            raise ServerError(f"{folder} cannot be used ({error.strerror}); {way_out}") from None
         if free < _MINIMUM_FREE_BYTES:
             needed = _MINIMUM_FREE_BYTES // 2**20
             raise ServerError(f"{folder} has {free // 2**20} MiB free of the {needed} needed; {way_out}")
@@ -123,12 +167,11 @@ def child_variables(runtime: Path, environment: ServingEnvironment, *, threads: 
     """Return the environment variables of tritonserver. Its stubs inherit them, so they hold no secret."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CESTA_CONTROL_")}
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    library_path = [*map(str, environment.library_path), os.environ.get("LD_LIBRARY_PATH", "")]
     return inherited | {
         # The stub embeds Python and believes that it is the first `python3` on PATH ...
         "PATH": os.pathsep.join([str(runtime / "python" / "bin"), os.environ.get("PATH", os.defpath)]),
         # ... and loads the first libpython here, else the system's, which may have another patch version.
-        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, library_path)),
+        "LD_LIBRARY_PATH": environment.library_path,
         "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(cache / "cesta" / "numba")),
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads)),
     }
@@ -180,7 +223,7 @@ def _check_stub(environment: ServingEnvironment) -> None:
 def _check_installation(environment: ServingEnvironment) -> None:
     """Check that the installation is complete and that its stub runs the environment's Python."""
     backends = environment.triton / "backends"
-    for path in (environment.triton / "bin" / "tritonserver", environment.stub, backends / "onnxruntime"):
+    for path in (environment.program, environment.stub, backends / "onnxruntime"):
         if not path.exists():
             raise ServerError(
                 f"CESTA_TRITON is {environment.triton} and there is no {path}; set it to a tritonserver "
@@ -207,6 +250,14 @@ def _check_numpy(environment: ServingEnvironment) -> None:
             f"the serving environment {environment.root} has {' and '.join(names) or 'no numpy'}, but its "
             "tritonserver needs numpy 1: with numpy 2 tensors arrive corrupt without an error; "
             'run "make install"'
+        )
+
+
+def _check_architecture() -> None:
+    if (machine := platform.machine()) != _ARCHITECTURE:
+        raise ServerError(
+            f"this machine is {machine} and the embedded tritonserver runs on {_ARCHITECTURE}; "
+            "set CESTA_TRITON to a tritonserver for this machine"
         )
 
 
