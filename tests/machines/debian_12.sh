@@ -51,8 +51,9 @@ inside() {  # in the namespaces, still on this machine's root
   local root=$1 without=$2 packages
   packages=$(sed -n 's/^apt-get install \([^#]*\).*/\1/p' "$checkout/README.md" | head -1)
   [ -n "$packages" ] || { echo "README.md has no line that begins with apt-get install" >&2; exit 1; }
-  mount_machine "$root"
+  mount_system "$root"
   in_machine "$root" root "apt-get update -qq && apt-get install -qq --no-install-recommends $(without "$without" "$packages")"
+  mount_pip "$root"
   in_machine "$root" root "useradd --create-home --shell /bin/bash $user"
   in_machine "$root" $user "git -c safe.directory='*' clone --quiet /mnt/checkout cesta"
   if [ -n "$without" ]; then
@@ -69,27 +70,31 @@ without() {  # $2 without the word $1
   for word in $2; do [ "$word" = "$1" ] || printf '%s ' "$word"; done
 }
 
-mount_machine() {
-  local root=$1 path
+mount_system() {
   mount --make-rprivate /
-  mount -t proc proc "$root/proc"
-  mount --rbind /dev "$root/dev"
-  mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
-  install -m 644 /etc/resolv.conf "$root/etc/resolv.conf"
-  mkdir -p "$root/mnt/checkout"
-  mount --bind -o ro "$checkout" "$root/mnt/checkout"
+  mount -t proc proc "$1/proc"
+  mount --rbind /dev "$1/dev"
+  mount -t tmpfs -o mode=1777 tmpfs "$1/dev/shm"
+  install -m 644 /etc/resolv.conf "$1/etc/resolv.conf"
+  mkdir -p "$1/mnt/checkout"
+  mount --bind -o ro "$checkout" "$1/mnt/checkout"
+}
+
+mount_pip() {  # after apt, which writes the certificates of a Debian
+  local path
   for path in $(pip_paths); do
-    if [ -d "$path" ]; then mkdir -p "$root$path"; else mkdir -p "$root$(dirname "$path")" && touch "$root$path"; fi
-    mount --bind -o ro "$path" "$root$path"
+    if [ -d "$path" ]; then mkdir -p "$1$path"; else mkdir -p "$(dirname "$1$path")" && touch "$1$path"; fi
+    mount --bind -o ro "$path" "$1$path"
   done
 }
 
 pip_paths() {  # what this machine's pip reads: its settings, and the paths in them
   {
     printf '%s\n' /etc/pip.conf /etc/xdg/pip
-    python3 -m pip config list 2>/dev/null | grep -oE "(file://)?/[^' ]+" | sed 's|^file://||'
+    python3 -m pip config list 2>/dev/null | grep -oE "(file://)?/[^' ]+" \
+      | sed -E 's|^file://(.*)/[^/]+/?$|\1|'  # an index links to files beside it
   } | sort -u | while read -r path; do
-    [ ! -e "$path" ] || echo "$path"
+    [ ! -e "$path" ] || [[ $path == /etc/xdg/pip/* ]] || echo "$path"
   done
 }
 
