@@ -55,7 +55,7 @@ inside() {  # in the namespaces, still on this machine's root
   in_machine "$root" root "apt-get update -qq && apt-get install -qq --no-install-recommends $(without "$without" "$packages")"
   mount_pip "$root"
   in_machine "$root" root "useradd --create-home --shell /bin/bash $user"
-  in_machine "$root" $user "git -c safe.directory='*' clone --quiet /mnt/checkout cesta"
+  in_machine "$root" $user "git clone --quiet /mnt/checkout.bundle cesta"
   if [ -n "$without" ]; then
     refuse_demo "$root"
   else
@@ -76,8 +76,7 @@ mount_system() {
   mount --rbind /dev "$1/dev"
   mount -t tmpfs -o mode=1777 tmpfs "$1/dev/shm"
   install -m 644 /etc/resolv.conf "$1/etc/resolv.conf"
-  mkdir -p "$1/mnt/checkout"
-  mount --bind -o ro "$checkout" "$1/mnt/checkout"
+  git -c safe.directory='*' -C "$checkout" bundle create --quiet "$1/mnt/checkout.bundle" HEAD
 }
 
 mount_pip() {  # after apt, which writes the certificates of a Debian
