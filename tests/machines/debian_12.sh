@@ -55,7 +55,7 @@ inside() {  # in the namespaces, still on this machine's root
   in_machine "$root" root "apt-get update -qq && apt-get install -qq --no-install-recommends $(without "$without" "$packages")"
   mount_pip "$root"
   in_machine "$root" root "useradd --create-home --shell /bin/bash $user"
-  in_machine "$root" $user "git clone --quiet /mnt/checkout.bundle cesta"
+  in_machine "$root" $user "git -c advice.detachedHead=false clone --quiet /mnt/checkout.bundle cesta"
   if [ -n "$without" ]; then
     refuse_demo "$root"
   else
