@@ -13,10 +13,11 @@ PREFLIGHT = $(PYTHON) -m operations.preflight $(SERVING_PYTHON:%=--serving-pytho
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve stack load bench growth attack docs lock test lint clean clean-all
+.PHONY: help install demo serve stack load bench growth attack docs lock test test-python test-machine lint clean \
+	clean-all
 
 help:  ## print the verbs
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 install: $(APP)/.installed $(SERVING)/.compiled  ## make the application environment and the serving environment
 
@@ -39,7 +40,7 @@ $(SERVING)/.installed: ensemble/requirements.txt ensemble/sampler-requirements.t
 
 $(SERVING)/.compiled: $(SERVING)/.installed operations/server/compiled_backend.py $(wildcard ensemble/onnx_backend/compiled/*)
 	@# the Python backend serves where this fails; with a compiler at hand the tests do not let it pass
-	@$(APP)/bin/python -m operations.server.compiled_backend && touch $@ || true
+	@CESTA_SERVING_ENV=$(SERVING) $(APP)/bin/python -m operations.server.compiled_backend && touch $@ || true
 
 ifneq ($(filter command environment,$(origin PYTHON)),)
 $(APP)/.installed: | same-python
@@ -92,6 +93,19 @@ lock: $(APP)/.installed  ## the packages of the images with their hashes, from P
 
 test: install $(MOTO)/.installed lint  ## every test, those against a live Triton included
 	$(APP)/bin/python -m pytest
+
+# Python 3.12 has no torch here: it serves what $(APP) has built, and the tests that train are left out.
+OTHER := artifacts/python-3.12
+OTHER_TESTS := tests/serving tests/unit/client tests/unit/receipts tests/unit/test_etl.py tests/unit/operations/server
+
+test-python: install $(MOTO)/.installed  ## the tests of serving, etl and the client on Python 3.12
+	@rm -rf $(OTHER)/slice && $(APP)/bin/python -m tests.building.slices $(OTHER)/slice
+	@python=$$($(PREFLIGHT) --find 3.12) && $(MAKE) --no-print-directory install PYTHON=$$python SERVING_PYTHON= \
+		APP=$(OTHER)/application SERVING=$(OTHER)/serving EXTRAS=test
+	CESTA_SERVING_ENV=$(OTHER)/serving $(OTHER)/application/bin/python -m pytest --built $(OTHER)/slice $(OTHER_TESTS)
+
+test-machine:  ## the two commands of README.md on a new Debian 12 (10 minutes; needs root and debootstrap)
+	tests/machines/debian_12.sh
 
 lint: $(APP)/.installed  ## style, formats and types
 	$(APP)/bin/ruff check .

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 SERVING = ((3, 11), (3, 12))  # the Pythons of numpy 1.26, which tritonserver's stub needs
+NEWEST_FIRST = ["3.12", "3.11"]  # of these
 APPLICATION = (*SERVING, (3, 13))
 ARCHITECTURE = "x86_64"
 GLIBC = (2, 35)  # tritonserver was linked against it
@@ -33,10 +34,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m operations.preflight", description=main.__doc__)
     parser.add_argument("--serving", action="store_true", help="this Python must run Triton's models")
     parser.add_argument("--serving-python", default="", help="the Python for the serving environment")
+    parser.add_argument("--find", metavar="VERSION", help="only print the path of such a Python, as 3.12")
     parser.add_argument("--environment", type=Path, help="only check that it has this Python's version")
     options = parser.parse_args()
     if options.environment:
         check_environment(options.environment)
+        return
+    if options.find:
+        print(find_python(options.find))
         return
     check_machine()
     check_python(SERVING if options.serving else APPLICATION)
@@ -54,6 +59,14 @@ def choose_serving_python(named: str) -> str:
         return find_serving_python()
     check_libraries()
     return sys.executable
+
+
+def find_python(version: str) -> str:
+    """Return the path of a Python of this version."""
+    found = next(iter(other_pythons([version])), None)
+    return found or sys.exit(
+        f"no Python {version} was found on PATH, from pyenv or from uv: uv python install {version}"
+    )
 
 
 def check_machine() -> None:
@@ -80,7 +93,7 @@ def check_python(versions: "tuple[tuple[int, int], ...]") -> None:
     if sys.version_info[:2] in versions:
         return
     *others, last = map(_text, versions)
-    found = next(iter(other_pythons()), None)
+    found = next(iter(other_pythons(NEWEST_FIRST)), None)
     way_out = f"make PYTHON={found}" if found else f"{python_sentence()}, then make again"
     sys.exit(f"this is Python {_version()}; cesta needs {', '.join(others)} or {last}: {way_out}")
 
@@ -137,9 +150,7 @@ def check_libraries() -> None:
         )
     if missing:
         ways_out = {library_sentence(library, _version()): None for library in missing}
-        sys.exit(
-            f"Triton needs {', '.join(missing)}, which this machine lacks; {'; '.join(ways_out)}"
-        )
+        sys.exit(f"Triton needs {', '.join(missing)}, which this machine lacks; {'; '.join(ways_out)}")
 
 
 def find_serving_python() -> str:
@@ -147,7 +158,7 @@ def find_serving_python() -> str:
     from operations.server.distribution import python_sentence
 
     reasons = []
-    for python in other_pythons():
+    for python in other_pythons(NEWEST_FIRST):
         path, reason = ask_other(python)
         if path:
             return path
@@ -161,13 +172,13 @@ def find_serving_python() -> str:
     )
 
 
-def other_pythons() -> "list[str]":
-    """Return the Pythons that could run Triton's models: those of PATH, pyenv and uv, newest first."""
+def other_pythons(versions: "list[str]") -> "list[str]":
+    """Return the Pythons of these versions on PATH, and then those of pyenv and uv."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser()
     data = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
     uv = Path(os.environ.get("UV_PYTHON_INSTALL_DIR") or data / "uv" / "python")
     found = []
-    for version in map(_text, reversed(SERVING)):
+    for version in versions:
         on_path = shutil.which(f"python{version}")
         installed = [
             *sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"), reverse=True),

@@ -39,7 +39,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
         monkeypatch.setattr(sys, "executable", f"{prefix}/bin/python3")
         monkeypatch.setattr(distribution, "_release", lambda: release or {"ID": "debian", "VERSION_ID": "12"})
         monkeypatch.setattr(libraries, "missing_libraries", lambda *_, wanted: [*missing])
-        monkeypatch.setattr(preflight, "other_pythons", lambda: [*answers])
+        monkeypatch.setattr(preflight, "other_pythons", lambda versions: [*answers])
         monkeypatch.setattr(
             preflight, "ask_other", lambda path: ("", answers[path]) if answers[path] else (path, "")
         )
@@ -162,7 +162,7 @@ def test_a_named_python_for_the_models_is_checked(machine: Machine, monkeypatch:
 def test_pythons_are_found_on_path_and_where_pyenv_and_uv_keep_theirs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Newest first; a name of pyenv's that only prints an error is passed over."""
+    """In the order of the versions; a name of pyenv's that only prints an error is passed over."""
     pythons = {
         "bin/python3.12": "exit 127",
         "bin/python3.11": "exit 0",
@@ -179,7 +179,9 @@ def test_pythons_are_found_on_path_and_where_pyenv_and_uv_keep_theirs(
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
     monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(tmp_path / "uv"))
 
-    found = [Path(python).relative_to(tmp_path).as_posix() for python in preflight.other_pythons()]
+    found = [
+        Path(python).relative_to(tmp_path).as_posix() for python in preflight.other_pythons(["3.12", "3.11"])
+    ]
 
     assert found == [
         "pyenv/versions/3.12.1/bin/python3.12",
