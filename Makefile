@@ -102,7 +102,7 @@ test-python: install $(MOTO)/.installed  ## the tests of serving, etl and the cl
 	@rm -rf $(OTHER)/slice && $(APP)/bin/python -m tests.building.slices $(OTHER)/slice
 	@python=$$($(PREFLIGHT) --find 3.12) && $(MAKE) --no-print-directory install PYTHON=$$python SERVING_PYTHON= \
 		APP=$(OTHER)/application SERVING=$(OTHER)/serving EXTRAS=test
-	CESTA_SERVING_ENV=$(OTHER)/serving $(OTHER)/application/bin/python -m pytest --built $(OTHER)/slice $(OTHER_TESTS)
+	CESTA_SERVING_ENV=$(CURDIR)/$(OTHER)/serving $(OTHER)/application/bin/python -m pytest --built $(OTHER)/slice $(OTHER_TESTS)
 
 test-machine:  ## the two commands of README.md on a new Debian 12 (10 minutes; needs root and debootstrap)
 	tests/machines/debian_12.sh

@@ -222,4 +222,5 @@ def _text(version: "tuple[int, int]") -> str:
 
 
 if __name__ == "__main__":
+    sys.path[0] = str(ROOT)  # started as a file, it would find no package
     main()

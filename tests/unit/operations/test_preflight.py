@@ -190,6 +190,24 @@ def test_pythons_are_found_on_path_and_where_pyenv_and_uv_keep_theirs(
     ]
 
 
+def test_a_version_that_is_looked_for_is_found_or_named(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine(others={"/usr/bin/python3.12": ""})
+    monkeypatch.setattr(sys, "argv", ["preflight", "--find", "3.12"])
+    preflight.main()
+    assert capsys.readouterr().out == "/usr/bin/python3.12\n"
+    monkeypatch.setattr(preflight, "other_pythons", lambda versions: [])
+    assert sentence() == ("no Python 3.12 was found on PATH, from pyenv or from uv: uv python install 3.12")
+
+
+def test_it_runs_as_a_file_from_any_folder(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, preflight.__file__], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_environment_of_another_version_is_refused(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
