@@ -147,6 +147,12 @@ def test_too_little_space_is_refused(
         check_space(temporary=Path("/spool"))
 
 
+def test_missing_shared_memory_is_refused(tmp_path: Path) -> None:
+    """A container or chroot without it; Triton's stubs would end without a word."""
+    with pytest.raises(ServerError, match=r"/shm cannot be used \(No such file or directory\); .*--shm-size"):
+        check_space(tmp_path / "shm")
+
+
 def test_a_temporary_folder_that_runs_nothing_is_refused(
     make_environment: MakeEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
