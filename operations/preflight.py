@@ -18,8 +18,6 @@ from pathlib import Path
 SERVING = ((3, 11), (3, 12))  # the Pythons of numpy 1.26, which tritonserver's stub needs
 NEWEST_FIRST = ["3.12", "3.11"]  # of these
 APPLICATION = (*SERVING, (3, 13))
-ARCHITECTURE = "x86_64"
-GLIBC = (2, 35)  # tritonserver was linked against it
 # Modules that a Python built by hand lacks if these libraries' headers were missing. pip and numpy need them.
 MODULES = {"ctypes": "libffi", "ssl": "OpenSSL", "zlib": "zlib"}
 LIBRARIES = ("libstdc++.so.6", "libgcc_s.so.1", "libz.so.1")  # of tritonserver, from the system
@@ -71,15 +69,17 @@ def find_python(version: str) -> str:
 
 def check_machine() -> None:
     """Check what tritonserver's programs need of processor and system."""
+    from operations.server.libraries import ARCHITECTURE, GLIBC, glibc_version
+
     machine = platform.machine()
     if sys.platform != "linux" or machine != ARCHITECTURE:
         sys.exit(
             f"this machine is {sys.platform} on {machine}, and tritonserver's wheel is for Linux on "
             f"{ARCHITECTURE}; use such a machine, or such a virtual machine"
         )
-    glibc = (os.confstr("CS_GNU_LIBC_VERSION") or "").replace("glibc ", "")
-    if not glibc or tuple(int(part) for part in glibc.split(".")[:2]) < GLIBC:
-        library = f"glibc {glibc}" if glibc else "no glibc"
+    glibc = glibc_version()
+    if glibc < GLIBC:
+        library = f"glibc {_text(glibc)}" if glibc else "no glibc"
         sys.exit(
             f"this machine has {library}, and tritonserver needs {_text(GLIBC)} or newer; "
             "use Ubuntu 22.04, Debian 12, Fedora 36 or newer"
@@ -217,7 +217,7 @@ def _version() -> str:
     return _text(sys.version_info[:2])
 
 
-def _text(version: "tuple[int, int]") -> str:
+def _text(version: "tuple[int, ...]") -> str:
     return ".".join(map(str, version))
 
 

@@ -15,12 +15,16 @@ from pathlib import Path
 
 from operations.errors import ServerError
 from operations.server.distribution import library_sentence
-from operations.server.libraries import libpython_folders, missing_libraries
+from operations.server.libraries import (
+    ARCHITECTURE,
+    GLIBC,
+    glibc_version,
+    libpython_folders,
+    missing_libraries,
+)
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _ONNX_BACKEND = _CHECKOUT / "ensemble" / "onnx_backend"
-_MINIMUM_GLIBC = (2, 35)  # this tritonserver was linked against it
-_ARCHITECTURE = "x86_64"  # of the wheel's programs
 _STUB = "triton_python_backend_stub"
 _LIBRARIES = "nvidia_pytriton.libs"
 _MINIMUM_FREE_BYTES = 64 * 2**20  # of shared memory: a stub takes 1 MiB and grows with its batches
@@ -254,18 +258,17 @@ def _check_numpy(environment: ServingEnvironment) -> None:
 
 
 def _check_architecture() -> None:
-    if (machine := platform.machine()) != _ARCHITECTURE:
+    if (machine := platform.machine()) != ARCHITECTURE:
         raise ServerError(
-            f"this machine is {machine} and the embedded tritonserver runs on {_ARCHITECTURE}; "
+            f"this machine is {machine} and the embedded tritonserver runs on {ARCHITECTURE}; "
             "set CESTA_TRITON to a tritonserver for this machine"
         )
 
 
 def _check_glibc() -> None:
-    version = (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
-    if not version or tuple(int(part) for part in version.split(".")[:2]) < _MINIMUM_GLIBC:
-        minimum = ".".join(map(str, _MINIMUM_GLIBC))
-        library = f"glibc {version}" if version else "no glibc"
+    if (version := glibc_version()) < GLIBC:
+        minimum, found = (".".join(map(str, numbers)) for numbers in (GLIBC, version))
+        library = f"glibc {found}" if found else "no glibc"
         raise ServerError(
             f"this machine has {library} and tritonserver needs {minimum} or newer; "
             "use Ubuntu 22.04, Debian 12 or newer, or the container"

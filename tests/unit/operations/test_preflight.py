@@ -103,7 +103,9 @@ def test_another_architecture_is_refused(machine: Machine, monkeypatch: pytest.M
     assert sentence().startswith("this machine is linux on aarch64, and tritonserver's wheel is for Linux on")
 
 
-@pytest.mark.parametrize(("library", "found"), [("glibc 2.31", "glibc 2.31"), (None, "no glibc")])
+@pytest.mark.parametrize(
+    ("library", "found"), [("glibc 2.31", "glibc 2.31"), (None, "no glibc"), ("", "no glibc")]
+)
 def test_an_old_glibc_is_refused(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, library: str | None, found: str
 ) -> None:
