@@ -9,6 +9,10 @@ APP := .venv
 SERVING := .venv-serving
 MOTO := .venv-moto
 PIP := bin/python -m pip --disable-pip-version-check
+CHECK_PYTHON = "$(PYTHON)" -c '' 2>/dev/null || { \
+	echo "$(or $(PYTHON:%=% does not run),no Python 3.11 to 3.13 was found): install Python 3.11 or 3.12" \
+		"(apt-get install python3.11 python3.11-venv libpython3.11; dnf install python3.12; uv python install 3.12)," \
+		"or make PYTHON=/path/to/python"; exit 1; }
 PREFLIGHT = $(PYTHON) -m operations.preflight $(SERVING_PYTHON:%=--serving-python %)
 export PYTHONDONTWRITEBYTECODE := 1
 
@@ -22,9 +26,7 @@ help:  ## print the verbs
 install: $(APP)/.installed $(SERVING)/.compiled  ## make the application environment and the serving environment
 
 $(APP)/.installed: pyproject.toml client/pyproject.toml constraints.txt
-	@$(PYTHON) -c '' 2>/dev/null || { echo "$(or $(PYTHON:%=% does not run),no Python found): install Python 3.11 or 3.12" \
-		"(apt-get install python3.11 python3.11-venv libpython3.11; dnf install python3.12; uv python install 3.12)," \
-		"or make PYTHON=/path/to/python"; exit 1; }
+	@$(CHECK_PYTHON)
 	@$(PREFLIGHT) >/dev/null
 	@$(PREFLIGHT) --environment $(APP)
 	$(PYTHON) -m venv $(APP)
@@ -47,6 +49,7 @@ $(APP)/.installed: | same-python
 endif
 .PHONY: same-python
 same-python:  # a PYTHON that is named is the environment's; no environment is made anew unasked
+	@$(CHECK_PYTHON)
 	@$(PREFLIGHT) --environment $(APP)
 
 demo: install  ## real receipts to served recommendations, shown and stopped again (10 minutes at most)

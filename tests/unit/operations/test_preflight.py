@@ -238,3 +238,25 @@ def test_this_machine_passes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     python = capsys.readouterr().out.strip()
     script = "import sys; print(sys.version_info[:2] in ((3, 11), (3, 12)))"
     assert subprocess.check_output([python, "-c", script], cwd=ROOT, text=True) == "True\n"
+
+
+@pytest.mark.parametrize("named", ["", "python9.9"])
+def test_make_without_a_python_says_how_to_get_one(tmp_path: Path, named: str) -> None:
+    """make itself finds that out: there is nothing that could run this module."""
+    done = subprocess.run(
+        [
+            shutil.which("make") or "make",
+            "install",
+            f"APP={tmp_path / 'venv'}",
+            *([f"PYTHON={named}"] if named else []),
+        ],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = f"{named} does not run" if named else "no Python 3.11 to 3.13 was found"
+    assert done.returncode == 2
+    assert done.stdout.startswith(f"{found}: install Python 3.11 or 3.12 (apt-get install python3.11 ")
+    assert not (tmp_path / "venv").exists()
