@@ -97,9 +97,12 @@ lock: $(APP)/.installed  ## the packages of the images with their hashes, from P
 test: install $(MOTO)/.installed lint  ## every test, those against a live Triton included
 	$(APP)/bin/python -m pytest
 
-# Python 3.12 has no torch here: it serves what $(APP) has built, and the tests that train are left out.
+# No torch: Python 3.12 serves what $(APP) has built. Tests that train are left out, and those of serving that kill
+# servers or count their memory: they concern no Python.
 OTHER := artifacts/python-3.12
-OTHER_TESTS := tests/serving tests/unit/client tests/unit/receipts tests/unit/test_etl.py tests/unit/operations/server
+SERVED := answers bad_requests client_live digest_live installation parity promotion server start_failures
+OTHER_TESTS := $(SERVED:%=tests/serving/test_%.py) tests/serving/onnx_backend tests/unit/client tests/unit/receipts \
+	tests/unit/test_etl.py tests/unit/operations/server
 
 test-python: install $(MOTO)/.installed  ## the tests of serving, etl and the client on Python 3.12
 	@rm -rf $(OTHER)/slice && $(APP)/bin/python -m tests.building.slices $(OTHER)/slice
