@@ -1,36 +1,57 @@
 # The verbs of cesta. `make` prints them.
-PYTHON ?= python3.11
+# The first that runs: pyenv puts names on PATH that only say that nothing is installed.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c '' 2>/dev/null && echo $$python && break; done)
+# For the serving environment; by default PYTHON, or if that is 3.13 an older one that is found.
+SERVING_PYTHON ?=
+EXTRAS := train,demo,dev
 APP := .venv
 SERVING := .venv-serving
 MOTO := .venv-moto
 PIP := bin/python -m pip --disable-pip-version-check
+CHECK_PYTHON = "$(PYTHON)" -c '' 2>/dev/null || { \
+	echo "$(or $(PYTHON:%=% does not run),no Python 3.11 to 3.13 was found): install Python 3.11 or 3.12" \
+		"(apt-get install python3.11 python3.11-venv libpython3.11; dnf install python3.12; uv python install 3.12)," \
+		"or make PYTHON=/path/to/python"; exit 1; }
+PREFLIGHT = $(PYTHON) -m operations.preflight $(SERVING_PYTHON:%=--serving-python %)
 export PYTHONDONTWRITEBYTECODE := 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve stack load bench growth attack docs lock test lint clean clean-all
+.PHONY: help install demo serve stack load bench growth attack docs lock test test-python test-machine lint clean \
+	clean-all
 
 help:  ## print the verbs
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 install: $(APP)/.installed $(SERVING)/.compiled  ## make the application environment and the serving environment
 
-$(APP)/.installed: pyproject.toml client/pyproject.toml constraints.txt operations/preflight.py
-	@$(PYTHON) -c '' 2>/dev/null || { echo "$(PYTHON) not found; install Python 3.11 or run: make PYTHON=/path/to/python3.11"; exit 1; }
-	@$(PYTHON) operations/preflight.py
+$(APP)/.installed: pyproject.toml client/pyproject.toml constraints.txt
+	@$(CHECK_PYTHON)
+	@$(PREFLIGHT) >/dev/null
+	@$(PREFLIGHT) --environment $(APP)
 	$(PYTHON) -m venv $(APP)
 	$(APP)/$(PIP) install --quiet --constraint constraints.txt setuptools wheel
-	$(APP)/$(PIP) install --quiet --constraint constraints.txt --editable './client' --editable '.[train,demo,dev]'
+	$(APP)/$(PIP) install --quiet --constraint constraints.txt --editable './client' --editable '.[$(EXTRAS)]'
 	@touch $@
 
-$(SERVING)/.installed: ensemble/requirements.txt ensemble/sampler-requirements.txt $(APP)/.installed
-	$(PYTHON) -m venv $(SERVING)
+$(SERVING)/.installed: ensemble/requirements.txt ensemble/sampler-requirements.txt | $(APP)/.installed
+	@python=$$($(PREFLIGHT)) && "$$python" -m operations.preflight --environment $(SERVING) \
+		&& echo "$$python -m venv $(SERVING)" && "$$python" -m venv $(SERVING)
 	$(SERVING)/$(PIP) install --quiet --requirement ensemble/requirements.txt
 	@touch $@
 
 $(SERVING)/.compiled: $(SERVING)/.installed operations/server/compiled_backend.py $(wildcard ensemble/onnx_backend/compiled/*)
 	@# the Python backend serves where this fails; with a compiler at hand the tests do not let it pass
-	@$(APP)/bin/python -m operations.server.compiled_backend && touch $@ || true
+	@CESTA_SERVING_ENV=$(SERVING) $(APP)/bin/python -m operations.server.compiled_backend && touch $@ || true
+
+ifneq ($(filter command environment,$(origin PYTHON)),)
+$(APP)/.installed: | same-python
+endif
+.PHONY: same-python
+same-python:  # a PYTHON that is named is the environment's; no environment is made anew unasked
+	@$(CHECK_PYTHON)
+	@$(PREFLIGHT) --environment $(APP)
 
 demo: install  ## real receipts to served recommendations, shown and stopped again (10 minutes at most)
 	@$(APP)/bin/cesta demo
@@ -76,6 +97,22 @@ lock: $(APP)/.installed  ## the packages of the images with their hashes, from P
 
 test: install $(MOTO)/.installed lint  ## every test, those against a live Triton included
 	$(APP)/bin/python -m pytest
+
+# No torch: Python 3.12 serves what $(APP) has built. Tests that train are left out, and those of serving that kill
+# servers or count their memory: they concern no Python.
+OTHER := artifacts/python-3.12
+SERVED := answers bad_requests client_live digest_live installation parity promotion server start_failures
+OTHER_TESTS := $(SERVED:%=tests/serving/test_%.py) tests/serving/onnx_backend tests/unit/client tests/unit/receipts \
+	tests/unit/test_etl.py tests/unit/operations/server
+
+test-python: install $(MOTO)/.installed  ## the tests of serving, etl and the client on Python 3.12
+	@rm -rf $(OTHER)/slice && $(APP)/bin/python -m tests.building.slices $(OTHER)/slice
+	@python=$$($(PREFLIGHT) --find 3.12) && $(MAKE) --no-print-directory install PYTHON=$$python SERVING_PYTHON= \
+		APP=$(OTHER)/application SERVING=$(OTHER)/serving EXTRAS=test
+	CESTA_SERVING_ENV=$(CURDIR)/$(OTHER)/serving $(OTHER)/application/bin/python -m pytest --built $(OTHER)/slice $(OTHER_TESTS)
+
+test-machine:  ## the two commands of README.md on a new Debian 12 (10 minutes; needs root and debootstrap)
+	tests/machines/debian_12.sh
 
 lint: $(APP)/.installed  ## style, formats and types
 	$(APP)/bin/ruff check .

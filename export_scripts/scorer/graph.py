@@ -5,7 +5,8 @@ is a sum of four products. Three of them depend on a row only: the tables user_m
 The basket's sum over items commutes with the product. The weights of the GMF branch (generalised matrix
 factorisation) go into item_gmf, and the scale of the features into the layers that read them.
 
-The graph's scores equal those of ``ncf.NCF`` up to rounding; tests compare them.
+``fold.fold`` computes the tables. The graph's scores equal those of ``ncf.NCF`` up to rounding; tests compare
+them.
 """
 
 from dataclasses import dataclass
@@ -14,11 +15,9 @@ from typing import Final
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
-from export_scripts.scorer.ncf import NCF
 from operations.errors import CestaError
 from operations.records.contract import GRAPH, TABLES, Contract
 
@@ -85,40 +84,6 @@ class FoldedNCF:
         """The size of all tables together."""
         layers = [table for layer in self.hidden for table in layer]
         return sum(table.nbytes for table in [*vars(self).values(), *layers] if isinstance(table, np.ndarray))
-
-
-@torch.no_grad()
-def fold(model: NCF) -> FoldedNCF:
-    """Compute the tables and layers that give the same scores as ``model``."""
-    scale = 1 / model.feature_std
-    features = model.from_features.weight * scale  # (h, F)
-    wide = model.wide.weight * scale
-    shift, wide_shift = -features @ model.feature_mean, -(wide @ model.feature_mean)
-
-    def table(tensor: torch.Tensor) -> Table:
-        return np.ascontiguousarray(tensor.numpy(), dtype=np.float32)
-
-    def basket(tensor: torch.Tensor) -> Table:
-        rows = table(tensor).copy()
-        rows[0] = 0
-        return rows
-
-    return FoldedNCF(
-        user_gmf=table(model.user_gmf.weight),
-        user_mlp=table(model.from_user(model.user_mlp.weight) + shift),
-        basket_gmf=basket(model.basket_gmf.weight),
-        basket_mlp=basket(model.from_basket(model.basket_mlp.weight)),
-        item_gmf=table(model.item_gmf.weight * model.gmf_weights),
-        item_mlp=table(model.from_item(model.item_mlp.weight)),
-        item_bias=table(model.item_bias.weight + wide_shift),
-        features=table(features.T),
-        wide=table(wide.T),
-        hidden=[
-            (table(layer.get_parameter("weight").T), table(layer.get_parameter("bias")))
-            for layer in model.hidden
-        ],
-        out=table(model.out.weight.T),
-    )
 
 
 def build_graph(folded: FoldedNCF, item_ids: list[str], contract: Contract) -> onnx.ModelProto:

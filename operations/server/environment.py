@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from operations.errors import ServerError
 from operations.plain_path import plain_path
+from operations.server.distribution import library_sentence
 from operations.server.inherited import inherited_variables
+from operations.server.libraries import (
+    ARCHITECTURE,
+    GLIBC,
+    glibc_version,
+    libpython_folders,
+    missing_libraries,
+)
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _ONNX_BACKEND = _CHECKOUT / "ensemble" / "onnx_backend"
-_MINIMUM_GLIBC = (2, 35)  # this tritonserver was linked against it
 _STUB = "triton_python_backend_stub"
 _LIBRARIES = "nvidia_pytriton.libs"
 _MINIMUM_FREE_BYTES = 64 * 2**20  # of shared memory: a stub takes 1 MiB and grows with its batches
@@ -54,15 +63,25 @@ class ServingEnvironment:
         return self.triton / "python_backend_stubs" / self.python_version / _STUB
 
     @property
+    def program(self) -> Path:
+        """The program tritonserver."""
+        return self.triton / "bin" / "tritonserver"
+
+    @property
     def interpreter(self) -> Path:
         """The Python from which this environment was made."""
-        return (self.root / "bin" / "python3").resolve()
+        settings = self.root / "pyvenv.cfg"
+        home = (
+            re.search(r"^home *= *(.+)$", settings.read_text(), re.MULTILINE) if settings.exists() else None
+        )
+        folder = Path(home[1].strip()) if home else self.root / "bin"
+        named = folder / f"python{self.python_version}"
+        return (named if named.exists() else folder / "python3").resolve()
 
     @property
     def library_path(self) -> list[Path]:
         """The folders with the stub's `libpython` and the server's libraries."""
-        base = plain_path(self.interpreter.parent.parent) / "lib"
-        python = [base] if any(base.glob(f"libpython{self.python_version}.so*")) else []
+        python = libpython_folders(plain_path(self.interpreter.parent.parent), self.python_version)
         if self.installation:
             return [*python, self.triton / "lib"]
         # The last one: where the compiled backend's ONNX Runtime is found if its own entry cannot be read.
@@ -79,7 +98,7 @@ def find_serving_environment(root: Path | None = None) -> ServingEnvironment:
     plain = plain_path(root)
     for site_packages in sorted(plain.glob("lib/python3.*/site-packages")):
         environment = ServingEnvironment(plain, site_packages, installation)
-        if installation or (environment.triton / "bin" / "tritonserver").is_file():
+        if installation or environment.program.is_file():
             return environment
     raise ServerError(
         f'no tritonserver in the serving environment {root}; run "make install", '
@@ -92,9 +111,39 @@ def check_serving_environment(environment: ServingEnvironment) -> None:
     if environment.installation:
         _check_installation(environment)
     else:
+        _check_architecture()
         _check_stub(environment)
         _check_glibc()
     _check_numpy(environment)
+
+
+def check_programs(environment: ServingEnvironment) -> None:
+    """Raise `ServerError` if the interpreter is gone, or if tritonserver or its stub cannot be started."""
+    if not environment.interpreter.exists():
+        raise ServerError(
+            f"the serving environment {environment.root} was made from {environment.interpreter}, which is "
+            f'gone; remove {environment.root} and run "make install"'
+        )
+    for program in (environment.program, environment.stub):
+        if not os.access(program, os.X_OK):
+            raise ServerError(
+                f"{program} may not be executed; remount its disk with exec if it is mounted noexec, "
+                f"else make it executable: chmod +x {program}"
+            )
+        try:
+            missing = missing_libraries(program, _joined(environment.library_path, {}))
+        except OSError as error:
+            raise ServerError(f"{program} does not run on this machine ({error.strerror})") from None
+        if missing:
+            ways_out = {library_sentence(library, environment.python_version): None for library in missing}
+            raise ServerError(
+                f"{program} cannot be started without {', '.join(missing)}; {'; '.join(ways_out)}"
+            )
+
+
+def _joined(folders: list[Path], inherited: Mapping[str, str]) -> str:
+    """The folders for the loader, and then those that the variables name."""
+    return os.pathsep.join([*map(str, folders), *filter(None, [inherited.get("LD_LIBRARY_PATH")])])
 
 
 def check_space(shared_memory: Path = Path("/dev/shm"), temporary: Path | None = None) -> None:
@@ -105,7 +154,10 @@ def check_space(shared_memory: Path = Path("/dev/shm"), temporary: Path | None =
     ):
         if folder is None:
             continue
-        free = shutil.disk_usage(folder).free
+        try:
+            free = shutil.disk_usage(folder).free
+        except OSError as error:
+            raise ServerError(f"{folder} cannot be used ({error.strerror}); {way_out}") from None
         if free < _MINIMUM_FREE_BYTES:
             needed = _MINIMUM_FREE_BYTES // 2**20
             raise ServerError(f"{folder} has {free // 2**20} MiB free of the {needed} needed; {way_out}")
@@ -131,12 +183,11 @@ def child_variables(
 ) -> dict[str, str]:
     """Return the environment variables of tritonserver. Its stubs inherit them, so they hold no secret."""
     inherited = inherited_variables(repository, is_embedded=environment.installation is None)
-    library_path = [*map(str, environment.library_path), inherited.get("LD_LIBRARY_PATH", "")]
     return inherited | {
         # The stub embeds Python and believes that it is the first `python3` on PATH ...
         "PATH": os.pathsep.join([str(runtime / "python" / "bin"), os.environ.get("PATH", os.defpath)]),
         # ... and loads the first libpython here, else the system's, which may have another patch version.
-        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, library_path)),
+        "LD_LIBRARY_PATH": _joined(environment.library_path, inherited),
         "NUMBA_CACHE_DIR": str(_kernels_folder(runtime)),
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads)),
     }
@@ -206,7 +257,7 @@ def _check_stub(environment: ServingEnvironment) -> None:
 def _check_installation(environment: ServingEnvironment) -> None:
     """Check that the installation is complete and that its stub runs the environment's Python."""
     backends = environment.triton / "backends"
-    for path in (environment.triton / "bin" / "tritonserver", environment.stub, backends / "onnxruntime"):
+    for path in (environment.program, environment.stub, backends / "onnxruntime"):
         if not path.exists():
             raise ServerError(
                 f"CESTA_TRITON is {environment.triton} and there is no {path}; set it to a tritonserver "
@@ -236,11 +287,18 @@ def _check_numpy(environment: ServingEnvironment) -> None:
         )
 
 
+def _check_architecture() -> None:
+    if (machine := platform.machine()) != ARCHITECTURE:
+        raise ServerError(
+            f"this machine is {machine} and the embedded tritonserver runs on {ARCHITECTURE}; "
+            "set CESTA_TRITON to a tritonserver for this machine"
+        )
+
+
 def _check_glibc() -> None:
-    version = (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
-    if not version or tuple(int(part) for part in version.split(".")[:2]) < _MINIMUM_GLIBC:
-        minimum = ".".join(map(str, _MINIMUM_GLIBC))
-        library = f"glibc {version}" if version else "no glibc"
+    if (version := glibc_version()) < GLIBC:
+        minimum, found = (".".join(map(str, numbers)) for numbers in (GLIBC, version))
+        library = f"glibc {found}" if found else "no glibc"
         raise ServerError(
             f"this machine has {library} and tritonserver needs {minimum} or newer; "
             "use Ubuntu 22.04, Debian 12 or newer, or the container"

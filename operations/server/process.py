@@ -35,6 +35,7 @@ from operations.server.environment import (
     ServingEnvironment,
     assemble_runtime,
     backend_directory,
+    check_programs,
     check_serving_environment,
     check_space,
     child_variables,
@@ -45,10 +46,12 @@ from operations.server.response_cache import cache_options, cache_secret
 from operations.server.runtime_folder import SHARED_MEMORY, RuntimeFolder, sweep, temporary_folder
 from operations.server.settings import ServerSettings, check_repository, claim_ports, parse_settings
 from operations.server.signals import interrupt_on_signals
+from operations.server.stubs import describe_end, ended_children
 
 __all__ = ["Server", "ServerError", "ServerSettings"]
 
 _LAST_WORDS = 20  # log lines shown when the server dies
+_STUBS_S = 1.0  # between two looks at the stubs; tritonserver notices in milliseconds that one has ended
 _TABLES = ("+-", "| ")
 
 _RESTRICTED = f"{','.join(control_secret.RESTRICTED)}:{control_secret.HTTP_HEADER}=@SECRET@"
@@ -89,6 +92,8 @@ class Server:
         self._on_log = on_log
         self._log: deque[str] = deque(maxlen=200)
         self._process: subprocess.Popen[str] | None = None
+        self._ended_stubs: dict[int, int] = {}  # process id → exit code, when last looked
+        self._looked_s = -math.inf
         self._silent = threading.Event()  # set at the end of the log: neither the server nor a stub is left
 
     def __enter__(self) -> Self:
@@ -134,8 +139,9 @@ class Server:
 
         Raises `ServerError` with the way out if the server cannot start.
         """
-        environment = self._environment or find_serving_environment()
+        environment = self._environment = self._environment or find_serving_environment()
         check_serving_environment(environment)
+        check_programs(environment)
         check_repository(self.settings)
         for folder in sweep():
             self._on_log(f"removed {folder}, which a killed server left")
@@ -152,7 +158,7 @@ class Server:
     def wait_ready(self, canary: Callable[[], object] | None = None, timeout_s: float = 60) -> None:
         """Wait until `canary`, a real inference, raises no error; without a canary, until Triton is ready.
 
-        Raises `ServerError` with the last log lines if the server ends or `timeout_s` passes.
+        Raises `ServerError` with the last log lines if the server or a stub ends, or `timeout_s` passes.
         """
         canary = canary or self._check_health
         deadline = time.monotonic() + timeout_s
@@ -164,8 +170,22 @@ class Server:
                 not_ready = f"not ready after {timeout_s:g} s ({error})"
             if self._silent.wait(0.05) or self._started().poll() is not None:
                 raise ServerError(f"tritonserver ended with {self.wait()} while starting:\n{self.log_tail}")
+            self.check_stubs()
             if time.monotonic() > deadline:
                 raise ServerError(f"tritonserver {not_ready}:\n{self.log_tail}")
+
+    def check_stubs(self) -> None:
+        """Raise `ServerError` if tritonserver waits for a stub that has ended. It looks once a second.
+
+        A stub that is found twice is one that tritonserver does not notice.
+        """
+        if (now_s := time.monotonic()) - self._looked_s < _STUBS_S:
+            return
+        ended, before = ended_children(self.pid), self._ended_stubs
+        self._ended_stubs, self._looked_s = ended, now_s
+        for code in (ended[pid] for pid in ended.keys() & before.keys()):
+            python = self._environment.python_version if self._environment else ""
+            raise ServerError(describe_end(code, list(self._log), python))
 
     @property
     def exit_code(self) -> int | None:
@@ -249,7 +269,7 @@ class Server:
         http_host = f"ipv6:{settings.host}" if is_ipv6 else settings.host  # as libevhtp writes it
         grpc_host = f"[{settings.host}]" if is_ipv6 else settings.host
         return [
-            str(environment.triton / "bin" / "tritonserver"),
+            str(environment.program),
             f"--model-repository={triton_url(settings.repository)}",
             f"--backend-directory={backend_directory(runtime, environment)}",
             f"--cache-directory={environment.triton / 'caches'}",

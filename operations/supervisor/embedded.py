@@ -85,7 +85,7 @@ def _load_others(repository: Repository, control: ModelControl) -> None:
 def _await_release(server: Server, ending: Ending, loading: Future[int], control: ModelControl) -> int:
     """Return the result of `loading`.
 
-    Raises Stopped once `ending` is set, and ServerError if the server ends or falls silent meanwhile.
+    Raises Stopped once `ending` is set, and ServerError if the server or a stub ends, or falls silent.
     """
     began_s = probed_s = time.monotonic()
     alive_s: float | None = None  # the last sign of life; at first the server does not listen yet
@@ -94,6 +94,7 @@ def _await_release(server: Server, ending: Ending, loading: Future[int], control
             raise Stopped
         if (now_s := time.monotonic()) - probed_s < 1:
             continue
+        server.check_stubs()
         alive_s, probed_s = now_s if _is_alive(control) else alive_s, time.monotonic()
         if now_s - began_s > LOAD_S or (alive_s and probed_s - alive_s > SILENT_S):
             raise ServerError(f"tritonserver does not get ready and does not end:\n{server.log_tail}")

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-import torch
+from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.features import FEATURES
-from export_scripts.scorer.graph import build_graph, fold
-from export_scripts.scorer.ncf import NCF, NCFShape
+from export_scripts.scorer.graph import FoldedNCF, build_graph
 from operations.records import manifest
 from operations.records.contract import Contract, read_contract
 from operations.records.golden_answers import Answer
@@ -25,9 +24,7 @@ GOLDEN = ([], ["i1"], ["i2", "i3"])
 def make_run(folder: Path, seed: int = 0, **changes: Any) -> Path:
     """A run of a three-item shop, with an array that differs by `seed`; `changes` go into its manifest."""
     (folder / "arrays").mkdir(parents=True)
-    torch.manual_seed(0)
-    model = NCF(NCFShape(2, 3, len(FEATURES), gmf=2, mlp=2, hidden=(2,)))
-    graph = build_graph(fold(model), ["", "a", "b"], read_contract())
+    graph = build_graph(_scorer(0, 3, len(FEATURES)), ["", "a", "b"], read_contract())
     (folder / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
     np.save(folder / "arrays" / "clock.now.npy", np.array(seed))
     files = manifest.describe(folder.rglob("*"), folder)
@@ -51,7 +48,7 @@ def toy_run(folder: Path, seed: int, sizes: Contract | None = None, **changes: A
     contract = sizes or read_contract()
     (folder / "arrays").mkdir(parents=True)
     ids = ["", *(f"i{row}" for row in range(1, ITEMS + 1))]
-    graph = build_graph(fold(_scorer(seed, contract.features)), ids, contract)
+    graph = build_graph(_scorer(seed, ITEMS + 1, contract.features), ids, contract)
     (folder / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
     sizes = [seed, ITEMS, contract.basket_slots, contract.candidates, contract.features]
     np.save(folder / "arrays" / "sizes.npy", np.array(sizes))
@@ -85,10 +82,28 @@ def toy_answer(run: Path, basket: Sequence[str]) -> Answer:
     )
 
 
-def _scorer(seed: int, features: int) -> NCF:
-    torch.manual_seed(seed)
-    model = NCF(NCFShape(2, ITEMS + 1, features, gmf=2, mlp=2, hidden=(4,)))
-    with torch.no_grad():
-        for weights in model.parameters():
-            weights.normal_()
-    return model.eval()
+def _scorer(seed: int, items: int, features: int) -> FoldedNCF:
+    """Random tables of two users and the items."""
+    rng = np.random.default_rng(seed)
+
+    def table(*shape: int) -> NDArray[np.float32]:
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    def basket(width: int) -> NDArray[np.float32]:
+        rows = table(items, width)
+        rows[0] = 0
+        return rows
+
+    return FoldedNCF(
+        user_gmf=table(2, 2),
+        user_mlp=table(2, 4),
+        basket_gmf=basket(2),
+        basket_mlp=basket(4),
+        item_gmf=table(items, 2),
+        item_mlp=table(items, 4),
+        item_bias=table(items, 1),
+        features=table(features, 4),
+        wide=table(features, 1),
+        hidden=[],
+        out=table(4, 1),
+    )

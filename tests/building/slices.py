@@ -1,5 +1,7 @@
 """A slice of the Complete Journey as a shop of its own: real receipts, and a release in seconds."""
 
+import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,10 +9,13 @@ from typing import Any
 import pandas as pd
 
 from export_scripts import complete_journey
-from export_scripts.build import build
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.settings import Settings, load_settings
 from operations.outputs import Outputs
+from operations.releases.repository import require_active
+from operations.releases.store import open_repository
+
+TABLES, ARTIFACTS, STATE = "tables", "artifacts", "state"  # folders of a slice; the state holds its keys
 
 EVERY = 10  # one household in so many, by its number: about 250, of every size
 DAYS = 240  # the last so many of the year; the splits need about 110 of them
@@ -52,10 +57,17 @@ class Built(Outputs):
 
 def build_slice(folder: Path) -> Built:
     """Cut a slice and build its release below `folder`: about 12 s on two cores."""
-    settings = write_slice(folder / "tables").settings()
-    out = Outputs(folder / "artifacts")
-    release = build(settings, out.root)
-    return Built(out.root, release, settings, load_shop(out.data))
+    from export_scripts.build import build  # not above: it needs torch, and `open_slice` does not
+
+    build(write_slice(folder / TABLES).settings(), folder / ARTIFACTS)
+    return open_slice(folder)
+
+
+def open_slice(folder: Path) -> Built:
+    """Open what `build_slice` built, in this process or in another."""
+    out = Outputs(folder / ARTIFACTS)
+    release = require_active(open_repository(out.repository))
+    return Built(out.root, release, _tables(folder / TABLES).settings(), load_shop(out.data))
 
 
 def write_slice(folder: Path) -> Slice:
@@ -68,4 +80,13 @@ def write_slice(folder: Path) -> Slice:
     cut.to_parquet(folder / "transactions.parquet", index=False)
     listed = pd.read_parquet(products)
     listed[listed["product_id"].isin(cut["product_id"])].to_parquet(folder / "products.parquet", index=False)
+    return _tables(folder)
+
+
+def _tables(folder: Path) -> Slice:
     return Slice(folder / "transactions.parquet", folder / "products.parquet")
+
+
+if __name__ == "__main__":  # python -m tests.building.slices FOLDER: for tests without torch, see conftest.py
+    os.environ["XDG_STATE_HOME"] = str(Path(sys.argv[1]) / STATE)
+    build_slice(Path(sys.argv[1]))

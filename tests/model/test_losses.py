@@ -16,7 +16,8 @@ from export_scripts.quality.questions import Questions
 from export_scripts.quality.rankers import QueryBatch, ServedRanker
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.fitting import new_model
-from export_scripts.scorer.graph import build_graph, fold
+from export_scripts.scorer.fold import fold
+from export_scripts.scorer.graph import build_graph
 from export_scripts.scorer.ncf import NCF
 from export_scripts.settings import Settings, load_settings
 from export_scripts.snapshots.snapshot import limits, recommendable, snapshot, untrained_prior

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import ensemble
-from operations.server.environment import find_serving_environment
 from operations.server.process import Server, ServerError, ServerSettings
 from operations.server.response_cache import PASSWORD_FILE
+from tests.building.installed_triton import lay_out_triton
 from tests.running.processes import command
 from tests.running.toy_shop import ToyShop
 
@@ -20,14 +18,8 @@ pytestmark = [pytest.mark.triton, pytest.mark.timeout(60)]
 
 @pytest.fixture
 def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The wheel's files laid out as in /opt/tritonserver; our Python backend replaces the C++ one."""
-    environment, folder = find_serving_environment(), tmp_path / "opt" / "tritonserver"
-    shutil.copytree(environment.triton / "backends" / "python", folder / "backends" / "python")
-    shutil.copy2(environment.stub, folder / "backends" / "python")
-    shutil.copytree(Path(ensemble.__file__).parent / "onnx_backend", folder / "backends" / "onnxruntime")
-    for name in ("bin", "caches"):
-        (folder / name).symlink_to(environment.triton / name)
-    (folder / "lib").symlink_to(environment.site_packages / "nvidia_pytriton.libs")
+    """The wheel's files laid out as in /opt/tritonserver."""
+    folder = lay_out_triton(tmp_path / "opt" / "tritonserver")
     monkeypatch.setenv("CESTA_TRITON", str(folder))
     return folder
 

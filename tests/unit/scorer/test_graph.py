@@ -9,15 +9,8 @@ import pytest
 import torch
 
 from export_scripts.scorer import graph as graph_module
-from export_scripts.scorer.graph import (
-    IR_VERSION,
-    OPSET,
-    PADDING_SCORE,
-    FoldedNCF,
-    build_graph,
-    fold,
-    save_graph,
-)
+from export_scripts.scorer.fold import fold
+from export_scripts.scorer.graph import IR_VERSION, OPSET, PADDING_SCORE, FoldedNCF, build_graph, save_graph
 from export_scripts.scorer.ncf import NCF, NCFShape
 from operations.errors import CestaError
 from operations.records.contract import Contract, read_contract

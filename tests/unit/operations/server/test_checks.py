@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import socket
@@ -17,6 +18,7 @@ import pytest
 from operations.server.environment import (
     ServerError,
     assemble_runtime,
+    check_programs,
     check_serving_environment,
     check_space,
     child_variables,
@@ -91,6 +93,44 @@ def test_numpy_2_is_refused(make_environment: MakeEnvironment) -> None:
         check_serving_environment(environment)
 
 
+def test_another_architecture_is_refused(
+    make_environment: MakeEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wheel's programs are for one; an installation may be for another."""
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+
+    with pytest.raises(ServerError, match=r"this machine is aarch64 and .* runs on x86_64; set CESTA_TRITON"):
+        check_serving_environment(find_serving_environment(make_environment()))
+
+
+def test_the_interpreter_is_the_one_that_the_environment_was_made_from(
+    make_environment: MakeEnvironment, tmp_path: Path
+) -> None:
+    """With `venv --copies` the environment's own is a copy, beside which there is no libpython."""
+    root, base = make_environment(), tmp_path / "base"
+    for path in (root / "bin" / "python3", base / "bin" / "python3.11", base / "lib64/libpython3.11.so.1.0"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (root / "pyvenv.cfg").write_text(f"home = {base / 'bin'}\nversion = 3.11.7\n")
+    environment = find_serving_environment(root)
+
+    assert environment.interpreter == base / "bin" / "python3.11"
+    assert environment.library_path[0] == base / "lib64"
+
+
+def test_an_environment_whose_python_is_gone_is_refused(
+    make_environment: MakeEnvironment, tmp_path: Path
+) -> None:
+    """A newer patch release has replaced it."""
+    root = make_environment()
+    (root / "pyvenv.cfg").write_text(f"home = {tmp_path / 'pyenv' / '3.11.6' / 'bin'}\n")
+
+    with pytest.raises(
+        ServerError, match=r"was made from .*3\.11\.6/bin/python3, which is gone; remove .*serving"
+    ):
+        check_programs(find_serving_environment(root))
+
+
 def test_an_old_glibc_is_refused(make_environment: MakeEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ubuntu 20.04 has 2.31; the sentence names both versions."""
     monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.31")
@@ -115,6 +155,12 @@ def test_too_little_space_is_refused(
 
     with pytest.raises(ServerError, match=reason):
         check_space(temporary=Path("/spool"))
+
+
+def test_missing_shared_memory_is_refused(tmp_path: Path) -> None:
+    """A container or chroot without it; Triton's stubs would end without a word."""
+    with pytest.raises(ServerError, match=r"/shm cannot be used \(No such file or directory\); .*--shm-size"):
+        check_space(tmp_path / "shm")
 
 
 def test_a_temporary_folder_that_runs_nothing_is_refused(

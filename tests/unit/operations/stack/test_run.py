@@ -22,7 +22,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SimpleNamespace]]:
 
     @contextlib.contextmanager
     def run_stack(
-        out: Path, repository: str, addresses: Addresses, is_over: Callable[[], object]
+        out: Path, repository: str, addresses: Addresses, is_over: Callable[[], object], runbooks: str
     ) -> Iterator[list[SimpleNamespace]]:
         if not keepers:
             os.kill(os.getpid(), signal.SIGTERM)
