@@ -131,7 +131,9 @@ def check_programs(environment: ServingEnvironment) -> None:
                 f"else make it executable: chmod +x {program}"
             )
         try:
-            missing = missing_libraries(program, _joined(environment.library_path, {}))
+            missing = missing_libraries(
+                program, _joined(environment.library_path, os.environ if environment.installation else {})
+            )
         except OSError as error:
             raise ServerError(f"{program} does not run on this machine ({error.strerror})") from None
         if missing:
