@@ -38,11 +38,14 @@ class ModelControl:
     """A connection to one server. Raises CestaError with the server's own words when it refuses.
 
     ``secret`` authorises loads and unloads. The default is that of the environment or of this user's
-    ``cesta serve``.
+    ``cesta serve``. ``load_timeout_s`` limits each load.
     """
 
-    def __init__(self, address: str, secret: str | None = None) -> None:
+    def __init__(
+        self, address: str, secret: str | None = None, *, load_timeout_s: float = LOAD_TIMEOUT_S
+    ) -> None:
         self.address = address
+        self._load_timeout_s = load_timeout_s
         secret = find_secret() if secret is None else secret
         self._secret = {GRPC_HEADER: secret} if secret else {}
         self._client = triton.InferenceServerClient(address, channel_args=_CHANNEL)
@@ -78,7 +81,7 @@ class ModelControl:
         modification time is new.
         """
         text = json_format.MessageToJson(config, preserving_proto_field_name=True)
-        self._operate("load_model", config.name, config=text, client_timeout=LOAD_TIMEOUT_S)
+        self._operate("load_model", config.name, config=text, client_timeout=self._load_timeout_s)
 
     def set_versions(self, model: str, versions: set[int]) -> None:
         """Have exactly these versions of a loaded part stay loaded, with the config that it has."""

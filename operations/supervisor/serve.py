@@ -67,6 +67,7 @@ def _serve(settings: ServerSettings, listener: socket.socket, gateway: GatewaySe
     def open_announced() -> EmbeddedServer:
         nonlocal announced
         server = open_server(settings, repository, ending, log_handler())
+        status.note_start(server.fallback)
         if not announced:
             _announce(server, listener)
             announced = True
