@@ -239,7 +239,8 @@ def tidy(change: Change, configs: dict[str, Config]) -> None:
         _remove_canaries(change, _versions(configs[CANARY]) if CANARY in configs else set())
         if change.control:
             for model, ready in change.control.ready_parts().items():
-                if ready != (staying := _versions(configs[model]) if model in configs else set()):
+                staying = ready & (_versions(configs[model]) if model in configs else set())
+                if staying != ready:  # one that is named and not loaded was never tried
                     change.control.set_versions(model, staying)
     except (CestaError, OSError) as error:
         structlog.get_logger().warning("not_tidied", release=change.release, why=str(error))

@@ -4,6 +4,7 @@ The second server starts empty. It loads sampler and scorer of this release alon
 the golden requests, and ends. docs/decisions/0066-a-trial-in-a-second-server.md has the reasons.
 """
 
+import atexit
 import contextlib
 import os
 import secrets
@@ -97,6 +98,7 @@ def open_trial(repository: Repository, release: ReleaseManifest, config: str = "
             control_secret=secrets.token_urlsafe(32),
         )
         server = Server(settings)
+        atexit.register(server.stop, grace_s=0)  # a trial in a daemon thread ends with its process
         try:
             server.start()
             with contextlib.suppress(OSError):  # it has ended already, which `run` reports
@@ -104,6 +106,7 @@ def open_trial(repository: Repository, release: ReleaseManifest, config: str = "
             yield Trial(files, server)
         finally:
             server.stop(grace_s=0)
+            atexit.unregister(server.stop)
 
 
 def load_limit_s(release: ReleaseManifest, config: str = "") -> float:

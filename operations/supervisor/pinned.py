@@ -7,11 +7,15 @@ active one, too. Here the active release answers before any other is loaded, and
 others first.
 """
 
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Final
 
 import structlog
 
-from operations.errors import CestaError
+from operations.errors import BeingChanged, CestaError
 from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, Config, kind_of, read_config
 from operations.records.manifest import ReleaseManifest
 from operations.releases.admit import is_loaded
@@ -35,6 +39,9 @@ from operations.releases.store import Repository
 from operations.releases.trial import open_trial
 
 log = structlog.get_logger()
+
+LOCK_S: Final = 60.0  # then a change that lasts longer goes on, and a rollback loads the previous release
+POLL_S: Final = 0.5
 
 
 def load_active(repository: Repository, control: ModelControl, config: str = "") -> int:
@@ -79,7 +86,7 @@ def load_previous(repository: Repository, control: ModelControl, release: int, c
 def load_others(repository: Repository, control: ModelControl) -> None:
     """Load the previous and the canary release beside the active one. A failure is logged and skipped."""
     try:
-        with repository.lock():  # a promotion must not run meanwhile: it would not see these
+        with _lock(repository):  # a promotion must not run meanwhile: it would not see these
             for release in sorted(_named_releases(repository)):
                 _load_beside(repository, control, release)
             if (repository / CANARY / CONFIG).exists():
@@ -88,6 +95,22 @@ def load_others(repository: Repository, control: ModelControl) -> None:
         log.warning("other releases not loaded", reason=str(error))
         return
     log.info("all loaded", releases=sorted(_loaded(control, SAMPLER) & _loaded(control, SCORER)))
+
+
+@contextmanager
+def _lock(repository: Repository) -> Iterator[None]:
+    """Hold the lock, once a promotion, or the trial of a server that has died since, has given it back."""
+    until_s = time.monotonic() + LOCK_S
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(repository.lock())
+                break
+            except BeingChanged:
+                if time.monotonic() > until_s:
+                    raise
+                time.sleep(POLL_S)
+        yield
 
 
 def _load_beside(repository: Repository, control: ModelControl, release: int) -> None:

@@ -153,6 +153,7 @@ def test_a_change_of_the_active_release_ends_a_fallback(
     with ModelControl(serving.addresses["grpc"]) as control:
         if change == "rollback":
             assert roll_back(repository, control)["release"] == 1
+            assert control.states(SAMPLER) == {1: "READY"}  # the damaged one is not loaded as the previous
         else:
             monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
             three = publish.publish(toy_run(tmp_path / "run", 3), repository)
