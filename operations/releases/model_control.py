@@ -19,6 +19,7 @@ from operations.releases.configs import NAME
 from operations.server.control_secret import FILE_VARIABLE, GRPC_HEADER, VARIABLE, find_secret
 
 READY: Final = "READY"  # a version's state, in Triton's words
+UNLOADING: Final = "UNLOADING"
 UNLOADED: Final = ""
 
 LOAD_TIMEOUT_S: Final = 600  # a release of millions of items is read from disk, and its kernels are compiled

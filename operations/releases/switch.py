@@ -39,7 +39,7 @@ from operations.releases.configs import (
 )
 from operations.releases.golden import check_canary, check_golden
 from operations.releases.history import Action
-from operations.releases.model_control import ModelControl
+from operations.releases.model_control import READY, UNLOADING, ModelControl
 from operations.releases.placing import models_of
 from operations.releases.repository import active_release, part_models
 from operations.releases.store import Repository
@@ -205,11 +205,13 @@ class _Server:
         """Restore first what is served, then what is loaded."""
         for front in FRONTS:
             self._put_front_back(front)
-        ready = self.control.ready_parts()
         for model in part_models(repository):
-            if release in ready.get(model, set()) - self.parts.get(model, set()):
-                self.control.set_versions(model, ready[model] - {release})
-                self.control.wait_unloaded(model, release)
+            state = self.control.states(model).get(release)
+            if release in self.parts.get(model, ()) or state not in (READY, UNLOADING):
+                continue
+            if state == READY:
+                self.control.set_versions(model, self.control.ready(model) - {release})
+            self.control.wait_unloaded(model, release)
 
     def _put_front_back(self, front: str) -> None:
         before, ready = self.fronts.get(front), self.control.ready(front)

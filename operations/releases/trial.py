@@ -10,8 +10,8 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,7 @@ from operations.releases.store import Repository
 from operations.server.environment import find_serving_environment
 from operations.server.memory import available_gpu_memory, available_memory
 from operations.server.process import Server, ServerSettings
+from operations.server.stubs import ended_stubs
 
 VARIABLE: Final = "CESTA_RELEASE_TRIAL"
 CHOICES: Final = ("run", "skip")  # its values; the first is the default
@@ -171,10 +172,22 @@ def _load_parts(server: Server, control: ModelControl, release: ReleaseManifest,
     with ThreadPoolExecutor(len(configs)) as pool, contextlib.ExitStack() as failed:
         failed.callback(server.stop, grace_s=0)  # before the pool waits for the other load
         loading = [pool.submit(control.load, each) for each in configs]
-        for load in wait(loading, return_when=FIRST_EXCEPTION).done:
+        while (state := wait(loading, POLL_S, FIRST_EXCEPTION)).not_done:
+            if _is_hopeless(server, loading) or any(load.exception() for load in state.done):
+                break
+        for load in state.done:
             if error := load.exception():
                 raise _explained(error, server)
+        if state.not_done:
+            raise CestaError(f"in a second server, the sampler's process ended:\n{server.log_tail}")
         failed.pop_all()
+
+
+def _is_hopeless(server: Server, loading: Sequence[Future[None]]) -> bool:
+    """Has the sampler's process ended, and Triton does not say so within a moment?"""
+    if not (ended := ended_stubs(server.pid)):
+        return False
+    return bool(wait(loading, ENDING_S, FIRST_EXCEPTION).not_done and ended & ended_stubs(server.pid))
 
 
 def _alone(config: Config) -> Config:

@@ -19,6 +19,7 @@ from operations.releases.store import Repository
 from operations.releases.trial import load_limit_s
 from operations.server.process import Server, ServerError, ServerSettings
 from operations.server.settings import check_repository
+from operations.server.stubs import ended_stubs
 from operations.supervisor.canary import Canary
 from operations.supervisor.fallback import Fallback, find_fallback, record_start
 from operations.supervisor.pinned import load_active, load_others, load_previous
@@ -181,11 +182,15 @@ def _await_release(
     """
     began_s = probed_s = time.monotonic()
     alive_s: float | None = None  # the last sign of life; at first the server does not listen yet
+    ended: set[int] = set()
     while not loading.done() and server.exit_code is None:
         if ending.wait(POLL_S):
             raise Stopped
         if (now_s := time.monotonic()) - probed_s < 1:
             continue
+        before, ended = ended, ended_stubs(server.pid)
+        if before & ended and not loading.done():
+            raise ServerError(f"a model's process ended while it loaded:\n{server.log_tail}")
         alive_s, probed_s = now_s if _is_alive(control) else alive_s, time.monotonic()
         if now_s - began_s > limit_s or (alive_s and probed_s - alive_s > SILENT_S):
             raise ServerError(f"tritonserver does not get ready and does not end:\n{server.log_tail}")
