@@ -29,6 +29,7 @@ from operations.releases.store import Repository
 from operations.server.environment import find_serving_environment
 from operations.server.memory import available_gpu_memory, available_memory
 from operations.server.process import Server, ServerSettings
+from operations.server.settings import WHOLE_CONFIGS
 from operations.server.stubs import ended_stubs
 
 VARIABLE: Final = "CESTA_RELEASE_TRIAL"
@@ -97,6 +98,7 @@ def open_trial(repository: Repository, release: ReleaseManifest, config: str = "
             models=(),
             response_cache=0,
             control_secret=secrets.token_urlsafe(32),
+            extra_args=WHOLE_CONFIGS,
         )
         server = Server(settings)
         atexit.register(server.stop, grace_s=0)  # a trial in a daemon thread ends with its process

@@ -13,6 +13,9 @@ from typing import Any
 from operations.errors import ServerError
 from operations.server.response_cache import parse_cache
 
+# For servers that load whole configs only: else Triton starts each sampler twice, once to ask it for its own.
+WHOLE_CONFIGS = ("--disable-auto-complete-config",)
+
 _PORTS = ("http_port", "grpc_port", "metrics_port")
 
 

@@ -20,7 +20,7 @@ from operations.releases.model_control import ModelControl
 from operations.releases.store import Repository, open_repository
 from operations.server.control_secret import make_secret
 from operations.server.process import ServerError, ServerSettings
-from operations.server.settings import claim_ports
+from operations.server.settings import WHOLE_CONFIGS, claim_ports
 from operations.server.signals import ignore_signals, interrupt_on_signals
 from operations.settings import load_bars
 from operations.supervisor.admin import Operator
@@ -56,7 +56,8 @@ def serve(settings: ServerSettings, port: int, gateway: GatewaySettings | None =
 def _complete(settings: ServerSettings) -> ServerSettings:
     """Add a secret and ports for all restarts, and remove the models, which pinned.py loads."""
     secret = settings.control_secret or make_secret()
-    return replace(claim_ports(settings), control_secret=secret, models=())
+    options = (*settings.extra_args, *WHOLE_CONFIGS)
+    return replace(claim_ports(settings), control_secret=secret, models=(), extra_args=options)
 
 
 def _serve(settings: ServerSettings, listener: socket.socket, gateway: GatewaySettings | None) -> None:
