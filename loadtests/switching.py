@@ -159,6 +159,7 @@ def time_change(name: str, work: Callable[[], Record]) -> Figures:
     return {
         f"{name}_s": time.perf_counter() - begun,
         f"{name}_verify_s": steps.get("verify", 0.0),
+        f"{name}_trial_s": steps.get("trial", 0.0),
         f"{name}_loading_s": loading,
         f"{name}_golden_ms": steps.get("golden requests", 0.0) * 1000,
         f"{name}_switch_ms": steps["switch"] * 1000,

@@ -14,6 +14,7 @@ DOCUMENT: Final = ROOT / "docs" / "performance.md"
 CHANGES: Final = {
     "promotion of a release that is not loaded, total": "promotion_{}_s",
     "promotion: verifying its files": "promotion_{}_verify_s",
+    "promotion: the trial in a second server": "promotion_{}_trial_s",
     "promotion: loading both parts": "promotion_{}_loading_s",
     "promotion: golden requests": "promotion_{}_golden_ms",
     "promotion: the switch": "promotion_{}_switch_ms",

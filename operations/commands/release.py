@@ -64,13 +64,17 @@ def release() -> None:
 def list_(repository: Place = REPOSITORY) -> None:
     """All releases: number, age, data, HR@10 (hit rate), and which one is active, previous or canary."""
     from operations.releases.configs import canary_on_disk
-    from operations.releases.history import previous
+    from operations.releases.history import fallback, previous
+    from operations.releases.history import read as read_history
     from operations.releases.repository import active_release, read_release, releases
 
     opened = _open(repository)
     marks = {previous(opened): "previous", active_release(opened): "active"}
     if canary := canary_on_disk(opened):
         marks[canary.release] = f"canary {canary.percent:g} %"
+    if fell := fallback(read_history(opened)):
+        marks[fell.get("before")] = "active, cannot be served"
+        marks[fell["release"]] = "previous, answers instead"
     table = Table()
     for column in ("release", "created at", "data until", "HR@10", ""):
         table.add_column(column)
@@ -134,7 +138,7 @@ def promote(
     force: Force = False,
     settings: Bars = None,
 ) -> None:
-    """Have a release served. Verifies it, asks its golden requests, switches, asks a canary, records it.
+    """Have a release served. Verifies it, tries it in a second server, switches, asks it, records it.
 
     The gate refuses a release with a metric below the active release's 95 % interval or below
     the bars of release.toml, and one that lacks categories of the active one.
@@ -286,5 +290,7 @@ def _print(record: "Record", what: str = "is active") -> None:
     before = "nothing" if record["before"] is None else f"release {record['before']}"
     where = record["server"] or "the next start"
     print(f"release {record['release']} {what} at {where}, active before: {before} ({took})")
+    if untried := record.get("untried"):
+        print(f"no second server tried it before it was loaded: {untried}")
     for objection in record.get("forced", ()):
         print(f"forced although {objection}")

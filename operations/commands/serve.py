@@ -50,7 +50,7 @@ def serve(
     """
     from operations.address import split_address
     from operations.gateway.nginx import GatewaySettings
-    from operations.releases.repository import read_release
+    from operations.releases.repository import releases
     from operations.releases.store import open_repository
     from operations.server.process import ServerSettings
     from operations.server.response_cache import parse_cache
@@ -64,9 +64,7 @@ def serve(
                 f'"cesta keys add NAME --folder {gateway}"'
             )
     if "://" in repository:
-        read_release(
-            open_repository(repository)
-        )  # its errors are clearer than tritonserver's, and come sooner
+        releases(open_repository(repository))  # its errors are clearer than tritonserver's, and come sooner
     settings = ServerSettings(
         repository=repository,
         host=host,

@@ -150,6 +150,14 @@ class ObjectPath:
                 digest.update(bytes(chunk))
         return digest.hexdigest()
 
+    def download(self, path: Path) -> None:
+        """Write the content to a local file, piece by piece."""
+        import obstore
+
+        with self._explain_errors(), path.open("wb") as file:
+            for chunk in obstore.get(self.store, self.key).stream():
+                file.write(chunk)
+
     def read_bytes(self) -> bytes:
         return self.read_tagged()[0]
 
@@ -187,13 +195,6 @@ class ObjectPath:
             return True
         except obstore.exceptions.PreconditionError:
             return self._holds(content)
-
-    def copy_to(self, target: "ObjectPath") -> None:
-        """Copy the object within its store; the content does not pass through this machine."""
-        import obstore
-
-        with self._explain_errors():
-            obstore.copy(self.store, self.key, target.key)
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Delete the object. Raises FileNotFoundError if there is none, unless ``missing_ok``."""

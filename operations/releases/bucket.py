@@ -83,19 +83,6 @@ class BucketRepository:
             path.unlink(missing_ok=True)
 
     @contextmanager
-    def substitute(self, folder: str, other: str, aside: str) -> Iterator[None]:
-        """Give ``folder`` copies of the objects of ``other`` within the block; its own wait in ``aside``."""
-        self._copy_folder(folder, aside)
-        self.delete_folder(folder)
-        try:
-            self._copy_folder(other, folder)
-            yield
-        finally:
-            self.delete_folder(folder)
-            self._copy_folder(aside, folder)
-            self.delete_folder(aside)
-
-    @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the repository's lock, renewed until the block ends; BeingChanged if another holds it."""
         lease = Lease(self / LOCK)
@@ -162,10 +149,6 @@ class BucketRepository:
             return False
         claim.write_bytes(RETIRED)
         return True
-
-    def _copy_folder(self, folder: str, target: str) -> None:
-        for path in (self / folder).files():
-            path.copy_to(self / target / str(path.relative_to(self / folder)))
 
     def _check_sizes(self, release: int, sent: dict[ObjectPath, int]) -> None:
         """Raise CestaError if the store holds less than was sent: an upload may be cut off unnoticed."""

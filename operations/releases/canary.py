@@ -8,6 +8,7 @@ from typing import Final
 
 from operations.errors import CestaError
 from operations.releases import history
+from operations.releases.admit import admit
 from operations.releases.configs import (
     CANARY,
     Served,
@@ -16,13 +17,10 @@ from operations.releases.configs import (
     end_canary,
     write_configs,
 )
-from operations.releases.gate import check_gate
 from operations.releases.history import Action
-from operations.releases.intact import check_loaded
 from operations.releases.model_control import ModelControl
 from operations.releases.store import Repository
 from operations.releases.switch import Change, agreed_release, record_failure, switch_front, tidy
-from operations.releases.verify import verify_release
 from operations.settings import ReleaseSettings
 
 LEAST_PERCENT: Final = 0.01  # nginx splits requests by hundredths of a percent
@@ -47,18 +45,14 @@ def start_canary(
     if not LEAST_PERCENT <= percent <= MOST_PERCENT:
         raise CestaError(f"--percent {percent:g}: use {LEAST_PERCENT} to {MOST_PERCENT} or, to end it, 0")
     change = Change(repository, Action.CANARY, release, control, who)
-    with repository.lock(), record_failure(change) as steps:
+    with repository.lock(), record_failure(change):
         active = agreed_release(repository, control)
         if release == active:
             raise CestaError("it is the active one, which answers all requests already")
-        with steps.run("verify"):
-            manifest = verify_release(repository, release)
-            check_loaded(repository, control, release)
-        with steps.run("gate"):
-            forced = check_gate(repository, manifest, active, bars, force)
+        admitted = admit(change, bars, force=force)
         served = Served(active, history.previous(repository), release, percent)
-        with switch_front(change, served, manifest, CANARY):
-            return change.record(percent=percent, **forced)
+        with switch_front(change, served, admitted.release, CANARY):
+            return change.record(**admitted.details, percent=percent)
 
 
 def stop_canary(

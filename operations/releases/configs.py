@@ -127,9 +127,12 @@ def identity(config: Config) -> str:
 
 
 def identity_on_disk(repository: Repository) -> str:
-    """The identity of a repository; a new one if nothing was promoted yet."""
+    """The identity of a repository; a new one if nothing was promoted yet, "" if the config is damaged."""
     path = repository / ENSEMBLE / CONFIG
-    return identity(read_config(path)) if path.exists() else uuid.uuid4().hex
+    try:
+        return identity(read_config(path)) if path.exists() else uuid.uuid4().hex
+    except CestaError:
+        return ""
 
 
 def configs_of(repository: Repository, served: Served, front: str = ENSEMBLE) -> dict[str, Config]:

@@ -67,18 +67,6 @@ class FolderRepository:
             shutil.rmtree(self / name)
 
     @contextmanager
-    def substitute(self, folder: str, other: str, aside: str) -> Iterator[None]:
-        """Give ``folder`` copies of the files of ``other`` within the block; its own wait in ``aside``."""
-        (self / folder).rename(self / aside)
-        try:
-            # No hard links: a new link to a loaded version's files makes Triton reload that version.
-            shutil.copytree(self / other, self / folder)
-            yield
-        finally:
-            shutil.rmtree(self / folder, ignore_errors=True)
-            (self / aside).rename(self / folder)
-
-    @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder's file lock, which ends with its process; BeingChanged if another holds it."""
         with explained(f"nothing was changed, since {self} could not be locked"):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, TypedDict, Unpack
 
+from operations.errors import CestaError
 from operations.releases.repository import active_release
 from operations.releases.store import Repository
 
@@ -25,6 +26,8 @@ class Action(StrEnum):
     CANARY = "canary"
     END_CANARY = "end canary"
     RETIRE = "retire"
+    FALLBACK = "fallback"  # of a starting server to ``release``, because it cannot serve the active one
+    END_FALLBACK = "end fallback"  # a later start can
 
 
 SWITCHES: Final = (Action.PROMOTE, Action.ROLLBACK)  # these change the active release
@@ -36,7 +39,13 @@ class Forced(TypedDict, total=False):
     forced: list[str]  # the objections
 
 
-class Details(Forced, total=False):
+class Admission(Forced, total=False):
+    """How a release was admitted; empty if it passed all checks."""
+
+    untried: str  # why no second server tried it before it was loaded
+
+
+class Details(Admission, total=False):
     """The keys of a record beside moment, operator, action and release; each may be missing."""
 
     before: int | None  # the release that was active
@@ -73,23 +82,32 @@ def read(repository: Repository) -> list[Record]:
     return [record for line in lines if (record := _parse(line)) is not None]
 
 
+def is_switch(record: Record) -> bool:
+    """Has this change made a release the active one?"""
+    return "failed" not in record and record["what"] in SWITCHES
+
+
 def line_of_succession(repository: Repository) -> list[int]:
     """Releases that were active, oldest first: the last is the active one, the one before it the previous.
 
     A promotion adds to the line, a rollback takes from it.
     """
-    line: list[int] = []
-    for record in read(repository):
-        if "failed" in record or record["what"] not in SWITCHES:
-            continue
-        release = record["release"]
-        if release in line:  # returned to, or promoted a second time: it counts once, as the last
-            at = line.index(release)
-            line = line[: at + 1] if record["what"] == Action.ROLLBACK else line[:at] + line[at + 1 :]
-        if release not in line:
-            line.append(release)
-    active = active_release(repository)
+    line = _switched_to(repository)
+    try:
+        active = active_release(repository)
+    except CestaError:  # its config is damaged; then the history is all there is
+        return line
     return [number for number in line if number != active] + ([] if active is None else [active])
+
+
+def fallback(records: list[Record]) -> Record | None:
+    """The record of the fallback that lasts, if one does."""
+    for record in reversed(records):
+        if record["what"] == Action.FALLBACK:
+            return record
+        if record["what"] == Action.END_FALLBACK or is_switch(record):
+            return None
+    return None
 
 
 def previous(repository: Repository) -> int | None:
@@ -100,9 +118,7 @@ def previous(repository: Repository) -> int | None:
 
 def was_rolled_back(repository: Repository, release: int) -> bool:
     """Did the last change that concerned ``release`` roll back from it?"""
-    for record in reversed(read(repository)):
-        if "failed" in record or record["what"] not in SWITCHES:
-            continue
+    for record in filter(is_switch, reversed(read(repository))):
         if record["release"] == release:
             return False
         if record["what"] == Action.ROLLBACK and record.get("before") == release:
@@ -116,6 +132,18 @@ def numbers(repository: Repository) -> set[int]:
     A failed change is left out: it may name a release that never existed.
     """
     return {record["release"] for record in read(repository) if "failed" not in record}
+
+
+def _switched_to(repository: Repository) -> list[int]:
+    line: list[int] = []
+    for record in filter(is_switch, read(repository)):
+        release = record["release"]
+        if release in line:  # returned to, or promoted a second time: it counts once, as the last
+            at = line.index(release)
+            line = line[: at + 1] if record["what"] == Action.ROLLBACK else line[:at] + line[at + 1 :]
+        if release not in line:
+            line.append(release)
+    return line
 
 
 def _parse(line: str) -> Record | None:

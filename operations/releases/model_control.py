@@ -21,6 +21,7 @@ from operations.releases.configs import NAME
 from operations.server.control_secret import FILE_VARIABLE, GRPC_HEADER, VARIABLE, find_secret
 
 READY: Final = "READY"  # a version's state, in Triton's words
+UNLOADING: Final = "UNLOADING"
 UNLOADED: Final = ""
 
 LOAD_TIMEOUT_S: Final = 600  # a release of millions of items is read from disk, and its kernels are compiled
@@ -47,11 +48,14 @@ class ModelControl:
     """A connection to one server. Raises CestaError with the server's own words when it refuses.
 
     ``secret`` authorises loads and unloads. The default is that of the environment or of this user's
-    ``cesta serve``.
+    ``cesta serve``. ``load_timeout_s`` limits each load.
     """
 
-    def __init__(self, address: str, secret: str | None = None) -> None:
+    def __init__(
+        self, address: str, secret: str | None = None, *, load_timeout_s: float = LOAD_TIMEOUT_S
+    ) -> None:
         self.address = address
+        self._load_timeout_s = load_timeout_s
         secret = find_secret() if secret is None else secret
         self._secret = {GRPC_HEADER: secret} if secret else {}
         self._client = triton.InferenceServerClient(address, channel_args=_CHANNEL)
@@ -108,7 +112,7 @@ class ModelControl:
         modification time is new.
         """
         text = json_format.MessageToJson(config, preserving_proto_field_name=True)
-        self._operate("load_model", config.name, config=text, client_timeout=LOAD_TIMEOUT_S)
+        self._operate("load_model", config.name, config=text, client_timeout=self._load_timeout_s)
 
     def set_versions(self, model: str, versions: set[int]) -> None:
         """Have exactly these versions of a loaded part stay loaded, with the config that it has."""

@@ -1,20 +1,16 @@
 """Promote a release, or roll back to the previous one. Either ends a canary release."""
 
 from operations.errors import CestaError
-from operations.records.manifest import ReleaseManifest
 from operations.releases import history
-from operations.releases.configs import PARTS, Served
-from operations.releases.gate import check_gate
+from operations.releases.admit import Admitted, admit, is_loaded
+from operations.releases.configs import Served
 from operations.releases.history import Action
-from operations.releases.intact import check_loaded
 from operations.releases.model_control import ModelControl
-from operations.releases.placing import models_of
 from operations.releases.repository import read_release
 from operations.releases.signature import check_signature
 from operations.releases.store import Repository
 from operations.releases.switch import Change, record_failure, switch_front
 from operations.releases.trust import find_trust
-from operations.releases.verify import verify_release
 from operations.settings import ReleaseSettings
 
 
@@ -33,15 +29,11 @@ def promote(
     promotes against the gate's objections. The record holds them, and ``who`` promoted.
     """
     change = Change(repository, Action.PROMOTE, release, control, who)
-    with repository.lock(), record_failure(change) as steps:
-        with steps.run("verify"):
-            manifest = verify_release(repository, release)
-            check_loaded(repository, control, release)
-        with steps.run("gate"):
-            forced = check_gate(repository, manifest, change.before, bars, force)
+    with repository.lock(), record_failure(change):
+        admitted = admit(change, bars, force=force)
         served = Served(release, _previous(repository, release, change.before))
-        with switch_front(change, served, manifest):
-            return change.record(**forced)
+        with switch_front(change, served, admitted.release):
+            return change.record(**admitted.details)
 
 
 def roll_back(
@@ -54,17 +46,17 @@ def roll_back(
     with repository.lock():
         change = Change(repository, Action.ROLLBACK, _way_back(repository), control, who)
         with record_failure(change) as steps:
-            with steps.run("verify"):
-                manifest = read_release(repository, change.release)
-                loaded = control is not None and _is_loaded(manifest, control)
-                if loaded:  # since its files were checked; its publisher may no longer be trusted
+            described = read_release(repository, change.release)
+            loaded = control is not None and is_loaded(described, control)
+            if loaded:  # since its files were checked; its publisher may no longer be trusted
+                with steps.run("verify"):
                     check_signature(repository, change.release, find_trust())
-                else:
-                    manifest = verify_release(repository, change.release)
-                    check_loaded(repository, control, change.release)
+                admitted = Admitted(described, {})
+            else:
+                admitted = admit(change, gate=False)
             served = Served(change.release, _previous(repository, change.release, change.before))
-            with switch_front(change, served, manifest, ask_golden=not loaded):
-                return change.record()
+            with switch_front(change, served, admitted.release, ask_golden=not loaded):
+                return change.record(**admitted.details)
 
 
 def _way_back(repository: Repository) -> int:
@@ -75,11 +67,6 @@ def _way_back(repository: Repository) -> int:
             'name one with "cesta release promote"'
         )
     return line[-2]
-
-
-def _is_loaded(release: ReleaseManifest, control: ModelControl) -> bool:
-    models, ready = models_of(release), control.ready_parts()
-    return all(release.release in ready.get(models[part], ()) for part in PARTS)
 
 
 def _previous(repository: Repository, release: int, before: int | None) -> int | None:

@@ -50,9 +50,6 @@ class Repository(Protocol):
     def delete_folder(self, name: str) -> None:
         """Delete a folder and everything in it, if it is there."""
 
-    def substitute(self, folder: str, other: str, aside: str) -> AbstractContextManager[None]:
-        """Give ``folder`` the files of ``other`` within the block; its own wait in ``aside``."""
-
     def lock(self) -> AbstractContextManager[None]:
         """Be the only one who changes what is active, within the block.
 

@@ -38,8 +38,9 @@ def verify_release(
     number = require_active(repository) if release is None else release
     described, place = check_intact(repository, number, trust), manifest_place(repository, number)
     models = models_of(described)
-    graph = repository / models[SCORER] / str(number) / GRAPH
-    check_contract(described, place, graph=graph, arrays=repository / models[SAMPLER] / str(number) / ARRAYS)
+    graph = repository / f"{models[SCORER]}/{number}/{GRAPH}"
+    arrays = repository / f"{models[SAMPLER]}/{number}/{ARRAYS}"
+    check_contract(described, place, graph=graph, arrays=arrays)
     _check_neighbours(described, models[SAMPLER], repository)
     return described
 

@@ -15,6 +15,9 @@ from operations.errors import ServerError
 from operations.processes.listeners import way_out
 from operations.server.response_cache import parse_cache
 
+# For servers that load whole configs only: else Triton starts each sampler twice, once to ask it for its own.
+WHOLE_CONFIGS = ("--disable-auto-complete-config",)
+
 _PORTS = ("http_port", "grpc_port", "metrics_port")
 _HOSTS = "use 127.0.0.1, ::1, 0.0.0.0 or ::, or an address of this machine's private network"
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, field_validator
 from operations.errors import BeingChanged, CestaError
 from operations.records.disk import explained
 from operations.records.manifest import ReleaseManifest
+from operations.releases import history
 from operations.releases.canary import LEAST_PERCENT, MOST_PERCENT, start_canary, stop_canary
 from operations.releases.configs import canary_on_disk
 from operations.releases.history import Action, Record, previous
@@ -138,9 +139,10 @@ def make_router(operator: Operator) -> APIRouter:
 
 
 def _describe_releases(repository: Repository) -> JsonObject:
-    canary = canary_on_disk(repository)
+    canary, fallback = canary_on_disk(repository), history.fallback(history.read(repository))
     return {
         "active": active_release(repository),
+        "fallback": fallback and fallback["release"],  # answers, because the active one cannot be served
         "previous": previous(repository),
         "canary": canary._asdict() if canary else None,
         "releases": [_summary(read_release(repository, number)) for number in releases(repository)],

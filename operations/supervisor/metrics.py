@@ -64,6 +64,11 @@ class _StatusCollector(Collector):
             "The release that answers; 0 before the first answer",
             watchdog.health.release,
         )
+        yield _gauge(
+            "cesta_fallback",
+            "1 while the previous release answers, because the active one cannot be served",
+            self._status.fallback() is not None,
+        )
         yield _gauge("cesta_uptime_seconds", "Uptime of the supervisor", self._status.uptime_s())
         failed = CounterMetricFamily(
             "cesta_promotions_failed", "Failed promotions and rollbacks in the repository's history"

@@ -3,24 +3,45 @@
 Each release is checked before Triton reads it: at every start, as at a promotion.
 
 Triton's own `--load-model` loads all versions of a model or none, so a broken previous release would stop the
-active one, too. Here the active release answers before any other is loaded.
+active one, too. Here the active release answers before any other is loaded, and a second server tries the
+others first.
 """
 
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Final
 
 import structlog
 
-from operations.errors import CestaError
+from operations.errors import BeingChanged, CestaError
 from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, Config, kind_of, read_config
-from operations.releases.configs import CANARY, check_named, written_config
+from operations.records.manifest import ReleaseManifest
+from operations.releases.admit import is_loaded
+from operations.releases.configs import (
+    CANARY,
+    PARTS,
+    Served,
+    check_named,
+    front_config,
+    identity_on_disk,
+    part_config,
+    with_versions,
+    written_config,
+)
 from operations.releases.fitting import limit_cache
 from operations.releases.intact import check_front, check_intact, check_part
 from operations.releases.model_control import ModelControl
+from operations.releases.placing import models_of
 from operations.releases.repository import CONFIG, active_release, part_models, read_release
-from operations.releases.stand_in import unload
 from operations.releases.store import Repository
+from operations.releases.trial import open_trial
 
 log = structlog.get_logger()
+
+LOCK_S: Final = 60.0  # then a change that lasts longer goes on, and a rollback loads the previous release
+POLL_S: Final = 0.5
 
 
 def load_active(repository: Repository, control: ModelControl, config: str = "") -> int:
@@ -46,13 +67,28 @@ def load_active(repository: Repository, control: ModelControl, config: str = "")
     return release
 
 
+def load_previous(repository: Repository, control: ModelControl, release: int, config: str = "") -> int:
+    """Check and load ``release`` and no other in the active one's place; return its number.
+
+    Its configs are made anew, because those on disk may be what is damaged. Raises as ``load_active`` does.
+    """
+    check_named(repository, config)
+    try:
+        described = check_intact(repository, release)
+        parts = [part_config(model, described.contract, {release}, config) for model in _parts_of(described)]
+        _load(control, parts)
+        control.load(front_config(ENSEMBLE, Served(release), identity_on_disk(repository), described))
+    except CestaError as error:
+        raise CestaError(f"release {release} cannot be served: {error}") from None
+    return release
+
+
 def load_others(repository: Repository, control: ModelControl) -> None:
     """Load the previous and the canary release beside the active one. A failure is logged and skipped."""
     try:
-        with repository.lock():  # a promotion must not run meanwhile: it would not see these
-            for model in part_models(repository):
-                for release in sorted(_named(repository, model)):
-                    _load_beside(repository, control, model, release)
+        with _lock(repository):  # a promotion must not run meanwhile: it would not see these
+            for release in sorted(_named_releases(repository)):
+                _load_beside(repository, control, release)
             if (repository / CANARY / CONFIG).exists():
                 _load_canary(repository, control, _front(repository, CANARY))
     except (CestaError, OSError) as error:
@@ -61,23 +97,39 @@ def load_others(repository: Repository, control: ModelControl) -> None:
     log.info("all loaded", releases=sorted(_loaded(control, SAMPLER) & _loaded(control, SCORER)))
 
 
-def _load_beside(repository: Repository, control: ModelControl, model: str, release: int) -> None:
-    ready = control.ready(model)
-    if release in ready or not (repository / model / str(release)).exists():
-        return
-    name = control.config_name()
+@contextmanager
+def _lock(repository: Repository) -> Iterator[None]:
+    """Hold the lock, once a promotion, or the trial of a server that has died since, has given it back."""
+    until_s = time.monotonic() + LOCK_S
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(repository.lock())
+                break
+            except BeingChanged:
+                if time.monotonic() > until_s:
+                    raise
+                time.sleep(POLL_S)
+        yield
+
+
+def _load_beside(repository: Repository, control: ModelControl, release: int) -> None:
+    """Load a release that is not loaded, once a second server has tried it. A failure is logged."""
     try:
-        described = check_intact(repository, release)
-        part = written_config(repository, model, ready | {release}, name)
-        check_part(model, part, described, name)
-    except CestaError as error:
-        log.warning("release not loaded", release=release, model=model, reason=str(error))
-        return
-    try:
-        control.load(part)
-    except CestaError as error:
-        log.warning("release not loaded", release=release, model=model, reason=str(error))
-        unload(control, repository, model, release)  # else Triton never becomes ready again
+        described = read_release(repository, release)
+        if is_loaded(described, control):
+            return
+        name = control.config_name()
+        with open_trial(repository, described, name) as trial:
+            described = check_intact(trial.files, release)
+            parts = [written_config(repository, model, {release}, name) for model in _parts_of(described)]
+            for part in parts:
+                check_part(part.name, part, described, name)
+            trial.run(described, name)
+        for part in parts:
+            control.load(with_versions(part, control.ready(part.name) | {release}))
+    except (CestaError, OSError) as error:
+        log.warning("release not loaded", release=release, reason=str(error))
 
 
 def _load_canary(repository: Repository, control: ModelControl, canary: Config) -> None:
@@ -107,9 +159,16 @@ def _pins(ensemble: Config) -> list[tuple[str, int]]:
     return [(step.model_name, int(step.model_version)) for step in ensemble.ensemble_scheduling.step]
 
 
-def _named(repository: Repository, model: str) -> set[int]:
-    path = repository / model / CONFIG
-    return set(read_config(path).version_policy.specific.versions) if path.exists() else set()
+def _parts_of(release: ReleaseManifest) -> list[str]:
+    models = models_of(release)
+    return [models[part] for part in PARTS]
+
+
+def _named_releases(repository: Repository) -> set[int]:
+    """The releases that the parts' configs name."""
+    paths = (repository / model / CONFIG for model in part_models(repository))
+    configs = [read_config(path) for path in paths if path.exists()]
+    return {number for config in configs for number in config.version_policy.specific.versions}
 
 
 def _loaded(control: ModelControl, kind: str) -> set[int]:

@@ -24,7 +24,7 @@ from operations.releases.store import Repository, open_repository
 from operations.server.control_secret import make_secret
 from operations.server.process import ServerError, ServerSettings
 from operations.server.runtime_folder import sweep
-from operations.server.settings import check_port, claim_ports, family_of, find_own_ip
+from operations.server.settings import WHOLE_CONFIGS, check_port, claim_ports, family_of, find_own_ip
 from operations.server.signals import ignore_signals, interrupt_on_signals
 from operations.settings import load_bars
 from operations.supervisor.admin import Operator
@@ -62,7 +62,8 @@ def _complete(settings: ServerSettings) -> ServerSettings:
     for folder in sweep():  # before the ports are claimed: what a killed server left holds them
         log.info("removed what a killed server left", folder=str(folder))
     secret = settings.control_secret or make_secret()
-    return replace(claim_ports(settings), control_secret=secret, models=())
+    options = (*settings.extra_args, *WHOLE_CONFIGS)
+    return replace(claim_ports(settings), control_secret=secret, models=(), extra_args=options)
 
 
 def _serve(settings: ServerSettings, listener: socket.socket, gateway: GatewaySettings | None) -> None:
@@ -73,6 +74,7 @@ def _serve(settings: ServerSettings, listener: socket.socket, gateway: GatewaySe
     def open_announced() -> EmbeddedServer:
         nonlocal announced
         server = open_server(settings, repository, ending, log_handler())
+        status.note_start(server.fallback)
         if not announced:
             _announce(server, listener)
             announced = True

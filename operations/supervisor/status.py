@@ -11,6 +11,7 @@ from operations.records.manifest import JsonObject
 from operations.releases import history
 from operations.releases.repository import read_release
 from operations.releases.store import Repository
+from operations.supervisor.fallback import Fallback, is_over
 from operations.supervisor.watchdog import LOST, Ending, Watchdog
 
 log = structlog.get_logger()
@@ -28,6 +29,7 @@ class Status:
         self._started = time.monotonic()
         self._records: tuple[float, list[history.Record]] = (0.0, [])
         self._metrics: dict[int, JsonObject | None] = {}  # of one release, whose metrics never change
+        self._began: Fallback | None = None  # that of the last start
 
     def follow(self, ending: Ending) -> None:
         """Read an object store at intervals until ``ending``, so that no request waits for it."""
@@ -43,18 +45,29 @@ class Status:
                 if ending.wait(POLL_S):
                     return
 
+    def note_start(self, fallback: Fallback | None) -> None:
+        """Take note of whether a server has started with the previous release."""
+        self._began = fallback
+
+    def fallback(self) -> Fallback | None:
+        """The fallback that lasts, if one does."""
+        if self._began is None or self.watchdog.health.release != self._began.release:
+            return None
+        return None if is_over(self._began, self._history()) else self._began
+
     def uptime_s(self) -> float:
         """Return the uptime of the supervisor. Restarts of the server do not reset it."""
         return time.monotonic() - self._started
 
     def describe(self) -> dict[str, object]:
         """Return the answer of ``GET /v1/status``."""
-        health, restarts = self.watchdog.health, self.watchdog.restarts
+        health, restarts, fallback = self.watchdog.health, self.watchdog.restarts, self.fallback()
         return {
             "ready": health.ready,
             "reason": health.reason,
             "release": health.release,
             "since": self._since(),
+            "fallback": {"active": fallback.active, "reason": fallback.reason} if fallback else None,
             "metrics": self._metrics_of(health.release),
             "uptime_s": round(self.uptime_s(), 1),
             "restarts": restarts.total(),
@@ -69,7 +82,7 @@ class Status:
         """Return when the answering release became active; without a record, when it first answered."""
         health = self.watchdog.health
         for record in reversed(self._history()):
-            if record["what"] in history.SWITCHES and "failed" not in record:
+            if history.is_switch(record):
                 if record["release"] == health.release:
                     return record["at"]
                 break

@@ -50,8 +50,9 @@ class Supervised:
             self.look()
 
     def look(self) -> None:
-        """Record the server and the stubs that run now."""
-        (triton,) = children(self.process.pid)
+        """Record the server and the stubs that run now; not those of a trial, which listens elsewhere."""
+        port = f"--grpc-port={self.addresses['grpc'].rpartition(':')[2]}"
+        (triton,) = (pid for pid in children(self.process.pid) if port in _options(pid))
         options = " ".join(command(triton))
         self.shm_prefix = re.search(r"shm-region-prefix-name=(\S+)", options)[1]
         self.runtime = Path(re.search(r"--backend-directory=(\S+)/backends", options)[1])
@@ -123,3 +124,11 @@ class Supervised:
                 self._events.put(json.loads(line))
             except ValueError:
                 self.not_events.append(line.rstrip())
+
+
+def _options(pid: int) -> list[str]:
+    """The command line of a process; empty if it has ended."""
+    try:
+        return command(pid)
+    except OSError:
+        return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import onnx
 import pytest
 
 from operations.errors import NotPromoted
@@ -13,7 +12,8 @@ from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, releases
 from operations.releases.retire import retire
 from operations.releases.verify import verify_release
-from tests.building.repositories import another_score, replace_file
+from tests.building.broken_releases import Spoil, breaks_the_scorer, raises_at_load
+from tests.building.repositories import another_score
 from tests.running.toy_shop import ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
@@ -62,50 +62,56 @@ def test_a_release_from_promotion_to_retirement(shop: ToyShop) -> None:
     ]
 
 
-def raises_at_load(shop: ToyShop, release: int) -> None:
-    """The sampler's code runs only in Triton. Its hash is right."""
-    replace_file(shop.repository, f"{SAMPLER}/{release}/model.py", b'raise RuntimeError("no such table")\n')
-
-
-def breaks_the_scorer(shop: ToyShop, release: int) -> None:
-    """ONNX reads this graph and ONNX Runtime refuses it: its first operator does not exist."""
-    path = shop.repository / SCORER / str(release) / "model.onnx"
-    model = onnx.load(str(path))
-    model.graph.node[0].op_type = "NoSuchOperator"
-    replace_file(shop.repository, f"{SCORER}/{release}/model.onnx", model.SerializeToString())
-
-
-def answers_otherwise(shop: ToyShop, release: int) -> None:
-    """One score of all golden answers is changed."""
-    another_score(shop.repository, release)
-
-
 def test_whatever_fails_leaves_the_old_release_serving(
     shop: ToyShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One step fails: loading either part, golden requests, the switch, the canary, or the record. The
-    sentence names the step. The old release answers, Triton is ready, and no part of the new release stays
-    loaded; on disk it is still whole.
+    """One step fails: the trial, golden requests, the switch, the canary, or the record. The sentence names
+    the step. The old release answers, Triton is ready, and no part of the new release stays loaded; on disk
+    it is still whole.
     """
     one = shop.first(1)
-    failures = {
-        f"load {SAMPLER}": (raises_at_load, "no such table"),
-        f"load {SCORER}": (breaks_the_scorer, "NoSuchOperator"),
-        "golden requests": (answers_otherwise, "golden request 1 has another answer .* score 3 is"),
-    }
-    for seed, (step, (spoil, reason)) in enumerate(failures.items(), start=2):
-        release = shop.add(seed)
-        spoil(shop, release)
-        check_refused(shop, one, release, step, reason)
-        verify_release(shop.repository, release)
+    spoilt = shop.add(2)
+    another_score(shop.repository, spoilt)
+    check_refused(shop, one, spoilt, "trial", "golden request 1 has another answer .* score 3 is")
+    verify_release(shop.repository, spoilt)
     good = shop.add(9)
-    broken = {"switch": "write_configs", "canary": "check_canary", "record": "history.append"}
+    broken = {
+        "golden requests": "check_golden",
+        "switch": "write_configs",
+        "canary": "check_canary",
+        "record": "history.append",
+    }
     for step, where in broken.items():
         with monkeypatch.context() as patch:
             patch.setattr(f"operations.releases.switch.{where}", full_disk)
             check_refused(shop, one, good, step, "No space left")
     promote(shop.repository, good, shop.control)
     assert shop.mistakes(good) == []
+
+
+def test_a_load_that_fails_without_a_trial_changes_nothing_either(
+    shop: ToyShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator skips trials, which the record says. The failed version stays on Triton's books, and the
+    next good release is promoted.
+    """
+    monkeypatch.setenv("CESTA_RELEASE_TRIAL", "skip")
+    one = shop.first(1)
+    spoil: dict[str, Spoil] = {SAMPLER: raises_at_load, SCORER: breaks_the_scorer}
+    for seed, (part, reason) in enumerate({SAMPLER: "no such table", SCORER: "NoSuchOperator"}.items(), 2):
+        broken = shop.add(seed)
+        spoil[part](shop.repository, broken)
+        with pytest.raises(
+            NotPromoted, match=f'release {one} .* step "load {part}" failed: .*{reason}'
+        ) as caught:
+            promote(shop.repository, broken, shop.control)
+        assert "undoing" not in str(caught.value)
+        assert shop.mistakes(one) == []
+        assert all(shop.control.ready(part) == {one} for part in PARTS)
+        assert reason in shop.control.states(part)[broken]
+    record = promote(shop.repository, shop.add(9), shop.control)
+    assert record["untried"] == "CESTA_RELEASE_TRIAL is skip"
+    assert shop.mistakes(record["release"]) == []
 
 
 def full_disk(*_: object, **__: object) -> None:

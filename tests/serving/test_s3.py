@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from operations.errors import NotPromoted
 from operations.records.contract import SAMPLER, SCORER
+from operations.releases.local_copy import COPY
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, read_release, releases
@@ -22,6 +24,7 @@ from operations.server.process import Server
 from tests.building import TOY_SAMPLER
 from tests.building.newer_contract import SIZES, newer_contract, newer_sampler
 from tests.building.repositories import rewrite_manifest
+from tests.running.network import BadNetwork
 from tests.running.s3 import S3
 from tests.running.toy_shop import ToyShop
 
@@ -57,7 +60,7 @@ def shop(
 
 
 def test_a_release_in_a_bucket_from_promotion_to_a_store_that_is_silent(shop: RemoteShop, s3: S3) -> None:
-    """A release is promoted. One that does not load is refused and cleaned up. A store accepts requests and
+    """A release is promoted. One that does not load is refused. A store accepts requests and
     never answers. After a rollback and a restart the server serves the active release.
     """
     one = shop.first(1)
@@ -67,11 +70,11 @@ def test_a_release_in_a_bucket_from_promotion_to_a_store_that_is_silent(shop: Re
 
     broken = shop.add(3)
     spoil_the_sampler(shop.repository, broken)
-    with pytest.raises(NotPromoted, match=rf'step "load {SAMPLER}" failed: .*no such table'):
+    with pytest.raises(NotPromoted, match=r'step "trial" failed: .*no such table'):
         promote(shop.repository, broken, shop.control)
     assert shop.mistakes(two) == []
-    assert shop.control._client.is_server_ready()
-    verify_release(shop.repository, broken)  # its own files are back in their place
+    assert shop.is_ready()
+    verify_release(shop.repository, broken)
 
     s3.process.send_signal(signal.SIGSTOP)
     try:
@@ -122,6 +125,28 @@ def test_triton_loads_beside_the_empty_folders_of_a_console(shop: RemoteShop, s3
     roll_back(shop.repository, shop.control)
     assert shop.mistakes(one) == []
     assert shop.is_ready()
+
+
+def test_a_trial_reads_each_object_once(
+    shop: RemoteShop, s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The check of the files and the trial share one copy on the disk, which is gone afterwards."""
+    shop.first(1)
+    broken = shop.add(2)
+    spoil_the_sampler(shop.repository, broken)
+    network = BadNetwork(s3.endpoint)
+    for name, value in s3.variables(network.endpoint).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)  # else the folder of before
+    with pytest.raises(NotPromoted, match=r'step "trial" failed: .*no such table'):
+        promote(open_repository(str(shop.repository)), broken, shop.control)
+    network.close()
+    read = Counter(path for method, path in network.seen if method == "GET" and f"/{broken}/" in path)
+    parts = {path: count for path, count in read.items() if "manifest.json" not in path}
+    assert len(parts) == len(read_release(shop.repository, broken).files)
+    assert set(parts.values()) == {1}
+    assert list(tmp_path.glob(f"{COPY}*")) == []
 
 
 def refused_promotion(shop: RemoteShop, release: int) -> str:

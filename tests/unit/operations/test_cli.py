@@ -270,7 +270,7 @@ def test_a_relative_repository_of_a_stack_counts_from_the_working_folder(
     """The supervisor runs in another folder. A bucket's address stays as it is."""
     served: list[str] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("operations.stack.serve_stack", lambda out, repository, _: served.append(repository))
+    monkeypatch.setattr("operations.stack.serve_stack", lambda out, repository, *_: served.append(repository))
     for repository in ("mine/repository", "s3://bucket/shop"):
         assert cesta("stack", "--repository", repository) == (0, "", "")
     assert served == [str(tmp_path / "mine" / "repository"), "s3://bucket/shop"]

@@ -324,17 +324,3 @@ def test_an_unpublished_number_is_not_skipped(repository: Repository) -> None:
     with pytest.raises(NotPromoted, match="no release 99"):
         promote(repository, 99)
     assert publish.next_release(repository) == 3
-
-
-@folder_only
-def test_a_stand_in_leaves_the_other_release_s_files_alone(repository: Repository) -> None:
-    """To Triton a new hard link is a change: it would reload the release that serves."""
-
-    def changed_ns() -> dict[str, int]:
-        files = (repository / "ncf_scorer" / "1").iterdir()
-        return {path.name: path.stat().st_ctime_ns for path in files}
-
-    before = changed_ns()
-    with repository.substitute("ncf_scorer/2", "ncf_scorer/1", aside=".failed"):
-        assert (repository / "ncf_scorer/2/model.onnx").read_bytes()
-    assert changed_ns() == before

@@ -1,0 +1,62 @@
+"""What a release must pass before a server loads it: the check of its files, the gate, the trial."""
+
+import contextlib
+from dataclasses import dataclass
+
+from operations.records.manifest import ReleaseManifest
+from operations.releases import history
+from operations.releases.configs import PARTS
+from operations.releases.gate import check_gate
+from operations.releases.intact import check_loaded
+from operations.releases.model_control import ModelControl
+from operations.releases.placing import models_of
+from operations.releases.repository import read_release
+from operations.releases.switch import Change
+from operations.releases.trial import open_trial
+from operations.releases.verify import verify_release
+from operations.settings import ReleaseSettings
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A release that may be loaded, and what the record says about its admission."""
+
+    release: ReleaseManifest
+    details: history.Admission
+
+
+def admit(
+    change: Change, bars: ReleaseSettings | None = None, *, gate: bool = True, force: bool = False
+) -> Admitted:
+    """Verify the release of a change, ask the gate, and try it unless the server has it loaded.
+
+    Raises CestaError for the first that it does not pass. ``force`` passes the gate all the same.
+    """
+    repository, control, steps = change.repository, change.control, change.steps
+    details: history.Admission = {}
+    with contextlib.ExitStack() as stack:
+        with steps.run("verify"):
+            described, trial = read_release(repository, change.release), None
+        if control is not None and not is_loaded(described, control):
+            with steps.run("trial"):  # its server starts while the files are read
+                trial = stack.enter_context(open_trial(repository, described, control.config_name()))
+        with steps.run("verify"):
+            described = verify_release(trial.files if trial else repository, change.release)
+            check_loaded(repository, control, change.release)
+        if gate:
+            with steps.run("gate"):
+                forced = check_gate(repository, described, change.before, bars, force)
+                if "forced" in forced:
+                    details["forced"] = forced["forced"]
+        if trial and trial.untried:
+            details["untried"] = trial.untried
+        elif trial and control:
+            with steps.run("trial"):
+                trial.run(described, control.config_name())
+    return Admitted(described, details)
+
+
+def is_loaded(release: ReleaseManifest, control: ModelControl) -> bool:
+    """Has the server both parts of a release?"""
+    models, ready = models_of(release), control.ready_parts()
+    return all(release.release in ready.get(models[part], ()) for part in PARTS)
