@@ -113,7 +113,7 @@ def _trimmed(value: bytes) -> bytes:
 
 
 def _check_id(what: str, value: bytes) -> None:
-    """Of an id that the release has not: its own were checked when it was built."""
+    """Check an id that the release does not hold. Its own ids were checked when it was built."""
     if len(value) > MAX_ID_BYTES:
         raise BadRequest(
             f"{what} holds an id of {len(value)} bytes; at most {MAX_ID_BYTES} are allowed: {_quoted(value)}"

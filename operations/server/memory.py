@@ -71,7 +71,7 @@ def _folders(proc: Path, controller: str, root: Path) -> list[Path]:
 
 
 def _free(folder: Path, limit: str, usage: str, *droppable: str) -> Memory | None:
-    """What is left of a cgroup's limit; None if it has none."""
+    """The memory that is left of a cgroup's limit; None if it has none."""
     try:
         allowed, used = ((folder / name).read_text().strip() for name in (limit, usage))
         counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())

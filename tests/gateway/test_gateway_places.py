@@ -40,7 +40,7 @@ def opened(folder: Path, **settings: object) -> Iterator[Door]:
 def test_a_folder_of_any_name_and_length_has_a_gateway(
     tmp_path: Path, supervisor: Supervisor, name: str
 ) -> None:
-    """Its keys, its control socket and its logs lie in the folder that was named."""
+    """The keys, the control socket and the logs lie in the folder that was named."""
     folder = tmp_path / name
     with (
         fake_triton() as fake,

@@ -182,7 +182,7 @@ def test_two_broken_releases_are_both_named(
 def test_a_damaged_config_of_the_ensemble_is_made_anew(
     serve: Callable[..., Supervised], repository: FolderRepository
 ) -> None:
-    """Which release is active is known from the history only. It answers, and a promotion of it ends that."""
+    """Only the history knows the active release. It answers, and a promotion of it ends the fallback."""
     damage_the_ensembles_config(repository)
     serving = serve(repository)
     assert serving.ask("/readyz") == (200, {"ready": True, "release": 2})

@@ -132,7 +132,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def operator(stack: Stack, state: Path, tmp_path_factory: pytest.TempPathFactory) -> Operator:
-    """Its home has the state of this session in the usual place."""
+    """An operator whose home has the state of this session in the usual place."""
     home = tmp_path_factory.mktemp("home")
     shutil.copytree(state, home / ".local" / "state", dirs_exist_ok=True)
     return Operator(stack, home)

@@ -62,7 +62,7 @@ def test_a_canary_release_gets_its_share(running: Stack) -> None:
 
 def test_prometheus_sees_all_of_it(running: Stack) -> None:
     """It has Triton, supervisor, Alertmanager and itself, and the gateway's requests by release."""
-    running.recommend()
+    assert running.recommend() == 1
     eventually(lambda: len(running.query("up == 1")) == 4)
     answered = 'cesta_gateway_requests_total{route="recommend", status="200", release="1"}'
     eventually(lambda: running.query(answered))

@@ -62,7 +62,7 @@ def start(record: StartRecord) -> Iterator[Start]:
 
 
 def test_what_a_killed_program_left_is_ended(record: StartRecord, start: Start) -> None:
-    """Its name does not matter. Afterwards the record is gone, and the next start succeeds."""
+    """The name of the program does not matter. Afterwards the record is gone, and the next start succeeds."""
     program, forked = start()
     program.kill()
     program.wait()

@@ -67,7 +67,7 @@ def test_the_gate_is_passed_by_force_only(repository: Repository) -> None:
 
 @folder_only
 def test_a_server_elsewhere_keeps_its_release(repository: Repository, nowhere: str) -> None:
-    """Its next restart must serve what was promoted in it."""
+    """The next restart of that server must serve what was promoted in it."""
     with mark_served(repository):
         with pytest.raises(NotActive, match=rf"a server may serve .*{nowhere} does not; give --address"):
             activate(repository, 2, nowhere)

@@ -78,7 +78,7 @@ def test_every_verb_refuses_it_before_any_request(verb: str, url: str, tmp_path:
 
 @pytest.fixture
 def repository(tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """Of two releases in a bucket 2 is active."""
+    """Two releases in a bucket; the second is active."""
     monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
     repository = open_repository(f"s3://{s3.bucket()}/shop")
     for seed in (1, 2):

@@ -57,6 +57,7 @@ def test_one_that_was_given_up_is_reported_at_the_end(
 
 def test_a_signal_while_it_starts_is_no_error(kept: list[SimpleNamespace]) -> None:
     serve_stack(Path("out"), "repository", Addresses())
+    assert kept == []  # it ended before any program was ready
 
 
 def test_a_hang_up_that_nohup_ignores_stays_ignored(kept: list[SimpleNamespace]) -> None:
