@@ -22,7 +22,7 @@ from operations.releases.activation import activate
 from operations.releases.history import was_rolled_back
 from operations.releases.publish import publish, published_as
 from operations.releases.repository import active_release
-from operations.releases.store import Repository, open_repository
+from operations.releases.stores.store import Repository, open_repository
 
 log = structlog.get_logger()
 

@@ -17,8 +17,8 @@ from operations.errors import NotActive
 from operations.gateway.items import read_items
 from operations.outputs import Outputs
 from operations.releases.repository import require_active
-from operations.releases.store import open_repository
-from operations.releases.verify import verify_release
+from operations.releases.signatures.verify import verify_release
+from operations.releases.stores.store import open_repository
 from operations.server.process import Server, ServerSettings
 
 ENOUGH_HISTORY = 30  # baskets of the household

@@ -54,7 +54,7 @@ from operations.records.contract import read_contract
 from operations.records.manifest import RunManifest
 from operations.releases.promote import promote
 from operations.releases.publish import publish
-from operations.releases.store import open_repository
+from operations.releases.stores.store import open_repository
 
 SIZES: Final = (27_000, 50_000, 100_000, 300_000, 1_000_000)
 CONCURRENCY: Final = (1, 8, 128)

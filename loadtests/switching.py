@@ -43,7 +43,7 @@ from operations.releases.history import Record
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote, roll_back
 from operations.releases.publish import publish
-from operations.releases.store import open_repository
+from operations.releases.stores.store import open_repository
 from operations.server.control_secret import VARIABLE
 
 QUESTIONS: Final = 1_000  # different questions, repeated; there is no cache

@@ -100,7 +100,7 @@ def build(
     from export_scripts.build import Promotion
     from export_scripts.build import build as run
     from export_scripts.quality.report import print_report
-    from operations.releases.store import open_repository
+    from operations.releases.stores.store import open_repository
 
     keep_freed_memory()
     target = open_repository(repository or Outputs(out).repository)

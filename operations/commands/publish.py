@@ -26,7 +26,7 @@ def publish(
     from operations.releases.activation import activate
     from operations.releases.publish import publish as run
     from operations.releases.repository import active_release
-    from operations.releases.store import open_repository
+    from operations.releases.stores.store import open_repository
 
     outputs = Outputs(out)
     target = open_repository(repository or outputs.repository)

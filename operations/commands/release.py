@@ -12,7 +12,7 @@ from rich.table import Table
 
 from operations.errors import CestaError
 from operations.outputs import ARTIFACTS, Outputs
-from operations.releases.store import Repository, open_repository
+from operations.releases.stores.store import Repository, open_repository
 from operations.settings import load_bars
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ def release() -> None:
 @app.command("list")
 def list_(repository: Place = REPOSITORY) -> None:
     """All releases: number, age, data, HR@10 (hit rate), and which one is active, previous or canary."""
-    from operations.releases.configs import canary_on_disk
     from operations.releases.history import fallback, previous
     from operations.releases.history import read as read_history
+    from operations.releases.models.configs import canary_on_disk
     from operations.releases.repository import active_release, read_release, releases
 
     opened = _open(repository)
@@ -105,7 +105,7 @@ def show(release: Release, repository: Place = REPOSITORY) -> None:
 @app.command()
 def verify(release: Release, repository: Place = REPOSITORY) -> None:
     """Check the signature, every file's hash and the graph's contract; names what is not as published."""
-    from operations.releases.verify import verify_release
+    from operations.releases.signatures.verify import verify_release
 
     files = verify_release(_open(repository), release).files
     size = sum(file.bytes for file in files.values())
@@ -213,11 +213,11 @@ def sign(release: Release, repository: Place = REPOSITORY) -> None:
     For releases of an older cesta, which are not signed, and of publishers whom the server does not trust.
     """
     from operations.records.manifest import ReleaseManifest
-    from operations.releases.intact import check_files
     from operations.releases.repository import manifest_place, read_release
-    from operations.releases.signature import sign as run
-    from operations.releases.signing_key import key_id
-    from operations.releases.trust import publisher_key
+    from operations.releases.signatures.intact import check_files
+    from operations.releases.signatures.signature import sign as run
+    from operations.releases.signatures.signing_key import key_id
+    from operations.releases.signatures.trust import publisher_key
 
     opened = _open(repository)
     read_release(opened, release)
@@ -232,8 +232,8 @@ def sign(release: Release, repository: Place = REPOSITORY) -> None:
 @app.command()
 def keys() -> None:
     """The public line of your signing key, which is made on first use, and the ids of the trusted keys."""
-    from operations.releases.signing_key import key_id, public_line
-    from operations.releases.trust import find_trust, publisher_key
+    from operations.releases.signatures.signing_key import key_id, public_line
+    from operations.releases.signatures.trust import find_trust, publisher_key
 
     key = publisher_key().public_key()
     trust = find_trust()
@@ -246,7 +246,7 @@ def keys() -> None:
 @app.command()
 def trust(line: Annotated[str, typer.Argument(help='A line that "cesta release keys" printed.')]) -> None:
     """Trust a publisher: servers of this user load his releases. Delete the line of the file to end it."""
-    from operations.releases.trust import trust_key, trusted_keys_file
+    from operations.releases.signatures.trust import trust_key, trusted_keys_file
 
     print(f"{trusted_keys_file()} trusts {trust_key(line)}")
 

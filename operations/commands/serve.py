@@ -51,7 +51,7 @@ def serve(
     from operations.address import split_address
     from operations.gateway.nginx import GatewaySettings
     from operations.releases.repository import releases
-    from operations.releases.store import open_repository
+    from operations.releases.stores.store import open_repository
     from operations.server.process import ServerSettings
     from operations.server.response_cache import parse_cache
     from operations.supervisor.serve import serve as run

@@ -19,8 +19,8 @@ from operations.gateway.nginx import GatewaySettings, accepts
 from operations.gateway.request_metrics import RequestMetrics
 from operations.gateway.split import write_split
 from operations.records.atomic import write_file
-from operations.releases.configs import canary_on_disk
-from operations.releases.store import Repository
+from operations.releases.models.configs import canary_on_disk
+from operations.releases.stores.store import Repository
 
 FOLDER_INTERVAL_S: Final = 1.0  # how long a canary release may wait for its requests
 STORE_INTERVAL_S: Final = 15.0  # the same where each look is a request to an object store

@@ -20,7 +20,7 @@ GRAPH: Final = "model.onnx"  # the name that Triton's C++ backend asks for
 TABLES: Final = "model.data"  # beside the graph: its tables, if they are large
 _PART: Final = re.compile(
     rf"({SAMPLER}|{SCORER})(_[0-9a-f]{{8}})?"
-)  # the second part: see releases/placing.py
+)  # the second part: see releases/models/placing.py
 NAMED: Final = "configs"  # the folder of named configs; Triton reads --model-config-name from it, too
 
 Config: TypeAlias = model_config_pb2.ModelConfig

@@ -15,7 +15,7 @@ from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote
 from operations.releases.repository import active_release
 from operations.releases.serving_mark import may_be_served
-from operations.releases.store import Repository
+from operations.releases.stores.store import Repository
 from operations.releases.switch import served_release
 from operations.settings import ReleaseSettings
 

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 from operations.records.manifest import ReleaseManifest
 from operations.releases import history
-from operations.releases.configs import PARTS
 from operations.releases.gate import check_gate
-from operations.releases.intact import check_loaded
 from operations.releases.model_control import ModelControl
-from operations.releases.placing import models_of
+from operations.releases.models.configs import PARTS
+from operations.releases.models.placing import models_of
 from operations.releases.repository import read_release
+from operations.releases.signatures.intact import check_loaded
+from operations.releases.signatures.verify import verify_release
 from operations.releases.switch import Change
 from operations.releases.trial import open_trial
-from operations.releases.verify import verify_release
 from operations.settings import ReleaseSettings
 
 

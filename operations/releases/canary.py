@@ -9,7 +9,9 @@ from typing import Final
 from operations.errors import CestaError
 from operations.releases import history
 from operations.releases.admit import admit
-from operations.releases.configs import (
+from operations.releases.history import Action
+from operations.releases.model_control import ModelControl
+from operations.releases.models.configs import (
     CANARY,
     Served,
     canary_on_disk,
@@ -17,9 +19,7 @@ from operations.releases.configs import (
     end_canary,
     write_configs,
 )
-from operations.releases.history import Action
-from operations.releases.model_control import ModelControl
-from operations.releases.store import Repository
+from operations.releases.stores.store import Repository
 from operations.releases.switch import Change, agreed_release, record_failure, switch_front, tidy
 from operations.settings import ReleaseSettings
 

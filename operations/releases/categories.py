@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from operations.records.contract import SAMPLER
 from operations.records.manifest import ReleaseManifest
-from operations.releases.placing import models_of
-from operations.releases.store import Repository
+from operations.releases.models.placing import models_of
+from operations.releases.stores.store import Repository
 from operations.settings import ReleaseSettings
 
 NAMED: Final = 3  # vanished categories that a sentence names

@@ -7,7 +7,7 @@ from operations.records.manifest import Measured, Metric, ReleaseManifest
 from operations.releases.categories import category_objections
 from operations.releases.history import Forced
 from operations.releases.repository import read_release
-from operations.releases.store import Repository
+from operations.releases.stores.store import Repository
 from operations.settings import ReleaseSettings
 
 METRICS: Final[tuple[Metric, ...]] = ("hr_at_10", "ndcg_at_10")

@@ -15,9 +15,9 @@ from operations.records.golden_answers import (
     difference,
 )
 from operations.records.manifest import ReleaseManifest
-from operations.releases.contracts import ServedContract
 from operations.releases.model_control import ModelControl
-from operations.releases.placing import models_of
+from operations.releases.models.contracts import ServedContract
+from operations.releases.models.placing import models_of
 
 
 def check_golden(control: ModelControl, release: ReleaseManifest) -> None:

@@ -13,7 +13,7 @@ from typing import Final, TypedDict, Unpack
 
 from operations.errors import CestaError
 from operations.releases.repository import active_release
-from operations.releases.store import Repository
+from operations.releases.stores.store import Repository
 
 NAME: Final = "promotions.jsonl"
 

@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from operations.address import split_address
 from operations.errors import CestaError
 from operations.records.contract import SCORER, Config, kind_of
-from operations.releases.configs import NAME
+from operations.releases.models.configs import NAME
 from operations.server.control_secret import FILE_VARIABLE, GRPC_HEADER, VARIABLE, find_secret
 
 READY: Final = "READY"  # a version's state, in Triton's words

@@ -3,14 +3,14 @@
 from operations.errors import CestaError
 from operations.releases import history
 from operations.releases.admit import Admitted, admit, is_loaded
-from operations.releases.configs import Served
 from operations.releases.history import Action
 from operations.releases.model_control import ModelControl
+from operations.releases.models.configs import Served
 from operations.releases.repository import read_release
-from operations.releases.signature import check_signature
-from operations.releases.store import Repository
+from operations.releases.signatures.signature import check_signature
+from operations.releases.signatures.trust import find_trust
+from operations.releases.stores.store import Repository
 from operations.releases.switch import Change, record_failure, switch_front
-from operations.releases.trust import find_trust
 from operations.settings import ReleaseSettings
 
 

@@ -14,12 +14,12 @@ from operations.records.disk import explained
 from operations.records.manifest import RunManifest
 from operations.records.sampler_code import check_sampler_code, copy_sampler_code, sampler_code
 from operations.releases import history
-from operations.releases.placing import choose_models
+from operations.releases.models.placing import choose_models
 from operations.releases.repository import active_release, read_release, releases, version_numbers
-from operations.releases.signature import is_trusted, sign
-from operations.releases.store import Repository
-from operations.releases.trust import publisher_key
-from operations.releases.verify import ARRAYS, check_contract
+from operations.releases.signatures.signature import is_trusted, sign
+from operations.releases.signatures.trust import publisher_key
+from operations.releases.signatures.verify import ARRAYS, check_contract
+from operations.releases.stores.store import Repository
 
 
 def publish(folder: Path, repository: Repository) -> int:

@@ -7,7 +7,7 @@ from operations.records import manifest
 from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, kind_of, read_config
 from operations.records.manifest import ReleaseManifest
 from operations.records.place import Place
-from operations.releases.store import Repository
+from operations.releases.stores.store import Repository
 
 CONFIG: Final = "config.pbtxt"
 

@@ -5,17 +5,17 @@ from typing import Final
 from operations.errors import CestaError
 from operations.records.contract import ENSEMBLE, MODELS
 from operations.releases import history
-from operations.releases.configs import (
+from operations.releases.history import Action
+from operations.releases.model_control import ModelControl
+from operations.releases.models.configs import (
     Served,
     canary_on_disk,
     configs_of,
     write_configs,
 )
-from operations.releases.history import Action
-from operations.releases.intact import check_loaded
-from operations.releases.model_control import ModelControl
 from operations.releases.repository import numbers_of, part_models, releases, version_numbers
-from operations.releases.store import Repository
+from operations.releases.signatures.intact import check_loaded
+from operations.releases.stores.store import Repository
 from operations.releases.switch import agreed_release
 
 LEAST: Final = 2  # the active release, and the one to roll back to

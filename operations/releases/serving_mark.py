@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from operations.records.contract import ENSEMBLE
-from operations.releases.folder import FolderRepository
-from operations.releases.store import Repository
+from operations.releases.stores.folder import FolderRepository
+from operations.releases.stores.store import Repository
 
 
 @contextmanager

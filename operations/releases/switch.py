@@ -21,7 +21,10 @@ from operations.records.contract import ENSEMBLE, Config
 from operations.records.disk import explain
 from operations.records.manifest import ReleaseManifest
 from operations.releases import history
-from operations.releases.configs import (
+from operations.releases.golden import check_canary, check_golden
+from operations.releases.history import Action
+from operations.releases.model_control import READY, UNLOADING, ModelControl
+from operations.releases.models.configs import (
     CANARY,
     FRONTS,
     PARTS,
@@ -38,12 +41,9 @@ from operations.releases.configs import (
     write_configs,
     write_new_parts,
 )
-from operations.releases.golden import check_canary, check_golden
-from operations.releases.history import Action
-from operations.releases.model_control import READY, UNLOADING, ModelControl
-from operations.releases.placing import models_of
+from operations.releases.models.placing import models_of
 from operations.releases.repository import active_release, part_models
-from operations.releases.store import Repository
+from operations.releases.stores.store import Repository
 
 FAILED: Final = {
     Action.PROMOTE: "was not promoted",

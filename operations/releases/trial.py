@@ -20,12 +20,12 @@ import structlog
 from operations.errors import CestaError, ServerError
 from operations.records.contract import Config
 from operations.records.manifest import ReleaseManifest
-from operations.releases.configs import PARTS, part_config
 from operations.releases.golden import check_golden
-from operations.releases.local_copy import local_files
 from operations.releases.model_control import ModelControl
-from operations.releases.placing import models_of
-from operations.releases.store import Repository
+from operations.releases.models.configs import PARTS, part_config
+from operations.releases.models.placing import models_of
+from operations.releases.stores.local_copy import local_files
+from operations.releases.stores.store import Repository
 from operations.server.environment import find_serving_environment
 from operations.server.memory import available_gpu_memory, available_memory
 from operations.server.process import Server, ServerSettings

@@ -19,12 +19,12 @@ from operations.records.disk import explained
 from operations.records.manifest import ReleaseManifest
 from operations.releases import history
 from operations.releases.canary import LEAST_PERCENT, MOST_PERCENT, start_canary, stop_canary
-from operations.releases.configs import canary_on_disk
 from operations.releases.history import Action, Record, previous
 from operations.releases.model_control import ModelControl
+from operations.releases.models.configs import canary_on_disk
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, read_release, releases
-from operations.releases.store import Repository
+from operations.releases.stores.store import Repository
 from operations.settings import ReleaseSettings
 
 log = structlog.get_logger()

@@ -15,7 +15,7 @@ from operations.records.contract import ENSEMBLE
 from operations.records.manifest import ReleaseManifest
 from operations.releases.model_control import ModelControl
 from operations.releases.repository import read_release
-from operations.releases.store import Repository
+from operations.releases.stores.store import Repository
 from operations.releases.trial import load_limit_s
 from operations.server.process import Server, ServerError, ServerSettings
 from operations.server.settings import check_repository

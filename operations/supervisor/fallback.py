@@ -12,7 +12,7 @@ from operations.errors import CestaError
 from operations.releases import history
 from operations.releases.history import Action
 from operations.releases.repository import active_release
-from operations.releases.store import Repository
+from operations.releases.stores.store import Repository
 
 log = structlog.get_logger()
 

@@ -19,7 +19,8 @@ from operations.errors import BeingChanged, CestaError
 from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, Config, kind_of, read_config
 from operations.records.manifest import ReleaseManifest
 from operations.releases.admit import is_loaded
-from operations.releases.configs import (
+from operations.releases.model_control import ModelControl
+from operations.releases.models.configs import (
     CANARY,
     PARTS,
     Served,
@@ -30,12 +31,11 @@ from operations.releases.configs import (
     with_versions,
     written_config,
 )
-from operations.releases.fitting import limit_cache
-from operations.releases.intact import check_front, check_intact, check_part
-from operations.releases.model_control import ModelControl
-from operations.releases.placing import models_of
+from operations.releases.models.fitting import limit_cache
+from operations.releases.models.placing import models_of
 from operations.releases.repository import CONFIG, active_release, part_models, read_release
-from operations.releases.store import Repository
+from operations.releases.signatures.intact import check_front, check_intact, check_part
+from operations.releases.stores.store import Repository
 from operations.releases.trial import open_trial
 
 log = structlog.get_logger()

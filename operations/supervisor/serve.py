@@ -20,7 +20,7 @@ from operations.gateway.nginx import GatewaySettings
 from operations.processes.listeners import way_out
 from operations.releases.model_control import ModelControl
 from operations.releases.serving_mark import mark_served
-from operations.releases.store import Repository, open_repository
+from operations.releases.stores.store import Repository, open_repository
 from operations.server.control_secret import make_secret
 from operations.server.process import ServerError, ServerSettings
 from operations.server.runtime_folder import sweep

@@ -10,7 +10,7 @@ from operations.errors import CestaError
 from operations.records.manifest import JsonObject
 from operations.releases import history
 from operations.releases.repository import read_release
-from operations.releases.store import Repository
+from operations.releases.stores.store import Repository
 from operations.supervisor.fallback import Fallback, is_over
 from operations.supervisor.watchdog import LOST, Ending, Watchdog
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import onnx
 
 from operations.records.contract import GRAPH, SAMPLER, SCORER
-from operations.releases.folder import FolderRepository
 from operations.releases.repository import read_release
+from operations.releases.stores.folder import FolderRepository
 from tests.building.repositories import another_score, replace_file
 
 Spoil = Callable[[FolderRepository, int], None]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from operations.records.contract import Contract
 from operations.records.manifest import ContractRecord
-from operations.releases.contracts import ServedContract
+from operations.releases.models.contracts import ServedContract
 from tests.building import TOY_SAMPLER
 
 SIZES = Contract(basket_slots=150, candidates=100, features=30, answers=12)

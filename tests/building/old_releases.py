@@ -4,9 +4,9 @@ import tarfile
 from pathlib import Path
 
 from operations.releases.repository import manifest_place
-from operations.releases.signature import sign
-from operations.releases.store import open_repository
-from operations.releases.trust import publisher_key
+from operations.releases.signatures.signature import sign
+from operations.releases.signatures.trust import publisher_key
+from operations.releases.stores.store import open_repository
 
 ARCHIVE = Path(__file__).parent / "published_by_85684cf" / "repository.tar.gz"
 

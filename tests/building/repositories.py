@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from operations.records import manifest
-from operations.releases.folder import FolderRepository
 from operations.releases.repository import manifest_place, read_release
-from operations.releases.signature import sign
-from operations.releases.store import Repository, open_repository
-from operations.releases.trust import publisher_key
+from operations.releases.signatures.signature import sign
+from operations.releases.signatures.trust import publisher_key
+from operations.releases.stores.folder import FolderRepository
+from operations.releases.stores.store import Repository, open_repository
 
 KINDS = ["folder", "s3"]
 

@@ -13,7 +13,7 @@ from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.settings import Settings, load_settings
 from operations.outputs import Outputs
 from operations.releases.repository import require_active
-from operations.releases.store import open_repository
+from operations.releases.stores.store import open_repository
 
 TABLES, ARTIFACTS, STATE = "tables", "artifacts", "state"  # folders of a slice; the state holds its keys
 

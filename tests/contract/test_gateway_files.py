@@ -9,8 +9,8 @@ import pytest
 
 from operations.gateway.nginx import CONFIGURATION, GatewaySettings, render, variables
 from operations.records.contract import ENSEMBLE
-from operations.releases.configs import PARTS
 from operations.releases.model_control import LOAD_TIMEOUT_S
+from operations.releases.models.configs import PARTS
 
 WORD = re.compile(r"\$\{([A-Z_]+)\}")
 

@@ -14,7 +14,7 @@ from operations.records.contract import (
     tensors,
 )
 from operations.records.manifest import ContractRecord
-from operations.releases.configs import NAME, part_config
+from operations.releases.models.configs import NAME, part_config
 
 NAMES = sorted(MODEL_REPOSITORY.glob(f"*/{NAMED}/*.pbtxt"))
 TENSORRT = read_config(MODEL_REPOSITORY / SCORER / NAMED / "tensorrt.pbtxt")

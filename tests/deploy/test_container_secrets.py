@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from operations.releases.trust import publisher_key
+from operations.releases.signatures.trust import publisher_key
 from tests import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -9,7 +9,7 @@ import pytest
 
 from operations.cli import MAKING, TRAINING
 from operations.releases.publish import publish
-from operations.releases.store import open_repository
+from operations.releases.stores.store import open_repository
 from tests import ROOT
 from tests.building import TOY_SAMPLER
 from tests.building.runs import make_run, toy_run

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from operations.releases.configs import CANARY
+from operations.releases.models.configs import CANARY
 from operations.server.process import Server, ServerSettings
 from tests.building import TOY_SAMPLER
 from tests.running import needs
@@ -23,7 +23,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     from operations.releases import publish
     from operations.releases.canary import start_canary
     from operations.releases.promote import promote
-    from operations.releases.store import open_repository
+    from operations.releases.stores.store import open_repository
     from tests.building.runs import toy_run  # not above: it imports torch
 
     needs.a_tritonserver()

@@ -10,8 +10,8 @@ import pytest
 from export_scripts.build import build
 from operations.errors import CestaError
 from operations.outputs import Outputs
-from operations.releases.store import open_repository
-from operations.releases.verify import verify_release
+from operations.releases.signatures.verify import verify_release
+from operations.releases.stores.store import open_repository
 from tests.building.cheap_builds import settings_of
 from tests.building.shops import make_shop
 

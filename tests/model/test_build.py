@@ -34,8 +34,8 @@ from operations.records.contract import read_contract
 from operations.records.golden_answers import ACCELERATED_TOLERANCE
 from operations.records.manifest import ReleaseManifest
 from operations.releases.promote import roll_back
-from operations.releases.store import open_repository
-from operations.releases.verify import verify_release
+from operations.releases.signatures.verify import verify_release
+from operations.releases.stores.store import open_repository
 from tests import ROOT
 from tests.building.cheap_builds import CHEAP, settings_of
 from tests.building.shops import make_shop

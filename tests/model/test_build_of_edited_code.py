@@ -13,8 +13,8 @@ import pytest
 
 from export_scripts.freshness.code import ROOT
 from operations.outputs import Outputs
-from operations.releases.store import open_repository
-from operations.releases.verify import verify_release
+from operations.releases.signatures.verify import verify_release
+from operations.releases.stores.store import open_repository
 from tests.building.cheap_builds import CHEAP
 from tests.building.shops import make_shop
 

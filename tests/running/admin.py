@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from operations.releases.store import Repository
+from operations.releases.stores.store import Repository
 from operations.settings import load_bars
 from operations.supervisor.admin import Operator
 from operations.supervisor.app import make_app

@@ -12,7 +12,7 @@ from typing import Any
 
 from operations.records import sampler_code
 from operations.releases import publish
-from operations.releases.store import open_repository
+from operations.releases.stores.store import open_repository
 from tests.building import TOY_SAMPLER
 
 _processes = multiprocessing.get_context("forkserver")  # imports once, forks for each

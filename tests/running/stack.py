@@ -20,7 +20,7 @@ import pytest
 from operations.gateway.keys import add_key
 from operations.releases import publish
 from operations.releases.promote import promote
-from operations.releases.store import open_repository
+from operations.releases.stores.store import open_repository
 from operations.stack import Addresses, run_stack
 from operations.stack.keeper import Keeper
 from tests.building import TOY_SAMPLER

@@ -12,11 +12,11 @@ import tritonclient.grpc as triton
 from operations.records.contract import ENSEMBLE
 from operations.records.golden_answers import Answer, Request, answer_of, difference
 from operations.releases import publish
-from operations.releases.configs import CANARY, canary_on_disk
 from operations.releases.golden import check_canary, request_tensors
 from operations.releases.model_control import ModelControl
+from operations.releases.models.configs import CANARY, canary_on_disk
 from operations.releases.promote import promote
-from operations.releases.store import Repository, open_repository
+from operations.releases.stores.store import Repository, open_repository
 from operations.server.process import Server
 from tests.building.runs import toy_answer, toy_run
 

@@ -14,7 +14,7 @@ from operations.errors import NotActive
 from operations.releases import publish
 from operations.releases.activation import activate
 from operations.releases.repository import active_release
-from operations.releases.store import Repository, open_repository
+from operations.releases.stores.store import Repository, open_repository
 from tests.building import TOY_SAMPLER
 from tests.building.runs import toy_run
 from tests.running.door import free_ports

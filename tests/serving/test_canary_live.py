@@ -9,7 +9,7 @@ import pytest
 
 from operations.errors import NotPromoted
 from operations.releases.canary import start_canary, stop_canary
-from operations.releases.configs import CANARY, PARTS
+from operations.releases.models.configs import CANARY, PARTS
 from operations.releases.promote import promote
 from tests.running.toy_shop import BASKETS, ToyShop
 

@@ -17,13 +17,13 @@ from operations.errors import NotPromoted
 from operations.records.contract import ENSEMBLE, SAMPLER
 from operations.records.golden_answers import Request, answer_of, difference
 from operations.releases.canary import start_canary, stop_canary
-from operations.releases.configs import CANARY, PARTS
 from operations.releases.golden import request_tensors
 from operations.releases.model_control import ModelControl
-from operations.releases.placing import models_of
+from operations.releases.models.configs import CANARY, PARTS
+from operations.releases.models.placing import models_of
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import read_release, releases
-from operations.releases.verify import verify_release
+from operations.releases.signatures.verify import verify_release
 from operations.server.process import Server
 from tests.building.newer_contract import NO_HINT, SIZES, newer_contract, newer_sampler
 from tests.building.old_releases import unpack_old_repository

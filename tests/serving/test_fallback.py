@@ -12,12 +12,12 @@ import pytest
 
 from operations.records.contract import ENSEMBLE, SAMPLER
 from operations.releases import history, publish
-from operations.releases.folder import FolderRepository
 from operations.releases.history import Action
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, manifest_place
-from operations.releases.signature import NAME as SIGNATURES
+from operations.releases.signatures.signature import NAME as SIGNATURES
+from operations.releases.stores.folder import FolderRepository
 from operations.server.process import Server
 from tests.building import TOY_SAMPLER
 from tests.building.broken_releases import exits_at_load, raises_at_load

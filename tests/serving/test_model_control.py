@@ -14,8 +14,8 @@ from tritonclient.utils import InferenceServerException
 
 from operations.errors import CestaError
 from operations.records.manifest import ContractRecord
-from operations.releases.configs import part_config
 from operations.releases.model_control import ModelControl
+from operations.releases.models.configs import part_config
 from operations.server.control_secret import GRPC_HEADER, HTTP_HEADER, VARIABLE
 from operations.server.process import Server
 from tests.running.processes import children, command

@@ -12,8 +12,8 @@ import tritonclient.grpc as triton
 
 from operations.errors import CestaError
 from operations.records.contract import MODEL_REPOSITORY, SCORER
-from operations.releases import configs
 from operations.releases.model_control import ModelControl
+from operations.releases.models import configs
 from operations.releases.promote import promote
 from operations.server.process import Server, ServerError
 from operations.supervisor.pinned import load_active, load_others

@@ -12,7 +12,7 @@ import pytest
 from operations.releases.promote import promote
 from operations.releases.publish import publish
 from operations.releases.repository import active_release
-from operations.releases.store import open_repository
+from operations.releases.stores.store import open_repository
 from operations.server.environment import find_serving_environment
 from tests.building import TOY_SAMPLER
 from tests.running import needs

@@ -11,7 +11,7 @@ from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, releases
 from operations.releases.retire import retire
-from operations.releases.verify import verify_release
+from operations.releases.signatures.verify import verify_release
 from tests.building.broken_releases import Spoil, breaks_the_scorer, raises_at_load
 from tests.building.repositories import another_score
 from tests.running.toy_shop import ToyShop

@@ -18,7 +18,7 @@ import pytest
 
 from operations.releases import history
 from operations.releases.repository import active_release
-from operations.releases.store import open_repository
+from operations.releases.stores.store import open_repository
 from tests import ROOT
 from tests.running.stack import Stack, eventually, open_stack, publish_toys
 

@@ -13,13 +13,13 @@ import pytest
 
 from operations.errors import NotPromoted
 from operations.records.contract import SAMPLER, SCORER
-from operations.releases.local_copy import COPY
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, read_release, releases
 from operations.releases.retire import retire
-from operations.releases.store import Repository, open_repository
-from operations.releases.verify import verify_release
+from operations.releases.signatures.verify import verify_release
+from operations.releases.stores.local_copy import COPY
+from operations.releases.stores.store import Repository, open_repository
 from operations.server.process import Server
 from tests.building import TOY_SAMPLER
 from tests.building.newer_contract import SIZES, newer_contract, newer_sampler

@@ -12,7 +12,7 @@ from cesta_client import Recommender
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote
 from operations.releases.publish import publish
-from operations.releases.store import open_repository
+from operations.releases.stores.store import open_repository
 from operations.server.process import Server
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from operations.records import manifest
 from operations.releases import publish
 from operations.releases.promote import promote
 from operations.releases.repository import manifest_place, read_release
-from operations.releases.signature import sign
-from operations.releases.store import Repository, open_repository
-from operations.releases.trust import publisher_key
+from operations.releases.signatures.signature import sign
+from operations.releases.signatures.trust import publisher_key
+from operations.releases.stores.store import Repository, open_repository
 from tests.building import TOY_SAMPLER
 from tests.building.runs import toy_run
 from tests.running.supervised import Supervised

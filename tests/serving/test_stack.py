@@ -15,7 +15,7 @@ from operations.gateway.control import announce
 from operations.gateway.keys import add_key
 from operations.gateway.link import admin_token
 from operations.releases import history
-from operations.releases.store import open_repository
+from operations.releases.stores.store import open_repository
 from operations.server.control_secret import find_secret
 from tests.running.processes import children, command
 from tests.running.stack import PROGRAMS, Stack, eventually, open_stack, publish_toys

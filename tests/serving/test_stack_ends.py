@@ -22,7 +22,7 @@ from operations.gateway.keys import add_key
 from operations.processes.identity import session_members
 from operations.releases import publish
 from operations.releases.promote import promote
-from operations.releases.store import open_repository
+from operations.releases.stores.store import open_repository
 from operations.stack import Addresses
 from operations.stack.programs import check_machine
 from tests.building import TOY_SAMPLER

@@ -21,10 +21,10 @@ import tritonclient.grpc as triton
 
 from operations.records.contract import SAMPLER
 from operations.releases import publish
-from operations.releases.folder import FolderRepository
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote, roll_back
-from operations.releases.store import open_repository
+from operations.releases.stores.folder import FolderRepository
+from operations.releases.stores.store import open_repository
 from operations.server.settings import ServerSettings, claim_ports
 from operations.supervisor import embedded
 from operations.supervisor.watchdog import Stopped

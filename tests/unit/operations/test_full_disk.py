@@ -19,12 +19,12 @@ from operations.gateway.keys import add_key, read_keys, revoke_key
 from operations.gateway.split import write_split
 from operations.records import atomic
 from operations.releases import history, publish
-from operations.releases.configs import canary_on_disk
-from operations.releases.folder import ROOM
+from operations.releases.models.configs import canary_on_disk
 from operations.releases.promote import promote
 from operations.releases.repository import active_release
 from operations.releases.retire import retire
-from operations.releases.store import Repository, open_repository
+from operations.releases.stores.folder import ROOM
+from operations.releases.stores.store import Repository, open_repository
 from tests.building.runs import make_run
 from tests.running.admin import Admin
 from tests.running.small_disk import SmallDisk, small_disk

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from operations.gateway.link import admin_token
-from operations.releases.trust import publisher_key
+from operations.releases.signatures.trust import publisher_key
 from operations.server.control_secret import make_secret
 from operations.stack.programs import write_webhooks
 

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from operations.gateway import link
 from operations.gateway.nginx import GatewaySettings
-from operations.releases.configs import Canary
-from operations.releases.store import open_repository
+from operations.releases.models.configs import Canary
+from operations.releases.stores.store import open_repository
 
 
 def test_the_split_is_followed_after_whatever_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

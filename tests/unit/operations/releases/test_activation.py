@@ -13,7 +13,7 @@ from operations.releases.activation import activate
 from operations.releases.promote import promote
 from operations.releases.repository import active_release
 from operations.releases.serving_mark import mark_served, may_be_served
-from operations.releases.store import Repository
+from operations.releases.stores.store import Repository
 from operations.settings import load_bars
 from tests.building import TOY_SAMPLER
 from tests.building.repositories import KINDS, empty_repository, folder_only, s3_only

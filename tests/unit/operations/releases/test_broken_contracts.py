@@ -11,7 +11,7 @@ from operations.records import manifest
 from operations.records.contract import read_contract
 from operations.records.manifest import ContractRecord, RunManifest
 from operations.releases import publish
-from operations.releases.store import Repository, open_repository
+from operations.releases.stores.store import Repository, open_repository
 from tests.building.runs import make_run
 
 

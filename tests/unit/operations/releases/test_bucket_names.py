@@ -14,8 +14,8 @@ from operations.releases import publish
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, releases, version_numbers
 from operations.releases.retire import retire
-from operations.releases.store import Repository, open_repository
-from operations.releases.verify import verify_release
+from operations.releases.signatures.verify import verify_release
+from operations.releases.stores.store import Repository, open_repository
 from tests.building import TOY_SAMPLER
 from tests.building.runs import toy_run
 from tests.running.s3 import S3

@@ -10,11 +10,11 @@ from operations.errors import CestaError, NotPromoted
 from operations.records.contract import read_config
 from operations.releases import history, publish
 from operations.releases.canary import start_canary, stop_canary
-from operations.releases.configs import CANARY, canary_on_disk
+from operations.releases.models.configs import CANARY, canary_on_disk
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import CONFIG, active_release
 from operations.releases.retire import retire
-from operations.releases.store import Repository, open_repository
+from operations.releases.stores.store import Repository, open_repository
 from operations.settings import load_bars
 from tests.building.repositories import KINDS, empty_repository, folder_only
 from tests.building.runs import make_run

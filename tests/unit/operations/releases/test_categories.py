@@ -14,7 +14,7 @@ from operations.releases import publish
 from operations.releases.categories import category_shares
 from operations.releases.promote import promote
 from operations.releases.repository import active_release, read_release
-from operations.releases.store import Repository
+from operations.releases.stores.store import Repository
 from operations.settings import ReleaseSettings, load_bars
 from tests.building import TOY_SAMPLER
 from tests.building.repositories import KINDS, empty_repository, folder_only

@@ -9,17 +9,18 @@ from operations.commands import release as commands
 from operations.errors import CestaError
 from operations.records import manifest
 from operations.records.contract import ENSEMBLE, NAMED, SAMPLER, SCORER, Config, read_config, tensors
-from operations.releases import configs, publish
+from operations.releases import publish
 from operations.releases.canary import start_canary, stop_canary
-from operations.releases.configs import CANARY, PARTS, part_config
-from operations.releases.contracts import ServedContract
 from operations.releases.diff import diff
-from operations.releases.placing import models_of
+from operations.releases.models import configs
+from operations.releases.models.configs import CANARY, PARTS, part_config
+from operations.releases.models.contracts import ServedContract
+from operations.releases.models.placing import models_of
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import CONFIG, active_release, part_models, read_release, releases
 from operations.releases.retire import retire
-from operations.releases.store import Repository, open_repository
-from operations.releases.verify import verify_release
+from operations.releases.signatures.verify import verify_release
+from operations.releases.stores.store import Repository, open_repository
 from tests.building import TOY_SAMPLER
 from tests.building.newer_contract import SIZES, newer_contract, newer_sampler
 from tests.building.old_releases import unpack_old_repository

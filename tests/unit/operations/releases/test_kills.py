@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from operations.records.contract import MODELS
-from operations.releases import bucket, history, publish, signature
-from operations.releases.folder import ROOM
+from operations.releases import history, publish
 from operations.releases.promote import promote
 from operations.releases.repository import active_release, releases, version_numbers
 from operations.releases.retire import retire
-from operations.releases.store import Repository, open_repository
-from operations.releases.verify import verify_release
+from operations.releases.signatures import signature
+from operations.releases.signatures.verify import verify_release
+from operations.releases.stores import bucket
+from operations.releases.stores.folder import ROOM
+from operations.releases.stores.store import Repository, open_repository
 from tests.building import TOY_SAMPLER
 from tests.building.runs import toy_run
 from tests.running.killed_publisher import start_publishing

@@ -12,11 +12,11 @@ import pytest
 from operations.errors import CestaError
 from operations.records.contract import SAMPLER, SCORER
 from operations.releases import publish
-from operations.releases.folder import FolderRepository
-from operations.releases.local_copy import COPY, local_files
 from operations.releases.repository import read_release
-from operations.releases.store import Repository, open_repository
-from operations.releases.verify import verify_release
+from operations.releases.signatures.verify import verify_release
+from operations.releases.stores.folder import FolderRepository
+from operations.releases.stores.local_copy import COPY, local_files
+from operations.releases.stores.store import Repository, open_repository
 from tests.building import TOY_SAMPLER
 from tests.building.runs import toy_run
 from tests.running.network import BadNetwork

@@ -19,7 +19,7 @@ from operations.gateway.split import write_split
 from operations.releases import publish
 from operations.releases.canary import start_canary
 from operations.releases.promote import promote
-from operations.releases.store import open_repository
+from operations.releases.stores.store import open_repository
 from tests import ROOT
 from tests.building.runs import make_run
 

@@ -20,7 +20,7 @@ from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote
 from operations.releases.publish import publish
 from operations.releases.repository import active_release
-from operations.releases.store import open_repository
+from operations.releases.stores.store import open_repository
 from tests.building import TOY_SAMPLER
 from tests.running.proxy import ANSWERS, Proxy, open_proxy, proxy
 

@@ -19,12 +19,13 @@ import pytest
 from operations.address import proxy_and_exceptions
 from operations.errors import CestaError, NotPromoted
 from operations.records.object_path import ObjectPath
-from operations.releases import bucket, history, lease, publish
+from operations.releases import history, publish
 from operations.releases.history import Action
 from operations.releases.promote import promote
 from operations.releases.repository import active_release, releases
-from operations.releases.store import Repository, open_repository
-from operations.releases.verify import verify_release
+from operations.releases.signatures.verify import verify_release
+from operations.releases.stores import bucket, lease
+from operations.releases.stores.store import Repository, open_repository
 from operations.server.environment import ServerError
 from operations.server.repository_url import triton_url
 from tests.building import TOY_SAMPLER
@@ -212,7 +213,7 @@ def test_the_lock_of_a_killed_operator_is_taken_over(
 
 def test_the_lock_of_one_who_died_on_this_machine_is_taken_over_at_once(repository: Repository) -> None:
     """The process of the lock is gone, so nobody waits for it."""
-    code = "import sys; from operations.releases.lease import sign; print(sign().decode())"
+    code = "import sys; from operations.releases.stores.lease import sign; print(sign().decode())"
     signed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
     (repository / bucket.LOCK).write_bytes(signed)
     with repository.lock():

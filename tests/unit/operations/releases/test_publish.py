@@ -14,13 +14,16 @@ from operations.errors import CestaError
 from operations.records import manifest
 from operations.records.contract import MODEL_REPOSITORY, MODELS, read_config
 from operations.records.manifest import RunManifest
-from operations.releases import bucket, configs, history, publish, signature
-from operations.releases.folder import ROOM
+from operations.releases import history, publish
 from operations.releases.history import Action
+from operations.releases.models import configs
 from operations.releases.promote import promote
 from operations.releases.repository import active_release, read_release, releases
-from operations.releases.store import Repository, open_repository
-from operations.releases.verify import verify_release
+from operations.releases.signatures import signature
+from operations.releases.signatures.verify import verify_release
+from operations.releases.stores import bucket
+from operations.releases.stores.folder import ROOM
+from operations.releases.stores.store import Repository, open_repository
 from tests.building.repositories import KINDS, empty_repository, folder_only
 from tests.building.runs import make_run
 
@@ -229,7 +232,7 @@ RACE = """
 import sys
 from pathlib import Path
 from operations.releases.publish import publish
-from operations.releases.store import open_repository
+from operations.releases.stores.store import open_repository
 sys.stdin.readline()
 print(*(publish(Path(sys.argv[1]), open_repository(sys.argv[2])) for _ in range(int(sys.argv[3]))))
 """

@@ -13,17 +13,18 @@ from operations.records import manifest
 from operations.records.contract import MODELS
 from operations.records.golden_answers import Answer, difference
 from operations.records.manifest import ReleaseManifest
-from operations.releases import bucket, history, publish
+from operations.releases import history, publish
 from operations.releases.diff import diff
 from operations.releases.gate import objections
 from operations.releases.history import Action
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, manifest_place, read_release, releases
 from operations.releases.retire import retire
-from operations.releases.signature import sign
-from operations.releases.store import Repository
-from operations.releases.trust import publisher_key
-from operations.releases.verify import verify_release
+from operations.releases.signatures.signature import sign
+from operations.releases.signatures.trust import publisher_key
+from operations.releases.signatures.verify import verify_release
+from operations.releases.stores import bucket
+from operations.releases.stores.store import Repository
 from operations.settings import ReleaseSettings, load_bars
 from tests.building import TOY_SAMPLER
 from tests.building.repositories import KINDS, empty_repository, folder_only, rewrite_manifest

@@ -14,16 +14,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from operations.errors import CestaError, NotPromoted
 from operations.records.contract import MODELS, Config, read_config
-from operations.releases import publish, signature
+from operations.releases import publish
 from operations.releases.canary import start_canary
-from operations.releases.intact import check_front, check_part
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, manifest_place, read_release
-from operations.releases.signature import sign
-from operations.releases.signing_key import key_id, own_key_file, public_line
-from operations.releases.store import Repository
-from operations.releases.trust import find_trust, publisher_key, trust_key, trusted_keys_file
-from operations.releases.verify import verify_release
+from operations.releases.signatures import signature
+from operations.releases.signatures.intact import check_front, check_part
+from operations.releases.signatures.signature import sign
+from operations.releases.signatures.signing_key import key_id, own_key_file, public_line
+from operations.releases.signatures.trust import find_trust, publisher_key, trust_key, trusted_keys_file
+from operations.releases.signatures.verify import verify_release
+from operations.releases.stores.store import Repository
 from operations.supervisor.pinned import load_active
 from tests.building.repositories import KINDS, empty_repository, folder_only, rewrite_manifest
 from tests.building.runs import make_run

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from operations.releases import history, publish
-from operations.releases.configs import canary_on_disk
+from operations.releases.models.configs import canary_on_disk
 from operations.releases.promote import promote
 from operations.releases.repository import active_release
-from operations.releases.store import Repository, open_repository
+from operations.releases.stores.store import Repository, open_repository
 from tests.building.runs import make_run
 from tests.running.admin import Admin
 

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from operations.releases import history
 from operations.releases.history import Action
-from operations.releases.store import Repository, open_repository
+from operations.releases.stores.store import Repository, open_repository
 from operations.supervisor.app import make_app
 from operations.supervisor.metrics import Metrics
 from operations.supervisor.status import Status

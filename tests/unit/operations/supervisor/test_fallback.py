@@ -13,7 +13,7 @@ from operations.releases import history, publish
 from operations.releases.history import Action
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release
-from operations.releases.store import Repository, open_repository
+from operations.releases.stores.store import Repository, open_repository
 from operations.supervisor.fallback import Fallback, find_fallback, record_start
 from operations.supervisor.metrics import Metrics
 from operations.supervisor.status import Status

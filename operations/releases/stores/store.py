@@ -9,8 +9,8 @@ from typing import Final, Protocol
 from operations.records.manifest import FileRecord
 from operations.records.object_path import ObjectPath
 from operations.records.place import Place
-from operations.releases.bucket import BucketRepository
-from operations.releases.folder import FolderRepository
+from operations.releases.stores.bucket import BucketRepository
+from operations.releases.stores.folder import FolderRepository
 
 URL_LIKE: Final = re.compile(r"[A-Za-z][0-9A-Za-z+.-]*:(/|$)")
 

@@ -10,12 +10,12 @@ from operations.errors import CestaError
 from operations.records.contract import GRAPH, SAMPLER, SCORER, Tensors
 from operations.records.manifest import ContractRecord, ReleaseManifest, RunManifest
 from operations.records.place import Place
-from operations.releases.contracts import ServedContract, check_servable
-from operations.releases.intact import check_intact
-from operations.releases.placing import models_of, owner_of
+from operations.releases.models.contracts import ServedContract, check_servable
+from operations.releases.models.placing import models_of, owner_of
 from operations.releases.repository import manifest_place, require_active
-from operations.releases.store import Repository
-from operations.releases.trust import Trust
+from operations.releases.signatures.intact import check_intact
+from operations.releases.signatures.trust import Trust
+from operations.releases.stores.store import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,10 +14,10 @@ from operations.records.atomic import scratch_folder
 from operations.records.contract import ENSEMBLE
 from operations.records.manifest import FileRecord, ReleaseManifest
 from operations.records.place import Place
-from operations.releases.bucket import BucketRepository
-from operations.releases.folder import FolderRepository
-from operations.releases.placing import models_of
-from operations.releases.store import Repository
+from operations.releases.models.placing import models_of
+from operations.releases.stores.bucket import BucketRepository
+from operations.releases.stores.folder import FolderRepository
+from operations.releases.stores.store import Repository
 
 COPY: Final = "cesta.trial-"  # in the machine's folder for temporary files
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from operations.errors import CestaError
 from operations.records.atomic import write_file
-from operations.releases.signing_key import (
+from operations.releases.signatures.signing_key import (
     KIND,
     key_id,
     make_signing_key,

@@ -10,13 +10,13 @@ from operations.errors import CestaError
 from operations.records import manifest
 from operations.records.contract import ENSEMBLE, MODEL_REPOSITORY, NAMED, Config, read_config
 from operations.records.manifest import FileRecord, ReleaseManifest
-from operations.releases.configs import PARTS, part_config
 from operations.releases.model_control import ModelControl
-from operations.releases.placing import models_of
+from operations.releases.models.configs import PARTS, part_config
+from operations.releases.models.placing import models_of
 from operations.releases.repository import CONFIG, manifest_place, read_release
-from operations.releases.signature import check_signature
-from operations.releases.store import Repository
-from operations.releases.trust import Trust, find_trust
+from operations.releases.signatures.signature import check_signature
+from operations.releases.signatures.trust import Trust, find_trust
+from operations.releases.stores.store import Repository
 
 ENVIRONMENT: Final = "EXECUTION_ENV_PATH"  # a parameter: the Python that runs a model of the Python backend
 # Fields of a config that name no code. An operator, or another version of cesta, may have set them otherwise.

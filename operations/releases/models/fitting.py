@@ -7,7 +7,7 @@ from tritonclient.grpc import model_config_pb2
 
 from operations.records.contract import ENSEMBLE, Config, tensors
 from operations.records.manifest import TensorRecords
-from operations.releases.contracts import ModelTensors
+from operations.releases.models.contracts import ModelTensors
 
 DIGEST: Final = "digest"  # the output that names the question; see ensemble/candidate_sampler/digest.py
 PROFILES: Final = tuple(f"trt_profile_{bound}_shapes" for bound in ("min", "opt", "max"))

@@ -7,9 +7,9 @@ two models. Releases of another contract have models of their own, such as ``can
 from operations.errors import CestaError
 from operations.records.contract import ENSEMBLE, MODELS, SAMPLER, SCORER, kind_of
 from operations.records.manifest import ContractRecord, ReleaseManifest
-from operations.releases.contracts import ServedContract
+from operations.releases.models.contracts import ServedContract
 from operations.releases.repository import numbers_of, read_release, releases
-from operations.releases.store import Repository
+from operations.releases.stores.store import Repository
 
 
 def models_of(release: ReleaseManifest) -> dict[str, str]:

@@ -23,11 +23,11 @@ from operations.records.contract import (
     read_config,
 )
 from operations.records.manifest import ContractRecord, ReleaseManifest
-from operations.releases.contracts import ServedContract
-from operations.releases.fitting import fit, fit_ensemble, tensors_in
-from operations.releases.placing import models_of
+from operations.releases.models.contracts import ServedContract
+from operations.releases.models.fitting import fit, fit_ensemble, tensors_in
+from operations.releases.models.placing import models_of
 from operations.releases.repository import CONFIG, part_models, read_release
-from operations.releases.store import Repository
+from operations.releases.stores.store import Repository
 
 PARTS: Final = (SCORER, SAMPLER)  # in the order of loading: the one that is asked last is ready first
 CANARY: Final = "recommender_canary"  # a second ensemble, pinned to the canary release

@@ -17,7 +17,7 @@ from operations.records.atomic import scratch_folder
 from operations.records.contract import ENSEMBLE, kind_of
 from operations.records.manifest import FileRecord
 from operations.records.object_path import ObjectPath
-from operations.releases.lease import Lease, create_once, sign
+from operations.releases.stores.lease import Lease, create_once, sign
 
 NUMBERS: Final = ".numbers"  # a folder with an object for each number that was ever taken; never deleted
 LOCK: Final = ".lock"

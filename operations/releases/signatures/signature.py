@@ -14,9 +14,9 @@ import structlog
 
 from operations.errors import CestaError
 from operations.releases.repository import manifest_place
-from operations.releases.signing_key import key_id
-from operations.releases.store import Repository
-from operations.releases.trust import FILE_VARIABLE, UNSIGNED_VARIABLE, Trust, find_trust
+from operations.releases.signatures.signing_key import key_id
+from operations.releases.signatures.trust import FILE_VARIABLE, UNSIGNED_VARIABLE, Trust, find_trust
+from operations.releases.stores.store import Repository
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

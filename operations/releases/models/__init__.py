@@ -1,0 +1,1 @@
+"""Which Triton models hold a release, and with which configurations."""

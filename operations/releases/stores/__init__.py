@@ -1,0 +1,1 @@
+"""Where releases lie: in a folder, in a bucket, or in a copy of one."""
