@@ -35,7 +35,7 @@ from loadtests.attack.report import Attacked
 from loadtests.attack.target import Target
 from loadtests.attack.wire import Line, connect, write_question, write_request
 from loadtests.questions import Question, stream, visits_of_test_month
-from loadtests.variants import compute_answers
+from loadtests.switching.variants import compute_answers
 from loadtests.wires import GENERATE
 from operations.outputs import Outputs
 

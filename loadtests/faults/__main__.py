@@ -34,8 +34,8 @@ from loadtests.generators import keep_open_loop_running
 from loadtests.machine import count_busy_cores, describe_machine
 from loadtests.processes import MarkedProcesses, stop_on_sigterm
 from loadtests.questions import stream, visits_of_test_month
-from loadtests.replies import Reply, read_replies, select_due
 from loadtests.servers import ask
+from loadtests.switching.replies import Reply, read_replies, select_due
 from loadtests.wires import GATEWAY, write_requests
 from operations.gateway.keys import MAX_RATE, add_key
 from operations.outputs import Outputs

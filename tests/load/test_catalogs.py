@@ -7,7 +7,7 @@ import torch
 from ensemble.candidate_sampler.query import Query
 from export_scripts.scorer.fold import fold
 from export_scripts.scorer.ncf import NCF, NCFShape
-from loadtests.catalogs import NOISE, Family, add_noise, grow, grow_network
+from loadtests.growth.catalogs import NOISE, Family, add_noise, grow, grow_network
 from tests.building.world import arrays_of, proposed, random_shop, sampler_of, tower_of
 
 SHOP = random_shop(np.random.default_rng(3))

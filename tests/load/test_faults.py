@@ -3,7 +3,7 @@
 from loadtests.faults import tables
 from loadtests.faults.__main__ import describe
 from loadtests.faults.kinds import children, command
-from loadtests.replies import Reply
+from loadtests.switching.replies import Reply
 from operations.records.golden_answers import Answer
 
 NOBODY = Answer(item_ids=(), scores=(), reasons=())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from export_scripts.settings import load_settings
-from loadtests import growth, growth_tables
+from loadtests import growth
 from loadtests.agreement import agree
 from loadtests.environments import ROOT
 from loadtests.peers.chain import Chain
@@ -61,7 +61,7 @@ def test_the_document_gets_table_and_plot(tmp_path: Path) -> None:
         f"<!-- bench:{name} -->\nold\n<!-- end -->\n" for name in ("growth_run", "growth", "rows")
     )
     document.write_text(f"before\n{marks}after\n")
-    growth_tables.write(FOUND, document)
+    tables.write(FOUND, document)
     text = document.read_text()
     assert text.startswith("before\n")
     assert text.endswith("<!-- bench:rows -->\nold\n<!-- end -->\nafter\n")
@@ -79,15 +79,15 @@ def test_the_document_gets_table_and_plot(tmp_path: Path) -> None:
 
 
 def test_the_plot_is_an_svg_with_every_value(tmp_path: Path) -> None:
-    root = ET.fromstring(growth_tables.plot(FOUND["rows"]))
+    root = ET.fromstring(tables.plot(FOUND["rows"]))
     labels = [element.text for element in root.iter() if element.tag.endswith("}text")]
     assert {"28 k", "100 k", "400", "250", "2", "3"} <= set(labels)
     assert sum(element.tag.endswith("}polyline") for element in root.iter()) == 4
 
 
 def test_a_busy_machine_is_told() -> None:
-    assert "not for quoting" in growth_tables.sections(FOUND | {"busy_cores_before": 0.5})["growth_run"]
-    assert "not for quoting" not in growth_tables.sections(FOUND)["growth_run"]
+    assert "not for quoting" in tables.sections(FOUND | {"busy_cores_before": 0.5})["growth_run"]
+    assert "not for quoting" not in tables.sections(FOUND)["growth_run"]
 
 
 def test_the_web_app_is_asked_by_no_more_than_it_answers_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from loadtests.replies import (
+from loadtests.switching.replies import (
     Reply,
     find_mistakes,
     read_replies,

@@ -10,9 +10,9 @@ import pytest
 from ensemble.candidate_sampler import kernels, nearest, sampler, scan
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
-from loadtests import switching, switching_tables
+from loadtests import switching
 from loadtests.questions import stream, visits_of_test_month
-from loadtests.replies import Reply
+from loadtests.switching.replies import Reply
 from tests.running import needs
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from tests.building.slices import Built
 
-KEYS = [key.format(when) for key in switching_tables.CHANGES.values() for when in ("rest", "load")] + list(
-    switching_tables.SINGLE.values()
+KEYS = [key.format(when) for key in tables.CHANGES.values() for when in ("rest", "load")] + list(
+    tables.SINGLE.values()
 )
 WINDOW = {"requests": 200, "p50_ms": 2.0, "p99_ms": 9.0, "most_ms": 12.0, "failed": 0}
 FOUND: dict[str, Any] = {
     "figures": switching.summarise_figures([dict.fromkeys(KEYS, value) for value in (3.0, 1.0, 2.0)]),
-    "windows": dict.fromkeys(switching_tables.WINDOWS, WINDOW),
+    "windows": dict.fromkeys(tables.WINDOWS, WINDOW),
     "mixed": [],
     "a_mix_shows": 0.99,
     "machine": {"cores": 2, "cpu": "some CPU"},
@@ -42,18 +42,18 @@ def test_the_document_gets_every_table(tmp_path: Path) -> None:
     """The tables go between the marks of the repository's document."""
     document = tmp_path / "performance.md"
     document.write_text("".join(f"<!-- bench:{name} -->\nbefore\n<!-- end -->\n" for name in PARTS))
-    switching_tables.write(FOUND, document)
+    tables.write(FOUND, document)
     text = document.read_text()
     assert "before\n" not in text
     assert "| start to first answer, kernels not compiled | 2.00 s | 1.00 to 3.00 |" in text
     assert "| promotion: the switch | 2.00 ms | 2.00 ms |" in text
     assert "| the second around the promotion's switch | 200 | 2.0 | 9.0 | 12.0 | 0 |" in text
     assert "not for quoting" not in text
-    assert all(f"<!-- bench:{name} -->" in switching_tables.DOCUMENT.read_text() for name in PARTS)
+    assert all(f"<!-- bench:{name} -->" in tables.DOCUMENT.read_text() for name in PARTS)
 
 
 def test_a_busy_machine_is_told() -> None:
-    assert "not for quoting" in switching_tables.sections(FOUND | {"busy_cores_before": 0.5})["switching_run"]
+    assert "not for quoting" in tables.sections(FOUND | {"busy_cores_before": 0.5})["switching_run"]
 
 
 def test_latencies_are_medians_and_failures_add_up() -> None:

@@ -29,13 +29,14 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from loadtests import generators, switching_tables
+from loadtests import generators
 from loadtests.machine import count_busy_cores, describe_machine
 from loadtests.processes import stop_on_sigterm
 from loadtests.questions import stream, visits_of_test_month
-from loadtests.replies import find_mistakes, read_replies, select_around, select_due, summarise
 from loadtests.servers import READY_WITHIN_S, Running, ask, start_supervised
-from loadtests.variants import compute_answers, write_variant
+from loadtests.switching import tables
+from loadtests.switching.replies import find_mistakes, read_replies, select_around, select_due, summarise
+from loadtests.switching.variants import compute_answers, write_variant
 from loadtests.wires import GENERATE, write_requests
 from operations.outputs import Outputs
 from operations.records.golden_answers import difference
@@ -220,7 +221,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--repetitions", type=int, default=3)
     add("--rate", type=float, default=200.0, help="requests per second of the open loop (200)")
     add("--seconds", type=float, default=5.0, help="length of the open loop at rest (5)")
-    add("--document", type=Path, default=switching_tables.DOCUMENT, help="the document that gets the tables")
+    add("--document", type=Path, default=tables.DOCUMENT, help="the document that gets the tables")
     return parser.parse_args(arguments)
 
 
@@ -259,8 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = run(given, Console(stderr=True))
     file = given.out / f"switching-{result['started'].replace(':', '')}.json"
     file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    switching_tables.write(result, given.document)
-    switching_tables.show(result, Console())
+    tables.write(result, given.document)
+    tables.show(result, Console())
     print(file)
     for sentence in result["mixed"][:10]:
         print(sentence, file=sys.stderr)

@@ -37,8 +37,8 @@ from export_scripts.scorer.fold import fold
 from export_scripts.scorer.graph import build_graph
 from export_scripts.settings import load_settings
 from export_scripts.snapshots.snapshot import limits
-from loadtests import generators, growth_tables
-from loadtests.catalogs import grow, grow_network
+from loadtests import generators
+from loadtests.growth.catalogs import grow, grow_network
 from loadtests.machine import count_busy_cores, describe_machine
 from loadtests.peers.chain import WORKERS
 from loadtests.peers.whole_catalog import load_network, save_network
@@ -255,7 +255,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--repetitions", type=int, default=3)
     add("--seconds", type=float, default=5.0, help="length of each measurement (5); wrk takes whole seconds")
-    add("--document", type=Path, default=growth_tables.DOCUMENT, help="the document that gets the tables")
+    add("--document", type=Path, default=tables.DOCUMENT, help="the document that gets the tables")
     return parser.parse_args(arguments)
 
 
@@ -271,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for items in given.sizes:
         console.print(f"{items:,} items …", highlight=False)
         rows.append(measure(Outputs(given.release.absolute()), items, given.out / "growth", given))
-        console.print(growth_tables.format_line(rows[-1]), highlight=False)
+        console.print(tables.format_line(rows[-1]), highlight=False)
     result: dict[str, Any] = {
         "rows": rows,
         "machine": describe_machine(),
@@ -282,7 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     file = given.out / f"growth-{result['started'].replace(':', '')}.json"
     file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    growth_tables.write(result, given.document)
+    tables.write(result, given.document)
     print(file)
     return 0
 
