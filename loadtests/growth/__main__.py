@@ -38,6 +38,7 @@ from export_scripts.scorer.graph import build_graph
 from export_scripts.settings import load_settings
 from export_scripts.snapshots.snapshot import limits
 from loadtests import generators
+from loadtests.growth import tables
 from loadtests.growth.catalogs import grow, grow_network
 from loadtests.machine import count_busy_cores, describe_machine
 from loadtests.peers.chain import WORKERS

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+import loadtests.growth.__main__ as growth
 from export_scripts.settings import load_settings
-from loadtests import growth
 from loadtests.agreement import agree
 from loadtests.environments import ROOT
+from loadtests.growth import tables
 from loadtests.peers.chain import Chain
 from loadtests.peers.whole_catalog import WholeCatalog
 from loadtests.processes import MarkedProcesses

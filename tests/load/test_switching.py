@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import loadtests.switching.__main__ as switching
 from ensemble.candidate_sampler import kernels, nearest, sampler, scan
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
-from loadtests import switching
 from loadtests.questions import stream, visits_of_test_month
+from loadtests.switching import tables
 from loadtests.switching.replies import Reply
 from tests.running import needs
 
