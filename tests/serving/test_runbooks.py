@@ -25,6 +25,7 @@ from tests.running.stack import Stack, eventually, open_stack, publish_toys
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(240)]
 
 PAGES = ("alerts.md", "operations.md", "bad-recommendations.md")
+GROUPS = {"cesta keys", "cesta release"}  # of commands; a page that names one means all of them
 ELSEWHERE = {  # the beginning of a command → why it is not tried here
     "docker compose": "needs Docker",
     "sudo -E sh deploy/make_secrets.sh": "test_container_secrets.py",
@@ -50,11 +51,11 @@ ELSEWHERE = {  # the beginning of a command → why it is not tried here
     "cesta evaluate": "tests of the evaluation",
     "cesta publish": "test_publish.py",
     "cesta stack": "the fixture of this module starts it",
-    "cesta keys": "the group of commands, not one of them",
     "cesta ask": "test_cli_live.py",
     "cesta-": "a name, not a command",
     "pkill -9 -f 'triton_python_backend_stub": "test_supervised.py kills the stub of its own server",
     "curl -s http://127.0.0.1:8000/v2/logging": "test_server.py",
+    "python -m loadtests": "measures",
     "ps -o": "needs the gateway's own folder",
 }
 
@@ -67,6 +68,7 @@ def shell_commands(page: str) -> list[str]:
         joined = block.replace("\\\n", " ")
         commands += [" ".join(line.split("  #")[0].split()) for line in joined.splitlines()]
     commands += re.findall(r"`(cesta [a-z][^`]*)`", text)
+    commands = [command for command in commands if command not in GROUPS]
     return [command.removeprefix(".venv/bin/") for command in commands if command and command[0] != "#"]
 
 
@@ -170,6 +172,16 @@ def test_a_bad_canary_is_ended_and_the_active_release_stays(operator: Operator, 
 
 
 def test_a_bad_release_is_rolled_back(operator: Operator, stack: Stack) -> None:
+    operator.type("cesta release rollback")
+    assert (active(stack), stack.recommend()) == (1, 1)
+
+
+def test_a_release_that_fell_back_is_checked_and_promoted(operator: Operator, stack: Stack) -> None:
+    """test_fallback.py has the damage; here, the commands that end it are typed."""
+    assert "release 2 is whole" in operator.type("cesta release verify N", adapted="cesta release verify 2")
+    operator.type("cesta release promote N", adapted="cesta release promote 2")
+    assert (active(stack), stack.recommend()) == (2, 2)
+    assert operator.type("cesta release diff 6 7", adapted="cesta release diff 1 2")
     operator.type("cesta release rollback")
     assert (active(stack), stack.recommend()) == (1, 1)
 
