@@ -10,8 +10,9 @@ A failed version stays on Triton's books, where it disturbs nothing, until the s
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, Unpack
 
 import structlog
@@ -177,7 +178,7 @@ def switch_front(
         _undo(change, texts, server, error)
         steps.current = failed
         raise
-    tidy(change, configs)
+    tidy(change, configs, server.parts if server else {})
 
 
 @dataclass(frozen=True)
@@ -237,14 +238,20 @@ def _undo(change: Change, texts: dict[str, str], server: _Server | None, error: 
         error.add_note(f"and undoing that failed: {trouble}; restart the server")
 
 
-def tidy(change: Change, configs: dict[str, Config]) -> None:
-    """Unload and delete what the configs do not name. The change is done, so trouble is only logged."""
+def tidy(
+    change: Change, configs: dict[str, Config], loaded_before: Mapping[str, set[int]] = MappingProxyType({})
+) -> None:
+    """Unload and delete what the configs do not name. The change is done, so trouble is only logged.
+
+    A server with a named config of its own unloads versions when its ensemble is loaded anew: they come back.
+    """
     try:
         _remove_canaries(change, _versions(configs[CANARY]) if CANARY in configs else set())
         if change.control:
             for model, ready in change.control.ready_parts().items():
-                staying = ready & (_versions(configs[model]) if model in configs else set())
-                if staying != ready:  # one that is named and not loaded was never tried
+                tried = ready | loaded_before.get(model, set())  # no other one is loaded here
+                staying = tried & (_versions(configs[model]) if model in configs else set())
+                if staying != ready:
                     change.control.set_versions(model, staying)
     except (CestaError, OSError) as error:
         structlog.get_logger().warning("not_tidied", release=change.release, why=str(error))

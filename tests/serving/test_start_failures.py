@@ -75,7 +75,8 @@ def test_a_stub_that_dies_at_its_start_ends_the_server(
 ) -> None:
     """Triton itself would wait for it for ever."""
     stub.write_text(f"#!/bin/sh\n{script}\n")
-    assert serve(repository) == (1, ENDED.format(how=how, words=words))
+    sentence = f"release 1 cannot be served: {ENDED.format(how=how, words=words)}"
+    assert serve(repository) == (1, sentence)
 
 
 def test_a_server_without_a_supervisor_notices_too(
