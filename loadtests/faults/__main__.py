@@ -42,7 +42,7 @@ from operations.outputs import Outputs
 from operations.stack import Addresses
 
 RATE: Final = 100.0  # requests per second
-QUESTIONS: Final = 1_000
+QUESTIONS: Final = 1_500  # for each fault; more than it takes
 START_S: Final = 120.0
 RECOVERY_S: Final = 90.0
 BEFORE_S: Final = 1.5  # of the open loop, before the kill
@@ -70,11 +70,17 @@ class Stack:
         self.addresses, self.programs = free_addresses(), Programs(self.out)
         shutil.copytree(release.repository, Outputs(self.out).repository)
         self.key = add_key(Outputs(self.out).gateway, "shop", "shop", MAX_RATE)
-        self.questions = stream(visits_of_test_month(release.data, release.run))[:QUESTIONS]
-        self.requests = write_requests(GATEWAY, self.questions, folder / "requests.bin", self.key)
+        self.questions = stream(visits_of_test_month(release.data, release.run))
+        self._asked, self._folder = 0, folder
+
+    def write_new_requests(self) -> Path:
+        """A file of the next QUESTIONS questions: Triton's cache has no answers to them."""
+        first, self._asked = self._asked, self._asked + QUESTIONS
+        chosen = [self.questions[n % len(self.questions)] for n in range(first, first + QUESTIONS)]
+        return write_requests(GATEWAY, chosen, self._folder / "requests.bin", self.key)
 
     def start(self) -> None:
-        """Start it and wait until a shop is answered."""
+        """Start it and wait until all of its programs are ready."""
         words = [
             sys.executable,
             "-m",
@@ -83,7 +89,7 @@ class Stack:
             *vars(self.addresses).values(),
         ]
         processes = self._running.enter_context(MarkedProcesses(words, {}, Path.cwd()))
-        processes.wait_ready(self.answers, START_S)
+        processes.wait_ready(lambda: "ready: http://" in processes.log, START_S)
 
     def answers(self) -> bool:
         """Tell whether a shop is answered now."""
@@ -113,7 +119,8 @@ def free_addresses() -> Addresses:
 
 def measure(stack: Stack, name: str, kill: Callable[[], object], answers: Path) -> Outage:
     """Keep asking through the gateway while `kill` is done, and until shops are answered again."""
-    with keep_open_loop_running(stack.addresses.http, stack.requests, answers, rate=RATE):
+    requests = stack.write_new_requests()
+    with keep_open_loop_running(stack.addresses.http, requests, answers, rate=RATE):
         time.sleep(BEFORE_S)
         killed = time.perf_counter()
         kill()
@@ -180,7 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"{busy:.1f} cores are busy with other work: these figures are for development only")
     given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="faults-", dir=given.out) as folder:
-        outages = [asdict(each) for each in measure_all(given.release, Path(folder), given.only, console)]
+        outages = [
+            asdict(each) for each in measure_all(given.release, Path(folder).absolute(), given.only, console)
+        ]
     result: dict[str, Any] = {
         "outages": outages,
         "rate": RATE,

@@ -1,10 +1,15 @@
 """What is killed: the processes of a running stack, found by the records of their starts."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from operations.outputs import Outputs
+from operations.releases.repository import active_release
+from operations.releases.stores.store import open_repository
 
 _RECORDS: Final = {
     "supervisor": "gateway/supervisor.started",
@@ -38,7 +43,9 @@ class Programs:
 
     def sampler(self) -> int:
         """The process of the active release's sampler."""
-        return next(pid for pid in children(self.triton()) if "/candidate_sampler" in command(pid))
+        release = active_release(open_repository(str(Outputs(self._out).repository)))
+        path = re.compile(rf"/candidate_sampler\w*/{release}/")
+        return next(pid for pid in children(self.triton()) if path.search(command(pid)))
 
     def _record(self, name: str) -> dict[str, dict[str, int]]:
         return dict(json.loads((self._out / _RECORDS[name]).read_text(encoding="utf-8")))
