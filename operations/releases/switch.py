@@ -162,13 +162,13 @@ def switch_front(
             if ask_golden and release.golden:
                 with steps.run("golden requests"):
                     check_golden(server.control, release)
-        with steps.run("switch" if server else "write"):
+        with steps.run("write"):
             if front == ENSEMBLE:
                 end_canary(repository)
             write_configs(repository, configs)
-            if server:
-                server.control.load(configs[front])
         if server:
+            with steps.run("switch"):
+                server.control.load(configs[front])
             with steps.run("canary"):
                 check_canary(server.control, change.release, front)
         with steps.run("record"):

@@ -77,7 +77,7 @@ def test_whatever_fails_leaves_the_old_release_serving(
     good = shop.add(9)
     broken = {
         "golden requests": "check_golden",
-        "switch": "write_configs",
+        "write": "write_configs",
         "canary": "check_canary",
         "record": "history.append",
     }
