@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from statistics import median
 
 import numpy as np
 import pytest
@@ -72,7 +73,8 @@ def test_questions_with_and_without_a_customer_share_passes(uncached: Live, quer
         return uncached.counts("candidate_sampler")["execution"] - before
 
     asyncio.run(ask())  # connections, and whatever else happens once
-    assert any(passes() <= len(queries) / 3 for _ in range(5))  # a busy machine may send them one by one
+    # The median, because other work on the machine can spread the requests of one round.
+    assert median(passes() for _ in range(9)) <= len(queries) / 3
 
 
 def test_excluded_items_are_never_recommended_and_others_take_their_places(

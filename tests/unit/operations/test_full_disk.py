@@ -40,7 +40,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 @pytest.fixture
 def repository(disk: SmallDisk, tmp_path: Path) -> Repository:
-    """Of three releases on the small disk, 2 is active and 1 the one before."""
+    """Three releases on the small disk; 2 is active and 1 the one before."""
     repository = open_repository(disk.root / "repository")
     for seed in (1, 2, 3):
         publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)
@@ -260,7 +260,7 @@ def test_a_log_on_a_full_disk_stops_no_work(
 
 @pytest.fixture
 def repository_on_disk(tmp_path: Path) -> Repository:
-    """Of two releases 1 is active, on the disk of the tests."""
+    """Two releases on the disk of the tests; 1 is active."""
     repository = open_repository(tmp_path / "repository")
     for seed in (1, 2):
         publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)

@@ -64,7 +64,7 @@ def publish_two(repository: Repository, folder: Path, old: dict[str, float], new
 
 
 def test_the_share_of_a_category_is_that_of_its_purchases(repository: Repository, tmp_path: Path) -> None:
-    """Of 10 purchases 6 are dairy and 4 are tea."""
+    """Six purchases are dairy and four are tea."""
     publish_two(repository, tmp_path, {"DAIRY": 6, "TEA": 4}, {"DAIRY": 6, "TEA": 4})
     shares = category_shares(repository, read_release(repository, 1))
     assert shares == pytest.approx({"DAIRY": 0.6, "TEA": 0.4}, rel=1e-5)
@@ -108,7 +108,7 @@ def test_few_small_categories_may_vanish_and_many_may_not(
 def test_a_damaged_release_can_be_replaced(
     repository: Repository, tmp_path: Path, bars: ReleaseSettings
 ) -> None:
-    """Its categories cannot be read, so nothing is known to be lost."""
+    """The categories of the damaged one cannot be read, so nothing is known to be lost."""
     publish_two(repository, tmp_path, {"DAIRY": 6}, {"Dairy": 6})
     (repository / "candidate_sampler" / "1" / "arrays" / "popularity.score.npy").write_bytes(b"damaged")
     promote(repository, 2, bars=bars)

@@ -74,7 +74,7 @@ def test_a_program_that_dies_at_once_is_started_ever_later_and_given_up() -> Non
 
 
 def test_a_start_that_fails_counts_like_a_death() -> None:
-    """Its reason is the error's sentence."""
+    """The reason is the error's sentence."""
     world = World([5.0, *[CestaError("127.0.0.1:8080 cannot be used")] * 4, OSError("disk full"), 700.0, 1.0])
     with capture_logs() as events:
         keeper = world.keep()
@@ -98,7 +98,7 @@ def test_failures_of_more_than_ten_minutes_ago_are_forgotten() -> None:
 
 
 def test_the_first_start_is_not_repeated() -> None:
-    """Its error is raised: a port that is taken ends the stack at once."""
+    """The error is raised: a port that is taken ends the stack at once."""
     world = World([CestaError("127.0.0.1:9090 cannot be used"), 5.0])
     with pytest.raises(CestaError, match="9090"):
         world.keep()
