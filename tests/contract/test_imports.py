@@ -82,7 +82,7 @@ def test_nothing_imports_from_deploy_or_tests(folder: str) -> None:
 def test_the_load_tests_ask_as_a_shop_would() -> None:
     """They use the client, or bytes. The servers that they are compared with stay in peers/."""
     allowed = {"loadtests", "cesta_client", "ensemble", "operations", "export_scripts"}
-    allowed |= {"numpy", "rich", "tritonclient"}
+    allowed |= {"numpy", "onnx", "rich", "tritonclient"}  # onnx: a broken release has a broken graph
     for path in modules("loadtests"):
         if path.parent.name != "peers":
             assert third_party(path) <= allowed | {"locust", "gevent", "grpc"}, path

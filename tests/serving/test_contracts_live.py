@@ -13,6 +13,7 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 
+from loadtests.faults.broken_releases import rewrite_manifest
 from operations.errors import NotPromoted
 from operations.records.contract import ENSEMBLE, SAMPLER
 from operations.records.golden_answers import Request, answer_of, difference
@@ -27,7 +28,6 @@ from operations.releases.signatures.verify import verify_release
 from operations.server.process import Server
 from tests.building.newer_contract import NO_HINT, SIZES, newer_contract, newer_sampler
 from tests.building.old_releases import unpack_old_repository
-from tests.building.repositories import rewrite_manifest
 from tests.running.shoppers import Shopper, keep_asking, wait_for_answers
 from tests.running.supervised import Supervised
 from tests.running.toy_shop import BASKETS, ToyShop

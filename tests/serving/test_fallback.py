@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.faults.broken_releases import exits_at_load, raises_at_load
 from operations.records.contract import ENSEMBLE, SAMPLER
 from operations.releases import history, publish
 from operations.releases.history import Action
@@ -20,7 +21,6 @@ from operations.releases.signatures.signature import NAME as SIGNATURES
 from operations.releases.stores.folder import FolderRepository
 from operations.server.process import Server
 from tests.building import TOY_SAMPLER
-from tests.building.broken_releases import exits_at_load, raises_at_load
 from tests.building.runs import toy_run
 from tests.running.supervised import Supervised
 

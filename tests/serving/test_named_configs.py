@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as triton
 
+from loadtests.faults.broken_releases import another_score
 from operations.errors import CestaError
 from operations.records.contract import MODEL_REPOSITORY, SCORER
 from operations.releases.model_control import ModelControl
@@ -17,7 +18,6 @@ from operations.releases.models import configs
 from operations.releases.promote import promote
 from operations.server.process import Server, ServerError
 from operations.supervisor.pinned import load_active, load_others
-from tests.building.repositories import another_score
 from tests.running.live import check_canary
 from tests.running.toy_shop import ToyShop
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from loadtests.faults.broken_releases import Spoil, another_score, breaks_the_scorer, raises_at_load
 from operations.errors import NotPromoted
 from operations.records.contract import SAMPLER, SCORER
 from operations.releases import history, publish
@@ -12,8 +13,6 @@ from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, releases
 from operations.releases.retire import retire
 from operations.releases.signatures.verify import verify_release
-from tests.building.broken_releases import Spoil, breaks_the_scorer, raises_at_load
-from tests.building.repositories import another_score
 from tests.running.toy_shop import ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]

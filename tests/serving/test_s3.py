@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.faults.broken_releases import rewrite_manifest
 from operations.errors import NotPromoted
 from operations.records.contract import SAMPLER, SCORER
 from operations.releases.model_control import ModelControl
@@ -23,7 +24,6 @@ from operations.releases.stores.store import Repository, open_repository
 from operations.server.process import Server
 from tests.building import TOY_SAMPLER
 from tests.building.newer_contract import SIZES, newer_contract, newer_sampler
-from tests.building.repositories import rewrite_manifest
 from tests.running.network import BadNetwork
 from tests.running.s3 import S3
 from tests.running.toy_shop import ToyShop

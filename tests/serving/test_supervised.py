@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import tritonclient.grpc as triton
 
+from loadtests.faults.broken_releases import replace_file
 from operations.records.contract import SAMPLER
 from operations.releases import publish
 from operations.releases.model_control import ModelControl
@@ -29,7 +30,6 @@ from operations.server.settings import ServerSettings, claim_ports
 from operations.supervisor import embedded
 from operations.supervisor.watchdog import Stopped
 from tests.building import TOY_SAMPLER
-from tests.building.repositories import replace_file
 from tests.building.runs import toy_run
 from tests.running.processes import children, command, shared_memory
 from tests.running.supervised import Event, Supervised

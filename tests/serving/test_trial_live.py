@@ -9,12 +9,12 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 
+from loadtests.faults.broken_releases import KINDS, hangs_at_load, raises_in_initialize
 from operations.errors import NotPromoted
 from operations.records.contract import SAMPLER, SCORER
 from operations.releases import trial
 from operations.releases.promote import promote, roll_back
 from operations.server.memory import Memory
-from tests.building.broken_releases import KINDS, hangs_at_load, raises_in_initialize
 from tests.running.processes import children
 from tests.running.shoppers import Shopper, keep_asking, wait_for_answers
 from tests.running.toy_shop import ToyShop

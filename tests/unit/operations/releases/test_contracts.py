@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from loadtests.faults.broken_releases import rewrite_manifest
 from operations.commands import release as commands
 from operations.errors import CestaError
 from operations.records import manifest
@@ -24,7 +25,7 @@ from operations.releases.stores.store import Repository, open_repository
 from tests.building import TOY_SAMPLER
 from tests.building.newer_contract import SIZES, newer_contract, newer_sampler
 from tests.building.old_releases import unpack_old_repository
-from tests.building.repositories import KINDS, folder_only, rewrite_manifest
+from tests.building.repositories import KINDS, folder_only
 from tests.building.runs import toy_run
 
 PLAIN = {SCORER, SAMPLER}

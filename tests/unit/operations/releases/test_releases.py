@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from loadtests.faults.broken_releases import rewrite_manifest
 from operations.errors import CestaError, NotPromoted
 from operations.records import manifest
 from operations.records.contract import MODELS
@@ -27,7 +28,7 @@ from operations.releases.stores import bucket
 from operations.releases.stores.store import Repository
 from operations.settings import ReleaseSettings, load_bars
 from tests.building import TOY_SAMPLER
-from tests.building.repositories import KINDS, empty_repository, folder_only, rewrite_manifest
+from tests.building.repositories import KINDS, empty_repository, folder_only
 from tests.building.runs import make_run
 
 OFF = load_bars()

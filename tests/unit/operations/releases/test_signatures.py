@@ -12,6 +12,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from loadtests.faults.broken_releases import rewrite_manifest
 from operations.errors import CestaError, NotPromoted
 from operations.records.contract import MODELS, Config, read_config
 from operations.releases import publish
@@ -26,7 +27,7 @@ from operations.releases.signatures.trust import find_trust, publisher_key, trus
 from operations.releases.signatures.verify import verify_release
 from operations.releases.stores.store import Repository
 from operations.supervisor.pinned import load_active
-from tests.building.repositories import KINDS, empty_repository, folder_only, rewrite_manifest
+from tests.building.repositories import KINDS, empty_repository, folder_only
 from tests.building.runs import make_run
 
 

@@ -6,10 +6,13 @@ from collections.abc import Callable
 
 import onnx
 
-from operations.records.contract import GRAPH, SAMPLER, SCORER
-from operations.releases.repository import read_release
+from operations.records import manifest
+from operations.records.contract import ENSEMBLE, GRAPH, SAMPLER, SCORER
+from operations.releases.repository import manifest_place, read_release
+from operations.releases.signatures.signature import sign
+from operations.releases.signatures.trust import publisher_key
 from operations.releases.stores.folder import FolderRepository
-from tests.building.repositories import another_score, replace_file
+from operations.releases.stores.store import Repository
 
 Spoil = Callable[[FolderRepository, int], None]
 
@@ -49,7 +52,7 @@ def hangs_at_load(repository: FolderRepository, release: int) -> None:
 
 def breaks_the_scorer(repository: FolderRepository, release: int) -> None:
     """ONNX reads this graph and ONNX Runtime refuses it: its first operator does not exist."""
-    model = onnx.load(str(repository / f"{SCORER}/{release}/{GRAPH}"))
+    model = onnx.load(str(repository / f"{SCORER}/{release}/{GRAPH}"), load_external_data=False)
     model.graph.node[0].op_type = "NoSuchOperator"
     replace_file(repository, f"{SCORER}/{release}/{GRAPH}", model.SerializeToString())
 
@@ -58,6 +61,16 @@ def cuts_an_array(repository: FolderRepository, release: int) -> None:
     """The last bytes of the sampler's first array are missing."""
     name = min(name for name in read_release(repository, release).files if "/arrays/" in name)
     replace_file(repository, name, (repository / name).read_bytes()[:-8])
+
+
+def another_score(repository: Repository, release: int) -> None:
+    """One score of the second golden answer is another."""
+    first, second, *others = read_release(repository, release).golden
+    scores = list(second.answer.scores)
+    scores[3] += 0.01
+    changed = second.answer.model_copy(update={"scores": tuple(scores)})
+    golden = (first, second.model_copy(update={"answer": changed}), *others)
+    rewrite_manifest(repository, release, golden=golden)
 
 
 KINDS: tuple[Spoil, ...] = (
@@ -73,3 +86,20 @@ KINDS: tuple[Spoil, ...] = (
 
 def _replace_sampler(repository: FolderRepository, release: int, code: str) -> None:
     replace_file(repository, f"{SAMPLER}/{release}/model.py", code.encode())
+
+
+def rewrite_manifest(repository: Repository, release: int, **changes: object) -> None:
+    """Replace values of a release's manifest, right or wrong, and sign it again."""
+    described = read_release(repository, release).model_copy(update=changes)
+    repository.write(f"{ENSEMBLE}/{release}/{manifest.NAME}", described.json_text().encode())
+    sign(repository, release, manifest_place(repository, release).read_bytes(), publisher_key())
+
+
+def replace_file(repository: FolderRepository, name: str, content: bytes) -> None:
+    """Exchange a release's file, its hash and the signature, as a faulty build would."""
+    path = repository / name
+    path.unlink()  # copies of a repository share their files
+    path.write_bytes(content)
+    release = int(name.split("/")[1])
+    files = {**read_release(repository, release).files, **manifest.describe([path], repository.root)}
+    rewrite_manifest(repository, release, files=files)
