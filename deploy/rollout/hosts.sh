@@ -10,7 +10,7 @@ set -euo pipefail
 
 main() {
   local group=${1-} verb=${2-} folder=${HOST_FOLDER:-/opt/cesta} command
-  [[ $group =~ ^[A-Za-z0-9-]+$ ]] || usage
+  [[ $group =~ ^[A-Za-z0-9,-]+$ ]] || usage
   [[ $folder =~ ^/[A-Za-z0-9/._-]+$ ]] || { echo "HOST_FOLDER is \"$folder\": give an absolute path without blanks" >&2; exit 2; }
   case $verb in
     up) command="cd $folder && echo $(base64 --wrap=0 "$3") | base64 --decode > images.new.yml && sh deploy/rollout/rollout.sh up" ;;
