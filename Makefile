@@ -22,7 +22,7 @@ export ORT_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve stack load bench growth attack docs lock test test-python test-machine lint clean \
-	clean-all coverage evaluate images-file lint-deploy operator packages release-notes test-client trend
+	clean-all coverage evaluate images-file lint-deploy operator release-notes test-client trend
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -105,14 +105,12 @@ lock: $(APP)/.installed  ## the packages of the images with their hashes, from P
 		--python-version 3.11 --constraint constraints.txt --no-emit-package cesta --no-emit-package cesta-client \
 		- --output-file $(IMAGES)/supervisor.lock
 
-test: install $(MOTO)/.installed lint lint-deploy  ## every test, those against a live Triton included
-	$(APP)/bin/python -m pytest $(OPTIONS)
+test: install $(MOTO)/.installed lint  ## every test, those against a live Triton included
+	$(APP)/bin/python -m pytest
 
-REPORTS := artifacts/reports
-
-coverage:  ## the same, with a report of the tests and of the lines that they ran in artifacts/reports
-	$(MAKE) test OPTIONS="--junitxml=$(REPORTS)/tests.xml --cov --cov-report=xml:$(REPORTS)/coverage.xml \
-		--cov-report=html:$(REPORTS)/coverage"
+coverage:  ## the same, with the lines that they ran in artifacts/reports
+	PYTEST_ADDOPTS="--cov --cov-append --cov-report=xml:$(REPORTS)/coverage.xml --cov-report=html:$(REPORTS)/coverage" \
+		$(MAKE) test
 
 CLIENT = artifacts/client/$(notdir $(PYTHON))
 
@@ -155,9 +153,6 @@ $(LINT)/.installed: .github/lint/requirements.lock .github/lint/package-lock.jso
 
 lint-deploy: $(LINT)/.installed  ## workflows, actions and Dependabot's file, by actionlint, zizmor and schemas
 	$(LINT)/bin/python .github/lint/check.py
-
-packages:  ## Debian's packages that the tests and measurements need (needs root)
-	tests/machines/packages.sh
 
 operator: $(OPERATOR)/.installed  ## cesta's command for servers elsewhere: packages by hash, no extras, no Triton
 
