@@ -18,8 +18,8 @@ export PYTHONDONTWRITEBYTECODE := 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve stack load bench growth attack docs lock test test-python test-machine lint clean \
-	clean-all
+.PHONY: help install demo serve stack load bench growth attack docs lock wheels test-wheels test test-python \
+	test-machine lint clean clean-all
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -90,10 +90,18 @@ lock: $(APP)/.installed  ## the packages of the images with their hashes, from P
 		ensemble/requirements.txt --output-file $(IMAGES)/cpu/serving.lock
 	$(LOCK) --python-version 3.12 --python-platform x86_64-manylinux_2_39 \
 		ensemble/sampler-requirements.txt --output-file $(IMAGES)/gpu/serving.lock
-	@# setuptools builds the two local packages, which have no hash
-	printf '%s\n' '--editable ./client' '--editable .[stores]' 'setuptools>=77' | $(LOCK) --universal \
+	@# hatchling builds the two local packages, which have no hash
+	printf '%s\n' '--editable ./client' '--editable .[stores]' 'hatchling>=1.27' | $(LOCK) --universal \
 		--python-version 3.11 --constraint constraints.txt --no-emit-package cesta --no-emit-package cesta-client \
 		- --output-file $(IMAGES)/supervisor.lock
+
+wheels: $(APP)/.installed  ## wheel and sdist of cesta and of cesta-client in dist/
+	@rm -rf dist
+	$(APP)/bin/python -m hatchling build --directory $(CURDIR)/dist
+	cd client && $(abspath $(APP))/bin/python -m hatchling build --directory $(CURDIR)/dist
+
+test-wheels: install wheels  ## dist/: its content, and every online verb from an empty folder (3 minutes)
+	$(APP)/bin/python -m pytest --dist dist tests/packages
 
 test: install $(MOTO)/.installed lint  ## every test, those against a live Triton included
 	$(APP)/bin/python -m pytest
@@ -121,7 +129,7 @@ lint: $(APP)/.installed  ## style, formats and types
 	$(APP)/bin/mypy
 
 clean:  ## remove what was generated
-	rm -rf artifacts .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf artifacts dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 clean-all: clean  ## remove the environments too
 	rm -rf $(APP) $(SERVING) $(MOTO) .venv-peers

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from operations.commands.install import prepare
 from operations.commands.options import Out
 from operations.errors import CestaError
 from operations.outputs import ARTIFACTS, Outputs
@@ -54,6 +55,7 @@ def serve(
     from operations.releases.stores.store import open_repository
     from operations.server.process import ServerSettings
     from operations.server.response_cache import parse_cache
+    from operations.server.settings import check_repository
     from operations.supervisor.serve import serve as run
 
     if gateway:
@@ -74,6 +76,7 @@ def serve(
         config=config,
         response_cache=parse_cache(response_cache),
     )
+    prepare(lambda: check_repository(settings))
     run(settings, supervisor_port, GatewaySettings(gateway, http=gateway_http) if gateway else None)
 
 
@@ -96,8 +99,10 @@ def stack(
     until Ctrl-C. Their logs lie in OUT.
     """
     from operations.stack import Addresses, serve_stack
+    from operations.stack.programs import check_machine
 
     served = repository or str(Outputs(out).repository)
     if "://" not in served:
         served = str(Path(served).absolute())  # the supervisor runs in a folder of its own
+    prepare(check_machine)
     serve_stack(out.absolute(), served, Addresses(), runbooks)

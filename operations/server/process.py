@@ -47,6 +47,7 @@ from operations.server.runtime_folder import SHARED_MEMORY, RuntimeFolder, sweep
 from operations.server.settings import ServerSettings, check_repository, claim_ports, parse_settings
 from operations.server.signals import interrupt_on_signals
 from operations.server.stubs import describe_end, ended_children
+from operations.shipped import command
 
 __all__ = ["Server", "ServerError", "ServerSettings"]
 
@@ -299,7 +300,9 @@ class Server:
             return None
         library = find_library(environment)
         if library is None:
-            self._on_log('no compiled onnxruntime backend: the slower Python one serves; run "make install"')
+            self._on_log(
+                f'no compiled onnxruntime backend: the slower Python one serves; run "{command("install")}"'
+            )
         return library
 
     def _check_health(self) -> None:

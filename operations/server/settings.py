@@ -14,6 +14,7 @@ from typing import Any
 from operations.errors import ServerError
 from operations.processes.listeners import way_out
 from operations.server.response_cache import parse_cache
+from operations.shipped import command
 
 # For servers that load whole configs only: else Triton starts each sampler twice, once to ask it for its own.
 WHOLE_CONFIGS = ("--disable-auto-complete-config",)
@@ -51,7 +52,9 @@ def check_repository(settings: ServerSettings) -> None:
     for model in settings.models:
         if not any(version.name.isdecimal() for version in repository.glob(f"{model}/*/")):
             missing = "" if model == "*" else f" of {model}"
-            raise ServerError(f'no release{missing} in {repository}; run "make demo" first, or publish one')
+            raise ServerError(
+                f'no release{missing} in {repository}; run "{command("demo")}" first, or publish one'
+            )
         if model != "*" and not (repository / model / "config.pbtxt").is_file():
             raise ServerError(
                 f"no release of {model} in {repository} was promoted; "

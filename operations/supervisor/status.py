@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 
 import structlog
 
+from cesta_client import __version__
 from operations.errors import CestaError
 from operations.records.manifest import JsonObject
 from operations.releases import history
 from operations.releases.repository import read_release
 from operations.releases.stores.store import Repository
+from operations.shipped.commit import find_commit
 from operations.supervisor.fallback import Fallback, is_over
 from operations.supervisor.watchdog import LOST, Ending, Watchdog
 
@@ -30,6 +32,7 @@ class Status:
         self._records: tuple[float, list[history.Record]] = (0.0, [])
         self._metrics: dict[int, JsonObject | None] = {}  # of one release, whose metrics never change
         self._began: Fallback | None = None  # that of the last start
+        self._cesta = {"version": __version__, "commit": find_commit()}
 
     def follow(self, ending: Ending) -> None:
         """Read an object store at intervals until ``ending``, so that no request waits for it."""
@@ -63,6 +66,7 @@ class Status:
         """Return the answer of ``GET /v1/status``."""
         health, restarts, fallback = self.watchdog.health, self.watchdog.restarts, self.fallback()
         return {
+            "cesta": self._cesta,
             "ready": health.ready,
             "reason": health.reason,
             "release": health.release,

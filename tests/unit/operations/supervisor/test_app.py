@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+import cesta_client
 from operations.releases import history
 from operations.releases.history import Action
 from operations.releases.stores.store import Repository, open_repository
+from operations.shipped.commit import find_commit
 from operations.supervisor.app import make_app
 from operations.supervisor.metrics import Metrics
 from operations.supervisor.status import Status
@@ -99,6 +101,11 @@ def test_status_tells_since_when_a_release_is_active(supervisor: Supervisor, tmp
     assert status["metrics"] == {"known": {"hr_at_10": 0.2}}
     assert status["restarts"] == 0
     assert "cesta_promotions_failed_total 1.0" in supervisor.get("/metrics").text
+
+
+def test_status_tells_the_version_and_the_commit(supervisor: Supervisor) -> None:
+    told = supervisor.body("/v1/status")["cesta"]
+    assert told == {"version": cesta_client.__version__, "commit": find_commit()}
 
 
 def test_a_release_of_an_object_store_is_looked_up_as_soon_as_it_answers() -> None:
