@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.cli import MAKING, TRAINING
+from operations.cli import EXTRAS, MAKING, TRAINING
 from operations.releases.publish import publish
 from operations.releases.stores.store import open_repository
 from tests import ROOT
@@ -148,13 +148,16 @@ def test_an_offline_verb_says_what_is_missing(installation: Installation, verb: 
     sentence = f'"cesta {verb}" is not installed here: there is no module export_scripts.commands'
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(sentence)
-    assert "run it where cesta[train] is installed" in done.stderr
+    assert f"run it where cesta[{EXTRAS.get(verb, 'train')}] is installed" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_an_installation_without_the_extra_names_it(installation: Installation, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("verb", "extra"), [("etl", "etl"), ("train", "train"), ("demo", "train,demo")])
+def test_an_installation_without_the_extra_names_it(
+    installation: Installation, tmp_path: Path, verb: str, extra: str
+) -> None:
     """The offline floor is here, its libraries are not."""
     (tmp_path / "data").mkdir()
-    done = installation.run("cesta", "train", "--out", tmp_path, PYTHONPATH=str(ROOT))
+    done = installation.run("cesta", verb, "--out", tmp_path, PYTHONPATH=str(ROOT))
     assert done.returncode == 1
-    assert "pip install 'cesta[train]'" in done.stderr
+    assert f"pip install 'cesta[{extra}]'" in done.stderr
