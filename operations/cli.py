@@ -25,6 +25,7 @@ from operations.server.inherited import TELEMETRY_OFF
 VERBS: Final = "cesta.verbs"  # the entry-point group
 # The order in which a release is made. Installed metadata lists entry points by name.
 MAKING: Final = ("etl", "train", "evaluate", "export", "build", "paper", "demo")
+EXTRAS: Final = {"etl": "etl", "demo": "train,demo"}  # verb → what brings all that it needs; else "train"
 # Modules of the extra "train". Serving releases does not need them.
 TRAINING: Final = {"faiss", "jinja2", "numba", "onnxruntime", "pandas", "pyarrow", "scipy", "torch"}
 HELP: Final = "What goes into this basket next: receipts in, releases out, served by Triton."
@@ -87,8 +88,8 @@ def _add_verb(app: typer.Typer, name: str, entry_point: EntryPoint | None) -> No
 def _make_refusal(verb: str, reason: str) -> Callable[[], None]:
     def refuse() -> None:
         raise CestaError(
-            f'"cesta {verb}" is not installed here: {reason}; run it where cesta[train] is installed '
-            '(in a checkout: "make install")'
+            f'"cesta {verb}" is not installed here: {reason}; run it where cesta[{_extra(verb)}] is '
+            'installed (in a checkout: "make install")'
         )
 
     return refuse
@@ -106,7 +107,12 @@ def _explain_missing_module(error: ModuleNotFoundError) -> str:
     module = (error.name or "").partition(".")[0]
     if module not in TRAINING:
         raise error
-    return f"this command needs {module}; run: pip install 'cesta[train]'"
+    verb = next(iter(sys.argv[1:]), "")
+    return f"this command needs {module}; run: pip install 'cesta[{_extra(verb)}]'"
+
+
+def _extra(verb: str) -> str:
+    return EXTRAS.get(verb, "train")
 
 
 def _begin(

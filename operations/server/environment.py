@@ -147,7 +147,7 @@ def check_programs(environment: ServingEnvironment) -> None:
             )
         try:
             missing = missing_libraries(
-                program, _joined(environment.library_path, os.environ if environment.installation else {})
+                program, loader_path(environment, os.environ if environment.installation else {})
             )
         except OSError as error:
             raise ServerError(f"{program} does not run on this machine ({error.strerror})") from None
@@ -158,9 +158,11 @@ def check_programs(environment: ServingEnvironment) -> None:
             )
 
 
-def _joined(folders: list[Path], inherited: Mapping[str, str]) -> str:
-    """The folders for the loader, and then those that the variables name."""
-    return os.pathsep.join([*map(str, folders), *filter(None, [inherited.get("LD_LIBRARY_PATH")])])
+def loader_path(environment: ServingEnvironment, inherited: Mapping[str, str]) -> str:
+    """Return the server's LD_LIBRARY_PATH: the environment's folders, and then those of the variables."""
+    return os.pathsep.join(
+        [*map(str, environment.library_path), *filter(None, [inherited.get("LD_LIBRARY_PATH")])]
+    )
 
 
 def check_space(shared_memory: Path = Path("/dev/shm"), temporary: Path | None = None) -> None:
@@ -204,7 +206,7 @@ def child_variables(
         # The stub embeds Python and believes that it is the first `python3` on PATH ...
         "PATH": os.pathsep.join([str(runtime / "python" / "bin"), os.environ.get("PATH", os.defpath)]),
         # ... and loads the first libpython here, else the system's, which may have another patch version.
-        "LD_LIBRARY_PATH": _joined(environment.library_path, inherited),
+        "LD_LIBRARY_PATH": loader_path(environment, inherited),
         "NUMBA_CACHE_DIR": str(_kernels_folder(runtime)),
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads)),
     }

@@ -47,6 +47,7 @@ from operations.server.runtime_folder import SHARED_MEMORY, RuntimeFolder, sweep
 from operations.server.settings import ServerSettings, check_repository, claim_ports, parse_settings
 from operations.server.signals import interrupt_on_signals
 from operations.server.stubs import describe_end, ended_children
+from operations.server.version import TritonVersion, check_version
 from operations.shipped import command
 
 __all__ = ["Server", "ServerError", "ServerSettings"]
@@ -88,6 +89,7 @@ class Server:
         on_log: Callable[[str], object] = lambda line: None,
     ) -> None:
         self.settings = settings
+        self.triton: TritonVersion | None = None  # once it has been started
         self._runtime = RuntimeFolder()
         self._environment = environment
         self._on_log = on_log
@@ -148,6 +150,7 @@ class Server:
             self._on_log(f"removed {folder}, which a killed server left")
         check_space(SHARED_MEMORY, temporary_folder())
         self.settings = claim_ports(self.settings)
+        self.triton = check_version(environment, self.settings)
         try:
             runtime = self._runtime.make()
             assemble_runtime(runtime, environment, self._onnx_library(environment))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.cli import MAKING, TRAINING
+from operations.cli import EXTRAS, MAKING, TRAINING
 from tests.building.runs import make_run
 from tests.running import needs
 from tests.running.installation import Installation
@@ -124,7 +124,7 @@ def test_an_offline_verb_names_the_extra_that_it_needs(installation: Installatio
     (installation.folder / "artifacts" / "data").mkdir(parents=True, exist_ok=True)
     done = installation.run("cesta", verb)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "run: pip install 'cesta[" in done.stderr
+    assert f"run: pip install 'cesta[{EXTRAS.get(verb, 'train')}]'" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

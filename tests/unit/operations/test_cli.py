@@ -102,14 +102,34 @@ def test_every_verb_that_makes_a_release_is_registered() -> None:
     assert [*project["entry-points"][cli.VERBS]] == [*cli.MAKING]
 
 
-def test_a_verb_that_is_not_registered_says_so(cesta: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+EXTRAS = [("etl", "etl"), ("train", "train"), ("demo", "train,demo")]
+
+
+@pytest.mark.parametrize(("verb", "extra"), EXTRAS)
+def test_a_verb_that_is_not_registered_says_so(
+    cesta: Run, monkeypatch: pytest.MonkeyPatch, verb: str, extra: str
+) -> None:
     """The metadata of an older installation in the working folder hides the entry points."""
     monkeypatch.setattr(cli, "entry_points", lambda group: [])
     sentence = (
-        '"cesta train" is not installed here: no package registers it; '
-        'run it where cesta[train] is installed (in a checkout: "make install")\n'
+        f'"cesta {verb}" is not installed here: no package registers it; '
+        f'run it where cesta[{extra}] is installed (in a checkout: "make install")\n'
     )
-    assert cesta("train", "--out", "x") == (1, "", sentence)
+    assert cesta(verb, "--out", "x") == (1, "", sentence)
+
+
+@pytest.mark.parametrize(("verb", "extra"), EXTRAS)
+def test_a_verb_whose_libraries_are_missing_names_its_extra(
+    cesta: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, extra: str
+) -> None:
+    """The modules of this project are loaded anew, without pandas."""
+    loaded = {name for name in sys.modules if name.partition(".")[0] in {"export_scripts", "pandas"}}
+    for name in loaded:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    (tmp_path / "data").mkdir()
+    sentence = f"this command needs pandas; run: pip install 'cesta[{extra}]'\n"
+    assert cesta(verb, "--out", tmp_path) == (1, "", sentence)
 
 
 def test_a_verb_of_a_module_that_is_gone_says_so(cesta: Run, monkeypatch: pytest.MonkeyPatch) -> None:

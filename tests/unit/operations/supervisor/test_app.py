@@ -17,6 +17,7 @@ import cesta_client
 from operations.releases import history
 from operations.releases.history import Action
 from operations.releases.stores.store import Repository, open_repository
+from operations.server.version import MINIMUM, TritonVersion
 from operations.shipped.commit import find_commit
 from operations.supervisor.app import make_app
 from operations.supervisor.metrics import Metrics
@@ -126,6 +127,18 @@ def test_a_release_of_an_object_store_is_looked_up_as_soon_as_it_answers() -> No
         ending.set()
         following.join()
     assert metrics == {"known": {"hr_at_10": 0.2}}
+
+
+def test_the_version_of_tritonserver_is_told(supervisor: Supervisor) -> None:
+    """Before the first start it is unknown, and has no metric."""
+    assert supervisor.body("/v1/status")["triton"] is None
+    assert "cesta_triton" not in supervisor.get("/metrics").text
+    supervisor.status.note_start(None, TritonVersion("2.51.0"))
+    told = {"version": "2.51.0", "minimum": MINIMUM, "outdated": True, "exposed": False}
+    assert supervisor.body("/v1/status")["triton"] == told
+    lines = supervisor.get("/metrics").text.splitlines()
+    info = f'cesta_triton_info{{minimum="{MINIMUM}",version="2.51.0"}} 1.0'
+    assert {info, "cesta_triton_outdated 1.0", "cesta_triton_exposed 0.0"} < {*lines}
 
 
 def test_metrics_tell_canaries_restarts_and_health(supervisor: Supervisor) -> None:
