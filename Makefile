@@ -8,6 +8,7 @@ EXTRAS := train,demo,dev
 APP := .venv
 SERVING := .venv-serving
 MOTO := .venv-moto
+CONTAINER_TESTS := tests/containers
 LINT := .venv-lint
 OPERATOR := .venv-operator
 OPTIONS :=
@@ -21,8 +22,8 @@ export PYTHONDONTWRITEBYTECODE := 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve stack load bench growth attack docs lock test test-python test-machine lint clean \
-	clean-all coverage evaluate images-file lint-deploy operator release-notes test-client trend
+.PHONY: help install demo serve stack load bench growth attack docs lock wheels test-wheels test test-python \
+	test-machine containers lint clean clean-all
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -93,17 +94,30 @@ docs: $(APP)/.installed  ## the documentation site in artifacts/site; a broken l
 
 LOCK := $(APP)/bin/uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header
 IMAGES := deploy/images
+TORCH_INDEX := https://download.pytorch.org/whl/cpu/torch/
 
 lock: $(APP)/.installed  ## the packages of the images with their hashes, from PyPI, in deploy/images/*.lock
-	$(LOCK) --python-version 3.11 --python-platform x86_64-manylinux_2_36 \
+	$(LOCK) --config-file $(IMAGES)/cpu/uv.toml --python-version 3.11 --python-platform x86_64-manylinux_2_36 \
 		ensemble/requirements.txt --output-file $(IMAGES)/cpu/serving.lock
 	$(LOCK) --python-version 3.12 --python-platform x86_64-manylinux_2_39 \
 		ensemble/sampler-requirements.txt --output-file $(IMAGES)/gpu/serving.lock
 	$(LOCK) --universal --python-version 3.11 .github/lint/requirements.txt --output-file .github/lint/requirements.lock
-	@# setuptools builds the two local packages, which have no hash
-	printf '%s\n' '--editable ./client' '--editable .[stores]' 'setuptools>=77' | $(LOCK) --universal \
+	@# hatchling builds the two local packages, which have no hash
+	printf '%s\n' '--editable ./client' '--editable .[stores]' 'hatchling>=1.27' | $(LOCK) --universal \
 		--python-version 3.11 --constraint constraints.txt --no-emit-package cesta --no-emit-package cesta-client \
 		- --output-file $(IMAGES)/supervisor.lock
+	printf '%s\n' '--editable ./client' '--editable .[train,stores]' 'torch==2.13.0+cpu' 'hatchling>=1.27' | $(LOCK) \
+		--find-links $(TORCH_INDEX) --python-version 3.11 --python-platform x86_64-manylinux_2_36 \
+		--constraint constraints.txt --no-emit-package cesta --no-emit-package cesta-client \
+		- --output-file $(IMAGES)/train/train.lock
+
+wheels: $(APP)/.installed  ## wheel and sdist of cesta and of cesta-client in dist/
+	@rm -rf dist
+	$(APP)/bin/python -m hatchling build --directory $(CURDIR)/dist
+	cd client && $(abspath $(APP))/bin/python -m hatchling build --directory $(CURDIR)/dist
+
+test-wheels: install wheels  ## dist/: its content, and every online verb from an empty folder (3 minutes)
+	$(APP)/bin/python -m pytest --dist dist tests/packages
 
 test: install $(MOTO)/.installed lint  ## every test, those against a live Triton included
 	$(APP)/bin/python -m pytest
@@ -135,11 +149,16 @@ test-python: install $(MOTO)/.installed  ## the tests of serving, etl and the cl
 test-machine:  ## the two commands of README.md on a new Debian 12 (10 minutes; needs root and debootstrap)
 	tests/machines/debian_12.sh
 
+containers: install $(MOTO)/.installed  ## the images built and run as compose does (10 minutes; needs podman or docker)
+	CESTA_CONTAINERS=$(or $(CESTA_CONTAINERS),wanted) $(APP)/bin/python -m pytest $(CONTAINER_TESTS)
+
 lint: $(APP)/.installed  ## style, formats and types
 	$(APP)/bin/ruff check .
 	$(APP)/bin/ruff format --check .
 	$(APP)/bin/clang-format --dry-run --Werror ensemble/onnx_backend/compiled/*.h ensemble/onnx_backend/compiled/*.cc
 	$(APP)/bin/mypy
+
+.PHONY: coverage evaluate images-file lint-deploy operator release-notes test-client trend
 
 $(LINT)/.installed: .github/lint/requirements.lock .github/lint/package-lock.json
 	@$(CHECK_PYTHON)
@@ -170,7 +189,7 @@ images-file:  ## artifacts/images.yml: the images of REFERENCES by digest, for d
 	$(PYTHON) deploy/rollout/images_file.py "$(GITHUB_REF_NAME)" "$(REFERENCES)" artifacts/images.yml
 
 clean:  ## remove what was generated
-	rm -rf artifacts .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf artifacts dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 clean-all: clean  ## remove the environments too
 	rm -rf $(APP) $(SERVING) $(MOTO) $(LINT) $(OPERATOR) .venv-peers
