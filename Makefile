@@ -22,7 +22,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve stack load bench growth attack docs lock wheels test-wheels test test-python \
+.PHONY: help install demo serve stack load bench growth attack docs lock wheels test-wheels packages test test-python \
 	test-machine containers lint clean clean-all
 
 help:  ## print the verbs
@@ -119,8 +119,28 @@ wheels: $(APP)/.installed  ## wheel and sdist of cesta and of cesta-client in di
 test-wheels: install wheels  ## dist/: its content, and every online verb from an empty folder (3 minutes)
 	$(APP)/bin/python -m pytest --dist dist tests/packages
 
-test: install $(MOTO)/.installed lint  ## every test, those against a live Triton included
-	$(APP)/bin/python -m pytest
+packages:  ## the Debian packages that the tests use (root)
+	@tests/machines/packages.sh
+
+TESTED := artifacts/tests
+REPORTS := artifacts/reports
+# Most tests await servers, so WORKERS processes share the files. What measures time or memory follows, alone.
+WORKERS := 2
+ALONE = $(shell grep --recursive --files-with-matches --include='test_*.py' 'pytest\.mark\.alone' tests)
+# In the environment $(1), with the name $(2) of the reports, the tests in $(3).
+PYTEST = $(1)/bin/python -m pytest --built $(TESTED)/slice
+run_tests = @failed=0; \
+	$(PYTEST) --junit-xml $(REPORTS)/$(2).xml --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		-m "not alone" $(3) || failed=1; \
+	$(PYTEST) --junit-xml $(REPORTS)/$(2)-alone.xml -m alone $(filter $(addsuffix %,$(3)),$(ALONE)) || failed=1; \
+	exit $$failed
+
+test: install $(MOTO)/.installed lint lint-deploy slice  ## every test, those against a live Triton included
+	$(call run_tests,$(APP),tests,tests)
+
+.PHONY: slice
+slice: $(APP)/.installed  # the release that all tests serve: built once
+	@rm -rf $(TESTED)/slice && $(APP)/bin/python -m tests.building.slices $(TESTED)/slice
 
 coverage:  ## the same, with the lines that they ran in artifacts/reports
 	PYTEST_ADDOPTS="--cov --cov-append --cov-report=xml:$(REPORTS)/coverage.xml --cov-report=html:$(REPORTS)/coverage" \
@@ -133,21 +153,20 @@ test-client:  ## the client's tests with nothing but its own dependencies, on an
 	$(CLIENT)/$(PIP) install --quiet --constraint constraints.txt ./client pytest pytest-timeout hypothesis
 	$(CLIENT)/bin/python -m pytest -p no:cacheprovider tests/unit/client
 
-# No torch: Python 3.12 serves what $(APP) has built. Tests that train are left out, and those of serving that kill
-# servers or count their memory: they concern no Python.
+# No torch: Python 3.12 serves what $(APP) has built. Tests that train are left out.
 OTHER := artifacts/python-3.12
-SERVED := answers bad_requests client_live digest_live installation parity promotion server start_failures
-OTHER_TESTS := $(SERVED:%=tests/serving/test_%.py) tests/serving/onnx_backend tests/unit/client tests/unit/receipts \
-	tests/unit/test_etl.py tests/unit/operations/server
+OTHER_TESTS := tests/serving tests/unit/client tests/unit/receipts tests/unit/test_etl.py tests/unit/operations/server
 
-test-python: install $(MOTO)/.installed  ## the tests of serving, etl and the client on Python 3.12
-	@rm -rf $(OTHER)/slice && $(APP)/bin/python -m tests.building.slices $(OTHER)/slice
+test-python: install $(MOTO)/.installed slice  ## the tests of serving, etl and the client on Python 3.12
 	@python=$$($(PREFLIGHT) --find 3.12) && $(MAKE) --no-print-directory install PYTHON=$$python SERVING_PYTHON= \
 		APP=$(OTHER)/application SERVING=$(OTHER)/serving EXTRAS=test
-	CESTA_SERVING_ENV=$(CURDIR)/$(OTHER)/serving $(OTHER)/application/bin/python -m pytest --built $(OTHER)/slice $(OTHER_TESTS)
+	$(call run_tests,CESTA_SERVING_ENV=$(CURDIR)/$(OTHER)/serving $(OTHER)/application,tests-3.12,$(OTHER_TESTS))
 
-test-machine:  ## the two commands of README.md on a new Debian 12 (10 minutes; needs root and debootstrap)
-	tests/machines/debian_12.sh
+MACHINES := debian-12 python-3.12 debian-13
+
+test-machine:  ## the two commands of README.md on new machines (10 minutes each; needs root and debootstrap)
+	tests/machines/new_machine.sh --without libpython3.11
+	@for machine in $(MACHINES); do echo "on $$machine" && tests/machines/new_machine.sh $$machine || exit; done
 
 containers: install $(MOTO)/.installed  ## the images built and run as compose does (10 minutes; needs podman or docker)
 	CESTA_CONTAINERS=$(or $(CESTA_CONTAINERS),wanted) $(APP)/bin/python -m pytest $(CONTAINER_TESTS)
