@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from tests import ROOT
 COPIED: Final = ("docker-compose.yml", ".env.example", "deploy")
 LABEL: Final = "com.docker.compose"  # podman-compose writes these labels, too
 HEALTH_S: Final = 2.0
+ASK_S: Final = 5.0
 DIRECT: Final = urllib.request.ProxyHandler({})
 # Prints the pairs of address and port that accept a connection, of those in the arguments.
 PROBE: Final = """
@@ -171,10 +172,13 @@ class Front:
     certificate: Path
     key: str = ""
 
-    def ask(
-        self, path: str, body: object = None, key: str | None = None, timeout_s: float = 10
-    ) -> tuple[int, Any]:
+    def ask(self, path: str, body: object = None, key: str | None = None) -> tuple[int, Any]:
         """Status and JSON of one request."""
+        status, text = self.ask_text(path, body, key)
+        return status, json.loads(text or "null")
+
+    def ask_text(self, path: str, body: object = None, key: str | None = None) -> tuple[int, str]:
+        """Status and body of one request."""
         headers = {
             "Authorization": f"Bearer {self.key if key is None else key}",
             "Content-Type": "application/json",
@@ -183,14 +187,14 @@ class Front:
         trusted = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=self.certificate))
         request = urllib.request.Request(self.url + path, data, headers)
         try:
-            with urllib.request.build_opener(DIRECT, trusted).open(request, timeout=timeout_s) as answer:
-                return answer.status, json.load(answer)
+            with urllib.request.build_opener(DIRECT, trusted).open(request, timeout=ASK_S) as answer:
+                return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read() or b"null")
+            return error.code, error.read().decode()
 
-    def recommends(self, basket: list[str]) -> bool:
+    def recommends(self, basket: Sequence[str]) -> bool:
         with contextlib.suppress(OSError, ValueError):
-            status, _ = self.ask("/v1/recommend", {"basket": basket, "k": 3})
+            status, _ = self.ask("/v1/recommend", {"basket": [*basket], "k": 3})
             return status == 200
         return False
 

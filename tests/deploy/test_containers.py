@@ -144,7 +144,6 @@ def test_a_profile_is_the_whole_stack_with_one_triton() -> None:
         assert SERVICES["gateway"]["depends_on"][name] == {
             "condition": "service_healthy",
             "required": False,
-            "restart": True,  # nginx has looked the name up once
         }
 
 
