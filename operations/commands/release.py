@@ -27,11 +27,17 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 Place = Annotated[
     str,
-    typer.Option("--repository", help="A published repository: a folder, s3://… or gs://…"),
+    typer.Option(
+        "--repository", envvar="CESTA_REPOSITORY", help="A published repository: a folder, s3://… or gs://…"
+    ),
 ]
 Address = Annotated[
     str | None,
-    typer.Option(help="host:port of the server's gRPC, as cesta serve prints it.", show_default=ADDRESS),
+    typer.Option(
+        envvar="CESTA_ADDRESS",
+        help="host:port of the server's gRPC, as cesta serve prints it.",
+        show_default=ADDRESS,
+    ),
 ]
 Gateway = Annotated[
     str | None,
