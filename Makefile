@@ -143,6 +143,7 @@ slice: $(APP)/.installed  # the release that all tests serve: built once
 	@rm -rf $(TESTED)/slice && $(APP)/bin/python -m tests.building.slices $(TESTED)/slice
 
 coverage:  ## the same, with the lines that they ran in artifacts/reports
+	rm -rf $(REPORTS)
 	PYTEST_ADDOPTS="--cov --cov-append --cov-report=xml:$(REPORTS)/coverage.xml --cov-report=html:$(REPORTS)/coverage" \
 		$(MAKE) test
 
@@ -204,8 +205,8 @@ $(OPERATOR)/.installed: deploy/images/supervisor.lock
 release-notes:  ## the section of CHANGELOG.md for VERSION, such as v0.2.0, once it is that of the packages
 	@$(PYTHON) -m docs.site.changelog "$(VERSION)"
 
-images-file:  ## artifacts/images.yml: the images of REFERENCES by digest, for docker compose
-	$(PYTHON) deploy/rollout/images_file.py "$(GITHUB_REF_NAME)" "$(REFERENCES)" artifacts/images.yml
+images-file: $(LINT)/.installed  ## artifacts/images.yml: the images of REFERENCES by digest, for docker compose
+	$(LINT)/bin/python deploy/rollout/images_file.py "$(GITHUB_REF_NAME)" "$(REFERENCES)" artifacts/images.yml
 
 clean:  ## remove what was generated
 	rm -rf artifacts dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

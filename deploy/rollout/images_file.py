@@ -8,28 +8,22 @@ REFERENCES is a folder with a file for each image: `cpu`, `gateway` and so on. I
 import re
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+Compose = dict[str, Any]
 
 COMPOSE: Final = Path(__file__).resolve().parents[2] / "docker-compose.yml"
 REFERENCE: Final = re.compile(r"[a-z0-9.:/_-]+@sha256:[0-9a-f]{64}")
 VERSION: Final = re.compile(r"v[0-9][A-Za-z0-9.+-]*")
 
 
-def images_of(compose: str) -> dict[str, str]:
+def images_of(compose: Compose) -> dict[str, str]:
     """Service → name of the image that it builds, the folder below deploy/images."""
-    found: dict[str, str] = {}
-    service = ""
-    for line in compose.split("\nservices:", 1)[1].splitlines():
-        if match := re.match(r"  ([a-z-]+):", line):
-            service = match[1]
-        elif match := re.match(r" +dockerfile: deploy/images/([a-z]+)/Dockerfile", line):
-            found[service] = match[1]
-        elif line and line[0] not in " #":
-            break
-    return found
+    builds = {name: service["build"] for name, service in compose["services"].items() if "build" in service}
+    return {name: Path(build["dockerfile"]).parent.name for name, build in builds.items()}
 
 
-def images_file(version: str, references: dict[str, str], compose: str) -> str:
+def images_file(version: str, references: dict[str, str], compose: Compose) -> str:
     """The file's text. Raises ValueError for a version or reference that is none, and for a missing image."""
     if not VERSION.fullmatch(version):
         raise ValueError(f'"{version}" is not a version; give a tag such as v0.2.0')
@@ -45,9 +39,12 @@ def images_file(version: str, references: dict[str, str], compose: str) -> str:
 
 
 def main(version: str, references: str, out: str) -> int:
+    from ruamel.yaml import YAML  # of the linters' environment: make images-file
+
+    compose = YAML(typ="safe").load(COMPOSE)
     given = {path.name: path.read_text(encoding="utf-8").strip() for path in Path(references).iterdir()}
     try:
-        text = images_file(version, given, COMPOSE.read_text(encoding="utf-8"))
+        text = images_file(version, given, compose)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1

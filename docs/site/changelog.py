@@ -5,12 +5,13 @@ python -m docs.site.changelog v0.2.0
 
 import re
 import sys
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+CHANGELOG: Final = ROOT / "CHANGELOG.md"
+VERSION: Final = ROOT / "client" / "src" / "cesta_client" / "_version.py"
 UNRELEASED: Final = "Unreleased"
 KINDS: Final = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
 HEADING: Final = re.compile(r"\[(\d+\.\d+\.\d+)\] - (\d{4}-\d{2}-\d{2})")
@@ -71,34 +72,31 @@ def _problems(section: Section) -> list[str]:
     return found
 
 
-def release_notes(version: str, changelog: str, packages: dict[str, str]) -> str:
-    """The section of a version. `packages` is name → version; theirs must be this one. Raises ValueError."""
+def release_notes(version: str, changelog: str, packaged: str) -> str:
+    """The section of a version, which must be that of the packages. Raises ValueError."""
     number = version.removeprefix("v")
-    for name, packaged in packages.items():
-        if packaged != number:
-            raise ValueError(
-                f"{name} has version {packaged}, not {number}: change it before the tag {version}"
-            )
+    if packaged != number:
+        raise ValueError(
+            f"the packages have version {packaged}, not {number}: change it before the tag {version}"
+        )
     sections = {section.version: section for section in read_changelog(changelog)}
     if number not in sections or number == UNRELEASED:
         raise ValueError(
-            f'CHANGELOG.md has no section "## [{number}] - " with a date; rename [{UNRELEASED}] to it'
+            f'CHANGELOG.md has no section "## [{number}] - 2026-01-31"; rename [{UNRELEASED}] to it'
         )
     return sections[number].text
 
 
-def packaged_versions(root: Path = ROOT) -> dict[str, str]:
-    """Name → version of the packages that name one in their pyproject.toml."""
-    projects = [
-        tomllib.loads((root / folder / "pyproject.toml").read_text("utf-8"))["project"]
-        for folder in ("", "client")
-    ]
-    return {project["name"]: project["version"] for project in projects if "version" in project}
+def packaged_version(text: str) -> str:
+    """The version in the module that both distributions take theirs from."""
+    (version,) = re.findall(r'^__version__ = "(.+)"$', text, re.MULTILINE)
+    return str(version)
 
 
 def main(version: str) -> int:
     try:
-        print(release_notes(version, (ROOT / "CHANGELOG.md").read_text("utf-8"), packaged_versions()))
+        changelog, packaged = CHANGELOG.read_text("utf-8"), packaged_version(VERSION.read_text("utf-8"))
+        print(release_notes(version, changelog, packaged))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
