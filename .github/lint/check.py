@@ -1,4 +1,4 @@
-"""Checks the files below .github: actionlint, zizmor, and schemas of workflows, actions and dependabot.yml.
+"""Checks the files below .github: actionlint, zizmor, and the schemas of all that have one.
 
 .venv-lint/bin/python .github/lint/check.py [ROOT]
 
@@ -22,6 +22,7 @@ def commands(root: Path) -> list[list[str | Path]]:
     github = root / ".github"
     workflows = sorted((github / "workflows").glob("*.yml"))
     actions = sorted((github / "actions").glob("*/action.yml"))
+    forms = sorted(path for path in (github / "ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config")
     schema = [ENVIRONMENT / "bin" / "check-jsonschema", "--builtin-schema"]
     return [
         [NODE, ACTIONLINT, *(path.relative_to(root) for path in workflows)],
@@ -29,6 +30,7 @@ def commands(root: Path) -> list[list[str | Path]]:
         [*schema, "vendor.github-workflows", *workflows],
         [*schema, "vendor.github-actions", *actions],
         [*schema, "vendor.dependabot", github / "dependabot.yml"],
+        [*schema, "vendor.github-issue-forms", *forms],
     ]
 
 
@@ -43,7 +45,7 @@ def main(root: Path) -> int:
     print(
         f"found something: {', '.join(failed)}"
         if failed
-        else "workflows, actions and dependabot.yml: nothing found"
+        else "workflows, actions, dependabot.yml and forms: nothing found"
     )
     return 1 if failed else 0
 
