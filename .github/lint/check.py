@@ -25,7 +25,7 @@ def commands(root: Path) -> list[list[str | Path]]:
     forms = sorted(path for path in (github / "ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config")
     schema = [ENVIRONMENT / "bin" / "check-jsonschema", "--builtin-schema"]
     return [
-        [NODE, ACTIONLINT, *(path.relative_to(root) for path in workflows)],
+        [NODE, ACTIONLINT, ".github/workflows/*.yml"],  # it takes one pattern, and passes over more words
         [ENVIRONMENT / "bin" / "zizmor", "--offline", "--quiet", "--no-progress", github],
         [*schema, "vendor.github-workflows", *workflows],
         [*schema, "vendor.github-actions", *actions],
