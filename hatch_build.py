@@ -23,11 +23,12 @@ class ShippedFiles(BuildHookInterface):  # type: ignore[type-arg]
         files: dict[str, str] = build_data["force_include"]
         if self.target_name == "wheel":
             files |= {str(Path(self.root, folder)): f"{PLACE}/{folder}" for folder in FOLDERS}
-        if not Path(self.root, COMMIT).exists():  # an sdist has it
+        recorded = Path(self.root, COMMIT)  # an sdist has it
+        if not recorded.exists():
             self._scratch = tempfile.TemporaryDirectory()  # goes with this object
             recorded = Path(self._scratch.name, "commit")
             recorded.write_text(f"{find_commit(self.root)}\n")
-            files[str(recorded)] = COMMIT
+        files[str(recorded)] = COMMIT
 
 
 def find_commit(root: str) -> str:

@@ -23,10 +23,10 @@ def install(
         str, typer.Option(help="The Python 3.11 or 3.12 for Triton's models; by default one that is found.")
     ] = "",
 ) -> None:
-    """Make the environment in which Triton runs, in the user's cache folder.
+    """Make the environment in which Triton runs.
 
-    "cesta serve" and "cesta demo" do so when they need it. It takes a minute or
-    two and 0.75 GiB.
+    It lies in the user's cache folder. "cesta serve" and "cesta demo" make it
+    when they need it.
     """
     if is_checkout():
         raise CestaError('this cesta runs in a checkout, whose environments "make install" makes')

@@ -29,6 +29,8 @@ PIP: Final = ("-I", "-m", "pip", "install", "--no-input", "--disable-pip-version
 BY_HASH: Final = ("--no-deps", "--require-hashes", "--requirement")
 LAST_LINES: Final = 5  # of pip, if it fails
 
+_PACKAGE: Final = re.compile(r"(?:Collecting|Processing) (?:\S*/)?(.+?)(?:==|-\d|\s|$)")
+
 OnStep = Callable[[str], object]  # is told what is being done
 
 
@@ -116,7 +118,7 @@ def _run(command: list[str], on_step: OnStep) -> None:
     ) as process:
         for line in process.stdout or ():
             last.append(line.rstrip())
-            if found := re.match(r"Collecting ([^\s=;]+)", line):
+            if found := _PACKAGE.match(line):
                 on_step(found[1])
             elif line.startswith("Installing collected packages"):
                 on_step("unpacking")

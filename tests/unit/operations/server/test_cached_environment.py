@@ -60,20 +60,6 @@ def holds_tiny(environment: Path) -> bool:
     return subprocess.check_output([environment / "bin" / "python", "-c", code], text=True) == "hello\n"
 
 
-def test_two_at_once_make_one(lock: Path) -> None:
-    """The second waits, and finds what the first has made."""
-    first = start(lock)
-    assert first.stdout.readline() == "a virtual environment\n"
-    second = start(lock)
-    assert second.stdout.readline() == "another process makes it; waiting\n"
-    outputs = [process.communicate(timeout=60)[0].splitlines() for process in (first, second)]
-    assert [lines[-1] for lines in outputs] == [str(place(VERSION))] * 2
-    assert "tiny" in outputs[0]  # the packages are told as they come
-    assert outputs[1] == [str(place(VERSION))]
-    assert find_made(VERSION) == place(VERSION)
-    assert holds_tiny(place(VERSION))
-
-
 def test_a_package_with_another_hash_is_refused(lock: Path) -> None:
     """With pip's words, and nothing is left that could be taken for an environment."""
     lock.write_text(f"tiny==1.0 \\\n    --hash=sha256:{'0' * 64}\n")
@@ -83,8 +69,10 @@ def test_a_package_with_another_hash_is_refused(lock: Path) -> None:
     assert [path.suffix for path in place(VERSION).parent.iterdir()] == [".lock"]
 
 
-def test_what_a_killed_process_left_is_not_believed(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pip waits for an index that never answers when the process is killed; the next one starts afresh."""
+def test_a_killed_process_leaves_nothing_and_two_at_once_make_one(
+    lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip waits for an index that never answers when the process is killed. The next two start afresh."""
     with socket.create_server(("127.0.0.1", 0)) as index:
         with monkeypatch.context() as patch:
             patch.delenv("PIP_NO_INDEX")
@@ -100,7 +88,14 @@ def test_what_a_killed_process_left_is_not_believed(lock: Path, monkeypatch: pyt
     assert find_made(VERSION) is None
     (partial / "half").touch()
 
-    assert holds_tiny(make(sys.executable, VERSION, lambda step: None))
+    first = start(lock)
+    assert first.stdout.readline() == "a virtual environment\n"
+    second = start(lock)
+    assert second.stdout.readline() == "another process makes it; waiting\n"
+    outputs = [process.communicate(timeout=120)[0].splitlines() for process in (first, second)]
+    assert outputs == [["tiny", "unpacking", str(place(VERSION))], [str(place(VERSION))]]
+    assert find_made(VERSION) == place(VERSION)
+    assert holds_tiny(place(VERSION))
     assert not partial.exists()
     assert not (place(VERSION) / "half").exists()
 
