@@ -8,6 +8,7 @@ EXTRAS := train,demo,dev
 APP := .venv
 SERVING := .venv-serving
 MOTO := .venv-moto
+CONTAINER_TESTS := tests/containers
 PIP := bin/python -m pip --disable-pip-version-check
 CHECK_PYTHON = "$(PYTHON)" -c '' 2>/dev/null || { \
 	echo "$(or $(PYTHON:%=% does not run),no Python 3.11 to 3.13 was found): install Python 3.11 or 3.12" \
@@ -18,8 +19,8 @@ export PYTHONDONTWRITEBYTECODE := 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve stack load bench growth attack docs lock test test-python test-machine lint clean \
-	clean-all
+.PHONY: help install demo serve stack load bench growth attack docs lock test test-python test-machine containers lint \
+	clean clean-all
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -84,9 +85,10 @@ docs: $(APP)/.installed  ## the documentation site in artifacts/site; a broken l
 
 LOCK := $(APP)/bin/uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header
 IMAGES := deploy/images
+TORCH_INDEX := https://download.pytorch.org/whl/cpu/torch/
 
 lock: $(APP)/.installed  ## the packages of the images with their hashes, from PyPI, in deploy/images/*.lock
-	$(LOCK) --python-version 3.11 --python-platform x86_64-manylinux_2_36 \
+	$(LOCK) --config-file $(IMAGES)/cpu/uv.toml --python-version 3.11 --python-platform x86_64-manylinux_2_36 \
 		ensemble/requirements.txt --output-file $(IMAGES)/cpu/serving.lock
 	$(LOCK) --python-version 3.12 --python-platform x86_64-manylinux_2_39 \
 		ensemble/sampler-requirements.txt --output-file $(IMAGES)/gpu/serving.lock
@@ -94,6 +96,10 @@ lock: $(APP)/.installed  ## the packages of the images with their hashes, from P
 	printf '%s\n' '--editable ./client' '--editable .[stores]' 'setuptools>=77' | $(LOCK) --universal \
 		--python-version 3.11 --constraint constraints.txt --no-emit-package cesta --no-emit-package cesta-client \
 		- --output-file $(IMAGES)/supervisor.lock
+	printf '%s\n' '--editable ./client' '--editable .[train,stores]' 'torch==2.13.0+cpu' 'setuptools>=77' | $(LOCK) \
+		--find-links $(TORCH_INDEX) --python-version 3.11 --python-platform x86_64-manylinux_2_36 \
+		--constraint constraints.txt --no-emit-package cesta --no-emit-package cesta-client \
+		- --output-file $(IMAGES)/train/train.lock
 
 test: install $(MOTO)/.installed lint  ## every test, those against a live Triton included
 	$(APP)/bin/python -m pytest
@@ -113,6 +119,9 @@ test-python: install $(MOTO)/.installed  ## the tests of serving, etl and the cl
 
 test-machine:  ## the two commands of README.md on a new Debian 12 (10 minutes; needs root and debootstrap)
 	tests/machines/debian_12.sh
+
+containers: install $(MOTO)/.installed  ## the images built and run as compose does (10 minutes; needs podman or docker)
+	CESTA_CONTAINERS=$(or $(CESTA_CONTAINERS),wanted) $(APP)/bin/python -m pytest $(CONTAINER_TESTS)
 
 lint: $(APP)/.installed  ## style, formats and types
 	$(APP)/bin/ruff check .

@@ -26,6 +26,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 IMAGES = sorted((ROOT / "deploy" / "images").glob("*/Dockerfile"))
 TRITONS = ("triton", "triton-gpu", "triton-slim")
+SERVING_IMAGES = [path for path in IMAGES if path.parent.name != "train"]
 VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z_]+)(?::?-([^}]*))?\}")
 
 
@@ -48,16 +49,18 @@ def test_an_image_has_no_lint(image: Path) -> None:
 
 @pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.parent.name)
 def test_what_an_image_copies_is_there(image: Path) -> None:
-    """The checkout holds it, unless another stage makes it, and .dockerignore does not exclude it."""
-    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    """The checkout holds it, unless another stage makes it, and no ignore file excludes it."""
+    own = image.with_name("Dockerfile.dockerignore")
+    ignored = (own if own.exists() else ROOT / ".dockerignore").read_text()
+    allowed = {line[1:] for line in ignored.splitlines() if line.startswith("!")}
     for line in re.findall(r"^COPY (?!--from)(.+) \S+$", image.read_text(), re.MULTILINE):
         for name in line.split():
             assert (ROOT / name).exists(), name
             assert name.split("/")[0] in allowed, name
 
 
-@pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.parent.name)
-def test_an_image_holds_nothing_of_the_offline_floors(image: Path) -> None:
+@pytest.mark.parametrize("image", SERVING_IMAGES, ids=lambda path: path.parent.name)
+def test_a_serving_image_holds_nothing_of_the_offline_floors(image: Path) -> None:
     """It makes no releases and tests no load, so it needs neither the code nor the extra "train"."""
     copied = " ".join(re.findall(r"^COPY (?!--from)(.+) \S+$", image.read_text(), re.MULTILINE)).split()
     assert not {"export_scripts", "loadtests", "."} & {name.split("/")[0] for name in copied}
@@ -68,7 +71,7 @@ def test_an_image_holds_nothing_of_the_offline_floors(image: Path) -> None:
     assert re.findall(r"'\.\[(.+)\]'", image.read_text()) == ["stores"]
 
 
-def test_no_image_can_copy_the_offline_floors() -> None:
+def test_no_serving_image_can_copy_the_offline_floors() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert not {"export_scripts", "loadtests"} & allowed
 
