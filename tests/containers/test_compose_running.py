@@ -1,6 +1,6 @@
-"""docker-compose.yml starts, serves and survives: with the slim image, and with stand-ins for what cannot be pulled.
+"""docker-compose.yml starts, serves and survives: the slim image, and stand-ins for what cannot be pulled.
 
-All tests share one project, which serves from the bucket of its own object store, and run in the order of this file.
+All tests share one project, which serves from the bucket of its own object store. They run in order.
 """
 
 from __future__ import annotations

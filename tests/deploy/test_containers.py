@@ -25,8 +25,8 @@ from tests.running import needs
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 IMAGES = sorted((ROOT / "deploy" / "images").glob("*/Dockerfile"))
-SERVING_IMAGES = [path for path in IMAGES if path.parent.name != "train"]
 TRITONS = ("triton", "triton-gpu", "triton-slim")
+SERVING_IMAGES = [path for path in IMAGES if path.parent.name != "train"]
 VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z_]+)(?::?-([^}]*))?\}")
 
 
