@@ -32,7 +32,8 @@ wait_for_end() {  # Systems Manager has no event to wait for
     esac
   done
   aws ssm list-command-invocations --command-id "$1" --details \
-    --query 'CommandInvocations[].[InstanceId,Status,CommandPlugins[0].Output]' --output text
+    --query 'CommandInvocations[].[InstanceId,Status,CommandPlugins[0].Output]' --output text \
+    || echo "the output of the hosts cannot be read" >&2
   [[ $status =~ ^Success[[:space:]]+[1-9] ]] || { echo "the hosts did not all succeed: $status (status, number of hosts)" >&2; exit 1; }
 }
 
