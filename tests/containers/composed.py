@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.containers.engine import Container, Engine
-
 from tests import ROOT
+from tests.containers.engine import Container, Engine
 
 COPIED: Final = ("docker-compose.yml", ".env.example", "deploy")
 LABEL: Final = "com.docker.compose"  # podman-compose writes these labels, too

@@ -18,11 +18,10 @@ from typing import Any, Final
 from uuid import uuid4
 
 import pytest
-from tests.containers.bases import base
-from tests.containers.engine import Engine
 
 from operations.releases.signatures.signing_key import signing_key_file
 from tests.building.slices import Built
+from tests.containers.bases import base
 from tests.containers.composed import (
     Composed,
     Front,
@@ -30,6 +29,7 @@ from tests.containers.composed import (
     make_project,
     wait_for,
 )
+from tests.containers.engine import Engine
 from tests.containers.load import Load
 
 pytestmark = [
@@ -52,7 +52,7 @@ WRITES: Final = {
     "alertmanager": ("65534", ["/alertmanager"]),
     "grafana": ("472", ["/var/lib/grafana", "/tmp"]),
     "registry": ("10001", ["/data", "/tmp"]),
-    "redis": ("999", ["/data"]),
+    "redis": ("999", ["/run/redis"]),
 }
 
 

@@ -212,7 +212,7 @@ def test_redis_starts_with_a_password_that_no_command_line_shows(tmp_path: Path)
     if not (program := shutil.which("redis-server")):
         pytest.skip("no redis-server; apt-get install redis-server")
     script = SERVICES["redis"]["entrypoint"][2].replace("$$", "$")
-    script = script.replace("/run/secrets", str(tmp_path)).replace("/data", str(tmp_path))
+    script = script.replace("/run/secrets", str(tmp_path)).replace("/run/redis", str(tmp_path))
     (tmp_path / "redis_password").write_text("s3cret\n")
     host, _, port = free_address().partition(":")
     command = ["sh", "-c", script, "redis", *SERVICES["redis"]["command"], "--port", port, "--bind", host]

@@ -8,6 +8,7 @@ echo "s3.bucket.create -name NAME" | weed shell
 import json
 import signal
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -59,6 +60,7 @@ def serve(keys: Path, host: str) -> None:
             return [b"<Error><Code>InvalidAccessKeyId</Code></Error>"]
         return moto(request, start)
 
+    tempfile.tempdir = "/data"  # moto keeps large objects there
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # for a container's first process
     run_simple(host, PORT, answer, threaded=True, request_handler=MotoRequestHandler)
 
