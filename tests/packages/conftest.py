@@ -16,8 +16,8 @@ from tests.running.installation import Installation, make_installation, requirem
 
 @pytest.fixture(scope="session")
 def built_wheels(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Distributions:
-    """Built once, unless --dist names those to test."""
-    if before := pytestconfig.getoption("--dist"):
+    """Built once, unless --wheels names those to test."""
+    if before := pytestconfig.getoption("--wheels"):
         return Distributions(before.absolute())
     pytest.importorskip("hatchling", reason='needs the build backend: pip install "cesta[dev]"')
     return build_all(tmp_path_factory.mktemp("dist"))
