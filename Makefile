@@ -75,7 +75,7 @@ bench: install  ## cesta beside what people would use instead, in one run (20 mi
 growth: install  ## the release with its items multiplied, served at each size (10 minutes; needs wrk)
 	@$(APP)/bin/python -m loadtests.growth $(OPTIONS)
 
-evaluate: install  ## every query of the test period, also those that a build leaves out (3 minutes for the demo's data)
+evaluate: install  ## metrics of every query of the test period; a build asks a sample
 	@$(APP)/bin/cesta evaluate $(OPTIONS)
 
 trend:  ## the ratios of bench, growth and evaluate beside those of the last ten runs; fails on a drop
@@ -203,10 +203,10 @@ $(OPERATOR)/.installed: deploy/images/supervisor.lock
 	@touch $@
 
 release-notes:  ## the section of CHANGELOG.md for VERSION, such as v0.2.0, once it is that of the packages
-	@$(PYTHON) -m docs.site.changelog "$(VERSION)"
+	@$(PYTHON) -m docs.site.changelog "$$VERSION"
 
-images-file: $(LINT)/.installed  ## artifacts/images.yml: the images of REFERENCES by digest, for docker compose
-	$(LINT)/bin/python deploy/rollout/images_file.py "$(GITHUB_REF_NAME)" "$(REFERENCES)" artifacts/images.yml
+images-file: $(LINT)/.installed  ## artifacts/images.yml: the images of VERSION by digest, from the folder REFERENCES
+	$(LINT)/bin/python deploy/rollout/images_file.py "$$VERSION" "$(REFERENCES)" artifacts/images.yml
 
 clean:  ## remove what was generated
 	rm -rf artifacts dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
