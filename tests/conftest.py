@@ -17,6 +17,7 @@ SETTINGS = (  # of the user who runs the tests
     *("CESTA_CONTROL_SECRET", "CESTA_CONTROL_SECRET_FILE"),
     *("CESTA_SIGNING_KEY_FILE", "CESTA_TRUSTED_KEYS_FILE", "CESTA_UNSIGNED_RELEASES"),
     "CESTA_RELEASE_TRIAL",
+    *("CESTA_ADDRESS", "CESTA_REPOSITORY"),
 )
 PROXIES = (
     "http_proxy",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Without torch nothing can be built, but what was built before can be served."""
     parser.addoption("--built", type=Path, help="take what `python -m tests.building.slices FOLDER` built")
+    parser.addoption("--wheels", type=Path, help="take the wheels and sdists that `make wheels` built")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -30,8 +30,9 @@ from operations.gateway.control import (
 from operations.plain_path import plain_path
 from operations.processes.listeners import check_free
 from operations.processes.start_record import StartRecord
+from operations.shipped import find_shipped
 
-CONFIGURATION: Final = Path(__file__).resolve().parents[2] / "deploy" / "gateway"
+CONFIGURATION: Final = find_shipped("deploy") / "gateway"
 _LIBRARIES = Path("/usr/lib")
 _MODULES = ("nginx/modules/ngx_http_lua_module.so", "*/lua/5.1/cjson.so")
 _RESOLV_CONF = Path("/etc/resolv.conf")

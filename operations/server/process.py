@@ -47,6 +47,8 @@ from operations.server.runtime_folder import SHARED_MEMORY, RuntimeFolder, sweep
 from operations.server.settings import ServerSettings, check_repository, claim_ports, parse_settings
 from operations.server.signals import interrupt_on_signals
 from operations.server.stubs import describe_end, ended_children
+from operations.server.version import TritonVersion, check_version
+from operations.shipped import command
 
 __all__ = ["Server", "ServerError", "ServerSettings"]
 
@@ -87,6 +89,7 @@ class Server:
         on_log: Callable[[str], object] = lambda line: None,
     ) -> None:
         self.settings = settings
+        self.triton: TritonVersion | None = None  # once it has been started
         self._runtime = RuntimeFolder()
         self._environment = environment
         self._on_log = on_log
@@ -147,6 +150,7 @@ class Server:
             self._on_log(f"removed {folder}, which a killed server left")
         check_space(SHARED_MEMORY, temporary_folder())
         self.settings = claim_ports(self.settings)
+        self.triton = check_version(environment, self.settings)
         try:
             runtime = self._runtime.make()
             assemble_runtime(runtime, environment, self._onnx_library(environment))
@@ -299,7 +303,9 @@ class Server:
             return None
         library = find_library(environment)
         if library is None:
-            self._on_log('no compiled onnxruntime backend: the slower Python one serves; run "make install"')
+            self._on_log(
+                f'no compiled onnxruntime backend: the slower Python one serves; run "{command("install")}"'
+            )
         return library
 
     def _check_health(self) -> None:

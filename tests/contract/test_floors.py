@@ -24,6 +24,7 @@ FLOORS = {
 ORDERS = {
     "export_scripts": ("receipts", "snapshots", "scorer", "quality", "paper", "freshness", "commands"),
     "operations": (
+        "shipped",
         "processes",
         "records",
         "server",
