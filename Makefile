@@ -127,16 +127,16 @@ REPORTS := artifacts/reports
 # Most tests await servers, so WORKERS processes share the files. What measures time or memory follows, alone.
 WORKERS := 2
 ALONE = $(shell grep --recursive --files-with-matches --include='test_*.py' 'pytest\.mark\.alone' tests)
-# In the environment $(1), with the name $(2) of the reports, the tests in $(3).
-PYTEST = $(1)/bin/python -m pytest --built $(TESTED)/slice
-run_tests = @failed=0; \
-	$(PYTEST) --junit-xml $(REPORTS)/$(2).xml --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
-		-m "not alone" $(3) || failed=1; \
-	$(PYTEST) --junit-xml $(REPORTS)/$(2)-alone.xml -m alone $(filter $(addsuffix %,$(3)),$(ALONE)) || failed=1; \
-	exit $$failed
+PYTEST = bin/python -m pytest --built $(TESTED)/slice
+# In the environment $(1), with the name $(2) of the report, the tests in $(3).
+shared_tests = $(1)/$(PYTEST) --junit-xml $(REPORTS)/$(2).xml -m "not alone" --numprocesses $(WORKERS) \
+	--dist loadfile --no-loadscope-reorder $(3)
 
 test: install $(MOTO)/.installed lint lint-deploy slice  ## every test, those against a live Triton included
-	$(call run_tests,$(APP),tests,tests)
+	@failed=0; \
+	$(call shared_tests,$(APP),tests,tests) || failed=1; \
+	$(APP)/$(PYTEST) --junit-xml $(REPORTS)/tests-alone.xml -m alone $(ALONE) || failed=1; \
+	exit $$failed
 
 .PHONY: slice
 slice: $(APP)/.installed  # the release that all tests serve: built once
@@ -154,14 +154,15 @@ test-client:  ## the client's tests with nothing but its own dependencies, on an
 	$(CLIENT)/$(PIP) install --quiet --constraint constraints.txt ./client pytest pytest-timeout hypothesis
 	$(CLIENT)/bin/python -m pytest -p no:cacheprovider tests/unit/client
 
-# No torch: Python 3.12 serves what $(APP) has built. Tests that train are left out.
+# No torch: Python 3.12 serves what $(APP) has built. Tests that train are left out, and those that run alone: times and memory
+# are measured on one Python.
 OTHER := artifacts/python-3.12
 OTHER_TESTS := tests/serving tests/unit/client tests/unit/receipts tests/unit/test_etl.py tests/unit/operations/server
 
 test-python: install $(MOTO)/.installed slice  ## the tests of serving, etl and the client on Python 3.12
 	@python=$$($(PREFLIGHT) --find 3.12) && $(MAKE) --no-print-directory install PYTHON=$$python SERVING_PYTHON= \
 		APP=$(OTHER)/application SERVING=$(OTHER)/serving EXTRAS=test
-	$(call run_tests,CESTA_SERVING_ENV=$(CURDIR)/$(OTHER)/serving $(OTHER)/application,tests-3.12,$(OTHER_TESTS))
+	$(call shared_tests,CESTA_SERVING_ENV=$(CURDIR)/$(OTHER)/serving $(OTHER)/application,tests-3.12,$(OTHER_TESTS))
 
 MACHINES := debian-12 python-3.12 debian-13
 

@@ -14,6 +14,8 @@ command -v c++ >/dev/null || packages+=(g++)
 command -v redis-server >/dev/null || packages+=(redis-server)
 command -v chromium >/dev/null || packages+=(chromium)
 command -v curl >/dev/null || packages+=(curl)
+command -v docker >/dev/null || command -v podman >/dev/null || packages+=(podman buildah runc iptables netavark aardvark-dns)
+command -v debootstrap >/dev/null || packages+=(debootstrap)
 [ "${#packages[@]}" != 0 ] || exit 0
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends "${packages[@]}"
