@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from urllib.error import URLError
@@ -17,8 +16,7 @@ from cesta_client import Recommender
 from operations.releases.promote import promote
 from operations.releases.publish import publish
 from operations.releases.stores.store import open_repository
-from operations.server.process import Server, ServerSettings
-from operations.server.settings import claim_ports
+from operations.server.settings import ServerSettings, claim_ports
 from tests.building import TOY_SAMPLER
 from tests.building.runs import toy_run
 from tests.running.supervised import CESTA, DIRECT
@@ -27,7 +25,7 @@ pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
 
 
 @pytest.fixture
-def repository(tmp_path: Path, start_server: Callable[..., Server]) -> Path:
+def repository(tmp_path: Path, start_server: object) -> Path:
     """One toy release, promoted."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from operations.releases.promote import promote
 from operations.releases.publish import publish
 from operations.releases.stores.store import open_repository
 from operations.server.environment import find_serving_environment
-from operations.server.process import Server
 from operations.server.version import MINIMUM, reported_version
 from tests.building import TOY_SAMPLER
 from tests.building.installed_triton import lay_out_triton
@@ -26,7 +24,7 @@ ANYWHERE = "--host=0.0.0.0"
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory, start_server: Callable[..., Server]) -> Path:
+def repository(tmp_path_factory: pytest.TempPathFactory, start_server: object) -> Path:
     """One toy release, promoted."""
     root = tmp_path_factory.mktemp("promoted")
     with pytest.MonkeyPatch.context() as patch:
