@@ -15,7 +15,7 @@ from operations.server.inherited import TELEMETRY_OFF
 SETTINGS = (  # of the user who runs the tests
     *("CESTA_CONTROL_SECRET", "CESTA_CONTROL_SECRET_FILE"),
     *("CESTA_SIGNING_KEY_FILE", "CESTA_TRUSTED_KEYS_FILE", "CESTA_UNSIGNED_RELEASES"),
-    "CESTA_RELEASE_TRIAL",
+    *("CESTA_RELEASE_TRIAL", "CESTA_OLD_TRITON"),
 )
 PROXIES = (
     "http_proxy",
