@@ -20,6 +20,7 @@ from operations.releases.repository import require_active
 from operations.releases.signatures.verify import verify_release
 from operations.releases.stores.store import open_repository
 from operations.server.process import Server, ServerSettings
+from operations.shipped import command
 
 ENOUGH_HISTORY = 30  # baskets of the household
 READABLE_SIZES = (4, 6)  # fewest and most items of the printed basket
@@ -47,7 +48,7 @@ def demo(settings: Settings, root: Path, console: Console) -> None:
     for title, answer in ask_embedded(out.repository, ids, user).items():
         console.print(answer_table(title, answer, items))
     body = json.dumps({"basket": ids, "user_id": user})
-    console.print('\nThe same by hand, once "make serve" runs:')
+    console.print(f'\nThe same by hand, once "{command("serve")}" runs:')
     console.print(curl(body), soft_wrap=True, markup=False, highlight=False)
 
 

@@ -18,7 +18,7 @@ from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.nearest import About
 from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
-from export_scripts.provenance import git_commit, made_with
+from export_scripts.provenance import made_with
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint
 from export_scripts.scorer.fold import fold
@@ -34,6 +34,7 @@ from operations.records.golden_answers import Answer, GoldenAnswer, Request
 from operations.records.json_record import read_json
 from operations.records.manifest import ContractRecord, DataRecord, FileRecord, RunManifest
 from operations.records.sampler_code import sampler_code
+from operations.shipped.commit import find_commit
 
 GOLDEN_REQUESTS = 8
 TENSORRT_BATCHES = (1, 16, 64)  # the engine's least, best and largest
@@ -126,7 +127,7 @@ def describe_run(
         golden=tuple(answers(Reference.load(folder), golden_requests(shop, contract))),
         # etl noted how the tables were read: it may have run with other settings than this stage.
         settings=settings.model_dump(mode="json", exclude={"data", "etl"}) | shop.etl_settings,
-        git_commit=git_commit(),
+        git_commit=find_commit(),
         made_with=made_with(),
         **parts.record,
     )

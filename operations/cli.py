@@ -10,20 +10,22 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from io import TextIOWrapper
-from typing import Final, NoReturn, TextIO, cast
+from typing import Annotated, Final, NoReturn, TextIO, cast
 
 import structlog
 import typer
 
-from operations.commands import ask, keys, publish, release, serve
+from operations.commands import ask, install, keys, publish, release, serve
+from operations.commands.version import print_version
 from operations.errors import CestaError, NotActive
-from operations.log_stream import LogStream
+from operations.log_stream import LogStream, drop_unwritten
 from operations.records.disk import explain
 from operations.server.inherited import TELEMETRY_OFF
 
 VERBS: Final = "cesta.verbs"  # the entry-point group
 # The order in which a release is made. Installed metadata lists entry points by name.
 MAKING: Final = ("etl", "train", "evaluate", "export", "build", "paper", "demo")
+EXTRAS: Final = {"etl": "etl", "demo": "train,demo"}  # verb → what brings all that it needs; else "train"
 # Modules of the extra "train". Serving releases does not need them.
 TRAINING: Final = {"faiss", "jinja2", "numba", "onnxruntime", "pandas", "pyarrow", "scipy", "torch"}
 HELP: Final = "What goes into this basket next: receipts in, releases out, served by Triton."
@@ -35,11 +37,11 @@ SERVING_PANEL: Final = "Publish, serve and operate releases"
 def make_app() -> typer.Typer:
     """Return the command with all its verbs, the missing ones included."""
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
-    app.callback()(_configure_logging)
+    app.callback()(_begin)
     installed = {entry_point.name: entry_point for entry_point in entry_points(group=VERBS)}
     for name in (*MAKING, *sorted(installed.keys() - set(MAKING))):
         _add_verb(app, name, installed.get(name))
-    for verb in (publish.publish, serve.serve, serve.stack, ask.ask):
+    for verb in (publish.publish, install.install, serve.serve, serve.stack, ask.ask):
         app.command(rich_help_panel=SERVING_PANEL)(verb)
     app.add_typer(release.app, name="release", rich_help_panel=SERVING_PANEL)
     app.add_typer(keys.app, name="keys", rich_help_panel=SERVING_PANEL)
@@ -62,10 +64,12 @@ def main() -> None:
         _exit(explain(error))
     except ModuleNotFoundError as error:
         _exit(_explain_missing_module(error))
+    finally:
+        drop_unwritten(sys.stderr)
 
 
 def _exit(sentence: str, code: int = 1) -> NoReturn:
-    print(sentence, file=sys.stderr)
+    print(sentence, file=LogStream())
     sys.exit(code)
 
 
@@ -86,8 +90,8 @@ def _add_verb(app: typer.Typer, name: str, entry_point: EntryPoint | None) -> No
 def _make_refusal(verb: str, reason: str) -> Callable[[], None]:
     def refuse() -> None:
         raise CestaError(
-            f'"cesta {verb}" is not installed here: {reason}; run it where cesta[train] is installed '
-            '(in a checkout: "make install")'
+            f'"cesta {verb}" is not installed here: {reason}; run it where cesta[{_extra(verb)}] is '
+            'installed (in a checkout: "make install")'
         )
 
     return refuse
@@ -105,7 +109,21 @@ def _explain_missing_module(error: ModuleNotFoundError) -> str:
     module = (error.name or "").partition(".")[0]
     if module not in TRAINING:
         raise error
-    return f"this command needs {module}; run: pip install 'cesta[train]'"
+    verb = next(iter(sys.argv[1:]), "")
+    return f"this command needs {module}; run: pip install 'cesta[{_extra(verb)}]'"
+
+
+def _extra(verb: str) -> str:
+    return EXTRAS.get(verb, "train")
+
+
+def _begin(
+    version: Annotated[  # its callback prints and ends
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print what runs here."),
+    ] = False,
+) -> None:
+    _configure_logging()
 
 
 def _configure_logging() -> None:

@@ -1,10 +1,15 @@
-"""The places of a build's outputs in its folder, and the default folder."""
+"""The places of a build's outputs in its folder, and the default folder.
+
+That is `artifacts` in the checkout, or in the current folder if cesta is installed from a wheel.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-ARTIFACTS: Final = Path(__file__).resolve().parent.parent / "artifacts"
+from operations.shipped import ROOT, is_checkout
+
+ARTIFACTS: Final = (ROOT if is_checkout() else Path()) / "artifacts"
 ITEMS: Final = "items.json"  # in `data`: names and categories, which the gateway gives out
 
 

@@ -44,7 +44,8 @@ def main() -> None:
     check_machine()
     check_python(SERVING if options.serving else APPLICATION)
     check_modules()
-    check_space()
+    if not options.serving:  # who asks about another Python has looked
+        check_space()
     print(choose_serving_python(options.serving_python))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,9 @@ from operations.server.inherited import TELEMETRY_OFF
 SETTINGS = (  # of the user who runs the tests
     *("CESTA_CONTROL_SECRET", "CESTA_CONTROL_SECRET_FILE"),
     *("CESTA_SIGNING_KEY_FILE", "CESTA_TRUSTED_KEYS_FILE", "CESTA_UNSIGNED_RELEASES"),
-    "CESTA_RELEASE_TRIAL",
+    *("CESTA_RELEASE_TRIAL", "CESTA_OLD_TRITON"),
+    *("CESTA_ADDRESS", "CESTA_REPOSITORY"),
+    *("CESTA_ADMIN_KEY", "CESTA_ADMIN_KEY_FILE"),
 )
 PROXIES = (
     "http_proxy",
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Without torch nothing can be built, but what was built before can be served."""
     parser.addoption("--built", type=Path, help="take what `python -m tests.building.slices FOLDER` built")
+    parser.addoption("--wheels", type=Path, help="take the wheels and sdists that `make wheels` built")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,6 +50,18 @@ def state(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config)
         patch.setenv("XDG_STATE_HOME", str(folder))
         for variable in (*SETTINGS, *PROXIES, *(name.upper() for name in PROXIES)):
             patch.delenv(variable, raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The temporary folder of this process: a start of a server sweeps what killed ones left in it, which may
+    be what a test in another process looks at.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("tmp")
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
         yield folder
 
 

@@ -4,6 +4,7 @@ from rich.console import Console
 
 from export_scripts.commands.memory import keep_freed_memory
 from export_scripts.settings import load_settings
+from operations.commands.install import prepare
 from operations.commands.options import Out
 from operations.outputs import ARTIFACTS
 
@@ -12,5 +13,6 @@ def demo(out: Out = ARTIFACTS) -> None:
     """Build on the Complete Journey, serve, ask and stop."""
     from export_scripts.demo import demo as run
 
+    prepare()
     keep_freed_memory()
     run(load_settings(), out, Console(width=110))

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from export_scripts.commands.memory import keep_freed_memory
 from export_scripts.commands.options import Changes, File, Products, Transactions, chosen_settings
+from operations.commands.install import prepare
 from operations.commands.options import ADDRESS, Address, Force, Offline, Out, Repository
 from operations.errors import NotActive
 from operations.outputs import ARTIFACTS, Outputs
@@ -102,6 +103,8 @@ def build(
     from export_scripts.quality.report import print_report
     from operations.releases.stores.store import open_repository
 
+    if promote:
+        prepare()  # a release is tried before it is promoted
     keep_freed_memory()
     target = open_repository(repository or Outputs(out).repository)
     promotion = Promotion(None if offline else address, force) if promote else None

@@ -19,9 +19,10 @@ from typing import Final, NamedTuple
 
 from operations.errors import CestaError
 from operations.records.contract import read_config
+from operations.shipped import ROOT, find_shipped
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-HOMES: Final = {"export_scripts": "", "operations": "", "ensemble": "", "cesta_client": "client/src/"}
+PACKAGES: Final = ("export_scripts", "operations", "ensemble", "cesta_client")
+CLIENT: Final = "client/src/"  # the home of cesta_client in a checkout; in site-packages all lie side by side
 SETTINGS: Final = ".toml"
 
 
@@ -32,7 +33,8 @@ class SourceTree:
         self._root = root
         self._paths = {
             path.relative_to(root).as_posix()
-            for package, home in HOMES.items()
+            for package in PACKAGES
+            for home in ("", CLIENT)
             for path in (root / home / package).rglob("*.py")
         }
         self._sources: dict[str, _Source] = {}
@@ -80,15 +82,14 @@ class SourceTree:
     def _paths_of(self, name: str) -> set[str]:
         """The file of a dotted name and those of the packages around it; none if it is not the project's."""
         parts = name.split(".")
-        home = HOMES.get(parts[0], "")
-        stems = [home + "/".join(parts[:end]) for end in range(1, len(parts) + 1)]
+        stems = [home + "/".join(parts[:end]) for home in ("", CLIENT) for end in range(1, len(parts) + 1)]
         return {f"{stem}{suffix}" for stem in stems for suffix in (".py", "/__init__.py")} & self._paths
 
     def _data_files(self, path: str, nodes: list[ast.AST]) -> list[Path]:
         """The data files that the module at ``path`` reads, by the strings among its nodes."""
         strings = {node.value for node in nodes if isinstance(node, ast.Constant)}
         beside = (self._root / path).parent.iterdir()
-        models = (self._root / "model_repository").rglob("*")
+        models = find_shipped("model_repository", self._root).rglob("*")
         return sorted(
             file
             for file in {*beside, *models}
@@ -133,7 +134,7 @@ def _is_docstring(statement: object) -> bool:
 
 def _package(path: str) -> list[str]:
     """The package of the module at ``path``, in parts; an ``__init__`` is in the package that it makes."""
-    relative = path.removeprefix(HOMES["cesta_client"])
+    relative = path.removeprefix(CLIENT)
     return relative.split("/")[:-1]
 
 

@@ -1,46 +1,64 @@
 """`cesta serve` and `cesta stack`: they serve a published repository in the foreground."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from operations.commands.install import prepare
 from operations.commands.options import Out
 from operations.errors import CestaError
 from operations.outputs import ARTIFACTS, Outputs
 
+if TYPE_CHECKING:
+    from operations.gateway.nginx import GatewaySettings
+
+
+REPOSITORY: Final = str(Outputs(ARTIFACTS).repository)
+
+ServedRepository = Annotated[
+    str,
+    typer.Option(envvar="CESTA_REPOSITORY", help="A published repository: a folder, s3://… or gs://…"),
+]
+Host = Annotated[str, typer.Option(help="Address to listen on; it must face only a private network.")]
+OldTriton = Annotated[
+    Literal["refuse", "expose"],
+    typer.Option(
+        envvar="CESTA_OLD_TRITON",
+        help="expose: let a tritonserver with published vulnerabilities listen beyond loopback.",
+    ),
+]
+SupervisorPort = Annotated[int, typer.Option(help="Port of health, status and the supervisor's metrics.")]
+NamedConfig = Annotated[
+    str, typer.Option(envvar="CESTA_CONFIG", help="Use the models' configs/CONFIG.pbtxt, e.g. tensorrt.")
+]
+ResponseCache = Annotated[
+    str,
+    typer.Option(
+        envvar="CESTA_RESPONSE_CACHE", help=r"Bytes of memory, 0 for none, or redis://\[user@]host\[:port]."
+    ),
+]
+GatewayFolder = Annotated[
+    Path | None,
+    typer.Option(help="A gateway's folder: count its requests, and let its admins change releases."),
+]
+GatewayAddress = Annotated[
+    str, typer.Option(help="host:port of that gateway; a probe sets the metric cesta_gateway_up.")
+]
+
 
 def serve(
-    repository: Annotated[
-        str,
-        typer.Option(envvar="CESTA_REPOSITORY", help="A published repository: a folder, s3://… or gs://…"),
-    ] = str(Outputs(ARTIFACTS).repository),
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; it must face only a private network.")
-    ] = "127.0.0.1",
+    repository: ServedRepository = REPOSITORY,
+    host: Host = "127.0.0.1",
+    old_triton: OldTriton = "refuse",
     http_port: int = 8000,
     grpc_port: int = 8001,
     metrics_port: int = 8002,
-    supervisor_port: Annotated[
-        int, typer.Option(help="Port of health, status and the supervisor's metrics.")
-    ] = 8003,
-    config: Annotated[
-        str, typer.Option(envvar="CESTA_CONFIG", help="Use the models' configs/CONFIG.pbtxt, e.g. tensorrt.")
-    ] = "",
-    response_cache: Annotated[
-        str,
-        typer.Option(
-            envvar="CESTA_RESPONSE_CACHE",
-            help=r"Bytes of memory, 0 for none, or redis://\[user@]host\[:port].",
-        ),
-    ] = str(64 * 2**20),
-    gateway: Annotated[
-        Path | None,
-        typer.Option(help="A gateway's folder: count its requests, and let its admins change releases."),
-    ] = None,
-    gateway_http: Annotated[
-        str, typer.Option(help="host:port of that gateway; a probe sets the metric cesta_gateway_up.")
-    ] = "127.0.0.1:8080",
+    supervisor_port: SupervisorPort = 8003,
+    config: NamedConfig = "",
+    response_cache: ResponseCache = str(64 * 2**20),
+    gateway: GatewayFolder = None,
+    gateway_http: GatewayAddress = "127.0.0.1:8080",
 ) -> None:
     """Serve a published repository in the foreground.
 
@@ -48,33 +66,48 @@ def serve(
     flight. A server that dies, hangs or no longer recommends is started again
     with the active release.
     """
-    from operations.address import split_address
-    from operations.gateway.nginx import GatewaySettings
-    from operations.releases.repository import releases
-    from operations.releases.stores.store import open_repository
     from operations.server.process import ServerSettings
     from operations.server.response_cache import parse_cache
+    from operations.server.settings import check_repository
     from operations.supervisor.serve import serve as run
 
-    if gateway:
-        split_address(gateway_http)
-        if not gateway.is_dir():
-            raise CestaError(
-                f"--gateway {gateway} is no folder; make a gateway's folder and its first key with "
-                f'"cesta keys add NAME --folder {gateway}"'
-            )
-    if "://" in repository:
-        releases(open_repository(repository))  # its errors are clearer than tritonserver's, and come sooner
+    beside = _gateway(gateway, gateway_http) if gateway else None
+    _read_store(repository)
     settings = ServerSettings(
         repository=repository,
         host=host,
+        old_triton=old_triton,
         http_port=http_port,
         grpc_port=grpc_port,
         metrics_port=metrics_port,
         config=config,
         response_cache=parse_cache(response_cache),
     )
-    run(settings, supervisor_port, GatewaySettings(gateway, http=gateway_http) if gateway else None)
+    prepare(lambda: check_repository(settings))
+    run(settings, supervisor_port, beside)
+
+
+def _gateway(folder: Path, http: str) -> "GatewaySettings":
+    """Return the settings of the gateway that is served. Raises CestaError without one."""
+    from operations.address import split_address
+    from operations.gateway.nginx import GatewaySettings
+
+    split_address(http)
+    if not folder.is_dir():
+        raise CestaError(
+            f"--gateway {folder} is no folder; make a gateway's folder and its first key with "
+            f'"cesta keys add NAME --folder {folder}"'
+        )
+    return GatewaySettings(folder, http=http)
+
+
+def _read_store(repository: str) -> None:
+    """Read a repository in a store: its errors are clearer than tritonserver's, and come sooner."""
+    from operations.releases.repository import releases
+    from operations.releases.stores.store import open_repository
+
+    if "://" in repository:
+        releases(open_repository(repository))
 
 
 def stack(
@@ -96,8 +129,10 @@ def stack(
     until Ctrl-C. Their logs lie in OUT.
     """
     from operations.stack import Addresses, serve_stack
+    from operations.stack.programs import check_machine
 
     served = repository or str(Outputs(out).repository)
     if "://" not in served:
         served = str(Path(served).absolute())  # the supervisor runs in a folder of its own
+    prepare(check_machine)
     serve_stack(out.absolute(), served, Addresses(), runbooks)

@@ -15,15 +15,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 from operations.processes.identity import identify
+from operations.shipped import ROOT
 
-_ROOT = Path(__file__).resolve().parents[2]
 _MAIN = "import sys; sys.path.insert(0, sys.argv[1]); from operations.processes.launch import main; main()"
 _PR_SET_PDEATHSIG = 1
 
 
 def launcher(descriptor: int, end_signal: signal.Signals, command: list[str]) -> list[str]:
     """Return the command line that starts ``command`` on the record with this inherited descriptor."""
-    words = [str(word) for word in (_ROOT, descriptor, int(end_signal), os.getpid())]
+    words = [str(word) for word in (ROOT, descriptor, int(end_signal), os.getpid())]
     return [sys.executable, "-ISc", _MAIN, *words, *command]
 
 

@@ -12,8 +12,9 @@ from tritonclient.grpc import model_config_pb2
 from ensemble.candidate_sampler.features import FEATURES
 from operations.errors import CestaError
 from operations.records.place import Place
+from operations.shipped import find_shipped
 
-MODEL_REPOSITORY: Final = Path(__file__).resolve().parents[2] / "model_repository"
+MODEL_REPOSITORY: Final = find_shipped("model_repository")
 MODELS: Final = ("candidate_sampler", "ncf_scorer", "recommender")  # in the order of loading: parts first
 SAMPLER, SCORER, ENSEMBLE = MODELS
 GRAPH: Final = "model.onnx"  # the name that Triton's C++ backend asks for

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from operations.errors import CestaError
 from operations.records import manifest
+from operations.shipped import ROOT
 
-SAMPLER_CODE = Path(__file__).resolve().parents[2] / "ensemble" / "candidate_sampler"
+SAMPLER_CODE = ROOT / "ensemble" / "candidate_sampler"
 
 
 def sampler_code() -> dict[str, manifest.FileRecord]:

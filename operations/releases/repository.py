@@ -8,6 +8,7 @@ from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, kind_of, read
 from operations.records.manifest import ReleaseManifest
 from operations.records.place import Place
 from operations.releases.stores.store import Repository
+from operations.shipped import command
 
 CONFIG: Final = "config.pbtxt"
 
@@ -56,7 +57,7 @@ def require_active(repository: Repository) -> int:
     """The active release. Raises CestaError if there is none."""
     release = active_release(repository)
     if release is None:
-        raise CestaError(f'no release in {repository}; run "make demo" or "cesta publish" first')
+        raise CestaError(f'no release in {repository}; run "{command("demo")}" or "cesta publish" first')
     return release
 
 

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from operations.errors import ServerError
 from operations.server.environment import ServingEnvironment, find_serving_environment
+from operations.shipped import ROOT, command
 
-_SOURCES = Path(__file__).resolve().parents[2] / "ensemble" / "onnx_backend" / "compiled"
+_SOURCES = ROOT / "ensemble" / "onnx_backend" / "compiled"
 _COMPILERS = ("c++", "g++", "clang++")  # the first that is installed; $CXX comes before them
 _OPTIONS = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-fvisibility=hidden"]
 _OPTIONS += ["-static-libstdc++", "-static-libgcc"]  # the image that serves may have older ones ...
@@ -48,7 +49,7 @@ def compile_library(environment: ServingEnvironment) -> Path:
         raise ServerError(f"there is no libonnxruntime.so.* in {environment.site_packages}/onnxruntime/capi")
     compiler = find_compiler()
     if compiler is None:
-        raise ServerError('there is no C++ compiler (apt-get install g++, then "make install")')
+        raise ServerError(f'there is no C++ compiler (apt-get install g++, then "{command("install")}")')
     folder = _folder(environment)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:

@@ -11,12 +11,14 @@ import os
 import platform
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from operations.errors import ServerError
+from operations.errors import NoRoom, ServerError
 from operations.plain_path import plain_path
+from operations.server.cached_environment import cache_folder, find_made, place
 from operations.server.distribution import library_sentence
 from operations.server.inherited import inherited_variables
 from operations.server.libraries import (
@@ -26,9 +28,9 @@ from operations.server.libraries import (
     libpython_folders,
     missing_libraries,
 )
+from operations.shipped import ROOT, command, is_checkout
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
-_ONNX_BACKEND = _CHECKOUT / "ensemble" / "onnx_backend"
+_ONNX_BACKEND = ROOT / "ensemble" / "onnx_backend"
 _STUB = "triton_python_backend_stub"
 _LIBRARIES = "nvidia_pytriton.libs"
 _MINIMUM_FREE_BYTES = 64 * 2**20  # of shared memory: a stub takes 1 MiB and grows with its batches
@@ -91,9 +93,10 @@ class ServingEnvironment:
 def find_serving_environment(root: Path | None = None) -> ServingEnvironment:
     """Return the environment at `root`, else `$CESTA_SERVING_ENV`, else `.venv-serving` of the checkout.
 
-    `$CESTA_TRITON` names a tritonserver that replaces the embedded one. Raises `ServerError` without one.
+    An installed cesta has no checkout and looks in the user's cache folder. `$CESTA_TRITON` names a
+    tritonserver that replaces the embedded one. Raises `ServerError` without one.
     """
-    root = root or Path(os.environ.get("CESTA_SERVING_ENV") or _CHECKOUT / ".venv-serving")
+    root = root or _default_root()
     installation = plain_path(Path(os.environ["CESTA_TRITON"])) if os.environ.get("CESTA_TRITON") else None
     plain = plain_path(root)
     for site_packages in sorted(plain.glob("lib/python3.*/site-packages")):
@@ -101,9 +104,21 @@ def find_serving_environment(root: Path | None = None) -> ServingEnvironment:
         if installation or environment.program.is_file():
             return environment
     raise ServerError(
-        f'no tritonserver in the serving environment {root}; run "make install", '
+        f'no tritonserver in the serving environment {root}; run "{command("install")}", '
         "or set CESTA_SERVING_ENV to an environment made from ensemble/requirements.txt"
     )
+
+
+def _default_root() -> Path:
+    if named := os.environ.get("CESTA_SERVING_ENV"):
+        return Path(named)
+    if is_checkout():
+        return ROOT / ".venv-serving"
+    return find_made(_version()) or place(_version())
+
+
+def _version() -> str:
+    return ".".join(map(str, sys.version_info[:2]))
 
 
 def check_serving_environment(environment: ServingEnvironment) -> None:
@@ -122,7 +137,7 @@ def check_programs(environment: ServingEnvironment) -> None:
     if not environment.interpreter.exists():
         raise ServerError(
             f"the serving environment {environment.root} was made from {environment.interpreter}, which is "
-            f'gone; remove {environment.root} and run "make install"'
+            f'gone; remove {environment.root} and run "{command("install")}"'
         )
     for program in (environment.program, environment.stub):
         if not os.access(program, os.X_OK):
@@ -132,7 +147,7 @@ def check_programs(environment: ServingEnvironment) -> None:
             )
         try:
             missing = missing_libraries(
-                program, _joined(environment.library_path, os.environ if environment.installation else {})
+                program, loader_path(environment, os.environ if environment.installation else {})
             )
         except OSError as error:
             raise ServerError(f"{program} does not run on this machine ({error.strerror})") from None
@@ -143,13 +158,15 @@ def check_programs(environment: ServingEnvironment) -> None:
             )
 
 
-def _joined(folders: list[Path], inherited: Mapping[str, str]) -> str:
-    """The folders for the loader, and then those that the variables name."""
-    return os.pathsep.join([*map(str, folders), *filter(None, [inherited.get("LD_LIBRARY_PATH")])])
+def loader_path(environment: ServingEnvironment, inherited: Mapping[str, str]) -> str:
+    """Return the server's LD_LIBRARY_PATH: the environment's folders, and then those of the variables."""
+    return os.pathsep.join(
+        [*map(str, environment.library_path), *filter(None, [inherited.get("LD_LIBRARY_PATH")])]
+    )
 
 
 def check_space(shared_memory: Path = Path("/dev/shm"), temporary: Path | None = None) -> None:
-    """Raise `ServerError` if there is too little shared memory or temporary disk space."""
+    """Raise `NoRoom` if there is too little shared memory or temporary disk space."""
     for folder, way_out in (
         (shared_memory, "give it more (docker: --shm-size=1g) or remove files of dead processes there"),
         (temporary, "free some, or point TMPDIR elsewhere"),
@@ -162,7 +179,7 @@ def check_space(shared_memory: Path = Path("/dev/shm"), temporary: Path | None =
             raise ServerError(f"{folder} cannot be used ({error.strerror}); {way_out}") from None
         if free < _MINIMUM_FREE_BYTES:
             needed = _MINIMUM_FREE_BYTES // 2**20
-            raise ServerError(f"{folder} has {free // 2**20} MiB free of the {needed} needed; {way_out}")
+            raise NoRoom(f"{folder} has {free // 2**20} MiB free of the {needed} needed; {way_out}")
 
 
 def assemble_runtime(folder: Path, environment: ServingEnvironment, onnx_library: Path | None = None) -> None:
@@ -189,7 +206,7 @@ def child_variables(
         # The stub embeds Python and believes that it is the first `python3` on PATH ...
         "PATH": os.pathsep.join([str(runtime / "python" / "bin"), os.environ.get("PATH", os.defpath)]),
         # ... and loads the first libpython here, else the system's, which may have another patch version.
-        "LD_LIBRARY_PATH": _joined(environment.library_path, inherited),
+        "LD_LIBRARY_PATH": loader_path(environment, inherited),
         "NUMBA_CACHE_DIR": str(_kernels_folder(runtime)),
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads)),
     }
@@ -201,10 +218,9 @@ def _kernels_folder(runtime: Path) -> Path:
         folder = Path(named)
     else:
         try:
-            cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        except RuntimeError:  # neither $HOME nor an entry in /etc/passwd
-            cache = runtime / "cache"
-        folder = cache / "cesta" / "numba"
+            folder = cache_folder() / "numba"
+        except ServerError:  # this user has none
+            folder = runtime / "cache" / "numba"
     plain = plain_path(folder)
     if plain != folder.absolute():
         with contextlib.suppress(OSError):  # the sampler then compiles for itself
@@ -252,7 +268,7 @@ def _check_stub(environment: ServingEnvironment) -> None:
         versions = ", ".join(sorted(folder.name for folder in environment.stub.parent.parent.iterdir()))
         raise ServerError(
             f"the serving environment {environment.root} has Python {environment.python_version} and its "
-            f'tritonserver runs {versions}; run "make install" with one of those'
+            f'tritonserver runs {versions}; run "{command("install")}" with one of those'
         )
 
 
@@ -285,7 +301,7 @@ def _check_numpy(environment: ServingEnvironment) -> None:
         raise ServerError(
             f"the serving environment {environment.root} has {' and '.join(names) or 'no numpy'}, but its "
             "tritonserver needs numpy 1: with numpy 2 tensors arrive corrupt without an error; "
-            'run "make install"'
+            f'run "{command("install")}"'
         )
 
 

@@ -29,6 +29,7 @@ from typing import Self
 
 from operations.address import join_address
 from operations.errors import ServerError
+from operations.log_stream import LogStream, drop_unwritten
 from operations.server import control_secret
 from operations.server.compiled_backend import find_library
 from operations.server.environment import (
@@ -47,6 +48,8 @@ from operations.server.runtime_folder import SHARED_MEMORY, RuntimeFolder, sweep
 from operations.server.settings import ServerSettings, check_repository, claim_ports, parse_settings
 from operations.server.signals import interrupt_on_signals
 from operations.server.stubs import describe_end, ended_children
+from operations.server.version import TritonVersion, check_version
+from operations.shipped import command
 
 __all__ = ["Server", "ServerError", "ServerSettings"]
 
@@ -87,6 +90,7 @@ class Server:
         on_log: Callable[[str], object] = lambda line: None,
     ) -> None:
         self.settings = settings
+        self.triton: TritonVersion | None = None  # once it has been started
         self._runtime = RuntimeFolder()
         self._environment = environment
         self._on_log = on_log
@@ -147,6 +151,7 @@ class Server:
             self._on_log(f"removed {folder}, which a killed server left")
         check_space(SHARED_MEMORY, temporary_folder())
         self.settings = claim_ports(self.settings)
+        self.triton = check_version(environment, self.settings)
         try:
             runtime = self._runtime.make()
             assemble_runtime(runtime, environment, self._onnx_library(environment))
@@ -299,7 +304,9 @@ class Server:
             return None
         library = find_library(environment)
         if library is None:
-            self._on_log('no compiled onnxruntime backend: the slower Python one serves; run "make install"')
+            self._on_log(
+                f'no compiled onnxruntime backend: the slower Python one serves; run "{command("install")}"'
+            )
         return library
 
     def _check_health(self) -> None:
@@ -328,15 +335,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve in the foreground. Returns 0 after Ctrl-C or SIGTERM, 1 when the server ends by itself."""
     settings = parse_settings(main.__doc__, arguments)
     interrupt_on_signals()
+    out = LogStream("stdout")
     try:
         settings = replace(settings, control_secret=control_secret.find_secret())
-        with Server(settings, on_log=lambda line: print(line, flush=True)) as server:
+        with Server(settings, on_log=lambda line: print(line, file=out, flush=True)) as server:
             server.wait_ready(timeout_s=math.inf)
-            print(f"ready: http {server.http} grpc {server.grpc} metrics {server.metrics}", flush=True)
+            print(
+                f"ready: http {server.http} grpc {server.grpc} metrics {server.metrics}", file=out, flush=True
+            )
             code = server.wait()
             print(f"tritonserver ended by itself with {code}:\n{server.log_tail}", file=sys.stderr)
     except KeyboardInterrupt:
         return 0
     except ServerError as error:
         print(error, file=sys.stderr)
+    finally:
+        drop_unwritten(sys.stdout)
     return 1

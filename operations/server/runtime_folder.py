@@ -1,7 +1,8 @@
 """The temporary folder and the shared memory of one server; the removal of those that killed servers left.
 
-The process that starts a server holds a lock in its folder. The kernel releases the lock however that process
-ends, so a free lock shows that nobody else will clean up. Standard library only.
+The process that starts a server writes its number to a file in the server's folder and holds a lock on it.
+The kernel releases the lock however that process ends, so a free lock shows that nobody else will clean up.
+If the owner is dead and the lock is held, another process sweeps. Standard library only.
 """
 
 from __future__ import annotations
@@ -13,18 +14,23 @@ import os
 import re
 import shutil
 import tempfile
+import time
 import uuid
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from operations.plain_path import plain_path
 from operations.processes.ending import end_processes
+from operations.processes.identity import identify
 
 SHARED_MEMORY = Path("/dev/shm")
 _FOLDER = "cesta-runtime-"
 _NAME = re.compile(f"{_FOLDER}[0-9a-f]{{12}}")
 _LOCK = "lock"
 _GRACE_S = 2  # a server whose parent was killed has received a SIGTERM, and drains
+_SWEEP_S = 3 * _GRACE_S  # a sweep of one folder takes less
+_POLL_S = 0.02
 _PROGRAMS = ("tritonserver", "triton_python_backend_stub")
 
 
@@ -41,6 +47,7 @@ class RuntimeFolder:
         """Make the folder and lock it. It gets the name that `sweep` looks for once the lock is held."""
         staged = Path(tempfile.mkdtemp(prefix=".cesta-starting-", dir=temporary_folder()))
         self._lock = os.open(staged / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)  # closed when a child is started
+        os.write(self._lock, str(os.getpid()).encode())
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.path = staged.rename(staged.with_name(_FOLDER + self._name))
         return self.path
@@ -63,20 +70,43 @@ def temporary_folder() -> Path:
 def sweep(folder: Path | None = None) -> list[Path]:
     """End servers whose parents were killed, remove their folders, and return these.
 
-    Such a server drains for at most two seconds. Servers of living parents and of other users stay.
+    Such a server drains for at most two seconds. Servers of living parents and of other users stay. What
+    another process sweeps at the same time is gone, too, when this returns.
     """
     swept = []
     for runtime in (folder or temporary_folder()).glob(f"{_FOLDER}*"):
         if not _is_ours(runtime):
             continue
         with contextlib.suppress(OSError), (runtime / _LOCK).open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(lock)
             shm_prefix = _shm_prefix(runtime.name.removeprefix(_FOLDER))
             end_processes(_processes(shm_prefix), _GRACE_S, partial(_belongs, shm_prefix=shm_prefix))
             _remove_shared_memory(shm_prefix)
             shutil.rmtree(runtime)
             swept.append(runtime)
     return swept
+
+
+def _take(lock: TextIO) -> None:
+    """Lock the folder of a dead owner, after another sweep if there is one.
+
+    Raises BlockingIOError if the owner lives.
+    """
+    until_s = time.monotonic() + _SWEEP_S
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if _owner_lives(lock) or time.monotonic() > until_s:
+                raise
+        time.sleep(_POLL_S)
+
+
+def _owner_lives(lock: TextIO) -> bool:
+    """Tell whether the process lives whose number the file has; True if it has none."""
+    lock.seek(0)
+    number = lock.read()
+    return not number.isdecimal() or identify(int(number)) is not None
 
 
 def _is_ours(runtime: Path) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from operations.errors import ServerError
 from operations.processes.listeners import way_out
 from operations.server.response_cache import parse_cache
+from operations.shipped import command
 
 # For servers that load whole configs only: else Triton starts each sampler twice, once to ask it for its own.
 WHOLE_CONFIGS = ("--disable-auto-complete-config",)
@@ -39,6 +40,7 @@ class ServerSettings:
     threads: int = 1  # of BLAS and OpenMP in every stub process
     drain_s: int = 10  # for requests in flight at the end; an idle keep-alive HTTP connection takes all of it
     log_verbose: int = 0
+    old_triton: str = "refuse"  # or "expose": a tritonserver older than the minimum may leave loopback
     control_secret: str = field(default="", repr=False)  # required for model control; "": not required
     extra_args: tuple[str, ...] = ()  # passed to tritonserver as they are
 
@@ -51,7 +53,9 @@ def check_repository(settings: ServerSettings) -> None:
     for model in settings.models:
         if not any(version.name.isdecimal() for version in repository.glob(f"{model}/*/")):
             missing = "" if model == "*" else f" of {model}"
-            raise ServerError(f'no release{missing} in {repository}; run "make demo" first, or publish one')
+            raise ServerError(
+                f'no release{missing} in {repository}; run "{command("demo")}" first, or publish one'
+            )
         if model != "*" and not (repository / model / "config.pbtxt").is_file():
             raise ServerError(
                 f"no release of {model} in {repository} was promoted; "
@@ -151,6 +155,7 @@ def parse_settings(description: str | None, arguments: Sequence[str] | None) -> 
     add("--threads", type=int, help="threads of BLAS and OpenMP in every model process (1)")
     add("--drain-s", type=int, help="seconds for requests in flight at the end (10)")
     add("--log-verbose", type=int)
+    add("--old-triton", choices=("refuse", "expose"), help="expose: an old tritonserver may leave loopback")
     add("extra_args", nargs="*", default=(), metavar="-- ARGUMENT", help="passed to tritonserver as they are")
     options: dict[str, Any] = vars(parser.parse_args(arguments))  # of the types that `add` names
     for name in ("models", "extra_args"):

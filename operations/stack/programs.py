@@ -11,9 +11,10 @@ from operations.errors import CestaError
 from operations.gateway.nginx import GatewaySettings, find_nginx
 from operations.records.atomic import write_file
 from operations.server.runtime_folder import sweep
+from operations.shipped import find_shipped
 from operations.stack.process import Command
 
-DEPLOY: Final = Path(__file__).resolve().parents[2] / "deploy"
+DEPLOY: Final = find_shipped("deploy")
 RUNBOOKS: Final = "docs/alerts.md"
 NO_WEBHOOK: Final = "http://127.0.0.1:9/nobody-is-told"  # alerts go there until secrets/ names a webhook
 # Programs, and the Debian packages of the same names.
@@ -40,7 +41,10 @@ def check_machine() -> None:
     for program in (PROMETHEUS, ALERTMANAGER):
         _find_program(program)
     if not DEPLOY.is_dir():
-        raise CestaError(f"cesta stack needs a checkout: there is no {DEPLOY}; elsewhere use docker compose")
+        raise CestaError(
+            f"there is no {DEPLOY}, which configures the stack; run cesta stack from a checkout or a wheel, "
+            "and docker compose for containers"
+        )
     find_nginx()
 
 

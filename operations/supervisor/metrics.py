@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, ge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from operations.server.version import MINIMUM, TritonVersion
 from operations.supervisor.status import Status
 from operations.supervisor.watchdog import LOST
 
@@ -75,6 +76,18 @@ class _StatusCollector(Collector):
         )
         failed.add_metric([], self._status.promotions_failed())
         yield failed
+        if triton := self._status.triton:
+            yield from _triton(triton)
+
+
+def _triton(triton: TritonVersion) -> Iterator[Metric]:
+    info = GaugeMetricFamily(
+        "cesta_triton_info", "1, with the versions as labels", labels=["version", "minimum"]
+    )
+    info.add_metric([triton.version, MINIMUM], 1)
+    yield info
+    yield _gauge("cesta_triton_outdated", "1 if tritonserver is older than the minimum", triton.is_outdated)
+    yield _gauge("cesta_triton_exposed", "1 if tritonserver listens beyond loopback", triton.is_exposed)
 
 
 def _gauge(name: str, documentation: str, value: float | None) -> Metric:

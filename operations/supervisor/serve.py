@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from operations.address import join_address
 from operations.gateway.link import GatewayLink, admin_token
 from operations.gateway.nginx import GatewaySettings
+from operations.log_stream import announce
 from operations.processes.listeners import way_out
 from operations.releases.model_control import ModelControl
 from operations.releases.serving_mark import mark_served
@@ -26,6 +27,7 @@ from operations.server.process import ServerError, ServerSettings
 from operations.server.runtime_folder import sweep
 from operations.server.settings import WHOLE_CONFIGS, check_port, claim_ports, family_of, find_own_ip
 from operations.server.signals import ignore_signals, interrupt_on_signals
+from operations.server.version import MINIMUM
 from operations.settings import load_bars
 from operations.supervisor.admin import Operator
 from operations.supervisor.app import make_app
@@ -74,7 +76,7 @@ def _serve(settings: ServerSettings, listener: socket.socket, gateway: GatewaySe
     def open_announced() -> EmbeddedServer:
         nonlocal announced
         server = open_server(settings, repository, ending, log_handler())
-        status.note_start(server.fallback)
+        status.note_start(server.fallback, server.server.triton)
         if not announced:
             _announce(server, listener)
             announced = True
@@ -119,10 +121,13 @@ def _operator(settings: ServerSettings, repository: Repository, gateway: Path) -
 
 def _announce(server: EmbeddedServer, listener: socket.socket) -> None:
     triton, (host, port) = server.server, listener.getsockname()[:2]
+    if (found := triton.triton) and found.is_outdated and found.is_exposed:
+        log.warning(
+            "old tritonserver is exposed", version=found.version, minimum=MINIMUM, host=triton.settings.host
+        )
     addresses = {"http": triton.http, "grpc": triton.grpc, "metrics": triton.metrics}
     addresses["supervisor"] = join_address(host, port)
-    with contextlib.suppress(OSError):  # the log lies on a full disk
-        print("ready:", *(f"{name} {address}" for name, address in addresses.items()), flush=True)
+    announce(" ".join(["ready:", *(f"{name} {address}" for name, address in addresses.items())]))
     log.info("ready", release=server.release, **addresses)
 
 

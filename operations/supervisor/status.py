@@ -6,11 +6,14 @@ from datetime import UTC, datetime
 
 import structlog
 
+from cesta_client import __version__
 from operations.errors import CestaError
 from operations.records.manifest import JsonObject
 from operations.releases import history
 from operations.releases.repository import read_release
 from operations.releases.stores.store import Repository
+from operations.server.version import MINIMUM, TritonVersion
+from operations.shipped.commit import find_commit
 from operations.supervisor.fallback import Fallback, is_over
 from operations.supervisor.watchdog import LOST, Ending, Watchdog
 
@@ -30,6 +33,8 @@ class Status:
         self._records: tuple[float, list[history.Record]] = (0.0, [])
         self._metrics: dict[int, JsonObject | None] = {}  # of one release, whose metrics never change
         self._began: Fallback | None = None  # that of the last start
+        self._cesta = {"version": __version__, "commit": find_commit()}
+        self.triton: TritonVersion | None = None  # that of the last start
 
     def follow(self, ending: Ending) -> None:
         """Read an object store at intervals until ``ending``, so that no request waits for it."""
@@ -45,9 +50,9 @@ class Status:
                 if ending.wait(POLL_S):
                     return
 
-    def note_start(self, fallback: Fallback | None) -> None:
-        """Take note of whether a server has started with the previous release."""
-        self._began = fallback
+    def note_start(self, fallback: Fallback | None, triton: TritonVersion | None = None) -> None:
+        """Take note of a start: whether it was with the previous release, and of which tritonserver."""
+        self._began, self.triton = fallback, triton
 
     def fallback(self) -> Fallback | None:
         """The fallback that lasts, if one does."""
@@ -63,6 +68,7 @@ class Status:
         """Return the answer of ``GET /v1/status``."""
         health, restarts, fallback = self.watchdog.health, self.watchdog.restarts, self.fallback()
         return {
+            "cesta": self._cesta,
             "ready": health.ready,
             "reason": health.reason,
             "release": health.release,
@@ -72,6 +78,7 @@ class Status:
             "uptime_s": round(self.uptime_s(), 1),
             "restarts": restarts.total(),
             "restarts_by_trouble": {trouble: restarts[trouble] for trouble in LOST},
+            "triton": _describe(self.triton) if self.triton else None,
         }
 
     def promotions_failed(self) -> int:
@@ -109,3 +116,12 @@ class Status:
         release = self.watchdog.health.release
         if release is not None and release not in self._metrics:
             self._metrics = {release: read_release(self._repository, release).metrics}
+
+
+def _describe(triton: TritonVersion) -> dict[str, object]:
+    return {
+        "version": triton.version,
+        "minimum": MINIMUM,
+        "outdated": triton.is_outdated,
+        "exposed": triton.is_exposed,
+    }

@@ -43,6 +43,7 @@ def test_the_public_names_are_these():
         "Transport",
         "Unauthorized",
         "Unavailable",
+        "__version__",
     ]
     assert importlib.import_module("cesta_client.testing").__all__ == ["FakeShop", "SeenRequest"]
 

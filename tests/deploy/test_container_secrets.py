@@ -1,6 +1,8 @@
 """The secrets of docker-compose.yml: which files there are, and which container's user reads each."""
 
+import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,24 @@ def test_the_secrets_are_files_that_are_made(tmp_path: Path) -> None:
     assert {Path(secret["file"]).name for secret in COMPOSE["secrets"].values()} == made.keys()
     assert all(made.values())
     assert "/secrets/" in (ROOT / ".gitignore").read_text().split()
+
+
+def test_the_object_store_lets_in_who_has_triton_s_credentials(tmp_path: Path) -> None:
+    """Both files have one pair, also after somebody wrote his own."""
+    make = ["sh", str(ROOT / "deploy" / "make_secrets.sh")]
+    secrets = tmp_path / "secrets"
+    subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
+    (identity,) = json.loads((secrets / "registry_keys").read_text())["identities"]
+    (pair,) = identity["credentials"]
+    assert re.findall(r" = (\S+)$", (secrets / "registry_credentials").read_text(), re.MULTILINE) == [
+        pair["accessKey"],
+        pair["secretKey"],
+    ]
+    own = "[default]\naws_secret_access_key=s3cret+/\naws_access_key_id=me\n"
+    (secrets / "registry_credentials").write_text(own)
+    subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
+    (identity,) = json.loads((secrets / "registry_keys").read_text())["identities"]
+    assert identity["credentials"] == [{"accessKey": "me", "secretKey": "s3cret+/"}]
 
 
 def reads(user: str, path: Path) -> bool:

@@ -69,12 +69,25 @@ def test_the_supervisor_s_environment_is_locked() -> None:
         assert name not in pins or pins[name].specifier.contains(version), f"{name} {version}; {AGAIN}"
 
 
-@pytest.mark.parametrize("image", ["cpu", "gpu"])
-def test_an_image_installs_nothing_without_a_hash(image: str) -> None:
+def test_the_image_for_training_is_locked() -> None:
+    """The extras "train" and "stores" in the versions of constraints.txt, PyTorch without CUDA."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [Requirement(line) for line in [*extras["train"], *extras["etl"], *extras["stores"]]]
+    check_fits(IMAGES / "train" / "train.lock", [r for r in wanted if r.name != "cesta"])
+    versions = locked(IMAGES / "train" / "train.lock")
+    assert versions["torch"].endswith("+cpu")
+    pins = {canonicalize_name(r.name): r for r in required(ROOT / "constraints.txt")}
+    for name, version in versions.items():
+        assert name not in pins or pins[name].specifier.contains(version), f"{name} {version}; {AGAIN}"
+
+
+@pytest.mark.parametrize(("image", "installs"), [("cpu", 3), ("gpu", 3), ("train", 2)])
+def test_an_image_installs_nothing_without_a_hash(image: str, installs: int) -> None:
     """Each pip install checks hashes, or may fetch nothing."""
     text = (IMAGES / image / "Dockerfile").read_text().replace("\\\n", " ")
     lines = [line for line in re.split(r"&&|\n", text) if re.search(r"\bpip\b.* install\b", line)]
-    assert len(lines) == 3
+    assert len(lines) == installs
     for line in lines:
         assert "--require-hashes" in line or {"--no-index", "--no-deps"} <= {*line.split()}, line
     for lock in re.findall(r"--requirement (\S+)", text):

@@ -92,7 +92,7 @@ def test_every_command_works_in_an_odd_place_behind_a_proxy(
 )
 def test_a_server_listens_on_the_host_of_its_option(shop: Path, host: str, shown: str) -> None:
     """All four of its ports; the addresses that it prints can be given to other commands."""
-    with serving(shop / "repository", f"--host={host}") as running:
+    with serving(shop / "repository", f"--host={host}", "--old-triton=expose") as running:
         assert all(address.startswith(shown) for address in running.addresses.values())
         for protocol in ("grpc", "http"):
             at = (f"--address={running.addresses[protocol]}", f"--protocol={protocol}")

@@ -17,6 +17,7 @@ from ._errors import (
 from ._recommender import Recommender
 from ._transport import AsyncTransport, Reply, Transport
 from ._values import Query, Reason, Recommendation, Recommendations
+from ._version import __version__
 
 __all__ = [
     "AsyncRecommender",
@@ -35,6 +36,7 @@ __all__ = [
     "Transport",
     "Unauthorized",
     "Unavailable",
+    "__version__",
 ]
 
 for _error in (CestaError, *CestaError.__subclasses__()):

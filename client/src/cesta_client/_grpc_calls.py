@@ -16,6 +16,7 @@ import tritonclient.grpc as triton
 from ._endpoint import Endpoint
 from ._errors import Unavailable
 from ._transport import Tensors
+from ._version import USER_AGENT
 from ._wire import MODEL
 
 RUN_OUT_S = 30.0  # a server that has not answered by then hangs; it does not process the cancellation either
@@ -24,7 +25,11 @@ CLOSE_S = 0.25
 
 # By default gRPC waits a second before it connects again, and a retry within that second fails the same way.
 # grpc.min_reconnect_backoff_ms keeps its default: despite its name it limits the time of one attempt.
-_BACKOFF = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+_OPTIONS: list[tuple[str, int | str]] = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.primary_user_agent", USER_AGENT),
+]
 
 Call: TypeAlias = Future[Any]  # of tritonclient's InferResult, or its InferenceServerException
 
@@ -97,10 +102,10 @@ class GrpcCalls:
             threading.Thread(target=self._client.close, name="cesta-close").start()
 
 
-def _options(to: Endpoint) -> list[tuple[str, int]]:
+def _options(to: Endpoint) -> list[tuple[str, int | str]]:
     """Leave out the environment's proxy for near hosts. gRPC would ask it for 127.0.0.1 too."""
     direct = to.is_near or proxy_bypass(to.host)  # gRPC does not read NO_PROXY, only no_proxy
-    return [*_BACKOFF, ("grpc.enable_http_proxy", 0)] if direct else _BACKOFF
+    return [*_OPTIONS, ("grpc.enable_http_proxy", 0)] if direct else _OPTIONS
 
 
 def _inputs(tensors: Tensors) -> list[triton.InferInput]:

@@ -11,6 +11,7 @@ from ._endpoint import Endpoint
 from ._errors import ServerError
 from ._status import error_of_http, text_in
 from ._transport import Reply, Tensors
+from ._version import USER_AGENT
 from ._wire import MODEL, OUTPUTS
 
 
@@ -25,6 +26,7 @@ def request(tensors: Tensors, to: Endpoint, request_id: str) -> tuple[bytes, dic
         inp.set_data_from_numpy(tensor)
     body, json_size = InferenceServerClient.generate_request_body(inputs, request_id=request_id)
     return body, {
+        "user-agent": USER_AGENT,
         **to.headers,
         "content-type": "application/octet-stream",
         "inference-header-content-length": str(json_size),

@@ -15,6 +15,7 @@ from cesta_client import (
     TimedOut,
     Unauthorized,
     Unavailable,
+    __version__,
 )
 from tests.running.scripted_shops import TRITON_SAID, ask, every_client, http_answer
 
@@ -37,6 +38,7 @@ def test_http_carries_the_question_and_reads_the_answer(kind, http_shop):
     headers = {name.lower(): value for name, value in headers.items()}
     assert path == "/shop/v2/models/recommender/infer"
     assert (headers["authorization"], headers["x-shop"]) == ("Bearer s3cret", "Berlin")
+    assert headers["user-agent"] == f"cesta-client/{__version__}"
     length = int(headers["inference-header-content-length"])
     sent = json.loads(body[:length])
     assert sent["id"] == "checkout-17"
@@ -57,6 +59,7 @@ def test_grpc_carries_the_question_and_reads_the_answer(kind, grpc_shop):
     assert answer.release == 9
     request, metadata = grpc_shop.seen[0]
     assert (metadata["authorization"], metadata["x-shop"]) == ("Bearer s3cret", "Berlin")
+    assert metadata["user-agent"].startswith(f"cesta-client/{__version__} ")  # gRPC adds its own
     assert (request.model_name, request.id) == ("recommender", "checkout-17")
     assert [(i.name, list(i.shape), i.datatype) for i in request.inputs] == INPUTS
     assert list(request.raw_input_contents) == [b"\x04\x00\x00\x00milk", b"\x00\x00\x00\x00"]

@@ -245,3 +245,17 @@ def test_a_stage_without_a_module_is_an_error() -> None:
     """Renaming a stage's module must not leave it fresh for ever."""
     with pytest.raises(LookupError, match=r"no module export_scripts\.shipping below"):
         SourceTree().digest("export_scripts.shipping")
+
+
+def test_a_wheel_s_layout_is_read_too(checkout: Checkout) -> None:
+    """site-packages has the client beside the others, and model_repository/ in a package."""
+    packages = checkout.tree
+    shutil.move(packages / "model_repository", packages / "operations" / "shipped" / "model_repository")
+    shutil.copytree(ROOT / "client" / "src" / "cesta_client", packages / "cesta_client")
+    before = SourceTree(packages)
+    assert before.paths("cesta_client._recommender") >= {"cesta_client/__init__.py", "cesta_client/_call.py"}
+    config = packages / "operations" / "shipped" / "model_repository" / "ncf_scorer" / "config.pbtxt"
+    stage = "export_scripts.export"
+    digest = before.digest(stage)
+    config.write_text(larger_batches(config.read_text()))
+    assert SourceTree(packages).digest(stage) != digest

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 import structlog
 
+from cesta_client import __version__
 from export_scripts.commands import options
 from operations import cli
 from operations.commands.ask import read_ids
+from operations.shipped.commit import find_commit
 from tests import ROOT
 from tests.building.shops import make_shop
 
@@ -58,7 +60,31 @@ def test_help_has_one_line_for_a_verb(cesta: Run, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("COLUMNS", "80")
     rows = [line.split()[1:] for line in cesta("--help")[1].splitlines() if line.startswith("│ ")]
     verbs = [words[0] for words in rows if not words[0].startswith("--")]
-    assert verbs == [*cli.MAKING, "publish", "serve", "stack", "ask", "release", "keys"]
+    assert verbs == [*cli.MAKING, "publish", "install", "serve", "stack", "ask", "release", "keys"]
+
+
+def test_the_version_is_one_line(cesta: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With the commit, and without a serving environment the way to Triton."""
+    monkeypatch.setenv("CESTA_SERVING_ENV", str(tmp_path))
+    commit = find_commit()
+    assert commit is not None
+    sentence = f'cesta {__version__} (commit {commit}), no Triton yet: "make install" installs it\n'
+    assert cesta("--version") == (0, sentence, "")
+
+
+def test_an_image_names_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no repository. Without git there is nothing to ask, either."""
+    monkeypatch.setenv("PATH", "")
+    assert find_commit() is None
+    monkeypatch.setenv("CESTA_COMMIT", "0123abc")
+    assert find_commit() == "0123abc"
+    monkeypatch.setenv("CESTA_COMMIT", "unknown")
+    assert find_commit() is None
+
+
+def test_a_checkout_makes_its_environments_with_make(cesta: Run) -> None:
+    sentence = 'this cesta runs in a checkout, whose environments "make install" makes\n'
+    assert cesta("install") == (1, "", sentence)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
@@ -76,14 +102,34 @@ def test_every_verb_that_makes_a_release_is_registered() -> None:
     assert [*project["entry-points"][cli.VERBS]] == [*cli.MAKING]
 
 
-def test_a_verb_that_is_not_registered_says_so(cesta: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+EXTRAS = [("etl", "etl"), ("train", "train"), ("demo", "train,demo")]
+
+
+@pytest.mark.parametrize(("verb", "extra"), EXTRAS)
+def test_a_verb_that_is_not_registered_says_so(
+    cesta: Run, monkeypatch: pytest.MonkeyPatch, verb: str, extra: str
+) -> None:
     """The metadata of an older installation in the working folder hides the entry points."""
     monkeypatch.setattr(cli, "entry_points", lambda group: [])
     sentence = (
-        '"cesta train" is not installed here: no package registers it; '
-        'run it where cesta[train] is installed (in a checkout: "make install")\n'
+        f'"cesta {verb}" is not installed here: no package registers it; '
+        f'run it where cesta[{extra}] is installed (in a checkout: "make install")\n'
     )
-    assert cesta("train", "--out", "x") == (1, "", sentence)
+    assert cesta(verb, "--out", "x") == (1, "", sentence)
+
+
+@pytest.mark.parametrize(("verb", "extra"), EXTRAS)
+def test_a_verb_whose_libraries_are_missing_names_its_extra(
+    cesta: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, extra: str
+) -> None:
+    """The modules of this project are loaded anew, without pandas."""
+    loaded = {name for name in sys.modules if name.partition(".")[0] in {"export_scripts", "pandas"}}
+    for name in loaded:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    (tmp_path / "data").mkdir()
+    sentence = f"this command needs pandas; run: pip install 'cesta[{extra}]'\n"
+    assert cesta(verb, "--out", tmp_path) == (1, "", sentence)
 
 
 def test_a_verb_of_a_module_that_is_gone_says_so(cesta: Run, monkeypatch: pytest.MonkeyPatch) -> None:

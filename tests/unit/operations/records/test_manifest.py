@@ -193,9 +193,3 @@ def test_another_build_of_a_library_will_do(monkeypatch: pytest.MonkeyPatch) -> 
     made_with = provenance.made_with()
     assert made_with["onnxruntime"][:2] == "1."
     assert made_with["faiss"][:2] == "1."
-
-
-def test_outside_a_checkout_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The package is installed, or the machine has no git."""
-    monkeypatch.setenv("PATH", "")
-    assert provenance.git_commit() is None

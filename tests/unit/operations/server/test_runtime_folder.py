@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -71,6 +74,32 @@ def test_only_what_the_dead_left_is_swept(tmp_path: Path) -> None:
         for parent, *_ in parents:
             parent.kill()
             parent.communicate()
+
+
+def test_what_another_process_sweeps_is_awaited(tmp_path: Path) -> None:
+    """Else a server starts beside the remains, whose ports it may need. This test is the other process."""
+    starting = [sys.executable, "-c", PARENT, str(tmp_path / "shm")]
+    with subprocess.Popen(starting, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        folder, shm_prefix = parent.stdout.readline().split()
+        memory = tmp_path / "shm" / f"{shm_prefix}0"
+        memory.touch()
+        parent.kill()
+    left: list[list[Path]] = []
+
+    def sweep_and_look() -> None:
+        sweep()
+        left.append(everything(tmp_path))
+
+    with (Path(folder) / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        sweeping = threading.Thread(target=sweep_and_look)
+        sweeping.start()
+        sweeping.join(0.3)
+        assert left == []
+        memory.unlink()
+        shutil.rmtree(folder)
+    sweeping.join()
+    assert left == [[]]
 
 
 @pytest.mark.parametrize("name", ["*", "?" * 12, "[0-9]" * 4, "0123456789ab-", ""])

@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+import cesta_client
 from operations.releases import history
 from operations.releases.history import Action
 from operations.releases.stores.store import Repository, open_repository
+from operations.server.version import MINIMUM, TritonVersion
+from operations.shipped.commit import find_commit
 from operations.supervisor.app import make_app
 from operations.supervisor.metrics import Metrics
 from operations.supervisor.status import Status
@@ -101,6 +104,11 @@ def test_status_tells_since_when_a_release_is_active(supervisor: Supervisor, tmp
     assert "cesta_promotions_failed_total 1.0" in supervisor.get("/metrics").text
 
 
+def test_status_tells_the_version_and_the_commit(supervisor: Supervisor) -> None:
+    told = supervisor.body("/v1/status")["cesta"]
+    assert told == {"version": cesta_client.__version__, "commit": find_commit()}
+
+
 def test_a_release_of_an_object_store_is_looked_up_as_soon_as_it_answers() -> None:
     """The lookup does not wait for the next look, which is 15 s away on a clock that stands still here."""
     repository = open_repository(f"memory://{uuid.uuid4().hex}")
@@ -119,6 +127,18 @@ def test_a_release_of_an_object_store_is_looked_up_as_soon_as_it_answers() -> No
         ending.set()
         following.join()
     assert metrics == {"known": {"hr_at_10": 0.2}}
+
+
+def test_the_version_of_tritonserver_is_told(supervisor: Supervisor) -> None:
+    """Before the first start it is unknown, and has no metric."""
+    assert supervisor.body("/v1/status")["triton"] is None
+    assert "cesta_triton" not in supervisor.get("/metrics").text
+    supervisor.status.note_start(None, TritonVersion("2.51.0"))
+    told = {"version": "2.51.0", "minimum": MINIMUM, "outdated": True, "exposed": False}
+    assert supervisor.body("/v1/status")["triton"] == told
+    lines = supervisor.get("/metrics").text.splitlines()
+    info = f'cesta_triton_info{{minimum="{MINIMUM}",version="2.51.0"}} 1.0'
+    assert {info, "cesta_triton_outdated 1.0", "cesta_triton_exposed 0.0"} < {*lines}
 
 
 def test_metrics_tell_canaries_restarts_and_health(supervisor: Supervisor) -> None:

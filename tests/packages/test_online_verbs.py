@@ -1,4 +1,4 @@
-"""Every online verb in the CPU image's environment: the packages of its lock, on the files that it copies."""
+"""Every online verb of plain `cesta`, installed from its wheel; the current folder is empty."""
 
 from __future__ import annotations
 
@@ -7,38 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from operations.cli import MAKING, TRAINING
-from operations.releases.publish import publish
-from operations.releases.stores.store import open_repository
-from tests import ROOT
-from tests.building import TOY_SAMPLER
-from tests.building.runs import make_run, toy_run
+from operations.cli import EXTRAS, MAKING, TRAINING
+from tests.building.runs import make_run
 from tests.running import needs
-from tests.running.installation import Installation, make_installation, requirements_digest
+from tests.running.installation import Installation
 
 FREE_PORTS = ("--http-port=0", "--grpc-port=0", "--metrics-port=0")
 
 
-@pytest.fixture(scope="session")
-def installation(pytestconfig: pytest.Config, state: Path) -> Installation:
-    """Made once for a set of requirements, and kept in pytest's cache."""
-    folder = Path(pytestconfig.cache.mkdir(f"online-verbs-{requirements_digest()}"))
-    return make_installation(folder, state)
-
-
-@pytest.fixture(scope="module")
-def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of three releases that Triton can serve; none is promoted."""
-    root = tmp_path_factory.mktemp("toys")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
-        for seed in (1, 2, 3):
-            publish(toy_run(root / f"run-{seed}", seed), open_repository(root / "repository"))
-    return root / "repository"
-
-
-def test_it_holds_neither_the_offline_floor_nor_its_libraries(installation: Installation) -> None:
-    names = sorted({*TRAINING, "export_scripts", "loadtests"})
+def test_it_holds_none_of_the_libraries_that_make_releases(installation: Installation) -> None:
+    names = sorted({*TRAINING, "loadtests"})
     code = f"from importlib.util import find_spec; print([name for name in {names} if find_spec(name)])"
     assert installation.run("python", "-c", code).stdout == "[]\n"
     assert {"torch", "pandas"} <= {*names}
@@ -128,33 +106,29 @@ def test_a_server_without_a_supervisor(installation: Installation, toys: Path) -
 
 
 def test_the_stack_says_at_once_what_it_lacks(installation: Installation, tmp_path: Path) -> None:
-    """Prometheus on a machine without it; then the configuration, which only a checkout holds."""
-    words = ("cesta", "stack", "--out", tmp_path / "out")
-    done = installation.run(*words, PATH="")
+    """Prometheus on a machine without it; then nginx, or nothing: it has its configuration."""
+    done = installation.run("cesta", "stack", "--out", tmp_path / "out", PATH="")
     assert (done.returncode, done.stderr) == (1, "prometheus is not installed; apt-get install prometheus\n")
+    assert not (tmp_path / "out").exists()
     for program in ("prometheus", "prometheus-alertmanager"):
         (tmp_path / program).touch(mode=0o755)
-    done = installation.run(*words, PATH=str(tmp_path))
-    assert done.returncode == 1
-    deploy = installation.folder / "tree" / "deploy"
-    assert f"cesta stack needs a checkout: there is no {deploy};" in done.stderr
-    assert not (tmp_path / "out").exists()
+    code = "from operations.stack.programs import check_machine; check_machine()"
+    done = installation.run("python", "-c", code, PATH=str(tmp_path))
+    assert done.returncode == 0 or "apt-get install nginx" in done.stderr
 
 
 @pytest.mark.parametrize("verb", MAKING)
-def test_an_offline_verb_says_what_is_missing(installation: Installation, verb: str) -> None:
-    """In one sentence, whatever options it is given."""
-    done = installation.run("cesta", verb, "--out", "x", "--set", "train.seed=8")
-    sentence = f'"cesta {verb}" is not installed here: there is no module export_scripts.commands'
+def test_an_offline_verb_names_the_extra_that_it_needs(installation: Installation, verb: str) -> None:
+    """In one sentence."""
+    (installation.folder / "artifacts" / "data").mkdir(parents=True, exist_ok=True)
+    files = ("--train=x", "--test=x", "--negatives=x") if verb == "paper" else ()
+    done = installation.run("cesta", verb, *files)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(sentence)
-    assert "run it where cesta[train] is installed" in done.stderr
+    assert f"run: pip install 'cesta[{EXTRAS.get(verb, 'train')}]'" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_an_installation_without_the_extra_names_it(installation: Installation, tmp_path: Path) -> None:
-    """The offline floor is here, its libraries are not."""
-    (tmp_path / "data").mkdir()
-    done = installation.run("cesta", "train", "--out", tmp_path, PYTHONPATH=str(ROOT))
-    assert done.returncode == 1
-    assert "pip install 'cesta[train]'" in done.stderr
+def test_what_is_generated_lies_in_the_current_folder(installation: Installation) -> None:
+    done = installation.run("cesta", "serve", *FREE_PORTS, "--supervisor-port=0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith('no release of recommender in artifacts/repository; run "cesta demo" first')

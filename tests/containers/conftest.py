@@ -1,0 +1,66 @@
+"""The engine, the images, and releases to serve in them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from operations.releases.publish import publish
+from operations.releases.signatures.trust import publisher_key
+from operations.releases.stores.store import open_repository
+from tests.containers.engine import Engine, find_engine
+from tests.containers.images import build_image
+from tests.containers.serving import make_secrets
+
+if TYPE_CHECKING:
+    from tests.building.slices import Built
+
+WANTED = "CESTA_CONTAINERS"  # set by make containers; "required" where no engine is a failure
+NOBODY = "containers were not tested: neither podman nor docker answers; apt-get install podman runc iptables"
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """podman or docker."""
+    wanted = os.environ.get(WANTED)
+    if not wanted:
+        pytest.skip('containers were not tested; "make containers" builds and runs the images')
+    if engine := find_engine():
+        return engine
+    if wanted == "required":
+        pytest.fail(NOBODY, pytrace=False)
+    pytest.skip(NOBODY)
+
+
+@pytest.fixture(scope="session")
+def cpu_image(engine: Engine) -> str:
+    return build_image(engine, "cpu")
+
+
+@pytest.fixture(scope="session")
+def gateway_image(engine: Engine) -> str:
+    return build_image(engine, "gateway")
+
+
+@pytest.fixture
+def repository(built: Built, tmp_path: Path) -> Path:
+    """A repository with the active release 1 and an equal release 2."""
+    folder = shutil.copytree(built.repository, tmp_path / "repository")
+    assert publish(built.run, open_repository(str(folder))) == 2
+    return folder
+
+
+@pytest.fixture
+def secrets(publisher: None, tmp_path: Path) -> Path:
+    """The files that compose mounts as secrets."""
+    return make_secrets(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def publisher(state: Path) -> None:
+    """The key of this session, which the containers trust."""
+    publisher_key()
