@@ -61,8 +61,8 @@ def test_a_canary_release_gets_its_share(running: Stack) -> None:
 
 
 def test_prometheus_sees_all_of_it(running: Stack) -> None:
-    """It has Triton, supervisor, Alertmanager and itself, and the gateway's requests by release. An old Triton
-    on loopback raises no alert.
+    """It has Triton, supervisor, Alertmanager and itself, and the gateway's requests by release. On loopback
+    an old Triton raises no alert.
     """
     assert running.recommend() == 1
     eventually(lambda: len(running.query("up == 1")) == 4)
