@@ -21,7 +21,7 @@ TAG = re.compile(r"nvcr\.io/nvidia/tritonserver:(\d\d\.\d\d)")
 def minimum_tag() -> str:
     """The image of the minimum, by the table of bulletins."""
     text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\|.*\| (\d\d\.\d\d) \| ([\d.]+) \|", text, re.MULTILINE))
+    rows: dict[str, str] = dict(re.findall(r"^\|.*\| (\d\d\.\d\d) \| ([\d.]+) \|", text, re.MULTILINE))
     assert [version for version in rows.values() if not TritonVersion(version).is_outdated] == [MINIMUM]
     return next(tag for tag, version in rows.items() if version == MINIMUM)
 

@@ -61,12 +61,17 @@ def test_a_canary_release_gets_its_share(running: Stack) -> None:
 
 
 def test_prometheus_sees_all_of_it(running: Stack) -> None:
-    """It has Triton, supervisor, Alertmanager and itself, and the gateway's requests by release."""
+    """It has Triton, supervisor, Alertmanager and itself, and the gateway's requests by release. On loopback
+    an old Triton raises no alert.
+    """
     assert running.recommend() == 1
     eventually(lambda: len(running.query("up == 1")) == 4)
     answered = 'cesta_gateway_requests_total{route="recommend", status="200", release="1"}'
     eventually(lambda: running.query(answered))
     eventually(lambda: running.query('nv_inference_request_success{model="ncf_scorer"} > 0'))
+    old = "cesta_triton_info and on (job, instance) cesta_triton_outdated == 1"
+    eventually(lambda: running.query(f"{old} and on (job, instance) cesta_triton_exposed == 0"))
+    assert not running.query('ALERTS{alertname="TritonOutdated"}')
 
 
 def test_a_key_is_revoked_while_it_runs(running: Stack) -> None:
