@@ -163,7 +163,8 @@ def _read_csv(path: Path, problems: Problems) -> Table | None:
             problems.add(_problem_of_quotes(path.name, line))
             return None
         raise OSError("it has no header line") if "Empty CSV" in str(error) else error from None
-    swallowed, values = swallowed_rows(data, delimiter)
+    broken_lines = b'"' in content and _has_line_breaks(data)
+    swallowed, values = swallowed_rows(data, delimiter) if broken_lines else (None, None)
     data = data.rename_columns([bare(name) for name in data.column_names])
     # Delimiters at the ends of lines make columns without a name.
     data = data.select([i for i, name in enumerate(data.column_names) if name])
@@ -172,7 +173,7 @@ def _read_csv(path: Path, problems: Problems) -> Table | None:
     table = Table(path.name, data.filter(pa.array(~blank)), rows[~blank], repaired)
     if broken.ragged:
         problems.add(_problem_of_ragged_rows(path.name, broken, delimiter))
-    elif _has_line_breaks(data):
+    elif swallowed is not None:
         if line := unmatched_quote(content, delimiter):
             problems.add(_problem_of_quotes(path.name, line))
             return None
@@ -207,7 +208,12 @@ def _check_text(content: bytes) -> None:
 
 def _header(content: bytes, delimiter: str) -> list[str]:
     text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", errors="replace", newline="")
-    return next(csv.reader(text, delimiter=delimiter), [])
+    try:
+        return next(csv.reader(text, delimiter=delimiter), [])
+    except csv.Error:
+        raise OSError(
+            f"its first line is no header: a name has over {csv.field_size_limit():,} letters"
+        ) from None
 
 
 def _blank_rows(data: pa.Table) -> Bools:

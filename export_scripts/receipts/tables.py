@@ -45,7 +45,11 @@ class Table:
 
         Text that is not UTF-8 comes as bytes.
         """
-        array = self.data.column(name).combine_chunks()
+        column = self.data.column(name)
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if pa.types.is_string(kind):  # one array of them may have over 2 GiB
+            column = column.cast(pa.large_string())
+        array = column.combine_chunks()
         return _plain(array.dictionary_decode() if pa.types.is_dictionary(array.type) else array)
 
     def coded(self, name: str) -> Coded:
