@@ -64,7 +64,10 @@ def test_dashes_below_the_header_are_no_receipt(tmp_path: Path) -> None:
     assert warning == "sales.csv: 1 row underlines the header and is passed over (row 2)"
 
 
-@pytest.mark.parametrize("content", [b"\0" * 50, gzip.compress(gzip.compress(GOOD.encode()))])
+NO_TEXT = {"zeros": b"\0" * 50, "packed twice": gzip.compress(gzip.compress(GOOD.encode()))}
+
+
+@pytest.mark.parametrize("content", NO_TEXT.values(), ids=NO_TEXT.keys())
 def test_bytes_that_are_no_text_are_not_called_utf16(tmp_path: Path, content: bytes) -> None:
     assert "it is no text, or text of another encoding" in run_on_csv(tmp_path, content).said
 
