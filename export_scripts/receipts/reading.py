@@ -54,6 +54,8 @@ def read_table(path: Path, problems: Problems) -> Table | None:
     except (pa.ArrowException, csv.Error, OSError, UnicodeError, EOFError, MemoryError) as error:
         reason = (str(error).strip() or "it does not fit into memory").splitlines()[0]
         way_out = "give a csv (UTF-8, header line; also .csv.gz) or a parquet file"
+        if isinstance(error, OSError) and error.errno:  # of the system, and not of the content
+            way_out = "check its path and who may read it"
         problems.add(Problem(path.name, f"the file cannot be read: {reason}", way_out))
         return None
     if table is None:

@@ -20,7 +20,9 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_name_that_no_disk_holds_is_refused(tmp_path: Path) -> None:
-    assert "the file cannot be read" in run_etl(tmp_path / ("s" * 300)).said
+    said = run_etl(tmp_path / ("s" * 300)).said
+    assert "the file cannot be read" in said
+    assert "way out: check its path and who may read it" in said
 
 
 def test_a_file_that_unpacks_to_far_more_is_refused_early(
