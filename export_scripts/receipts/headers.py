@@ -10,18 +10,25 @@ from export_scripts.receipts.problems import SHOWN_ROWS, Problem, Problems, list
 from export_scripts.receipts.tables import Table
 from export_scripts.receipts.written import Bools, bare_cells
 
+RULE = "^[-=]{2,}$"
 LOOKED_AT = 3  # columns: a header has the names of all, and one of three may be written in another way
 
 
 def without_repeated_headers(table: Table, problems: Problems) -> Table:
-    """Pass over rows that repeat the header, with a warning. Reports rows that are another header."""
+    """Pass over rows that repeat or underline the header, with a warning.
+
+    Reports rows that are another header.
+    """
+    table = _without_rules(table, problems)
     found = _candidates(table)
     if not found.any():
         return table
     rows, columns = table.rows[found], table.data.filter(pa.array(found)).columns
     names = [name.casefold() for name in table.data.column_names]
     cells = [_cells(column) for column in columns]
-    same = np.all([np.asarray(pc.equal(c, name)) for c, name in zip(cells, names, strict=True)], axis=0)
+    same: Bools = np.all(
+        [np.asarray(pc.equal(c, name)) for c, name in zip(cells, names, strict=True)], axis=0
+    )
     known = np.sum([np.asarray(pc.is_in(c, pa.array(names, c.type))) for c in cells], axis=0)
     other = ~same & (2 * known > len(names))
     if other.any():
@@ -30,18 +37,39 @@ def without_repeated_headers(table: Table, problems: Problems) -> Table:
         what = "rows that are another header: columns in another order or with other names"
         way_out = "give all files the same columns in the same order before you join them"
         problems.add(Problem(table.name, what, way_out, shown, int(other.sum())))
-    if not same.any():
+    repeated = np.zeros(len(found), dtype=bool)
+    repeated[np.flatnonzero(found)[same]] = True
+    return _without(table, repeated, ("repeats the header", "repeat the header"), problems)
+
+
+def _without_rules(table: Table, problems: Problems) -> Table:
+    """Pass over rows of dashes, which some databases print below the header."""
+    if not table.data.num_columns or not pa.types.is_string(table.data.column(0).type):
         return table
-    numbers = ", ".join(map(str, rows[same][:SHOWN_ROWS])) + (", …" if same.sum() > SHOWN_ROWS else "")
-    what = (
-        "1 row repeats the header and is"
-        if same.sum() == 1
-        else f"{same.sum():,} rows repeat the header and are"
-    )
+    first = table.data.column(0)
+    found = np.asarray(pc.or_(pc.starts_with(first, "--"), pc.starts_with(first, "==")).fill_null(False))
+    if found.any():
+        columns = [
+            c.cast(pa.string()) for c in table.data.filter(pa.array(found)).columns if _is_plain(c.type)
+        ]
+        ruled = [np.asarray(pc.match_substring_regex(c, RULE).fill_null(False)) for c in columns]
+        found[found] = np.all(ruled, axis=0)
+    return _without(table, found, ("underlines the header", "underline the header"), problems)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    return not pa.types.is_nested(kind) and not pa.types.is_binary(kind)
+
+
+def _without(table: Table, bad: Bools, does: tuple[str, str], problems: Problems) -> Table:
+    """Leave out rows (n,), with a warning that says what one row and several rows do."""
+    count = int(bad.sum())
+    if not count:
+        return table
+    numbers = ", ".join(map(str, table.rows[bad][:SHOWN_ROWS])) + (", …" if count > SHOWN_ROWS else "")
+    what = f"1 row {does[0]} and is" if count == 1 else f"{count:,} rows {does[1]} and are"
     problems.warn(f"{table.name}: {what} passed over (row {numbers})")
-    keep = np.ones(len(found), dtype=bool)
-    keep[np.flatnonzero(found)[same]] = False
-    return Table(table.name, table.data.filter(pa.array(keep)), table.rows[keep], table.repaired)
+    return Table(table.name, table.data.filter(pa.array(~bad)), table.rows[~bad], table.repaired)
 
 
 def _candidates(table: Table) -> Bools:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection
@@ -12,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ensemble.candidate_sampler.blanks import BLANKS
-from export_scripts.receipts.problems import Problems
+from export_scripts.receipts.problems import Problem, Problems
 from export_scripts.receipts.tables import Coded, Table, as_text
 from export_scripts.receipts.written import (
     FRACTION,
+    MARKS,
     WHOLE_WITH_POINT,
     Bools,
     emptied,
@@ -26,11 +28,17 @@ from export_scripts.receipts.written import (
 
 # 4.00638E+12, as a spreadsheet shows an EAN, and 4.006381333931E12, as programs write a float.
 SCIENTIFIC = r"^-?[0-9]{1,3}(([.,][0-9]+)?[eE]\+|[.,][0-9]+[eE])[0-9]+$"
+TRUTH_VALUE = "(?i)^(true|false)$"
+NO_IDS = "store ids as text or integers; is it the right column?"
+CONTROL = r"[\x00-\x1f\x7f]"
+LARGEST_FLOAT = 2**53  # larger integers are rounded in a float column of 64 bits
 MAX_ID_BYTES = 128  # the server refuses longer ids, so no release may hold one
 _INVISIBLE = dict.fromkeys(
     ord(letter) for letter in BLANKS if not letter.isspace() and letter not in "\u200c\u200d"
 )
 _INVISIBLE |= dict.fromkeys(range(0xFE00, 0xFE10))  # variation selectors
+# Joiners count between letters that they join, and not beside ASCII.
+_LOOSE_JOINERS = re.compile("(?<=[\x20-\x7e])[\u200c\u200d]+|[\u200c\u200d]+(?=[\x20-\x7e])")
 _SPACES = {ord(letter): " " for letter in BLANKS if letter.isspace()}
 
 
@@ -42,7 +50,7 @@ def id_column(
     Adds to `problems` what cannot be an id; missing ones if they are `required`.
     """
     column = table.coded(name)
-    _refuse_types(column, problems)
+    _refuse_fractions(column, problems)
     written = as_text(column, problems)
     texts = emptied(without_apostrophes(written), missing)
     texts = _without_points(column, texts, problems)
@@ -50,22 +58,31 @@ def id_column(
         empty = np.asarray(texts.is_null())
         what, way_out = f'column "{name}" is empty', "every row needs one; fill it in or remove the rows"
         everywhere = np.append(empty, True)[column.codes]  # -1 is null
-        table.refuse(everywhere, column.spread(written), what, way_out, problems)
+        if everywhere.any():
+            rows = column.first_rows(everywhere, written)
+            problems.add(Problem(table.name, what, way_out, rows, int(everywhere.sum())))
     check_ids(column, texts, problems)
+    _refuse_truth_values(column, texts, problems)
     return _category(column, texts)
 
 
-def _refuse_types(column: Coded, problems: Problems) -> None:
-    """Report truth values, and fractions in a column of floats."""
+def _refuse_fractions(column: Coded, problems: Problems) -> None:
+    """Report fractions in a column of floats."""
     kind, bad = column.distinct.type, np.zeros(len(column.distinct), dtype=bool)
     if pa.types.is_floating(kind):
         values = column.distinct.to_numpy(zero_copy_only=False).astype(np.float64)
         bad = np.where(np.isfinite(values), values, 0) % 1 != 0
-    elif pa.types.is_boolean(kind):
-        bad = ~bad
     what = f'column "{column.name}" is a {kind} column: its values are no ids'
-    way_out = "store ids as text or integers; is it the right column?"
-    column.refuse(bad, column.distinct, what, way_out, problems)
+    column.refuse(bad, column.distinct, what, NO_IDS, problems)
+
+
+def _refuse_truth_values(column: Coded, texts: pa.Array, problems: Problems) -> None:
+    """Report a column that holds nothing but truth values."""
+    true = matches(texts, TRUTH_VALUE)
+    if (true | np.asarray(texts.is_null())).all():
+        kind = "bool" if pa.types.is_boolean(column.distinct.type) else "text"
+        what = f'column "{column.name}" is a {kind} column of truth values, which are no ids'
+        column.refuse(true, column.distinct, what, NO_IDS, problems)
 
 
 def _without_points(column: Coded, texts: pa.Array, problems: Problems) -> pa.Array:
@@ -75,6 +92,10 @@ def _without_points(column: Coded, texts: pa.Array, problems: Problems) -> pa.Ar
         return texts
     whole = without_point_zero(texts, pointed)
     if not matches(texts, FRACTION).any():
+        large = pointed & matches(whole, "[0-9]{16}")
+        large[large] = [abs(int(text)) >= LARGEST_FLOAT for text in whole.filter(pa.array(large)).to_pylist()]
+        what = f'column "{column.name}" has ids that a float column rounded: last digits are lost'
+        column.refuse(large, texts, what, "store ids as text or integers before the export", problems)
         others = ~pointed & ~np.asarray(texts.is_null())
         reading = "both are read as whole numbers"
         if others.any():
@@ -91,7 +112,7 @@ def _without_points(column: Coded, texts: pa.Array, problems: Problems) -> pa.Ar
 
 def _warn_of_points(column: Coded, chosen: Bools, texts: pa.Array, what: str, problems: Problems) -> None:
     rows = column.rows(chosen)
-    row, value = column.table.first_rows(rows, column.spread(texts))[0]
+    row, value = column.first_rows(rows, texts)[0]
     where = f"{int(rows.sum()):,} rows with it, the first is row {row}: {value}"
     problems.warn(f'{column.table.name}: column "{column.name}": {what} ({where})')
 
@@ -102,6 +123,11 @@ def check_ids(column: Coded, texts: pa.Array, problems: Problems) -> None:
     long = np.asarray(pc.binary_length(texts).fill_null(0)) > MAX_ID_BYTES
     what = f'column "{name}" has ids over {MAX_ID_BYTES} bytes of UTF-8'
     column.refuse(long, texts, what, "use shorter ids; is it the right column?", problems)
+    what = f'column "{name}" has line breaks or control characters within ids'
+    way_out = "close each quote, and remove these characters"
+    column.refuse(matches(texts, CONTROL), texts, what, way_out, problems)
+    what = f'column "{name}" has formulas'
+    column.refuse(matches(texts, "^="), texts, what, "save their values as text", problems)
     what = f'column "{name}" has ids that a spreadsheet rounded: last digits are lost'
     way_out = "format the column as text before the export"
     column.refuse(matches(texts, SCIENTIFIC), texts, what, way_out, problems)
@@ -113,7 +139,7 @@ def check_ids(column: Coded, texts: pa.Array, problems: Problems) -> None:
 
 def _look_alikes(texts: pa.Array) -> tuple[Bools, pa.Array]:
     """Mark texts (n,) that look like another one, and return them with escapes for what is not ASCII."""
-    odd = matches(texts, r"[^\x20-\x7e]|^'|  ")
+    odd = matches(texts, rf"[^\x20-\x7e]|^{MARKS}|  ")
     twins = np.zeros(len(texts), dtype=bool)
     if not odd.any():
         return twins, texts
@@ -131,8 +157,8 @@ def _look_alikes(texts: pa.Array) -> tuple[Bools, pa.Array]:
 
 def _look(text: str) -> str:
     """Return what is left of a text for the eye."""
-    seen = unicodedata.normalize("NFC", text.translate(_INVISIBLE | _SPACES)).removeprefix("'")
-    return " ".join(seen.split())
+    seen = unicodedata.normalize("NFC", _LOOSE_JOINERS.sub("", text.translate(_INVISIBLE | _SPACES)))
+    return re.sub(f"^{MARKS}", "", " ".join(seen.split()))
 
 
 def _category(column: Coded, texts: pa.Array) -> pd.Series[pd.CategoricalDtype[str]]:

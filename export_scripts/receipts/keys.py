@@ -80,7 +80,7 @@ def warn_of_shared_numbers(
             line = np.flatnonzero(other)[:1]
             first = np.flatnonzero(known & (codes == codes[line]))[:1]
             two = np.isin(np.arange(len(codes)), np.append(first, line))
-            both = " and ".join(value for _, value in table.first_rows(two, values.spread(values.distinct)))
+            both = " and ".join(value for _, value in values.first_rows(two, values.distinct))
             key = ", ".join(f'"{name}"' for name in (place, *names))
             what = f'have lines of more than one "{place}" ({_shown(baskets, line)}: {both})'
             way_out = f"if each numbers its own receipts, set [data.columns] basket_id = [{key}]"

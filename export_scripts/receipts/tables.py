@@ -26,6 +26,7 @@ from export_scripts.receipts.written import (
 
 # Width of a float type → bits of its significand: larger integers than 2 to this power are rounded.
 SIGNIFICAND_BITS = {16: 11, 32: 24, 64: 53}
+THOUSANDS = r"[+-]?[1-9]\d{0,2}(,\d{3})+"  # 1,500: one and a half, or fifteen hundred
 LARGEST_NUMBER = 1e15  # sums of a hundred million of them are still float32
 ENCODED = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_float64)
 
@@ -44,7 +45,11 @@ class Table:
 
         Text that is not UTF-8 comes as bytes.
         """
-        array = self.data.column(name).combine_chunks()
+        column = self.data.column(name)
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if pa.types.is_string(kind):  # one array of them may have over 2 GiB
+            column = column.cast(pa.large_string())
+        array = column.combine_chunks()
         return _plain(array.dictionary_decode() if pa.types.is_dictionary(array.type) else array)
 
     def coded(self, name: str) -> Coded:
@@ -93,7 +98,17 @@ class Coded:
     def refuse(self, bad: Bools, shown: pa.Array, what: str, way_out: str, problems: Problems) -> None:
         """Report the rows of the bad values (distinct,), each as it is `shown` (distinct,)."""
         if bad.any():
-            self.table.refuse(self.rows(bad), self.spread(shown), what, way_out, problems)
+            rows = self.rows(bad)
+            problems.add(
+                Problem(self.table.name, what, way_out, self.first_rows(rows, shown), int(rows.sum()))
+            )
+
+    def first_rows(self, chosen: Bools, shown: pa.Array) -> tuple[tuple[int, str], ...]:
+        """Return (row number in the file, value) of the first chosen rows (n,), each `shown` (distinct,)."""
+        first = np.flatnonzero(chosen)[:SHOWN_ROWS]
+        numbers = self.codes[first]
+        values = _readable(shown.take(pa.array(numbers, mask=numbers < 0)))
+        return tuple(zip(self.table.rows[first].tolist(), map(show, values), strict=True))
 
     def rows(self, chosen: Bools) -> Bools:
         """Mark the rows (n,) of the chosen values (distinct,)."""
@@ -164,6 +179,8 @@ def as_text(column: Coded, problems: Problems) -> pa.Array:
         array = _whole_numbers(column, problems)
     elif pa.types.is_decimal(array.type):
         array = pa.array([None if value is None else f"{value:f}" for value in array.to_pylist()])
+    elif pa.types.is_timestamp(array.type) and array.type.tz:
+        array = array.cast(pa.timestamp(array.type.unit, "UTC"))  # no zone of a file needs to be known
     texts = bare_cells(array.cast(pa.large_string()))
     if repaired:
         bad = matches(texts, "\ufffd")
@@ -208,9 +225,20 @@ def number_column(table: Table, name: str, problems: Problems) -> pd.Series[floa
     if pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_decimal(array.type):
         values = pd.Series(array.cast(pa.float64(), safe=False).to_pandas(), dtype=np.float64)
     else:
-        values = pd.to_numeric(text_column(table, name, (), problems), errors="coerce").astype(np.float64)
+        texts = _with_points(text_column(table, name, (), problems))
+        values = pd.to_numeric(texts, errors="coerce").astype(np.float64)
     bad = ~(values.abs() < LARGEST_NUMBER).to_numpy()
     what = f'column "{name}" holds no number'
-    way_out = "write plain numbers below 10^15, 1.5 and not 1,5; no empty cells"
+    way_out = "write plain numbers below 10^15, 1.5 and not 1,500; no empty cells"
     table.refuse(bad, array, what, way_out, problems)
     return values.mask(bad)
+
+
+def _with_points(texts: pd.Series[str]) -> pd.Series[str]:
+    """Turn decimal commas into points; not if a point occurs, or if all commas may part thousands."""
+    with_comma = texts.str.contains(",", regex=False, na=False)
+    if not with_comma.any() or texts.str.contains(".", regex=False, na=False).any():
+        return texts
+    if texts[with_comma].str.fullmatch(THOUSANDS).all():
+        return texts
+    return texts.str.replace(",", ".", regex=False)

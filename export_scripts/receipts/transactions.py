@@ -83,7 +83,10 @@ def check_one_user(
     bad = (user.notna() & (user != first)).to_numpy()
     values = "basket " + lines["basket_id"].astype("str") + ", user " + lines["user_id"].astype("str")
     key = ", ".join(f'"{name}"' for name in (*names["basket_id"], *names["user_id"]))
-    way_out = f"a basket is one receipt of one user: set [data.columns] basket_id = [{key}]"
+    way_out = (
+        "a basket is one receipt of one user: name the columns of the date and the till, too, or set "
+        f"[data.columns] basket_id = [{key}]"
+    )
     table.refuse(bad, values, "baskets of two users; the second user is in", way_out, problems)
 
 

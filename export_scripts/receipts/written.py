@@ -14,11 +14,15 @@ from ensemble.candidate_sampler.blanks import trimmed
 
 # A first or last letter that is no plain ASCII, or a first one that may open a quote.
 STRANGE_ENDS = r"""^[^\x21-\x7e]|[^\x21-\x7e]$|^[='"]"""
-QUOTED = re.compile(r'="(.*)"|"((?:[^"]|"")*)"', re.DOTALL)
+QUOTED = re.compile(r'=?"((?:[^"]|"")*)"|[“„”]([^“„”]*)[“”]|«([^«»]*)»', re.DOTALL)
+DEEPEST = 4  # quotes around quotes
+LONGEST_QUOTED = 10_000  # letters; no id and no name is longer
+MARKS = "['`\u00b4\u2018\u2019]"  # before an id, for a spreadsheet to keep it as text
 # What Excel, its translations and LibreOffice show when a formula fails, and when a column is too narrow.
 ERROR_CELL = r"(?i)^(#[¡¿]?\p{L}[\p{L}0-9/_]*[!?]|#\p{L}/\p{L}( N/A)?|#NV|#GETTING_DATA|###+|Err:5[0-9]{2})$"
-WHOLE_WITH_POINT = r"^-?[0-9]+\.0+$"
-FRACTION = r"^-?[0-9]*\.[0-9]*[1-9][0-9]*$"
+POINT_ZERO = r"(\.0+|,00?)$"  # ,000 may end a thousand
+WHOLE_WITH_POINT = rf"^-?[0-9]+{POINT_ZERO}"
+FRACTION = r"^-?[0-9]*[.,][0-9]*[1-9][0-9]*$"
 
 Bools = NDArray[np.bool_]
 
@@ -26,9 +30,11 @@ Bools = NDArray[np.bool_]
 def bare(text: str) -> str:
     """Return what a cell means: without blanks around it, without quotes around it, without ="…"."""
     text = trimmed(text)
-    while quoted := QUOTED.fullmatch(text):
-        inner = quoted[1] if quoted[1] is not None else quoted[2]
-        text = trimmed(inner.replace('""', '"'))
+    for _ in range(DEEPEST):
+        quoted = QUOTED.fullmatch(text) if len(text) <= LONGEST_QUOTED else None
+        if not quoted:
+            break
+        text = trimmed(next(inner for inner in quoted.groups() if inner is not None).replace('""', '"'))
     return text
 
 
@@ -38,20 +44,20 @@ def bare_cells(texts: pa.Array) -> pa.Array:
 
 
 def without_apostrophes(texts: pa.Array) -> pa.Array:
-    """Take off the apostrophe by which a spreadsheet marks text, and apostrophes used as quotes.
+    """Take off the apostrophe by which a program marks text, and apostrophes used as quotes.
 
     A cell loses it before a digit or a sign; all cells lose it if all have it.
     """
-    marked = matches(texts, "^'")
+    marked = matches(texts, f"^{MARKS}")
     if not marked.any():
         return texts
     if not (marked | np.asarray(texts.is_null())).all():
-        marked = matches(texts, "^'[0-9=+@-]|^'.+'$")
+        marked = matches(texts, f"^{MARKS}[0-9=+@-]|^{MARKS}.+{MARKS}$")
     return changed(texts, marked, _without_apostrophe)
 
 
 def _without_apostrophe(text: str) -> str:
-    quoted = len(text) > 2 and text.endswith("'")
+    quoted = len(text) > 2 and text[-1] in MARKS[1:-1]
     return bare(text[1:-1] if quoted else text[1:])
 
 
@@ -76,4 +82,4 @@ def emptied(texts: pa.Array, missing: Collection[str]) -> pa.Array:
 
 def without_point_zero(texts: pa.Array, chosen: Bools) -> pa.Array:
     """Turn the chosen "123.0" into "123"."""
-    return pc.if_else(pa.array(chosen), pc.replace_substring_regex(texts, r"\.0+$", ""), texts)
+    return pc.if_else(pa.array(chosen), pc.replace_substring_regex(texts, POINT_ZERO, ""), texts)

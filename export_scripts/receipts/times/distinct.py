@@ -13,6 +13,7 @@ from export_scripts.receipts.times.named import read_named
 from export_scripts.receipts.times.numbers import Numbers, from_numbers
 from export_scripts.receipts.times.readings import Reading
 from export_scripts.receipts.times.texts import from_text
+from export_scripts.receipts.written import bare_cells, without_apostrophes
 
 NUMBER = r"^[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?$"
 WHOLE = r"^-?[0-9]{1,19}$"
@@ -25,7 +26,9 @@ def read_distinct(values: pa.Array, counts: Ints, written_as: str) -> list[Readi
 
     `written_as` is a format, or "" to recognise it. Raises UnusableFormat.
     """
-    text = None if _holds_numbers(values) else pc.utf8_trim_whitespace(values.cast(pa.large_string()))
+    text = None
+    if not _holds_numbers(values):
+        text = without_apostrophes(bare_cells(values.cast(pa.large_string())))
     numbers = _stored_numbers(values) if text is None else _written_numbers(text)
     if written_as:
         times = read_named(_digits(numbers) if text is None else text, numbers, written_as)

@@ -11,6 +11,8 @@ from export_scripts.receipts.times.calendar import DAY_S, Bools, Floats, Ints
 
 # Days read as years spread receipts over decades. Receipts of the same day in several years are no shop.
 WIDER = 10
+SEVERAL_YEARS = 3  # a stall may sell on the same day of two years
+LEAST_SHARE = 0.5  # of the rows
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Reading:
     fits: Bools  # (values,) whether the time is plausible
     short_years: bool = False  # two digits, so that every day also looks like a year
     counts_since: bool = False  # a number of units since an epoch: any number is some time
-    only_named: bool = False  # makes another reading ambiguous, and is not chosen by itself
+    only_named: bool = False  # makes a weak reading ambiguous, and is not chosen by itself
     called: str = ""  # in a message; the name in quotes by default
 
     def __str__(self) -> str:
@@ -44,23 +46,29 @@ def choose(readings: Sequence[Reading], counts: Ints) -> list[Reading]:
     """Choose the reading that fits all rows, or else the one that fits most of them.
 
     Returns several if they are equally good, and none if nothing fits half of the rows. A number since an
-    epoch is not chosen alone if half of the rows are also written like a date.
+    epoch is not chosen alone if half of the rows are also written like a date, or count from another epoch.
     """
     shares = {id(reading): reading.share(counts) for reading in readings}
-    best = max(shares.values(), default=0.0)
-    if best < 0.5:
+    usual = [reading for reading in readings if not reading.only_named]
+    best = max((shares[id(reading)] for reading in usual), default=0.0)
+    if best < LEAST_SHARE:
         return []
-    chosen = [reading for reading in readings if shares[id(reading)] == best]
-    chosen = _distinct(chosen)
-    if all(reading.only_named for reading in chosen):
-        return []
+    chosen = _distinct([reading for reading in usual if shares[id(reading)] == best])
     if all(reading.counts_since for reading in chosen):
-        chosen += [reading for reading in readings if not reading.counts_since and shares[id(reading)] >= 0.5]
-    return [reading for reading in chosen if not _takes_days_for_years(reading, chosen)]
+        others = [r for r in readings if r.only_named or not r.counts_since]
+        chosen += [reading for reading in others if shares[id(reading)] >= LEAST_SHARE]
+    elif all(reading.counts_since or reading.short_years for reading in chosen):
+        rivals = [r for r in readings if r.only_named and not r.counts_since]
+        chosen += [reading for reading in rivals if shares[id(reading)] >= best]
+    chosen = _distinct(chosen)
+    clear = [reading for reading in chosen if not _takes_days_for_years(reading, chosen)]
+    return clear if any(not reading.only_named for reading in clear) else []
 
 
 def _takes_days_for_years(reading: Reading, readings: Sequence[Reading]) -> bool:
-    return reading.short_years and any(
+    if not reading.short_years or len(np.unique(reading.years()[reading.fits])) < SEVERAL_YEARS:
+        return False
+    return any(
         not other.counts_since
         and reading.span_s() >= WIDER * other.span_s()
         and not np.array_equal(reading.years(), other.years())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from zoneinfo import ZoneInfoNotFoundError
+from zoneinfo import available_timezones
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ DAY = r"(?P<d>\d{1,2})(?:st|nd|rd|th)?"
 WEEKDAY = r"(?i)^(?:mon|tue|tues|wed|wednes|thu|thur|thurs|fri|sat|satur|sun)(?:day)?[,.]? +"
 INVISIBLE = r"[\x{200b}-\x{200f}\x{2060}\x{feff}]"  # some browsers write them into dates
 BLANKS = r"[\s\x{a0}\x{2009}\x{202f}]+"  # some put a narrow one before PM
+DASHES = r"[\x{2010}-\x{2014}\x{2212}]"
 # Wed Jan 31 18:05:00 2024, as C and Java write it: day, clock, zone and then the year.
 YEAR_LAST = r"(?i)^([a-z]{3}) (\d{1,2}) (\d\d:\d\d:\d\d)( [a-z]+| [+-]\d+)? (\d{4})$"
 
@@ -32,10 +33,13 @@ CLOCKS = (
     r"[-T ,:_]+(?P<h3>\d\d)(?P<m3>\d\d)(?:(?P<s3>\d\d)(?:[.,]\d+)?)?",
     r"[T ,]+(?P<h4>\d{1,2})(?:h(?P<m4>\d\d)?(?P<s4>))?",
 )
-HALF = r"(?: ?(?P<half>[ap])\.? ?m\.?)?"
+HALF = r"(?: ?(?P<half>[ap])\.? ?m\b\.?)?"  # America is no AM
+# Abbreviations that mean one zone everywhere → hours ahead of UTC. CST, IST, BST and others mean several.
+ABBREVIATIONS = {"wet": 0, "west": 1, "cet": 1, "cest": 2, "eet": 2, "eest": 3, "jst": 9}
+ABBREVIATIONS |= {"aest": 10, "aedt": 11, "nzst": 12, "nzdt": 13}
 ZONE = (
-    r"(?: ?(?:z|utc|gmt|(?:utc|gmt)?(?P<sign>[+\-\x{2212}])(?P<zh>\d{1,2})(?::?(?P<zm>\d\d))?|"
-    r"(?P<region>[a-z]+/[a-z_/]+)))?(?: ?[\[(][^\])]*[\])])?"
+    r"(?: ?(?:z|utc?|gmt|(?:utc|gmt)?(?P<sign>[+-])(?P<zh>\d{1,2})(?::?(?P<zm>\d\d))?|"
+    rf"(?P<name>{'|'.join(ABBREVIATIONS)}|[a-z]+/[a-z0-9_/+-]+))(?: ?[\[(][^\])]*[\])])?)?"
 )
 REST = rf"(?i)^(?:{'|'.join(CLOCKS)})?{HALF}{ZONE} ?$"
 
@@ -101,8 +105,9 @@ def from_text(text: pa.Array, counts: Ints) -> list[Reading]:
     only = Reading("", times, ~np.isnan(times))
     if not of_triples.any():
         return [only]
+    latest = calendar.now_at_the_latest() if short else np.inf
     readings = [
-        Reading(name, read, of_triples & ~np.isnan(read), short_years=short, called=CALLED[name])
+        Reading(name, read, of_triples & (read <= latest), short_years=short, called=CALLED[name])
         for name, read in orders.items()
     ]
     return choose(readings, np.where(of_triples, counts, 0)) or [only]
@@ -112,9 +117,10 @@ def _tidy(text: pa.Array) -> pa.Array:
     for pattern, replacement in (
         (INVISIBLE, ""),
         (BLANKS, " "),
+        (DASHES, "-"),
         (WEEKDAY, ""),
         (YEAR_LAST, r"\1 \2 \5 \3\4"),
-        (r"(?i) at ", " "),
+        (r"(?i) (?:at|-) ", " "),
     ):
         text = pc.replace_substring_regex(text, pattern, replacement)
     return pc.utf8_trim_whitespace(text)
@@ -142,21 +148,25 @@ def _add_clock(days: Floats, found: pa.StructArray) -> Floats:
     ahead = np.where(np.asarray(pc.fill_null(pc.equal(_group(clock, "sign"), "+"), False)), 1, -1)
     zone = ahead * (zone_hour * 3600 + zone_minute * 60)
     times = days + calendar.seconds_of_day(hour, minute, second) - zone
-    return _from_regions(np.where(readable, times, np.nan), _group(clock, "region"))
+    return _from_named_zones(np.where(readable, times, np.nan), _group(clock, "name"))
 
 
-def _from_regions(times: Floats, regions: pa.Array) -> Floats:
-    """Convert local times (n,) of Europe/Berlin and its like; the hour that comes twice is no time."""
-    for region in pc.unique(regions).drop_null().to_pylist():
-        if region:
-            rows = np.flatnonzero(np.asarray(pc.fill_null(pc.equal(regions, region), False)))
-            local = pd.DatetimeIndex(pd.to_datetime(times[rows], unit="s"))
-            try:
-                utc = local.tz_localize(region, ambiguous="NaT", nonexistent="NaT").tz_convert(None)
-                times[rows] = (utc - pd.Timestamp(0)) // pd.Timedelta(seconds=1)
-            except (ZoneInfoNotFoundError, ValueError):
-                times[rows] = np.nan
-    return times
+def _from_named_zones(times: Floats, names: pa.Array) -> Floats:
+    """Convert local times (n,) of CET or Europe/Berlin to UTC; the hour that comes twice is no time."""
+    distinct = pc.utf8_lower(pc.fill_null(names, "")).dictionary_encode()
+    spelled = distinct.dictionary.to_pylist()
+    if spelled == [""]:
+        return times
+    codes = np.asarray(distinct.indices)
+    ahead = np.array([ABBREVIATIONS.get(name, 0 if not name else np.nan) for name in spelled]) * 3600
+    utc: Floats = times - ahead[codes]
+    regions = {region.lower(): region for region in available_timezones() if "/" in region}
+    for number in (number for number, name in enumerate(spelled) if name in regions):
+        rows = np.flatnonzero(codes == number)
+        local = pd.DatetimeIndex(pd.to_datetime(times[rows], unit="s"))
+        zoned = local.tz_localize(regions[spelled[number]], ambiguous="NaT", nonexistent="NaT")
+        utc[rows] = (zoned.tz_convert(None) - pd.Timestamp(0)) // pd.Timedelta(seconds=1)
+    return utc
 
 
 def _group(found: pa.StructArray, name: str) -> pa.Array:

@@ -74,8 +74,8 @@ BAD = {
         ['column "quantity" is negative', "(1 row)", "row 2: -2", '[etl] returns = "drop"'],
     ),
     "no number": (
-        'basket_id,item_id,quantity\nb,1,"1,5"\nb,2,\nb,3,inf\n',
-        ['column "quantity" holds no number (3 rows)', 'row 2: "1,5"', "row 3: (empty)", 'row 4: "inf"'],
+        'basket_id,item_id,quantity\nb,1,"1,500"\nb,2,\nb,3,inf\n',
+        ['column "quantity" holds no number (3 rows)', 'row 2: "1,500"', "row 3: (empty)", 'row 4: "inf"'],
     ),
     "two users": (
         "user_id,basket_id,item_id\nu,b,1\nv,b,2\n,b,3\n",

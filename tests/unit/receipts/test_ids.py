@@ -13,6 +13,9 @@ READ = {
     "a formula keeps zeros": (['="007"', "008"], ["007", "008"]),
     "the formula as csv quotes it": (['"=""007"""', "008"], ["007", "008"]),
     "an apostrophe keeps zeros": (["'007", "8"], ["007", "8"]),
+    "a grave accent keeps zeros": (["`007", "`008"], ["007", "008"]),
+    "a typographic apostrophe": (["\u2019007", "A1"], ["007", "A1"]),
+    "typographic quotes": (["\u201c007\u201d", "\u201e8\u201c"], ["007", "8"]),
     "an apostrophe before each": (["'A1", "'B2"], ["A1", "B2"]),
     "apostrophes as quotes": (["'007'", "'8'"], ["007", "8"]),
     "an apostrophe of a name": (["'t Hooft", "Vermeer"], ["'t Hooft", "Vermeer"]),
@@ -101,6 +104,23 @@ def test_whole_numbers_with_and_without_a_point_are_one_id(tmp_path: Path) -> No
     assert all(word in warning for word in ('"user_id"', "4 rows", "row 2", '"100.0"')), warning
 
 
+@pytest.mark.parametrize("cells", [["100,0", "101"], ["100,00", "101,00", "101"]])
+def test_a_decimal_comma_and_zeros_are_no_part_of_an_id(tmp_path: Path, cells: list[str]) -> None:
+    """A German program writes floats like that."""
+    outcome = run_on_users(tmp_path, [f'"{cell}"' for cell in cells])
+    assert outcome.users == ["100", "101"]
+    assert len(outcome.warnings) == 1
+
+
+def test_thousands_are_no_floats(tmp_path: Path) -> None:
+    assert run_on_users(tmp_path, ['"1,000"', "1"]).users == ["1", "1,000"]
+
+
+def test_ids_may_be_times_of_a_zone_that_this_machine_does_not_know(tmp_path: Path) -> None:
+    moments = pa.array([0, 1_700_000_000_000_000], pa.timestamp("us", "Mars/Base"))
+    assert run_on_array(tmp_path, moments).users[0].startswith("1970-01-01 00:00:00")
+
+
 def test_a_point_that_may_be_part_of_the_id_is_told(tmp_path: Path) -> None:
     outcome = run_on_users(tmp_path, ["1.0", "1.5", "1"])
     assert outcome.users == ["1", "1.0", "1.5"]
@@ -173,7 +193,17 @@ def test_ids_of_every_type_are_text(tmp_path: Path, column: pa.Array, users: lis
 REFUSED = {
     "fractions": (pa.array([101.5, 3.0]), ["double column: its values are no ids (2 rows)", "row 1: 101.5"]),
     "infinity": (pa.array([1.0, -np.inf]), ["double column", "(2 rows)", "row 3: -inf"]),
-    "truth values": (pa.array([True, False]), ["bool column: its values are no ids (4 rows)", "row 1: True"]),
+    "truth values": (
+        pa.array([True, False]),
+        ["bool column of truth values, which are no ids (4 rows)", "row 1: True"],
+    ),
+    "truth values as text": (pa.array(["true", "FALSE"]), ["text column of truth values", '"FALSE"']),
+    "formulas": (pa.array(['=T("007")', "8"]), ["has formulas (2 rows)", "as text"]),
+    "a line break": (pa.array(["a\nb", "8"]), ["line breaks or control characters within ids (2 rows)"]),
+    "a rounded number with point": (
+        pa.array(["9007199254740992.0", "8.0"]),
+        ["a float column rounded: last digits are lost (2 rows)", '"9007199254740992.0"'],
+    ),
     "no day": (
         pa.array([0, 2**31 - 1], pa.int32()).view(pa.date32()),
         ["no calendar has (2 rows)", "row 3: "],

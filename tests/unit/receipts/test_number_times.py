@@ -1,6 +1,6 @@
 """Dates that are numbers: read if one unit or order of digits is plausible, refused otherwise."""
 
-from datetime import date
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -36,9 +36,9 @@ WHOLE = {
     2460341: "2024-01-31T12:00:00",  # Julian day
     638422938000000000: MORNING,  # .NET
     133511706000000000: MORNING,  # FILETIME
-    500000000: "2016-11-05T00:53:20",  # Cocoa
-    28444950: MORNING,  # minutes since 1970
-    474082: "2024-01-31T10:00:00",  # hours since 1970
+    20240311030: MORNING,  # %Y%j%H%M
+    2024031103000: MORNING,
+    31012410: "2024-01-31T10:00:00",  # %d%m%y%H
     19753: DAY,  # days since 1970
 }
 
@@ -76,6 +76,11 @@ AMBIGUOUS = {
     20089: ['"%y%j"', '"days since 1970-01-01"', "2020-03-29 00:00:00", "2025-01-01 00:00:00"],
     5012024: ['"%d%m%Y"', '"%m%d%Y"', "2024-01-05 00:00:00", "2024-05-01 00:00:00"],
     250124: ['"%y%m%d"', '"%d%m%y"', "2025-01-24 00:00:00", "2024-01-25 00:00:00"],
+    757382400: ['"unix_s"', '"cocoa"', '"seconds since 2000-01-01"', "1994-01-01 00:00:00"],
+    757382400000000: ['"unix_us"', '"microseconds since 2000-01-01"', "1994-01-01", "2024-01-01"],
+    3101202310: ['"%d%m%y%H%M"', '"%d%m%Y%H"', "2020-01-31 23:10:00", "2023-01-31 10:00:00"],
+    1240131103000: ['"unix_ms"', '"1%y%m%d%H%M%S"', "2009-04-19", "2024-01-31 10:30:00"],
+    201001: ['"%y%m%d"', '"%d%m%y"', '"%Y%m"', "2020-10-01 00:00:00", "2010-01-01 00:00:00"],
     201201011030: ['"%Y%m%d%H%M"', '"%y%m%d%H%M%S"', "2012-01-01 10:30:00", "2020-12-01 01:10:30"],
 }
 
@@ -95,8 +100,41 @@ def test_a_number_with_two_plausible_readings_is_refused(
 
 def test_one_bad_row_does_not_make_another_century_of_the_others(tmp_path: Path) -> None:
     """The digits of 2017 are also seconds of 2023, even if the minute 60 is none."""
-    done = run_on_array(tmp_path, pa.array([1701011030 + 10_000 * day for day in range(20)] + [1701011060]))
+    done = run_on_array(tmp_path, pa.array([1701011030 + 10_000 * day for day in range(4)] + [1701011060]))
     assert 'reads "unix_s" as well as "%y%m%d%H%M"' in done.said
+
+
+def test_digits_that_all_end_like_a_clock_are_no_seconds(tmp_path: Path) -> None:
+    """Twenty days of 2017 are no seconds of 2023."""
+    done = run_on_array(tmp_path, pa.array([1701011030 + 10_000 * day + 17 * (day % 2) for day in range(20)]))
+    assert done.times[:2] == ["2017-01-01T10:30:00", "2017-01-02T10:47:00"]
+
+
+CLOCKS = {
+    "AS/400": "1{:%y%m%d%H%M%S}",
+    "AS/400 with milliseconds": "1{:%y%m%d%H%M%S}000",
+    "day of the year, hour and minute": "{:%y%j%H%M}",
+    "JD Edwards, hour and minute": "1{:%y%j%H%M}",
+    "day of the year and hour": "{:%Y%j%H}",
+    "day and month, hundredths": "{:%d%m%y%H%M%S}00",
+}
+
+
+@pytest.mark.parametrize("written_as", CLOCKS.values(), ids=CLOCKS.keys())
+def test_numbers_that_end_like_a_clock_are_no_units_since_an_epoch(tmp_path: Path, written_as: str) -> None:
+    """As Unix time the first is a day of 2009."""
+    start = datetime(2024, 1, 3, 9, 41, 7)
+    texts = [written_as.format(start + timedelta(hours=29, minutes=17, seconds=13) * n) for n in range(40)]
+    done = run_on_texts(tmp_path, texts)
+    assert not done.times
+    assert "(80 rows)" in done.said
+    assert "timestamp_format" in done.said
+
+
+def test_the_same_day_of_two_years_is_no_day_after_the_other(tmp_path: Path) -> None:
+    """021124 and 021125 are two Novembers, or two days of 2002."""
+    for texts in (["02/11/24", "02/11/25"], ["021124", "021125"]):
+        assert "as well as" in run_on_texts(tmp_path, texts).said
 
 
 def test_the_days_of_a_month_are_not_years(tmp_path: Path) -> None:
@@ -105,7 +143,11 @@ def test_the_days_of_a_month_are_not_years(tmp_path: Path) -> None:
     assert days == [f"2024-01-{day:02}T00:00:00" for day in range(1, 13)]
 
 
-@pytest.mark.parametrize("number", [0, -1, 17, 2000000000, 3787000000, 24031, LARGEST, SMALLEST])
+# Counters look like minutes and hours since 1970 and like seconds since 2001.
+NOTHING = [0, -1, 17, 2000000000, 3787000000, 24031, 500000000, 28444950, 474082, LARGEST, SMALLEST]
+
+
+@pytest.mark.parametrize("number", NOTHING)
 def test_a_number_that_fits_nothing_is_refused(tmp_path: Path, number: int) -> None:
     """The names of all units are given."""
     for done in (run_on_texts(tmp_path, [str(number)]), run_on_array(tmp_path, pa.array([number]))):
@@ -123,6 +165,11 @@ NAMED = [
     ("%y%m%d%H%M", 1701011030, "2017-01-01T10:30:00"),
     ("unix_s", 1900000000, "2030-03-17T17:46:40"),
     ("%y%j", 24031, DAY),
+    ("cocoa", 500000000, "2016-11-05T00:53:20"),
+    ("minutes since 1970-01-01", 28444950, MORNING),
+    ("hours since 1970-01-01", 474082, "2024-01-31T10:00:00"),
+    ("microseconds since 2000-01-01", 757382400000000, "2024-01-01T00:00:00"),
+    ("1%y%m%d%H%M%S", 1240131103000, MORNING),
     ("%d%m%Y", 1012024, "2024-01-01T00:00:00"),
     ("excel", 45322, DAY),
     ("excel_1904", 43860, DAY),
