@@ -73,7 +73,7 @@ def test_only_the_container_that_needs_a_secret_can_read_it(tmp_path: Path) -> N
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which only root can")
 def test_an_ordinary_user_s_secrets_are_kept_by_their_folder(tmp_path: Path) -> None:
     """He cannot give files to the containers' users, so that the files are readable and the folder is not."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:-2]):  # those below /tmp
         folder.chmod(0o755)
     (tmp_path / "home").mkdir()
     os.chown(tmp_path / "home", 12345, 12345)
