@@ -5,6 +5,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
+
+import structlog
 
 from operations.errors import CestaError
 from operations.gateway.items import write_items
@@ -25,6 +28,10 @@ from operations.stack.programs import (
 )
 from operations.supervisor.threads import run_in_thread
 
+log = structlog.get_logger()
+
+NEEDED: Final = ("supervisor", "gateway")  # by shops
+
 
 @contextlib.contextmanager
 def run_stack(
@@ -37,8 +44,10 @@ def run_stack(
     """Run the stack until the block ends; the block begins when everything is ready.
 
     ``out`` holds gateway/, prometheus/ and alertmanager/. Yields the keepers, which say what was given up.
+    Monitoring that does not start is logged and started again: shops do not need it.
 
-    Raises CestaError if a program is missing or does not start, KeyboardInterrupt if ``is_over`` meanwhile.
+    Raises CestaError if a program is missing, a port is taken, or one of NEEDED does not start, and
+    KeyboardInterrupt if ``is_over`` meanwhile.
     """
     check_machine()
     gateway, ending = out / "gateway", threading.Event()
@@ -52,9 +61,8 @@ def run_stack(
         program.clear()
     for address in vars(addresses).values():
         check_free(address)
-    if (out / "data" / ITEMS).exists():
-        write_items(out / "data", gateway)
-    keepers = [Keeper(name, program, ending) for name, program in programs.items()]
+    _write_names(out, gateway)
+    keepers = [Keeper(name, program, ending, needed=name in NEEDED) for name, program in programs.items()]
     with contextlib.ExitStack() as running:
         try:
             for keeper in keepers:
@@ -81,6 +89,8 @@ def serve_stack(out: Path, repository: str, addresses: Addresses, runbooks: str 
             f"ready: http://{addresses.http}/v1/recommend, grpc {addresses.grpc}; "
             f"Prometheus http://{addresses.prometheus}, Alertmanager http://{addresses.alertmanager}\n"
             f"a key: cesta keys add NAME --folder {out / 'gateway'}",
+            *(f"{keeper.name} did not start, and is started again" for keeper in keepers if keeper.late),
+            sep="\n",
             flush=True,
         )
         while not signals and not all(keeper.given_up for keeper in keepers):
@@ -88,6 +98,15 @@ def serve_stack(out: Path, repository: str, addresses: Addresses, runbooks: str 
         given_up += [keeper.given_up for keeper in keepers if keeper.given_up]
     if given_up:
         raise CestaError("\n".join(given_up))
+
+
+def _write_names(out: Path, gateway: Path) -> None:
+    """Give the gateway the names of items. If they are damaged, or find no room, it keeps what it has."""
+    if (out / "data" / ITEMS).exists():
+        try:
+            write_items(out / "data", gateway)
+        except (CestaError, OSError) as error:
+            log.warning("names of items not written", reason=str(error))
 
 
 def _start(keeper: Keeper, running: contextlib.ExitStack, is_over: Callable[[], object]) -> None:
