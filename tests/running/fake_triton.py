@@ -54,6 +54,7 @@ class FakeTriton(ThreadingHTTPServer):
         self.may_answer.set()
         self.delay_s = 0.0
         self.broken: tuple[int, bytes] | None = None
+        self.broken_canary: tuple[int, bytes] | None = None  # the same for the canary release
         self.with_digest = True
         self.wrong_digests = 0  # so many answers bring a digest of another question
         self.asked: list[Asked] = []
@@ -116,6 +117,8 @@ class _Infer(BaseHTTPRequestHandler):
     def _answer(self, asked: Asked, wrong: bool) -> tuple[int, bytes, int]:
         if self.server.broken:
             return *self.server.broken, 0
+        if asked.model == "recommender_canary" and self.server.broken_canary:
+            return *self.server.broken_canary, 0
         count = asked.queries
         outputs: list[tuple[str, str, bytes]] = [
             ("item_ids", "BYTES", packed(*[b"i1"] * count)),

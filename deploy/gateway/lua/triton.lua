@@ -37,18 +37,26 @@ local function refuse_as_unreachable()
   answers.refuse(502, "the recommender cannot be reached")
 end
 
+local function error_in(text)
+  local body = cjson.decode(text)
+  return type(body) == "table" and type(body.error) == "string" and body.error or ""
+end
+
+-- Returns the sampler's sentence if the caller is to blame.
+local function sentence_of(status, text)
+  return status == 400 and sentence_in(error_in(text))
+end
+
 -- Refuses what Triton refused. `where` begins the sampler's sentence.
 local function refuse(status, text, where)
-  local body = cjson.decode(text)
-  text = type(body) == "table" and type(body.error) == "string" and body.error or ""
-  local sentence = status == 400 and sentence_in(text)
+  local sentence = sentence_of(status, text)
   if sentence then
     answers.refuse(400, where .. sentence)
   end
   if status == 503 then  -- a full queue, or a release that is not ready
     answers.refuse(503)
   end
-  ngx.var.trouble = "Triton answers " .. status .. ": " .. text:sub(1, 200)
+  ngx.var.trouble = "Triton answers " .. status .. ": " .. error_in(text):sub(1, 200)
   refuse_as_unreachable()
 end
 
@@ -141,7 +149,10 @@ end
 local function ask_model(model, inputs, count, where, id, nonce)
   ngx.ctx.model = model
   local head, body = send(model, question.encode(inputs, count, id, nonce))
-  if head.status == 404 and model ~= MODEL then  -- the canary is not loaded; no caller loses an answer
+  if head.status ~= 200 and model ~= MODEL and not sentence_of(head.status, body) then
+    -- The canary is not loaded, or its process has died. No caller loses an answer by that.
+    metrics.add("canary_failures", 1)
+    ngx.var.trouble = "the canary release answers " .. head.status .. ": " .. error_in(body):sub(1, 200)
     return ask_model(MODEL, inputs, count, where, id, nonce)
   end
   if head.status ~= 200 then

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from operations.gateway import link
+from operations.gateway.control import control_socket
 from operations.gateway.nginx import GatewaySettings
 from operations.releases.models.configs import Canary
 from operations.releases.stores.store import open_repository
@@ -46,4 +47,16 @@ def test_the_gateway_is_up_while_it_accepts(tmp_path: Path) -> None:
         watched.probe()
         assert registry.get_sample_value("cesta_gateway_up") == 1
     watched.probe()
+    assert registry.get_sample_value("cesta_gateway_up") == 0
+
+
+def test_a_gateway_whose_workers_stand_still_is_down(tmp_path: Path) -> None:
+    """The kernel goes on accepting connections for them, and nobody answers."""
+    registry, socket_path = CollectorRegistry(), control_socket(tmp_path)
+    socket_path.parent.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as gateway, socket.socket(socket.AF_UNIX) as control:
+        control.bind(str(socket_path))
+        control.listen()
+        settings = GatewaySettings(tmp_path, http=f"127.0.0.1:{gateway.getsockname()[1]}")
+        link.GatewayLink(settings, open_repository(tmp_path / "repository"), registry).probe()
     assert registry.get_sample_value("cesta_gateway_up") == 0
