@@ -25,6 +25,7 @@ UNLOADING: Final = "UNLOADING"
 UNLOADED: Final = ""
 
 LOAD_TIMEOUT_S: Final = 600  # a release of millions of items is read from disk, and its kernels are compiled
+UNLOAD_TIMEOUT_S: Final = 30  # after the last requests; that of a model whose process died may never end
 ASK_TIMEOUT_S: Final = 20  # for what a server answers without a model
 # A deadline that passes cancels its inference, and that can end a Triton 2.51 that still works. A server that
 # takes longer than this hangs.
@@ -155,9 +156,9 @@ class ModelControl:
         return ready
 
     def wait_unloaded(self, model: str, version: int) -> None:
-        """Wait until a version is unloaded. Raises CestaError after LOAD_TIMEOUT_S."""
-        deadline = time.monotonic() + LOAD_TIMEOUT_S
-        while self.states(model).get(version, UNLOADED) != UNLOADED:
+        """Wait until a version is unloaded, or failed to. Raises CestaError after UNLOAD_TIMEOUT_S."""
+        deadline = time.monotonic() + UNLOAD_TIMEOUT_S
+        while self.states(model).get(version, UNLOADED) in (READY, UNLOADING):
             if time.monotonic() > deadline:
                 raise CestaError(
                     f"{model} {version} is still unloading at {self.address}; restart the server"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -129,6 +130,18 @@ def test_a_canary_whose_process_has_died_costs_nobody_an_answer(
     line = read_log_line(door, "once")
     assert line["trouble"].startswith(f"the canary release answers {broken[0]}")
     assert "\ncesta_gateway_canary_failures_total 2\n" in (read_metrics(door.settings.folder) or "")
+
+
+def test_a_canary_that_hangs_leaves_time_for_the_active_release(
+    open_gateway: OpenDoor, fake: FakeTriton
+) -> None:
+    """Triton needs seconds to notice that a process has died. The caller waits two, as ever."""
+    door = open_gateway(triton_http=fake.address, workers=1)
+    write_split(door.settings.folder, 100)
+    assert announce(door.settings.folder)
+    fake.canary_delay_s, began = 4.0, time.monotonic()
+    assert door.recommend("i1").status == 200
+    assert time.monotonic() - began < 2
 
 
 def test_what_a_canary_refuses_is_refused(open_gateway: OpenDoor, fake: FakeTriton) -> None:

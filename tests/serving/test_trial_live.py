@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from operations.releases import trial
 from operations.releases.promote import promote, roll_back
 from operations.server.memory import Memory
 from tests.building.broken_releases import KINDS, hangs_at_load, raises_in_initialize
-from tests.running.processes import children
+from tests.running.processes import children, command
 from tests.running.shoppers import Shopper, keep_asking, wait_for_answers
 from tests.running.toy_shop import ToyShop
 
@@ -50,6 +52,25 @@ def test_promotions_that_fail_in_all_ways_cost_no_request(shop: ToyShop) -> None
     assert [mistake for shopper in shoppers for mistake in shopper.mistakes] == []
     assert shop.is_ready()
     assert set(serving) <= set(children(shop.server.pid))
+
+
+@pytest.mark.parametrize("way", ["rollback", "promote"])
+def test_a_release_whose_process_has_died_is_loaded_anew(shop: ToyShop, way: str) -> None:
+    """It is loaded and answers nobody, so nothing has noticed. A switch to it would cost shops their answers."""
+    one, two = shop.first(1), shop.add(2)
+    promote(shop.repository, two, shop.control)
+    expected = {release: shop.expected(release) for release in (one, two)}
+    shoppers = [Shopper(tritonclient.http, shop.server.http, expected) for _ in range(2)]
+    with keep_asking(shoppers):
+        (stub,) = (pid for pid in children(shop.server.pid) if f"/{SAMPLER}/{one}/" in " ".join(command(pid)))
+        os.kill(stub, signal.SIGKILL)
+        if way == "rollback":
+            roll_back(shop.repository, shop.control)
+        else:
+            promote(shop.repository, one, shop.control, force=True)
+        wait_for_answers(shoppers)
+    assert [mistake for shopper in shoppers for mistake in shopper.mistakes] == []
+    assert shop.mistakes(one) == []
 
 
 def test_a_load_without_an_end_is_given_up(shop: ToyShop, monkeypatch: pytest.MonkeyPatch) -> None:
