@@ -49,14 +49,19 @@ class ModelControl:
     """A connection to one server. Raises CestaError with the server's own words when it refuses.
 
     ``secret`` authorises loads and unloads. The default is that of the environment or of this user's
-    ``cesta serve``. ``load_timeout_s`` limits each load.
+    ``cesta serve``. ``load_timeout_s`` limits each load, ``infer_timeout_s`` each question.
     """
 
     def __init__(
-        self, address: str, secret: str | None = None, *, load_timeout_s: float = LOAD_TIMEOUT_S
+        self,
+        address: str,
+        secret: str | None = None,
+        *,
+        load_timeout_s: float = LOAD_TIMEOUT_S,
+        infer_timeout_s: float = INFER_TIMEOUT_S,
     ) -> None:
         self.address = address
-        self._load_timeout_s = load_timeout_s
+        self._load_timeout_s, self._infer_timeout_s = load_timeout_s, infer_timeout_s
         secret = find_secret() if secret is None else secret
         self._secret = {GRPC_HEADER: secret} if secret else {}
         self._client = triton.InferenceServerClient(address, channel_args=_CHANNEL)
@@ -182,7 +187,7 @@ class ModelControl:
         for name, array in tensors.items():
             inputs.append(triton.InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
             inputs[-1].set_data_from_numpy(array)
-        options = {"model_version": str(version or ""), "client_timeout": INFER_TIMEOUT_S}
+        options = {"model_version": str(version or ""), "client_timeout": self._infer_timeout_s}
         result = self._call("infer", model, inputs, **options)
         answer = result.get_response()
         return int(answer.model_version), {out.name: result.as_numpy(out.name) for out in answer.outputs}

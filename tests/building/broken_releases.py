@@ -47,6 +47,30 @@ def hangs_at_load(repository: FolderRepository, release: int) -> None:
     _replace_sampler(repository, release, "import threading\nthreading.Event().wait()\n")
 
 
+def hangs_at_a_question(repository: FolderRepository, release: int) -> None:
+    """It loads, and answers nothing."""
+    _replace_sampler(
+        repository,
+        release,
+        """
+import threading
+class TritonPythonModel:
+    def execute(self, requests):
+        threading.Event().wait()
+""",
+    )
+
+
+def answers_late(repository: FolderRepository, release: int) -> None:
+    """Its answers are right, and take longer than shops wait."""
+    code = (repository / f"{SAMPLER}/{release}/model.py").read_text()
+    slow = code.replace(
+        "def execute(self, requests):", "def execute(self, requests):\n        time.sleep(2.5)"
+    )
+    assert slow != code
+    _replace_sampler(repository, release, f"import time\n{slow}")
+
+
 def breaks_the_scorer(repository: FolderRepository, release: int) -> None:
     """ONNX reads this graph and ONNX Runtime refuses it: its first operator does not exist."""
     model = onnx.load(str(repository / f"{SCORER}/{release}/{GRAPH}"))

@@ -16,7 +16,13 @@ from operations.records.contract import SAMPLER, SCORER
 from operations.releases import trial
 from operations.releases.promote import promote, roll_back
 from operations.server.memory import Memory
-from tests.building.broken_releases import KINDS, hangs_at_load, raises_in_initialize
+from tests.building.broken_releases import (
+    KINDS,
+    answers_late,
+    hangs_at_a_question,
+    hangs_at_load,
+    raises_in_initialize,
+)
 from tests.running.processes import children, command
 from tests.running.shoppers import Shopper, keep_asking, wait_for_answers
 from tests.running.toy_shop import ToyShop
@@ -56,7 +62,7 @@ def test_promotions_that_fail_in_all_ways_cost_no_request(shop: ToyShop) -> None
 
 @pytest.mark.parametrize("way", ["rollback", "promote"])
 def test_a_release_whose_process_has_died_is_loaded_anew(shop: ToyShop, way: str) -> None:
-    """It is loaded and answers nobody, so nothing has noticed. A switch to it would cost shops their answers."""
+    """It is loaded and answers nobody, so nothing has noticed. A switch to it would cost answers."""
     one, two = shop.first(1), shop.add(2)
     promote(shop.repository, two, shop.control)
     expected = {release: shop.expected(release) for release in (one, two)}
@@ -81,6 +87,28 @@ def test_a_load_without_an_end_is_given_up(shop: ToyShop, monkeypatch: pytest.Mo
     hangs_at_load(shop.repository, hanging)
     with pytest.raises(NotPromoted, match="neither loads nor fails within the time for its size"):
         promote(shop.repository, hanging, shop.control)
+    assert shop.mistakes(one) == []
+
+
+def test_a_release_that_loads_and_answers_nothing_is_given_up(
+    shop: ToyShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentence tells it from one that does not load. Meanwhile nothing else can be changed."""
+    monkeypatch.setattr(trial, "ANSWER_S", 1.0)
+    one, silent = shop.first(1), shop.add(2)
+    hangs_at_a_question(shop.repository, silent)
+    began = time.monotonic()
+    with pytest.raises(NotPromoted, match="it does not answer a golden request within 1 s"):
+        promote(shop.repository, silent, shop.control)
+    assert time.monotonic() - began < 30
+    assert shop.mistakes(one) == []
+
+
+def test_a_release_that_answers_later_than_shops_wait_is_refused(shop: ToyShop) -> None:
+    one, slow = shop.first(1), shop.add(2)
+    answers_late(shop.repository, slow)
+    with pytest.raises(NotPromoted, match=r"a golden request takes 2\.\d s; shops wait 2 s"):
+        promote(shop.repository, slow, shop.control)
     assert shop.mistakes(one) == []
 
 
