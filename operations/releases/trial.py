@@ -45,7 +45,7 @@ LOAD_S: Final = 90.0  # the demo takes 3, new code 6 more to be compiled; other 
 ENGINE_S: Final = 540.0  # more, where a GPU's engine is built
 LOAD_BYTES_PER_S: Final = 10e6
 ANSWER_S: Final = 15.0  # to a golden request; it usually takes milliseconds
-SLOWEST_S: Final = 2.0  # on average; the gateway waits no longer
+SLOWEST_S: Final = 2.0  # of a second answer; the gateway waits no longer
 LATE: Final = "it neither loads nor fails within the time for its size"
 ENDING_S: Final = 0.5
 POLL_S: Final = 0.02
@@ -75,17 +75,12 @@ class Trial:
         with ModelControl(self._server.grpc, secret, **limits) as control:
             _await_listening(self._server, control)
             _load_parts(self._server, control, release, config)
-            began_s = time.monotonic()
             try:
+                _check_speed(control, release)
                 check_golden(control, release)
             except CestaError as error:
                 late = f"it does not answer a golden request within {ANSWER_S:g} s"
                 raise _explained(error, self._server, late) from None
-            took_s = (time.monotonic() - began_s) / max(1, len(release.golden))
-            if took_s > SLOWEST_S:
-                raise CestaError(
-                    f"in a second server, a golden request takes {took_s:.1f} s; shops wait {SLOWEST_S:g} s"
-                )
 
 
 @contextlib.contextmanager
@@ -195,6 +190,18 @@ def _load_parts(server: Server, control: ModelControl, release: ReleaseManifest,
             if error := load.exception():
                 raise _explained(error, server)
         failed.pop_all()
+
+
+def _check_speed(control: ModelControl, release: ReleaseManifest) -> None:
+    """Ask the first golden request, and once more if that is slow. Raises CestaError if both are."""
+    first = release.model_copy(update={"golden": release.golden[:1]})
+    for _ in range(2):
+        began_s = time.monotonic()
+        check_golden(control, first)
+        took_s = time.monotonic() - began_s
+        if took_s <= SLOWEST_S:
+            return
+    raise CestaError(f"a golden request takes {took_s:.1f} s, and shops wait {SLOWEST_S:g} s")
 
 
 def _alone(config: Config) -> Config:

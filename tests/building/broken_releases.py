@@ -64,11 +64,10 @@ class TritonPythonModel:
 def answers_late(repository: FolderRepository, release: int) -> None:
     """Its answers are right, and take longer than shops wait."""
     code = (repository / f"{SAMPLER}/{release}/model.py").read_text()
-    slow = code.replace(
-        "def execute(self, requests):", "def execute(self, requests):\n        time.sleep(2.5)"
-    )
+    imports = "        import triton_python_backend_utils"
+    slow = code.replace(imports, f"        import time\n        time.sleep(2.5)\n{imports}")
     assert slow != code
-    _replace_sampler(repository, release, f"import time\n{slow}")
+    _replace_sampler(repository, release, slow)
 
 
 def breaks_the_scorer(repository: FolderRepository, release: int) -> None:

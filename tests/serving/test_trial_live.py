@@ -107,7 +107,7 @@ def test_a_release_that_loads_and_answers_nothing_is_given_up(
 def test_a_release_that_answers_later_than_shops_wait_is_refused(shop: ToyShop) -> None:
     one, slow = shop.first(1), shop.add(2)
     answers_late(shop.repository, slow)
-    with pytest.raises(NotPromoted, match=r"a golden request takes 2\.\d s; shops wait 2 s"):
+    with pytest.raises(NotPromoted, match=r"a golden request takes 2\.\d s, and shops wait 2 s"):
         promote(shop.repository, slow, shop.control)
     assert shop.mistakes(one) == []
 
