@@ -92,8 +92,18 @@ class GatewayLink:
 
 
 def admin_token(folder: Path) -> str:
-    """Return the token that the gateway sends with admins' requests; make it (mode 0600) if necessary."""
+    """Return the token that the gateway sends with admins' requests; make it (mode 0600) if necessary.
+
+    A power failure can leave an empty file. An empty token would let everybody in.
+    """
     path = folder / TOKEN
-    if not path.exists():
+    if not _read_token(path):
         write_file(path, secrets.token_urlsafe(32).encode(), mode=0o600)
-    return path.read_text().strip()
+    return _read_token(path)
+
+
+def _read_token(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return ""

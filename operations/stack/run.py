@@ -57,8 +57,12 @@ def run_stack(
         "alertmanager": Process(alertmanager(out / "alertmanager", addresses), ending),
         "prometheus": Process(prometheus(out / "prometheus", addresses, runbooks), ending),
     }
-    for program in programs.values():
-        program.clear()
+    for name, program in programs.items():
+        try:
+            program.clear()
+        except OSError:  # of monitoring, its keeper says why it does not start
+            if name in NEEDED:
+                raise
     for address in vars(addresses).values():
         check_free(address)
     _write_names(out, gateway)

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from operations.gateway import link
-from operations.gateway.control import control_socket
+from operations.gateway.control import TOKEN, control_socket
 from operations.gateway.nginx import GatewaySettings
 from operations.releases.models.configs import Canary
 from operations.releases.stores.store import open_repository
@@ -48,6 +48,16 @@ def test_the_gateway_is_up_while_it_accepts(tmp_path: Path) -> None:
         assert registry.get_sample_value("cesta_gateway_up") == 1
     watched.probe()
     assert registry.get_sample_value("cesta_gateway_up") == 0
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"\xff\xfe"])
+def test_a_damaged_token_is_made_anew(tmp_path: Path, content: bytes) -> None:
+    """With an empty one, a request without a token would be an admin's."""
+    first = link.admin_token(tmp_path)
+    (tmp_path / TOKEN).write_bytes(content)
+    second = link.admin_token(tmp_path)
+    assert len(second) == len(first) == 43
+    assert link.admin_token(tmp_path) == second != first
 
 
 def test_a_gateway_whose_workers_stand_still_is_down(tmp_path: Path) -> None:
