@@ -31,6 +31,7 @@ TRAINING: Final = {"faiss", "jinja2", "numba", "onnxruntime", "pandas", "pyarrow
 HELP: Final = "What goes into this basket next: receipts in, releases out, served by Triton."
 MAKING_PANEL: Final = "Make a release"
 NOT_ACTIVE: Final = 3  # exit code: a new release is published, and the active one is still the old one
+INTERRUPTED: Final = 130  # exit code after Ctrl-C, as shells write it
 SERVING_PANEL: Final = "Publish, serve and operate releases"
 
 
@@ -62,6 +63,8 @@ def main() -> None:
         _exit(str(error))
     except OSError as error:
         _exit(explain(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
         _exit(_explain_missing_module(error))
     finally:

@@ -32,9 +32,9 @@ class LogStream:
         return stream
 
 
-def announce(line: str) -> None:
-    """Print a line on standard output that nobody needs."""
-    print(line, file=LogStream("stdout"), flush=True)
+def announce(lines: str) -> None:
+    """Print lines on standard output that nobody needs."""
+    print(lines, file=LogStream("stdout"), flush=True)
     drop_unwritten(sys.stdout)
 
 

@@ -50,6 +50,29 @@ def hangs_at_load(repository: FolderRepository, release: int) -> None:
     _replace_sampler(repository, release, "import threading\nthreading.Event().wait()\n")
 
 
+def hangs_at_a_question(repository: FolderRepository, release: int) -> None:
+    """It loads, and answers nothing."""
+    _replace_sampler(
+        repository,
+        release,
+        """
+import threading
+class TritonPythonModel:
+    def execute(self, requests):
+        threading.Event().wait()
+""",
+    )
+
+
+def answers_late(repository: FolderRepository, release: int) -> None:
+    """Its answers are right, and take longer than shops wait."""
+    code = (repository / f"{SAMPLER}/{release}/model.py").read_text()
+    imports = "        import triton_python_backend_utils"
+    slow = code.replace(imports, f"        import time\n        time.sleep(2.5)\n{imports}")
+    assert slow != code
+    _replace_sampler(repository, release, slow)
+
+
 def breaks_the_scorer(repository: FolderRepository, release: int) -> None:
     """ONNX reads this graph and ONNX Runtime refuses it: its first operator does not exist."""
     model = onnx.load(str(repository / f"{SCORER}/{release}/{GRAPH}"), load_external_data=False)

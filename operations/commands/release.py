@@ -1,6 +1,7 @@
 """`cesta release`: the runbook of a repository's releases."""
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,7 +86,11 @@ def list_(repository: Place = REPOSITORY, gateway: Gateway = None) -> None:
     from operations.releases.repository import active_release, read_release, releases
 
     opened = _open(repository)
-    marks = {previous(opened): "previous", active_release(opened): "active"}
+    marks = {previous(opened): "previous"}
+    try:
+        marks[active_release(opened)] = "active"
+    except CestaError as error:
+        print(f"nobody can tell which release is active: {error}", file=sys.stderr)
     if canary := canary_on_disk(opened):
         marks[canary.release] = f"canary {canary.percent:g} %"
     if fell := fallback(read_history(opened)):
@@ -95,10 +100,14 @@ def list_(repository: Place = REPOSITORY, gateway: Gateway = None) -> None:
     for column in ("release", "created at", "data until", "HR@10", ""):
         table.add_column(column)
     for number in releases(opened):
-        manifest = read_release(opened, number)
+        mark = marks.get(number, "")
+        try:
+            manifest = read_release(opened, number)
+        except CestaError:
+            table.add_row(str(number), "damaged", "", "", mark)
+            continue
         last, hit_rate = manifest.data and manifest.data.last, manifest.measured("known").hr_at_10
         measured = "not measured" if hit_rate is None else f"{hit_rate:.4f}"
-        mark = marks.get(number, "")
         table.add_row(str(number), manifest.created_at or "", last or "", measured, mark)
     Console(width=110).print(table)
 
@@ -166,7 +175,7 @@ def promote(
         _print(_remote(gateway).promote(release, force))
         return
     opened = _open(repository)
-    with _server(address, offline) as control:
+    with _server(opened, address, offline) as control:
         _print(run(opened, release, control, bars=load_bars(settings), force=force))
 
 
@@ -194,7 +203,7 @@ def canary(
         record = _remote(gateway).canary(release, percent, force)
     else:
         opened, bars = _open(repository), load_bars(settings)
-        with _server(address, offline) as control:
+        with _server(opened, address, offline) as control:
             if percent == 0:
                 record = stop_canary(opened, release, control)
             else:
@@ -216,7 +225,7 @@ def rollback(
         _print(_remote(gateway).roll_back())
         return
     opened = _open(repository)
-    with _server(address, offline) as control:
+    with _server(opened, address, offline) as control:
         _print(run(opened, control))
 
 
@@ -231,7 +240,7 @@ def retire(
     from operations.releases.retire import retire as run
 
     opened = _open(repository)
-    with _server(address, offline) as control:
+    with _server(opened, address, offline) as control:
         retired = run(opened, control, keep)
     print(f"retired {', '.join(map(str, retired))}" if retired else "nothing to retire")
 
@@ -298,12 +307,14 @@ def _remote(gateway: str) -> "RemoteGateway":
 
 
 @contextmanager
-def _server(address: str | None, offline: bool) -> "Iterator[ModelControl | None]":
+def _server(repository: Repository, address: str | None, offline: bool) -> "Iterator[ModelControl | None]":
     """Connect to the running server; None if ``offline``, or if none runs at ADDRESS, which is printed.
 
-    Raises CestaError if none runs at an ``address`` that was given: it may be mistyped.
+    Raises CestaError if none runs at an ``address`` that was given, since it may be mistyped, or if a server
+    may serve the repository elsewhere, or is just being restarted.
     """
     from operations.releases.model_control import ModelControl
+    from operations.releases.serving_mark import may_be_served
 
     if offline:
         yield None
@@ -316,6 +327,12 @@ def _server(address: str | None, offline: bool) -> "Iterator[ModelControl | None
         raise CestaError(
             f"no server listens at {address}, so nothing was changed; correct --address, or say --offline "
             "to change only what the next start serves"
+        )
+    if may_be_served(repository):
+        raise CestaError(
+            f"no server listens at {ADDRESS}, but one may serve {repository} at another address, or restart "
+            "just now, so nothing was changed; try again, give --address, or say --offline to change only "
+            "what its next start serves"
         )
     print(f"no server at {ADDRESS} (--address names another): this changes what the next start serves")
     yield None

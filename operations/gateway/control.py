@@ -50,7 +50,7 @@ def forget(folder: Path, sha256: str) -> bool:
     """
     try:
         token = (folder / TOKEN).read_text().strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return False
     answer = _ask(folder, "POST", f"/forget?sha256={sha256}", _RELOAD_S, {"X-Cesta-Admin": token})
     return answer is not None and answer[0] == 204

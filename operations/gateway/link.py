@@ -14,7 +14,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from operations.errors import CestaError
-from operations.gateway.control import TOKEN, announce
+from operations.gateway.control import TOKEN, announce, is_listening, read_metrics
 from operations.gateway.nginx import GatewaySettings, accepts
 from operations.gateway.request_metrics import RequestMetrics
 from operations.gateway.split import write_split
@@ -38,7 +38,9 @@ class GatewayLink:
         self.settings = settings
         self._repository = repository
         registry.register(RequestMetrics(settings.folder))
-        self._up = Gauge("cesta_gateway_up", "1 while the gateway accepts connections", registry=registry)
+        self._up = Gauge(
+            "cesta_gateway_up", "1 while the gateway accepts connections and answers", registry=registry
+        )
         self._ending = threading.Event()
         follow_s = STORE_INTERVAL_S if repository.is_remote else FOLDER_INTERVAL_S
         self._threads = [
@@ -69,8 +71,13 @@ class GatewayLink:
             self._percent = percent
 
     def probe(self) -> None:
-        """Record whether nginx accepts connections. It does not log a connection without a request."""
-        self._up.set(accepts(self.settings.http))
+        """Record whether nginx accepts connections, and whether a worker answers on the control socket.
+
+        The kernel accepts for workers that stand still. Neither question is logged by nginx.
+        """
+        folder = self.settings.folder
+        stands_still = is_listening(folder) and read_metrics(folder) is None
+        self._up.set(accepts(self.settings.http) and not stands_still)
 
     def _repeat(self, work: Callable[[], None], every_s: float, failed: str) -> None:
         while True:
@@ -85,8 +92,18 @@ class GatewayLink:
 
 
 def admin_token(folder: Path) -> str:
-    """Return the token that the gateway sends with admins' requests; make it (mode 0600) if necessary."""
+    """Return the token that the gateway sends with admins' requests; make it (mode 0600) if necessary.
+
+    A power failure can leave an empty file. An empty token would let everybody in.
+    """
     path = folder / TOKEN
-    if not path.exists():
+    if not _read_token(path):
         write_file(path, secrets.token_urlsafe(32).encode(), mode=0o600)
-    return path.read_text().strip()
+    return _read_token(path)
+
+
+def _read_token(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return ""

@@ -46,15 +46,21 @@ def answer_of(tensors: Tensors) -> Answer:
 
 
 def difference(got: Answer, want: Answer, tolerance: float = TOLERANCE) -> str | None:
-    """The first difference of two answers beyond rounding, if any. Items of equal score may change places."""
+    """The first difference of two answers beyond rounding, if any. Items of equal score may change places.
+
+    A score that is no number differs from every score.
+    """
+    sizes = {len(values) for values in (got.item_ids, got.scores, got.reasons)}
+    if sizes != {len(want.item_ids)}:
+        return f"it has {min(sizes)} items instead of {len(want.item_ids)}"
     wanted = dict(zip(want.item_ids, zip(want.scores, want.reasons, strict=True), strict=True))
     rows = zip(got.item_ids, got.scores, got.reasons, strict=True)
     for place, (item, score, reasons) in enumerate(rows):
-        if abs(score - want.scores[place]) > tolerance:
+        if not abs(score - want.scores[place]) <= tolerance:
             return f"score {place} is {score:.4f} instead of {want.scores[place]:.4f}"
         # An item that is not wanted may have tied with the last one.
         expected_score, expected_reasons = wanted.get(item, (want.scores[-1], reasons))
-        if abs(expected_score - score) > tolerance:
+        if not abs(expected_score - score) <= tolerance:
             return f"place {place} has {item} instead of {want.item_ids[place]}"
         if expected_reasons != reasons:
             return f"the reasons of {item} are {reasons} instead of {expected_reasons}"

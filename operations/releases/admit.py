@@ -3,9 +3,13 @@
 import contextlib
 from dataclasses import dataclass
 
+import structlog
+
+from operations.errors import CestaError
 from operations.records.manifest import ReleaseManifest
 from operations.releases import history
 from operations.releases.gate import check_gate
+from operations.releases.golden import check_golden
 from operations.releases.model_control import ModelControl
 from operations.releases.models.configs import PARTS
 from operations.releases.models.placing import models_of
@@ -15,6 +19,8 @@ from operations.releases.signatures.verify import verify_release
 from operations.releases.switch import Change
 from operations.releases.trial import open_trial
 from operations.settings import ReleaseSettings
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ def admit(
     with contextlib.ExitStack() as stack:
         with steps.run("verify"):
             described, trial = read_release(repository, change.release), None
-        if control is not None and not is_loaded(described, control):
+        if control is not None and not is_at_hand(change, described, control):
             with steps.run("trial"):  # its server starts while the files are read
                 trial = stack.enter_context(open_trial(repository, described, control.config_name()))
         with steps.run("verify"):
@@ -54,6 +60,30 @@ def admit(
             with steps.run("trial"):
                 trial.run(described, control.config_name())
     return Admitted(described, details)
+
+
+def is_at_hand(change: Change, release: ReleaseManifest, control: ModelControl) -> bool:
+    """Is the release loaded, and does it answer?
+
+    The process of a release that answers nobody may have died unnoticed, and a switch to it would leave
+    shops without answers. Such a release is unloaded, so that it is loaded anew. Its unload may never end,
+    which Triton does not mind.
+    """
+    if not is_loaded(release, control):
+        return False
+    try:
+        with change.steps.run("golden requests"):
+            check_golden(control, release)
+        return True
+    except CestaError as error:
+        if release.release == change.before:
+            raise
+        log.warning("loaded anew", release=release.release, reason=str(error))
+    check_loaded(change.repository, control, release.release)
+    for part in PARTS:
+        model = models_of(release)[part]
+        control.set_versions(model, control.ready(model) - {release.release})
+    return False
 
 
 def is_loaded(release: ReleaseManifest, control: ModelControl) -> bool:

@@ -19,8 +19,16 @@ from operations.releases.models.configs import (
     end_canary,
     write_configs,
 )
+from operations.releases.repository import require_active
 from operations.releases.stores.store import Repository
-from operations.releases.switch import Change, agreed_release, record_failure, switch_front, tidy
+from operations.releases.switch import (
+    Change,
+    agreed_release,
+    record_failure,
+    served_release,
+    switch_front,
+    tidy,
+)
 from operations.settings import ReleaseSettings
 
 LEAST_PERCENT: Final = 0.01  # nginx splits requests by hundredths of a percent
@@ -66,7 +74,9 @@ def stop_canary(
             actual = f"release {canary.release} is" if canary else "there is none"
             raise CestaError(f"release {release} is not the canary release of {repository}; {actual}")
         with record_failure(change) as steps:
-            served = Served(agreed_release(repository, control), history.previous(repository))
+            served = Served(require_active(repository), history.previous(repository))
+            if control and served_release(repository, control) not in served.loaded:
+                agreed_release(repository, control)  # raises; a server that fell back may end a canary, too
             with steps.run("write"):
                 end_canary(repository)
                 configs = configs_of(repository, served)

@@ -26,10 +26,14 @@ def check_gate(
     """
     if active == candidate.release:
         return {}
-    replaced = None if active is None else read_release(repository, active)
-    against = objections(candidate, replaced, bars)
-    if replaced and bars:
-        against += category_objections(repository, candidate, replaced, bars)
+    try:
+        replaced = None if active is None else read_release(repository, active)
+    except CestaError as error:  # a damaged release must not keep another one from replacing it
+        against = [*objections(candidate, None, bars), f"it cannot be compared with the active one: {error}"]
+    else:
+        against = objections(candidate, replaced, bars)
+        if replaced and bars:
+            against += category_objections(repository, candidate, replaced, bars)
     if against and not force:
         raise CestaError(f"{'; '.join(against)}; --force passes the gate all the same, and is recorded")
     return {"forced": against} if against else {}

@@ -76,9 +76,9 @@ def append(
 
 
 def read(repository: Repository) -> list[Record]:
-    """All records, oldest first. A line that a power failure cut off is skipped."""
+    """All records, oldest first. A line that a power failure cut off, or that a disk damaged, is skipped."""
     path = repository / NAME
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
     return [record for line in lines if (record := _parse(line)) is not None]
 
 
@@ -146,12 +146,14 @@ def _switched_to(repository: Repository) -> list[int]:
     return line
 
 
-def _parse(line: str) -> Record | None:
+def _parse(line: bytes) -> Record | None:
+    """The record of a line; None if it names no action and no release."""
     try:
         record: Record = json.loads(line)
-    except ValueError:
+        is_whole = isinstance(record["what"], str) and isinstance(record["release"], int)
+    except (ValueError, TypeError, LookupError, RecursionError):
         return None
-    return record if isinstance(record, dict) else None
+    return record if is_whole else None
 
 
 def _user() -> str:

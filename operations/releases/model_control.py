@@ -25,6 +25,7 @@ UNLOADING: Final = "UNLOADING"
 UNLOADED: Final = ""
 
 LOAD_TIMEOUT_S: Final = 600  # a release of millions of items is read from disk, and its kernels are compiled
+UNLOAD_TIMEOUT_S: Final = 30  # after the last requests; that of a model whose process died may never end
 ASK_TIMEOUT_S: Final = 20  # for what a server answers without a model
 # A deadline that passes cancels its inference, and that can end a Triton 2.51 that still works. A server that
 # takes longer than this hangs.
@@ -48,14 +49,19 @@ class ModelControl:
     """A connection to one server. Raises CestaError with the server's own words when it refuses.
 
     ``secret`` authorises loads and unloads. The default is that of the environment or of this user's
-    ``cesta serve``. ``load_timeout_s`` limits each load.
+    ``cesta serve``. ``load_timeout_s`` limits each load, ``infer_timeout_s`` each question.
     """
 
     def __init__(
-        self, address: str, secret: str | None = None, *, load_timeout_s: float = LOAD_TIMEOUT_S
+        self,
+        address: str,
+        secret: str | None = None,
+        *,
+        load_timeout_s: float = LOAD_TIMEOUT_S,
+        infer_timeout_s: float = INFER_TIMEOUT_S,
     ) -> None:
         self.address = address
-        self._load_timeout_s = load_timeout_s
+        self._load_timeout_s, self._infer_timeout_s = load_timeout_s, infer_timeout_s
         secret = find_secret() if secret is None else secret
         self._secret = {GRPC_HEADER: secret} if secret else {}
         self._client = triton.InferenceServerClient(address, channel_args=_CHANNEL)
@@ -155,9 +161,9 @@ class ModelControl:
         return ready
 
     def wait_unloaded(self, model: str, version: int) -> None:
-        """Wait until a version is unloaded. Raises CestaError after LOAD_TIMEOUT_S."""
-        deadline = time.monotonic() + LOAD_TIMEOUT_S
-        while self.states(model).get(version, UNLOADED) != UNLOADED:
+        """Wait until a version is unloaded, or failed to. Raises CestaError after UNLOAD_TIMEOUT_S."""
+        deadline = time.monotonic() + UNLOAD_TIMEOUT_S
+        while self.states(model).get(version, UNLOADED) in (READY, UNLOADING):
             if time.monotonic() > deadline:
                 raise CestaError(
                     f"{model} {version} is still unloading at {self.address}; restart the server"
@@ -181,7 +187,7 @@ class ModelControl:
         for name, array in tensors.items():
             inputs.append(triton.InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
             inputs[-1].set_data_from_numpy(array)
-        options = {"model_version": str(version or ""), "client_timeout": INFER_TIMEOUT_S}
+        options = {"model_version": str(version or ""), "client_timeout": self._infer_timeout_s}
         result = self._call("infer", model, inputs, **options)
         answer = result.get_response()
         return int(answer.model_version), {out.name: result.as_numpy(out.name) for out in answer.outputs}

@@ -2,7 +2,7 @@
 
 from operations.errors import CestaError
 from operations.releases import history
-from operations.releases.admit import Admitted, admit, is_loaded
+from operations.releases.admit import Admitted, admit, is_at_hand
 from operations.releases.history import Action
 from operations.releases.model_control import ModelControl
 from operations.releases.models.configs import Served
@@ -47,7 +47,7 @@ def roll_back(
         change = Change(repository, Action.ROLLBACK, _way_back(repository), control, who)
         with record_failure(change) as steps:
             described = read_release(repository, change.release)
-            loaded = control is not None and is_loaded(described, control)
+            loaded = control is not None and is_at_hand(change, described, control)
             if loaded:  # since its files were checked; its publisher may no longer be trusted
                 with steps.run("verify"):
                     check_signature(repository, change.release, find_trust())

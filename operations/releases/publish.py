@@ -8,6 +8,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+from operations.errors import CestaError
 from operations.records import manifest
 from operations.records.contract import ENSEMBLE, GRAPH, MODELS, SAMPLER, SCORER, TABLES
 from operations.records.disk import explained
@@ -56,7 +57,10 @@ def published_as(folder: Path, repository: Repository) -> int | None:
     """The newest trusted release with files and sampler code of the run in ``folder``; None if none has."""
     run = manifest.verify_run(folder)
     for number in reversed(releases(repository)):
-        release = read_release(repository, number)
+        try:
+            release = read_release(repository, number)
+        except CestaError:
+            continue  # it is damaged, so it is nobody's equal
         same = (release.digest, release.sampler_code) == (run.digest, run.sampler_code)
         if same and is_trusted(repository, number):
             return number

@@ -38,12 +38,12 @@ from operations.releases.models.configs import (
     identity_on_disk,
     part_config,
     put_back,
-    read_texts,
+    read_contents,
     write_configs,
     write_new_parts,
 )
 from operations.releases.models.placing import models_of
-from operations.releases.repository import active_release, part_models
+from operations.releases.repository import CONFIG, active_release, part_models
 from operations.releases.stores.store import Repository
 
 FAILED: Final = {
@@ -95,8 +95,14 @@ class Change:
 
 def served_release(repository: Repository, control: ModelControl) -> int:
     """The release that the server's ensemble pins. Raises CestaError if it serves another repository."""
-    config = control.config(ENSEMBLE)
-    if identity(config) != identity_on_disk(repository):
+    config, ours = control.config(ENSEMBLE), identity_on_disk(repository)
+    if identity(config) and not ours and (repository / ENSEMBLE / CONFIG).exists():
+        raise CestaError(
+            f"the config of {ENSEMBLE} in {repository} is damaged, so nobody can tell whether the server at "
+            f"{control.address} serves it; restart the server, which then serves the previous release, or "
+            "say --offline to change only what its next start serves"
+        )
+    if identity(config) != ours:
         raise CestaError(
             f"the server at {control.address} does not serve {repository}; give --address of the one "
             "that does, or --offline to change only what its next start serves"
@@ -153,7 +159,7 @@ def switch_front(
     Switching the ensemble ends the canary.
     """
     repository, control, steps = change.repository, change.control, change.steps
-    texts, configs = read_texts(repository), configs_of(repository, served, front)
+    contents, configs = read_contents(repository), configs_of(repository, served, front)
     server = _Server.of(control) if control else None
     try:
         if server:
@@ -175,7 +181,7 @@ def switch_front(
             yield
     except BaseException as error:
         failed = steps.current
-        _undo(change, texts, server, error)
+        _undo(change, contents, server, error)
         steps.current = failed
         raise
     tidy(change, configs, server.parts if server else {})
@@ -225,11 +231,11 @@ class _Server:
             self.control.load(before)
 
 
-def _undo(change: Change, texts: dict[str, str], server: _Server | None, error: BaseException) -> None:
+def _undo(change: Change, contents: dict[str, bytes], server: _Server | None, error: BaseException) -> None:
     """Restore disk and server. A failure to do so becomes a note of ``error``."""
     repository = change.repository
     try:
-        put_back(repository, texts)
+        put_back(repository, contents)
         if server:
             server.put_back(repository, change.release)
         canary = canary_on_disk(repository)

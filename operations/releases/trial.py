@@ -44,6 +44,9 @@ START_S: Final = 30.0
 LOAD_S: Final = 90.0  # the demo takes 3, new code 6 more to be compiled; other work may take the cores
 ENGINE_S: Final = 540.0  # more, where a GPU's engine is built
 LOAD_BYTES_PER_S: Final = 10e6
+ANSWER_S: Final = 15.0  # to a golden request; it usually takes milliseconds
+SLOWEST_S: Final = 2.0  # of a second answer; the gateway waits no longer
+LATE: Final = "it neither loads nor fails within the time for its size"
 ENDING_S: Final = 0.5
 POLL_S: Final = 0.02
 FIRST_TO_BE_KILLED: Final = "1000"  # oom_score_adj: the kernel ends this server before the one that serves
@@ -68,13 +71,16 @@ class Trial:
             return
         secret = self._server.settings.control_secret
         limit_s = load_limit_s(release, config)
-        with ModelControl(self._server.grpc, secret, load_timeout_s=limit_s) as control:
+        limits = {"load_timeout_s": limit_s, "infer_timeout_s": ANSWER_S}
+        with ModelControl(self._server.grpc, secret, **limits) as control:
             _await_listening(self._server, control)
             _load_parts(self._server, control, release, config)
             try:
+                _check_speed(control, release)
                 check_golden(control, release)
             except CestaError as error:
-                raise _explained(error, self._server) from None
+                late = f"it does not answer a golden request within {ANSWER_S:g} s"
+                raise _explained(error, self._server, late) from None
 
 
 @contextlib.contextmanager
@@ -186,6 +192,18 @@ def _load_parts(server: Server, control: ModelControl, release: ReleaseManifest,
         failed.pop_all()
 
 
+def _check_speed(control: ModelControl, release: ReleaseManifest) -> None:
+    """Ask the first golden request, and once more if that is slow. Raises CestaError if both are."""
+    first = release.model_copy(update={"golden": release.golden[:1]})
+    for _ in range(2):
+        began_s = time.monotonic()
+        check_golden(control, first)
+        took_s = time.monotonic() - began_s
+        if took_s <= SLOWEST_S:
+            return
+    raise CestaError(f"a golden request takes {took_s:.1f} s, and shops wait {SLOWEST_S:g} s")
+
+
 def _alone(config: Config) -> Config:
     """The config with one instance."""
     del config.instance_group[1:]
@@ -194,11 +212,11 @@ def _alone(config: Config) -> Config:
     return config
 
 
-def _explained(error: BaseException, server: Server) -> CestaError:
-    """The trial's error: Triton's words, or its last lines if it ended by itself."""
+def _explained(error: BaseException, server: Server, late: str = LATE) -> CestaError:
+    """The trial's error: Triton's words, ``late`` after a deadline, its last lines if it ended by itself."""
     text = str(error).removeprefix(f"{server.grpc}: ")
     if "Deadline Exceeded" in text:
-        text = "it neither loads nor fails within the time for its size"
+        text = late
     with contextlib.suppress(subprocess.TimeoutExpired):
         code = server.wait(ENDING_S)  # when a server ends, its calls fail first
         text = f"tritonserver ended with {code}:\n{server.log_tail}"

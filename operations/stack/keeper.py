@@ -12,8 +12,6 @@ from typing import Final, Protocol
 
 import structlog
 
-from operations.errors import CestaError
-
 log = structlog.get_logger()
 
 PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # after the first failure, the second, …
@@ -50,25 +48,31 @@ class Keeper:
     """Keeps the program up between `run` and `stop`. `given_up` is empty, or a sentence for the user."""
 
     def __init__(
-        self, name: str, program: Program, ending: Ending, clock: Callable[[], float] = time.monotonic
+        self,
+        name: str,
+        program: Program,
+        ending: Ending,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        needed: bool = True,
     ) -> None:
         self.name, self.program = name, program
-        self.ready = threading.Event()  # the first start has succeeded
+        self.ready = threading.Event()  # the first start has succeeded, or others need not wait for it
+        self.late = False  # the first start has failed
         self.given_up = ""
-        self._ending, self._clock = ending, clock
+        self._ending, self._clock, self._is_needed = ending, clock, needed
         self._failed_s: list[float] = []
         self._may_stop = threading.Event()
 
     def run(self) -> None:
         """Start the program, keep it up until `ending` is set, and stop it after `stop`.
 
-        An error of the first start is raised. One thread does all of it: the kernel ends a program with the
-        thread that started it.
+        An error of the first start is raised if the program is needed, else the start is repeated. One thread
+        does all of it: the kernel ends a program with the thread that started it.
         """
         try:
-            self.program.start()
-            self.ready.set()
-            self._keep()
+            if self._begin():
+                self._keep()
             self._may_stop.wait()
         finally:
             self.program.stop()
@@ -76,6 +80,19 @@ class Keeper:
     def stop(self) -> None:
         """Have the program stopped. `ending` must be set before."""
         self._may_stop.set()
+
+    def _begin(self) -> bool:
+        """Start it for the first time; return False if it is given up."""
+        try:
+            self.program.start()
+        except Exception as error:
+            if self._is_needed:
+                raise
+            self.late = True
+            self.ready.set()
+            return self._restore(str(error) or repr(error))
+        self.ready.set()
+        return True
 
     def _keep(self) -> None:
         while not self._ending.wait(POLL_S):
@@ -89,8 +106,8 @@ class Keeper:
         while self._may_try_again(reason):
             try:
                 self.program.start()
-            except (CestaError, OSError) as error:
-                reason = str(error)
+            except Exception as error:  # whatever it is, the thread goes on: nobody else restores the program
+                reason = str(error) or repr(error)
                 continue
             self._tell("info", "program restored", down_s=round(self._clock() - lost_s, 2))
             return True

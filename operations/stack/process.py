@@ -31,6 +31,7 @@ class Command:
     listens: tuple[str, ...]  # addresses, host:port
     ready: str  # the page that answers 200 once it is ready
     clear: Callable[[], object] = lambda: None  # removes what else a killed one leaves
+    configure: Callable[[], object] = lambda: None  # writes its configuration, before each start
 
 
 class Process:
@@ -63,6 +64,7 @@ class Process:
             check_free(address)
         folder = self.log.parent
         folder.mkdir(parents=True, exist_ok=True)
+        self._command.configure()
         with self.log.open("ab") as output:
             self._process = self._record.start(self._command.words, folder, output)
         try:

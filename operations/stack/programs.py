@@ -80,27 +80,9 @@ def gateway_settings(folder: Path, addresses: Addresses) -> GatewaySettings:
 
 
 def prometheus(folder: Path, addresses: Addresses, runbooks: str) -> Command:
-    """Write the configuration of Prometheus and return its command. ``runbooks`` is where alerts link."""
-    shutil.copytree(DEPLOY / "prometheus", folder / "conf", dirs_exist_ok=True)
-    configuration = folder / "conf" / "prometheus.yml"
-    text = configuration.read_text(encoding="utf-8").replace("${CESTA_RUNBOOKS}", json.dumps(runbooks))
-    configuration.write_text(text, encoding="utf-8")
-    jobs = {
-        "triton": addresses.triton_metrics,
-        "supervisor": addresses.supervisor,
-        "alertmanager": addresses.alertmanager,
-        "prometheus": addresses.prometheus,
-    }
-    targets = [f'- targets: ["{address}"]\n  labels: {{job: {job}}}\n' for job, address in jobs.items()]
-    for name, text in {
-        "targets": "".join(targets),
-        "alertmanagers": f'- targets: ["{addresses.alertmanager}"]\n',
-    }.items():
-        shutil.rmtree(folder / "conf" / name)
-        (folder / "conf" / name).mkdir()
-        (folder / "conf" / name / "stack.yml").write_text(text)
+    """Return the command of Prometheus. ``runbooks`` is where alerts link."""
     options = [
-        f"--config.file={configuration}",
+        f"--config.file={folder / 'conf' / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         "--storage.tsdb.retention.time=35d",
         f"--web.listen-address={addresses.prometheus}",
@@ -111,12 +93,36 @@ def prometheus(folder: Path, addresses: Addresses, runbooks: str) -> Command:
         [_find_program(PROMETHEUS), *options],
         listens=(addresses.prometheus,),
         ready=f"http://{addresses.prometheus}/-/ready",
+        configure=lambda: configure_prometheus(folder / "conf", addresses, runbooks),
     )
 
 
+def configure_prometheus(conf: Path, addresses: Addresses, runbooks: str) -> None:
+    """Write the configuration of Prometheus. What is right stays: a full disk must not spoil it."""
+    source = DEPLOY / "prometheus"
+    jobs = {
+        "triton": addresses.triton_metrics,
+        "supervisor": addresses.supervisor,
+        "alertmanager": addresses.alertmanager,
+        "prometheus": addresses.prometheus,
+    }
+    targets = [f'- targets: ["{address}"]\n  labels: {{job: {job}}}\n' for job, address in jobs.items()]
+    main = (source / "prometheus.yml").read_text(encoding="utf-8")
+    contents = {
+        "prometheus.yml": main.replace("${CESTA_RUNBOOKS}", json.dumps(runbooks)),
+        "targets/stack.yml": "".join(targets),
+        "alertmanagers/stack.yml": f'- targets: ["{addresses.alertmanager}"]\n',
+    }
+    for rules in (source / "rules").iterdir():
+        contents[f"rules/{rules.name}"] = rules.read_text(encoding="utf-8")
+    for name, text in contents.items():
+        path, content = conf / name, text.encode()
+        if not path.exists() or path.read_bytes() != content:
+            write_file(path, content)
+
+
 def alertmanager(folder: Path, addresses: Addresses) -> Command:
-    """Write the webhooks of Alertmanager and return its command."""
-    write_webhooks(folder / "secrets")
+    """Return the command of Alertmanager."""
     options = [
         f"--config.file={DEPLOY / 'alertmanager' / 'alertmanager.yml'}",
         f"--storage.path={folder / 'data'}",
@@ -129,6 +135,7 @@ def alertmanager(folder: Path, addresses: Addresses) -> Command:
         [_find_program(ALERTMANAGER), *options],
         listens=(addresses.alertmanager,),
         ready=f"http://{addresses.alertmanager}/-/ready",
+        configure=lambda: write_webhooks(folder / "secrets"),
     )
 
 

@@ -5,6 +5,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
+
+import structlog
 
 from operations.errors import CestaError
 from operations.gateway.items import write_items
@@ -26,6 +29,10 @@ from operations.stack.programs import (
 )
 from operations.supervisor.threads import run_in_thread
 
+log = structlog.get_logger()
+
+NEEDED: Final = ("supervisor", "gateway")  # by shops
+
 
 @contextlib.contextmanager
 def run_stack(
@@ -38,8 +45,10 @@ def run_stack(
     """Run the stack until the block ends; the block begins when everything is ready.
 
     ``out`` holds gateway/, prometheus/ and alertmanager/. Yields the keepers, which say what was given up.
+    Monitoring that does not start is logged and started again: shops do not need it.
 
-    Raises CestaError if a program is missing or does not start, KeyboardInterrupt if ``is_over`` meanwhile.
+    Raises CestaError if a program is missing, a port is taken, or one of NEEDED does not start, and
+    KeyboardInterrupt if ``is_over`` meanwhile.
     """
     check_machine()
     gateway, ending = out / "gateway", threading.Event()
@@ -49,13 +58,16 @@ def run_stack(
         "alertmanager": Process(alertmanager(out / "alertmanager", addresses), ending),
         "prometheus": Process(prometheus(out / "prometheus", addresses, runbooks), ending),
     }
-    for program in programs.values():
-        program.clear()
+    for name, program in programs.items():
+        try:
+            program.clear()
+        except OSError:  # of monitoring, its keeper says why it does not start
+            if name in NEEDED:
+                raise
     for address in vars(addresses).values():
         check_free(address)
-    if (out / "data" / ITEMS).exists():
-        write_items(out / "data", gateway)
-    keepers = [Keeper(name, program, ending) for name, program in programs.items()]
+    _write_names(out, gateway)
+    keepers = [Keeper(name, program, ending, needed=name in NEEDED) for name, program in programs.items()]
     with contextlib.ExitStack() as running:
         try:
             for keeper in keepers:
@@ -79,15 +91,29 @@ def serve_stack(out: Path, repository: str, addresses: Addresses, runbooks: str 
         run_stack(out, repository, addresses, lambda: signals, runbooks) as keepers,
     ):
         announce(
-            f"ready: http://{addresses.http}/v1/recommend, grpc {addresses.grpc}; "
-            f"Prometheus http://{addresses.prometheus}, Alertmanager http://{addresses.alertmanager}\n"
-            f"a key: cesta keys add NAME --folder {out / 'gateway'}"
+            "\n".join(
+                [
+                    f"ready: http://{addresses.http}/v1/recommend, grpc {addresses.grpc}; "
+                    f"Prometheus http://{addresses.prometheus}, Alertmanager http://{addresses.alertmanager}",
+                    f"a key: cesta keys add NAME --folder {out / 'gateway'}",
+                    *(f"{each.name} did not start, and is started again" for each in keepers if each.late),
+                ]
+            )
         )
         while not signals and not all(keeper.given_up for keeper in keepers):
             time.sleep(POLL_S)
         given_up += [keeper.given_up for keeper in keepers if keeper.given_up]
     if given_up:
         raise CestaError("\n".join(given_up))
+
+
+def _write_names(out: Path, gateway: Path) -> None:
+    """Give the gateway the names of items. If they are damaged, or find no room, it keeps what it has."""
+    if (out / "data" / ITEMS).exists():
+        try:
+            write_items(out / "data", gateway)
+        except (CestaError, OSError) as error:
+            log.warning("names of items not written", reason=str(error))
 
 
 def _start(keeper: Keeper, running: contextlib.ExitStack, is_over: Callable[[], object]) -> None:

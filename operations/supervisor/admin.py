@@ -16,7 +16,6 @@ from pydantic import BaseModel, field_validator
 
 from operations.errors import BeingChanged, CestaError
 from operations.records.disk import explained
-from operations.records.manifest import ReleaseManifest
 from operations.releases import history
 from operations.releases.canary import LEAST_PERCENT, MOST_PERCENT, start_canary, stop_canary
 from operations.releases.history import Action, Record, previous
@@ -140,16 +139,26 @@ def make_router(operator: Operator) -> APIRouter:
 
 def _describe_releases(repository: Repository) -> JsonObject:
     canary, fallback = canary_on_disk(repository), history.fallback(history.read(repository))
+    try:
+        active, problem = active_release(repository), None
+    except CestaError as error:
+        active, problem = None, str(error)
     return {
-        "active": active_release(repository),
+        "active": active,
+        "damaged": problem,  # why nobody can tell which release is active
         "fallback": fallback and fallback["release"],  # answers, because the active one cannot be served
         "previous": previous(repository),
         "canary": canary._asdict() if canary else None,
-        "releases": [_summary(read_release(repository, number)) for number in releases(repository)],
+        "releases": [_summary(repository, number) for number in releases(repository)],
     }
 
 
-def _summary(release: ReleaseManifest) -> JsonObject:
+def _summary(repository: Repository, number: int) -> JsonObject:
+    """A release's row. A damaged one has the reason, and hides none of the others."""
+    try:
+        release = read_release(repository, number)
+    except CestaError as error:
+        return {"release": number, "damaged": str(error)}
     return {
         "release": release.release,
         "created_at": release.created_at,

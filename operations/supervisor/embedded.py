@@ -14,7 +14,7 @@ from operations.errors import CestaError
 from operations.records.contract import ENSEMBLE
 from operations.records.manifest import ReleaseManifest
 from operations.releases.model_control import ModelControl
-from operations.releases.repository import read_release
+from operations.releases.repository import CONFIG, read_release
 from operations.releases.stores.store import Repository
 from operations.releases.trial import load_limit_s
 from operations.server.process import Server, ServerError, ServerSettings
@@ -65,7 +65,8 @@ def open_server(
 
     Raises Stopped once `ending` is set, and CestaError with the way out if the server does not get ready.
     """
-    check_repository(replace(settings, models=(ENSEMBLE,)))
+    if (repository / ENSEMBLE / CONFIG).exists() or find_fallback(repository, "") is None:
+        check_repository(replace(settings, models=(ENSEMBLE,)))  # else that config is lost
     start = _Start(settings, repository, ending, on_log)
     try:
         return start.with_active()

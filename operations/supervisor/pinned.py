@@ -24,6 +24,7 @@ from operations.releases.models.configs import (
     CANARY,
     PARTS,
     Served,
+    canary_on_disk,
     check_named,
     front_config,
     identity_on_disk,
@@ -89,8 +90,10 @@ def load_others(repository: Repository, control: ModelControl) -> None:
         with _lock(repository):  # a promotion must not run meanwhile: it would not see these
             for release in sorted(_named_releases(repository)):
                 _load_beside(repository, control, release)
-            if (repository / CANARY / CONFIG).exists():
+            if canary_on_disk(repository):
                 _load_canary(repository, control, _front(repository, CANARY))
+            elif (repository / CANARY / CONFIG).exists():
+                log.warning("canary not loaded", reason="its config is damaged")
     except (CestaError, OSError) as error:
         log.warning("other releases not loaded", reason=str(error))
         return

@@ -91,7 +91,7 @@ class Status:
         for record in reversed(self._history()):
             if history.is_switch(record):
                 if record["release"] == health.release:
-                    return record["at"]
+                    return record.get("at")
                 break
         if health.since_s is None:
             return None

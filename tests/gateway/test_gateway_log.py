@@ -185,5 +185,12 @@ def test_the_metrics_are_as_prometheus_wants_them(own_door: Door) -> None:
     names = set(re.findall(r"^# TYPE cesta_gateway_(\S+)", text, re.MULTILINE))
     assert names == {
         *("requests_total", "request_seconds", "upstream_seconds", "unlogged_total"),
-        *("cache_mismatches_total", "worker_deaths_total", "at_triton", "workers", "start_time_seconds"),
+        *(
+            "cache_mismatches_total",
+            "canary_failures_total",
+            "worker_deaths_total",
+            "at_triton",
+            "workers",
+            "start_time_seconds",
+        ),
     }

@@ -230,6 +230,16 @@ def test_a_trusted_proxy_is_an_address_or_a_network(tmp_path: Path, proxy: str) 
         render(GatewaySettings(tmp_path, trusted_proxies=(proxy,)))
 
 
+def test_a_damaged_configuration_is_written_anew(tmp_path: Path) -> None:
+    """Whatever bytes a disk or a power failure has left."""
+    settings = GatewaySettings(tmp_path)
+    written = render(settings)
+    text = written.read_text()
+    for content in (b"", b"\xff\xfe"):
+        written.write_bytes(content)
+        assert render(settings).read_text() == text
+
+
 def test_the_name_server_is_the_first_of_the_machine(tmp_path: Path) -> None:
     """nginx wants IPv6 addresses in brackets, and knows no zones."""
     conf = tmp_path / "resolv.conf"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,10 +10,11 @@ import tritonclient.grpc
 import tritonclient.http
 
 from cesta_client import Query, Recommender
-from operations.gateway.control import announce
+from operations.gateway.control import announce, read_metrics
 from operations.gateway.split import write_split
 from operations.server.process import Server
-from tests.running.door import Door, release_of
+from tests.running.door import Door, OpenDoor, release_of
+from tests.running.fake_triton import FakeTriton
 from tests.running.gateway_log import read_log_line, wait_for
 
 pytestmark = pytest.mark.triton
@@ -101,3 +103,55 @@ def test_a_canary_that_is_not_loaded_costs_nobody_an_answer(
                 assert read_log_line(own_door, f"no-canary-{wire}")["model"] == "recommender"
         finally:
             client.load_model("recommender_canary")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        (500, b'{"error": "Stub process \'candidate_sampler_2_0\' is not healthy."}'),
+        (503, b'{"error": "model is not ready"}'),
+        (400, b'{"error": "unexpected deadlock"}'),
+        (500, b""),
+    ],
+)
+def test_a_canary_whose_process_has_died_costs_nobody_an_answer(
+    open_gateway: OpenDoor, fake: FakeTriton, broken: tuple[int, bytes]
+) -> None:
+    """The active release answers. The failure is counted and logged, so that the alert fires."""
+    door = open_gateway(triton_http=fake.address, workers=1)
+    write_split(door.settings.folder, 100)
+    assert announce(door.settings.folder)
+    fake.broken_canary = broken
+    for number, ask in enumerate(
+        (lambda: door.recommend("i1", headers={"X-Request-Id": "once"}).body["release"], _ask_grpc(door))
+    ):
+        assert int(ask()) == 1
+        assert [asked.model for asked in fake.asked] == ["recommender_canary", "recommender"] * (number + 1)
+    line = read_log_line(door, "once")
+    assert line["trouble"].startswith(f"the canary release answers {broken[0]}")
+    assert "\ncesta_gateway_canary_failures_total 2\n" in (read_metrics(door.settings.folder) or "")
+
+
+def test_a_canary_that_hangs_leaves_time_for_the_active_release(
+    open_gateway: OpenDoor, fake: FakeTriton
+) -> None:
+    """Triton needs seconds to notice that a process has died. The caller waits two, as ever."""
+    door = open_gateway(triton_http=fake.address, workers=1)
+    write_split(door.settings.folder, 100)
+    assert announce(door.settings.folder)
+    fake.canary_delay_s, began = 4.0, time.monotonic()
+    assert door.recommend("i1").status == 200
+    assert time.monotonic() - began < 2
+
+
+def test_what_a_canary_refuses_is_refused(open_gateway: OpenDoor, fake: FakeTriton) -> None:
+    """The caller is to blame, and the active release is not asked the same."""
+    door = open_gateway(triton_http=fake.address, workers=1)
+    write_split(door.settings.folder, 100)
+    assert announce(door.settings.folder)
+    fake.broken_canary = 400, b'{"error": "in ensemble \'recommender_canary\', unknown category \\"x\\""}'
+    assert (door.recommend("i1").status, len(fake.asked)) == (400, 1)
+
+
+def _ask_grpc(door: Door) -> Callable[[], int]:
+    return lambda: release_of(door, "grpc", "anyone")

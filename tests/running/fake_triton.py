@@ -52,8 +52,9 @@ class FakeTriton(ThreadingHTTPServer):
         self.address = join_address(host, self.server_port)
         self.may_answer = threading.Event()
         self.may_answer.set()
-        self.delay_s = 0.0
+        self.delay_s = self.canary_delay_s = 0.0
         self.broken: tuple[int, bytes] | None = None
+        self.broken_canary: tuple[int, bytes] | None = None  # the same for the canary release
         self.with_digest = True
         self.wrong_digests = 0  # so many answers bring a digest of another question
         self.asked: list[Asked] = []
@@ -85,8 +86,8 @@ class _Infer(BaseHTTPRequestHandler):
             fake.at_once += 1
             fake.most_at_once = max(fake.most_at_once, fake.at_once)
         fake.may_answer.wait(10)
-        if fake.delay_s:
-            threading.Event().wait(fake.delay_s)
+        if delay_s := fake.canary_delay_s if asked.model == "recommender_canary" else fake.delay_s:
+            threading.Event().wait(delay_s)
         with fake.lock:
             fake.at_once -= 1
             wrong, fake.wrong_digests = fake.wrong_digests > 0, max(0, fake.wrong_digests - 1)
@@ -116,6 +117,8 @@ class _Infer(BaseHTTPRequestHandler):
     def _answer(self, asked: Asked, wrong: bool) -> tuple[int, bytes, int]:
         if self.server.broken:
             return *self.server.broken, 0
+        if asked.model == "recommender_canary" and self.server.broken_canary:
+            return *self.server.broken_canary, 0
         count = asked.queries
         outputs: list[tuple[str, str, bytes]] = [
             ("item_ids", "BYTES", packed(*[b"i1"] * count)),

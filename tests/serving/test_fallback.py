@@ -13,8 +13,10 @@ import pytest
 from loadtests.faults.broken_releases import exits_at_load, raises_at_load
 from operations.records.contract import ENSEMBLE, SAMPLER
 from operations.releases import history, publish
+from operations.releases.canary import start_canary, stop_canary
 from operations.releases.history import Action
 from operations.releases.model_control import ModelControl
+from operations.releases.models.configs import CANARY, canary_on_disk
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, manifest_place
 from operations.releases.signatures.signature import NAME as SIGNATURES
@@ -84,10 +86,26 @@ def damage_the_ensembles_config(repository: FolderRepository) -> None:
     (repository / ENSEMBLE / "config.pbtxt").write_text("name: {")
 
 
+def garble_the_ensembles_config(repository: FolderRepository) -> None:
+    (repository / ENSEMBLE / "config.pbtxt").write_bytes(b"\xff\xfe")
+
+
+def lose_the_ensembles_config(repository: FolderRepository) -> None:
+    (repository / ENSEMBLE / "config.pbtxt").unlink()
+
+
+def damage_the_history_too(repository: FolderRepository) -> None:
+    """Lines that are no records stand around those that are."""
+    path = repository / history.NAME
+    path.write_bytes(b"\xff\n{}\n" + path.read_bytes() + b'{"what": "promote"}\n')
+    damage_an_array(repository)
+
+
 DAMAGES: dict[Damage, str] = {
     damage_an_array: "sizes.npy is not what the manifest lists",
     distrust: "is not signed",
     damage_the_manifest: "manifest.json",
+    damage_the_history_too: "sizes.npy is not what the manifest lists",
     lambda repository: raises_at_load(repository, 2): "no such table",
     lambda repository: exits_at_load(repository, 2): "release 2 cannot be served",
 }
@@ -179,16 +197,41 @@ def test_two_broken_releases_are_both_named(
     assert "no such table" in sentence
 
 
+@pytest.mark.parametrize(
+    "damage", [damage_the_ensembles_config, garble_the_ensembles_config, lose_the_ensembles_config]
+)
 def test_a_damaged_config_of_the_ensemble_is_made_anew(
-    serve: Callable[..., Supervised], repository: FolderRepository
+    serve: Callable[..., Supervised], repository: FolderRepository, damage: Damage
 ) -> None:
     """Only the history knows the active release. It answers, and a promotion of it ends the fallback."""
-    damage_the_ensembles_config(repository)
+    damage(repository)
     serving = serve(repository)
     assert serving.ask("/readyz") == (200, {"ready": True, "release": 2})
-    assert "config.pbtxt" in serving.ask("/v1/status")[1]["fallback"]["reason"]
+    reason = serving.ask("/v1/status")[1]["fallback"]["reason"]
+    assert "config.pbtxt" in reason or "was promoted" in reason
     serving.event("all loaded")
     with ModelControl(serving.addresses["grpc"]) as control:
         promote(repository, 2, control)
     assert (active_release(repository), history.previous(repository)) == (2, 1)
     assert serving.ask("/v1/status")[1]["fallback"] is None
+
+
+def test_a_canary_release_is_ended_during_a_fallback(
+    serve: Callable[..., Supervised],
+    repository: FolderRepository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server serves another release than the active one. A bad canary release must end all the same."""
+    monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
+    three = publish.publish(toy_run(tmp_path / "run", 3), repository)
+    start_canary(repository, three, 50.0)
+    damage_an_array(repository)
+    serving = serve(repository)
+    serving.event("all loaded")
+    with ModelControl(serving.addresses["grpc"]) as control:
+        assert control.ready(CANARY) == {three}
+        stop_canary(repository, three, control)
+        assert control.ready(CANARY) == set()
+    assert serving.ask("/readyz") == (200, {"ready": True, "release": 1})
+    assert (active_release(repository), canary_on_disk(repository)) == (2, None)

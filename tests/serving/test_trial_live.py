@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -9,13 +11,19 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 
-from loadtests.faults.broken_releases import KINDS, hangs_at_load, raises_in_initialize
+from loadtests.faults.broken_releases import (
+    KINDS,
+    answers_late,
+    hangs_at_a_question,
+    hangs_at_load,
+    raises_in_initialize,
+)
 from operations.errors import NotPromoted
 from operations.records.contract import SAMPLER, SCORER
 from operations.releases import trial
 from operations.releases.promote import promote, roll_back
 from operations.server.memory import Memory
-from tests.running.processes import children
+from tests.running.processes import children, command
 from tests.running.shoppers import Shopper, keep_asking, wait_for_answers
 from tests.running.toy_shop import ToyShop
 
@@ -53,6 +61,25 @@ def test_promotions_that_fail_in_all_ways_cost_no_request(shop: ToyShop) -> None
     assert set(serving) <= set(children(shop.server.pid))
 
 
+@pytest.mark.parametrize("way", ["rollback", "promote"])
+def test_a_release_whose_process_has_died_is_loaded_anew(shop: ToyShop, way: str) -> None:
+    """It is loaded and answers nobody, so nothing has noticed. A switch to it would cost answers."""
+    one, two = shop.first(1), shop.add(2)
+    promote(shop.repository, two, shop.control)
+    expected = {release: shop.expected(release) for release in (one, two)}
+    shoppers = [Shopper(tritonclient.http, shop.server.http, expected) for _ in range(2)]
+    with keep_asking(shoppers):
+        (stub,) = (pid for pid in children(shop.server.pid) if f"/{SAMPLER}/{one}/" in " ".join(command(pid)))
+        os.kill(stub, signal.SIGKILL)
+        if way == "rollback":
+            roll_back(shop.repository, shop.control)
+        else:
+            promote(shop.repository, one, shop.control, force=True)
+        wait_for_answers(shoppers)
+    assert [mistake for shopper in shoppers for mistake in shopper.mistakes] == []
+    assert shop.mistakes(one) == []
+
+
 def test_a_load_without_an_end_is_given_up(shop: ToyShop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the second server is left."""
     monkeypatch.setattr(trial, "LOAD_S", 2.0)
@@ -61,6 +88,28 @@ def test_a_load_without_an_end_is_given_up(shop: ToyShop, monkeypatch: pytest.Mo
     hangs_at_load(shop.repository, hanging)
     with pytest.raises(NotPromoted, match="neither loads nor fails within the time for its size"):
         promote(shop.repository, hanging, shop.control)
+    assert shop.mistakes(one) == []
+
+
+def test_a_release_that_loads_and_answers_nothing_is_given_up(
+    shop: ToyShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentence tells it from one that does not load. Meanwhile nothing else can be changed."""
+    monkeypatch.setattr(trial, "ANSWER_S", 1.0)
+    one, silent = shop.first(1), shop.add(2)
+    hangs_at_a_question(shop.repository, silent)
+    began = time.monotonic()
+    with pytest.raises(NotPromoted, match="it does not answer a golden request within 1 s"):
+        promote(shop.repository, silent, shop.control)
+    assert time.monotonic() - began < 30
+    assert shop.mistakes(one) == []
+
+
+def test_a_release_that_answers_later_than_shops_wait_is_refused(shop: ToyShop) -> None:
+    one, slow = shop.first(1), shop.add(2)
+    answers_late(shop.repository, slow)
+    with pytest.raises(NotPromoted, match=r"a golden request takes 2\.\d s, and shops wait 2 s"):
+        promote(shop.repository, slow, shop.control)
     assert shop.mistakes(one) == []
 
 

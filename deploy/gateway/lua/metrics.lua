@@ -15,6 +15,7 @@ local TEXTS = {
   upstream_seconds = {"histogram", "The part spent waiting for Triton or the supervisor; the slowest of parallel queries counts."},
   unlogged = {"counter", "Requests without a valid key that are counted but not logged."},
   cache_mismatches = {"counter", "Answers of Triton's cache to another question; each was asked once more."},
+  canary_failures = {"counter", "Questions that the canary release did not answer; the active one was asked."},
   worker_deaths = {"counter", "Workers that ended without being asked to."},
   at_triton = {"gauge", "Requests that wait for Triton."},
   workers = {"gauge", "Workers that live."},
@@ -123,7 +124,7 @@ end
 -- Returns all counts as Prometheus reads them.
 function metrics.text()
   local families, lines = read(), {}
-  for _, name in ipairs({"unlogged", "cache_mismatches"}) do  -- Prometheus must see the 0 before the first one
+  for _, name in ipairs({"unlogged", "cache_mismatches", "canary_failures"}) do  -- Prometheus must see the 0 before the first one
     families[name] = families[name] or {[""] = {[""] = 0}}
   end
   families.worker_deaths = {[""] = {[""] = workers.deaths()}}

@@ -13,6 +13,7 @@ local tensor = require("tensor")
 
 local MODEL = "recommender"
 local TIMEOUT_MS = 2000
+local CANARY_MS = 1000  -- then the active release has the rest of the time
 
 local triton = {MODEL = MODEL}
 local address
@@ -37,18 +38,26 @@ local function refuse_as_unreachable()
   answers.refuse(502, "the recommender cannot be reached")
 end
 
+local function error_in(text)
+  local body = cjson.decode(text)
+  return type(body) == "table" and type(body.error) == "string" and body.error or ""
+end
+
+-- Returns the sampler's sentence if the caller is to blame.
+local function sentence_of(status, text)
+  return status == 400 and sentence_in(error_in(text))
+end
+
 -- Refuses what Triton refused. `where` begins the sampler's sentence.
 local function refuse(status, text, where)
-  local body = cjson.decode(text)
-  text = type(body) == "table" and type(body.error) == "string" and body.error or ""
-  local sentence = status == 400 and sentence_in(text)
+  local sentence = sentence_of(status, text)
   if sentence then
     answers.refuse(400, where .. sentence)
   end
   if status == 503 then  -- a full queue, or a release that is not ready
     answers.refuse(503)
   end
-  ngx.var.trouble = "Triton answers " .. status .. ": " .. text:sub(1, 200)
+  ngx.var.trouble = "Triton answers " .. status .. ": " .. error_in(text):sub(1, 200)
   refuse_as_unreachable()
 end
 
@@ -64,8 +73,9 @@ local function request_of(model, head, raws)
   }
 end
 
--- Sends one question to one model, and takes the time. The slowest of parallel queries counts.
-local function send(model, head, raws)
+-- Sends one question to one model, and takes the time. The slowest of parallel queries counts. Returns the answer's head and
+-- body, or nil and the reason.
+local function send(model, timeout_ms, head, raws)
   local ctx = ngx.ctx
   local key_name = ctx.key.name
   if not limits.take_place(key_name) then
@@ -73,17 +83,20 @@ local function send(model, head, raws)
   end
   ctx.places = (ctx.places or 0) + 1
   local began = ngx.now()
-  local answered, body = http.send(address, request_of(model, head, raws), TIMEOUT_MS)
+  local answered, body = http.send(address, request_of(model, head, raws), timeout_ms)
   limits.give_place_back(key_name)
   ctx.places = ctx.places - 1
   ctx.triton_s = math.max(ctx.triton_s or 0, ngx.now() - (ctx.asked_since or began))
-  if not answered then
-    if body == "timeout" then
-      answers.refuse(504)
-    end
-    refuse_as_unreachable()
-  end
   return answered, body
+end
+
+-- Asks the canary release. Returns nil if it is not loaded, or if its process has died: no caller loses an answer by that.
+local function try_canary(model, inputs, count, id, nonce)
+  local head, body = send(model, CANARY_MS, question.encode(inputs, count, id, nonce))
+  if head and (head.status == 200 or sentence_of(head.status, body)) then
+    return head, body
+  end
+  ngx.var.trouble = "the canary release answers " .. (head and head.status .. ": " .. error_in(body):sub(1, 200) or "nothing")
 end
 
 -- Reads the JSON before the tensors: the release and, by name, the place and shape of each tensor. Reading takes 8 µs.
@@ -140,12 +153,28 @@ end
 
 local function ask_model(model, inputs, count, where, id, nonce)
   ngx.ctx.model = model
-  local head, body = send(model, question.encode(inputs, count, id, nonce))
-  if head.status == 404 and model ~= MODEL then  -- the canary is not loaded; no caller loses an answer
-    return ask_model(MODEL, inputs, count, where, id, nonce)
+  local head, body, left_ms = nil, nil, TIMEOUT_MS
+  if model ~= MODEL then
+    local began = ngx.now()
+    head, body = try_canary(model, inputs, count, id, nonce)
+    left_ms = math.floor(TIMEOUT_MS - 1000 * (ngx.now() - began))
+  end
+  local covered = not head and model ~= MODEL
+  if not head then
+    ngx.ctx.model = MODEL
+    head, body = send(MODEL, left_ms, question.encode(inputs, count, id, nonce))
+  end
+  if not head then
+    if body == "timeout" then
+      answers.refuse(504)
+    end
+    refuse_as_unreachable()
   end
   if head.status ~= 200 then
     refuse(head.status, body, where)
+  end
+  if covered then
+    metrics.add("canary_failures", 1)
   end
   return decode(head, body, id)
 end

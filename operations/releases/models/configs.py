@@ -127,10 +127,10 @@ def identity(config: Config) -> str:
 
 
 def identity_on_disk(repository: Repository) -> str:
-    """The identity of a repository; a new one if nothing was promoted yet, "" if the config is damaged."""
+    """The identity of a repository; "" if nothing was promoted yet, or if the config is damaged or lost."""
     path = repository / ENSEMBLE / CONFIG
     try:
-        return identity(read_config(path)) if path.exists() else uuid.uuid4().hex
+        return identity(read_config(path)) if path.exists() else ""
     except CestaError:
         return ""
 
@@ -160,7 +160,7 @@ def write_new_parts(repository: Repository, configs: dict[str, Config]) -> None:
         if kind_of(model) and not (repository / model / CONFIG).exists()
     }
     _write_named(repository, new)
-    _write(repository, {model: text_format.MessageToString(config) for model, config in new.items()})
+    _write(repository, _contents(new))
 
 
 def write_configs(repository: Repository, configs: dict[str, Config]) -> None:
@@ -173,20 +173,26 @@ def write_configs(repository: Repository, configs: dict[str, Config]) -> None:
         repository.write(f"{CANARY}/{release}/{PLACEHOLDER}", b"")
     parts = {model: config for model, config in configs.items() if kind_of(model)}
     _write_named(repository, parts)
-    _write(repository, {model: text_format.MessageToString(config) for model, config in configs.items()})
+    _write(repository, _contents(configs))
     for model in part_models(repository):
         if model not in parts:
             repository.delete(f"{model}/{CONFIG}")
 
 
 def canary_on_disk(repository: Repository) -> Canary | None:
-    """The canary release that the next start serves beside the active one; None if there is none."""
+    """The canary release that the next start serves beside the active one; None if there is none.
+
+    With a damaged config there is none, so that the rest can still be changed.
+    """
     path = repository / CANARY / CONFIG
     if not path.exists():
         return None
-    config = read_config(path)
-    release = config.ensemble_scheduling.step[0].model_version
-    return Canary(int(release), float(config.parameters[PERCENT].string_value))
+    try:
+        config = read_config(path)
+        release = config.ensemble_scheduling.step[0].model_version
+        return Canary(int(release), float(config.parameters[PERCENT].string_value))
+    except (CestaError, IndexError, ValueError):
+        return None
 
 
 def end_canary(repository: Repository) -> None:
@@ -194,18 +200,18 @@ def end_canary(repository: Repository) -> None:
     repository.delete(f"{CANARY}/{CONFIG}")
 
 
-def read_texts(repository: Repository) -> dict[str, str]:
-    """The contents of the configs by model, for ``put_back``."""
+def read_contents(repository: Repository) -> dict[str, bytes]:
+    """The contents of the configs by model, damaged ones included, for ``put_back``."""
     paths = {model: repository / model / CONFIG for model in (*part_models(repository), *FRONTS)}
-    return {model: path.read_text(encoding="utf-8") for model, path in paths.items() if path.exists()}
+    return {model: path.read_bytes() for model, path in paths.items() if path.exists()}
 
 
-def put_back(repository: Repository, texts: dict[str, str]) -> None:
-    """Undo ``write_configs``: restore the configs that ``read_texts`` returned, and delete any other."""
+def put_back(repository: Repository, contents: dict[str, bytes]) -> None:
+    """Undo ``write_configs``: restore the configs that ``read_contents`` returned, and delete any other."""
     for model in (*part_models(repository), *FRONTS):
-        if model not in texts:
+        if model not in contents:
             repository.delete(f"{model}/{CONFIG}")
-    _write(repository, texts)
+    _write(repository, contents)
 
 
 def _servable(repository: Repository, number: int, required: bool) -> ReleaseManifest | None:
@@ -226,7 +232,7 @@ def _write_named(repository: Repository, parts: dict[str, Config]) -> None:
     for model, part in parts.items():
         for source in (MODEL_REPOSITORY / str(kind_of(model)) / NAMED).glob("*.pbtxt"):
             text, written = _fitted_text(source, part), repository / model / NAMED / source.name
-            if not written.exists() or written.read_text(encoding="utf-8") != text:
+            if not written.exists() or written.read_bytes() != text.encode():
                 repository.write(f"{model}/{NAMED}/{source.name}", text.encode())
 
 
@@ -237,8 +243,12 @@ def _fitted_text(source: Path, part: Config) -> str:
     return source.read_text("utf-8") if config == read_config(source) else text_format.MessageToString(config)
 
 
-def _write(repository: Repository, texts: dict[str, str]) -> None:
-    written = read_texts(repository)
-    for model, text in texts.items():
-        if text != written.get(model):
-            repository.write(f"{model}/{CONFIG}", text.encode())
+def _write(repository: Repository, contents: dict[str, bytes]) -> None:
+    written = read_contents(repository)
+    for model, content in contents.items():
+        if content != written.get(model):
+            repository.write(f"{model}/{CONFIG}", content)
+
+
+def _contents(configs: dict[str, Config]) -> dict[str, bytes]:
+    return {model: text_format.MessageToString(config).encode() for model, config in configs.items()}

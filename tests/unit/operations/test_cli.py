@@ -320,3 +320,13 @@ def test_a_relative_repository_of_a_stack_counts_from_the_working_folder(
     for repository in ("mine/repository", "s3://bucket/shop"):
         assert cesta("stack", "--repository", repository) == (0, "", "")
     assert served == [str(tmp_path / "mine" / "repository"), "s3://bucket/shop"]
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("operations.cli.make_app", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from operations.gateway import link
+from operations.gateway.control import TOKEN, control_socket
 from operations.gateway.nginx import GatewaySettings
 from operations.releases.models.configs import Canary
 from operations.releases.stores.store import open_repository
@@ -46,4 +47,26 @@ def test_the_gateway_is_up_while_it_accepts(tmp_path: Path) -> None:
         watched.probe()
         assert registry.get_sample_value("cesta_gateway_up") == 1
     watched.probe()
+    assert registry.get_sample_value("cesta_gateway_up") == 0
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"\xff\xfe"])
+def test_a_damaged_token_is_made_anew(tmp_path: Path, content: bytes) -> None:
+    """With an empty one, a request without a token would be an admin's."""
+    first = link.admin_token(tmp_path)
+    (tmp_path / TOKEN).write_bytes(content)
+    second = link.admin_token(tmp_path)
+    assert len(second) == len(first) == 43
+    assert link.admin_token(tmp_path) == second != first
+
+
+def test_a_gateway_whose_workers_stand_still_is_down(tmp_path: Path) -> None:
+    """The kernel goes on accepting connections for them, and nobody answers."""
+    registry, socket_path = CollectorRegistry(), control_socket(tmp_path)
+    socket_path.parent.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as gateway, socket.socket(socket.AF_UNIX) as control:
+        control.bind(str(socket_path))
+        control.listen()
+        settings = GatewaySettings(tmp_path, http=f"127.0.0.1:{gateway.getsockname()[1]}")
+        link.GatewayLink(settings, open_repository(tmp_path / "repository"), registry).probe()
     assert registry.get_sample_value("cesta_gateway_up") == 0

@@ -20,6 +20,7 @@ from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote
 from operations.releases.publish import publish
 from operations.releases.repository import active_release
+from operations.releases.serving_mark import mark_served
 from operations.releases.stores.store import open_repository
 from tests.building import TOY_SAMPLER
 from tests.running.proxy import ANSWERS, Proxy, open_proxy, proxy
@@ -143,6 +144,23 @@ def test_without_an_address_the_next_start_is_changed_and_the_place_looked_at_na
     assert done.exit_code == 0
     assert f"no server at {refusing} (--address names another): this changes what the next" in done.stdout
     assert active_release(open_repository(place)) == 2
+
+
+@pytest.mark.parametrize(
+    "verb", [("promote", 2, "--force"), ("canary", 2, "--force"), ("rollback",), ("retire", "--keep=2")]
+)
+def test_a_server_elsewhere_or_in_a_restart_is_not_changed_behind_its_back(
+    place: Path, refusing: str, monkeypatch: pytest.MonkeyPatch, verb: tuple[object, ...]
+) -> None:
+    """Nobody listens at the usual address, and `cesta serve` lives: its server would serve it untried."""
+    monkeypatch.setattr("operations.commands.release.ADDRESS", refusing)
+    before = contents(place)
+    with mark_served(open_repository(place)):
+        done = cesta("release", *verb, f"--repository={place}")
+        assert isinstance(done.exception, CestaError)
+        assert f"no server listens at {refusing}, but one may serve {place}" in str(done.exception)
+        assert contents(place) == before
+        assert cesta("release", "promote", 2, "--force", "--offline", f"--repository={place}").exit_code == 0
 
 
 def test_a_server_behind_a_proxy_s_back_is_told(

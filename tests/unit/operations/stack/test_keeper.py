@@ -105,6 +105,27 @@ def test_the_first_start_is_not_repeated() -> None:
     assert (len(world.started_s), world.stopped) == (1, 1)
 
 
+def test_the_first_start_of_monitoring_is_repeated() -> None:
+    """Shops do not wait for it: with a damaged folder of Prometheus they are answered all the same."""
+    world = World([CestaError("prometheus ended"), OSError("disk full"), 5.0])
+    keeper = Keeper("prometheus", world, world, lambda: world.now_s, needed=False)
+    keeper.stop()
+    with capture_logs() as events:
+        keeper.run()
+    assert keeper.ready.is_set()
+    assert keeper.late
+    assert [event["event"] for event in events[:3]] == ["program ended", "program ended", "program restored"]
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_the_keeper() -> None:
+    """Nobody else would start the program again, or say that it is down."""
+    world = World([1.0, UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), 5.0])
+    with capture_logs() as events:
+        world.keep()
+    assert "invalid start byte" in next(event["reason"] for event in events[1:] if "reason" in event)
+    assert [event["event"] for event in events if event["event"] == "program restored"]
+
+
 def test_nothing_is_started_once_it_ends() -> None:
     """A program that dies while the stack stops stays down."""
     world = World([1.0])

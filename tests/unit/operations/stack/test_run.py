@@ -38,7 +38,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SimpleNamespace]]:
 
 
 def test_a_stack_of_which_nothing_is_left_ends_with_each_reason(kept: list[SimpleNamespace]) -> None:
-    kept += [SimpleNamespace(given_up=f"{name} failed") for name in ("gateway", "prometheus")]
+    kept += [SimpleNamespace(given_up=f"{name} failed", late=False) for name in ("gateway", "prometheus")]
     with pytest.raises(CestaError, match=r"^gateway failed\nprometheus failed$"):
         serve_stack(Path("out"), "repository", Addresses())
 
@@ -47,7 +47,7 @@ def test_one_that_was_given_up_is_reported_at_the_end(
     kept: list[SimpleNamespace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others serve on until the signal."""
-    kept += [SimpleNamespace(given_up=""), SimpleNamespace(given_up="prometheus failed")]
+    kept += [SimpleNamespace(given_up=failure, late=False) for failure in ("", "prometheus failed")]
     monkeypatch.setattr(
         "operations.stack.run.time.sleep", lambda seconds: os.kill(os.getpid(), signal.SIGHUP)
     )

@@ -93,8 +93,26 @@ def test_one_change_at_a_time(repository: Repository) -> None:
     assert active_release(repository) == 1
 
 
-def test_a_repository_that_cannot_be_read_is_said(repository: Repository) -> None:
-    (repository / "recommender" / "1" / "manifest.json").write_text("{")
+def test_what_is_damaged_hides_nothing_else(repository: Repository) -> None:
+    """An operator asks for the list because something is damaged."""
+    repository.write("recommender/2/manifest.json", b"{")
+    repository.write("recommender/config.pbtxt", b"")
+    repository.write("recommender_canary/config.pbtxt", b"")
+    listed = Admin(repository).ask("GET", "/releases").json()
+    assert (listed["active"], listed["canary"]) == (None, None)
+    assert "recommender/config.pbtxt pins no release" in listed["damaged"]
+    whole, damaged = listed["releases"]
+    assert (whole["release"], damaged["release"]) == (1, 2)
+    assert "recommender/2/manifest.json is damaged" in damaged["damaged"]
+
+
+def test_a_repository_that_cannot_be_read_is_said(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Repository) -> list[int]:
+        raise PermissionError(13, "Permission denied", str(repository))
+
+    monkeypatch.setattr("operations.supervisor.admin.releases", refuse)
     refused = Admin(repository).ask("GET", "/releases")
     assert refused.status_code == 503
-    assert "manifest.json is damaged" in refused.json()["error"]
+    assert "the releases cannot be listed" in refused.json()["error"]
