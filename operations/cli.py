@@ -18,7 +18,7 @@ import typer
 from operations.commands import ask, install, keys, publish, release, serve
 from operations.commands.version import print_version
 from operations.errors import CestaError, NotActive
-from operations.log_stream import LogStream
+from operations.log_stream import LogStream, drop_unwritten
 from operations.records.disk import explain
 from operations.server.inherited import TELEMETRY_OFF
 
@@ -64,10 +64,12 @@ def main() -> None:
         _exit(explain(error))
     except ModuleNotFoundError as error:
         _exit(_explain_missing_module(error))
+    finally:
+        drop_unwritten(sys.stderr)
 
 
 def _exit(sentence: str, code: int = 1) -> NoReturn:
-    print(sentence, file=sys.stderr)
+    print(sentence, file=LogStream())
     sys.exit(code)
 
 

@@ -7,6 +7,7 @@ CestaError          every error whose message is written for the user
 ├── NotPromoted     a release that did not become active; the earlier one still is
 │   └── NotActive   one that was published a moment before
 ├── ServerError     a tritonserver that cannot start, died, or did not become ready
+│   └── NoRoom      one that was not started, for lack of memory or disk
 └── WontOverwrite   a target folder that cesta did not write
 """
 
@@ -41,6 +42,10 @@ class NotActive(NotPromoted):
 
 class ServerError(CestaError):
     """The tritonserver cannot start, died, or did not become ready; the text names the way out."""
+
+
+class NoRoom(ServerError):  # noqa: N818 - as above
+    """Too little shared memory or temporary disk space for a start. Nothing was started."""
 
 
 class WontOverwrite(CestaError):  # noqa: N818 - as above

@@ -16,8 +16,9 @@ from operations.server.inherited import TELEMETRY_OFF
 SETTINGS = (  # of the user who runs the tests
     *("CESTA_CONTROL_SECRET", "CESTA_CONTROL_SECRET_FILE"),
     *("CESTA_SIGNING_KEY_FILE", "CESTA_TRUSTED_KEYS_FILE", "CESTA_UNSIGNED_RELEASES"),
-    "CESTA_RELEASE_TRIAL",
+    *("CESTA_RELEASE_TRIAL", "CESTA_OLD_TRITON"),
     *("CESTA_ADDRESS", "CESTA_REPOSITORY"),
+    *("CESTA_ADMIN_KEY", "CESTA_ADMIN_KEY_FILE"),
 )
 PROXIES = (
     "http_proxy",

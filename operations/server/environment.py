@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from operations.errors import ServerError
+from operations.errors import NoRoom, ServerError
 from operations.plain_path import plain_path
 from operations.server.cached_environment import cache_folder, find_made, place
 from operations.server.distribution import library_sentence
@@ -166,7 +166,7 @@ def loader_path(environment: ServingEnvironment, inherited: Mapping[str, str]) -
 
 
 def check_space(shared_memory: Path = Path("/dev/shm"), temporary: Path | None = None) -> None:
-    """Raise `ServerError` if there is too little shared memory or temporary disk space."""
+    """Raise `NoRoom` if there is too little shared memory or temporary disk space."""
     for folder, way_out in (
         (shared_memory, "give it more (docker: --shm-size=1g) or remove files of dead processes there"),
         (temporary, "free some, or point TMPDIR elsewhere"),
@@ -179,7 +179,7 @@ def check_space(shared_memory: Path = Path("/dev/shm"), temporary: Path | None =
             raise ServerError(f"{folder} cannot be used ({error.strerror}); {way_out}") from None
         if free < _MINIMUM_FREE_BYTES:
             needed = _MINIMUM_FREE_BYTES // 2**20
-            raise ServerError(f"{folder} has {free // 2**20} MiB free of the {needed} needed; {way_out}")
+            raise NoRoom(f"{folder} has {free // 2**20} MiB free of the {needed} needed; {way_out}")
 
 
 def assemble_runtime(folder: Path, environment: ServingEnvironment, onnx_library: Path | None = None) -> None:

@@ -29,6 +29,7 @@ from typing import Self
 
 from operations.address import join_address
 from operations.errors import ServerError
+from operations.log_stream import LogStream, drop_unwritten
 from operations.server import control_secret
 from operations.server.compiled_backend import find_library
 from operations.server.environment import (
@@ -334,15 +335,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve in the foreground. Returns 0 after Ctrl-C or SIGTERM, 1 when the server ends by itself."""
     settings = parse_settings(main.__doc__, arguments)
     interrupt_on_signals()
+    out = LogStream("stdout")
     try:
         settings = replace(settings, control_secret=control_secret.find_secret())
-        with Server(settings, on_log=lambda line: print(line, flush=True)) as server:
+        with Server(settings, on_log=lambda line: print(line, file=out, flush=True)) as server:
             server.wait_ready(timeout_s=math.inf)
-            print(f"ready: http {server.http} grpc {server.grpc} metrics {server.metrics}", flush=True)
+            print(
+                f"ready: http {server.http} grpc {server.grpc} metrics {server.metrics}", file=out, flush=True
+            )
             code = server.wait()
             print(f"tritonserver ended by itself with {code}:\n{server.log_tail}", file=sys.stderr)
     except KeyboardInterrupt:
         return 0
     except ServerError as error:
         print(error, file=sys.stderr)
+    finally:
+        drop_unwritten(sys.stdout)
     return 1

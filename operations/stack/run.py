@@ -9,6 +9,7 @@ from pathlib import Path
 from operations.errors import CestaError
 from operations.gateway.items import write_items
 from operations.gateway.nginx import Gateway
+from operations.log_stream import announce
 from operations.outputs import ITEMS
 from operations.processes.listeners import check_free
 from operations.server.signals import collect_signals
@@ -77,11 +78,10 @@ def serve_stack(out: Path, repository: str, addresses: Addresses, runbooks: str 
         contextlib.suppress(KeyboardInterrupt),
         run_stack(out, repository, addresses, lambda: signals, runbooks) as keepers,
     ):
-        print(
+        announce(
             f"ready: http://{addresses.http}/v1/recommend, grpc {addresses.grpc}; "
             f"Prometheus http://{addresses.prometheus}, Alertmanager http://{addresses.alertmanager}\n"
-            f"a key: cesta keys add NAME --folder {out / 'gateway'}",
-            flush=True,
+            f"a key: cesta keys add NAME --folder {out / 'gateway'}"
         )
         while not signals and not all(keeper.given_up for keeper in keepers):
             time.sleep(POLL_S)

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from operations.address import join_address
 from operations.gateway.link import GatewayLink, admin_token
 from operations.gateway.nginx import GatewaySettings
+from operations.log_stream import announce
 from operations.processes.listeners import way_out
 from operations.releases.model_control import ModelControl
 from operations.releases.serving_mark import mark_served
@@ -126,8 +127,7 @@ def _announce(server: EmbeddedServer, listener: socket.socket) -> None:
         )
     addresses = {"http": triton.http, "grpc": triton.grpc, "metrics": triton.metrics}
     addresses["supervisor"] = join_address(host, port)
-    with contextlib.suppress(OSError):  # the log lies on a full disk
-        print("ready:", *(f"{name} {address}" for name, address in addresses.items()), flush=True)
+    announce(" ".join(["ready:", *(f"{name} {address}" for name, address in addresses.items())]))
     log.info("ready", release=server.release, **addresses)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import structlog
 
+from operations.log_stream import LogStream
+
 log = structlog.get_logger()
 
 # I1123 05:29:48.303104 19555 model_lifecycle.cc:839] "successfully loaded 'recommender'"
@@ -35,4 +37,4 @@ def log_line(line: str) -> None:
 
 
 def _print(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(line, file=LogStream(), flush=True)

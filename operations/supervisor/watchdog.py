@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from operations.errors import CestaError
+from operations.errors import CestaError, NoRoom
 
 log = structlog.get_logger()
 
@@ -21,6 +21,7 @@ ENOUGH_MISSES = 2  # then the server is lost; a single miss may be bad luck
 # Two failures within this time are not bad luck, even with answers between: an instance may be dead.
 FAILED_WITHIN_S = 5.0
 PAUSES_S = (0, 1, 2, 4, 8, 16, 32, 60)  # before each of the starts that follow one another
+ROOM_S = 2  # before each look whether there is room for a start; a look costs nothing
 STEADY_S = 60.0  # after so long in good health, the pauses begin again
 
 LOST = {  # kind of trouble → event
@@ -224,8 +225,9 @@ class Watchdog:
         release, since_s = self.health.release, self._last_answer_s()
         self._lost = reason, since_s
         self.health = replace(self.health, ready=False, reason=reason)
+        has_room = True
         while True:
-            pause_s = PAUSES_S[min(max(self._starts, 1), len(PAUSES_S)) - 1]
+            pause_s = PAUSES_S[min(max(self._starts, 1), len(PAUSES_S)) - 1] if has_room else ROOM_S
             down_s = round(self._clock() - since_s, 2)
             log.error(LOST[kind], reason=reason, release=release, down_s=down_s, start_in_s=pause_s)
             if self._ending.wait(pause_s):
@@ -234,5 +236,7 @@ class Watchdog:
             try:
                 return self._open()
             except (CestaError, OSError) as error:
-                kind, reason = "start", str(error)
+                kind, reason, has_room = "start", str(error), not isinstance(error, NoRoom)
+                if not has_room:  # nothing was started
+                    self._starts -= 1
                 self.health = replace(self.health, ready=False, reason=reason)

@@ -48,7 +48,7 @@ def base(engine: Engine, name: str) -> str:
         return make(engine, name)
     full = (
         f"docker.io/{name}" if "/" in name else f"docker.io/library/{name}"
-    )  # podman finds any that ends so
+    )  # podman takes any that ends so
     made_before = engine.has_image(ORIGIN + name)
     if engine.has_image(full) or (not made_before and _pull(engine, full)):
         return full

@@ -77,6 +77,14 @@ class Composed:
             )
         return done.stdout
 
+    @property
+    def waits_for_health(self) -> bool:
+        """Tell whether compose starts a service when those that it depends on are healthy."""
+        if self.engine.program == "docker":
+            return True
+        version = self.engine.read("version", "--format={{.Client.Version}}").split(".")
+        return [int(part) for part in version[:2]] >= [4, 6]
+
     def container(self, service: str) -> Container:
         """Return the container of a service."""
         filters = [f"label={LABEL}.project={self.project}", f"label={LABEL}.service={service}"]
@@ -119,7 +127,8 @@ class Composed:
             while not over.wait(HEALTH_S):
                 with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
                     for name in self.containers():
-                        self.engine.run("healthcheck", "run", name, check=False)
+                        if self.engine.inspect("container", name)["State"]["Health"]["Status"] != "healthy":
+                            self.engine.run("healthcheck", "run", name, check=False)
 
         checking = threading.Thread(target=check, daemon=True)
         if self.engine.program == "podman":

@@ -63,7 +63,10 @@ def serving(
 
     `options` of the engine come after those of the service, and `arguments` go to `cesta serve`.
     """
-    mounts = [f"--volume={secrets}:/run/secrets:ro"]
+    # Each by itself, as compose does: the folder keeps others out.
+    mounts = [
+        f"--volume={secrets / name}:/run/secrets/{name}:ro" for name in ("control_secret", "trusted_keys")
+    ]
     if isinstance(repository, Path):
         give_away(repository)
         mounts.append(f"--volume={repository}:/repository")

@@ -84,9 +84,11 @@ def composed(
             make_bucket(made)
             publish(made, built)
             publish(made, built)
+            if not made.waits_for_health:
+                made.run("up", "--detach", "--no-build", "--no-deps", "redis", TRITON)
+                wait_for(lambda: made.is_healthy(TRITON), START_S)
             made.run("up", "--detach", "--no-build", timeout_s=START_S)
-            for service in SERVICES:
-                wait_for(lambda name=service: made.is_healthy(name), START_S)  # type: ignore[misc]
+            wait_for(lambda: all(map(made.is_healthy, SERVICES)), START_S)
             yield made
     finally:
         made.remove()
@@ -140,6 +142,8 @@ def front(composed: Composed) -> Front:
 
 def test_services_start_in_their_order(composed: Composed) -> None:
     """The store before Triton, and the gateway when Triton recommends."""
+    if not composed.waits_for_health:
+        pytest.skip("podman-compose looks at health only with podman 4.6 or newer; apt-get install podman")
     started = {name: parse_time(composed.container(name).state["StartedAt"]) for name in SERVICES}
     assert started["registry"] < started[TRITON] < started["gateway"]
 

@@ -37,7 +37,7 @@ def questions(built: Built) -> list[Question]:
     """Baskets of one to eight items, half of them with a user."""
     rng = np.random.default_rng(8)
     items = built.shop.catalog["item_id"].to_numpy()[1:]
-    users = [str(user) for user in built.shop.interactions["user_id"].unique()[:QUESTIONS]]
+    users = built.shop.user_ids[1 : QUESTIONS + 1]
     baskets = [tuple(rng.choice(items, rng.integers(1, 9), replace=False).tolist()) for _ in range(QUESTIONS)]
     return [
         Question(basket, user if n % 2 else "")

@@ -39,7 +39,7 @@ ORDERS = {
 # stand above all sub-packages except commands.
 BASES = {
     "export_scripts": {"complete_journey", "progress", "provenance", "settings", "thread_count"},
-    "operations": {"address", "errors", "outputs", "plain_path", "settings"},
+    "operations": {"address", "errors", "log_stream", "outputs", "plain_path", "settings"},
 }
 OFFLINE = {"torch", "pandas"}  # of the floor export_scripts; loadtests/peers are other people's apps
 SERVING = {  # packages of `pip install cesta`, and of its extra "stores"

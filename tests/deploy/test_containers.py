@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from operations.gateway.control import announce
-from operations.gateway.nginx import GatewaySettings, find_nginx, read_resolvers, render, variables
+from operations.gateway.nginx import GatewaySettings, find_nginx, read_resolver, render, variables
 from tests import ROOT
 from tests.running import needs
 
@@ -251,7 +251,7 @@ def test_the_gateway_s_variables_are_those_of_its_templates() -> None:
     templates = (ROOT / "deploy" / "gateway").glob("*.template")
     wanted = {name for path in templates for name in re.findall(r"\$\{([A-Z_]+)\}", path.read_text())}
     given = SERVICES["gateway"]["environment"].keys()
-    assert wanted - {"GATEWAY_RESOLVERS", "GATEWAY_REAL_IP"} == given - {"GATEWAY_TRUSTED_PROXIES"}
+    assert wanted - {"GATEWAY_RESOLVER", "GATEWAY_REAL_IP"} == given - {"GATEWAY_TRUSTED_PROXIES"}
 
 
 @pytest.mark.parametrize(("ssl", "scheme"), [("ssl", "https"), ("", "http")])
@@ -286,7 +286,7 @@ START = ROOT / "deploy" / "gateway" / "start.sh"
 
 def container_environment(settings: GatewaySettings, **more: str) -> dict[str, str]:
     """The environment of the gateway's container, for these settings on this machine."""
-    made = ("GATEWAY_RESOLVERS", "GATEWAY_REAL_IP")
+    made = ("GATEWAY_RESOLVER", "GATEWAY_REAL_IP")
     given = {name: value for name, value in variables(settings).items() if name not in made}
     settings.run.mkdir(parents=True, exist_ok=True)  # as the tmpfs is
     return {**given, "PATH": "/usr/sbin:/usr/bin:/bin", **more}
@@ -318,27 +318,28 @@ def test_the_image_s_script_refuses_what_is_no_proxy(tmp_path: Path, proxies: st
 
 
 @pytest.mark.parametrize(
-    ("resolv_conf", "resolvers"),
+    ("resolv_conf", "resolver"),
     [
         ("", "127.0.0.1"),
-        ("# x\nnameserver 10.0.0.2\nnameserver\tfd00::2\n", "10.0.0.2 [fd00::2]"),
+        ("# x\nnameserver 10.0.0.2\nnameserver\tfd00::2\n", "10.0.0.2"),
+        ("nameserver\tfd00::2\n", "[fd00::2]"),
         ("nameserver fe80::1%eth0\n", "127.0.0.1"),
     ],
 )
-def test_the_image_s_script_and_python_agree_on_name_servers(
-    tmp_path: Path, resolv_conf: str, resolvers: str
+def test_the_image_s_script_and_python_agree_on_the_name_server(
+    tmp_path: Path, resolv_conf: str, resolver: str
 ) -> None:
     (tmp_path / "resolv.conf").write_text(resolv_conf)
-    assert " ".join(read_resolvers(tmp_path / "resolv.conf")) == resolvers
+    assert read_resolver(tmp_path / "resolv.conf") == resolver
     function = START.read_text().split("set -euf\n")[1].split("# Prints a directive")[0]
     done = subprocess.run(
-        ["sh", "-euf", "-c", function + "resolvers"],
+        ["sh", "-euf", "-c", function + "resolver"],
         env={"PATH": "/usr/bin:/bin", "RESOLV_CONF": str(tmp_path / "resolv.conf")},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout == f"{resolvers}\n"
+    assert done.stdout == f"{resolver}\n"
 
 
 @pytest.mark.skipif(not shutil.which("envsubst"), reason="apt-get install gettext-base")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tritonclient.grpc as triton
 
+from operations.releases.promote import promote
+from operations.releases.publish import publish
+from operations.releases.stores.store import open_repository
 from operations.server.environment import find_serving_environment
-from operations.server.process import Server
 from operations.server.version import MINIMUM, reported_version
 from tests.building import TOY_SAMPLER
 from tests.building.installed_triton import lay_out_triton
+from tests.building.runs import toy_run
 from tests.running.supervised import CESTA, FREE_PORTS, Supervised
-from tests.running.toy_shop import ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
 
@@ -23,14 +24,13 @@ ANYWHERE = "--host=0.0.0.0"
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory, start_server: Callable[..., Server]) -> Path:
+def repository(tmp_path_factory: pytest.TempPathFactory, start_server: object) -> Path:
     """One toy release, promoted."""
     root = tmp_path_factory.mktemp("promoted")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
-        shop = ToyShop(root, start_server)
-        shop.first(1)
-        shop.close()
+        repository = open_repository(root / "repository")
+        promote(repository, publish(toy_run(root / "run", 1), repository))
     return root / "repository"
 
 

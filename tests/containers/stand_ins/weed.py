@@ -41,14 +41,14 @@ def read_keys(path: Path) -> list[str]:
 
 def serve(keys: Path, host: str) -> None:
     """Serve until a signal. Only requests that name one of the keys reach moto, which checks no signature."""
-    from moto.moto_server.werkzeug_app import (
+    from moto.moto_server.werkzeug_app import (  # type: ignore[import-not-found]  # only in the image
         DomainDispatcherApplication,
         MotoRequestHandler,
         create_backend_app,
     )
     from werkzeug.serving import run_simple
 
-    moto = DomainDispatcherApplication(create_backend_app)
+    moto: Callable[..., Iterable[bytes]] = DomainDispatcherApplication(create_backend_app)
     allowed = [f"Credential={key}/" for key in read_keys(keys)]
 
     def answer(request: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from operations.errors import NoRoom
 from operations.server.environment import (
     ServerError,
     assemble_runtime,
@@ -153,7 +154,7 @@ def test_too_little_space_is_refused(
     free = {Path("/dev/shm"): shared_mib, Path("/spool"): disk_mib}
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free[folder] * 2**20))
 
-    with pytest.raises(ServerError, match=reason):
+    with pytest.raises(NoRoom, match=reason):
         check_space(temporary=Path("/spool"))
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from operations.server.process import ServerError
-from operations.supervisor.watchdog import CanaryLate, CanaryMissed, Misses, Stopped, Watchdog
+from operations.errors import NoRoom, ServerError
+from operations.supervisor.watchdog import ROOM_S, CanaryLate, CanaryMissed, Misses, Stopped, Watchdog
 
 DEAD, LATE = CanaryMissed("the stub is not healthy"), CanaryLate("no answer within 1.25 s")
 DEADLINE_S = 1.25
@@ -93,6 +93,10 @@ class World:
 
 def fails(time: Time) -> Toy:
     raise ServerError("no such table")
+
+
+def has_no_room(time: Time) -> Toy:
+    raise NoRoom("/dev/shm has 0 MiB free")
 
 
 def test_a_healthy_server_is_asked_every_second_and_drained_at_the_end() -> None:
@@ -180,6 +184,15 @@ def test_a_start_that_fails_later_is_tried_again() -> None:
     assert [event["start_in_s"] for event in failed] == [1, 2]
     assert events[-1]["event"] == "server restored"
     assert world.watchdog.restarts == {"exited": 1, "start": 2}
+
+
+def test_a_start_without_room_is_tried_every_two_seconds() -> None:
+    """As long as it takes, since nothing is started. A crash loop before and after it goes on backing off."""
+    dies = [lambda time: Toy(time, ends_s=0.5)] * 4
+    world = World(300, *dies, *[has_no_room] * 40, *dies, Toy)
+    events = world.run()
+    pauses = [event["start_in_s"] for event in events if "start_in_s" in event]
+    assert pauses == [0, 1, 2, 4, *[ROOM_S] * 40, 8, 16, 32, 60]
 
 
 def test_a_first_start_that_fails_is_the_end() -> None:
