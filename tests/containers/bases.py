@@ -81,7 +81,7 @@ def _pull(engine: Engine, name: str) -> bool:
 
 
 def _debian(engine: Engine) -> str:
-    """Import a new root of debootstrap, or the one that tests/machines/debian_12.sh has made."""
+    """Import a new root of debootstrap, or the one that tests/machines/new_machine.sh has made."""
     tag = ORIGIN + DEBIAN
     if engine.has_image(tag):
         return tag

@@ -78,7 +78,6 @@ inside() {  # in the namespaces, still on this machine's root
   case $machine in
     python-3.12)
       mount_python "$root" "$python" /opt/python-3.12
-      ln -s /opt/python-3.12/bin/python3.12 "$root/usr/local/bin/python3.12"
       ;;
     debian-13)
       refuse_demo "$root" "uv python install 3.12"
@@ -147,7 +146,7 @@ in_machine() {  # a login shell of $2 runs $3; only what concerns packages and p
   done
   local home=/home/$as
   [ "$as" != root ] || home=/root
-  env -i "${kept[@]}" HOME="$home" PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
+  env -i "${kept[@]}" HOME="$home" PATH=/opt/python-3.12/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
     DEBIAN_FRONTEND=noninteractive chroot --userspec="$as" "$root" bash -c "cd && $3"
 }
 
