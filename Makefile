@@ -107,7 +107,7 @@ wheels: $(APP)/.installed  ## wheel and sdist of cesta and of cesta-client in di
 	cd client && $(abspath $(APP))/bin/python -m hatchling build --directory $(CURDIR)/dist
 
 test-wheels: install wheels  ## dist/: its content, and every online verb from an empty folder (3 minutes)
-	$(APP)/bin/python -m pytest --dist dist tests/packages
+	$(APP)/bin/python -m pytest --wheels dist tests/packages
 
 test: install $(MOTO)/.installed lint  ## every test, those against a live Triton included
 	$(APP)/bin/python -m pytest

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Without torch nothing can be built, but what was built before can be served."""
     parser.addoption("--built", type=Path, help="take what `python -m tests.building.slices FOLDER` built")
-    parser.addoption("--dist", type=Path, help="take the wheels and sdists that `make wheels` built")
+    parser.addoption("--wheels", type=Path, help="take the wheels and sdists that `make wheels` built")
 
 
 @pytest.fixture(scope="session", autouse=True)

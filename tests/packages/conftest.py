@@ -11,23 +11,29 @@ from operations.releases.stores.store import open_repository
 from tests.building import TOY_SAMPLER
 from tests.building.distributions import Distributions, build_all
 from tests.building.runs import toy_run
-from tests.running.installation import Installation, make_installation, requirements_digest
+from tests.running.installation import Installation, make_environment, requirements_digest, variables
 
 
 @pytest.fixture(scope="session")
 def built_wheels(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Distributions:
-    """Built once, unless --dist names those to test."""
-    if before := pytestconfig.getoption("--dist"):
+    """Built once, unless --wheels names those to test."""
+    if before := pytestconfig.getoption("--wheels"):
         return Distributions(before.absolute())
     pytest.importorskip("hatchling", reason='needs the build backend: pip install "cesta[dev]"')
     return build_all(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="session")
-def installation(pytestconfig: pytest.Config, built_wheels: Distributions, state: Path) -> Installation:
+def installation(
+    tmp_path_factory: pytest.TempPathFactory,
+    pytestconfig: pytest.Config,
+    built_wheels: Distributions,
+    state: Path,
+) -> Installation:
     """The packages are installed once for a set of requirements, and kept in pytest's cache."""
     folder = Path(pytestconfig.cache.mkdir(f"installed-{requirements_digest()}"))
-    return make_installation(folder, built_wheels.wheels, state)
+    environment = make_environment(folder, built_wheels.wheels)
+    return Installation(environment, tmp_path_factory.mktemp("empty"), variables(state))
 
 
 @pytest.fixture(scope="module")
