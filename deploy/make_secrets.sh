@@ -12,11 +12,15 @@ draw() {
 
 draw control_secret
 draw grafana_password
-draw registry_user
-draw registry_password
 draw redis_password
 [ -e registry_credentials ] || printf '[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n' \
-    "$(cat registry_user)" "$(cat registry_password)" > registry_credentials
+    "$(openssl rand -hex 10)" "$(openssl rand -hex 32)" > registry_credentials
+# The same pair, as the object store reads it.
+credential() {
+    sed -n "s/^$1 *= *//p" registry_credentials | head -n 1
+}
+printf '{"identities": [{"name": "cesta", "credentials": [{"accessKey": "%s", "secretKey": "%s"}], "actions": ["Admin"]}]}\n' \
+    "$(credential aws_access_key_id)" "$(credential aws_secret_access_key)" > registry_keys
 # Whose releases may be served: the keys that this user trusts. Written again as long as it holds no key.
 if ! grep -qs '^ed25519 ' trusted_keys; then
     echo '# public lines of publishers, as "cesta release keys" prints them' > trusted_keys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ SETTINGS = (  # of the user who runs the tests
     *("CESTA_CONTROL_SECRET", "CESTA_CONTROL_SECRET_FILE"),
     *("CESTA_SIGNING_KEY_FILE", "CESTA_TRUSTED_KEYS_FILE", "CESTA_UNSIGNED_RELEASES"),
     *("CESTA_RELEASE_TRIAL", "CESTA_OLD_TRITON"),
+    *("CESTA_ADDRESS", "CESTA_REPOSITORY"),
+    *("CESTA_ADMIN_KEY", "CESTA_ADMIN_KEY_FILE"),
 )
 PROXIES = (
     "http_proxy",
@@ -48,6 +51,19 @@ def state(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config)
         for variable in (*SETTINGS, *PROXIES, *(name.upper() for name in PROXIES)):
             patch.delenv(variable, raising=False)
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary() -> Iterator[Path]:
+    """The temporary folder of this process: a start of a server sweeps what killed ones left in it, which may
+    be what a test in another process looks at. As /tmp, it is open to all users.
+    """
+    made = tempfile.TemporaryDirectory(prefix="cesta-tests-", ignore_cleanup_errors=True)
+    with made as folder, pytest.MonkeyPatch.context() as patch:
+        Path(folder).chmod(0o1777)
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

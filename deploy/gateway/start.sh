@@ -2,11 +2,13 @@
 # Starts nginx in a container: fills in the templates from the environment, as operations/gateway/nginx.py does elsewhere.
 set -euf
 
-# Prints the machine's name servers in nginx's spelling. Without any, an address where nobody answers.
-resolvers() {
+# Prints the machine's first name server in nginx's spelling. Without any, an address where nobody answers. nginx would ask
+# several in turn, and in podman each knows the names of one network only.
+resolver() {
     found=$(sed -n -e 's/^nameserver[[:space:]]\{1,\}\([0-9.]\{7,\}\)[[:space:]]*$/\1/p' \
         -e 's/^nameserver[[:space:]]\{1,\}\([0-9a-fA-F:.]*:[0-9a-fA-F:.]*\)[[:space:]]*$/[\1]/p' "${RESOLV_CONF:-/etc/resolv.conf}")
-    echo ${found:-127.0.0.1}  # in one line
+    set -- ${found:-127.0.0.1}
+    echo "$1"
 }
 
 # Prints a directive for each trusted proxy.
@@ -37,9 +39,9 @@ free_socket() {
 
 mkdir -p "$GATEWAY_STATE/run"
 free_socket
-GATEWAY_RESOLVERS=$(resolvers)
+GATEWAY_RESOLVER=$(resolver)
 GATEWAY_REAL_IP=$(real_ip)
-export GATEWAY_RESOLVERS GATEWAY_REAL_IP
+export GATEWAY_RESOLVER GATEWAY_REAL_IP
 for name in nginx tls.ssl; do
     template=$GATEWAY_CONF/$name.conf.template
     envsubst "$(grep -o '\${[A-Z_]*}' "$template" | tr '\n' ' ')" <"$template" >"$GATEWAY_RUN/$name.conf"

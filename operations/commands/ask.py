@@ -27,7 +27,9 @@ def ask(
     exclude: Excluded = None,
     category: Categories = None,
     k: Annotated[int, typer.Option(help="How many recommendations.")] = 10,
-    address: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:8001",
+    address: Annotated[
+        str, typer.Option(envvar="CESTA_ADDRESS", help="host:port of the server.")
+    ] = "127.0.0.1:8001",
     protocol: Annotated[str, typer.Option(help="grpc or http.")] = "grpc",
     timeout_s: float = 2.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,

@@ -10,7 +10,10 @@ ADDRESS: Final = "127.0.0.1:8001"
 Out = Annotated[Path, typer.Option(help="Folder for everything that is generated.")]
 Address = Annotated[
     str,
-    typer.Option(help="host:port of the gRPC of the server on this repository, as cesta serve prints it."),
+    typer.Option(
+        envvar="CESTA_ADDRESS",
+        help="host:port of the gRPC of the server on this repository, as cesta serve prints it.",
+    ),
 ]
 Offline = Annotated[bool, typer.Option(help="Change what the next start serves, even beside a server.")]
 Force = Annotated[bool, typer.Option(help="Pass the gate despite its objections, which are recorded.")]

@@ -16,6 +16,7 @@ from operations.releases.stores.store import Repository, open_repository
 from operations.settings import load_bars
 
 if TYPE_CHECKING:
+    from operations.gateway.remote import RemoteGateway
     from operations.releases.history import Record
     from operations.releases.model_control import ModelControl
 
@@ -26,11 +27,23 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 Place = Annotated[
     str,
-    typer.Option("--repository", help="A published repository: a folder, s3://… or gs://…"),
+    typer.Option(
+        "--repository", envvar="CESTA_REPOSITORY", help="A published repository: a folder, s3://… or gs://…"
+    ),
 ]
 Address = Annotated[
     str | None,
-    typer.Option(help="host:port of the server's gRPC, as cesta serve prints it.", show_default=ADDRESS),
+    typer.Option(
+        envvar="CESTA_ADDRESS",
+        help="host:port of the server's gRPC, as cesta serve prints it.",
+        show_default=ADDRESS,
+    ),
+]
+Gateway = Annotated[
+    str | None,
+    typer.Option(
+        help="https://… of a gateway: change the server behind it, with the key in CESTA_ADMIN_KEY(_FILE)."
+    ),
 ]
 Offline = Annotated[bool, typer.Option(help="Change only what the next start serves.")]
 Release = Annotated[int, typer.Argument(help="A release's number.")]
@@ -61,8 +74,11 @@ def release() -> None:
 
 
 @app.command("list")
-def list_(repository: Place = REPOSITORY) -> None:
+def list_(repository: Place = REPOSITORY, gateway: Gateway = None) -> None:
     """All releases: number, age, data, HR@10 (hit rate), and which one is active, previous or canary."""
+    if gateway:
+        print(json.dumps(_remote(gateway).releases(), indent=2, ensure_ascii=False))
+        return
     from operations.releases.history import fallback, previous
     from operations.releases.history import read as read_history
     from operations.releases.models.configs import canary_on_disk
@@ -137,6 +153,7 @@ def promote(
     offline: Offline = False,
     force: Force = False,
     settings: Bars = None,
+    gateway: Gateway = None,
 ) -> None:
     """Have a release served. Verifies it, tries it in a second server, switches, asks it, records it.
 
@@ -145,6 +162,9 @@ def promote(
     """
     from operations.releases.promote import promote as run
 
+    if gateway:
+        _print(_remote(gateway).promote(release, force))
+        return
     opened = _open(repository)
     with _server(address, offline) as control:
         _print(run(opened, release, control, bars=load_bars(settings), force=force))
@@ -161,6 +181,7 @@ def canary(
     offline: Offline = False,
     force: Force = False,
     settings: Bars = None,
+    gateway: Gateway = None,
 ) -> None:
     """Serve a release beside the active one, as the model recommender_canary; the gateway splits requests.
 
@@ -169,22 +190,31 @@ def canary(
     """
     from operations.releases.canary import start_canary, stop_canary
 
-    opened = _open(repository)
-    with _server(address, offline) as control:
-        if percent == 0:
-            stop_canary(opened, release, control)
-            print(f"release {release} is not the canary release any more")
-            return
-        bars = load_bars(settings)
-        record = start_canary(opened, release, percent, control, bars=bars, force=force)
-    _print(record, f"gets {percent:g} % of the requests")
+    if gateway:
+        record = _remote(gateway).canary(release, percent, force)
+    else:
+        opened, bars = _open(repository), load_bars(settings)
+        with _server(address, offline) as control:
+            if percent == 0:
+                record = stop_canary(opened, release, control)
+            else:
+                record = start_canary(opened, release, percent, control, bars=bars, force=force)
+    if percent == 0:
+        print(f"release {release} is not the canary release any more")
+    else:
+        _print(record, f"gets {percent:g} % of the requests")
 
 
 @app.command()
-def rollback(repository: Place = REPOSITORY, address: Address = None, offline: Offline = False) -> None:
+def rollback(
+    repository: Place = REPOSITORY, address: Address = None, offline: Offline = False, gateway: Gateway = None
+) -> None:
     """Return to the previous release; in milliseconds, since it is still loaded. Without the gate."""
     from operations.releases.promote import roll_back as run
 
+    if gateway:
+        _print(_remote(gateway).roll_back())
+        return
     opened = _open(repository)
     with _server(address, offline) as control:
         _print(run(opened, control))
@@ -259,6 +289,12 @@ def _open(place: str) -> Repository:
     if not releases(repository):
         raise CestaError(f'no repository in {repository}; run "cesta publish" first, or give --repository')
     return repository
+
+
+def _remote(gateway: str) -> "RemoteGateway":
+    from operations.gateway.remote import RemoteGateway, read_admin_key
+
+    return RemoteGateway(gateway, read_admin_key())
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def variables(settings: GatewaySettings) -> dict[str, str]:
         "GATEWAY_ACCESS_LOG": str(folder / settings.run.name / settings.access_log.name),
         "GATEWAY_ERROR_LOG": str(folder / settings.run.name / settings.error_log.name),
         "GATEWAY_LOG_LEVEL": settings.log_level,
-        "GATEWAY_RESOLVERS": " ".join(read_resolvers(_RESOLV_CONF)),
+        "GATEWAY_RESOLVER": read_resolver(_RESOLV_CONF),
         "GATEWAY_REAL_IP": " ".join(_real_ip(settings.trusted_proxies)),
         "TRITON_HTTP": settings.triton_http,
         "SUPERVISOR_HTTP": settings.supervisor,
@@ -130,12 +130,16 @@ def render(settings: GatewaySettings) -> Path:
     return target / "nginx.conf"
 
 
-def read_resolvers(resolv_conf: Path) -> list[str]:
-    """Return the machine's name servers in nginx's spelling. Without any, an address where nobody answers."""
+def read_resolver(resolv_conf: Path) -> str:
+    """Return the machine's first name server in nginx's spelling; if there is none, an unused address.
+
+    nginx would ask several in turn, and not all need know the same names.
+    """
     words = [line.split() for line in resolv_conf.read_text().splitlines()] if resolv_conf.exists() else []
     servers = [line[1] for line in words if line[:1] == ["nameserver"] and len(line) > 1]
     known = [server for server in servers if "%" not in server]  # nginx knows no zones of IPv6 addresses
-    return [f"[{server}]" if ":" in server else server for server in known] or ["127.0.0.1"]
+    first = known[0] if known else "127.0.0.1"
+    return f"[{first}]" if ":" in first else first
 
 
 def _real_ip(trusted_proxies: Sequence[str]) -> list[str]:

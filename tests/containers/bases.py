@@ -25,7 +25,12 @@ SUITE = "bookworm"
 # Official name → file of STAND_INS. DEBIAN itself is made by debootstrap.
 BASES = {
     "python:3.11-slim-bookworm": "python.Dockerfile",
-    "nvcr.io/nvidia/tritonserver": "tritonserver.Dockerfile",  # any tag
+    "nvcr.io/nvidia/tritonserver": "tritonserver.Dockerfile",  # any tag; so those below
+    "prom/prometheus": "prometheus.Dockerfile",
+    "prom/alertmanager": "alertmanager.Dockerfile",
+    "grafana/grafana": "grafana.Dockerfile",
+    "chrislusf/seaweedfs": "seaweedfs.Dockerfile",
+    "redis": "redis.Dockerfile",
 }
 TOO_LARGE = ("nvcr.io/nvidia/tritonserver",)  # 15 GB and more: a test never pulls these
 # What this machine's package programs read. A stand-in has copies, so that a Dockerfile finds packages where
@@ -41,9 +46,12 @@ def base(engine: Engine, name: str) -> str:
     """
     if name.startswith(TOO_LARGE):
         return make(engine, name)
+    full = (
+        f"docker.io/{name}" if "/" in name else f"docker.io/library/{name}"
+    )  # podman takes any that ends so
     made_before = engine.has_image(ORIGIN + name)
-    if engine.has_image(name) or (not made_before and _pull(engine, name)):
-        return name
+    if engine.has_image(full) or (not made_before and _pull(engine, full)):
+        return full
     return make(engine, name)
 
 
@@ -57,6 +65,8 @@ def make(engine: Engine, name: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
         _copy_machine_settings(context / "machine")
+        for file_of_some in (STAND_INS / "weed.py", ROOT / "tests" / "moto-requirements.txt"):
+            shutil.copy(file_of_some, context)
         if "COPY python " in (STAND_INS / file).read_text():
             _copy_python(context / "python")
         arguments = {"DEBIAN_IMAGE": _debian(engine)}
@@ -64,15 +74,14 @@ def make(engine: Engine, name: str) -> str:
 
 
 def _pull(engine: Engine, name: str) -> bool:
-    full = f"docker.io/{name}" if "/" in name else f"docker.io/library/{name}"
     try:
-        return engine.run("pull", full, check=False, timeout_s=PULL_S).returncode == 0
+        return engine.run("pull", name, check=False, timeout_s=PULL_S).returncode == 0
     except subprocess.TimeoutExpired:
         return False
 
 
 def _debian(engine: Engine) -> str:
-    """Import a new root of debootstrap, or the one that tests/machines/debian_12.sh has made."""
+    """Import a new root of debootstrap, or the one that tests/machines/new_machine.sh has made."""
     tag = ORIGIN + DEBIAN
     if engine.has_image(tag):
         return tag

@@ -1,6 +1,8 @@
 """The secrets of docker-compose.yml: which files there are, and which container's user reads each."""
 
+import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,24 @@ def test_the_secrets_are_files_that_are_made(tmp_path: Path) -> None:
     assert "/secrets/" in (ROOT / ".gitignore").read_text().split()
 
 
+def test_the_object_store_lets_in_who_has_triton_s_credentials(tmp_path: Path) -> None:
+    """Both files have one pair, also after somebody wrote his own."""
+    make = ["sh", str(ROOT / "deploy" / "make_secrets.sh")]
+    secrets = tmp_path / "secrets"
+    subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
+    (identity,) = json.loads((secrets / "registry_keys").read_text())["identities"]
+    (pair,) = identity["credentials"]
+    assert re.findall(r" = (\S+)$", (secrets / "registry_credentials").read_text(), re.MULTILINE) == [
+        pair["accessKey"],
+        pair["secretKey"],
+    ]
+    own = "[default]\naws_secret_access_key=s3cret+/\naws_access_key_id=me\n"
+    (secrets / "registry_credentials").write_text(own)
+    subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
+    (identity,) = json.loads((secrets / "registry_keys").read_text())["identities"]
+    assert identity["credentials"] == [{"accessKey": "me", "secretKey": "s3cret+/"}]
+
+
 def reads(user: str, path: Path) -> bool:
     """Can a container's ``uid:gid``, which has no capabilities, read a file that is mounted by itself?"""
     uid, _, gid = user.partition(":")
@@ -53,7 +73,7 @@ def test_only_the_container_that_needs_a_secret_can_read_it(tmp_path: Path) -> N
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which only root can")
 def test_an_ordinary_user_s_secrets_are_kept_by_their_folder(tmp_path: Path) -> None:
     """He cannot give files to the containers' users, so that the files are readable and the folder is not."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:-2]):  # those below /tmp
         folder.chmod(0o755)
     (tmp_path / "home").mkdir()
     os.chown(tmp_path / "home", 12345, 12345)

@@ -18,15 +18,15 @@ import pytest
 import yaml
 
 from operations.gateway.control import announce
-from operations.gateway.nginx import GatewaySettings, find_nginx, read_resolvers, render, variables
+from operations.gateway.nginx import GatewaySettings, find_nginx, read_resolver, render, variables
 from tests import ROOT
 from tests.running import needs
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 IMAGES = sorted((ROOT / "deploy" / "images").glob("*/Dockerfile"))
+TRITONS = ("triton", "triton-gpu", "triton-slim")
 SERVING_IMAGES = [path for path in IMAGES if path.parent.name != "train"]
-TRITONS = ("triton", "triton-gpu")
 VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z_]+)(?::?-([^}]*))?\}")
 
 
@@ -97,14 +97,41 @@ def test_a_service_can_do_no_more_than_it_must(name: str) -> None:
     assert "healthcheck" in service or "HEALTHCHECK" in (ROOT / dockerfile).read_text()
 
 
+def networks(name: str) -> set[str]:
+    return {*SERVICES[name]["networks"]}
+
+
 def test_only_the_gateway_faces_a_network() -> None:
-    """Grafana listens on this machine only; Triton only on the internal network."""
+    """Grafana listens on this machine only. Services without a reason to reach outside cannot."""
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert published.keys() == {"gateway", "grafana"}
     assert all(port.startswith("127.0.0.1:") for port in published["grafana"])
-    assert COMPOSE["networks"]["inside"] == {"internal": True}
-    for name in (*TRITONS, "prometheus", "registry", "redis"):
-        assert list(SERVICES[name]["networks"]) == ["inside"], name
+    open_networks = {name for name, network in COMPOSE["networks"].items() if not network.get("internal")}
+    assert {name for name in SERVICES if networks(name) & open_networks} == {
+        *("gateway", "grafana", "alertmanager")
+    }
+
+
+def test_nobody_but_gateway_and_prometheus_shares_the_network_in_which_triton_listens() -> None:
+    """Triton listens at a name that exists in this network only; it meets store and Redis in others."""
+    assert {name for name in SERVICES if "serving" in networks(name)} == {*TRITONS, "gateway", "prometheus"}
+    for name in TRITONS:
+        command, own = SERVICES[name]["command"], SERVICES[name]["networks"]
+        host = command[command.index("--host") + 1]
+        assert [network for network in own if host in (own[network] or {}).get("aliases", ())] == ["serving"]
+        assert host not in SERVICES, "compose gives a service its own name in all of its networks"
+        assert f"http://{host}:8003/readyz" in SERVICES[name]["healthcheck"]["test"][-1]
+        assert SERVICES[name]["environment"]["CESTA_ADDRESS"] == f"{host}:8001"
+
+
+def test_no_two_services_share_a_network_without_a_reason() -> None:
+    """The gateway alone faces shops; who writes to a chat does not meet it."""
+    members = {each: {name for name in SERVICES if each in networks(name)} for each in COMPOSE["networks"]}
+    assert members["monitoring"] == {"prometheus", "alertmanager", "grafana"}
+    assert members["store"] == {*TRITONS, "registry"}
+    assert members["cache"] == {*TRITONS, "redis"}
+    assert members["front"] == {"gateway"}
+    assert members["outside"] == {"alertmanager", "grafana"}
 
 
 def test_a_profile_is_the_whole_stack_with_one_triton() -> None:
@@ -113,14 +140,13 @@ def test_a_profile_is_the_whole_stack_with_one_triton() -> None:
     assert {name for name, which in profiles.items() if not which} == {
         *("gateway", "prometheus", "alertmanager", "grafana")
     }
-    chosen = {profile: [n for n in profiles if profiles[n] == [profile]] for profile in ("cpu", "gpu")}
-    assert chosen == {"cpu": ["triton"], "gpu": ["triton-gpu"]}
+    chosen = {p: [n for n in profiles if profiles[n] == [p]] for p in ("cpu", "gpu", "slim")}
+    assert chosen == {"cpu": ["triton"], "gpu": ["triton-gpu"], "slim": ["triton-slim"]}
     for name in TRITONS:
-        assert {"triton", "supervisor"} <= set(SERVICES[name]["networks"]["inside"]["aliases"])
+        assert {"triton", "supervisor"} <= set(SERVICES[name]["networks"]["serving"]["aliases"])
         assert SERVICES["gateway"]["depends_on"][name] == {
             "condition": "service_healthy",
             "required": False,
-            "restart": True,  # nginx has looked the name up once
         }
 
 
@@ -148,14 +174,29 @@ def test_the_gpu_s_triton_gets_a_gpu_and_a_config_for_it() -> None:
     assert "gpu-caches:/var/cache" in service["volumes"]
 
 
-def test_the_object_store_can_write_what_it_must() -> None:
-    """It writes to a folder of its own user, and its client keeps settings in memory."""
+def test_containers_run_a_current_server_unless_told_otherwise() -> None:
+    """NVIDIA's, with and without a GPU. The wheel's old server is for trying cesta, and has to be told so."""
+    current, on_a_gpu, slim = (SERVICES[name] for name in TRITONS)
+    assert current["build"] == on_a_gpu["build"]
+    assert current["image"] == on_a_gpu["image"] == "cesta-gpu"
+    assert current["environment"]["CESTA_CONFIG"] == ""
+    assert "devices" not in str(current["deploy"])
+    assert slim["image"] == "cesta-cpu"
+    told = [name for name in TRITONS if "CESTA_OLD_TRITON" in SERVICES[name]["environment"]]
+    assert (told, slim["environment"]["CESTA_OLD_TRITON"]) == (["triton-slim"], "expose")
+
+
+def test_the_object_store_shows_its_network_nothing_but_s3() -> None:
+    """Its other servers ask for no key, so they listen on loopback. It reports nothing to its makers."""
     registry = SERVICES["registry"]
+    assert {"-ip=127.0.0.1", "-s3.ip.bind=0.0.0.0", "-master.telemetry=false"} <= {*registry["command"]}
+    assert {"-s3.port.iceberg=0", "-s3.port.lance=0"} <= {*registry["command"]}
+    (keys,) = registry["secrets"]
+    assert f"-s3.config=/run/secrets/{keys}" in registry["command"]
     (volume,) = registry["volumes"]
     assert VARIABLE.match(volume)[2].startswith("./")
     assert "chown 10001 artifacts/registry" in (ROOT / "docs" / "operations.md").read_text()
     assert registry["user"].startswith("10001:")
-    assert registry["environment"]["MC_CONFIG_DIR"].startswith("/tmp/")
     assert registry["tmpfs"][0].startswith("/tmp:")
 
 
@@ -171,7 +212,7 @@ def test_redis_starts_with_a_password_that_no_command_line_shows(tmp_path: Path)
     if not (program := shutil.which("redis-server")):
         pytest.skip("no redis-server; apt-get install redis-server")
     script = SERVICES["redis"]["entrypoint"][2].replace("$$", "$")
-    script = script.replace("/run/secrets", str(tmp_path)).replace("/data", str(tmp_path))
+    script = script.replace("/run/secrets", str(tmp_path)).replace("/run/redis", str(tmp_path))
     (tmp_path / "redis_password").write_text("s3cret\n")
     host, _, port = free_address().partition(":")
     command = ["sh", "-c", script, "redis", *SERVICES["redis"]["command"], "--port", port, "--bind", host]
@@ -210,7 +251,7 @@ def test_the_gateway_s_variables_are_those_of_its_templates() -> None:
     templates = (ROOT / "deploy" / "gateway").glob("*.template")
     wanted = {name for path in templates for name in re.findall(r"\$\{([A-Z_]+)\}", path.read_text())}
     given = SERVICES["gateway"]["environment"].keys()
-    assert wanted - {"GATEWAY_RESOLVERS", "GATEWAY_REAL_IP"} == given - {"GATEWAY_TRUSTED_PROXIES"}
+    assert wanted - {"GATEWAY_RESOLVER", "GATEWAY_REAL_IP"} == given - {"GATEWAY_TRUSTED_PROXIES"}
 
 
 @pytest.mark.parametrize(("ssl", "scheme"), [("ssl", "https"), ("", "http")])
@@ -245,7 +286,7 @@ START = ROOT / "deploy" / "gateway" / "start.sh"
 
 def container_environment(settings: GatewaySettings, **more: str) -> dict[str, str]:
     """The environment of the gateway's container, for these settings on this machine."""
-    made = ("GATEWAY_RESOLVERS", "GATEWAY_REAL_IP")
+    made = ("GATEWAY_RESOLVER", "GATEWAY_REAL_IP")
     given = {name: value for name, value in variables(settings).items() if name not in made}
     settings.run.mkdir(parents=True, exist_ok=True)  # as the tmpfs is
     return {**given, "PATH": "/usr/sbin:/usr/bin:/bin", **more}
@@ -277,27 +318,28 @@ def test_the_image_s_script_refuses_what_is_no_proxy(tmp_path: Path, proxies: st
 
 
 @pytest.mark.parametrize(
-    ("resolv_conf", "resolvers"),
+    ("resolv_conf", "resolver"),
     [
         ("", "127.0.0.1"),
-        ("# x\nnameserver 10.0.0.2\nnameserver\tfd00::2\n", "10.0.0.2 [fd00::2]"),
+        ("# x\nnameserver 10.0.0.2\nnameserver\tfd00::2\n", "10.0.0.2"),
+        ("nameserver\tfd00::2\n", "[fd00::2]"),
         ("nameserver fe80::1%eth0\n", "127.0.0.1"),
     ],
 )
-def test_the_image_s_script_and_python_agree_on_name_servers(
-    tmp_path: Path, resolv_conf: str, resolvers: str
+def test_the_image_s_script_and_python_agree_on_the_name_server(
+    tmp_path: Path, resolv_conf: str, resolver: str
 ) -> None:
     (tmp_path / "resolv.conf").write_text(resolv_conf)
-    assert " ".join(read_resolvers(tmp_path / "resolv.conf")) == resolvers
+    assert read_resolver(tmp_path / "resolv.conf") == resolver
     function = START.read_text().split("set -euf\n")[1].split("# Prints a directive")[0]
     done = subprocess.run(
-        ["sh", "-euf", "-c", function + "resolvers"],
+        ["sh", "-euf", "-c", function + "resolver"],
         env={"PATH": "/usr/bin:/bin", "RESOLV_CONF": str(tmp_path / "resolv.conf")},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout == f"{resolvers}\n"
+    assert done.stdout == f"{resolver}\n"
 
 
 @pytest.mark.skipif(not shutil.which("envsubst"), reason="apt-get install gettext-base")

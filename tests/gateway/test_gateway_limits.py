@@ -24,7 +24,7 @@ from tests.running.fake_triton import FakeTriton
 from tests.running.gateway_log import wait_for
 from tests.running.processes import children
 
-pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.triton, pytest.mark.alone, pytest.mark.timeout(120)]
 
 
 def test_a_key_has_its_rate_and_as_much_in_a_burst(door: Door) -> None:

@@ -21,7 +21,7 @@ from operations.cli import make_app
 from operations.errors import CestaError
 from operations.gateway.control import announce, control_socket
 from operations.gateway.keys import add_key, revoke_key
-from operations.gateway.nginx import Gateway, GatewaySettings, read_resolvers, reload, render
+from operations.gateway.nginx import Gateway, GatewaySettings, read_resolver, reload, render
 from operations.server.process import Server
 from tests.running import needs
 from tests.running.door import Door, OpenDoor, free_ports
@@ -230,12 +230,12 @@ def test_a_trusted_proxy_is_an_address_or_a_network(tmp_path: Path, proxy: str) 
         render(GatewaySettings(tmp_path, trusted_proxies=(proxy,)))
 
 
-def test_name_servers_are_those_of_the_machine(tmp_path: Path) -> None:
+def test_the_name_server_is_the_first_of_the_machine(tmp_path: Path) -> None:
     """nginx wants IPv6 addresses in brackets, and knows no zones."""
     conf = tmp_path / "resolv.conf"
-    assert read_resolvers(conf) == ["127.0.0.1"]
-    conf.write_text("# none\nsearch x\nnameserver 10.0.0.2\nnameserver fe80::1%eth0\nnameserver fd00::2\n")
-    assert read_resolvers(conf) == ["10.0.0.2", "[fd00::2]"]
+    assert read_resolver(conf) == "127.0.0.1"
+    conf.write_text("# none\nsearch x\nnameserver fe80::1%eth0\nnameserver fd00::2\nnameserver 10.0.0.2\n")
+    assert read_resolver(conf) == "[fd00::2]"
 
 
 def test_the_number_of_an_nginx_that_was_killed_may_be_another_s(tmp_path: Path) -> None:

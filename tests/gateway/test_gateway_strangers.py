@@ -157,6 +157,7 @@ def own_supervisor() -> Iterator[Supervisor]:
         server.shutdown()
 
 
+@pytest.mark.alone
 def test_health_is_at_most_a_second_old(
     open_gateway: OpenDoor, fake: FakeTriton, own_supervisor: Supervisor
 ) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.building.slices import Built
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")

@@ -85,6 +85,7 @@ def _signatures() -> dict[str, list[Any]]:
 
 
 @pytest.mark.triton
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_releases_change_under_load_and_nobody_gets_a_wrong_answer(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

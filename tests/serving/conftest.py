@@ -58,10 +58,13 @@ def start_server(control_secret: str) -> Iterator[StartServer]:
 
 
 @pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of the sampler's compiled kernels: 12 s of work that all servers of the session share."""
+def compiled(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Path]:
+    """The folder of the sampler's compiled kernels: 12 s of work that all servers of the session share, and
+    all sessions on what was built before.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("numba")
+        before = pytestconfig.getoption("--built")
+        folder = before.absolute() / "kernels" if before else tmp_path_factory.mktemp("numba")
         patch.setenv("NUMBA_CACHE_DIR", str(folder))
         yield folder
 

@@ -54,6 +54,7 @@ def test_basket_items_are_never_recommended(shop: Recommender, queries: list[Que
         assert len(set(ids(answer))) == K
 
 
+@pytest.mark.alone
 def test_questions_with_and_without_a_customer_share_passes(uncached: Live, queries: list[Query]) -> None:
     """Every second shopper is unknown. Triton would not batch them if their requests had other inputs."""
 

@@ -83,6 +83,7 @@ def test_one_bad_query_refuses_its_whole_request(uncached: Live) -> None:
     assert (status, "no such shelf" in text) == (400, True)
 
 
+@pytest.mark.alone
 def test_bad_requests_leave_those_of_the_same_batch_alone(uncached: Live) -> None:
     """Full requests keep the sampler busy while bad and good ones queue up and form a batch."""
     good = [Question((item,), uncached.user_ids[0]) for item in uncached.item_ids[:6]]

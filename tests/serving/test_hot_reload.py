@@ -22,7 +22,7 @@ from tests.running.processes import children
 from tests.running.shoppers import Shopper, keep_asking, wait_for_answers
 from tests.running.toy_shop import ToyShop
 
-pytestmark = [pytest.mark.triton, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.triton, pytest.mark.alone, pytest.mark.timeout(240)]
 
 SWITCHES = 20
 

@@ -34,7 +34,7 @@ from tests.building.runs import toy_run
 from tests.running.processes import children, command, shared_memory
 from tests.running.supervised import Event, Supervised
 
-pytestmark = [pytest.mark.triton, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.triton, pytest.mark.alone, pytest.mark.timeout(180)]
 
 NOTICED_S, RESTORED_S = 5, 20
 NO_TABLE = b'raise RuntimeError("no such table")\n'

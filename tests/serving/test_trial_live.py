@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.triton, pytest.mark.timeout(300)]
 ROLLBACK_S = 1.0
 
 
+@pytest.mark.alone
 def test_promotions_that_fail_in_all_ways_cost_no_request(shop: ToyShop) -> None:
     """A sampler raises, exits, crashes or lacks data, a scorer has no such operator, a golden answer differs.
     The serving process never sees these releases, and after each a rollback takes less than a second.

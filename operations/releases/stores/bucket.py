@@ -1,7 +1,7 @@
 """A repository in an object store, which cannot rename: numbers, uploads and the lock are objects.
 
-The store must support conditional writes: create if absent, replace if unchanged. S3, MinIO and Google Cloud
-Storage do. Each use tests that the store honours the condition, and refuses one that does not.
+The store must support conditional writes: create if absent, replace if unchanged. S3, SeaweedFS and Google
+Cloud Storage do. Each use tests that the store honours the condition, and refuses one that does not.
 """
 
 import tempfile

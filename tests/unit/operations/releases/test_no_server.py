@@ -114,12 +114,18 @@ def contents(folder: Path) -> dict[Path, bytes]:
 @pytest.mark.parametrize(
     "verb", [("promote", 2, "--force"), ("canary", 2, "--force"), ("rollback",), ("retire", "--keep=2")]
 )
+@pytest.mark.parametrize("by_variables", [False, True])
 def test_an_address_that_was_given_and_does_not_answer_changes_nothing(
-    place: Path, refusing: str, verb: tuple[object, ...]
+    place: Path, refusing: str, verb: tuple[object, ...], by_variables: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be mistyped, and the server that runs would go on with the old release."""
     before = contents(place)
-    done = cesta("release", *verb, f"--repository={place}", f"--address={refusing}")
+    options: tuple[str, ...] = (f"--repository={place}", f"--address={refusing}")
+    if by_variables:  # as in the containers
+        monkeypatch.setenv("CESTA_REPOSITORY", str(place))
+        monkeypatch.setenv("CESTA_ADDRESS", refusing)
+        options = ()
+    done = cesta("release", *verb, *options)
     assert isinstance(done.exception, CestaError)
     assert f"no server listens at {refusing}, so nothing was changed; correct --addr" in str(done.exception)
     assert contents(place) == before

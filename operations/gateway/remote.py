@@ -1,0 +1,108 @@
+"""The release commands of a gateway elsewhere, asked with a key of the role admin."""
+
+import json
+import os
+import urllib.request
+from collections.abc import Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO, Any, Final
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+
+from operations.address import is_near
+from operations.errors import CestaError
+from operations.releases.history import Record
+
+KEY: Final = "CESTA_ADMIN_KEY"
+KEY_FILE: Final = "CESTA_ADMIN_KEY_FILE"
+TIMEOUT_S: Final = 31 * 60  # the gateway waits for a promotion for 30 minutes
+
+Environment = Mapping[str, str]
+
+
+class RemoteGateway:
+    """Changes the server behind the gateway at ``url``. Raises CestaError with the gateway's own sentence."""
+
+    def __init__(self, url: str, key: str, timeout_s: float = TIMEOUT_S) -> None:
+        self._url, self._timeout_s = _checked(url), timeout_s
+        self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        direct = is_near(urlsplit(url).hostname or "")  # a proxy cannot reach it
+        proxies = [urllib.request.ProxyHandler({})] if direct else []
+        self._opener = urllib.request.build_opener(_NoRedirects, *proxies)
+
+    def promote(self, release: int, force: bool = False) -> Record:
+        return self._change(f"/admin/releases/{release}/promote", {"force": force})
+
+    def canary(self, release: int, percent: float, force: bool = False) -> Record:
+        """Give the release this share of the requests; 0 ends that."""
+        return self._change(f"/admin/releases/{release}/canary", {"percent": percent, "force": force})
+
+    def roll_back(self) -> Record:
+        return self._change("/admin/rollback", {})
+
+    def releases(self) -> dict[str, Any]:
+        """Every release, and which one is active, previous or canary."""
+        listed: dict[str, Any] = self._ask("/admin/releases", None)
+        return listed
+
+    def _change(self, path: str, body: Mapping[str, object]) -> Record:
+        record: Record = self._ask(path, json.dumps(body).encode())
+        return record
+
+    def _ask(self, path: str, body: bytes | None) -> Any:
+        request = urllib.request.Request(self._url + path, body, self._headers)
+        try:
+            with self._opener.open(request, timeout=self._timeout_s) as answer:
+                return json.load(answer)
+        except HTTPError as error:
+            raise CestaError(f"{self._url}{path}: {error.code}: {_sentence(error)}") from None
+        except (OSError, HTTPException, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise CestaError(
+                f"{self._url}{path}: no answer ({reason}); list the releases, for a change may have been made"
+            ) from None
+
+
+def read_admin_key(environment: Environment = os.environ) -> str:
+    """The key in the file of CESTA_ADMIN_KEY_FILE, or in CESTA_ADMIN_KEY. Raises CestaError without one."""
+    if file := environment.get(KEY_FILE):
+        try:
+            key = Path(file).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise CestaError(f"{KEY_FILE}: {file} cannot be read: {error.strerror}") from None
+    else:
+        key = environment.get(KEY, "").strip()
+    if not key:
+        raise CestaError(
+            f'no admin key: set {KEY_FILE} or {KEY} to a key of "cesta keys add NAME --role admin"'
+        )
+    return key
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the key to another server."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> None:
+        return None
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise CestaError(
+            f'"{url}" is not a gateway; write https://host, or http://127.0.0.1:8080 on this machine'
+        )
+    if parts.scheme == "http" and not is_near(parts.hostname):
+        raise CestaError(f"{url} would send the admin key unencrypted over foreign networks; write https://")
+    return url.rstrip("/")
+
+
+def _sentence(error: HTTPError) -> str:
+    """The gateway's own sentence, or the status where a stranger answers."""
+    try:
+        return str(json.load(error)["error"])
+    except (ValueError, KeyError, TypeError, OSError):
+        return f"{error.reason}; is this cesta's gateway?"

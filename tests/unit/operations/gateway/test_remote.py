@@ -1,0 +1,123 @@
+"""Release commands through a gateway elsewhere: what is sent, what is refused, what an error says."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operations.errors import CestaError
+from operations.gateway.remote import KEY, KEY_FILE, RemoteGateway, read_admin_key
+
+RECORD = {"what": "promote", "release": 7, "before": 6, "server": "triton:8001", "seconds": {"load": 0.5}}
+
+
+class Scripted(ThreadingHTTPServer):
+    """Answers as told, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.asked: list[tuple[str, str, str | None, Any]] = []  # method, path, authorization, body
+        self.answer: tuple[int, dict[str, str], bytes] = (200, {}, json.dumps(RECORD).encode())
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: Scripted
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        asked = self.command, self.path, self.headers.get("Authorization"), json.loads(body or b"null")
+        self.server.asked.append(asked)
+        status, headers, content = self.server.answer
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(content))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST  # noqa: N815 - the names of the library
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def gateway() -> Iterator[Scripted]:
+    with Scripted() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_each_command_is_a_request_of_the_api(gateway: Scripted) -> None:
+    """As docs/openapi.yaml has them."""
+    remote = RemoteGateway(f"{gateway.url}/", "secret")
+    assert remote.promote(7) == RECORD
+    remote.promote(7, force=True)
+    remote.canary(7, 2.5)
+    remote.roll_back()
+    remote.releases()
+    key = "Bearer secret"
+    assert gateway.asked == [
+        ("POST", "/admin/releases/7/promote", key, {"force": False}),
+        ("POST", "/admin/releases/7/promote", key, {"force": True}),
+        ("POST", "/admin/releases/7/canary", key, {"percent": 2.5, "force": False}),
+        ("POST", "/admin/rollback", key, {}),
+        ("GET", "/admin/releases", key, None),
+    ]
+
+
+def test_a_refusal_is_the_gateway_s_sentence(gateway: Scripted) -> None:
+    gateway.answer = (409, {}, b'{"error": "load: no room", "request_id": "1"}')
+    with pytest.raises(CestaError, match=r"/admin/releases/7/promote: 409: load: no room$"):
+        RemoteGateway(gateway.url, "secret").promote(7)
+
+
+def test_a_stranger_s_answer_is_not_shown(gateway: Scripted) -> None:
+    gateway.answer = (404, {}, b"<html>")
+    with pytest.raises(CestaError, match="404: Not Found; is this cesta's gateway"):
+        RemoteGateway(gateway.url, "secret").roll_back()
+
+
+def test_the_key_does_not_follow_a_redirect(gateway: Scripted) -> None:
+    gateway.answer = (302, {"Location": f"{gateway.url}/elsewhere"}, b"")
+    with pytest.raises(CestaError, match="302"):
+        RemoteGateway(gateway.url, "secret").releases()
+    assert [path for _, path, _, _ in gateway.asked] == ["/admin/releases"]
+
+
+def test_no_answer_says_what_to_do(gateway: Scripted) -> None:
+    gateway.server_close()
+    with pytest.raises(CestaError, match=r"no answer \(.+\); list the releases"):
+        RemoteGateway(gateway.url, "secret").roll_back()
+
+
+@pytest.mark.parametrize("url", ["shop.example", "ftp://shop.example", "https://", "https://shop.example/v1"])
+def test_what_is_no_gateway_is_refused(url: str) -> None:
+    with pytest.raises(CestaError, match="is not a gateway; write https://host"):
+        RemoteGateway(url, "secret")
+
+
+def test_a_key_does_not_travel_unencrypted() -> None:
+    with pytest.raises(CestaError, match="would send the admin key unencrypted"):
+        RemoteGateway("http://shop.example", "secret")
+    RemoteGateway("http://10.0.0.8:8080", "secret")
+
+
+def test_the_key_comes_from_a_file_or_a_variable(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("from a file\n")
+    assert read_admin_key({KEY_FILE: str(file), KEY: "of a variable"}) == "from a file"
+    assert read_admin_key({KEY: "of a variable"}) == "of a variable"
+    with pytest.raises(CestaError, match=f"no admin key: set {KEY_FILE} or {KEY}"):
+        read_admin_key({})
+    with pytest.raises(CestaError, match="cannot be read: No such file"):
+        read_admin_key({KEY_FILE: str(tmp_path / "other")})
