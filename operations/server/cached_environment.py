@@ -24,7 +24,7 @@ from operations.shipped import find_shipped
 
 LOCK: Final = Path("images", "cpu", "serving.lock")  # of the CPU image, whose environment is the same
 SERVING: Final = ("3.12", "3.11")  # the Pythons that it can have
-NEEDED_BYTES: Final = 2 * 2**30  # 0.75 GiB, as much again while pip unpacks, and a margin
+NEEDED_BYTES: Final = 2 * 2**30  # 0.6 GiB, as much again while pip unpacks, and a margin
 PIP: Final = ("-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar=off")
 BY_HASH: Final = ("--no-deps", "--require-hashes", "--requirement")
 LAST_LINES: Final = 5  # of pip, if it fails

@@ -220,7 +220,7 @@ def _kernels_folder(runtime: Path) -> Path:
         try:
             folder = cache_folder() / "numba"
         except ServerError:  # this user has none
-            folder = runtime / "cache" / "numba"
+            folder = runtime / "cache" / "cesta" / "numba"
     plain = plain_path(folder)
     if plain != folder.absolute():
         with contextlib.suppress(OSError):  # the sampler then compiles for itself

@@ -1,6 +1,8 @@
 """Images install packages whose hashes are known: the .lock files fit the requirements; pip checks them."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -92,3 +94,24 @@ def test_an_image_installs_nothing_without_a_hash(image: str, installs: int) -> 
         assert "--require-hashes" in line or {"--no-index", "--no-deps"} <= {*line.split()}, line
     for lock in re.findall(r"--requirement (\S+)", text):
         assert lock in {path.name for path in LOCKS}
+
+
+@pytest.mark.parametrize(
+    ("lock", "python", "words"),
+    [
+        ("cpu/serving.lock", "3.11", ("--no-deps",)),  # the wheel's Python interface is left out
+        ("cpu/serving.lock", "3.12", ("--no-deps",)),  # "cesta install" makes it for both
+        ("gpu/serving.lock", "3.12", ()),
+        ("supervisor.lock", "3.11", ()),
+        ("supervisor.lock", "3.12", ()),
+    ],
+)
+def test_a_lock_can_be_installed(lock: str, python: str, words: tuple[str, ...], tmp_path: Path) -> None:
+    """Each package has a wheel with a known hash for this Python, and nothing else is needed."""
+    uv = Path(sys.executable).with_name("uv")
+    options = ["--require-hashes", "--only-binary=:all:", f"--python-version={python}", *words]
+    machine = f"--python-platform=x86_64-manylinux_2_{39 if lock.startswith('gpu') else 35}"
+    target = [f"--target={tmp_path / 'empty'}", f"--requirement={IMAGES / lock}"]
+    command = [uv, "pip", "install", "--quiet", "--dry-run", *options, machine, *target]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

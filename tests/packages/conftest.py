@@ -11,7 +11,7 @@ from operations.releases.stores.store import open_repository
 from tests.building import TOY_SAMPLER
 from tests.building.distributions import Distributions, build_all
 from tests.building.runs import toy_run
-from tests.running.installation import Installation, make_installation, requirements_digest
+from tests.running.installation import Installation, make_environment, requirements_digest, variables
 
 
 @pytest.fixture(scope="session")
@@ -24,10 +24,16 @@ def built_wheels(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.
 
 
 @pytest.fixture(scope="session")
-def installation(pytestconfig: pytest.Config, built_wheels: Distributions, state: Path) -> Installation:
+def installation(
+    tmp_path_factory: pytest.TempPathFactory,
+    pytestconfig: pytest.Config,
+    built_wheels: Distributions,
+    state: Path,
+) -> Installation:
     """The packages are installed once for a set of requirements, and kept in pytest's cache."""
     folder = Path(pytestconfig.cache.mkdir(f"installed-{requirements_digest()}"))
-    return make_installation(folder, built_wheels.wheels, state)
+    environment = make_environment(folder, built_wheels.wheels)
+    return Installation(environment, tmp_path_factory.mktemp("empty"), variables(state))
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -79,23 +79,31 @@ def requirements_digest() -> str:
     return digest.hexdigest()[:12]
 
 
-def make_installation(folder: Path, wheels: Sequence[Path], state: Path) -> Installation:
-    """Install the wheels in `folder`, where the packages are installed unless that was done before.
+def make_environment(folder: Path, wheels: Sequence[Path]) -> Path:
+    """Return the environment in `folder` with the wheels, which another process may use meanwhile.
 
-    The programs run in an empty folder. `state` is the state folder of the user who runs them.
+    What is installed already stays: the packages of the lock, and wheels of the same bytes.
     """
-    environment, empty = folder / "venv", folder / "empty"
-    if not (folder / "installed").exists():
-        venv.create(environment, clear=True, with_pip=True)
-        install(environment, "--require-hashes", "--requirement", ROOT / LOCK)
-        (folder / "installed").touch()
-    install(environment, "--force-reinstall", "--no-index", "--no-deps", *wheels)
-    shutil.rmtree(empty, ignore_errors=True)
-    empty.mkdir()
+    environment, packages, ours = folder / "venv", folder / "packages", folder / "wheels"
+    digest = hashlib.sha256(b"".join(wheel.read_bytes() for wheel in wheels)).hexdigest()
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not packages.exists():
+            venv.create(environment, clear=True, with_pip=True)
+            install(environment, "--require-hashes", "--requirement", ROOT / LOCK)
+            packages.touch()
+        if not ours.exists() or ours.read_text() != digest:
+            install(environment, "--force-reinstall", "--no-index", "--no-deps", *wheels)
+            ours.write_text(digest)
+    return environment
+
+
+def variables(state: Path) -> dict[str, str]:
+    """Return the variables of a user's programs; `state` is the user's state folder."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CESTA_")}
     inherited.pop("PYTHONPATH", None)
     serving = {"CESTA_SERVING_ENV": str(ROOT / ".venv-serving")}
-    return Installation(environment, empty, inherited | serving | {"XDG_STATE_HOME": str(state)})
+    return inherited | serving | {"XDG_STATE_HOME": str(state)}
 
 
 def install(environment: Path, *words: object) -> None:
