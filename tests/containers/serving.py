@@ -30,6 +30,10 @@ class Serving:
         """Triton's HTTP, as this machine reaches it."""
         return self.container.address(PORTS["http"])
 
+    @property
+    def supervisor(self) -> str:
+        return self.container.address(PORTS["supervisor"])
+
     def cesta(self, *words: object) -> str:
         """Run a command of cesta beside the service, as `docker compose exec` does."""
         return self.container.execute("cesta", *words)
