@@ -17,7 +17,7 @@ from operations.releases.publish import publish
 from operations.releases.stores.store import open_repository
 from tests.containers.engine import Engine
 from tests.containers.images import base_of
-from tests.containers.serving import Serving, serving
+from tests.containers.serving import Serve, Serving
 from tests.running.door import free_ports
 from tests.running.questions import Question, Reply, over_http
 from tests.running.supervised import DIRECT, Supervised
@@ -60,7 +60,7 @@ def test_the_image_is_small(engine: Engine, cpu_image: str) -> None:
 
 
 def test_it_answers_as_a_process_does_and_changes_releases(
-    engine: Engine, cpu_image: str, repository: Path, secrets: Path, built: Built
+    serve: Serve, repository: Path, built: Built
 ) -> None:
     """Bit for bit the answers of `cesta serve` on this machine. A promotion tries the release in a second
     server within the container's limits.
@@ -72,7 +72,7 @@ def test_it_answers_as_a_process_does_and_changes_releases(
         assert outside.end() == 0
     finally:
         outside.kill()
-    with serving(engine, cpu_image, repository, secrets) as served:
+    with serve(repository) as served:
         assert served.container.is_healthy()
         for question, want in zip(asked, expected, strict=True):
             assert_equal(ask(served.http, question), want, release="1")
@@ -101,11 +101,9 @@ def stopped_in_order(served: Serving) -> bool:
     return served.container.stop() == 0 and served.container.state["OOMKilled"] is False
 
 
-def test_it_writes_only_where_it_must(
-    engine: Engine, cpu_image: str, repository: Path, secrets: Path
-) -> None:
+def test_it_writes_only_where_it_must(serve: Serve, repository: Path) -> None:
     """The root may be written here, and nobody does: not a start, a promotion, a key, nor a stop."""
-    with serving(engine, cpu_image, repository, secrets, "--read-only=false") as served:
+    with serve(repository, "--read-only=false") as served:
         served.cesta("release", "promote", "2", "--repository=/repository")
         served.cesta("keys", "add", "shop", "--folder=/gateway")
         served.container.stop()
@@ -114,12 +112,12 @@ def test_it_writes_only_where_it_must(
 
 
 def test_a_real_lack_of_memory_ends_it_and_it_comes_back(
-    engine: Engine, cpu_image: str, repository: Path, secrets: Path, built: Built
+    serve: Serve, repository: Path, built: Built
 ) -> None:
     """Twenty processes of 70 MiB, each smaller than the server, fill the limit until the kernel kills."""
     limits = ("--memory=1g", "--memory-swap=1g", "--restart=unless-stopped")
     question = questions(built)[0]
-    with serving(engine, cpu_image, repository, secrets, *limits) as served:
+    with serve(repository, *limits) as served:
         before = ask(served.http, question)
         served.container.execute("sh", "-c", FILL, check=False)
         after = first_answer(served, question)
@@ -143,9 +141,7 @@ def restarts_of_triton(served: Serving) -> int:
         return int(json.loads(answer.read())["restarts"])
 
 
-def test_it_serves_and_promotes_from_a_bucket(
-    engine: Engine, cpu_image: str, built: Built, s3: S3, secrets: Path
-) -> None:
+def test_it_serves_and_promotes_from_a_bucket(serve: Serve, built: Built, s3: S3) -> None:
     """What Triton and the trial copy from the bucket fits into the service's /tmp."""
     url = f"s3://{s3.bucket()}/repository"
     repository = open_repository(url)
@@ -155,9 +151,7 @@ def test_it_serves_and_promotes_from_a_bucket(
     ports = free_ports(4)
     arguments = tuple(f"--{name}-port={port}" for name, port in zip(PORTS_OF_SERVE, ports, strict=True))
     variables = (f"--env={name}={value}" for name, value in s3.variables().items())
-    with serving(
-        engine, cpu_image, url, secrets, "--network=host", *variables, arguments=arguments
-    ) as served:
+    with serve(url, "--network=host", *variables, arguments=arguments) as served:
         address = f"--address=127.0.0.1:{ports[1]}"
         served.cesta("release", "promote", "2", f"--repository={url}", address)
         assert ask(f"127.0.0.1:{ports[0]}", questions(built)[0]).version == "2"

@@ -13,7 +13,7 @@ import pytest
 
 from tests.containers.engine import Engine
 from tests.containers.images import compose_options, service_variables
-from tests.containers.serving import serving
+from tests.containers.serving import Serve
 
 pytestmark = [pytest.mark.timeout(1800)]  # the first test builds the images
 
@@ -56,12 +56,12 @@ def first_status(address: str) -> int:
 
 
 def test_a_shop_asks_through_the_gateway(
-    engine: Engine, cpu_image: str, gateway_image: str, repository: Path, secrets: Path
+    engine: Engine, serve: Serve, gateway_image: str, repository: Path, secrets: Path
 ) -> None:
     """TLS, a key made beside the supervisor, an answer out of Triton, and an end with exit code 0."""
     with engine.network() as network:
         names = (f"--network={network}", "--network-alias=triton", "--network-alias=supervisor")
-        with serving(engine, cpu_image, repository, secrets, *names) as served:
+        with serve(repository, *names) as served:
             options = (
                 *options_of_gateway(secrets),
                 f"--volume={served.gateway}:/gateway",
