@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from operations.releases.signatures.trust import publisher_key
 from operations.releases.stores.store import open_repository
 from tests.containers.engine import Engine, find_engine
 from tests.containers.images import build_image
-from tests.containers.serving import make_secrets
+from tests.containers.serving import Serve, make_secrets, serving
 
 if TYPE_CHECKING:
     from tests.building.slices import Built
@@ -64,3 +66,16 @@ def secrets(publisher: None, tmp_path: Path) -> Path:
 def publisher(state: Path) -> None:
     """The key of this session, which the containers trust."""
     publisher_key()
+
+
+@pytest.fixture(scope="session")
+def kernels(engine: Engine) -> Iterator[str]:
+    """The volume of the sampler's compiled kernels: 6 s of work for the first container."""
+    with engine.volume() as volume:
+        yield volume
+
+
+@pytest.fixture
+def serve(engine: Engine, cpu_image: str, secrets: Path, kernels: str) -> Serve:
+    """`serve(repository, *options)`: a context in which the slim image serves the repository."""
+    return functools.partial(serving, engine, cpu_image, secrets, kernels)

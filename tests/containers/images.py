@@ -42,6 +42,7 @@ def compose_options(image: str) -> tuple[str, ...]:
         *(f"--security-opt={option.removesuffix(':true')}" for option in service["security_opt"]),
         *(f"--tmpfs={_default(mount)}" for mount in service["tmpfs"]),
         *([f"--shm-size={service['shm_size']}"] if "shm_size" in service else []),
+        f"--stop-timeout={service.get('stop_grace_period', '10s').removesuffix('s')}",
         f"--memory={limits['memory']}",
         f"--pids-limit={limits['pids']}",  # no --cpus: this machine may have fewer
     )

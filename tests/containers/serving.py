@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +30,16 @@ class Serving:
         """Triton's HTTP, as this machine reaches it."""
         return self.container.address(PORTS["http"])
 
+    @property
+    def supervisor(self) -> str:
+        return self.container.address(PORTS["supervisor"])
+
     def cesta(self, *words: object) -> str:
         """Run a command of cesta beside the service, as `docker compose exec` does."""
         return self.container.execute("cesta", *words)
+
+
+Serve = Callable[..., AbstractContextManager[Serving]]
 
 
 def make_secrets(folder: Path) -> Path:
@@ -54,14 +61,16 @@ def give_away(folder: Path) -> None:
 def serving(
     engine: Engine,
     image: str,
-    repository: Path | str,
     secrets: Path,
+    kernels: str,
+    repository: Path | str,
     *options: str,
     arguments: tuple[str, ...] = (),
 ) -> Iterator[Serving]:
     """Serve a folder or a bucket as compose's service does, and yield when it is ready.
 
-    `options` of the engine come after those of the service, and `arguments` go to `cesta serve`.
+    `kernels` is the volume of the compiled kernels. `options` of the engine come after those of the service,
+    and `arguments` go to `cesta serve`.
     """
     # Each by itself, as compose does: the folder keeps others out.
     mounts = [
@@ -76,7 +85,7 @@ def serving(
         "CESTA_TRUSTED_KEYS_FILE": "/run/secrets/trusted_keys",
         "CESTA_OLD_TRITON": "expose",  # to this machine, through the engine
     }
-    with engine.volume() as gateway, engine.volume() as kernels:
+    with engine.volume() as gateway:
         given = (
             *compose_options("cesta-cpu"),
             *(f"--env={name}={value}" for name, value in variables.items()),
