@@ -70,7 +70,10 @@ def test_a_shop_asks_through_the_gateway(
             with engine.container(gateway_image, options=options) as gateway:
                 gateway.await_healthy()
                 key = served.cesta("keys", "add", "shop", "--folder=/gateway").split()[0]
-                answer = ask(gateway.address(8080), key, {"basket": ["1029743"], "k": 3})
+                try:
+                    answer = ask(gateway.address(8080), key, {"basket": ["1029743"], "k": 3})
+                except urllib.error.HTTPError as error:
+                    pytest.fail(f"{error.read().decode()}\n{gateway.logs()[-3000:]}")
                 assert answer["release"] == 1
                 assert len(answer["items"]) == 3
                 assert gateway.stop() == 0
