@@ -94,7 +94,8 @@ docs: $(APP)/.installed  ## the documentation site in artifacts/site; a broken l
 
 LOCK := $(APP)/bin/uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header
 IMAGES := deploy/images
-TORCH_INDEX := https://download.pytorch.org/whl/cpu/torch/
+# The page that lists PyTorch's builds without CUDA, which PyPI does not have for Linux. "Get started" of PyTorch names it.
+TORCH_INDEX ?=
 
 lock: $(APP)/.installed  ## the packages of the images with their hashes, from PyPI, in deploy/images/*.lock
 	$(LOCK) --config-file $(IMAGES)/cpu/uv.toml --python-version 3.11 --python-platform x86_64-manylinux_2_36 \
@@ -107,7 +108,7 @@ lock: $(APP)/.installed  ## the packages of the images with their hashes, from P
 		--python-version 3.11 --constraint constraints.txt --no-emit-package cesta --no-emit-package cesta-client \
 		- --output-file $(IMAGES)/supervisor.lock
 	printf '%s\n' '--editable ./client' '--editable .[train,stores]' 'torch==2.13.0+cpu' 'hatchling>=1.27' | $(LOCK) \
-		--find-links $(TORCH_INDEX) --python-version 3.11 --python-platform x86_64-manylinux_2_36 \
+		$(TORCH_INDEX:%=--find-links %) --python-version 3.11 --python-platform x86_64-manylinux_2_36 \
 		--constraint constraints.txt --no-emit-package cesta --no-emit-package cesta-client \
 		- --output-file $(IMAGES)/train/train.lock
 
