@@ -49,7 +49,7 @@ def test_one_that_was_given_up_is_reported_at_the_end(
     """The others serve on until the signal."""
     kept += [SimpleNamespace(given_up=failure, late=False) for failure in ("", "prometheus failed")]
     monkeypatch.setattr(
-        "operations.stack.run.time.sleep", lambda seconds: os.kill(os.getpid(), signal.SIGHUP)
+        "operations.stack.run.time.sleep", lambda seconds: os.kill(os.getpid(), signal.SIGTERM)
     )
     with pytest.raises(CestaError, match=r"^prometheus failed$"):
         serve_stack(Path("out"), "repository", Addresses())
