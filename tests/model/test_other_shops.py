@@ -63,12 +63,13 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def strange_ids(folder: Path, rng: np.random.Generator) -> Shop:
-    """Every id and category holds commas, quotes and a line break."""
+    """Every id and category holds commas and quotes, each category a line break, too."""
     tables = make_shop(folder, rng, users=15, items=30, baskets=150)
     for path in (tables.transactions, tables.products):
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         for column in {"user_id", "basket_id", "item_id", "department"} & set(table):
-            table[column] = table[column].where(table[column] == "", 'Ä, "' + table[column] + '",\n<b>')
+            end = '",\n<b>' if column == "department" else '",<b>'
+            table[column] = table[column].where(table[column] == "", 'Ä, "' + table[column] + end)
         table.to_csv(path, index=False)
     return tables
 

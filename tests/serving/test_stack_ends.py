@@ -34,8 +34,10 @@ pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
 
 # `cesta stack` on other ports.
 SERVE = """
+import signal
 import sys
 from pathlib import Path
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup may have started the tests
 from operations.errors import CestaError
 from operations.stack import Addresses, serve_stack
 out, *addresses = sys.argv[1:]
