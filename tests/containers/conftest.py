@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import pytest
 from operations.releases.publish import publish
 from operations.releases.signatures.trust import publisher_key
 from operations.releases.stores.store import open_repository
+from tests.containers.bases import DEBIAN, base
 from tests.containers.engine import Engine, find_engine
 from tests.containers.images import build_image
 from tests.containers.serving import Serve, make_secrets, serving
@@ -31,11 +33,22 @@ def engine() -> Engine:
     wanted = os.environ.get(WANTED)
     if not wanted:
         pytest.skip('containers were not tested; "make containers" builds and runs the images')
-    if engine := find_engine():
+    engine = find_engine()
+    reason = why_none_runs(engine) if engine else NOBODY
+    if engine and not reason:
         return engine
     if wanted == "required":
-        pytest.fail(NOBODY, pytrace=False)
-    pytest.skip(NOBODY)
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def why_none_runs(engine: Engine) -> str:
+    """Return why the engine, which answers, runs no container on this machine; "" if it does."""
+    try:
+        engine.run("run", "--rm", "--network=none", base(engine, DEBIAN), "true")
+    except (AssertionError, LookupError, subprocess.SubprocessError) as error:
+        return f"containers were not tested: {engine.program} runs none here: {error}"
+    return ""
 
 
 @pytest.fixture(scope="session")
