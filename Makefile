@@ -57,7 +57,7 @@ same-python:  # a PYTHON that is named is the environment's; no environment is m
 	@$(CHECK_PYTHON)
 	@$(PREFLIGHT) --environment $(APP)
 
-demo: install  ## real receipts to served recommendations, shown and stopped again (10 minutes at most)
+demo: install  ## a grocery's receipts to served recommendations, shown and stopped again (10 minutes at most)
 	@$(APP)/bin/cesta demo
 
 serve: install  ## serve the published release on 127.0.0.1:8000 (HTTP) and :8001 (gRPC) until Ctrl-C
