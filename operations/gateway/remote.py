@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import urllib.request
 from collections.abc import Mapping
 from http.client import HTTPException
@@ -10,12 +11,14 @@ from typing import IO, Any, Final
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
-from operations.address import is_near
+from operations.address import host_of, is_near
 from operations.errors import CestaError
 from operations.releases.history import Record
 
 KEY: Final = "CESTA_ADMIN_KEY"
 KEY_FILE: Final = "CESTA_ADMIN_KEY_FILE"
+KEY_FORM: Final = re.compile(r"[!-~]+")  # what a header can hold
+WAY_OUT: Final = f'set {KEY_FILE} or {KEY} to a key of "cesta keys add NAME --role admin"'
 TIMEOUT_S: Final = 31 * 60  # the gateway waits for a promotion for 30 minutes
 
 Environment = Mapping[str, str]
@@ -27,7 +30,7 @@ class RemoteGateway:
     def __init__(self, url: str, key: str, timeout_s: float = TIMEOUT_S) -> None:
         self._url, self._timeout_s = _checked(url), timeout_s
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-        direct = is_near(urlsplit(url).hostname or "")  # a proxy cannot reach it
+        direct = is_near(host_of(url))  # a proxy cannot reach it
         proxies = [urllib.request.ProxyHandler({})] if direct else []
         self._opener = urllib.request.build_opener(_NoRedirects, *proxies)
 
@@ -68,15 +71,17 @@ def read_admin_key(environment: Environment = os.environ) -> str:
     """The key in the file of CESTA_ADMIN_KEY_FILE, or in CESTA_ADMIN_KEY. Raises CestaError without one."""
     if file := environment.get(KEY_FILE):
         try:
-            key = Path(file).read_text(encoding="utf-8").strip()
+            key = Path(file).read_text(encoding="ascii").strip()
         except OSError as error:
             raise CestaError(f"{KEY_FILE}: {file} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise CestaError(f"{KEY_FILE}: {file} holds no key; {WAY_OUT}") from None
     else:
         key = environment.get(KEY, "").strip()
     if not key:
-        raise CestaError(
-            f'no admin key: set {KEY_FILE} or {KEY} to a key of "cesta keys add NAME --role admin"'
-        )
+        raise CestaError(f"no admin key: {WAY_OUT}")
+    if not KEY_FORM.fullmatch(key):  # never in a message: the rest of the file may be a key
+        raise CestaError(f"the admin key is not one word; {WAY_OUT}")
     return key
 
 
@@ -90,12 +95,17 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _checked(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+    try:
+        parts = urlsplit(url)
+        has_more = parts.path.strip("/") or parts.query or parts.fragment or parts.username
+        is_gateway = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not has_more
+    except ValueError:  # the port is not a number, or a bracket is missing
+        is_gateway = False
+    if not is_gateway:
         raise CestaError(
             f'"{url}" is not a gateway; write https://host, or http://127.0.0.1:8080 on this machine'
         )
-    if parts.scheme == "http" and not is_near(parts.hostname):
+    if parts.scheme == "http" and not is_near(host_of(url)):
         raise CestaError(f"{url} would send the admin key unencrypted over foreign networks; write https://")
     return url.rstrip("/")
 

@@ -100,7 +100,13 @@ def test_no_answer_says_what_to_do(gateway: Scripted) -> None:
         RemoteGateway(gateway.url, "secret").roll_back()
 
 
-@pytest.mark.parametrize("url", ["shop.example", "ftp://shop.example", "https://", "https://shop.example/v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("shop.example", "ftp://shop.example", "https://", "https://shop.example/v1"),
+        *("https://shop.example#a", "https://user@shop.example", "https://[::1", "https://shop.example:port"),
+    ],
+)
 def test_what_is_no_gateway_is_refused(url: str) -> None:
     with pytest.raises(CestaError, match="is not a gateway; write https://host"):
         RemoteGateway(url, "secret")
@@ -114,10 +120,19 @@ def test_a_key_does_not_travel_unencrypted() -> None:
 
 def test_the_key_comes_from_a_file_or_a_variable(tmp_path: Path) -> None:
     file = tmp_path / "key"
-    file.write_text("from a file\n")
-    assert read_admin_key({KEY_FILE: str(file), KEY: "of a variable"}) == "from a file"
-    assert read_admin_key({KEY: "of a variable"}) == "of a variable"
+    file.write_text("from-a-file\n")
+    assert read_admin_key({KEY_FILE: str(file), KEY: "of-a-variable"}) == "from-a-file"
+    assert read_admin_key({KEY: "of-a-variable"}) == "of-a-variable"
     with pytest.raises(CestaError, match=f"no admin key: set {KEY_FILE} or {KEY}"):
         read_admin_key({})
     with pytest.raises(CestaError, match="cannot be read: No such file"):
         read_admin_key({KEY_FILE: str(tmp_path / "other")})
+
+
+@pytest.mark.parametrize("content", [b"first\nsecond\n", b"two words", b"\xff\xfe"])
+def test_a_key_that_no_header_can_hold_is_refused_unseen(tmp_path: Path, content: bytes) -> None:
+    """Python's own error would print it."""
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(CestaError, match="set CESTA_ADMIN_KEY_FILE or") as refused:
+        read_admin_key({KEY_FILE: str(tmp_path / "key")})
+    assert "second" not in str(refused.value)
