@@ -51,9 +51,12 @@ def place(python: str) -> Path:
 
 
 def find_made(first: str) -> Path | None:
-    """Return the environment that was made, with the Python `first` if there is one."""
+    """Return the environment that was made, with the Python `first` if there is one.
+
+    Raises ServerError if another user made it.
+    """
     versions = sorted(SERVING, key=lambda version: version != first)
-    return next((folder for folder in map(place, versions) if folder.is_dir()), None)
+    return next(filter(_is_made, map(place, versions)), None)
 
 
 def package_count() -> int:
@@ -68,8 +71,9 @@ def make(python: str, version: str, on_step: OnStep) -> Path:
     """
     target = place(version)
     target.parent.mkdir(parents=True, exist_ok=True)
+    _check_owner(target.parent)
     with _only_one(target.with_name(f"{target.name}.lock"), on_step):
-        if target.is_dir():
+        if _is_made(target):
             return target
         _check_space(target.parent)
         partial = target.with_name(f"{target.name}.partial")
@@ -82,6 +86,22 @@ def make(python: str, version: str, on_step: OnStep) -> Path:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+def _is_made(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    _check_owner(folder)
+    return True
+
+
+def _check_owner(folder: Path) -> None:
+    """Raise ServerError if another user owns the folder or a link in its place: he may put programs there."""
+    if folder.lstat().st_uid not in (0, os.geteuid()):
+        raise ServerError(
+            f"{folder} belongs to another user, whose programs would run; set XDG_CACHE_HOME to a folder of "
+            "your own"
+        )
 
 
 def _lock() -> Path:

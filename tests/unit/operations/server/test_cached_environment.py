@@ -111,6 +111,21 @@ def test_a_newer_lock_has_its_own_environment(lock: Path) -> None:
     assert find_made("3.11") is None
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives folders to another user, which only root can")
+def test_the_folder_of_another_user_is_refused(lock: Path) -> None:
+    """Also the folder in which it would be made. Root may have made it for all."""
+    place(VERSION).mkdir(parents=True)
+    assert find_made(VERSION) == place(VERSION)
+    os.chown(place(VERSION), 12345, -1)
+    for look in (find_made, lambda version: make(sys.executable, version, lambda step: None)):
+        with pytest.raises(ServerError, match="belongs to another user"):
+            look(VERSION)
+    place(VERSION).rmdir()
+    os.chown(place(VERSION).parent, 12345, -1)
+    with pytest.raises(ServerError, match="serving belongs to another user"):
+        make(sys.executable, VERSION, lambda step: None)
+
+
 def test_a_full_disk_is_named_before_anything_is_made(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 2**30))
     with pytest.raises(
