@@ -9,11 +9,14 @@
 set -euo pipefail
 
 main() {
-  local group=${1-} verb=${2-} folder=${HOST_FOLDER:-/opt/cesta} command
+  local group=${1-} verb=${2-} file=${3-} folder=${HOST_FOLDER:-/opt/cesta} command id
   [[ $group =~ ^[A-Za-z0-9,-]+$ ]] || usage
   [[ $folder =~ ^/[A-Za-z0-9/._-]+$ ]] || { echo "HOST_FOLDER is \"$folder\": give an absolute path without blanks" >&2; exit 2; }
   case $verb in
-    up) command="cd $folder && echo $(base64 --wrap=0 "$3") | base64 --decode > images.new.yml && sh deploy/rollout/rollout.sh up" ;;
+    up)
+      [ -r "$file" ] || { echo "IMAGES_FILE is \"$file\", which cannot be read" >&2; usage; }
+      command="cd $folder && echo $(base64 --wrap=0 "$file") | base64 --decode > images.new.yml && sh deploy/rollout/rollout.sh up"
+      ;;
     back) command="cd $folder && sh deploy/rollout/rollout.sh back" ;;
     *) usage ;;
   esac

@@ -192,7 +192,9 @@ def test_a_host_that_fails_ends_the_rollout(tmp_path: Path, status: str) -> None
     assert (done.returncode, "the hosts did not all succeed" in done.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("words", [(), ("a b", "back"), ("staging",), ("staging", "remove")])
+@pytest.mark.parametrize(
+    "words", [(), ("a b", "back"), ("staging",), ("staging", "remove"), ("staging", "up")]
+)
 def test_other_words_are_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
     done, told = send(tmp_path, *words)
     assert (done.returncode, told) == (2, "")
