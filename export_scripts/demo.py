@@ -27,7 +27,7 @@ READABLE_SIZES = (4, 6)  # fewest and most items of the printed basket
 
 
 def demo(settings: Settings, root: Path, console: Console) -> None:
-    """Print the metrics, a real basket, and what is recommended with and without its household.
+    """Print the metrics, a basket, and what is recommended with and without its household.
 
     The active release answers. It is an older one if the gate refuses the new one, which is printed.
     """
