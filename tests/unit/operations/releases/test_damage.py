@@ -1,33 +1,17 @@
 """A repository with damaged history, manifests or configs: what is whole can be used and promoted."""
 
-from pathlib import Path
-
 import pytest
 
 from operations.commands.release import list_
 from operations.errors import NotPromoted
 from operations.records.contract import MODELS
-from operations.releases import history, publish
+from operations.releases import history
 from operations.releases.canary import start_canary
 from operations.releases.history import Action
 from operations.releases.models.configs import canary_on_disk
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release
 from operations.releases.stores.store import Repository
-from tests.building import TOY_SAMPLER
-from tests.building.repositories import KINDS, empty_repository
-from tests.building.runs import make_run
-
-
-@pytest.fixture(params=KINDS)
-def repository(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """Release 1 is active, release 2 published."""
-    monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
-    repository = empty_repository(request)
-    for seed in (1, 2):
-        publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)
-    promote(repository, 1)
-    return repository
 
 
 @pytest.mark.parametrize(

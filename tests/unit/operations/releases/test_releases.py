@@ -28,22 +28,10 @@ from operations.releases.signatures.verify import verify_release
 from operations.releases.stores import bucket
 from operations.releases.stores.store import Repository
 from operations.settings import ReleaseSettings, load_bars
-from tests.building import TOY_SAMPLER
-from tests.building.repositories import KINDS, empty_repository, folder_only
+from tests.building.repositories import folder_only
 from tests.building.runs import make_run
 
 OFF = load_bars()
-
-
-@pytest.fixture(params=KINDS)
-def repository(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """Release 1 is active, release 2 published; neither is measured."""
-    monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
-    repository = empty_repository(request)
-    for seed in (1, 2):
-        publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)
-    promote(repository, 1)
-    return repository
 
 
 def metrics(hr: float, low: float, group: str = "known") -> dict[str, Any]:
