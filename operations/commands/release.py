@@ -172,7 +172,7 @@ def promote(
     from operations.releases.promote import promote as run
 
     if gateway:
-        _print(_remote(gateway).promote(release, force))
+        _print(_remote(gateway, offline, settings).promote(release, force))
         return
     opened = _open(repository)
     with _server(opened, address, offline) as control:
@@ -200,7 +200,7 @@ def canary(
     from operations.releases.canary import start_canary, stop_canary
 
     if gateway:
-        record = _remote(gateway).canary(release, percent, force)
+        record = _remote(gateway, offline, settings).canary(release, percent, force)
     else:
         opened, bars = _open(repository), load_bars(settings)
         with _server(opened, address, offline) as control:
@@ -222,7 +222,7 @@ def rollback(
     from operations.releases.promote import roll_back as run
 
     if gateway:
-        _print(_remote(gateway).roll_back())
+        _print(_remote(gateway, offline).roll_back())
         return
     opened = _open(repository)
     with _server(opened, address, offline) as control:
@@ -300,7 +300,12 @@ def _open(place: str) -> Repository:
     return repository
 
 
-def _remote(gateway: str) -> "RemoteGateway":
+def _remote(gateway: str, offline: bool = False, settings: Path | None = None) -> "RemoteGateway":
+    """Connect to a gateway elsewhere. Raises CestaError for options that would have no effect there."""
+    if offline or settings:
+        raise CestaError(
+            "--gateway changes a running server, which has its own bars; leave out --offline and --settings"
+        )
     from operations.gateway.remote import RemoteGateway, read_admin_key
 
     return RemoteGateway(gateway, read_admin_key())

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from operations.commands.release import promote
 from operations.errors import CestaError
 from operations.gateway.remote import KEY, KEY_FILE, RemoteGateway, read_admin_key
 
@@ -136,3 +137,10 @@ def test_a_key_that_no_header_can_hold_is_refused_unseen(tmp_path: Path, content
     with pytest.raises(CestaError, match="set CESTA_ADMIN_KEY_FILE or") as refused:
         read_admin_key({KEY_FILE: str(tmp_path / "key")})
     assert "second" not in str(refused.value)
+
+
+@pytest.mark.parametrize("options", [{"offline": True}, {"settings": Path("shop.toml")}])
+def test_options_without_effect_are_refused(gateway: Scripted, options: dict[str, Any]) -> None:
+    with pytest.raises(CestaError, match="leave out --offline and --settings"):
+        promote(7, gateway=gateway.url, **options)
+    assert gateway.asked == []
