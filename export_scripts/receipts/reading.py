@@ -145,21 +145,7 @@ def _read_csv(path: Path, problems: Problems) -> Table | None:
     delimiter = sniff_delimiter(content[:65_536].decode("utf-8", "replace"))
     broken = _BrokenRows()
     try:
-        data = pa.csv.read_csv(
-            pa.BufferReader(content),
-            # Broken rows carry their number only with one thread and without skipped blank lines.
-            read_options=pa.csv.ReadOptions(use_threads=False, block_size=LONGEST_VALUE),
-            parse_options=pa.csv.ParseOptions(
-                delimiter=delimiter,
-                newlines_in_values=True,
-                ignore_empty_lines=False,
-                invalid_row_handler=broken.add,
-            ),
-            convert_options=pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(_header(content, delimiter), pa.string()),  # ids keep their zeros
-                strings_can_be_null=False,
-            ),
-        )
+        data = _parse(content, delimiter, broken)
     except pa.ArrowInvalid as error:
         if line := unmatched_quote(content, delimiter):
             problems.add(_problem_of_quotes(path.name, line))
@@ -182,6 +168,25 @@ def _read_csv(path: Path, problems: Problems) -> Table | None:
         what = "quotes that do not match: rows that are one value"
         Table(path.name, data, rows).refuse(swallowed, values, what, CLOSE_QUOTES, problems)
     return table
+
+
+def _parse(content: bytes, delimiter: str, broken: _BrokenRows) -> pa.Table:
+    """Return all columns as text: ids keep their zeros."""
+    return pa.csv.read_csv(
+        pa.BufferReader(content),
+        # Broken rows carry their number only with one thread and without skipped blank lines.
+        read_options=pa.csv.ReadOptions(use_threads=False, block_size=LONGEST_VALUE),
+        parse_options=pa.csv.ParseOptions(
+            delimiter=delimiter,
+            newlines_in_values=True,
+            ignore_empty_lines=False,
+            invalid_row_handler=broken.add,
+        ),
+        convert_options=pa.csv.ConvertOptions(
+            column_types=dict.fromkeys(_header(content, delimiter), pa.string()),
+            strings_can_be_null=False,
+        ),
+    )
 
 
 def _content(path: Path) -> bytes:
