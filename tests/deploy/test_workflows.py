@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -92,6 +93,17 @@ def test_a_workflow_is_bounded(path: Path) -> None:
     for name, job in jobs(path).items():
         assert job["permissions"], name
         assert "timeout-minutes" in job or "uses" in job, name
+
+
+def test_git_works_in_every_container(tmp_path: Path) -> None:
+    """The checkout belongs to another user there, and git then wants to be told that it is safe."""
+    for path in WORKFLOWS:
+        if any("container" in job for job in jobs(path).values()):
+            variables = {name: str(value) for name, value in read(path)["env"].items()}
+            told = subprocess.check_output(
+                ["git", "config", "--get", "safe.directory"], cwd=tmp_path, env=os.environ | variables
+            )
+            assert told == b"*\n", path
 
 
 def test_the_packages_are_those_of_the_readme() -> None:
