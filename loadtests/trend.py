@@ -4,8 +4,8 @@ python -m loadtests.trend
 
 Absolute figures differ from machine to machine. Ratios of one run do not: both sides of each were measured on
 the same machine in the same hour. A ratio drops if it lies below the median of the last ten runs by more than
-those ten lie apart. A run with a drop is not added to the history, so that the next night is compared with
-the good runs again. `--accept` adds it, with the reason, when the drop is wanted.
+their spread, the highest value less the lowest. A run with a drop is not added to the history, so that the
+next night is compared with the good runs again. `--accept` adds it, with the reason, when the drop is wanted.
 """
 
 import argparse
