@@ -23,7 +23,7 @@ from rich.console import Console
 from loadtests import agreement, tables
 from loadtests.environments import NotInstalledError
 from loadtests.generators import GeneratorError
-from loadtests.machine import count_busy_cores, describe_machine
+from loadtests.machine import ask_how_busy, describe_machine
 from loadtests.measure import Plan, measure_limit, measure_server, prepare
 from loadtests.processes import NotReadyError, stop_on_sigterm
 from loadtests.results import Measured, catalog_share, ratios_of, rows_of
@@ -127,9 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         plan = Plan(given.out, given.repetitions, given.seconds, tuple(given.concurrency))
         servers = choose_servers(given.only)
-    busy = count_busy_cores()
-    if busy > 0.2:
-        console.print(f"{busy:.1f} cores are busy with other work: these figures are for development only")
+    busy = ask_how_busy(console)
     result = run(Outputs(given.release.absolute()), plan, servers, console) | {
         "busy_cores_before": round(busy, 2)
     }

@@ -5,7 +5,11 @@ import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from rich.console import Console
+
+BUSY: Final = 0.2  # cores; with more, figures are not for quoting
 
 
 def describe_machine() -> dict[str, Any]:
@@ -26,6 +30,19 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
     }
+
+
+def ask_how_busy(console: Console) -> float:
+    """Return how many cores are busy with other work, and say so if they spoil the figures."""
+    busy = count_busy_cores()
+    if busy > BUSY:
+        console.print(f"{busy:.1f} cores are busy with other work: these figures are for development only")
+    return busy
+
+
+def remark_on(busy: float) -> str:
+    """Return a sentence for the document behind a text, or "" if the machine was idle enough."""
+    return f" **{busy} cores were busy with other work: not for quoting.**" if busy > BUSY else ""
 
 
 def count_busy_cores(seconds: float = 0.5) -> float:

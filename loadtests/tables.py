@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests.environments import ROOT
+from loadtests.machine import remark_on
 from loadtests.results import HALF, Row
 
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
@@ -67,7 +68,7 @@ def sections(result: dict[str, Any]) -> dict[str, str]:
     machine = result["machine"]
     stream, plan = result["stream"], result["plan"]
     busy = result["busy_cores_before"]
-    loaded = f" **{busy} cores were busy with other work: not for quoting.**" if busy > 0.2 else ""
+    loaded = remark_on(busy)
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     run = (
         f"{result['started']}, {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, "

@@ -31,7 +31,7 @@ from rich.console import Console
 from loadtests.faults import tables
 from loadtests.faults.kinds import FAULTS, Programs
 from loadtests.generators import keep_open_loop_running
-from loadtests.machine import count_busy_cores, describe_machine
+from loadtests.machine import ask_how_busy, describe_machine
 from loadtests.processes import MarkedProcesses, stop_on_sigterm
 from loadtests.questions import stream, visits_of_test_month
 from loadtests.servers import ask
@@ -182,9 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Kill each process of a running stack, and write what a shop saw of it."""
     given, console = parse(arguments), Console(stderr=True)
     stop_on_sigterm()
-    started, busy = datetime.now(UTC), count_busy_cores()
-    if busy > 0.2:
-        console.print(f"{busy:.1f} cores are busy with other work: these figures are for development only")
+    started, busy = datetime.now(UTC), ask_how_busy(console)
     given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="faults-", dir=given.out) as folder:
         outages = [

@@ -26,7 +26,7 @@ from rich.console import Console
 
 from loadtests.faults.broken_releases import KINDS, Spoil
 from loadtests.generators import keep_open_loop_running
-from loadtests.machine import count_busy_cores, describe_machine
+from loadtests.machine import ask_how_busy, describe_machine, remark_on
 from loadtests.processes import stop_on_sigterm
 from loadtests.questions import stream, visits_of_test_month
 from loadtests.servers import READY_WITHIN_S, start_supervised
@@ -133,7 +133,7 @@ def summarise_kinds(attempts: Sequence[Attempt], replies: Sequence[Reply]) -> li
 def section(result: dict[str, Any]) -> str:
     """The table in markdown, with when and where it was measured."""
     machine, busy = result["machine"], result["busy_cores_before"]
-    loaded = f" **{busy} cores were busy with other work: not for quoting.**" if busy > 0.2 else ""
+    loaded = remark_on(busy)
     rows = "".join(
         f"| {row['kind'].replace('_', ' ')} | {row['times']} | {row['refused_s']:.1f} s "
         f"| {1000 * row['rollback_s']:.0f} ms | {row['requests']} | {row['failed']} "
@@ -163,9 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Promote broken releases on a running server. Exit code 1 if a request failed."""
     given, console = parse(arguments), Console(stderr=True)
     stop_on_sigterm()
-    started, busy = datetime.now(UTC), count_busy_cores()
-    if busy > 0.2:
-        console.print(f"{busy:.1f} cores are busy with other work: these figures are for development only")
+    started, busy = datetime.now(UTC), ask_how_busy(console)
     given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="promotions-", dir=given.out) as folder:
         attempts, replies = measure(given.release, Path(folder).absolute(), given.rate, given.count)

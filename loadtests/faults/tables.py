@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from loadtests.machine import remark_on
 from loadtests.tables import fill
 
 MARK: Final = "faults"
@@ -25,7 +26,7 @@ def write(result: dict[str, Any], document: Path) -> None:
 def section(result: dict[str, Any]) -> str:
     """The table in markdown, with when and where it was measured."""
     machine, busy = result["machine"], result["busy_cores_before"]
-    loaded = f" **{busy} cores were busy with other work: not for quoting.**" if busy > 0.2 else ""
+    loaded = remark_on(busy)
     rows = "".join(_row(outage) for outage in result["outages"])
     return (
         f"{result['started']}, {machine['cores']} cores of {machine['cpu']}, {result['rate']:.0f} requests/s "

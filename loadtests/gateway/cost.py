@@ -28,7 +28,7 @@ from loadtests.gateway import cost_tables
 from loadtests.gateway.front import IN_FLIGHT, make_guard, open_bare_proxy, open_gateway
 from loadtests.gateway.shares import BROKEN, share_of
 from loadtests.generators import GeneratorError, Load
-from loadtests.machine import count_busy_cores, describe_machine
+from loadtests.machine import ask_how_busy, describe_machine
 from loadtests.processes import stop_on_sigterm
 from loadtests.questions import Question, stream, visits_of_test_month, with_placeholder
 from loadtests.servers import SERVERS, start_server
@@ -215,9 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the gateway's cost. Exit with 1 if a share is below its budget with 95% confidence."""
     given, console = parse(arguments), Console(stderr=True)
     stop_on_sigterm()
-    started, busy = datetime.now(UTC), count_busy_cores()
-    if busy > 0.2:
-        console.print(f"{busy:.1f} cores are busy with other work: these figures are for development only")
+    started, busy = datetime.now(UTC), ask_how_busy(console)
     budgets = load_shares(BUDGET, given.budgets)
     questions = stream(visits_of_test_month(given.release.data, given.release.run))
     files = RequestFiles(questions, given.out / "requests")

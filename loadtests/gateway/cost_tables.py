@@ -8,6 +8,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from loadtests.machine import remark_on
 from loadtests.tables import fill
 
 _COLUMNS: Final = ("load", "asked", "requests/s", "p99 ms")
@@ -54,7 +55,7 @@ def sections(result: dict[str, Any]) -> dict[str, str]:
 
 def _run(result: dict[str, Any]) -> str:
     machine, plan, busy = result["machine"], result["plan"], result["busy_cores_before"]
-    loaded = f" **{busy} cores were busy with other work: not for quoting.**" if busy > 0.2 else ""
+    loaded = remark_on(busy)
     return (
         f"{result['started']}, {machine['cores']} cores of {machine['cpu']}, {plan['pairs']} rounds of "
         f"{plan['seconds']} s; {result['minutes']} minutes. Medians; in brackets the 95% interval of the "

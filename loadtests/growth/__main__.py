@@ -40,7 +40,7 @@ from export_scripts.snapshots.snapshot import limits
 from loadtests import generators
 from loadtests.growth import tables
 from loadtests.growth.catalogs import grow, grow_network
-from loadtests.machine import count_busy_cores, describe_machine
+from loadtests.machine import ask_how_busy, describe_machine
 from loadtests.peers.chain import WORKERS
 from loadtests.peers.whole_catalog import load_network, save_network
 from loadtests.processes import MarkedProcesses, process_name, stop_on_sigterm
@@ -265,9 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given, console = parse(arguments), Console(stderr=True)
     stop_on_sigterm()
     given.out.mkdir(parents=True, exist_ok=True)
-    started, busy = datetime.now(UTC), count_busy_cores()
-    if busy > 0.2:
-        console.print(f"{busy:.1f} cores are busy with other work: these figures are for development only")
+    started, busy = datetime.now(UTC), ask_how_busy(console)
     rows = []
     for items in given.sizes:
         console.print(f"{items:,} items …", highlight=False)

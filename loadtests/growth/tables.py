@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtests.environments import ROOT
+from loadtests.machine import remark_on
 from loadtests.tables import fill
 
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
@@ -55,7 +56,7 @@ def sections(result: dict[str, Any]) -> dict[str, str]:
     """The generated sections of the document by name, in markdown."""
     machine, plan, rows = result["machine"], result["plan"], result["rows"]
     busy = result["busy_cores_before"]
-    loaded = f" **{busy} cores were busy with other work: not for quoting.**" if busy > 0.2 else ""
+    loaded = remark_on(busy)
     run = (
         f"{result['started']}, {machine['cores']} cores of {machine['cpu']}, {plan['repetitions']} times "
         f"{plan['seconds']:g} s; {result['minutes']} minutes. From {rows[0]['items']:,} to "

@@ -30,7 +30,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from loadtests import generators
-from loadtests.machine import count_busy_cores, describe_machine
+from loadtests.machine import ask_how_busy, describe_machine
 from loadtests.processes import stop_on_sigterm
 from loadtests.questions import stream, visits_of_test_month
 from loadtests.servers import READY_WITHIN_S, Running, ask, start_supervised
@@ -227,9 +227,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def run(given: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Run all repetitions and return the result."""
-    begun, busy = datetime.now(UTC), count_busy_cores()
-    if busy > 0.2:
-        console.print(f"{busy:.1f} cores are busy with other work: these figures are for development only")
+    begun, busy = datetime.now(UTC), ask_how_busy(console)
     figures, windows, mistakes = list[Figures](), list[Windows](), list[str]()
     with tempfile.TemporaryDirectory(prefix="switching-", dir=given.out) as folder:
         material = Material(Outputs(given.release.absolute()), Path(folder).absolute())

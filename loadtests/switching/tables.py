@@ -7,6 +7,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from loadtests.environments import ROOT
+from loadtests.machine import remark_on
 from loadtests.tables import fill
 
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
@@ -57,7 +58,7 @@ def show(result: dict[str, Any], console: Console) -> None:
 def sections(result: dict[str, Any]) -> dict[str, str]:
     """The generated sections of the document by name, in markdown."""
     machine, plan, busy = result["machine"], result["plan"], result["busy_cores_before"]
-    loaded = f" **{busy} cores were busy with other work: not for quoting.**" if busy > 0.2 else ""
+    loaded = remark_on(busy)
     run = (
         f"{result['started']}, {machine['cores']} cores of {machine['cpu']}, {plan['repetitions']} times; "
         f"{result['minutes']} minutes. {result['windows']['all']['failed']} requests failed, "
