@@ -125,9 +125,8 @@ def render(settings: GatewaySettings) -> Path:
             path.unlink(missing_ok=True)
             continue
         text = _VARIABLE.sub(lambda variable: values[variable[1]], template.read_text())
-        if (
-            not path.exists() or path.read_bytes() != text.encode()
-        ):  # on a full disk, nginx starts with what is there
+        # On a full disk, nginx starts with what is there.
+        if not path.exists() or path.read_bytes() != text.encode():
             path.write_text(text)
     return target / "nginx.conf"
 
