@@ -59,7 +59,7 @@ def release(stack: Stack, tmp_path: Path) -> Release:
 def test_a_release_gets_a_share_then_all_requests_and_is_taken_back(stack: Stack, release: Release) -> None:
     assert "release 2 gets 5 % of the requests" in release("canary", "2", "--percent", "5").stdout
     assert json.loads(release("list").stdout)["canary"] == {"release": 2, "percent": 5}
-    assert stack.recommend() == 1
+    assert stack.recommend() in (1, 2)  # by chance: the request has no session
     assert "release 2 is active" in release("promote", "2").stdout
     assert stack.recommend() == 2
     assert "release 1 is active" in release("rollback").stdout
