@@ -171,7 +171,7 @@ test-machine:  ## the two commands of README.md on new machines (10 minutes each
 	tests/machines/new_machine.sh --without libpython3.11
 	@for machine in $(MACHINES); do echo "on $$machine" && tests/machines/new_machine.sh $$machine || exit; done
 
-containers: install $(MOTO)/.installed  ## the images built and run as compose does (10 minutes; needs podman or docker)
+containers: install $(MOTO)/.installed  ## the images built and run as compose does (15 minutes; needs podman or docker)
 	CESTA_CONTAINERS=$(or $(CESTA_CONTAINERS),wanted) $(APP)/bin/python -m pytest $(CONTAINER_TESTS)
 
 lint: $(APP)/.installed  ## style, formats and types
