@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import socket
+import ssl
 import urllib.request
 from collections.abc import Mapping
 from http.client import HTTPException
@@ -19,6 +21,7 @@ KEY: Final = "CESTA_ADMIN_KEY"
 KEY_FILE: Final = "CESTA_ADMIN_KEY_FILE"
 KEY_FORM: Final = re.compile(r"[!-~]+")  # what a header can hold
 WAY_OUT: Final = f'set {KEY_FILE} or {KEY} to a key of "cesta keys add NAME --role admin"'
+NEVER_SENT: Final = (ConnectionRefusedError, socket.gaierror, ssl.SSLError)  # reasons of a URLError
 TIMEOUT_S: Final = 31 * 60  # the gateway waits for a promotion for 30 minutes
 
 Environment = Mapping[str, str]
@@ -62,9 +65,11 @@ class RemoteGateway:
             raise CestaError(f"{self._url}{path}: {error.code}: {_sentence(error)}") from None
         except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
-            raise CestaError(
-                f"{self._url}{path}: no answer ({reason}); list the releases, for a change may have been made"
-            ) from None
+            if isinstance(reason, NEVER_SENT):
+                way_out = "does the gateway run at this address, and is it https or http?"
+            else:
+                way_out = "list the releases, for a change may have been made"
+            raise CestaError(f"{self._url}{path}: no answer ({reason}); {way_out}") from None
 
 
 def read_admin_key(environment: Environment = os.environ) -> str:

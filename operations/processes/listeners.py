@@ -24,7 +24,7 @@ def check_free(address: str) -> None:
             probe.bind((host, int(port)))
         except OSError as error:
             raise CestaError(
-                f"{address} cannot be used ({error.strerror}); {way_out(host, int(port))}, or choose another"
+                f"{address} cannot be used ({error.strerror}); {way_out(host, int(port))}"
             ) from None
 
 

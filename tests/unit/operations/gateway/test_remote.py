@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -95,10 +96,25 @@ def test_the_key_does_not_follow_a_redirect(gateway: Scripted) -> None:
     assert [path for _, path, _, _ in gateway.asked] == ["/admin/releases"]
 
 
-def test_no_answer_says_what_to_do(gateway: Scripted) -> None:
-    gateway.server_close()
-    with pytest.raises(CestaError, match=r"no answer \(.+\); list the releases"):
-        RemoteGateway(gateway.url, "secret").roll_back()
+def test_a_gateway_that_is_not_there_has_changed_nothing(gateway: Scripted) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
+    for url in (nobody, gateway.url.replace("http:", "https:")):
+        with pytest.raises(CestaError, match=r"no answer \(.+\); does the gateway run at this address"):
+            RemoteGateway(url, "secret").roll_back()
+
+
+def test_a_gateway_that_hangs_up_may_have_changed_something() -> None:
+    def hang_up() -> None:
+        asked, _ = listener.accept()
+        asked.recv(2**16)
+        asked.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=hang_up).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(CestaError, match=r"no answer \(.+\); list the releases"):
+            RemoteGateway(url, "secret").roll_back()
 
 
 @pytest.mark.parametrize(
