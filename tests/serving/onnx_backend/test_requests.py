@@ -184,6 +184,7 @@ def test_models_come_and_go_while_others_answer(toys: Toys) -> None:
     assert toys.infer("stays", x=np.ones((1, 3), np.float32))["y"].tolist() == [[1] * 3]
 
 
+@pytest.mark.alone  # beside other tests the exit is slow, and ONNX Runtime's statics may end under the model
 def test_a_server_that_ends_while_a_model_runs_does_not_crash(
     start_server: Callable[..., Any], tmp_path: Path
 ) -> None:
