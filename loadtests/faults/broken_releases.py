@@ -65,7 +65,7 @@ class TritonPythonModel:
 
 
 def answers_late(repository: FolderRepository, release: int) -> None:
-    """Its answers are right, and take longer than shops wait."""
+    """The answers are right, and take longer than shops wait."""
     code = (repository / f"{SAMPLER}/{release}/model.py").read_text()
     imports = "        import triton_python_backend_utils"
     slow = code.replace(imports, f"        import time\n        time.sleep(2.5)\n{imports}")

@@ -111,7 +111,7 @@ def settings(engine: Engine) -> dict[str, str]:
 
 
 def make_bucket(composed: Composed) -> None:
-    """As docs/operations.md does."""
+    """Make the bucket with the command of docs/operations.md."""
     composed.run("up", "--detach", "--no-build", "registry")
     wait_for(lambda: composed.is_healthy("registry"), 60)
     create = 'echo "s3.bucket.create -name cesta" | weed shell -master=127.0.0.1:9333'
@@ -119,7 +119,7 @@ def make_bucket(composed: Composed) -> None:
 
 
 def publish(composed: Composed, built: Built) -> None:
-    """As docs/operations.md does: in a container of Triton's image, which gets the publisher's key."""
+    """Publish as docs/operations.md does, in a container of Triton's image with the publisher's key."""
     key = composed.folder / "signing-key"
     shutil.copyfile(signing_key_file(), key)
     os.chown(key, 10001, 10001)
@@ -198,7 +198,7 @@ def test_only_gateway_and_prometheus_reach_triton(composed: Composed, engine: En
 
 
 def test_prometheus_sees_every_service_and_the_receiver_of_alerts(composed: Composed) -> None:
-    """Its targets are up, and it sends alerts to Alertmanager."""
+    """Every target is up, and alerts go to Alertmanager."""
 
     def ask(path: str) -> Any:
         url = f"http://127.0.0.1:9090/api/v1/{path}"
@@ -236,13 +236,14 @@ def test_a_service_that_is_killed_starts_again(composed: Composed, front: Front,
     wait_for(lambda: composed.is_healthy(service), BACK_S)
     wait_for(lambda: front.recommends(["1029743"]), BACK_S)
     wait_for(lambda: front.ask("/readyz")[0] == 200, BACK_S)
+    assert composed.pid(service) not in (0, killed)
 
 
 @pytest.mark.parametrize("service", [TRITON, "gateway"])
 def test_a_service_is_replaced_under_load(
     composed: Composed, front: Front, service: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As `docker compose up` does with a new image: questions fail while it restarts, and then no more."""
+    """Questions fail while the service restarts, as with a new image, and then no more."""
     with Load(front.recommends) as load:
         load.await_answers(40)
         since = time.monotonic()

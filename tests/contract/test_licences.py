@@ -34,7 +34,7 @@ REMARKS = {"DFSG approved", "OSI Approved"}  # classifiers that name no licence
 
 
 def licence_of(distribution: Distribution) -> str:
-    """As an SPDX expression; "" if the package states none."""
+    """Return an SPDX expression; "" if the package states none."""
     metadata = distribution.metadata
     if expression := metadata.get("License-Expression"):
         return str(expression)
@@ -91,7 +91,7 @@ def test_a_licence_that_is_not_allowed_is_seen(tmp_path: Path, stated: str, seen
 
 
 def test_every_image_has_its_terms() -> None:
-    """Those that compose pulls, and the bases of those that it builds."""
+    """Images that compose pulls, and bases of those that it builds."""
     files = [
         ROOT / "docker-compose.yml",
         ROOT / ".env.example",

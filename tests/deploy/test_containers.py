@@ -187,7 +187,7 @@ def test_containers_run_a_current_server_unless_told_otherwise() -> None:
 
 
 def test_the_object_store_shows_its_network_nothing_but_s3() -> None:
-    """Its other servers ask for no key, so they listen on loopback. It reports nothing to its makers."""
+    """The other servers ask for no key, so they listen on loopback. Nothing is reported to the makers."""
     registry = SERVICES["registry"]
     assert {"-ip=127.0.0.1", "-s3.ip.bind=0.0.0.0", "-master.telemetry=false"} <= {*registry["command"]}
     assert {"-s3.port.iceberg=0", "-s3.port.lance=0"} <= {*registry["command"]}
