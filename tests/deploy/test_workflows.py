@@ -77,7 +77,7 @@ def test_an_unknown_verb_is_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(GITHUB).as_posix())
 def test_every_action_is_pinned_and_listed(path: Path) -> None:
-    """Its commit is the one that docs/delivery.md was checked with, and one action has one commit."""
+    """The commit is the one that docs/delivery.md was checked with, and one action has one commit."""
     for used in re.findall(r"uses: (?!\./)(.+)", path.read_text(encoding="utf-8")):
         assert PINNED.fullmatch(used), used
         name, commit, version = re.split(r"@| # ", used)

@@ -122,7 +122,7 @@ CLOCKS = {
 
 @pytest.mark.parametrize("written_as", CLOCKS.values(), ids=CLOCKS.keys())
 def test_numbers_that_end_like_a_clock_are_no_units_since_an_epoch(tmp_path: Path, written_as: str) -> None:
-    """As Unix time the first is a day of 2009."""
+    """The first would be a day of 2009 in Unix time."""
     start = datetime(2024, 1, 3, 9, 41, 7)
     texts = [written_as.format(start + timedelta(hours=29, minutes=17, seconds=13) * n) for n in range(40)]
     done = run_on_texts(tmp_path, texts)

@@ -60,7 +60,7 @@ def gateway() -> Iterator[Scripted]:
 
 
 def test_each_command_is_a_request_of_the_api(gateway: Scripted) -> None:
-    """As docs/openapi.yaml has them."""
+    """Method, path and body are those of docs/openapi.yaml."""
     remote = RemoteGateway(f"{gateway.url}/", "secret")
     assert remote.promote(7) == RECORD
     remote.promote(7, force=True)
