@@ -187,7 +187,7 @@ def test_a_start_that_fails_later_is_tried_again() -> None:
 
 
 def test_a_start_without_room_is_tried_every_two_seconds() -> None:
-    """It goes on as long as it takes, since nothing is started. A crash loop before and after it goes on backing off."""
+    """It goes on, since nothing is started. A crash loop before and after it goes on backing off."""
     dies = [lambda time: Toy(time, ends_s=0.5)] * 4
     world = World(300, *dies, *[has_no_room] * 40, *dies, Toy)
     events = world.run()
