@@ -75,40 +75,29 @@ def release() -> None:
 
 
 @app.command("list")
-def list_(repository: Place = REPOSITORY, gateway: Gateway = None) -> None:
+def list_(
+    repository: Place = REPOSITORY,
+    gateway: Gateway = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
     """All releases: number, age, data, HR@10 (hit rate), and which one is active, previous or canary."""
-    if gateway:
-        print(json.dumps(_remote(gateway).releases(), indent=2, ensure_ascii=False))
-        return
-    from operations.releases.history import fallback, previous
-    from operations.releases.history import read as read_history
-    from operations.releases.models.configs import canary_on_disk
-    from operations.releases.repository import active_release, read_release, releases
+    from operations.releases.listing import list_releases, marks
 
-    opened = _open(repository)
-    marks = {previous(opened): "previous"}
-    try:
-        marks[active_release(opened)] = "active"
-    except CestaError as error:
-        print(f"nobody can tell which release is active: {error}", file=sys.stderr)
-    if canary := canary_on_disk(opened):
-        marks[canary.release] = f"canary {canary.percent:g} %"
-    if fell := fallback(read_history(opened)):
-        marks[fell.get("before")] = "active, cannot be served"
-        marks[fell["release"]] = "previous, answers instead"
-    table = Table()
+    listing = _remote(gateway).releases() if gateway else list_releases(_open(repository))
+    if as_json:
+        print(json.dumps(listing, indent=2, ensure_ascii=False))
+        return
+    if listing["damaged"]:
+        print(f"nobody can tell which release is active: {listing['damaged']}", file=sys.stderr)
+    parts, table = marks(listing), Table()
     for column in ("release", "created at", "data until", "HR@10", ""):
         table.add_column(column)
-    for number in releases(opened):
-        mark = marks.get(number, "")
-        try:
-            manifest = read_release(opened, number)
-        except CestaError:
-            table.add_row(str(number), "damaged", "", "", mark)
-            continue
-        last, hit_rate = manifest.data and manifest.data.last, manifest.measured("known").hr_at_10
+    for row in listing["releases"]:
+        number, hit_rate = row["release"], row.get("hr_at_10")
+        created_at = "damaged" if "damaged" in row else row.get("created_at") or ""
         measured = "not measured" if hit_rate is None else f"{hit_rate:.4f}"
-        table.add_row(str(number), manifest.created_at or "", last or "", measured, mark)
+        cells = (created_at, row.get("data_until") or "", "" if "damaged" in row else measured)
+        table.add_row(str(number), *cells, parts.get(number, ""))
     Console(width=110).print(table)
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from operations.address import host_of, is_near
 from operations.errors import CestaError
 from operations.releases.history import Record
+from operations.releases.listing import Listing
 
 KEY: Final = "CESTA_ADMIN_KEY"
 KEY_FILE: Final = "CESTA_ADMIN_KEY_FILE"
@@ -47,10 +48,10 @@ class RemoteGateway:
     def roll_back(self) -> Record:
         return self._change("/admin/rollback", {})
 
-    def releases(self) -> dict[str, Any]:
+    def releases(self) -> Listing:
         """Every release, and which one is active, previous or canary."""
-        listed: dict[str, Any] = self._ask("/admin/releases", None)
-        return listed
+        listing: Listing = self._ask("/admin/releases", None)
+        return listing
 
     def _change(self, path: str, body: Mapping[str, object]) -> Record:
         record: Record = self._ask(path, json.dumps(body).encode())

@@ -16,13 +16,11 @@ from pydantic import BaseModel, field_validator
 
 from operations.errors import BeingChanged, CestaError
 from operations.records.disk import explained
-from operations.releases import history
 from operations.releases.canary import LEAST_PERCENT, MOST_PERCENT, start_canary, stop_canary
-from operations.releases.history import Action, Record, previous
+from operations.releases.history import Action, Record
+from operations.releases.listing import list_releases
 from operations.releases.model_control import ModelControl
-from operations.releases.models.configs import canary_on_disk
 from operations.releases.promote import promote, roll_back
-from operations.releases.repository import active_release, read_release, releases
 from operations.releases.stores.store import Repository
 from operations.settings import ReleaseSettings
 
@@ -90,10 +88,10 @@ def make_router(operator: Operator) -> APIRouter:
     Caller = Annotated[str, Depends(authenticate)]  # noqa: N806 - a type
 
     @router.get("/releases")
-    def list_releases(_: Caller) -> JsonObject:
+    def answer_list(_: Caller) -> JsonObject:
         """Return every release, and which one is active, previous or canary."""
         with explained("the releases cannot be listed"):
-            return _describe_releases(operator.repository)
+            return list_releases(operator.repository)
 
     @router.post("/releases/{release}/promote")
     def promote_release(release: int, caller: Caller, body: Promotion | None = None) -> JsonObject:
@@ -135,33 +133,3 @@ def make_router(operator: Operator) -> APIRouter:
         )
 
     return router
-
-
-def _describe_releases(repository: Repository) -> JsonObject:
-    canary, fallback = canary_on_disk(repository), history.fallback(history.read(repository))
-    try:
-        active, problem = active_release(repository), None
-    except CestaError as error:
-        active, problem = None, str(error)
-    return {
-        "active": active,
-        "damaged": problem,  # why nobody can tell which release is active
-        "fallback": fallback and fallback["release"],  # answers, because the active one cannot be served
-        "previous": previous(repository),
-        "canary": canary._asdict() if canary else None,
-        "releases": [_summary(repository, number) for number in releases(repository)],
-    }
-
-
-def _summary(repository: Repository, number: int) -> JsonObject:
-    """A release's row. A damaged one has the reason, and hides none of the others."""
-    try:
-        release = read_release(repository, number)
-    except CestaError as error:
-        return {"release": number, "damaged": str(error)}
-    return {
-        "release": release.release,
-        "created_at": release.created_at,
-        "data_until": release.data.last if release.data else None,
-        "hr_at_10": release.measured("known").hr_at_10,
-    }

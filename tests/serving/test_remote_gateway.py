@@ -58,7 +58,8 @@ def release(stack: Stack, tmp_path: Path) -> Release:
 
 def test_a_release_gets_a_share_then_all_requests_and_is_taken_back(stack: Stack, release: Release) -> None:
     assert "release 2 gets 5 % of the requests" in release("canary", "2", "--percent", "5").stdout
-    assert json.loads(release("list").stdout)["canary"] == {"release": 2, "percent": 5}
+    assert json.loads(release("list", "--json").stdout)["canary"] == {"release": 2, "percent": 5}
+    assert "canary 5 %" in release("list").stdout
     assert stack.recommend() in (1, 2)  # by chance: the request has no session
     assert "release 2 is active" in release("promote", "2").stdout
     assert stack.recommend() == 2
@@ -69,7 +70,7 @@ def test_a_release_gets_a_share_then_all_requests_and_is_taken_back(stack: Stack
 def test_a_share_is_ended(release: Release) -> None:
     assert release("canary", "2").returncode == 0
     assert "release 2 is not the canary release any more" in release("canary", "2", "--percent", "0").stdout
-    assert json.loads(release("list").stdout)["canary"] is None
+    assert json.loads(release("list", "--json").stdout)["canary"] is None
 
 
 def test_a_refusal_ends_the_command(stack: Stack, release: Release) -> None:
