@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,11 +32,15 @@ def ask(
         str, typer.Option(envvar="CESTA_ADDRESS", help="host:port of the server.")
     ] = "127.0.0.1:8001",
     protocol: Annotated[str, typer.Option(help="grpc or http.")] = "grpc",
+    key_file: Annotated[
+        Path | None, typer.Option(envvar="CESTA_KEY_FILE", help="A file with a key, for a gateway.")
+    ] = None,
+    ssl: Annotated[bool, typer.Option("--ssl", help="Encrypt the connection.")] = False,
     timeout_s: float = 2.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     out: Out = ARTIFACTS,
 ) -> None:
-    """Ask a running server what goes into a basket next.
+    """Ask a running server, or a gateway, what goes into a basket next.
 
     The table shows names and categories if OUT holds etl's catalog.
     """
@@ -44,7 +49,13 @@ def ask(
     from operations.gateway.items import read_items
 
     try:
-        with cesta_client.Recommender(address, protocol=protocol, timeout_s=timeout_s) as shop:  # type: ignore[arg-type]  # the client refuses other protocols
+        with cesta_client.Recommender(
+            address,
+            protocol=protocol,  # type: ignore[arg-type]  # the client refuses other protocols
+            timeout_s=timeout_s,
+            api_key=read_key(key_file) if key_file else None,
+            ssl=ssl,
+        ) as shop:
             answer = shop.recommend(
                 basket=read_ids("--basket", basket),
                 user_id=user,
@@ -67,6 +78,18 @@ def ask(
         print(json.dumps({"release": answer.release, "items": items}, ensure_ascii=False))
     else:
         Console(width=110).print(answer_table("What goes in next", answer, read_items(Outputs(out).data)))
+
+
+def read_key(file: Path) -> str:
+    """Return the key in ``file``. Raises CestaError if it cannot be read or is empty."""
+    try:
+        key = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise CestaError(f"--key-file: {file} cannot be read: {reason}") from None
+    if not key:
+        raise CestaError(f'--key-file: {file} is empty; "cesta keys add NAME" prints a key once')
+    return key
 
 
 def read_ids(option: str, values: list[str] | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""`cesta release … --gateway`, as deploy.yml types it, against a running gateway with Triton behind it."""
+"""`cesta release … --gateway`, as deploy.yml types it, and `cesta ask`, against a running gateway."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tests.running.stack import Stack, open_stack, publish_toys
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(240)]
 
-Release = Callable[..., subprocess.CompletedProcess[str]]
+Done = subprocess.CompletedProcess[str]
+Release = Callable[..., Done]
 
 
 @pytest.fixture(scope="module")
@@ -34,26 +35,24 @@ def release(stack: Stack, tmp_path: Path) -> Release:
     file = tmp_path / "admin_key"
     file.write_text(stack.admin)
 
-    def type_(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "operations.cli",
-                "release",
-                *words,
-                "--gateway",
-                f"http://{stack.addresses.http}",
-            ],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "CESTA_ADMIN_KEY_FILE": str(file)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    def type_(*words: str) -> Done:
+        gateway = ("--gateway", f"http://{stack.addresses.http}")
+        return cesta("release", *words, *gateway, folder=tmp_path, CESTA_ADMIN_KEY_FILE=str(file))
 
     return type_
+
+
+def cesta(*words: str, folder: Path, **environment: str) -> Done:
+    """Type `cesta …` in a folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "operations.cli", *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def test_a_release_gets_a_share_then_all_requests_and_is_taken_back(stack: Stack, release: Release) -> None:
@@ -78,3 +77,12 @@ def test_a_refusal_ends_the_command(stack: Stack, release: Release) -> None:
     assert done.returncode == 1
     assert "/admin/releases/9/promote: 409: " in done.stderr
     assert stack.recommend() == 1
+
+
+def test_a_shop_asks_with_its_key(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{stack.shop}\n")
+    words = ("ask", "--basket", "i1", "--json", "--address", stack.addresses.http, "--protocol", "http")
+    assert json.loads(cesta(*words, "--key-file", "key", folder=tmp_path).stdout)["release"] == 1
+    refused = cesta(*words, folder=tmp_path)
+    assert refused.returncode == 1
+    assert "key" in refused.stderr

@@ -235,6 +235,21 @@ def test_ids_that_are_no_csv_are_refused_with_an_example(cesta: Run, value: str)
     assert """'"Milk, 2%",b'""" in err
 
 
+@pytest.mark.parametrize(
+    ("content", "what"), [(None, "No such file"), (b"\xff", "no text"), (b"\n", "is empty")]
+)
+def test_a_key_file_without_a_key_is_named(
+    cesta: Run, tmp_path: Path, content: bytes | None, what: str
+) -> None:
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+    status, _, err = cesta("ask", "--key-file", str(file))
+    assert status == 1
+    assert str(file) in err
+    assert what in err
+
+
 def test_relative_tables_count_from_the_working_folder(
     cesta: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
