@@ -36,8 +36,9 @@ class Engine(Protocol):
         """Yield ``function(shared, partition)`` for each partition, in the order of the partitions.
 
         ``function`` is at the top level of a module, and all values can be pickled. ``shared`` reaches each
-        worker once, and its arrays are read-only there: the workers of a machine share their memory.
-        Partitions are small. What is larger than memory is passed as a path that all workers can read.
+        worker once, also for several maps in a row, and must not change between them. Its arrays are
+        read-only there: the workers of a machine share their memory. Partitions are small. What is larger
+        than memory is passed as a path that all workers can read.
 
         The first error of a worker ends the iteration, and the partitions that wait are not computed. A
         CestaError or OSError of the function arrives as a CestaError with the same sentence. Raises

@@ -6,7 +6,7 @@ ranks of the hidden items. One object may hold several rankers that share most o
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -60,10 +60,26 @@ class ServedRanker:
         answers: int | None = None,
     ):
         self.contract = replace(contract, candidates=sampler.capacity, answers=answers or sampler.capacity)
-        graph = build_graph(fold(model), item_ids, self.contract).SerializeToString()
+        self._made_from = (
+            item_ids,
+            sampler,
+            build_graph(fold(model), item_ids, self.contract).SerializeToString(),
+        )
+        self._make()
+
+    def _make(self) -> None:
+        item_ids, sampler, graph = self._made_from
         self.reference = Reference(sampler, graph)
         self._ids = np.array(item_ids, object)
         self._rows = {item_id: row for row, item_id in enumerate(item_ids)}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker makes it from: a session of ONNX Runtime cannot be pickled."""
+        return {"contract": self.contract, "_made_from": self._made_from}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._make()
 
     def place(self, batch: QueryBatch) -> dict[str, Placement]:
         answers = self.reference.score(batch.queries, batch.candidates)

@@ -164,9 +164,20 @@ def sampler_of(
     Raises CestaError if the recall of an index is too low.
     """
     try:
-        return CandidateSampler(arrays, limits(settings, contract) | wider)
+        return PortableSampler(arrays, limits(settings, contract) | wider)
     except RecallError as error:
         raise CestaError(str(error)) from None
+
+
+class PortableSampler(CandidateSampler):
+    """A sampler that a worker can be given: it makes it again from arrays and limits, indexes included."""
+
+    def __init__(self, arrays: SamplerArrays, limits: dict[str, int]):
+        super().__init__(arrays, limits)
+        self._made_from = arrays, limits
+
+    def __reduce__(self) -> tuple[type["PortableSampler"], tuple[SamplerArrays, dict[str, int]]]:
+        return PortableSampler, self._made_from
 
 
 def save_snapshot(

@@ -9,6 +9,7 @@ import pytest
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.reference import Reference
+from export_scripts.engines.local import ThisProcess
 from export_scripts.etl import etl
 from export_scripts.quality import losses
 from export_scripts.quality.metrics import TOP
@@ -120,7 +121,7 @@ def test_recall_at_n_is_that_of_a_sampler_with_n_places(
     """It is not only that of a longer list cut off."""
     monkeypatch.setattr(losses, "RECALL_AT", (n,))
     repeat = np.arange(len(questions.hidden)) % 2 == 0
-    recall = losses.measure_recall(questions, arrays, settings, contract, repeat)
+    recall = losses.measure_recall(questions, arrays, settings, contract, repeat, ThisProcess())
     few = CandidateSampler(arrays, limits(settings, replace(contract, candidates=n)))
     candidates = few.sample(as_queries(questions.shop, questions.hidden))
     hit = candidates.rows == questions.hidden.items[:, None]
@@ -135,7 +136,7 @@ def test_what_a_source_finds_alone_no_other_finds(
 ) -> None:
     """The shares that one source found alone and that several found together add up to the recall."""
     repeat = np.zeros(len(questions.hidden), bool)
-    recall = losses.measure_recall(questions, arrays, settings, contract, repeat)
+    recall = losses.measure_recall(questions, arrays, settings, contract, repeat, ThisProcess())
     shares = [source["alone"]["recall"] for source in recall["by_source"].values()]
     assert 0 < sum(shares) <= recall["recall"] + 1e-3
     for source in recall["by_source"].values():
@@ -163,7 +164,9 @@ def test_the_loss_is_the_share_of_hits_that_the_sampler_costs(
 ) -> None:
     """A ranker that missed everything lost all; both rank the same queries."""
     missed = np.full(len(questions.hidden), 99.0)
-    report = losses.measure_full_catalog(questions, arrays, model, settings, contract, missed, missed)
+    report = losses.measure_full_catalog(
+        questions, arrays, model, settings, contract, missed, missed, ThisProcess()
+    )
     assert report["queries"] == 40
     assert report["known"]["loss"] == 1
     assert report["known"]["hr_at_10"] > 0
@@ -191,9 +194,14 @@ def test_no_queries_lose_nothing(
     none = replace(
         questions, hidden=replace(questions.hidden, baskets=np.zeros(0, int), items=np.zeros(0, int))
     )
-    assert losses.measure_recall(none, arrays, settings, contract, np.zeros(0, bool))["recall"] is None
+    assert (
+        losses.measure_recall(none, arrays, settings, contract, np.zeros(0, bool), ThisProcess())["recall"]
+        is None
+    )
     nobody = np.zeros(0)
-    report = losses.measure_full_catalog(none, arrays, model, settings, contract, nobody, nobody)
+    report = losses.measure_full_catalog(
+        none, arrays, model, settings, contract, nobody, nobody, ThisProcess()
+    )
     assert report["known"] == {
         "hr_at_10": None,
         "sampled_hr_at_10": None,
