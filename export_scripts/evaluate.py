@@ -30,6 +30,7 @@ from export_scripts.quality.results import (
     RankerResult,
 )
 from export_scripts.quality.rivals import Rival, train_rivals
+from export_scripts.quality.served import served_ranker
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint, load_curve
 from export_scripts.settings import Settings
@@ -75,7 +76,7 @@ def evaluate(
     hidden = hidden.sample(settings.evaluate.queries, rng)
     cold = hide_cold(shop, arrays, split.test, split.end, settings, rng)
     sampler = sampler_of(arrays, settings, contract)
-    served = ServedRanker(model, shop.catalog["item_id"].tolist(), sampler, contract)
+    served = served_ranker(model, shop.catalog["item_id"].tolist(), sampler, contract)
     others, missing = train_rivals(shop, split, arrays, sampler, settings, contract) if rivals else ([], {})
     rankers: list[Ranker] = [served, UntrainedRankers(arrays), *others]
     questions = Questions(shop, hidden, sampler, rankers)

@@ -8,23 +8,23 @@ from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.sampler import CandidateSampler
-from ensemble.candidate_sampler.sources import SIMILAR, SOURCES, USUAL
+from ensemble.candidate_sampler.sources import SOURCES
 from export_scripts.engines.engine import Engine
-from export_scripts.quality.metrics import MISSED, Ranks, gains
-from export_scripts.quality.questions import BATCH, Questions
+from export_scripts.quality.metrics import Ranks, gains
+from export_scripts.quality.prior_places import NONE_PLACED, place_by_prior
+from export_scripts.quality.questions import Questions
 from export_scripts.quality.rankers import ServedRanker
 from export_scripts.quality.results import CandidateShares, CatalogResult, FullCatalog, Shares
+from export_scripts.quality.served import served_ranker
 from export_scripts.scorer.ncf import NCF
 from export_scripts.settings import Settings
-from export_scripts.snapshots.snapshot import recommendable, sampler_of
-from export_scripts.snapshots.splits import HiddenItems, as_queries
+from export_scripts.snapshots.snapshot import sampler_of
+from export_scripts.snapshots.splits import HiddenItems
 from operations.records.contract import Contract
 
 RECALL_AT: Final = (100, 250, 500, 600, 1000)
 CATALOG_BATCH: Final = 2  # a query over the whole catalog takes 2 MB of features and 15 MB in the scorer
 BEYOND: Final = 1_024  # room for items of a user's history that can no longer be recommended
-_NONE_PLACED: Final = (np.zeros(0), np.zeros(0, np.int32))
-
 Bools = NDArray[np.bool_]
 
 
@@ -44,7 +44,7 @@ def measure_recall(
     c = contract.candidates
     longest = replace(contract, candidates=max(c, *RECALL_AT))
     longer = Questions(questions.shop, questions.hidden, sampler_of(arrays, settings, longest))
-    parts = [_NONE_PLACED, *engine.map(_place_by_prior, longer.partitions(), longer)]
+    parts = [NONE_PLACED, *engine.map(place_by_prior, longer.partitions(), longer)]
     places, sources = (np.concatenate(columns) for columns in zip(*parts, strict=True))
 
     def shares(hits: Bools) -> Shares:
@@ -66,27 +66,6 @@ def measure_recall(
             for name, bit in SOURCES.items()
         },
     }
-
-
-def _place_by_prior(questions: Questions, chosen: range) -> tuple[Ranks, NDArray[np.int32]]:
-    """The places (n,) of the hidden items among the candidates by the prior, and their source bits.
-
-    The sampler keeps the cold items that are near by content and the best n by the prior, so a longer list
-    contains every shorter one.
-    """
-    sampler = questions.sampler
-    weights, cold = sampler.arrays.prior.weights, ~recommendable(sampler.arrays)
-    places, sources = [], []
-    for hidden in questions.hidden.part(chosen).batches(BATCH):
-        candidates = sampler.sample(as_queries(questions.shop, hidden))
-        scores = np.where(candidates.rows > 0, candidates.features @ weights, -np.inf)
-        near = (candidates.sources & (SIMILAR | USUAL) == SIMILAR) & cold[candidates.rows]
-        scores[near] = np.inf  # first in every list
-        hit = candidates.rows == hidden.items[:, None]
-        hidden_scores = np.where(hit, scores, -np.inf).max(1, keepdims=True)
-        places.append(np.where(hit.any(1), (scores > hidden_scores).sum(1), MISSED).astype(np.float64))
-        sources.append(np.where(hit, candidates.sources, 0).sum(1, dtype=np.int32))
-    return np.concatenate(places), np.concatenate(sources)
 
 
 def measure_full_catalog(
@@ -111,7 +90,7 @@ def measure_full_catalog(
     )
     sampler = _whole_catalog_sampler(arrays, settings, contract)
     item_ids = questions.shop.catalog["item_id"].tolist()
-    ranker = ServedRanker(model, item_ids, sampler, contract, contract.answers)
+    ranker = served_ranker(model, item_ids, sampler, contract, contract.answers)
     hidden = HiddenItems(questions.hidden.baskets[chosen], questions.hidden.items[chosen])
     sample = Questions(questions.shop, hidden, sampler, [ranker])
 

@@ -28,6 +28,7 @@ from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.snapshots import counts
+from export_scripts.snapshots.portable import PortableSampler
 from export_scripts.snapshots.tower import train_tower
 from operations.errors import CestaError
 from operations.records.contract import Contract
@@ -167,17 +168,6 @@ def sampler_of(
         return PortableSampler(arrays, limits(settings, contract) | wider)
     except RecallError as error:
         raise CestaError(str(error)) from None
-
-
-class PortableSampler(CandidateSampler):
-    """A sampler that a worker can be given: it makes it again from arrays and limits, indexes included."""
-
-    def __init__(self, arrays: SamplerArrays, limits: dict[str, int]):
-        super().__init__(arrays, limits)
-        self._made_from = arrays, limits
-
-    def __reduce__(self) -> tuple[type["PortableSampler"], tuple[SamplerArrays, dict[str, int]]]:
-        return PortableSampler, self._made_from
 
 
 def save_snapshot(

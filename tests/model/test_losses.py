@@ -14,7 +14,8 @@ from export_scripts.etl import etl
 from export_scripts.quality import losses
 from export_scripts.quality.metrics import TOP
 from export_scripts.quality.questions import Questions
-from export_scripts.quality.rankers import QueryBatch, ServedRanker
+from export_scripts.quality.rankers import QueryBatch
+from export_scripts.quality.served import served_ranker
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.fitting import new_model
 from export_scripts.scorer.fold import fold
@@ -81,7 +82,7 @@ def test_the_first_places_are_those_of_the_served_graph(
 ) -> None:
     """For MRR a graph answers with all candidates. It ranks them as the one that answers with K."""
     ids = shop.catalog["item_id"].tolist()
-    whole = ServedRanker(model, ids, questions.sampler, contract)
+    whole = served_ranker(model, ids, questions.sampler, contract)
     served = Reference(questions.sampler, build_graph(fold(model), ids, contract).SerializeToString())
     queries = as_queries(shop, questions.hidden)
     ranked, expected = whole.reference.recommend(queries), served.recommend(queries)
@@ -94,7 +95,7 @@ def test_ours_is_placed_by_the_whole_list(
     questions: Questions, model: NCF, shop: Shop, contract: Contract
 ) -> None:
     """Rank, list and probabilities agree with one another, for items below the served list's end too."""
-    served = ServedRanker(model, shop.catalog["item_id"].tolist(), questions.sampler, contract)
+    served = served_ranker(model, shop.catalog["item_id"].tolist(), questions.sampler, contract)
     queries = as_queries(shop, questions.hidden)
     candidates = questions.sampler.sample(queries)
     placed = served.place(QueryBatch(queries, questions.hidden.items, candidates))["cesta"]

@@ -58,7 +58,7 @@ def test_an_error_for_the_user_arrives_as_its_sentence(workers: int) -> None:
     with open_local(workers) as engine:
         results = engine.map(work.refuse_the_third, range(9), None)
         assert [next(results), next(results)] == [0, 1]
-        with pytest.raises(CestaError, match="^the third partition has no lines; leave it out$"):
+        with pytest.raises(CestaError, match=r"^the third partition has no lines; leave it out$"):
             next(results)
 
 
