@@ -113,10 +113,25 @@ def start(name: str, address: str, options: Sequence[str], logs: Path) -> Node:
         f"mount -t tmpfs -o size={2 * OBJECTS} tmpfs /dev/shm && mkdir -p /tmp/ray && "
         f'mount -t tmpfs -o size={TEMPORARY} tmpfs /tmp/ray && exec "$@"'
     )
+    # With the tests, whatever ends these, end the nodes.
     apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     with (logs / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
-            ["ip", "netns", "exec", name, *apart, "sh", "-c", mounts, "sh", *ray],
+            [
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
+                "ip",
+                "netns",
+                "exec",
+                name,
+                *apart,
+                "sh",
+                "-c",
+                mounts,
+                "sh",
+                *ray,
+            ],
             env=environment(),
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -17,7 +17,7 @@ from tests.building.shops import make_shop
 from tests.scale.cluster import Cluster, Node, environment, kill, until
 
 STAGE_S = 240
-LONG = {"evaluate.full_catalog": 2000, "splits.hidden_per_basket": 9}  # so that a run lasts for seconds
+LONG = {"evaluate.full_catalog": 200, "splits.hidden_per_basket": 6}  # so that a run lasts for seconds
 
 
 class Stages:
@@ -25,7 +25,7 @@ class Stages:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        shop = make_shop(folder / "shop", np.random.default_rng(1), baskets=3_000)
+        shop = make_shop(folder / "shop", np.random.default_rng(1), baskets=1_500)
         changes = CHEAP | LONG | {name: str(path) for name, path in shop.overrides().items()}
         self._changes = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
         self.out = folder / "one-process"
