@@ -6,12 +6,15 @@ is that of ``ensemble/reference.py``: the sampler's arrays and the ONNX graph, a
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
+from export_scripts.engines.engine import open_engine
+from export_scripts.engines.local import ThisProcess
 from export_scripts.quality import baselines, report
 from export_scripts.quality.cold import hide_cold, measure_cold_items
 from export_scripts.quality.groups import Groups
@@ -27,6 +30,7 @@ from export_scripts.quality.results import (
     RankerResult,
 )
 from export_scripts.quality.rivals import Rival, train_rivals
+from export_scripts.quality.served import served_ranker
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint, load_curve
 from export_scripts.settings import Settings
@@ -71,16 +75,22 @@ def evaluate(
     hidden = hide_items(shop, split.test, split.end, rankable, per_basket, rng)
     hidden = hidden.sample(settings.evaluate.queries, rng)
     cold = hide_cold(shop, arrays, split.test, split.end, settings, rng)
-    questions = Questions(shop, hidden, sampler_of(arrays, settings, contract))
-    served = ServedRanker(model, shop.catalog["item_id"].tolist(), questions.sampler, contract)
-    others, missing = (
-        train_rivals(shop, split, arrays, questions.sampler, settings, contract) if rivals else ([], {})
-    )
+    sampler = sampler_of(arrays, settings, contract)
+    served = served_ranker(model, shop.catalog["item_id"].tolist(), sampler, contract)
+    others, missing = train_rivals(shop, split, arrays, sampler, settings, contract) if rivals else ([], {})
     rankers: list[Ranker] = [served, UntrainedRankers(arrays), *others]
-    with_users = questions.rank(rankers, True, "evaluate")
-    without_users = questions.rank(rankers, False, "no user")
+    questions = Questions(shop, hidden, sampler, rankers)
     groups = Groups.of(shop, arrays, hidden, split.test, settings)
-    known, unknown = with_users[ServedRanker.NAME], without_users[ServedRanker.NAME]
+    # Rivals hold functions of other libraries, which only this process has.
+    with nullcontext(ThisProcess()) if others else open_engine(settings.engine) as engine:
+        with_users = questions.rank(engine, True, "evaluate")
+        without_users = questions.rank(engine, False, "no user")
+        known, unknown = with_users[ServedRanker.NAME], without_users[ServedRanker.NAME]
+        cold_items = measure_cold_items(shop, cold, served, sampler, split.test, settings, engine)
+        recall = measure_recall(questions, arrays, settings, contract, groups.repeat, engine)
+        full_catalog = measure_full_catalog(
+            questions, arrays, model, settings, contract, known.ranks, unknown.ranks, engine
+        )
     assert known.chances is not None  # ServedRanker always predicts probabilities
 
     def result(name: str) -> RankerResult:
@@ -91,11 +101,9 @@ def evaluate(
         **result(ServedRanker.NAME),
         "by_basket_size": groups.summarise_bins(known.ranks, groups.sizes, BASKET_SIZES),
         "by_support": groups.summarise_bins(known.ranks, groups.support[hidden.items], SUPPORTS),
-        "cold": measure_cold_items(shop, cold, served, questions.sampler, split.test, settings),
-        "candidates": measure_recall(questions, arrays, settings, contract, groups.repeat),
-        "full_catalog": measure_full_catalog(
-            questions, arrays, model, settings, contract, known.ranks, unknown.ranks
-        ),
+        "cold": cold_items,
+        "candidates": recall,
+        "full_catalog": full_catalog,
         "curve": load_curve(checkpoint).epochs,
         "calibration": calibration(known.chances, known.ranks),
         "baselines": {name: result(name) for name in baselines.RANKERS},

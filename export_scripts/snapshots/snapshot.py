@@ -28,6 +28,7 @@ from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.snapshots import counts
+from export_scripts.snapshots.portable import PortableSampler
 from export_scripts.snapshots.tower import train_tower
 from operations.errors import CestaError
 from operations.records.contract import Contract
@@ -164,7 +165,7 @@ def sampler_of(
     Raises CestaError if the recall of an index is too low.
     """
     try:
-        return CandidateSampler(arrays, limits(settings, contract) | wider)
+        return PortableSampler(arrays, limits(settings, contract) | wider)
     except RecallError as error:
         raise CestaError(str(error)) from None
 
