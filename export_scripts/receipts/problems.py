@@ -46,7 +46,7 @@ class Problem:
     table: str
     what: str
     way_out: str
-    rows: tuple[tuple[int, str], ...] = ()  # (row number in the file, value), the first few
+    rows: tuple[tuple[int | str, str], ...] = ()  # (row number in the file, value), the first few; see places.py
     count: int = 0  # affected rows in all; 0 when the problem does not concern single rows
 
     def __str__(self) -> str:
