@@ -11,6 +11,6 @@ def first_row(part: int) -> int:
 
 
 def place(row: int, parts: Sequence[str]) -> int | str:
-    """Return a row as a message names it: its number, and the name of its part if there are several."""
+    """Return a row as a message names it: its number, and the name of its part if they are several."""
     part, number = divmod(row, ROWS_OF_A_PART)
-    return number if len(parts) == 1 else f"{number} of {parts[part]}"
+    return number if len(parts) < 2 else f"{number} of {parts[part]}"
