@@ -21,7 +21,7 @@ from export_scripts.receipts.places import first_row
 from export_scripts.receipts.problems import BadRows, Problem, Problems, show
 from export_scripts.receipts.quotes import (
     CLOSE_QUOTES,
-    LONGEST_VALUE,
+    LONGEST_ROW,
     check_quotes,
     has_line_breaks,
     swallowed_rows,
@@ -93,7 +93,7 @@ def csv_columns(part: Part) -> list[str]:
             names = []
     if not names:
         with CsvText(part) as text, _explained(part, delimiter):
-            names = _open(text, delimiter, LONGEST_VALUE, lambda _: "skip").schema.names
+            names = _open(text, delimiter, LONGEST_ROW, lambda _: "skip").schema.names
     if any(len(name) > LONGEST_NAME for name in names):
         raise OSError(f"its first line is no header: a name has over {LONGEST_NAME:,} letters")
     return [bare(name) for name in names]
@@ -120,7 +120,7 @@ def csv_batches(
             return "skip"
 
         with _explained(part, delimiter):
-            reader = _open(text, delimiter, LONGEST_VALUE, pass_over)
+            reader = _open(text, delimiter, LONGEST_ROW, pass_over)
             names = [bare(name) for name in reader.schema.names]
             for batch in reader:
                 rows = numbers.take(batch.num_rows) + base
@@ -168,13 +168,16 @@ def _explained(part: Part, delimiter: str) -> Iterator[None]:
         check_quotes(part, delimiter)
         if "Empty CSV" in str(error):
             raise OSError("it has no header line") from None
+        if "straddling" in str(error):
+            raise OSError(f"a row has over {LONGEST_ROW >> 20} MiB") from None
         raise
 
 
 def _find_swallowed(batch: pa.RecordBatch, delimiter: str, rows: NDArray[np.int64], found: BadRows) -> None:
     swallowed, values = swallowed_rows(batch, delimiter)
     for row in np.flatnonzero(swallowed):
-        found.add(int(rows[row]), lambda row=row: show(values[int(row)].as_py()))
+        value = values[int(row)]
+        found.add(int(rows[row]), lambda: show(value.as_py()))
 
 
 def _blank_rows(batch: pa.RecordBatch) -> Bools:

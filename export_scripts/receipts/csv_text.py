@@ -83,9 +83,9 @@ class CsvText(io.RawIOBase):
 
 def _starts_with(file: pa.NativeFile, start: bytes) -> bool:
     file.seek(0)
-    found = file.read(len(start)) == start
+    found: bytes = file.read(len(start))
     file.seek(0)
-    return found
+    return found == start
 
 
 def _check_text(content: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -56,7 +57,7 @@ class RepeatedHeaders:
         known = np.sum([np.asarray(pc.is_in(c, pa.array(self._names, c.type))) for c in cells], axis=0)
         numbers = rows[found]
         for i in np.flatnonzero(~same & (2 * known > len(self._names))):
-            self._other.add(int(numbers[i]), lambda i=i: listed([c[int(i)].as_py() for c in cells]))
+            self._other.add(int(numbers[i]), partial(_shown, cells, int(i)))
         found[found] = same
         return found
 
@@ -67,6 +68,10 @@ class RepeatedHeaders:
         for column in text[:LOOKED_AT]:
             found |= np.asarray(pc.is_in(column, self._written))
         return found
+
+
+def _shown(cells: Sequence[pa.Array], row: int) -> str:
+    return listed([column[row].as_py() for column in cells])
 
 
 def _rules(batch: pa.RecordBatch) -> Bools:

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from export_scripts.receipts.parts import Part
 from export_scripts.receipts.written import Bools
 
 CLOSE_QUOTES = "close each quote; write a quote within a value twice"
-LONGEST_VALUE = 1 << 24  # bytes: an unclosed quote longer than this is found at once
+LONGEST_ROW = 1 << 22  # bytes, of a block: Arrow reads up to 32 of them ahead
 QUOTE = ord('"')
 LINE_ENDS = (ord("\n"), ord("\r"))
 
@@ -45,7 +46,7 @@ def check_quotes(part: Part, delimiter: str) -> None:
 def _unmatched_quote(text: CsvText, delimiter: str) -> int:
     """Return the first line of the row in which a quote never closes or closes within a value; 0 for none."""
     rows, start = csv.reader(_lines(text, delimiter), delimiter=delimiter, strict=True), 1
-    with _longest_value():
+    with _longest_row():
         try:
             for _ in rows:
                 start = rows.line_num + 1
@@ -55,10 +56,10 @@ def _unmatched_quote(text: CsvText, delimiter: str) -> int:
 
 
 def _lines(text: CsvText, delimiter: str) -> Iterator[str]:
-    """Yield the lines without blanks behind quotes, up to one that is longer than a value may be."""
+    """Yield the lines without blanks behind quotes, up to one that is longer than a row may be."""
     blank_after = re.compile(rf'"[ \t]+(?=[{re.escape(delimiter)}\r\n]|\Z)')
-    lines = io.TextIOWrapper(text, encoding="utf-8", newline="")
-    while (line := lines.readline(LONGEST_VALUE)) and len(line) < LONGEST_VALUE:
+    lines = io.TextIOWrapper(cast("IO[bytes]", text), encoding="utf-8", newline="")
+    while (line := lines.readline(LONGEST_ROW)) and len(line) < LONGEST_ROW:
         yield blank_after.sub('"', line) if '"' in line else line
 
 
@@ -67,7 +68,7 @@ def _all_in_place(text: CsvText, delimiter: str) -> bool:
     neighbours = [QUOTE, ord(delimiter), *LINE_ENDS]  # a quote beside a quote is a quote within the value
     is_open, ends_with_quote = False, False
     last = np.array(LINE_ENDS[:1], np.uint8)  # the ends of a file count as ends of lines
-    while piece := text.read(LONGEST_VALUE):
+    while piece := text.read(LONGEST_ROW):
         letters = np.concatenate([last, np.frombuffer(piece, np.uint8)])
         quotes = np.flatnonzero(letters[1:] == QUOTE) + 1
         opening, closing = quotes[int(is_open) :: 2], quotes[1 - int(is_open) :: 2]
@@ -83,8 +84,8 @@ def _all_in_place(text: CsvText, delimiter: str) -> bool:
 
 
 @contextmanager
-def _longest_value() -> Iterator[None]:
-    before = csv.field_size_limit(LONGEST_VALUE)
+def _longest_row() -> Iterator[None]:
+    before = csv.field_size_limit(LONGEST_ROW)
     try:
         yield
     finally:
