@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -176,8 +177,11 @@ def _explained(part: Part, delimiter: str) -> Iterator[None]:
 def _find_swallowed(batch: pa.RecordBatch, delimiter: str, rows: NDArray[np.int64], found: BadRows) -> None:
     swallowed, values = swallowed_rows(batch, delimiter)
     for row in np.flatnonzero(swallowed):
-        value = values[int(row)]
-        found.add(int(rows[row]), lambda: show(value.as_py()))
+        found.add(int(rows[row]), partial(_shown, values, int(row)))
+
+
+def _shown(values: pa.Array, row: int) -> str:
+    return show(values[row].as_py())
 
 
 def _blank_rows(batch: pa.RecordBatch) -> Bools:

@@ -26,8 +26,7 @@ class RepeatedHeaders:
     def __init__(self, names: Sequence[str]) -> None:
         """`names` are those of the columns of each batch."""
         self._names = [name.casefold() for name in names]
-        written = {form for name in names for form in (name, name.lower(), name.upper())}
-        self._written = pa.array(sorted(written), pa.string())
+        self._written = pa.array(names_as_written(names), pa.string())
         self._rules, self._repeated, self._other = BadRows(), BadRows(), BadRows()
 
     def without(self, batch: pa.RecordBatch, rows: Rows) -> tuple[pa.RecordBatch, Rows]:
@@ -68,6 +67,11 @@ class RepeatedHeaders:
         for column in text[:LOOKED_AT]:
             found |= np.asarray(pc.is_in(column, self._written))
         return found
+
+
+def names_as_written(names: Sequence[str]) -> list[str]:
+    """Return the names as a repeated header may write them."""
+    return sorted({form for name in names for form in (name, name.lower(), name.upper())})
 
 
 def _shown(cells: Sequence[pa.Array], row: int) -> str:
