@@ -31,7 +31,7 @@ def opened(folder: Path, text: str | bytes) -> tuple[Source, Problems]:
     return source, problems
 
 
-def rows_of(source: Source, problems: Problems) -> list[tuple[int, ...]]:
+def rows_of(source: Source, problems: Problems) -> list[tuple[object, ...]]:
     """The number and the cells of each row."""
     return [
         (number, *row.values())
@@ -41,13 +41,11 @@ def rows_of(source: Source, problems: Problems) -> list[tuple[int, ...]]:
 
 
 @given(st.lists(st.lists(st.sampled_from(CELLS), min_size=1, max_size=4), max_size=40))
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_small_blocks_give_the_rows_of_large_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[list[str]]
 ) -> None:
-    """Rows, their numbers, and what is said of ragged rows; a cell may hold a line end or half a character."""
+    """Rows, their numbers, and what is said of ragged rows. A block may end within a cell or a character."""
     text = "\n".join(["a,b,c", "x,y,z", *map(",".join, lines)]) + "\n"
     whole, said = opened(tmp_path, text)
     expected = rows_of(whole, said)
