@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -15,6 +16,10 @@ from export_scripts.receipts.problems import Problem, Problems
 from operations.records.object_file import ObjectFile
 from operations.records.object_path import ObjectPath
 
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+
+STORES = ("s3", "gs")
 PATTERN = frozenset("*?[")  # signs of a pattern
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # the folder of rows whose key is null
 # Files below a folder of another table format include rows that are deleted since.
@@ -108,6 +113,8 @@ def _local_part(name: str, path: Path) -> Part:
 
 def _in_bucket(url: str) -> Parts | Problem:
     scheme, _, place = url.partition("://")
+    if scheme not in STORES:
+        return Problem(url, f"{scheme}:// is no place that is read", "name a path, or a bucket as s3://… or gs://…")
     bucket, *folders = place.split("/")
     split = next((i for i, folder in enumerate(folders) if is_pattern(folder)), len(folders))
     prefix = "/".join(filter(None, folders[:split]))
@@ -117,8 +124,7 @@ def _in_bucket(url: str) -> Parts | Problem:
     if not pattern and prefix and not url.endswith("/") and (head := root.head()):
         if not head["size"]:
             return Problem(root.name, "the object is empty", "export it again, with a header line")
-        version = head["e_tag"] or str(head["last_modified"])
-        return Parts(root.name, (Part(root.name, root, head["size"], version),))
+        return Parts(root.name, (_object_part(root.name, root, head),))
     found = {}
     for meta in root.listing():
         file = PurePosixPath(meta["path"]).relative_to(prefix or ".")
@@ -126,12 +132,13 @@ def _in_bucket(url: str) -> Parts | Problem:
             found[str(file)] = meta
     if other := _other_format(found):
         return _problem_of_format(url, other)
-    parts = [
-        Part(name, root / name, meta["size"], meta["e_tag"] or str(meta["last_modified"]), _keys(name))
-        for name, meta in sorted(found.items())
-        if _holds_rows(name)
-    ]
+    parts = [_object_part(name, root, meta) for name, meta in sorted(found.items()) if _holds_rows(name)]
     return _parts(url, parts) or _problem_of_none(url, "the bucket below", str(root))
+
+
+def _object_part(name: str, root: ObjectPath, meta: ObjectMeta) -> Part:
+    path = ObjectPath(root.store, root.url, meta["path"], meta["size"])
+    return Part(name, path, meta["size"], meta["e_tag"] or str(meta["last_modified"]), _keys(name))
 
 
 def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:

@@ -25,9 +25,17 @@ class ObjectFile(io.RawIOBase):
     def readinto(self, buffer: "WriteableBuffer") -> int:
         room = memoryview(buffer).cast("B")
         if length := min(len(room), self._size - self._at):
-            room[:length] = self._path.read_range(self._at, length)
+            room[:length] = self._read_range(length)
             self._at += length
         return max(length, 0)
+
+    def _read_range(self, length: int) -> memoryview:
+        import obstore
+
+        with self._path._explain_errors():
+            return memoryview(
+                obstore.get_range(self._path.store, self._path.key, start=self._at, length=length)
+            )
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]

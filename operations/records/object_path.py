@@ -232,13 +232,6 @@ class ObjectPath:
             pages = list(obstore.list(self.store, f"{self.key}/" if self.key else None))
         return [meta for page in pages for meta in page if meta["path"] != self.key]
 
-    def read_range(self, start: int, length: int) -> bytes:
-        """Bytes of the content; fewer at its end."""
-        import obstore
-
-        with self._explain_errors():
-            return bytes(obstore.get_range(self.store, self.key, start=start, length=length))
-
     def rglob(self, pattern: str) -> Iterator["ObjectPath"]:
         """Every object below whose name matches; no folders."""
         return (path for path in self.files() if fnmatch(path.name, pattern))
