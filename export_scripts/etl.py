@@ -13,8 +13,9 @@ from export_scripts.receipts.assembly import ShopData, assemble, check_no_produc
 from export_scripts.receipts.catalog import read_products
 from export_scripts.receipts.files import write_shop
 from export_scripts.receipts.hints import find_hints
+from export_scripts.receipts.opening import open_source
 from export_scripts.receipts.problems import Problem, Problems, printable
-from export_scripts.receipts.reading import read_table
+from export_scripts.receipts.reading import read_source
 from export_scripts.receipts.transactions import read_lines
 from export_scripts.settings import Settings
 from operations.outputs import Outputs
@@ -54,20 +55,21 @@ def read_shop(settings: Settings) -> ShopData:
     """Read and check both tables and assemble the shop. Raises BadInput with the problems of both."""
     data, problems = settings.data, Problems()
     if data.transactions:
-        sources = [path for path in (data.transactions, data.products) if path]
+        paths = [path for path in (data.transactions, data.products) if path]
     else:
-        sources = list(complete_journey.tables())
-    tables = [read_table(path, problems) for path in sources]
+        paths = list(complete_journey.tables())
+    sources = [open_source(path, problems) for path in paths]
+    tables = [source and read_source(source, problems) for source in sources]
     try:
         lines = read_lines(tables[0], data, settings.etl, problems) if tables[0] else pd.DataFrame()
         products = pd.DataFrame({"item_id": [], "name": []}, dtype="str")
         if len(sources) == 1:
-            check_no_products_needed(settings, sources[0].name, problems)
+            check_no_products_needed(settings, Path(paths[0]).name, problems)
         elif tables[1]:
             products = read_products(tables[1], data, settings.etl.drop, problems)
     except MemoryError as error:
         what = f"its columns do not fit into the memory of this machine: {error}"
-        problems.add(Problem(sources[0].name, what, "are values of a column very long? Leave them out"))
+        problems.add(Problem(Path(paths[0]).name, what, "are values of a column very long? Leave them out"))
     problems.raise_if_any()
-    shop = assemble(lines, products, settings, [path.name for path in sources])
+    shop = assemble(lines, products, settings, [source.label for source in sources if source])
     return replace(shop, warnings=tuple(problems.warnings))

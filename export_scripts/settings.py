@@ -19,7 +19,7 @@ SHIPPED = Path(__file__).with_name("pipeline.toml")
 PATHS = (("data", "transactions"), ("data", "products"))  # relative to the file that sets them
 
 Unset = BeforeValidator(lambda value: None if value == "" else value)  # toml has no null
-OptionalPath = Annotated[Path | None, Unset]
+OptionalTable = Annotated[Path | str | None, BeforeValidator(lambda value: _place(value))]
 OptionalName = Annotated[str | None, Unset]
 Key = tuple[Annotated[str, Field(min_length=1)], ...]  # columns whose values together name one thing
 
@@ -57,8 +57,8 @@ class Columns(SettingsTable):
 class DataSettings(SettingsTable):
     """The places of a shop's tables and how to read them; `transactions` None means the Complete Journey."""
 
-    transactions: OptionalPath
-    products: OptionalPath
+    transactions: OptionalTable
+    products: OptionalTable
     products_item_id: OptionalName
     name_columns: tuple[str, ...]
     name_case: Literal["keep", "title"]
@@ -229,9 +229,16 @@ def _read_tables(path: Path) -> dict[str, Any]:
     tables = read_toml(path)
     for table, key in PATHS:
         value = tables.get(table, {}).get(key) if isinstance(tables.get(table), dict) else None
-        if isinstance(value, str) and value:
+        if isinstance(value, str) and isinstance(_place(value), Path):
             tables[table][key] = str(path.parent / value)  # an absolute path stays as it is
     return tables
+
+
+def _place(value: object) -> object:
+    """Return a Path, the URL of a bucket as text, or None for what is not set."""
+    if value == "":
+        return None
+    return Path(value) if isinstance(value, str) and "://" not in value else value
 
 
 def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,14 @@ from export_scripts.settings import Settings, load_settings
 from operations.errors import CestaError
 
 File = Annotated[Path | None, typer.Option("--settings", help="A toml with what differs from pipeline.toml.")]
-Transactions = Annotated[Path | None, typer.Option(help="csv or parquet; default: the Complete Journey.")]
-Products = Annotated[Path | None, typer.Option(help="csv or parquet, optional.")]
+Transactions = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help="csv or parquet: a file, a folder, a pattern, or s3://…; default: the Complete Journey.",
+    ),
+]
+Products = Annotated[str | None, typer.Option(metavar="PATH", help="The same, optional.")]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", help="One setting, e.g. --set data.columns.user_id=customer; repeatable."),
@@ -27,8 +33,8 @@ Workers = Annotated[
 
 def chosen_settings(
     path: Path | None,
-    transactions: Path | None = None,
-    products: Path | None = None,
+    transactions: str | None = None,
+    products: str | None = None,
     changes: list[str] | None = None,
     engine: str | None = None,
     workers: int | None = None,
@@ -38,8 +44,8 @@ def chosen_settings(
     Raises CestaError for a change without "=", and BadSettings like load_settings.
     """
     overrides: dict[str, object] = {
-        "data.transactions": str(transactions.absolute()) if transactions else None,
-        "data.products": str(products.absolute()) if products else None,
+        "data.transactions": _absolute(transactions),
+        "data.products": _absolute(products),
         "engine.name": engine,
         "engine.workers": workers,
     }
@@ -49,6 +55,11 @@ def chosen_settings(
             raise CestaError(f"--set {change}: write it as table.key=value, e.g. --set train.seed=8")
         overrides[name] = _value(value)
     return load_settings(path, overrides)
+
+
+def _absolute(path: str | None) -> str | None:
+    """Return a path on this machine from its root on; a URL stays as it is."""
+    return str(Path(path).absolute()) if path and "://" not in path else path
 
 
 def _value(text: str) -> object:

@@ -5,8 +5,9 @@ from typing import Final
 
 from export_scripts import complete_journey
 from export_scripts.freshness.code import SourceTree
-from export_scripts.freshness.ledger import Part, file_state
+from export_scripts.freshness.ledger import Part
 from export_scripts.receipts import meta
+from export_scripts.receipts.parts import parts_state
 from export_scripts.settings import Settings
 from operations.outputs import Outputs
 from operations.records import manifest
@@ -29,7 +30,7 @@ class Inputs:
     def etl(self) -> list[Part]:
         data = self._settings.data
         tables = (data.transactions, data.products) if data.transactions else complete_journey.tables()
-        return [self._code["etl"], data, self._settings.etl, file_state(*tables)]
+        return [self._code["etl"], data, self._settings.etl, parts_state(*tables)]
 
     def train(self) -> list[Part]:
         return [self._code["train"], *self._model(), self._fingerprint()]

@@ -44,12 +44,6 @@ class Ledger:
         write_file(self._path, (json.dumps(done, indent=2) + "\n").encode())
 
 
-def file_state(*paths: Path | None) -> str:
-    """Name, size and time of change of the files that exist: cheaper than a digest where files are large."""
-    stats = [(str(path), path.stat()) for path in paths if path is not None and path.exists()]
-    return json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
-
-
 def _key(made_from: Sequence[Part]) -> str:
     return hashlib.sha256(json.dumps([_state(part) for part in made_from]).encode()).hexdigest()
 

@@ -2,90 +2,121 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from export_scripts.receipts.problems import SHOWN_ROWS, Problem, Problems, listed
-from export_scripts.receipts.tables import Table
+from export_scripts.receipts.problems import SHOWN_ROWS, BadRows, Problem, Problems, listed
 from export_scripts.receipts.written import Bools, bare_cells
 
 RULE = "^[-=]{2,}$"
 LOOKED_AT = 3  # columns: a header has the names of all, and one of three may be written in another way
 
-
-def without_repeated_headers(table: Table, problems: Problems) -> Table:
-    """Pass over rows that repeat or underline the header, with a warning.
-
-    Reports rows that are another header.
-    """
-    table = _without_rules(table, problems)
-    found = _candidates(table)
-    if not found.any():
-        return table
-    rows, columns = table.rows[found], table.data.filter(pa.array(found)).columns
-    names = [name.casefold() for name in table.data.column_names]
-    cells = [_cells(column) for column in columns]
-    same: Bools = np.all(
-        [np.asarray(pc.equal(c, name)) for c, name in zip(cells, names, strict=True)], axis=0
-    )
-    known = np.sum([np.asarray(pc.is_in(c, pa.array(names, c.type))) for c in cells], axis=0)
-    other = ~same & (2 * known > len(names))
-    if other.any():
-        first = np.flatnonzero(other)[:SHOWN_ROWS]
-        shown = tuple((int(rows[i]), listed([c[int(i)].as_py() for c in cells])) for i in first)
-        what = "rows that are another header: columns in another order or with other names"
-        way_out = "give all files the same columns in the same order before you join them"
-        problems.add(Problem(table.name, what, way_out, shown, int(other.sum())))
-    repeated = np.zeros(len(found), dtype=bool)
-    repeated[np.flatnonzero(found)[same]] = True
-    return _without(table, repeated, ("repeats the header", "repeat the header"), problems)
+Rows = NDArray[np.int64]
+Place = Callable[[int], int | str]
 
 
-def _without_rules(table: Table, problems: Problems) -> Table:
-    """Pass over rows of dashes, which some databases print below the header."""
-    if not table.data.num_columns or not pa.types.is_string(table.data.column(0).type):
-        return table
-    first = table.data.column(0)
+class RepeatedHeaders:
+    """Takes rows that repeat or underline the header out of a stream; finds rows that are another header."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """`names` are those of the columns of each batch."""
+        self._names = [name.casefold() for name in names]
+        self._written = pa.array(names_as_written(names), pa.string())
+        self._rules, self._repeated, self._other = BadRows(), BadRows(), BadRows()
+
+    def without(self, batch: pa.RecordBatch, rows: Rows) -> tuple[pa.RecordBatch, Rows]:
+        """Return the batch without them, and the numbers (n,) of its rows."""
+        batch, rows = _without(batch, rows, _rules(batch), self._rules)
+        return _without(batch, rows, self._headers(batch, rows), self._repeated)
+
+    def report(self, name: str, place: Place, problems: Problems) -> None:
+        """Warn of what was passed over, and report rows that are another header."""
+        _warn(name, self._rules, ("underlines the header", "underline the header"), place, problems)
+        if self._other.count:
+            shown = tuple((place(row), text) for row, text in self._other.first)
+            what = "rows that are another header: columns in another order or with other names"
+            way_out = "give all files the same columns in the same order before you join them"
+            problems.add(Problem(name, what, way_out, shown, self._other.count))
+        _warn(name, self._repeated, ("repeats the header", "repeat the header"), place, problems)
+
+    def _headers(self, batch: pa.RecordBatch, rows: Rows) -> Bools:
+        """Mark rows (n,) that repeat the header."""
+        found = self._candidates(batch)
+        if not found.any():
+            return found
+        cells = [_cells(column) for column in batch.filter(pa.array(found)).columns]
+        same: Bools = np.all(
+            [np.asarray(pc.equal(c, name)) for c, name in zip(cells, self._names, strict=True)], axis=0
+        )
+        known = np.sum([np.asarray(pc.is_in(c, pa.array(self._names, c.type))) for c in cells], axis=0)
+        numbers = rows[found]
+        for i in np.flatnonzero(~same & (2 * known > len(self._names))):
+            self._other.add(int(numbers[i]), partial(_shown, cells, int(i)))
+        found[found] = same
+        return found
+
+    def _candidates(self, batch: pa.RecordBatch) -> Bools:
+        """Mark rows (n,) in which one of the first columns of text holds the name of a column."""
+        found = np.zeros(batch.num_rows, dtype=bool)
+        text = [column for column in batch.columns if pa.types.is_string(column.type)]
+        for column in text[:LOOKED_AT]:
+            found |= np.asarray(pc.is_in(column, self._written))
+        return found
+
+
+def names_as_written(names: Sequence[str]) -> list[str]:
+    """Return the names as a repeated header may write them."""
+    return sorted({form for name in names for form in (name, name.lower(), name.upper())})
+
+
+def _shown(cells: Sequence[pa.Array], row: int) -> str:
+    return listed([column[row].as_py() for column in cells])
+
+
+def _rules(batch: pa.RecordBatch) -> Bools:
+    """Mark rows (n,) of dashes, which some databases print below the header."""
+    if not batch.num_columns or not pa.types.is_string(batch.column(0).type):
+        return np.zeros(batch.num_rows, dtype=bool)
+    first = batch.column(0)
     found = np.asarray(pc.or_(pc.starts_with(first, "--"), pc.starts_with(first, "==")).fill_null(False))
     if found.any():
-        columns = [
-            c.cast(pa.string()) for c in table.data.filter(pa.array(found)).columns if _is_plain(c.type)
-        ]
+        columns = [c.cast(pa.string()) for c in batch.filter(pa.array(found)).columns if _is_plain(c.type)]
         ruled = [np.asarray(pc.match_substring_regex(c, RULE).fill_null(False)) for c in columns]
+        found = found.copy()
         found[found] = np.all(ruled, axis=0)
-    return _without(table, found, ("underlines the header", "underline the header"), problems)
+    return found
 
 
 def _is_plain(kind: pa.DataType) -> bool:
     return not pa.types.is_nested(kind) and not pa.types.is_binary(kind)
 
 
-def _without(table: Table, bad: Bools, does: tuple[str, str], problems: Problems) -> Table:
-    """Leave out rows (n,), with a warning that says what one row and several rows do."""
-    count = int(bad.sum())
-    if not count:
-        return table
-    numbers = ", ".join(map(str, table.rows[bad][:SHOWN_ROWS])) + (", …" if count > SHOWN_ROWS else "")
-    what = f"1 row {does[0]} and is" if count == 1 else f"{count:,} rows {does[1]} and are"
-    problems.warn(f"{table.name}: {what} passed over (row {numbers})")
-    return Table(table.name, table.data.filter(pa.array(~bad)), table.rows[~bad], table.repaired)
+def _without(batch: pa.RecordBatch, rows: Rows, bad: Bools, found: BadRows) -> tuple[pa.RecordBatch, Rows]:
+    if not bad.any():
+        return batch, rows
+    for row in rows[bad]:
+        found.add(int(row), str)
+    return batch.filter(pa.array(~bad)), rows[~bad]
 
 
-def _candidates(table: Table) -> Bools:
-    """Mark rows (n,) in which one of the first columns of text holds the name of a column."""
-    written = {form for name in table.data.column_names for form in (name, name.lower(), name.upper())}
-    names = pa.array(sorted(written), pa.string())
-    found = np.zeros(table.data.num_rows, dtype=bool)
-    text = [column for column in table.data.columns if pa.types.is_string(column.type)]
-    for column in text[:LOOKED_AT]:
-        found |= np.asarray(pc.is_in(column, names))
-    return found
+def _warn(name: str, found: BadRows, does: tuple[str, str], place: Place, problems: Problems) -> None:
+    """Say what one row and several rows do, if there are any."""
+    if not found.count:
+        return
+    numbers = ", ".join(str(place(row)) for row, _ in found.first)
+    numbers += ", …" if found.count > SHOWN_ROWS else ""
+    what = f"1 row {does[0]} and is" if found.count == 1 else f"{found.count:,} rows {does[1]} and are"
+    problems.warn(f"{name}: {what} passed over (row {numbers})")
 
 
-def _cells(column: pa.ChunkedArray) -> pa.Array:
+def _cells(column: pa.Array) -> pa.Array:
     """Return the cells as names of columns are compared; "" for what is no text."""
     if not pa.types.is_string(column.type):
         return pa.array([""] * len(column), pa.large_string())
-    texts = bare_cells(column.combine_chunks().cast(pa.large_string()).fill_null(""))
+    texts = bare_cells(column.cast(pa.large_string()).fill_null(""))
     return pa.array([text.casefold() for text in texts.to_pylist()], pa.large_string())

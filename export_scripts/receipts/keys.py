@@ -108,7 +108,7 @@ def _warn_of_places_in_the_file(
     if not again.any():
         return
     line = starts[again][:1]
-    rows = table.rows[np.append(np.flatnonzero(codes == codes[line])[:1], line)]
+    rows = table.places(np.append(np.flatnonzero(codes == codes[line])[:1], line))
     apart = "" if times is None else ", at different times"
     what = f"have lines in separate places of the file{apart}"
     what += f" ({_shown(baskets, line)}: rows {rows[0]} and {rows[1]})"

@@ -1,6 +1,6 @@
 """The problems of a shop's tables: collected while the tables are read, reported together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -46,7 +46,9 @@ class Problem:
     table: str
     what: str
     way_out: str
-    rows: tuple[tuple[int, str], ...] = ()  # (row number in the file, value), the first few
+    rows: tuple[
+        tuple[int | str, str], ...
+    ] = ()  # (row number in the file, value), the first few; see places.py
     count: int = 0  # affected rows in all; 0 when the problem does not concern single rows
 
     def __str__(self) -> str:
@@ -85,3 +87,16 @@ class Problems:
         """Raise BadInput if a problem was added."""
         if self.collected:
             raise BadInput(self.collected)
+
+
+@dataclass
+class BadRows:
+    """Rows of one kind, over all parts: how many, and the first of them as (row, shown)."""
+
+    count: int = 0
+    first: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, row: int, shown: Callable[[], str]) -> None:
+        self.count += 1
+        if len(self.first) < SHOWN_ROWS:
+            self.first.append((row, shown()))

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from export_scripts.receipts.places import place
 from export_scripts.receipts.problems import SHOWN_ROWS, Problem, Problems, show
 from export_scripts.receipts.written import (
     WHOLE_WITH_POINT,
@@ -33,12 +34,19 @@ ENCODED = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa
 
 @dataclass(frozen=True)
 class Table:
-    """One file in memory. Columns from parquet have their stored types; all columns from csv are text."""
+    """A table in memory. Columns from parquet have their stored types; all columns from csv are text."""
 
     name: str
     data: pa.Table
-    rows: NDArray[np.int64]  # (n,) row numbers in the file; the header of a csv is row 1, parquet starts at 1
+    rows: NDArray[
+        np.int64
+    ]  # (n,) numbers in the file; the header of a csv is row 1, parquet starts at 1; see places.py
     repaired: bool = False  # bytes that are not UTF-8 became U+FFFD, so that their rows can be reported
+    parts: tuple[str, ...] = ()  # names of its files if they are several
+
+    def places(self, lines: NDArray[np.int64]) -> list[int | str]:
+        """Return the rows of these lines (n,) as messages name them."""
+        return [place(row, self.parts) for row in self.rows[lines].tolist()]
 
     def column(self, name: str) -> pa.Array:
         """Return the column as one array, with dictionaries decoded and UUIDs as text.
@@ -76,14 +84,14 @@ class Table:
         rows = self.first_rows(bad, values)
         problems.add(Problem(self.name, what, way_out, rows, int(bad.sum())))
 
-    def first_rows(self, chosen: Bools, values: pa.Array | pd.Series) -> tuple[tuple[int, str], ...]:
+    def first_rows(self, chosen: Bools, values: pa.Array | pd.Series) -> tuple[tuple[int | str, str], ...]:
         """Return (row number in the file, value) of the first chosen rows."""
         first = np.flatnonzero(chosen)[:SHOWN_ROWS]
         if isinstance(values, pd.Series):
             shown = [show(value) for value in values.iloc[first]]
         else:
             shown = [show(value) for value in _readable(values.take(pa.array(first)))]
-        return tuple(zip(self.rows[first].tolist(), shown, strict=True))
+        return tuple(zip(self.places(first), shown, strict=True))
 
 
 @dataclass(frozen=True)
@@ -103,12 +111,12 @@ class Coded:
                 Problem(self.table.name, what, way_out, self.first_rows(rows, shown), int(rows.sum()))
             )
 
-    def first_rows(self, chosen: Bools, shown: pa.Array) -> tuple[tuple[int, str], ...]:
+    def first_rows(self, chosen: Bools, shown: pa.Array) -> tuple[tuple[int | str, str], ...]:
         """Return (row number in the file, value) of the first chosen rows (n,), each `shown` (distinct,)."""
         first = np.flatnonzero(chosen)[:SHOWN_ROWS]
         numbers = self.codes[first]
         values = _readable(shown.take(pa.array(numbers, mask=numbers < 0)))
-        return tuple(zip(self.table.rows[first].tolist(), map(show, values), strict=True))
+        return tuple(zip(self.table.places(first), map(show, values), strict=True))
 
     def rows(self, chosen: Bools) -> Bools:
         """Mark the rows (n,) of the chosen values (distinct,)."""

@@ -220,13 +220,17 @@ class ObjectPath:
 
         Consoles make them for "new folder". The listing has lost the slash, so the store is asked.
         """
+        listed = self.listing()
+        paths = sorted(ObjectPath(self.store, self.url, meta["path"], meta["size"]) for meta in listed)
+        return [path for path in paths if path.listed_size or path.exists()]
+
+    def listing(self) -> "list[ObjectMeta]":
+        """path, size, last_modified and e_tag of every object below, folders' marks among them."""
         import obstore
 
         with self._explain_errors():
             pages = list(obstore.list(self.store, f"{self.key}/" if self.key else None))
-        listed = (meta for page in pages for meta in page if meta["path"] != self.key)
-        paths = sorted(ObjectPath(self.store, self.url, meta["path"], meta["size"]) for meta in listed)
-        return [path for path in paths if path.listed_size or path.exists()]
+        return [meta for page in pages for meta in page if meta["path"] != self.key]
 
     def rglob(self, pattern: str) -> Iterator["ObjectPath"]:
         """Every object below whose name matches; no folders."""

@@ -139,7 +139,7 @@ def _refuse(table: Table, bad: Bools, array: pa.Array, what: str, way_out: str, 
     if bad.any():
         first = np.flatnonzero(bad)[:SHOWN_ROWS]
         shown = [_cell(value) for value in array.take(pa.array(first))]
-        rows = tuple(zip(table.rows[first].tolist(), shown, strict=True))
+        rows = tuple(zip(table.places(first), shown, strict=True))
         problems.add(Problem(table.name, what, way_out, rows, int(bad.sum())))
 
 

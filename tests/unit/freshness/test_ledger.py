@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from export_scripts.freshness.ledger import Ledger, file_state
+from export_scripts.freshness.ledger import Ledger
 
 
 def writes(path: Path, text: str = "result") -> Callable[[], Path]:
@@ -103,11 +103,3 @@ def test_a_moved_folder_stays_fresh(tmp_path: Path) -> None:
     run(tmp_path / "here")
     (tmp_path / "here").rename(tmp_path / "there")
     assert run(tmp_path / "there") == (False, False)
-
-
-def test_touching_an_input_shows(tmp_path: Path) -> None:
-    table = tmp_path / "t.csv"
-    table.write_text("a")
-    before = file_state(table, None)
-    table.write_text("ab")
-    assert file_state(table, None) != before

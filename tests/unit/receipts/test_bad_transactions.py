@@ -104,9 +104,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read(tmp_path / "nowhere.csv")
 
 
-def test_a_folder_is_named_as_one(tmp_path: Path) -> None:
-    """Spark writes a folder of parts."""
-    with pytest.raises(BadInput, match=r"(?s)it is a folder.*join its files"):
+def test_a_folder_without_rows_is_named(tmp_path: Path) -> None:
+    """A job that failed leaves its marks."""
+    (tmp_path / "_temporary").write_text("x")
+    (tmp_path / "part-0.csv").touch()
+    with pytest.raises(BadInput, match=r"(?s)the folder holds no file of rows.*empty files are passed over"):
         read(tmp_path)
 
 

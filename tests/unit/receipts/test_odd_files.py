@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from export_scripts.receipts import reading
+from export_scripts.receipts import csv_text, parquet_rows
 from tests.building.id_columns import run_etl, run_on_csv
 
 GOOD = "basket_id,item_id\nb,x\nb,y\n"
@@ -29,7 +29,7 @@ def test_a_file_that_unpacks_to_far_more_is_refused_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """20 MB can hold 20 GB of the same line."""
-    monkeypatch.setattr(reading, "MOST_UNPACKED", 1 << 22)
+    monkeypatch.setattr(csv_text, "MOST_UNPACKED", 1 << 22)
     content = gzip.compress(GOOD.encode() + b"b,x\n" * (1 << 24))
     assert "unpacks to over 200 times its size" in run_on_csv(tmp_path, content).said
     assert run_on_csv(tmp_path, gzip.compress(GOOD.encode())).items == ["x", "y"]
@@ -37,7 +37,7 @@ def test_a_file_that_unpacks_to_far_more_is_refused_early(
 
 def test_a_parquet_file_of_the_same_row_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A billion of them fit into a kilobyte."""
-    monkeypatch.setattr(reading, "MOST_ROWS", 10**5)
+    monkeypatch.setattr(parquet_rows, "MOST_ROWS", 10**5)
     same = pa.array(["b"]).take(pa.array([0] * 10**6))
     pq.write_table(pa.table({"basket_id": same, "item_id": same}), tmp_path / "sales.parquet")
     said = run_etl(tmp_path / "sales.parquet").said

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from export_scripts.receipts.csv_rows import sniff_delimiter
 from export_scripts.receipts.problems import BadInput, Problems
-from export_scripts.receipts.reading import read_table, sniff_delimiter
+from export_scripts.receipts.reading import read_table
 from export_scripts.receipts.tables import text_column
 from export_scripts.receipts.transactions import spread_users
 from export_scripts.receipts.written import bare

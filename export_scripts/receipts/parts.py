@@ -1,0 +1,185 @@
+"""Finds the files of a table: one file, a folder, hive folders, a pattern, or the same in a bucket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from export_scripts.receipts.problems import Problem, Problems
+from operations.records.object_file import ObjectFile
+from operations.records.object_path import ObjectPath
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+
+STORES = ("s3", "gs")
+PATTERN = frozenset("*?[")  # signs of a pattern
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # the folder of rows whose key is null
+# Files below a folder of another table format include rows that are deleted since.
+OTHER_FORMATS = {"_delta_log": "a Delta table", ".hoodie": "a Hudi table", "metadata": "an Iceberg table"}
+ICEBERG = ".metadata.json"  # how its files in "metadata" end
+PASSED_OVER = "hidden files, files that start with an underscore and empty files are passed over"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a table, on this machine or in a bucket."""
+
+    name: str  # below the folder or the pattern; the file's own name if it was named itself
+    path: Path | ObjectPath
+    size: int  # bytes
+    version: str  # another one after a change: the time of the change, or the store's tag
+    keys: tuple[tuple[str, str | None], ...] = ()  # columns, from folders such as date=2024-01-01
+
+    def open(self) -> pa.NativeFile:
+        if isinstance(self.path, ObjectPath):
+            return pa.PythonFile(ObjectFile(self.path), "r")
+        return pa.OSFile(str(self.path))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The files of a table in the order of their names, and the name of the table for messages."""
+
+    name: str
+    files: tuple[Part, ...]
+
+
+def find_parts(path: Path | str, problems: Problems) -> Parts | None:
+    """Find the files of a table, in the order of their names; None and a problem if there are none.
+
+    Raises CestaError for a bucket that cannot be listed.
+    """
+    text = str(path)
+    found = _in_bucket(text) if "://" in text else _on_disk(Path(path))
+    if isinstance(found, Problem):
+        problems.add(found)
+        return None
+    return found
+
+
+def parts_state(*paths: Path | str | None) -> str:
+    """Name, size and version of every file of these tables: cheaper than a digest where files are large."""
+    state: list[object] = []
+    for path in paths:
+        if path is not None and (found := find_parts(path, Problems())):
+            state += [(str(part.path), part.size, part.version) for part in found.files]
+    return json.dumps(state)
+
+
+def is_pattern(text: str) -> bool:
+    return not PATTERN.isdisjoint(text)
+
+
+def _on_disk(path: Path) -> Parts | Problem:
+    if path.is_dir():
+        return _chosen(path.name, path, path.rglob("*"), "the folder")
+    if not path.exists() and is_pattern(str(path)):
+        split = next(i for i, part in enumerate(path.parts) if is_pattern(part))
+        root, pattern = Path(*path.parts[:split]), path.parts[split:]
+        matches = root.glob("/".join(pattern))
+        found = (file for match in matches for file in (match.rglob("*") if match.is_dir() else [match]))
+        return _chosen("/".join(pattern), root, found, "the pattern")
+    if not path.exists():
+        return Problem(path.name, f"no such file: {path}", "check the path")
+    if not path.is_file():
+        return Problem(path.name, f"it is a pipe or a device: {path}", "save its content as a file")
+    if path.stat().st_size == 0:
+        return Problem(path.name, "the file is empty", "export it again, with a header line")
+    return Parts(path.name, (_local_part(path.name, path),))
+
+
+def _chosen(name: str, root: Path, found: Iterable[Path], what: str) -> Parts | Problem:
+    """Choose the files that hold rows, each once: a pattern can match a folder and a file in it."""
+    below = {file.relative_to(root).as_posix(): file for file in found}
+    if other := _other_format(below):
+        return _problem_of_format(name, other)
+    chosen = sorted(file for file in below if _holds_rows(file))
+    parts = [_local_part(file, below[file]) for file in chosen if below[file].is_file()]
+    return _parts(name, parts) or _problem_of_none(name, what, str(root))
+
+
+def _local_part(name: str, path: Path) -> Part:
+    stat = path.stat()
+    return Part(name, path, stat.st_size, str(stat.st_mtime_ns), _keys(name))
+
+
+def _in_bucket(url: str) -> Parts | Problem:
+    scheme, _, place = url.partition("://")
+    if scheme not in STORES:
+        return Problem(url, f"{scheme}:// is no place that is read", "name a path, or a bucket as s3://… or gs://…")
+    bucket, *folders = place.split("/")
+    split = next((i for i, folder in enumerate(folders) if is_pattern(folder)), len(folders))
+    prefix = "/".join(filter(None, folders[:split]))
+    pattern = list(filter(None, folders[split:]))
+    root = ObjectPath.at(f"{scheme}://{bucket}")
+    root = root / prefix if prefix else root
+    if not pattern and prefix and not url.endswith("/") and (head := root.head()):
+        if not head["size"]:
+            return Problem(root.name, "the object is empty", "export it again, with a header line")
+        return Parts(root.name, (_object_part(root.name, root, head),))
+    found = {}
+    for meta in root.listing():
+        file = PurePosixPath(meta["path"]).relative_to(prefix or ".")
+        if _matches(file.parts, pattern):
+            found[str(file)] = meta
+    if other := _other_format(found):
+        return _problem_of_format(url, other)
+    parts = [_object_part(name, root, meta) for name, meta in sorted(found.items()) if _holds_rows(name)]
+    return _parts(url, parts) or _problem_of_none(url, "the bucket below", str(root))
+
+
+def _object_part(name: str, root: ObjectPath, meta: ObjectMeta) -> Part:
+    path = ObjectPath(root.store, root.url, meta["path"], meta["size"])
+    return Part(name, path, meta["size"], meta["e_tag"] or str(meta["last_modified"]), _keys(name))
+
+
+def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Does the pattern match the path, or a folder above it? Two stars match folders of any depth."""
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(_matches(names[depth:], pattern[1:]) for depth in range(len(names) + 1))
+    return bool(names) and fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
+
+
+def _holds_rows(name: str) -> bool:
+    """Tell files of rows from marks such as _SUCCESS, and from what a program keeps beside them."""
+    return not any(part.startswith((".", "_")) for part in name.split("/"))
+
+
+def _other_format(names: Iterable[str]) -> str:
+    """Return what the files are if a table format manages them, else ""."""
+    for name in names:
+        *folders, file = name.split("/")
+        for folder in folders:
+            if folder in OTHER_FORMATS and (folder != "metadata" or file.endswith(ICEBERG)):
+                return OTHER_FORMATS[folder]
+    return ""
+
+
+def _parts(name: str, parts: Iterable[Part]) -> Parts | None:
+    files = tuple(part for part in parts if part.size)
+    return Parts(name, files) if files else None
+
+
+def _keys(name: str) -> tuple[tuple[str, str | None], ...]:
+    """Return column and value of each folder that is named column=value."""
+    pairs = [folder.partition("=") for folder in name.split("/")[:-1] if "=" in folder.strip("=")]
+    return tuple((unquote(key), None if value == NO_VALUE else unquote(value)) for key, _, value in pairs)
+
+
+def _problem_of_none(name: str, what: str, place: str) -> Problem:
+    return Problem(name, f"{what} holds no file of rows: {place}", f"check the path; {PASSED_OVER}")
+
+
+def _problem_of_format(name: str, kind: str) -> Problem:
+    what = f"it is {kind}, whose files hold rows that are deleted since"
+    return Problem(name, what, "write its present rows as plain parquet files, and name these")
