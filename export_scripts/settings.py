@@ -161,6 +161,15 @@ class EvaluateSettings(SettingsTable):
     bootstrap: int = Field(ge=1)
 
 
+class EngineSettings(SettingsTable):
+    """Where the partitions of a stage are computed. No key of it changes a result."""
+
+    name: Literal["local", "ray"]
+    workers: int = Field(ge=1)
+    retries: int = Field(ge=0)
+    address: str = Field(min_length=1)
+
+
 class PaperSettings(SettingsTable):
     """`cesta paper`: the NCF paper's own measure on its own files."""
 
@@ -190,6 +199,7 @@ class Settings(SettingsTable):
     train: TrainSettings
     evaluate: EvaluateSettings
     release: ReleaseSettings
+    engine: EngineSettings
     paper: PaperSettings
 
 

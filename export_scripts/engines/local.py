@@ -1,0 +1,126 @@
+"""The engine of one machine: this process, or a pool of processes."""
+
+import mmap
+import multiprocessing
+import os
+import pickle
+import signal
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from export_scripts.engines.engine import Engine, Function, Partition, Result, Shared, call, in_order
+from operations.errors import CestaError
+from operations.records.atomic import scratch_folder
+
+PREFIX: Final = "cesta-shared-"
+AHEAD: Final = 2  # partitions per worker: one that is computed, and one that waits for it
+ALIGNMENT: Final = 64  # bytes; arrays begin there, as numpy's own do
+
+
+@contextmanager
+def open_local(workers: int) -> Iterator[Engine]:
+    """Yield an engine of ``workers`` processes of this machine; a single one is this process."""
+    if workers == 1:
+        yield ThisProcess()
+        return
+    # Spawned, because a fork would copy the locks of torch's and numba's threads without the threads.
+    context = multiprocessing.get_context("spawn")
+    with scratch_folder(Path(tempfile.gettempdir()), PREFIX) as folder:
+        pool = ProcessPoolExecutor(workers, context, initializer=_begin)
+        try:
+            yield Processes(pool, workers, folder)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class ThisProcess:
+    """Computes the partitions here, one after the other."""
+
+    workers = 1
+
+    def map(
+        self, function: Function[Shared, Partition, Result], partitions: Iterable[Partition], shared: Shared
+    ) -> Iterator[Result]:
+        return (function(shared, partition) for partition in partitions)
+
+
+class Processes:
+    """Computes the partitions in a pool of processes, which find ``shared`` in a file of ``folder``."""
+
+    def __init__(self, pool: ProcessPoolExecutor, workers: int, folder: Path):
+        self.workers, self._pool, self._folder, self._written = workers, pool, folder, 0
+
+    def map(
+        self, function: Function[Shared, Partition, Result], partitions: Iterable[Partition], shared: Shared
+    ) -> Iterator[Result]:
+        self._written += 1
+        path = self._folder / str(self._written)
+        write_shared(path, shared)
+
+        def submit(partition: Partition) -> Future[Result]:
+            return self._pool.submit(_call, function, path, partition)
+
+        try:
+            for future in in_order(submit, partitions, AHEAD * self.workers):
+                yield future.result()
+        except BrokenProcessPool:
+            raise CestaError(
+                f"one of {self.workers} worker processes was killed; usually their memory together was too "
+                "small: run again with fewer --workers"
+            ) from None
+        finally:
+            path.unlink()
+
+
+def _begin() -> None:
+    """Let a worker end at Ctrl-C without a traceback, and with its parent: the pool's queue has no end."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _call(function: Function[Any, Partition, Result], path: Path, partition: Partition) -> Result:
+    return call(function, read_shared(path), partition)
+
+
+def write_shared(path: Path, value: object) -> None:
+    """Write ``value`` so that ``read_shared`` can map its arrays: the pickle, then the arrays' memory."""
+    buffers: list[pickle.PickleBuffer] = []
+    pickled = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    parts = [buffer.raw() for buffer in buffers]
+    with path.open("wb") as file:
+        pickle.dump((pickled, [part.nbytes for part in parts]), file)
+        for part in parts:
+            file.seek(_aligned(file.tell()))
+            file.write(part)
+
+
+@lru_cache(maxsize=1)  # of the current map, for all partitions of this worker
+def read_shared(path: Path) -> Any:
+    """Return the value of ``write_shared`` with read-only arrays, whose memory all processes share."""
+    with path.open("rb") as file:
+        pickled, sizes = pickle.load(file)
+        memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        at, buffers = file.tell(), []
+    for size in sizes:
+        at = _aligned(at)
+        buffers.append(memory[at : at + size])
+        at += size
+    return pickle.loads(pickled, buffers=buffers)
+
+
+def _aligned(at: int) -> int:
+    return -(-at // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,70 @@
+"""The engine of a Ray cluster: each partition is a task, and what they share lies in the object store.
+
+All nodes have the same version of cesta and of Ray: those of one image.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from export_scripts.engines.engine import Engine, Function, Partition, Result, Shared, call, in_order
+from export_scripts.settings import EngineSettings
+from operations.errors import CestaError
+
+PATIENCE_S: Final = 10  # without a result, before the cluster is asked whether it still has a node
+
+
+@contextmanager
+def open_ray(settings: EngineSettings) -> Iterator[Engine]:
+    """Yield an engine on the cluster at ``settings.address``, which keeps running when the block ends."""
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise CestaError("--engine ray needs ray; run: pip install 'cesta[ray]'") from None
+    try:
+        ray.init(settings.address, log_to_driver=False, logging_level="warning")
+    except ConnectionError:
+        raise CestaError(
+            f'no Ray cluster answers at "{settings.address}", which is engine.address; '
+            'run "ray start --head", or use --engine local'
+        ) from None
+    try:
+        yield Cluster(ray, settings)
+    finally:
+        ray.shutdown()  # ends the tasks of this run
+
+
+class Cluster:
+    """Computes the partitions as tasks; Ray runs those of a dead worker or node again, elsewhere."""
+
+    def __init__(self, ray: Any, settings: EngineSettings):
+        self.workers, self._ray, self._retries = settings.workers, ray, settings.retries
+
+    def map(
+        self, function: Function[Shared, Partition, Result], partitions: Iterable[Partition], shared: Shared
+    ) -> Iterator[Result]:
+        ray, common = self._ray, self._ray.put(shared)
+        task = ray.remote(num_cpus=1, max_retries=self._retries)(call)
+
+        def submit(partition: Partition) -> Any:
+            return task.remote(function, common, partition)
+
+        for future in in_order(submit, partitions, self.workers):
+            yield self._result(future)
+
+    def _result(self, future: Any) -> Any:
+        ray = self._ray
+        try:
+            while not ray.wait([future], timeout=PATIENCE_S)[0]:
+                if not ray.cluster_resources().get("CPU"):
+                    raise CestaError("the Ray cluster has lost all nodes with a CPU; start one and run again")
+            return ray.get(future)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, CestaError):
+                raise error.cause from None
+            raise
+        except ray.exceptions.RayError as error:
+            reason = str(error).partition("\n")[0]
+            raise CestaError(
+                f"the Ray cluster lost a partition, and {self._retries} retries did not help: {reason}"
+            ) from None
