@@ -34,7 +34,9 @@ from export_scripts.quality.served import served_ranker
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint, load_curve
 from export_scripts.settings import Settings
+from export_scripts.snapshots import partials
 from export_scripts.snapshots.leaks import check_leaks
+from export_scripts.snapshots.partials import PartialCounts
 from export_scripts.snapshots.snapshot import recommendable, sampler_of, snapshot
 from export_scripts.snapshots.splits import HiddenItems, Split, hide_items, split_by_time
 from operations.records import manifest
@@ -68,7 +70,8 @@ def evaluate(
     shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     split = split_by_time(shop, settings.splits)
-    arrays = snapshot(shop, split.test, settings, prior)
+    counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER)
+    arrays = snapshot(shop, split.test, settings, prior, partials=counted)
     check_leaks(shop, arrays, split.test, settings)
     rng = np.random.default_rng(settings.train.seed)
     rankable, per_basket = recommendable(arrays), settings.splits.hidden_per_basket

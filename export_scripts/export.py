@@ -25,6 +25,8 @@ from export_scripts.scorer.fold import fold
 from export_scripts.scorer.graph import build_graph, save_graph
 from export_scripts.scorer.tensorrt import check_on_tensorrt, require_tensorrt
 from export_scripts.settings import Settings
+from export_scripts.snapshots import partials
+from export_scripts.snapshots.partials import PartialCounts
 from export_scripts.snapshots.snapshot import save_snapshot, snapshot
 from operations.errors import CestaError
 from operations.records import manifest
@@ -53,7 +55,8 @@ def export(
     model, prior = load_checkpoint(checkpoint, shop, settings)
     measured = read_metrics(metrics, checkpoint)
     graph = build_graph(fold(model), shop.catalog["item_id"].tolist(), contract)
-    arrays = snapshot(shop, shop.n_baskets, settings, prior)
+    counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER)
+    arrays = snapshot(shop, shop.n_baskets, settings, prior, partials=counted)
     with staged_folder(run, marker=manifest.NAME) as folder:
         parts = write_parts(graph, arrays, settings, contract, folder)
         compared: dict[str, JsonValue] = {}
