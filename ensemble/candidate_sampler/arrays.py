@@ -5,32 +5,16 @@ copy them, and so that two releases with an equal array could share its pages.
 """
 
 import json
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .ids import Ids
+
 Int = NDArray[np.int32]
 Float = NDArray[np.float32]
-
-
-class Ids(NamedTuple):
-    """UTF-8 ids end to end; id of row r is ``blob[offsets[r]:offsets[r + 1]]``. Row 0 is the unknown one."""
-
-    blob: NDArray[np.uint8]
-    offsets: NDArray[np.int64]  # (rows + 1,)
-
-    @classmethod
-    def pack(cls, ids: list[bytes]) -> "Ids":
-        offsets = np.zeros(len(ids) + 1, np.int64)
-        np.cumsum([len(i) for i in ids], out=offsets[1:])
-        return cls(np.frombuffer(b"".join(ids), np.uint8), offsets)
-
-    def unpack(self) -> list[bytes]:
-        whole, ends = self.blob.tobytes(), self.offsets.tolist()
-        return [whole[a:b] for a, b in pairwise(ends)]
 
 
 class Histories(NamedTuple):

@@ -10,9 +10,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Ids, SamplerArrays, load_arrays, load_limits
-from .batch import Candidates, Derived, Limits, Queries, Touched, new_scratch
+from .arrays import SamplerArrays, load_arrays, load_limits
+from .batch import Candidates, Derived, Limits, Queries, Tables, Touched, new_scratch
 from .features import FEATURES
+from .ids import Rows
 from .kernels import IN_CATEGORY, POPULARITY, POPULARITY_28, sample_batch
 from .nearest import Nearest, query_vectors
 from .query import Query, Vocabulary
@@ -44,7 +45,7 @@ class CandidateSampler:
         self._items, self._users = len(arrays.popularity.score), len(arrays.retrieval.users)
         self._categories = len(arrays.categories.members_offsets) - 1
         self._width = min(self._items, limits["width"])
-        self._derived = _derived(self.arrays)
+        self._tables, self._derived = _tables(self.arrays), _derived(self.arrays)
         self._scratch = [self._clean_scratch() for _ in range(threads)]
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
 
@@ -60,9 +61,9 @@ class CandidateSampler:
             self._pool.shutdown()
 
     def vocabulary(self) -> Vocabulary:
-        """The release's ids. Built on demand: training never needs them."""
+        """The release's ids."""
         a = self.arrays
-        return Vocabulary(_rows_by_id(a.item_ids), _rows_by_id(a.user_ids), _rows_by_id(a.category_names))
+        return Vocabulary(Rows(a.item_ids), Rows(a.user_ids), Rows(a.category_names))
 
     def sample(self, queries: Sequence[Query]) -> Candidates:
         """(batch,) queries → rows (batch, C) int32, features (batch, C, F) float32, sources (batch, C) int32.
@@ -137,7 +138,7 @@ class CandidateSampler:
             try:
                 sample_batch(
                     self._with_nearest(queries, part),
-                    self.arrays,
+                    self._tables,
                     self._derived,
                     self._limits,
                     self._scratch[thread],
@@ -166,6 +167,11 @@ class CandidateSampler:
 
     def _clean_scratch(self) -> Touched:
         return new_scratch(self._items, self._categories, self._width)
+
+
+def _tables(arrays: SamplerArrays) -> Tables:
+    groups = {name: getattr(arrays, name) for name in Tables._fields if name != "vectors"}
+    return Tables(**groups, vectors=arrays.retrieval.items)
 
 
 def _derived(arrays: SamplerArrays) -> Derived:
@@ -206,10 +212,6 @@ def _outside(rows, first, end):  # type: ignore[no-untyped-def]
         if rows[place] < first or rows[place] >= end:
             return place
     return -1
-
-
-def _rows_by_id(ids: Ids) -> dict[bytes, int]:
-    return {i: row for row, i in enumerate(ids.unpack()) if i}
 
 
 def _ragged(lists: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

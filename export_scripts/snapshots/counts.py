@@ -8,7 +8,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from ensemble.candidate_sampler.arrays import Categories, Cold, Histories, Ids, Neighbours, Popularity
+from ensemble.candidate_sampler.arrays import Categories, Cold, Histories, Neighbours, Popularity
+from ensemble.candidate_sampler.ids import Ids
 from export_scripts.receipts.shop import Shop
 
 RECENT_DAYS = 28

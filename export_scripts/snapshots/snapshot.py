@@ -15,7 +15,6 @@ from ensemble.candidate_sampler.arrays import (
     Categories,
     Clock,
     Cold,
-    Ids,
     Neighbours,
     Popularity,
     Prior,
@@ -23,6 +22,7 @@ from ensemble.candidate_sampler.arrays import (
     save_arrays,
 )
 from ensemble.candidate_sampler.features import FEATURES
+from ensemble.candidate_sampler.ids import Ids
 from ensemble.candidate_sampler.nearest import About, Nearest, RecallError
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts.receipts.shop import Shop

@@ -5,17 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble.candidate_sampler.arrays import Ids, SamplerArrays, load_arrays, save_arrays
+from ensemble.candidate_sampler.arrays import SamplerArrays, load_arrays, save_arrays
 from tests.building.world import arrays_of, shop_of
 
 
 def leaves(arrays: SamplerArrays) -> dict[str, np.ndarray]:
     return {f"{name}.{f}": a for name, group in arrays._asdict().items() for f, a in group._asdict().items()}
-
-
-@pytest.mark.parametrize("ids", [[b""], [b"", b"a", "ü".encode(), b"", b"long" * 40]])
-def test_ids_come_back(ids: list[bytes]) -> None:
-    assert Ids.pack(ids).unpack() == ids
 
 
 @pytest.mark.parametrize("categories", [{}, {"kind": ["a", "", "a"]}])
