@@ -6,7 +6,7 @@ copy them, and so that two releases with an equal array could share its pages.
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,19 +108,22 @@ def save_arrays(arrays: SamplerArrays, folder: Path) -> None:
 
 
 def load_arrays(folder: Path) -> SamplerArrays:
-    """Map the arrays of ``folder`` into memory, read-only.
+    """Map the arrays of ``folder`` into memory, read-only; ids copy on write, because numba takes writeable
+    arrays faster, and they are looked up one request at a time.
 
     Raises FileNotFoundError with the missing file's name.
     """
 
-    def load(name: str) -> NDArray[np.generic]:
+    def load(name: str, mode: Literal["r", "c"]) -> NDArray[np.generic]:
         path = folder / f"{name}.npy"
         empty = path.stat().st_size <= 128  # numpy cannot map an array without elements
-        return np.asarray(np.load(path, mmap_mode=None if empty else "r", allow_pickle=False))
+        return np.asarray(np.load(path, mmap_mode=None if empty else mode, allow_pickle=False))
 
     return SamplerArrays(
         **{
-            group: kind(**{field: load(f"{group}.{field}") for field in kind._fields})  # type: ignore[attr-defined]
+            group: kind(
+                **{field: load(f"{group}.{field}", "c" if kind is Ids else "r") for field in kind._fields}
+            )  # type: ignore[attr-defined]
             for group, kind in GROUPS.items()
         }
     )

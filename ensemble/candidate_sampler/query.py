@@ -52,8 +52,8 @@ class Vocabulary:
         user_id = user_id.strip()
         user_row = self._users.find_one(user_id) if user_id else 0
         if user_id and not user_row:
-            user_id = _trimmed(user_id)
-            user_row = self._users.find_one(user_id)
+            if (user_id := _trimmed(given := user_id)) != given:
+                user_row = self._users.find_one(user_id)
             if not user_row:
                 _check_id("user_id", user_id)
         basket_rows, unknown_items = _rows("basket", basket, MAX_BASKET, self._items)
@@ -84,9 +84,9 @@ def _rows(what: str, ids: Collection[bytes], most: int, known: Rows) -> tuple[li
     """
     if not len(ids):
         return [], []
-    rows = set(known.find(ids))
-    if 0 not in rows and len(rows) <= most:
-        return sorted(rows), []  # what nearly all requests are
+    rows = known.find_distinct(ids)
+    if rows[0] and len(rows) <= most:
+        return rows, []  # what nearly all requests are
     row_of = _distinct(ids, known)
     if len(row_of) > most:
         noun = "items" if what == "basket" else "ids"
@@ -99,12 +99,15 @@ def _rows(what: str, ids: Collection[bytes], most: int, known: Rows) -> tuple[li
 
 def _distinct(ids: Collection[bytes], known: Rows) -> dict[bytes, int]:
     """The ids without blanks around them, and without those that are nothing else, with their rows."""
-    stripped = list({i.strip() for i in ids})
-    found = dict(zip(stripped, known.find(stripped), strict=True))
-    strange = list({_trimmed(i) for i, row in found.items() if not row})
-    row_of = {i: row for i, row in found.items() if row} | dict(
-        zip(strange, known.find(strange), strict=True)
-    )
+    row_of = dict(zip(ids, known.find(ids), strict=True))
+    padded = {i for i, row in row_of.items() if not row and _trimmed(i) != i}
+    for clean in (
+        (bytes.strip, _trimmed) if padded else ()
+    ):  # a release of before etl trimmed may know the first
+        bare = {clean(i) for i in padded}
+        row_of = {i: row for i, row in row_of.items() if i not in padded}
+        row_of |= zip(bare, known.find(bare), strict=True)
+        padded = {i for i in bare if not row_of[i]}
     row_of.pop(b"", None)
     return row_of
 
@@ -116,7 +119,7 @@ def _trimmed(value: bytes) -> bytes:
     try:
         return trimmed(value.decode()).encode()
     except UnicodeDecodeError:
-        return value  # refused as it came
+        return value.strip()  # refused
 
 
 def _check_id(what: str, value: bytes) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .arrays import SamplerArrays, load_arrays, load_limits
 from .batch import Candidates, Derived, Limits, Queries, Tables, Touched, new_scratch
 from .features import FEATURES
-from .ids import Rows
+from .ids import Ids, Rows
 from .kernels import IN_CATEGORY, POPULARITY, POPULARITY_28, sample_batch
 from .nearest import Nearest, query_vectors
 from .query import Query, Vocabulary
@@ -221,11 +221,16 @@ def _ragged(lists: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int32
 
 
 def _read_only(arrays: SamplerArrays) -> SamplerArrays:
-    """The same arrays marked read-only: the kernels are compiled once for mapped and unmapped ones alike."""
+    """The same arrays marked read-only: the kernels are compiled once for mapped and unmapped ones alike.
+
+    Ids stay writeable, see ``load_arrays``.
+    """
 
     def freeze(array: Any) -> NDArray[Any]:
         view = np.asarray(array).view()
         view.flags.writeable = False
         return view
 
-    return SamplerArrays._make(type(group)._make(map(freeze, group)) for group in arrays)
+    return SamplerArrays._make(
+        group if isinstance(group, Ids) else type(group)._make(map(freeze, group)) for group in arrays
+    )
