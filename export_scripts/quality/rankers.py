@@ -4,8 +4,10 @@ A ranker gets a batch of queries with the sampler's candidates, which it may use
 ranks of the hidden items. One object may hold several rankers that share most of their work.
 """
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -19,9 +21,9 @@ from export_scripts.quality import baselines
 from export_scripts.quality.baselines import Pool
 from export_scripts.quality.metrics import TOP, Placement, Rows, Scores, place, ranks_in_lists
 from export_scripts.scorer.fold import fold
-from export_scripts.scorer.graph import build_graph
+from export_scripts.scorer.graph import write_graph
 from export_scripts.scorer.ncf import NCF
-from operations.records.contract import Contract
+from operations.records.contract import GRAPH, Contract
 
 
 class QueryBatch(NamedTuple):
@@ -60,8 +62,9 @@ class ServedRanker:
         answers: int | None = None,
     ):
         self.contract = replace(contract, candidates=sampler.capacity, answers=answers or sampler.capacity)
-        graph = build_graph(fold(model), item_ids, self.contract).SerializeToString()
-        self.reference = Reference(sampler, graph)
+        with tempfile.TemporaryDirectory() as folder:  # the session maps its files, which need no names then
+            write_graph(fold(model), item_ids, self.contract, Path(folder))
+            self.reference = Reference(sampler, Path(folder, GRAPH))
         self._ids = np.array(item_ids, object)
         self._rows = {item_id: row for row, item_id in enumerate(item_ids)}
 
