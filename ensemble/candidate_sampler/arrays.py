@@ -6,7 +6,7 @@ copy them, and so that two releases with an equal array could share its pages.
 
 import json
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,9 @@ class Categories(NamedTuple):
 class Retrieval(NamedTuple):
     """The retrieval tower: query (user + sum of basket / sqrt(size)) times item is how well the item fits."""
 
-    users: Float  # (users, d); row 0 the trained unknown user
+    users: NDArray[
+        Any
+    ]  # (users, d) float32, or by bytes: see user_vectors.py; row 0 the trained unknown user
     basket: Float  # (items, d); what an item adds to a query
     items: Float  # (items, d); what a query is compared with
 
@@ -122,8 +124,8 @@ def load_arrays(folder: Path) -> SamplerArrays:
     return SamplerArrays(
         **{
             group: kind(
-                **{field: load(f"{group}.{field}", "c" if kind is Ids else "r") for field in kind._fields}
-            )  # type: ignore[attr-defined]
+                **{field: load(f"{group}.{field}", "c" if kind is Ids else "r") for field in kind._fields}  # type: ignore[attr-defined]
+            )
             for group, kind in GROUPS.items()
         }
     )

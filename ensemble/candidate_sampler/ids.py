@@ -51,7 +51,7 @@ class Ids(NamedTuple):
     def over(cls, blob: Blob, offsets: Offsets) -> "Ids":
         """Make the table for distinct ids. Raises ValueError if too many have an equal hash: ids repeat."""
         for attempt in range(ATTEMPTS):
-            made = hashlib.blake2b(blob, digest_size=16, salt=bytes([attempt])).digest()
+            made = hashlib.blake2b(blob.data, digest_size=16, salt=bytes([attempt])).digest()
             key = np.frombuffer(made, np.int64) & np.iinfo(np.int64).max
             table, longest = _make_table(blob, offsets, *key.tolist())
             if longest <= MOST_IN_BUCKET:
@@ -69,7 +69,8 @@ class Rows:
     def __init__(self, ids: Ids):
         arrays = (*ids.key.tolist(), ids.blob, ids.offsets, ids.table)
         self.find_one: Callable[[bytes], int] = partial(_find_one, *arrays)
-        self._find, self._find_distinct = partial(_find, *arrays), partial(_find_distinct, *arrays)
+        self._find: Callable[[bytes, NDArray[np.int32]], bool] = partial(_find, *arrays)
+        self._find_distinct: Callable[[bytes, NDArray[np.int32]], int] = partial(_find_distinct, *arrays)
 
     def find(self, ids: Collection[bytes]) -> list[int]:
         """The ids' rows, in order."""

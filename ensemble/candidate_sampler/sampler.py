@@ -17,6 +17,7 @@ from .ids import Ids, Rows
 from .kernels import IN_CATEGORY, POPULARITY, POPULARITY_28, sample_batch
 from .nearest import Nearest, query_vectors
 from .query import Query, Vocabulary
+from .user_vectors import by_bytes
 
 LEAST = 8  # queries that are worth waking another thread for
 
@@ -36,7 +37,7 @@ class CandidateSampler:
         nearest: Nearest | None = None,
         threads: int = 1,
     ):
-        self.arrays = _read_only(arrays)
+        self.arrays = _read_only(with_users_by_bytes(arrays))
         self._nearest = nearest or Nearest.build(self.arrays, limits)[0]
         self.capacity = limits["capacity"]
         self.basket_slots = limits["basket_slots"]
@@ -167,6 +168,11 @@ class CandidateSampler:
 
     def _clean_scratch(self) -> Touched:
         return new_scratch(self._items, self._categories, self._width)
+
+
+def with_users_by_bytes(arrays: SamplerArrays) -> SamplerArrays:
+    """The arrays as a release has them. Training and evaluation sample from the same vectors."""
+    return arrays._replace(retrieval=arrays.retrieval._replace(users=by_bytes(arrays.retrieval.users)))
 
 
 def _tables(arrays: SamplerArrays) -> Tables:
