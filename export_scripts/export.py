@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 from pydantic import JsonValue
@@ -22,7 +21,7 @@ from export_scripts.provenance import made_with
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint
 from export_scripts.scorer.fold import fold
-from export_scripts.scorer.graph import build_graph, save_graph
+from export_scripts.scorer.graph import write_graph
 from export_scripts.scorer.tensorrt import check_on_tensorrt, require_tensorrt
 from export_scripts.settings import Settings
 from export_scripts.snapshots import partials
@@ -54,11 +53,11 @@ def export(
     shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     measured = read_metrics(metrics, checkpoint)
-    graph = build_graph(fold(model), shop.catalog["item_id"].tolist(), contract)
     counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER)
     arrays = snapshot(shop, shop.n_baskets, settings, prior, partials=counted)
     with staged_folder(run, marker=manifest.NAME) as folder:
-        parts = write_parts(graph, arrays, settings, contract, folder)
+        write_graph(fold(model), shop.catalog["item_id"].tolist(), contract, folder)
+        parts = write_parts(arrays, settings, contract, folder)
         compared: dict[str, JsonValue] = {}
         if on_tensorrt:
             compared["tensorrt"] = check_on_tensorrt(str(folder / GRAPH), _batches(shop, folder, contract))
@@ -84,11 +83,8 @@ class Parts(NamedTuple):
         }
 
 
-def write_parts(
-    graph: onnx.ModelProto, arrays: SamplerArrays, settings: Settings, contract: Contract, folder: Path
-) -> Parts:
-    """Write the graph and ``arrays/`` into ``folder``."""
-    save_graph(graph, folder)
+def write_parts(arrays: SamplerArrays, settings: Settings, contract: Contract, folder: Path) -> Parts:
+    """Write ``arrays/`` into ``folder``, where the graph is."""
     (folder / "arrays").mkdir()
     nearest = save_snapshot(arrays, settings, contract, folder / "arrays")
     return Parts(manifest.describe(folder.rglob("*"), folder), nearest)

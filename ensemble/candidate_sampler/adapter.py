@@ -24,7 +24,8 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         self._sampler = CandidateSampler.load(folder / "arrays", _threads(json.loads(args["model_config"])))
         self._vocabulary = self._sampler.vocabulary()
-        self._sampler.sample([Query()])  # compiles the kernels, before the first shopper waits for it
+        first = self._vocabulary.query([b"?"], b"?")
+        self._sampler.sample([first])  # compiles the kernels, before the first shopper waits for it
         self._tally = Tally()
         labels = {"release": args["model_version"], "model_instance": args["model_instance_name"]}
         self._reporter = Reporter(self._tally, pb_utils.MetricFamily, labels)

@@ -5,32 +5,16 @@ copy them, and so that two releases with an equal array could share its pages.
 """
 
 import json
-from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .ids import Ids
+
 Int = NDArray[np.int32]
 Float = NDArray[np.float32]
-
-
-class Ids(NamedTuple):
-    """UTF-8 ids end to end; id of row r is ``blob[offsets[r]:offsets[r + 1]]``. Row 0 is the unknown one."""
-
-    blob: NDArray[np.uint8]
-    offsets: NDArray[np.int64]  # (rows + 1,)
-
-    @classmethod
-    def pack(cls, ids: list[bytes]) -> "Ids":
-        offsets = np.zeros(len(ids) + 1, np.int64)
-        np.cumsum([len(i) for i in ids], out=offsets[1:])
-        return cls(np.frombuffer(b"".join(ids), np.uint8), offsets)
-
-    def unpack(self) -> list[bytes]:
-        whole, ends = self.blob.tobytes(), self.offsets.tolist()
-        return [whole[a:b] for a, b in pairwise(ends)]
 
 
 class Histories(NamedTuple):
@@ -74,7 +58,9 @@ class Categories(NamedTuple):
 class Retrieval(NamedTuple):
     """The retrieval tower: query (user + sum of basket / sqrt(size)) times item is how well the item fits."""
 
-    users: Float  # (users, d); row 0 the trained unknown user
+    users: NDArray[
+        Any
+    ]  # (users, d) float32, or by bytes: see user_vectors.py; row 0 the trained unknown user
     basket: Float  # (items, d); what an item adds to a query
     items: Float  # (items, d); what a query is compared with
 
@@ -124,19 +110,22 @@ def save_arrays(arrays: SamplerArrays, folder: Path) -> None:
 
 
 def load_arrays(folder: Path) -> SamplerArrays:
-    """Map the arrays of ``folder`` into memory, read-only.
+    """Map the arrays of ``folder`` into memory, read-only; ids copy on write, because numba takes writeable
+    arrays faster, and they are looked up one request at a time.
 
     Raises FileNotFoundError with the missing file's name.
     """
 
-    def load(name: str) -> NDArray[np.generic]:
+    def load(name: str, mode: Literal["r", "c"]) -> NDArray[np.generic]:
         path = folder / f"{name}.npy"
         empty = path.stat().st_size <= 128  # numpy cannot map an array without elements
-        return np.asarray(np.load(path, mmap_mode=None if empty else "r", allow_pickle=False))
+        return np.asarray(np.load(path, mmap_mode=None if empty else mode, allow_pickle=False))
 
     return SamplerArrays(
         **{
-            group: kind(**{field: load(f"{group}.{field}") for field in kind._fields})  # type: ignore[attr-defined]
+            group: kind(
+                **{field: load(f"{group}.{field}", "c" if kind is Ids else "r") for field in kind._fields}  # type: ignore[attr-defined]
+            )
             for group, kind in GROUPS.items()
         }
     )

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Categories, Clock, Histories, Neighbours, Popularity, Prior
+
 Int = NDArray[np.int32]
 Float = NDArray[np.float32]
 
@@ -26,6 +28,19 @@ class Queries(NamedTuple):
     cold: Int  # (batch, m) the same of items with too few sales to be counted; may be of no width
     user_vectors: Float  # (batch, d) the query's user in the retrieval tower's space
     basket_vectors: Float  # (batch, d) likewise its basket
+
+
+class Tables(NamedTuple):
+    """What the pass reads of the release's arrays."""
+
+    histories: Histories
+    neighbours: Neighbours
+    popularity: Popularity
+    categories: Categories
+    category_pairs: Neighbours
+    clock: Clock
+    prior: Prior
+    vectors: Float  # (items, d) what a query is compared with
 
 
 class Limits(NamedTuple):

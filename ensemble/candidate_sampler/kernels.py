@@ -16,8 +16,7 @@ import math
 import numba
 import numpy as np
 
-from .arrays import SamplerArrays
-from .batch import EXCLUDED, FREE, IN_BASKET, Candidates, Derived, Limits, Queries, Touched
+from .batch import EXCLUDED, FREE, IN_BASKET, Candidates, Derived, Limits, Queries, Tables, Touched
 from .features import FEATURES
 from .largest import largest
 from .sources import SOURCES
@@ -351,14 +350,14 @@ def _clear(n, m, usual, basket, excludes, wanted, t, categories):  # type: ignor
 
 @numba.njit(cache=True, nogil=True)
 def sample_batch(
-    q: Queries, a: SamplerArrays, derived: Derived, limits: Limits, t: Touched, out: Candidates
+    q: Queries, a: Tables, derived: Derived, limits: Limits, t: Touched, out: Candidates
 ) -> None:
     """Fill `out`, which must be zeroed, for every query of the batch. `t` is clean before and after.
 
     Rows in `q` must lie inside the arrays: nothing is checked here.
     """
     finest, day = derived.finest, a.clock.day.item()
-    weights, vectors = a.prior.weights, a.retrieval.items
+    weights, vectors = a.prior.weights, a.vectors
     places = np.empty(out.rows.shape[1], np.int32)
     for i in range(q.user_rows.shape[0]):
         user, now = q.user_rows[i], q.now[i]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from .arrays import Retrieval, SamplerArrays
 from .scan import Scan, scan_graph
+from .user_vectors import user_vectors
 
 Float = NDArray[np.float32]
 Rows = NDArray[np.int32]
@@ -110,9 +111,9 @@ def query_vectors(
     tower: Retrieval, users: Rows, offsets: NDArray[np.int64], baskets: Rows
 ) -> tuple[Float, Float]:
     """(batch, d) the users' vectors and the baskets', summed over the square root of their size."""
-    sums = np.zeros((len(users), tower.users.shape[1]), np.float32)
+    sums = np.zeros((len(users), tower.basket.shape[1]), np.float32)
     _pool(tower.basket, offsets, baskets, sums)
-    return tower.users[users], sums
+    return user_vectors(tower.users, users), sums
 
 
 @numba.njit(cache=True, nogil=True)

@@ -1,10 +1,11 @@
 """One request in ids → one query in rows, checked. Every limit of the contract that concerns ids is here."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
 from .blanks import ASCII_BLANKS, trimmed
+from .ids import Rows
 
 MAX_BASKET: Final = 200
 MAX_EXCLUDE: Final = 1000
@@ -32,9 +33,7 @@ class Query:
 class Vocabulary:
     """The three id spaces of a release: item ids, user ids and category names, as UTF-8 bytes → row."""
 
-    def __init__(
-        self, items: Mapping[bytes, int], users: Mapping[bytes, int], categories: Mapping[bytes, int]
-    ):
+    def __init__(self, items: Rows, users: Rows, categories: Rows):
         self._items, self._users, self._categories = items, users, categories
 
     def query(
@@ -50,14 +49,17 @@ class Vocabulary:
         Empty ids are padding; unknown items and users are legal, categories are not.
         Raises BadRequest for too many ids, an id that is too long or not UTF-8, or an unknown category.
         """
-        if (user_id := user_id.strip()) and user_id not in self._users:
-            user_id = _trimmed(user_id)
-            if user_id not in self._users:
+        user_id = user_id.strip()
+        user_row = self._users.find_one(user_id) if user_id else 0
+        if user_id and not user_row:
+            if (user_id := _trimmed(given := user_id)) != given:
+                user_row = self._users.find_one(user_id)
+            if not user_row:
                 _check_id("user_id", user_id)
         basket_rows, unknown_items = _rows("basket", basket, MAX_BASKET, self._items)
         excluded, _ = _rows("exclude", exclude, MAX_EXCLUDE, self._items)
         return Query(
-            user_row=self._users.get(user_id, 0),
+            user_row=user_row,
             basket=basket_rows,
             exclude=excluded,
             wanted=self._numbers(categories),
@@ -75,31 +77,39 @@ class Vocabulary:
         return numbers
 
 
-def _rows(
-    what: str, ids: Collection[bytes], most: int, known: Mapping[bytes, int]
-) -> tuple[list[int], list[bytes]]:
+def _rows(what: str, ids: Collection[bytes], most: int, known: Rows) -> tuple[list[int], list[bytes]]:
     """The distinct rows, and the distinct ids that have none.
 
     Sorted: a basket is a set, so equal sets must give equal answers to the last bit.
     """
-    rows = {known.get(i, 0) for i in ids}
-    if 0 not in rows and len(rows) <= most:
-        return sorted(rows), []  # what nearly all requests are
-    distinct = _distinct(ids, known)
-    if len(distinct) > most:
+    if not len(ids):
+        return [], []
+    rows = known.find_distinct(ids)
+    if rows[0] and len(rows) <= most:
+        return rows, []  # what nearly all requests are
+    row_of = _distinct(ids, known)
+    if len(row_of) > most:
         noun = "items" if what == "basket" else "ids"
-        raise BadRequest(f"{what} has {len(distinct)} {noun}; at most {most} are allowed")
-    unknown = sorted(i for i in distinct if i not in known)
+        raise BadRequest(f"{what} has {len(row_of)} {noun}; at most {most} are allowed")
+    unknown = sorted(i for i, row in row_of.items() if not row)
     for i in unknown:
         _check_id(what, i)
-    return sorted(known[i] for i in distinct.difference(unknown)), unknown
+    return sorted(row for row in row_of.values() if row), unknown
 
 
-def _distinct(ids: Collection[bytes], known: Mapping[bytes, int]) -> set[bytes]:
-    """The ids without blanks around them, and without those that are nothing else."""
-    distinct = {i.strip() for i in ids}
-    strange = {i for i in distinct if i not in known}
-    return distinct - strange | {_trimmed(i) for i in strange} - {b""}
+def _distinct(ids: Collection[bytes], known: Rows) -> dict[bytes, int]:
+    """The ids without blanks around them, and without those that are nothing else, with their rows."""
+    row_of = dict(zip(ids, known.find(ids), strict=True))
+    padded = {i for i, row in row_of.items() if not row and _trimmed(i) != i}
+    for clean in (
+        (bytes.strip, _trimmed) if padded else ()
+    ):  # a release of before etl trimmed may know the first
+        bare = {clean(i) for i in padded}
+        row_of = {i: row for i, row in row_of.items() if i not in padded}
+        row_of |= zip(bare, known.find(bare), strict=True)
+        padded = {i for i in bare if not row_of[i]}
+    row_of.pop(b"", None)
+    return row_of
 
 
 def _trimmed(value: bytes) -> bytes:
@@ -109,7 +119,7 @@ def _trimmed(value: bytes) -> bytes:
     try:
         return trimmed(value.decode()).encode()
     except UnicodeDecodeError:
-        return value  # refused as it came
+        return value.strip()  # refused
 
 
 def _check_id(what: str, value: bytes) -> None:

@@ -10,12 +10,14 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Ids, SamplerArrays, load_arrays, load_limits
-from .batch import Candidates, Derived, Limits, Queries, Touched, new_scratch
+from .arrays import SamplerArrays, load_arrays, load_limits
+from .batch import Candidates, Derived, Limits, Queries, Tables, Touched, new_scratch
 from .features import FEATURES
+from .ids import Ids, Rows
 from .kernels import IN_CATEGORY, POPULARITY, POPULARITY_28, sample_batch
 from .nearest import Nearest, query_vectors
 from .query import Query, Vocabulary
+from .user_vectors import by_bytes
 
 LEAST = 8  # queries that are worth waking another thread for
 
@@ -35,7 +37,7 @@ class CandidateSampler:
         nearest: Nearest | None = None,
         threads: int = 1,
     ):
-        self.arrays = _read_only(arrays)
+        self.arrays = _read_only(with_users_by_bytes(arrays))
         self._nearest = nearest or Nearest.build(self.arrays, limits)[0]
         self.capacity = limits["capacity"]
         self.basket_slots = limits["basket_slots"]
@@ -44,7 +46,7 @@ class CandidateSampler:
         self._items, self._users = len(arrays.popularity.score), len(arrays.retrieval.users)
         self._categories = len(arrays.categories.members_offsets) - 1
         self._width = min(self._items, limits["width"])
-        self._derived = _derived(self.arrays)
+        self._tables, self._derived = _tables(self.arrays), _derived(self.arrays)
         self._scratch = [self._clean_scratch() for _ in range(threads)]
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
 
@@ -60,9 +62,9 @@ class CandidateSampler:
             self._pool.shutdown()
 
     def vocabulary(self) -> Vocabulary:
-        """The release's ids. Built on demand: training never needs them."""
+        """The release's ids."""
         a = self.arrays
-        return Vocabulary(_rows_by_id(a.item_ids), _rows_by_id(a.user_ids), _rows_by_id(a.category_names))
+        return Vocabulary(Rows(a.item_ids), Rows(a.user_ids), Rows(a.category_names))
 
     def sample(self, queries: Sequence[Query]) -> Candidates:
         """(batch,) queries → rows (batch, C) int32, features (batch, C, F) float32, sources (batch, C) int32.
@@ -137,7 +139,7 @@ class CandidateSampler:
             try:
                 sample_batch(
                     self._with_nearest(queries, part),
-                    self.arrays,
+                    self._tables,
                     self._derived,
                     self._limits,
                     self._scratch[thread],
@@ -166,6 +168,16 @@ class CandidateSampler:
 
     def _clean_scratch(self) -> Touched:
         return new_scratch(self._items, self._categories, self._width)
+
+
+def with_users_by_bytes(arrays: SamplerArrays) -> SamplerArrays:
+    """The arrays as a release has them. Training and evaluation sample from the same vectors."""
+    return arrays._replace(retrieval=arrays.retrieval._replace(users=by_bytes(arrays.retrieval.users)))
+
+
+def _tables(arrays: SamplerArrays) -> Tables:
+    groups = {name: getattr(arrays, name) for name in Tables._fields if name != "vectors"}
+    return Tables(**groups, vectors=arrays.retrieval.items)
 
 
 def _derived(arrays: SamplerArrays) -> Derived:
@@ -208,10 +220,6 @@ def _outside(rows, first, end):  # type: ignore[no-untyped-def]
     return -1
 
 
-def _rows_by_id(ids: Ids) -> dict[bytes, int]:
-    return {i: row for row, i in enumerate(ids.unpack()) if i}
-
-
 def _ragged(lists: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Lists of rows → (offsets (batch + 1,), flat rows)."""
     offsets = [0, *accumulate(map(len, lists))]
@@ -219,11 +227,16 @@ def _ragged(lists: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int32
 
 
 def _read_only(arrays: SamplerArrays) -> SamplerArrays:
-    """The same arrays marked read-only: the kernels are compiled once for mapped and unmapped ones alike."""
+    """The same arrays marked read-only: the kernels are compiled once for mapped and unmapped ones alike.
+
+    Ids stay writeable, see ``load_arrays``.
+    """
 
     def freeze(array: Any) -> NDArray[Any]:
         view = np.asarray(array).view()
         view.flags.writeable = False
         return view
 
-    return SamplerArrays._make(type(group)._make(map(freeze, group)) for group in arrays)
+    return SamplerArrays._make(
+        group if isinstance(group, Ids) else type(group)._make(map(freeze, group)) for group in arrays
+    )

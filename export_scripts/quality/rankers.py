@@ -4,7 +4,9 @@ A ranker gets a batch of queries with the sampler's candidates, which it may use
 ranks of the hidden items. One object may hold several rankers that share most of their work.
 """
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -17,6 +19,10 @@ from ensemble.reference import Reference
 from export_scripts.quality import baselines
 from export_scripts.quality.baselines import Pool
 from export_scripts.quality.metrics import TOP, Placement, Rows, Scores, place, ranks_in_lists
+from operations.records.contract import GRAPH
+
+
+MadeFrom = tuple[Mapping[str, bytes], list[str], CandidateSampler]  # of a ServedRanker
 
 
 class QueryBatch(NamedTuple):
@@ -40,19 +46,22 @@ class ServedRanker:
     """Cesta from end to end: the graph that Triton serves, except that it answers with all candidates.
 
     The served list ends at K = 20, but MRR is about all candidates. The first K are the same; a test compares
-    them. ``graph`` is that of ``served_ranker``.
+    them. ``graph`` holds the files of ``served_ranker`` by name.
     """
 
     NAME: Final = "cesta"
     names = (NAME,)
 
-    def __init__(self, graph: bytes, item_ids: list[str], sampler: CandidateSampler):
+    def __init__(self, graph: Mapping[str, bytes], item_ids: list[str], sampler: CandidateSampler):
         self._made_from = graph, item_ids, sampler
-        self.reference = Reference(sampler, graph)
+        with tempfile.TemporaryDirectory() as folder:  # the session maps its files, which need no names then
+            for name, content in graph.items():
+                Path(folder, name).write_bytes(content)
+            self.reference = Reference(sampler, Path(folder, GRAPH))
         self._ids = np.array(item_ids, object)
         self._rows = {item_id: row for row, item_id in enumerate(item_ids)}
 
-    def __reduce__(self) -> tuple[type["ServedRanker"], tuple[bytes, list[str], CandidateSampler]]:
+    def __reduce__(self) -> tuple[type["ServedRanker"], MadeFrom]:
         """A worker makes it again: a session of ONNX Runtime cannot be pickled."""
         return ServedRanker, self._made_from
 

@@ -1,11 +1,13 @@
 """Makes the ranker of a model as it is served. Apart from rankers.py, so that workers do not load torch."""
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts.quality.rankers import ServedRanker
 from export_scripts.scorer.fold import fold
-from export_scripts.scorer.graph import build_graph
+from export_scripts.scorer.graph import write_graph
 from export_scripts.scorer.ncf import NCF
 from operations.records.contract import Contract
 
@@ -15,4 +17,7 @@ def served_ranker(
 ) -> ServedRanker:
     """Return the ranker of ``model``; it answers with all candidates of ``sampler``, or with ``answers``."""
     sizes = replace(contract, candidates=sampler.capacity, answers=answers or sampler.capacity)
-    return ServedRanker(build_graph(fold(model), item_ids, sizes).SerializeToString(), item_ids, sampler)
+    with tempfile.TemporaryDirectory() as folder:
+        write_graph(fold(model), item_ids, sizes, Path(folder))
+        graph = {file.name: file.read_bytes() for file in Path(folder).iterdir()}
+    return ServedRanker(graph, item_ids, sampler)

@@ -9,14 +9,15 @@ factorisation) go into item_gmf, and the scale of the features into the layers t
 them.
 """
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, external_data_helper, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from operations.errors import CestaError
 from operations.records.contract import GRAPH, TABLES, Contract
@@ -28,7 +29,7 @@ PADDING_SCORE = np.float32(-1e9)  # finite, because JSON has no infinity
 # Tables of at least so many bytes are stored beside the graph. ONNX Runtime maps them into memory, but copies
 # the tables inside the graph, twice while it loads. A small shop's graph stays one file.
 LARGE: Final = 1 << 20
-MOST_BYTES: Final = 2_000_000_000  # a protobuf message holds 2 GiB, and the new graph contains its tables
+MOST_BYTES: Final = 2_000_000_000  # a protobuf message holds 2 GiB; LARGE tables beside it do not count
 
 Table = NDArray[np.float32]
 
@@ -80,25 +81,29 @@ class FoldedNCF:
         )
 
     @property
-    def nbytes(self) -> int:
-        """The size of all tables together."""
+    def all(self) -> list[Table]:
+        """Every table."""
         layers = [table for layer in self.hidden for table in layer]
-        return sum(table.nbytes for table in [*vars(self).values(), *layers] if isinstance(table, np.ndarray))
+        return [table for table in [*vars(self).values(), *layers] if isinstance(table, np.ndarray)]
 
 
-def build_graph(folded: FoldedNCF, item_ids: list[str], contract: Contract) -> onnx.ModelProto:
+def build_graph(
+    folded: FoldedNCF, item_ids: list[str], contract: Contract, beside: BinaryIO | None = None
+) -> onnx.ModelProto:
     """Build the scorer's graph, which contains the ``item_ids`` (items,); the id of row 0 is "".
 
+    LARGE tables are appended to ``beside``, which is TABLES; without it the graph contains all of them.
     Inputs and outputs are those of ``model_repository/ncf_scorer/config.pbtxt``, with a dynamic batch axis.
-    Raises CestaError if the tables are larger than a protobuf message can be.
+    Raises CestaError if what the graph contains is larger than a protobuf message can be.
     """
-    nbytes = folded.nbytes + sum(len(item_id.encode()) + 8 for item_id in item_ids)
+    nbytes = sum(table.nbytes for table in folded.all if beside is None or table.nbytes < LARGE)
+    nbytes += sum(len(item_id.encode()) + 8 for item_id in item_ids)
     if nbytes > MOST_BYTES:
         raise CestaError(
-            f"the scorer's tables for {len(item_ids):,} items take {nbytes:,} bytes; an ONNX graph can hold "
-            f"{MOST_BYTES:,}. Lower the first number of train.hidden, or list fewer products"
+            f"the scorer's graph for {len(item_ids):,} items takes {nbytes:,} bytes; an ONNX graph can hold "
+            f"{MOST_BYTES:,}. List fewer products"
         )
-    g = _Graph()
+    g = _Graph(beside)
     n_items, n_users = len(item_ids), len(folded.user_gmf)
     g.nodes("Split", "rows", g.int64([*contract.rows.values()]), outputs=[*contract.rows], axis=1)
     user = g.zero_unknown("user_row", n_users)  # (B, 1)
@@ -139,24 +144,20 @@ def build_graph(folded: FoldedNCF, item_ids: list[str], contract: Contract) -> o
     return g.model(contract)
 
 
-def save_graph(graph: onnx.ModelProto, folder: Path) -> None:
-    """Write GRAPH into ``folder``, and TABLES beside it if a table is LARGE.
-
-    ``graph`` is changed: its LARGE tables become references to TABLES.
-    """
-    external_data_helper.convert_model_to_external_data(
-        graph, all_tensors_to_one_file=True, location=TABLES, size_threshold=LARGE
-    )
-    external_data_helper.write_external_data_tensors(graph, str(folder))
+def write_graph(folded: FoldedNCF, item_ids: list[str], contract: Contract, folder: Path) -> None:
+    """Write GRAPH into ``folder``, and TABLES beside it if a table is LARGE. Raises as ``build_graph``."""
+    large = any(table.nbytes >= LARGE for table in folded.all)
+    with (folder / TABLES).open("wb") if large else contextlib.nullcontext() as beside:
+        graph = build_graph(folded, item_ids, contract, beside)
     (folder / GRAPH).write_bytes(graph.SerializeToString(deterministic=True))
-    if (folder / TABLES).exists():
-        (folder / TABLES).chmod((folder / GRAPH).stat().st_mode & 0o777)  # onnx makes it 0600
+    onnx.checker.check_model(str(folder / GRAPH))
 
 
 class _Graph:
     """Collects nodes and initializers in the order of calls; every value has one name."""
 
-    def __init__(self) -> None:
+    def __init__(self, beside: BinaryIO | None) -> None:
+        self._beside = beside  # takes the LARGE tables
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
 
@@ -178,7 +179,10 @@ class _Graph:
         return tensor.name
 
     def table(self, values: NDArray[np.generic], name: str) -> str:
-        return self.initializer(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        values = np.ascontiguousarray(values)
+        if self._beside is None or values.nbytes < LARGE:
+            return self.initializer(numpy_helper.from_array(values, name))
+        return self.initializer(_append(values, name, self._beside))
 
     def gather(self, values: Table, rows: str, name: str) -> str:
         return self.node("Gather", self.table(values, name), rows, axis=0)
@@ -199,7 +203,7 @@ class _Graph:
         return self.node("Where", inside, rows, self.int32(0))
 
     def model(self, contract: Contract) -> onnx.ModelProto:
-        """Make the model from what was added, with the inputs and outputs of ``contract``, and check it."""
+        """Make the model from what was added, with the inputs and outputs of ``contract``."""
 
         def value(name: str, kind: int, *dims: int) -> onnx.ValueInfoProto:
             return helper.make_tensor_value_info(name, kind, ["batch", *dims])
@@ -221,5 +225,16 @@ class _Graph:
         )
         opset = helper.make_opsetid("", OPSET)
         model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="cesta")
-        onnx.checker.check_model(model)
+        if self._beside is None:
+            onnx.checker.check_model(model)
         return model
+
+
+def _append(values: NDArray[np.generic], name: str, file: BinaryIO) -> onnx.TensorProto:
+    """Append a table to ``file``, which is TABLES; return the reference to it."""
+    tensor = onnx.TensorProto(name=name, dims=values.shape, data_location=TensorProto.EXTERNAL)
+    tensor.data_type = helper.np_dtype_to_tensor_dtype(values.dtype)
+    for key, value in {"location": TABLES, "offset": file.tell(), "length": values.nbytes}.items():
+        tensor.external_data.add(key=key, value=str(value))
+    file.write(values.data)
+    return tensor

@@ -7,7 +7,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.candidate_sampler.arrays import Categories, Cold, Histories, Ids, Neighbours, Popularity
+from ensemble.candidate_sampler.arrays import Categories, Cold, Histories, Neighbours, Popularity
+from ensemble.candidate_sampler.ids import Ids
 from export_scripts.receipts.shop import Shop
 from export_scripts.snapshots.pairs import Lines, count_pairs
 from export_scripts.snapshots.partitions import (

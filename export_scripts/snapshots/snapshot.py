@@ -15,7 +15,6 @@ from ensemble.candidate_sampler.arrays import (
     Categories,
     Clock,
     Cold,
-    Ids,
     Neighbours,
     Popularity,
     Prior,
@@ -23,8 +22,9 @@ from ensemble.candidate_sampler.arrays import (
     save_arrays,
 )
 from ensemble.candidate_sampler.features import FEATURES
+from ensemble.candidate_sampler.ids import Ids
 from ensemble.candidate_sampler.nearest import About, Nearest, RecallError
-from ensemble.candidate_sampler.sampler import CandidateSampler
+from ensemble.candidate_sampler.sampler import CandidateSampler, with_users_by_bytes
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.snapshots import counts
@@ -188,7 +188,7 @@ def save_snapshot(
     Raises CestaError if the recall of an index is too low.
     """
     sizes = limits(settings, contract)
-    save_arrays(arrays, folder)
+    save_arrays(with_users_by_bytes(arrays), folder)
     (folder / "limits.json").write_text(json.dumps(sizes, indent=2) + "\n")
     try:
         nearest, about = Nearest.build(arrays, sizes)

@@ -34,7 +34,7 @@ from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
 from export_scripts.export import answers, write_parts
 from export_scripts.scorer.fold import fold
-from export_scripts.scorer.graph import build_graph
+from export_scripts.scorer.graph import write_graph
 from export_scripts.settings import load_settings
 from export_scripts.snapshots.snapshot import limits
 from loadtests import generators
@@ -91,13 +91,12 @@ def publish_grown(release: Outputs, items: int, out: Outputs) -> dict[str, Any]:
     network = grow_network(load_network(release.checkpoint), family, rng)
     out.root.mkdir(parents=True, exist_ok=True)
     save_network(network, out.checkpoint)
-    graph = build_graph(fold(network), [i.decode() for i in arrays.item_ids.unpack()], contract)
-    del network
     build_s = _seconds(lambda: Nearest.build(arrays, limits(settings, contract)))
     begun = time.monotonic()
     with staged_folder(out.run, marker=manifest.NAME) as folder:
-        parts = write_parts(graph, arrays, settings, contract, folder)
-        del graph
+        write_graph(fold(network), [i.decode() for i in arrays.item_ids.unpack()], contract, folder)
+        del network
+        parts = write_parts(arrays, settings, contract, folder)
         golden = answers(Reference.load(folder), [pair.request for pair in described.golden])
         manifest.write(described.model_copy(update={"golden": tuple(golden)} | parts.record), folder)
     exported = time.monotonic()

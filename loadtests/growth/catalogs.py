@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.candidate_sampler.arrays import Categories, Ids, Neighbours, Popularity, SamplerArrays
+from ensemble.candidate_sampler.arrays import Categories, Neighbours, Popularity, SamplerArrays
+from ensemble.candidate_sampler.ids import Ids
 from export_scripts.scorer.ncf import NCF
 
 NOISE: Final = 0.5  # of a copy's vector, in standard deviations of all vectors; clusters survive it

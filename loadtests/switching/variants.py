@@ -15,7 +15,7 @@ import numpy as np
 from ensemble.candidate_sampler.arrays import load_arrays
 from ensemble.reference import Reference
 from export_scripts.export import answers
-from export_scripts.scorer.graph import FoldedNCF, build_graph, save_graph
+from export_scripts.scorer.graph import FoldedNCF, write_graph
 from loadtests.questions import Question
 from operations.records import manifest
 from operations.records.atomic import staged_folder
@@ -39,7 +39,7 @@ def write_variant(run: Path, variant: Path) -> None:
         noise = NOISE * rng.standard_normal(tables.item_bias.shape, np.float32)
         tables = replace(tables, item_bias=tables.item_bias + noise)
         ids = [item_id.decode() for item_id in arrays.item_ids.unpack()]
-        save_graph(build_graph(tables, ids, read_contract()), folder)
+        write_graph(tables, ids, read_contract(), folder)
         files = manifest.describe(folder.rglob("*"), folder)
         golden = answers(Reference.load(folder), [pair.request for pair in described.golden])
         made = {"golden": tuple(golden), "files": files, "digest": manifest.digest(files)}

@@ -7,7 +7,6 @@ from ensemble.candidate_sampler.arrays import (
     Clock,
     Cold,
     Histories,
-    Ids,
     Neighbours,
     Popularity,
     Prior,
@@ -15,6 +14,7 @@ from ensemble.candidate_sampler.arrays import (
     SamplerArrays,
 )
 from ensemble.candidate_sampler.features import FEATURES
+from ensemble.candidate_sampler.ids import Ids
 
 DAY = 10
 NOW = 1_000

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ensemble.candidate_sampler.arrays import Clock, Ids, Prior, Retrieval, SamplerArrays
+from ensemble.candidate_sampler.arrays import Clock, Prior, Retrieval, SamplerArrays
 from ensemble.candidate_sampler.batch import Candidates
 from ensemble.candidate_sampler.features import FEATURES
+from ensemble.candidate_sampler.ids import Ids
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts.receipts.shop import Shop
 from export_scripts.scorer.training_set import TrainingSet

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tritonclient.grpc as triton
 
-from ensemble.candidate_sampler.arrays import Ids, SamplerArrays
+from ensemble.candidate_sampler.arrays import SamplerArrays
+from ensemble.candidate_sampler.ids import Ids
 from ensemble.reference import Reference
 from operations.server.process import Server
 

@@ -1,9 +1,12 @@
 """From ids to rows: legal ids, and refusals in words that name value and limit."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pytest
 
 from ensemble.candidate_sampler.blanks import BLANKS
+from ensemble.candidate_sampler.ids import Ids, Rows
 from ensemble.candidate_sampler.query import (
     MAX_BASKET,
     MAX_CATEGORIES,
@@ -17,11 +20,16 @@ from export_scripts.receipts.written import bare_cells
 from operations.records.contract import read_contract
 
 LONG_NAME = b"n" * 200  # categories may be as long as the shop calls them
-SHOP = Vocabulary(
-    items={b"tea": 1, b"milk": 2, "crème".encode(): 3},
-    users={b"ann": 1},
-    categories={b"drinks": 1, LONG_NAME: 2},
-)
+
+
+def shop_of(
+    items: Sequence[bytes] = (), users: Sequence[bytes] = (), categories: Sequence[bytes] = ()
+) -> Vocabulary:
+    """The first id of each has row 1."""
+    return Vocabulary(*(Rows(Ids.pack([b"", *own])) for own in (items, users, categories)))
+
+
+SHOP = shop_of([b"tea", b"milk", "crème".encode()], users=[b"ann"], categories=[b"drinks", LONG_NAME])
 
 
 def ids(n: int) -> list[bytes]:
@@ -69,13 +77,13 @@ def test_all_of_unicodes_white_space_is_blank() -> None:
 @pytest.mark.parametrize("item", ["\u0928\u094d\u200d", "a\u200db", "\u2764\ufe0f"], ids=ascii)
 def test_letters_that_belong_to_an_id_stay(item: str) -> None:
     """Indic words end with joiners, emoji end with variation selectors."""
-    shop = Vocabulary({item.encode(): 1}, {}, {})
+    shop = shop_of([item.encode()])
     assert shop.query([f" {item}\u200b".encode()]) == Query(basket=[1])
 
 
 def test_an_id_of_an_older_release_keeps_its_blanks() -> None:
     """A known id is not trimmed."""
-    shop = Vocabulary({"tea\u200b".encode(): 1, b"tea": 2}, {}, {})
+    shop = shop_of(["tea\u200b".encode(), b"tea"])
     assert shop.query(["tea\u200b".encode()]) == Query(basket=[1])
 
 
@@ -122,8 +130,7 @@ def test_an_illegal_query_is_refused_with_value_and_limit(request_: dict[str, ob
 
 
 def test_the_limits_themselves_are_allowed() -> None:
-    categories = {b"%d" % i: i + 1 for i in range(MAX_CATEGORIES)}
-    shop = Vocabulary({b"%d" % i: i + 1 for i in range(MAX_EXCLUDE)}, {}, categories)
+    shop = shop_of(ids(MAX_EXCLUDE), categories=ids(MAX_CATEGORIES))
     query = shop.query(ids(MAX_BASKET), b"u" * MAX_ID_BYTES, ids(MAX_EXCLUDE), ids(MAX_CATEGORIES))
     assert (len(query.basket), len(query.exclude), len(query.wanted)) == (200, 1000, 100)
 

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ensemble.candidate_sampler.ids import Ids, Rows
 from ensemble.candidate_sampler.metrics import HELP, KEPT, Reporter, Tally
 from ensemble.candidate_sampler.query import Query, Vocabulary
 from ensemble.candidate_sampler.sources import POPULAR, TOGETHER, USUAL
 
-SHOP = Vocabulary(items={b"tea": 1, b"milk": 2}, users={b"ann": 1}, categories={})
+SHOP = Vocabulary(*(Rows(Ids.pack([b"", *ids])) for ids in ([b"tea", b"milk"], [b"ann"], [])))
 
 
 def read_counts(tally: Tally) -> dict[str, float]:

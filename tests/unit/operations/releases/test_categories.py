@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble.candidate_sampler.arrays import Categories, Ids, Popularity, save_arrays
+from ensemble.candidate_sampler.arrays import Categories, Popularity, save_arrays
+from ensemble.candidate_sampler.ids import Ids
 from operations.errors import NotPromoted
 from operations.records import manifest
 from operations.records.manifest import RunManifest

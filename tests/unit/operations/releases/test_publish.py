@@ -9,7 +9,6 @@ from pathlib import Path
 import onnx
 import pytest
 
-from export_scripts.scorer import graph as graph_module
 from operations.errors import CestaError
 from operations.records import manifest
 from operations.records.contract import MODEL_REPOSITORY, MODELS, read_config
@@ -109,13 +108,11 @@ def test_releases_hold_code_data_and_graph(run: Path, repository: Repository) ->
     assert not any("__pycache__" in name for name in files)
 
 
-def test_tables_beside_the_graph_are_published_with_it(
-    run: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tables_beside_the_graph_are_published_with_it(run: Path, repository: Repository) -> None:
     """They are listed and verified like all other files."""
     graph = onnx.load(str(run / "model.onnx"))
-    monkeypatch.setattr(graph_module, "LARGE", 1)
-    graph_module.save_graph(graph, run)
+    beside = {"save_as_external_data": True, "location": "model.data", "size_threshold": 1}
+    onnx.save_model(graph, str(run / "model.onnx"), **beside)
     described = RunManifest.read(run / manifest.NAME)
     files = manifest.describe((p for p in run.rglob("*") if p.name != manifest.NAME), run)
     made = {"files": files, "digest": manifest.digest(files)}

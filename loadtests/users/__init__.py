@@ -1,0 +1,1 @@
+"""Measures the cost of more users, with releases made of drawn tables."""
