@@ -19,7 +19,7 @@ from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, read_release, releases
 from operations.releases.retire import retire
 from operations.releases.signatures.verify import verify_release
-from operations.releases.stores.local_copy import COPY
+
 from operations.releases.stores.store import Repository, open_repository
 from operations.server.process import Server
 from tests.building import TOY_SAMPLER

@@ -67,11 +67,12 @@ class BucketRepository:
         """Add a line to an object; if another writer was faster, read it again and retry."""
         path, added = self.root / name, f"{line}\n".encode()
         for _ in range(APPEND_TRIES):
-            if not path.exists():
+            try:
+                content, tag = path.read_tagged()
+            except FileNotFoundError:
                 if path.create(added):
                     return
                 continue
-            content, tag = path.read_tagged()
             if path.replace_tagged(content + added, tag):
                 return
         raise CestaError(f"{path} is changed by others all the time; try again")
