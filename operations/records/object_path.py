@@ -221,13 +221,16 @@ class ObjectPath:
 
         Consoles make them for "new folder". The listing has lost the slash, so the store is asked.
         """
+        return [path for path in self.listed() if path.listed_size or path.exists()]
+
+    def listed(self) -> list["ObjectPath"]:
+        """Every object below, sorted, and folders' marks."""
         import obstore
 
         with self._explain_errors():
             pages = list(obstore.list(self.store, f"{self.key}/" if self.key else None))
         listed = (meta for page in pages for meta in page if meta["path"] != self.key)
-        paths = sorted(ObjectPath(self.store, self.url, meta["path"], meta["size"]) for meta in listed)
-        return [path for path in paths if path.listed_size or path.exists()]
+        return sorted(ObjectPath(self.store, self.url, meta["path"], meta["size"]) for meta in listed)
 
     def rglob(self, pattern: str) -> Iterator["ObjectPath"]:
         """Every object below whose name matches; no folders."""

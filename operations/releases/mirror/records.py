@@ -33,7 +33,7 @@ def copy_records(bucket: BucketRepository, folder: FolderRepository, *, named: b
     def is_record(name: str) -> bool:
         return bool(_RECORD.fullmatch(name) or (named and _NAMED.fullmatch(name)))
 
-    found = filter(is_record, (path.key for path in (bucket / "").files()))
+    found = [path.key for path in (bucket / "").listed() if is_record(path.key)]
     names = sorted(found, key=lambda name: (name.partition("/")[0] in FRONTS, name))
     contents = run_all([(bucket / name).read_bytes for name in names])
     for name, content in zip(names, contents, strict=True):

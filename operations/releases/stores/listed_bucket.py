@@ -63,11 +63,19 @@ class _Seen:
         self.root = root
         self._listed: dict[str, ObjectPath] | None = None
         self._contents: dict[str, bytes] = {}
+        self._known: dict[str, bool] = {}  # whether an object without bytes is one
 
     def paths(self) -> dict[str, ObjectPath]:
         if self._listed is None:
-            self._listed = {path.key: path for path in self.root.files()}
+            self._listed = {path.key: path for path in self.root.listed()}
         return self._listed
+
+    def has(self, key: str) -> bool:
+        """Is there an object? One without bytes may be the mark of a folder, so the store is asked once."""
+        path = self.paths().get(key)
+        if path is not None and not path.listed_size and key not in self._known:
+            self._known[key] = path.exists()
+        return path is not None and self._known.get(key, True)
 
     def read(self, key: str) -> bytes:
         if key not in self._contents:
@@ -77,6 +85,7 @@ class _Seen:
     def put(self, path: ObjectPath, content: bytes | None) -> None:
         """Note that an object was written; with ``content`` None, what it holds now is not known."""
         self.paths()[path.key] = path
+        self._known[path.key] = True
         self._contents.pop(path.key, None)
         if content is not None:
             self._contents[path.key] = content
@@ -90,7 +99,7 @@ class _Seen:
 
     def forget(self) -> None:
         """Look again, except at manifests, which never change."""
-        self._listed = None
+        self._listed, self._known = None, {}
         self._contents = {
             key: content for key, content in self._contents.items() if key.endswith(f"/{manifest.NAME}")
         }
@@ -112,7 +121,7 @@ class _SeenPath(ObjectPath):
 
     def exists(self) -> bool:
         """Was there an object of this name? A folder is not an object."""
-        return self.key in self._seen.paths()
+        return self._seen.has(self.key)
 
     def read_bytes(self) -> bytes:
         return self._seen.read(self.key)
@@ -124,7 +133,11 @@ class _SeenPath(ObjectPath):
         names = dict.fromkeys(key.partition("/")[0] for key in below)
         return (self / name for name in names)
 
-    def files(self) -> list[ObjectPath]:
-        """Every object below, sorted."""
+    def listed(self) -> list[ObjectPath]:
+        """Every object below, sorted, and folders' marks."""
         start = f"{self.key}/" if self.key else ""
         return [_SeenPath(self._seen, key) for key in sorted(self._seen.paths()) if key.startswith(start)]
+
+    def files(self) -> list[ObjectPath]:
+        """Every object below, sorted."""
+        return [path for path in self.listed() if path.exists()]
