@@ -8,6 +8,7 @@ CestaError          every error whose message is written for the user
 │   └── NotActive   one that was published a moment before
 ├── ServerError     a tritonserver that cannot start, died, or did not become ready
 │   └── NoRoom      one that was not started, for lack of memory or disk
+├── StoreError      an object store that cannot be reached, is silent, fails or refuses
 └── WontOverwrite   a target folder that cesta did not write
 """
 
@@ -46,6 +47,10 @@ class ServerError(CestaError):
 
 class NoRoom(ServerError):  # noqa: N818 - as above
     """Too little shared memory or temporary disk space for a start. Nothing was started."""
+
+
+class StoreError(CestaError):
+    """An object store that cannot be reached, is silent, fails or refuses; the text names the object."""
 
 
 class WontOverwrite(CestaError):  # noqa: N818 - as above

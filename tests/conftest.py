@@ -17,6 +17,7 @@ SETTINGS = (  # of the user who runs the tests
     *("CESTA_CONTROL_SECRET", "CESTA_CONTROL_SECRET_FILE"),
     *("CESTA_SIGNING_KEY_FILE", "CESTA_TRUSTED_KEYS_FILE", "CESTA_UNSIGNED_RELEASES"),
     *("CESTA_RELEASE_TRIAL", "CESTA_OLD_TRITON"),
+    *("CESTA_MIRROR_FOLDER", "CESTA_MIRROR_BYTES"),
     *("CESTA_ADDRESS", "CESTA_REPOSITORY"),
     *("CESTA_ADMIN_KEY", "CESTA_ADMIN_KEY_FILE"),
 )
@@ -50,6 +51,7 @@ def state(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config)
         patch.setenv("XDG_STATE_HOME", str(folder))
         for variable in (*SETTINGS, *PROXIES, *(name.upper() for name in PROXIES)):
             patch.delenv(variable, raising=False)
+        patch.setenv("CESTA_MIRROR_FOLDER", str(tmp_path_factory.mktemp("mirrors")))
         yield folder
 
 

@@ -21,7 +21,6 @@ from export_scripts.quality.baselines import Pool
 from export_scripts.quality.metrics import TOP, Placement, Rows, Scores, place, ranks_in_lists
 from operations.records.contract import GRAPH
 
-
 MadeFrom = tuple[Mapping[str, bytes], list[str], CandidateSampler]  # of a ServedRanker
 
 

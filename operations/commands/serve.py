@@ -7,7 +7,7 @@ import typer
 
 from operations.commands.install import prepare
 from operations.commands.options import Out
-from operations.errors import CestaError
+from operations.errors import CestaError, StoreError
 from operations.outputs import ARTIFACTS, Outputs
 
 if TYPE_CHECKING:
@@ -102,12 +102,19 @@ def _gateway(folder: Path, http: str) -> "GatewaySettings":
 
 
 def _read_store(repository: str) -> None:
-    """Read a repository in a store: its errors are clearer than tritonserver's, and come sooner."""
+    """Read a repository in a store, so that an error comes at once; a mirror can do without the store."""
+    from operations.releases.mirror.local_files import local_files
     from operations.releases.repository import releases
     from operations.releases.stores.store import open_repository
 
-    if "://" in repository:
-        releases(open_repository(repository))
+    if "://" not in repository:
+        return
+    opened = open_repository(repository)
+    try:
+        releases(opened)
+    except StoreError:
+        if not local_files(opened).has_records:
+            raise
 
 
 def stack(

@@ -10,7 +10,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from fnmatch import fnmatch
@@ -19,16 +19,19 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from operations.address import proxy_and_exceptions
-from operations.errors import CestaError
+from operations.errors import CestaError, StoreError
+from operations.records.manifest import FileRecord, sha256
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta, UpdateVersion
+    from obstore import Attributes, ObjectMeta, UpdateVersion
     from obstore.store import ClientConfig, ObjectStore, RetryConfig, S3Config
 
 TIMEOUT_VARIABLE: Final = "CESTA_STORE_TIMEOUT_S"
 TIMEOUT_S: Final = 10.0  # of silence, per try
 RETRIES: Final = 3
 WHOLE_REQUEST_S: Final = 600  # gigabytes on a slow line
+SHA256: Final = "cesta-sha256"  # metadata of an uploaded file, written in the same request as its content
+PARTS_AT_ONCE: Final = 4  # of a large file, 5 MiB each
 FOLDER: Final = re.compile(r"(?!\.{1,2}$)[0-9A-Za-z._-]+")  # tritonserver reads no other names in a URL
 BUCKET: Final = {"s3": re.compile(r"[0-9a-z][0-9a-z.-]*"), "gs": re.compile(r"[0-9a-z][0-9a-z._-]*")}
 ALLOWED: Final = (
@@ -140,23 +143,21 @@ class ObjectPath:
             result = obstore.get(self.store, self.key)
             return b"".join(bytes(chunk) for chunk in result.stream()), result.meta["e_tag"]
 
-    def sha256(self) -> str:
-        """Hex digest of the content, read piece by piece: an array may be larger than memory."""
+    def describe(self) -> FileRecord:
+        """Digest and size of the content, read piece by piece: an array may be larger than memory."""
+        return self._read_pieces(lambda piece: None)
+
+    def download(self, path: Path) -> FileRecord:
+        """Write the content to a local file, piece by piece; its digest and size."""
+        with path.open("wb") as file:
+            return self._read_pieces(file.write)
+
+    def uploaded_sha256(self) -> str | None:
+        """The digest that ``upload`` has left with the content; None if another writer made the object."""
         import obstore
 
-        digest = hashlib.sha256()
         with self._explain_errors():
-            for chunk in obstore.get(self.store, self.key).stream():
-                digest.update(bytes(chunk))
-        return digest.hexdigest()
-
-    def download(self, path: Path) -> None:
-        """Write the content to a local file, piece by piece."""
-        import obstore
-
-        with self._explain_errors(), path.open("wb") as file:
-            for chunk in obstore.get(self.store, self.key).stream():
-                file.write(chunk)
+            return obstore.get(self.store, self.key, options={"head": True}).attributes.get(SHA256)
 
     def read_bytes(self) -> bytes:
         return self.read_tagged()[0]
@@ -171,9 +172,9 @@ class ObjectPath:
     def write_text(self, text: str, encoding: str = "utf-8") -> None:
         self.write_bytes(text.encode(encoding))
 
-    def upload(self, path: os.PathLike[str]) -> None:
-        """Write the content of a local file, in parts if it is large."""
-        self._put(Path(path))
+    def upload(self, path: Path) -> None:
+        """Write the content of a local file, in parts if it is large, and its digest as metadata."""
+        self._put(path, attributes={SHA256: sha256(path)})
 
     def create(self, content: bytes) -> bool:
         """Write the object if there is none, else return False. One of several callers at once succeeds."""
@@ -220,9 +221,11 @@ class ObjectPath:
 
         Consoles make them for "new folder". The listing has lost the slash, so the store is asked.
         """
-        listed = self.listing()
-        paths = sorted(ObjectPath(self.store, self.url, meta["path"], meta["size"]) for meta in listed)
-        return [path for path in paths if path.listed_size or path.exists()]
+        return [path for path in self.listed() if path.listed_size or path.exists()]
+
+    def listed(self) -> list["ObjectPath"]:
+        """Every object below, sorted, and folders' marks."""
+        return sorted(ObjectPath(self.store, self.url, meta["path"], meta["size"]) for meta in self.listing())
 
     def listing(self) -> "list[ObjectMeta]":
         """path, size, last_modified and e_tag of every object below, folders' marks among them."""
@@ -249,14 +252,36 @@ class ObjectPath:
         except FileNotFoundError:
             return False
 
+    def _read_pieces(self, take: Callable[[bytes], object]) -> FileRecord:
+        import obstore
+
+        digest, size = hashlib.sha256(), 0
+        with self._explain_errors():
+            for chunk in obstore.get(self.store, self.key).stream():
+                piece = bytes(chunk)
+                digest.update(piece)
+                size += len(piece)
+                take(piece)
+        return FileRecord(sha256=digest.hexdigest(), bytes=size)
+
     def _put(
-        self, content: bytes | Path, mode: "Literal['create', 'overwrite'] | UpdateVersion | None" = None
+        self,
+        content: bytes | Path,
+        mode: "Literal['create', 'overwrite'] | UpdateVersion | None" = None,
+        attributes: "Attributes | None" = None,
     ) -> None:
         import obstore
 
         try:
             with self._explain_errors():
-                obstore.put(self.store, self.key, content, mode=mode)
+                obstore.put(
+                    self.store,
+                    self.key,
+                    content,
+                    mode=mode,
+                    attributes=attributes,
+                    max_concurrency=PARTS_AT_ONCE,
+                )
         except FileNotFoundError:
             raise CestaError(f"{self}: no such bucket; create it, or name another") from None
 
@@ -272,7 +297,7 @@ class ObjectPath:
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
             raise
         except exceptions.BaseError as error:
-            raise CestaError(f"{self}: {_reason(error, self.url.partition('://')[0])}") from None
+            raise StoreError(f"{self}: {_reason(error, self.url.partition('://')[0])}") from None
 
 
 def _connect(scheme: str, url: str) -> "ObjectStore":

@@ -14,7 +14,7 @@ from operations.releases.model_control import ModelControl
 from operations.releases.models.configs import PARTS
 from operations.releases.models.placing import models_of
 from operations.releases.repository import read_release
-from operations.releases.signatures.intact import check_loaded
+from operations.releases.signatures.intact import check_intact, check_loaded
 from operations.releases.signatures.verify import verify_release
 from operations.releases.switch import Change
 from operations.releases.trial import open_trial
@@ -38,17 +38,28 @@ def admit(
 
     Raises CestaError for the first that it does not pass. ``force`` passes the gate all the same.
     """
-    repository, control, steps = change.repository, change.control, change.steps
+    repository, control, steps, local = change.repository, change.control, change.steps, change.local
     details: history.Admission = {}
     with contextlib.ExitStack() as stack:
         with steps.run("verify"):
             described, trial = read_release(repository, change.release), None
+        if control is not None and local.is_copy:
+            with steps.run("fetch"):
+                local.refresh()
         if control is not None and not is_at_hand(change, described, control):
             with steps.run("trial"):  # its server starts while the files are read
-                trial = stack.enter_context(open_trial(repository, described, control.config_name()))
+                folder, config = local.folder.root, control.config_name()
+                trial = stack.enter_context(open_trial(folder, described, config))
+        if local.is_copy and (change.files is local or (trial and not trial.untried)):
+            with steps.run("fetch"):
+                local.fetch(change.release)
         with steps.run("verify"):
-            described = verify_release(trial.files if trial else repository, change.release)
-            check_loaded(repository, control, change.release)
+            described = change.files.check(
+                change.release, lambda files, number: verify_release(repository, number, files=files)
+            )
+            if trial and not trial.untried and change.files is not local:
+                local.check(change.release, check_intact)
+            check_loaded(change.files, control, change.release)
         if gate:
             with steps.run("gate"):
                 forced = check_gate(repository, described, change.before, bars, force)
@@ -79,7 +90,7 @@ def is_at_hand(change: Change, release: ReleaseManifest, control: ModelControl) 
         if release.release == change.before:
             raise
         log.warning("loaded anew", release=release.release, reason=str(error))
-    check_loaded(change.repository, control, release.release)
+    check_loaded(change.files, control, release.release)
     for part in PARTS:
         model = models_of(release)[part]
         control.set_versions(model, control.ready(model) - {release.release})

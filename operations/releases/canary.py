@@ -20,6 +20,7 @@ from operations.releases.models.configs import (
     write_configs,
 )
 from operations.releases.repository import require_active
+from operations.releases.stores.listed_bucket import listed
 from operations.releases.stores.store import Repository
 from operations.releases.switch import (
     Change,
@@ -52,6 +53,7 @@ def start_canary(
     """
     if not LEAST_PERCENT <= percent <= MOST_PERCENT:
         raise CestaError(f"--percent {percent:g}: use {LEAST_PERCENT} to {MOST_PERCENT} or, to end it, 0")
+    repository = listed(repository)
     change = Change(repository, Action.CANARY, release, control, who)
     with repository.lock(), record_failure(change):
         active = agreed_release(repository, control)
@@ -67,6 +69,7 @@ def stop_canary(
     repository: Repository, release: int, control: ModelControl | None = None, *, who: str | None = None
 ) -> history.Record:
     """Send every request to the active release again. Raises CestaError if it is not the canary release."""
+    repository = listed(repository)
     change = Change(repository, Action.END_CANARY, release, control, who)
     with repository.lock():
         canary = canary_on_disk(repository)

@@ -160,6 +160,11 @@ class ModelControl:
                 ready.setdefault(row.name, set()).add(int(row.version))
         return ready
 
+    def folders(self) -> set[str]:
+        """The names of all folders that the server's repository has, those of models and others."""
+        index = self._operate("get_model_repository_index", client_timeout=ASK_TIMEOUT_S)
+        return {str(row.name) for row in index.models}
+
     def wait_unloaded(self, model: str, version: int) -> None:
         """Wait until a version is unloaded, or failed to. Raises CestaError after UNLOAD_TIMEOUT_S."""
         deadline = time.monotonic() + UNLOAD_TIMEOUT_S

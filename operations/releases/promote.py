@@ -9,6 +9,7 @@ from operations.releases.models.configs import Served
 from operations.releases.repository import read_release
 from operations.releases.signatures.signature import check_signature
 from operations.releases.signatures.trust import find_trust
+from operations.releases.stores.listed_bucket import listed
 from operations.releases.stores.store import Repository
 from operations.releases.switch import Change, record_failure, switch_front
 from operations.settings import ReleaseSettings
@@ -28,6 +29,7 @@ def promote(
     Raises NotPromoted, which names the step and its reason; the release before still answers. ``force``
     promotes against the gate's objections. The record holds them, and ``who`` promoted.
     """
+    repository = listed(repository)
     change = Change(repository, Action.PROMOTE, release, control, who)
     with repository.lock(), record_failure(change):
         admitted = admit(change, bars, force=force)
@@ -43,6 +45,7 @@ def roll_back(
 
     Raises CestaError if there is none, and NotPromoted as ``promote`` does.
     """
+    repository = listed(repository)
     with repository.lock():
         change = Change(repository, Action.ROLLBACK, _way_back(repository), control, who)
         with record_failure(change) as steps:

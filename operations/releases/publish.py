@@ -39,8 +39,10 @@ def publish(folder: Path, repository: Repository) -> int:
     key = publisher_key()
     with explained(f"{folder} was not published in {repository}"), repository.stage() as staging:
         _stage(folder, staging, models)
+        abandoned = _clear_abandoned(repository)
         while True:
-            release = next_release(repository)
+            release = abandoned or next_release(repository)
+            abandoned = None
             _write_manifest(run, release, staging, models)
             sign(repository, release, (staging / ENSEMBLE / manifest.NAME).read_bytes(), key)
             if repository.move_in(staging, release):
@@ -51,6 +53,18 @@ def next_release(repository: Repository) -> int:
     """One more than the highest number that any of the models has or ever had."""
     numbers = version_numbers(repository) | repository.taken_numbers() | history.numbers(repository)
     return max(numbers, default=0) + 1
+
+
+def _clear_abandoned(repository: Repository) -> int | None:
+    """Delete what publishers left that were killed; the number of the last one, which can be finished."""
+    last = next_release(repository) - 1
+    found = None
+    for number in repository.abandoned():
+        if number == last:
+            found = number
+        else:
+            repository.clear(number)
+    return found
 
 
 def published_as(folder: Path, repository: Repository) -> int | None:

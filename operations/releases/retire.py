@@ -1,11 +1,13 @@
 """Unloads and deletes old releases; never the active one, the previous one, a canary or a newer one."""
 
+import contextlib
 from typing import Final
 
 from operations.errors import CestaError
 from operations.records.contract import ENSEMBLE, MODELS
 from operations.releases import history
 from operations.releases.history import Action
+from operations.releases.mirror.local_files import files_read_by, local_files
 from operations.releases.model_control import ModelControl
 from operations.releases.models.configs import (
     Served,
@@ -15,6 +17,7 @@ from operations.releases.models.configs import (
 )
 from operations.releases.repository import numbers_of, part_models, releases, version_numbers
 from operations.releases.signatures.intact import check_loaded
+from operations.releases.stores.listed_bucket import listed
 from operations.releases.stores.store import Repository
 from operations.releases.switch import agreed_release
 
@@ -29,6 +32,7 @@ def retire(repository: Repository, control: ModelControl | None = None, keep: in
     """
     if keep < LEAST:
         raise CestaError(f"--keep {keep}: at least {LEAST} stay, the active release and the one before it")
+    repository = listed(repository)
     with repository.lock():
         active = agreed_release(repository, control)
         canary = canary_on_disk(repository)
@@ -37,7 +41,8 @@ def retire(repository: Repository, control: ModelControl | None = None, keep: in
         complete = set(releases(repository))
         retired = [n for n in sorted(older) if n in complete or repository.stop_publisher(n)]
         if control is not None:
-            check_loaded(repository, control, *retired)
+            with contextlib.closing(local_files(repository)) as local:
+                check_loaded(files_read_by(control, local), control, *retired)
             _unload(control, retired)
         if retired:
             # First the configs that the next start reads, then the folders.

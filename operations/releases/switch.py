@@ -24,6 +24,7 @@ from operations.records.manifest import ReleaseManifest
 from operations.releases import history
 from operations.releases.golden import check_canary, check_golden
 from operations.releases.history import Action
+from operations.releases.mirror.local_files import Files, FromStore, LocalFiles, files_read_by, local_files
 from operations.releases.model_control import READY, UNLOADING, ModelControl
 from operations.releases.models.configs import (
     CANARY,
@@ -81,6 +82,17 @@ class Change:
     who: str | None = None  # None: the user of this process
     steps: Steps = field(default_factory=Steps)
     before: int | None = None  # the release that answers until then
+    local: LocalFiles = field(init=False)
+    files: Files = field(init=False)  # those that the server loads
+
+    def __post_init__(self) -> None:
+        self.local = local_files(self.repository)
+        self.files = FromStore(self.repository)
+
+    def copy_records(self) -> None:
+        """Have a mirror's records be as the repository's, if the server reads a mirror."""
+        if self.files is self.local:
+            self.local.refresh()
 
     def record(self, **details: Unpack[history.Details]) -> history.Record:
         """Add the change to the history."""
@@ -132,6 +144,7 @@ def record_failure(change: Change) -> Iterator[Steps]:
         if change.control is not None:
             with change.steps.run("find the server"):
                 change.before = served_release(change.repository, change.control)
+                change.files = files_read_by(change.control, change.local)
         yield change.steps
     except (CestaError, OSError) as error:
         reason = explain(error) if isinstance(error, OSError) else str(error)
@@ -143,6 +156,8 @@ def record_failure(change: Change) -> Iterator[Steps]:
         raise NotPromoted(
             f'release {change.release} {FAILED[change.action]}, {still}: step "{step}" failed: {why}'
         ) from None
+    finally:
+        change.local.close()
 
 
 @contextlib.contextmanager
@@ -172,6 +187,7 @@ def switch_front(
             if front == ENSEMBLE:
                 end_canary(repository)
             write_configs(repository, configs)
+            change.copy_records()
         if server:
             with steps.run("switch"):
                 server.control.load(configs[front])
@@ -179,6 +195,7 @@ def switch_front(
                 check_canary(server.control, change.release, front)
         with steps.run("record"):
             yield
+            _copy_history(change)
     except BaseException as error:
         failed = steps.current
         _undo(change, contents, server, error)
@@ -236,12 +253,21 @@ def _undo(change: Change, contents: dict[str, bytes], server: _Server | None, er
     repository = change.repository
     try:
         put_back(repository, contents)
+        _copy_history(change)
         if server:
             server.put_back(repository, change.release)
         canary = canary_on_disk(repository)
         _remove_canaries(change, {canary.release} if canary else set())
     except (CestaError, OSError) as trouble:
         error.add_note(f"and undoing that failed: {trouble}; restart the server")
+
+
+def _copy_history(change: Change) -> None:
+    """Copy the records once more. They are read only where the store is gone, so trouble is only logged."""
+    try:
+        change.copy_records()
+    except (CestaError, OSError) as error:
+        structlog.get_logger().warning("records not mirrored", release=change.release, why=str(error))
 
 
 def tidy(

@@ -24,8 +24,6 @@ from operations.releases.golden import check_golden
 from operations.releases.model_control import ModelControl
 from operations.releases.models.configs import PARTS, part_config
 from operations.releases.models.placing import models_of
-from operations.releases.stores.local_copy import local_files
-from operations.releases.stores.store import Repository
 from operations.server.environment import find_serving_environment
 from operations.server.memory import available_gpu_memory, available_memory
 from operations.server.process import Server, ServerSettings
@@ -53,14 +51,10 @@ FIRST_TO_BE_KILLED: Final = "1000"  # oom_score_adj: the kernel ends this server
 
 
 class Trial:
-    """A second server. Without one, ``untried`` says why, and ``run`` does nothing.
+    """A second server. Without one, ``untried`` says why, and ``run`` does nothing."""
 
-    ``files`` is the repository to verify the release in.
-    """
-
-    def __init__(self, files: Repository, server: Server | None, untried: str = "") -> None:
-        self.files, self.untried = files, untried
-        self._server = server
+    def __init__(self, server: Server | None, untried: str = "") -> None:
+        self._server, self.untried = server, untried
 
     def run(self, release: ReleaseManifest, config: str = "") -> None:
         """Load the release, which was verified, with the named config, and ask its golden requests.
@@ -84,37 +78,37 @@ class Trial:
 
 
 @contextlib.contextmanager
-def open_trial(repository: Repository, release: ReleaseManifest, config: str = "") -> Iterator[Trial]:
+def open_trial(folder: Path, release: ReleaseManifest, config: str = "") -> Iterator[Trial]:
     """Start the second server for a release; it ends with the block. It loads nothing before ``run``.
 
-    Raises CestaError if it cannot start, if memory is short, or if a bucket's files find no space.
+    ``folder`` is the repository in which the release lies by then. Raises CestaError if the server cannot
+    start, or if memory is short.
     """
     if untried := _reason_for_none():
         structlog.get_logger().warning("release not tried", release=release.release, reason=untried)
-        yield Trial(repository, None, untried)
+        yield Trial(None, untried)
         return
     _check_memory(release, config)
-    with local_files(repository, release) as (files, folder):
-        settings = ServerSettings(
-            repository=folder,
-            http_port=0,
-            grpc_port=0,
-            metrics_port=0,
-            models=(),
-            response_cache=0,
-            control_secret=secrets.token_urlsafe(32),
-            extra_args=WHOLE_CONFIGS,
-        )
-        server = Server(settings)
-        atexit.register(server.stop, grace_s=0)  # a trial in a daemon thread ends with its process
-        try:
-            server.start()
-            with contextlib.suppress(OSError):  # it has ended already, which `run` reports
-                Path(f"/proc/{server.pid}/oom_score_adj").write_text(FIRST_TO_BE_KILLED)
-            yield Trial(files, server)
-        finally:
-            server.stop(grace_s=0)
-            atexit.unregister(server.stop)
+    settings = ServerSettings(
+        repository=folder,
+        http_port=0,
+        grpc_port=0,
+        metrics_port=0,
+        models=(),
+        response_cache=0,
+        control_secret=secrets.token_urlsafe(32),
+        extra_args=WHOLE_CONFIGS,
+    )
+    server = Server(settings)
+    atexit.register(server.stop, grace_s=0)  # a trial in a daemon thread ends with its process
+    try:
+        server.start()
+        with contextlib.suppress(OSError):  # it has ended already, which `run` reports
+            Path(f"/proc/{server.pid}/oom_score_adj").write_text(FIRST_TO_BE_KILLED)
+        yield Trial(server)
+    finally:
+        server.stop(grace_s=0)
+        atexit.unregister(server.stop)
 
 
 def load_limit_s(release: ReleaseManifest, config: str = "") -> float:

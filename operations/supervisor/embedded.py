@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
 from operations.errors import CestaError
 from operations.records.contract import ENSEMBLE
 from operations.records.manifest import ReleaseManifest
+from operations.releases.mirror.local_files import LocalFiles, local_files
 from operations.releases.model_control import ModelControl
-from operations.releases.repository import CONFIG, read_release
+from operations.releases.repository import CONFIG, read_release, require_active
 from operations.releases.stores.store import Repository
 from operations.releases.trial import load_limit_s
 from operations.server.process import Server, ServerError, ServerSettings
@@ -32,6 +34,7 @@ SILENT_S = 10  # a loading server still answers whether it is alive
 FIRST_ANSWER_S = 20  # for a release that was just loaded, on a busy machine
 ENDING_S = 0.5
 POLL_S = 0.05
+LOADED_S = 2.0  # between two looks at what is loaded; a command keeps what it loads for much longer
 
 
 class EmbeddedServer:
@@ -65,14 +68,17 @@ def open_server(
 
     Raises Stopped once `ending` is set, and CestaError with the way out if the server does not get ready.
     """
-    if (repository / ENSEMBLE / CONFIG).exists() or find_fallback(repository, "") is None:
+    local = local_files(repository)
+    local.refresh(starting=True)
+    settings = replace(settings, repository=local.folder.root)
+    if not local.is_copy and ((repository / ENSEMBLE / CONFIG).exists() or not find_fallback(repository, "")):
         check_repository(replace(settings, models=(ENSEMBLE,)))  # else that config is lost
-    start = _Start(settings, repository, ending, on_log)
-    try:
-        return start.with_active()
-    except _ReleaseFailedError as failed:
-        reason = str(failed)
-    return start.with_previous(reason)
+    start = _Start(settings, local, ending, on_log)
+    with contextlib.ExitStack() as failed:
+        failed.callback(local.close)
+        server = start.serve()
+        failed.pop_all()
+    return server
 
 
 @dataclass(frozen=True)
@@ -80,28 +86,34 @@ class _Start:
     """The start of a server with one release."""
 
     settings: ServerSettings
-    repository: Repository
+    local: LocalFiles
     ending: Ending
     on_log: Callable[[str], object]
+
+    def serve(self) -> EmbeddedServer:
+        """Serve the active release or, if that fails, the previous one."""
+        try:
+            return self.with_active()
+        except _ReleaseFailedError as failed:
+            reason = str(failed)
+        return self.with_previous(reason)
 
     def with_active(self) -> EmbeddedServer:
         """Serve the active release. Raises _ReleaseFailedError if the server could serve another one."""
         config = self.settings.config
-        return self._open(
-            lambda control: load_active(self.repository, control, config), _read(self.repository, None)
-        )
+        return self._open(lambda control: load_active(self.local, control, config), self._read(None))
 
     def with_previous(self, reason: str) -> EmbeddedServer:
         """Serve the previous release, on a new server: the active one failed for ``reason``."""
-        fallback, config = find_fallback(self.repository, reason), self.settings.config
+        fallback, config = find_fallback(self.local.folder, reason), self.settings.config
         if fallback is None:
             raise ServerError(reason)
         release = fallback.release
         log.error("active release not served", active=fallback.active, instead=release, reason=reason)
         try:
             return self._open(
-                lambda control: load_previous(self.repository, control, release, config),
-                _read(self.repository, release),
+                lambda control: load_previous(self.local, control, release, config),
+                self._read(release),
                 fallback,
             )
         except (_ReleaseFailedError, CestaError) as error:
@@ -134,7 +146,8 @@ class _Start:
                     raise
                 raise _ReleaseFailedError(_sentence(error, described)) from None
             failed.pop_all()
-        run_unattended(lambda: self._complete(control, release, fallback), "other releases not loaded")
+        complete = partial(self._complete, server, control, release, fallback)
+        run_unattended(complete, "other releases not loaded")
         return EmbeddedServer(server, canary, release, fallback)
 
     def _await_listening(self, server: Server, control: ModelControl, listening: threading.Event) -> None:
@@ -143,11 +156,26 @@ class _Start:
         if server.exit_code is None:
             listening.set()
 
-    def _complete(self, control: ModelControl, release: int, fallback: Fallback | None) -> None:
-        """Write the record of the start, and load the other releases."""
-        record_start(self.repository, release, fallback)
-        with control:
-            load_others(self.repository, control)
+    def _complete(
+        self, server: Server, control: ModelControl, release: int, fallback: Fallback | None
+    ) -> None:
+        """Write the record of the start, load the other releases, and keep a mirror from deleting them."""
+        record_start(self.local.origin, release, fallback)
+        with control, contextlib.closing(self.local):
+            load_others(self.local, control)
+            while self.local.is_copy and server.exit_code is None:
+                _keep_loaded(self.local, control)
+                time.sleep(LOADED_S)
+
+    def _read(self, release: int | None) -> ReleaseManifest | None:
+        """A manifest; None if it is damaged or not here: the check before the load says so."""
+        for repository in (self.local.folder, self.local.origin):
+            try:
+                number = require_active(self.local.folder) if release is None else release
+                return read_release(repository, number)
+            except (CestaError, OSError):
+                continue
+        return None
 
 
 def _ask(canary: Canary) -> int:
@@ -165,12 +193,12 @@ def _sentence(error: CestaError | OSError, described: ReleaseManifest | None) ->
     return str(error)
 
 
-def _read(repository: Repository, release: int | None) -> ReleaseManifest | None:
-    """A manifest; None if it is damaged: the check before the load says so."""
+def _keep_loaded(local: LocalFiles, control: ModelControl) -> None:
+    """Keep the releases that the server has loaded, which a command may change at any time."""
     try:
-        return read_release(repository, release)
-    except (CestaError, OSError):
-        return None
+        local.keep_only({release for loaded in control.ready_parts().values() for release in loaded})
+    except (CestaError, OSError) as error:
+        log.debug("loaded releases not known", reason=str(error))
 
 
 def _await_release(

@@ -19,6 +19,7 @@ from operations.errors import BeingChanged, CestaError
 from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, Config, kind_of, read_config
 from operations.records.manifest import ReleaseManifest
 from operations.releases.admit import is_loaded
+from operations.releases.mirror.local_files import LocalFiles
 from operations.releases.model_control import ModelControl
 from operations.releases.models.configs import (
     CANARY,
@@ -45,18 +46,19 @@ LOCK_S: Final = 60.0  # then a change that lasts longer goes on, and a rollback 
 POLL_S: Final = 0.5
 
 
-def load_active(repository: Repository, control: ModelControl, config: str = "") -> int:
+def load_active(local: LocalFiles, control: ModelControl, config: str = "") -> int:
     """Check and load the pinned release and no other, with the named config; return its number.
 
     Raises CestaError with the reason, or with Triton's words.
     """
+    repository = local.folder
     check_named(repository, config)
     release = active_release(repository)
     if release is None:
-        raise CestaError(f'no release in {repository} was promoted; run "cesta release promote"')
+        raise CestaError(f'no release in {local.origin} was promoted; run "cesta release promote"')
     ensemble = _front(repository, ENSEMBLE)
     try:
-        described = check_intact(repository, release)
+        described = local.check(release, check_intact)
         check_front(ENSEMBLE, ensemble, described)
         parts = {model: written_config(repository, model, {n}, config) for model, n in _pins(ensemble)}
         for model, part in parts.items():
@@ -68,28 +70,30 @@ def load_active(repository: Repository, control: ModelControl, config: str = "")
     return release
 
 
-def load_previous(repository: Repository, control: ModelControl, release: int, config: str = "") -> int:
+def load_previous(local: LocalFiles, control: ModelControl, release: int, config: str = "") -> int:
     """Check and load ``release`` and no other in the active one's place; return its number.
 
     Its configs are made anew, because those on disk may be what is damaged. Raises as ``load_active`` does.
     """
-    check_named(repository, config)
+    check_named(local.folder, config)
     try:
-        described = check_intact(repository, release)
+        described = local.check(release, check_intact)
         parts = [part_config(model, described.contract, {release}, config) for model in _parts_of(described)]
         _load(control, parts)
-        control.load(front_config(ENSEMBLE, Served(release), identity_on_disk(repository), described))
+        control.load(front_config(ENSEMBLE, Served(release), identity_on_disk(local.folder), described))
     except CestaError as error:
         raise CestaError(f"release {release} cannot be served: {error}") from None
     return release
 
 
-def load_others(repository: Repository, control: ModelControl) -> None:
+def load_others(local: LocalFiles, control: ModelControl) -> None:
     """Load the previous and the canary release beside the active one. A failure is logged and skipped."""
+    repository = local.folder
     try:
-        with _lock(repository):  # a promotion must not run meanwhile: it would not see these
+        with _lock(local.origin):  # a promotion must not run meanwhile: it would not see these
+            local.refresh()
             for release in sorted(_named_releases(repository)):
-                _load_beside(repository, control, release)
+                _load_beside(local, control, release)
             if canary_on_disk(repository):
                 _load_canary(repository, control, _front(repository, CANARY))
             elif (repository / CANARY / CONFIG).exists():
@@ -116,15 +120,16 @@ def _lock(repository: Repository) -> Iterator[None]:
         yield
 
 
-def _load_beside(repository: Repository, control: ModelControl, release: int) -> None:
+def _load_beside(local: LocalFiles, control: ModelControl, release: int) -> None:
     """Load a release that is not loaded, once a second server has tried it. A failure is logged."""
+    repository = local.folder
     try:
-        described = read_release(repository, release)
+        described = local.fetch(release)
         if is_loaded(described, control):
             return
         name = control.config_name()
-        with open_trial(repository, described, name) as trial:
-            described = check_intact(trial.files, release)
+        with open_trial(repository.root, described, name) as trial:
+            described = local.check(release, check_intact)
             parts = [written_config(repository, model, {release}, name) for model in _parts_of(described)]
             for part in parts:
                 check_part(part.name, part, described, name)

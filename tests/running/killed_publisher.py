@@ -12,6 +12,7 @@ from typing import Any
 
 from operations.records import sampler_code
 from operations.releases import publish
+from operations.releases.mirror.local_files import local_files
 from operations.releases.stores.store import open_repository
 from tests.building import TOY_SAMPLER
 
@@ -28,6 +29,20 @@ def start_publishing(
     process = _processes.Process(target=_publish, args=(run, repository, variables, step))
     process.start()
     return process
+
+
+def start_fetching(repository: str, variables: dict[str, str], release: int) -> ForkServerProcess:
+    """A process that brings a release of a bucket into the mirror."""
+    process = _processes.Process(target=_fetch, args=(repository, variables, release))
+    process.start()
+    return process
+
+
+def _fetch(repository: str, variables: dict[str, str], release: int) -> None:
+    os.environ.update(variables)
+    local = local_files(open_repository(repository))
+    local.refresh()
+    local.fetch(release)
 
 
 def _publish(run: Path, repository: str, variables: dict[str, str], step: int | None) -> None:

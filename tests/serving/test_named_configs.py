@@ -13,6 +13,7 @@ import tritonclient.grpc as triton
 from loadtests.faults.broken_releases import another_score
 from operations.errors import CestaError
 from operations.records.contract import MODEL_REPOSITORY, SCORER
+from operations.releases.mirror.local_files import local_files
 from operations.releases.model_control import ModelControl
 from operations.releases.models import configs
 from operations.releases.promote import promote
@@ -115,9 +116,9 @@ def test_a_supervised_server_is_given_the_named_config(
     promote(shop.repository, shop.add(2))
     with ModelControl(start_server(str(shop.repository), models=()).grpc) as control:
         with pytest.raises(CestaError, match=r'no config "h100" in .*; there is patient and tensorrt, and'):
-            load_active(shop.repository, control, "h100")
-        load_active(shop.repository, control, patient)
-        load_others(shop.repository, control)
+            load_active(local_files(shop.repository), control, "h100")
+        load_active(local_files(shop.repository), control, patient)
+        load_others(local_files(shop.repository), control)
 
         assert control.ready(SCORER) == {1, 2}
         assert delay(control) == DELAY_US

@@ -1,27 +1,37 @@
-"""A server that reads its repository straight from S3."""
+"""A server whose repository is a bucket: it loads releases from the mirror on its machine."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from loadtests.faults.broken_releases import rewrite_manifest
 from operations.errors import NotPromoted
-from operations.records.contract import SAMPLER, SCORER
+from operations.records.contract import ENSEMBLE, SAMPLER, SCORER
+from operations.releases import history
+from operations.releases.canary import start_canary
+from operations.releases.mirror import room
+from operations.releases.mirror.local_files import LocalFiles, local_files
 from operations.releases.model_control import ModelControl
+from operations.releases.models.configs import CANARY
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, read_release, releases
 from operations.releases.retire import retire
 from operations.releases.signatures.verify import verify_release
-from operations.releases.stores.local_copy import COPY
 from operations.releases.stores.store import Repository, open_repository
-from operations.server.process import Server
+from operations.server.process import Server, ServerSettings
+from operations.server.settings import WHOLE_CONFIGS
+from operations.supervisor.embedded import EmbeddedServer, open_server
+from operations.supervisor.pinned import load_others
 from tests.building import TOY_SAMPLER
 from tests.building.newer_contract import SIZES, newer_contract, newer_sampler
 from tests.running.network import BadNetwork
@@ -34,13 +44,61 @@ PARTS = (SAMPLER, SCORER)
 
 
 class RemoteShop(ToyShop):
-    """A toy shop whose repository is a bucket."""
+    """A toy shop whose repository is a bucket, and whose server a supervisor starts."""
 
     remote: Repository
+    loaded: threading.Event  # set when a start has loaded its other releases
 
     @property
     def repository(self) -> Repository:
         return self.remote
+
+    @cached_property
+    def supervised(self) -> EmbeddedServer:
+        settings = ServerSettings(
+            repository=str(self.remote),
+            http_port=0,
+            grpc_port=0,
+            metrics_port=0,
+            models=(),
+            extra_args=WHOLE_CONFIGS,
+        )
+        return open_server(settings, self.remote, threading.Event(), lambda line: None)
+
+    @property
+    def server(self) -> Server:  # type: ignore[override]
+        return self.supervised.server
+
+    def first(self, seed: int) -> int:
+        """Publish the first release and start the server on it."""
+        release = super().first(seed)
+        self.await_others()
+        return release
+
+    def restart(self) -> None:
+        """Start another server, which answers with the active release."""
+        self.close()
+        del self.supervised, self.control
+        self.loaded.clear()
+        assert self.server.exit_code is None
+
+    def await_others(self) -> None:
+        """Wait until a server that has just started has loaded its other releases: it has the lock."""
+        assert self.loaded.wait(60)
+
+    def close(self) -> None:
+        self.control.close()
+        self.supervised.stop(drain=False)
+
+
+@pytest.fixture
+def network(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[BadNetwork]:
+    """A proxy between the bucket and everybody, which records requests."""
+    network = BadNetwork(s3.endpoint)
+    for name, value in s3.variables(network.endpoint).items():
+        monkeypatch.setenv(name, value)
+    yield network
+    network.close()
 
 
 @pytest.fixture
@@ -48,20 +106,29 @@ def shop(
     tmp_path: Path,
     start_server: Callable[..., Server],
     s3: S3,
+    network: BadNetwork,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[RemoteShop]:
     monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
     monkeypatch.setenv("CESTA_STORE_TIMEOUT_S", "1")
 
+    def load_and_tell(local: LocalFiles, control: ModelControl) -> None:
+        try:
+            load_others(local, control)
+        finally:
+            shop.loaded.set()
+
+    monkeypatch.setattr("operations.supervisor.embedded.load_others", load_and_tell)
     shop = RemoteShop(tmp_path, start_server)
+    shop.loaded = threading.Event()
     shop.remote = open_repository(f"s3://{s3.bucket()}/shops/one")
     yield shop
     shop.close()
 
 
-def test_a_release_in_a_bucket_from_promotion_to_a_store_that_is_silent(shop: RemoteShop, s3: S3) -> None:
-    """A release is promoted. One that does not load is refused. A store accepts requests and
-    never answers. After a rollback and a restart the server serves the active release.
+def test_a_release_in_a_bucket_from_promotion_to_a_store_that_is_gone(shop: RemoteShop, s3: S3) -> None:
+    """A release is promoted. One that does not load is refused. While the store accepts requests and never
+    answers, nothing is changed, and a server starts with the active release of the mirror.
     """
     one = shop.first(1)
     two = shop.add(2)
@@ -80,18 +147,102 @@ def test_a_release_in_a_bucket_from_promotion_to_a_store_that_is_silent(shop: Re
     try:
         assert "the store is silent (CESTA_STORE_TIMEOUT_S=1)" in refused_promotion(shop, one)
         assert shop.mistakes(two) == []
+        with capture_logs() as logs:
+            shop.restart()
+        assert "store not read" in {entry["event"] for entry in logs}
+        assert shop.mistakes(two) == []
     finally:
         s3.process.send_signal(signal.SIGCONT)
 
+    shop.await_others()
     assert roll_back(shop.repository, shop.control)["release"] == one
     assert shop.mistakes(one) == []
-    shop.server.stop(grace_s=0)
-    again = shop.start(str(shop.repository))
-    with ModelControl(again.grpc) as control:
-        assert control.ready("recommender") == {one} == {active_release(shop.repository)}
-    again.stop(grace_s=0)
+    shop.restart()
+    assert shop.mistakes(one) == []
+    shop.await_others()
+    assert shop.control.ready(ENSEMBLE) == {one} == {active_release(shop.repository)}
     assert retire(shop.repository) == []  # the only other ones are newer
     assert releases(shop.repository) == [one, two, broken]
+
+
+def test_a_promotion_makes_few_requests(shop: RemoteShop, network: BadNetwork) -> None:
+    """Each object of the release is read once; Triton asks the store nothing. Beside that, the number of
+    requests does not depend on the number of releases.
+    """
+    one = shop.first(1)
+    two = shop.add(2)
+    network.seen.clear()
+    promote(shop.repository, two, shop.control)
+    names = [(method, path.partition("/one/")[2]) for method, path in network.seen]
+    parts = dict.fromkeys(read_release(shop.repository, two).files, 1)
+    assert Counter(name for method, name in names if method == "GET" and name in parts) == parts
+    assert len(names) - len(parts) <= 25
+    network.seen.clear()
+    roll_back(shop.repository, shop.control)
+    assert len(network.seen) <= 22
+    assert shop.mistakes(one) == []
+
+
+def test_a_canary_release_of_a_bucket(shop: RemoteShop) -> None:
+    one = shop.first(1)
+    two = shop.add(2)
+    start_canary(shop.repository, two, 5, shop.control)
+    assert shop.mistakes(two, CANARY) == []
+    assert shop.mistakes(one) == []
+    promote(shop.repository, two, shop.control)
+    assert shop.mistakes(two) == []
+    mirrored = local_files(shop.repository).folder
+    assert active_release(mirrored) == two
+    assert history.read(mirrored) == history.read(shop.repository)
+
+
+def test_what_the_mirror_cannot_hold_is_refused_and_shops_notice_nothing(
+    shop: RemoteShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full. The record of the promotion says so."""
+    one = shop.first(1)
+    two = shop.add(2)
+    monkeypatch.setattr(room, "LEFT_BYTES", 2**60)
+    with pytest.raises(
+        NotPromoted, match=r'step "fetch" failed: release 2 takes .* its disk has 0\.0 MB free'
+    ):
+        promote(shop.repository, two, shop.control)
+    assert shop.mistakes(one) == []
+    assert history.read(shop.repository)[-1]["failed"] == "fetch"
+
+
+def test_a_server_with_another_mirror_is_not_changed(
+    shop: RemoteShop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It runs on another machine, or for another user."""
+    shop.first(1)
+    two = shop.add(2)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("CESTA_MIRROR_FOLDER", str(tmp_path / "elsewhere"))
+        with pytest.raises(
+            NotPromoted, match=r"from a mirror of s3://\S+ that is not .*; run the command on its"
+        ):
+            promote(shop.repository, two, shop.control)
+    promote(shop.repository, two, shop.control)
+    assert shop.mistakes(two) == []
+
+
+def test_a_loaded_release_that_is_damaged_in_the_mirror_is_fetched_again(shop: RemoteShop) -> None:
+    """A promotion checks what is loaded, since Triton may read it again."""
+    one = shop.first(1)
+    two = shop.add(2)
+    promote(shop.repository, two, shop.control)
+    roll_back(shop.repository, shop.control)
+    three = shop.add(3)
+    for release in (one, two):
+        path = local_files(shop.repository).folder.root / SAMPLER / str(release) / "arrays" / "sizes.npy"
+        path.write_bytes(bytes(path.stat().st_size))
+    with capture_logs() as logs:
+        promote(shop.repository, three, shop.control)
+    assert [e["release"] for e in logs if e["event"] == "mirror repaired"] == [one, two]
+    assert shop.mistakes(three) == []
+    roll_back(shop.repository, shop.control)
+    assert shop.mistakes(one) == []
 
 
 def test_releases_of_two_contracts_in_a_bucket(
@@ -111,8 +262,18 @@ def test_releases_of_two_contracts_in_a_bucket(
     assert shop.mistakes(one) == []
 
 
-def test_triton_loads_beside_the_empty_folders_of_a_console(shop: RemoteShop, s3: S3) -> None:
-    """In a release, beside it, in a model's folder and at the top; in the loaded release, too."""
+def test_a_server_without_a_supervisor_reads_the_bucket_itself(
+    tmp_path: Path, start_server: Callable[..., Server], s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton loads beside the empty folders of a console: in a release, beside it, in a model's folder and at
+    the top; in the loaded release, too. The trial reads the mirror.
+    """
+    monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
+
+    class DirectShop(ToyShop):
+        repository = open_repository(f"s3://{s3.bucket()}/shops/one")  # type: ignore[assignment]
+
+    shop = DirectShop(tmp_path, start_server)
     one = shop.first(1)
     two = shop.add(2)
     bucket = str(shop.repository).removeprefix("s3://")
@@ -125,28 +286,7 @@ def test_triton_loads_beside_the_empty_folders_of_a_console(shop: RemoteShop, s3
     roll_back(shop.repository, shop.control)
     assert shop.mistakes(one) == []
     assert shop.is_ready()
-
-
-def test_a_trial_reads_each_object_once(
-    shop: RemoteShop, s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The check of the files and the trial share one copy on the disk, which is gone afterwards."""
-    shop.first(1)
-    broken = shop.add(2)
-    spoil_the_sampler(shop.repository, broken)
-    network = BadNetwork(s3.endpoint)
-    for name, value in s3.variables(network.endpoint).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)  # else the folder of before
-    with pytest.raises(NotPromoted, match=r'step "trial" failed: .*no such table'):
-        promote(open_repository(str(shop.repository)), broken, shop.control)
-    network.close()
-    read = Counter(path for method, path in network.seen if method == "GET" and f"/{broken}/" in path)
-    parts = {path: count for path, count in read.items() if "manifest.json" not in path}
-    assert len(parts) == len(read_release(shop.repository, broken).files)
-    assert set(parts.values()) == {1}
-    assert list(tmp_path.glob(f"{COPY}*")) == []
+    shop.close()
 
 
 def refused_promotion(shop: RemoteShop, release: int) -> str:

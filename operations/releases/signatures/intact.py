@@ -4,7 +4,7 @@ Besides a release's own files, three things could bring in other code: the confi
 beside the version folders, where the Python backend looks for imports, and the ensemble's steps.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from operations.errors import CestaError
 from operations.records import manifest
@@ -17,6 +17,9 @@ from operations.releases.repository import CONFIG, manifest_place, read_release
 from operations.releases.signatures.signature import check_signature
 from operations.releases.signatures.trust import Trust, find_trust
 from operations.releases.stores.store import Repository
+
+if TYPE_CHECKING:
+    from operations.releases.mirror.local_files import Files
 
 ENVIRONMENT: Final = "EXECUTION_ENV_PATH"  # a parameter: the Python that runs a model of the Python backend
 # Fields of a config that name no code. An operator, or another version of cesta, may have set them otherwise.
@@ -55,8 +58,10 @@ def check_files(repository: Repository, release: int, described: ReleaseManifest
     manifest.check_files(described.files, present, folder=str(repository), way_out=described.WAY_OUT)
 
 
-def check_loaded(repository: Repository, control: ModelControl | None, *besides: int) -> None:
+def check_loaded(files: "Files", control: ModelControl | None, *besides: int) -> None:
     """Check the loaded releases, except ``besides``: Triton reads changed ones again when it loads another.
+
+    ``files`` are those that it loads.
 
     Raises CestaError as ``check_intact`` does.
     """
@@ -64,7 +69,7 @@ def check_loaded(repository: Repository, control: ModelControl | None, *besides:
     loaded = {number for versions in parts for number in versions}
     for release in sorted(loaded - {*besides}):
         try:
-            check_intact(repository, release)
+            files.check(release, check_intact)
         except CestaError as error:
             raise CestaError(
                 f"release {release}, which is loaded, would be read again, too: {error}"

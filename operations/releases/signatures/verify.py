@@ -28,18 +28,24 @@ PRIOR: Final = "prior.weights.npy"  # a weight per feature
 
 
 def verify_release(
-    repository: Repository, release: int | None = None, trust: Trust | None = None
+    repository: Repository,
+    release: int | None = None,
+    trust: Trust | None = None,
+    files: Repository | None = None,
 ) -> ReleaseManifest:
     """Check a release, by default the active one: signature, files, contract. Returns its manifest.
+
+    ``files`` is the repository in which its files lie, if that is another one.
 
     Raises CestaError naming a signature that is missing or not trusted (by default: ``find_trust``), or the
     first file that is missing, altered, foreign or breaks the contract.
     """
     number = require_active(repository) if release is None else release
-    described, place = check_intact(repository, number, trust), manifest_place(repository, number)
+    files = files or repository
+    described, place = check_intact(files, number, trust), manifest_place(files, number)
     models = models_of(described)
-    graph = repository / f"{models[SCORER]}/{number}/{GRAPH}"
-    arrays = repository / f"{models[SAMPLER]}/{number}/{ARRAYS}"
+    graph = files / f"{models[SCORER]}/{number}/{GRAPH}"
+    arrays = files / f"{models[SAMPLER]}/{number}/{ARRAYS}"
     check_contract(described, place, graph=graph, arrays=arrays)
     _check_neighbours(described, models[SAMPLER], repository)
     return described

@@ -6,18 +6,20 @@ Cloud Storage do. Each use tests that the store honours the condition, and refus
 
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from operations.errors import BeingChanged, CestaError
 from operations.records.atomic import scratch_folder
 from operations.records.contract import ENSEMBLE, kind_of
-from operations.records.manifest import FileRecord
+from operations.records.manifest import FileRecord, sha256
 from operations.records.object_path import ObjectPath
-from operations.releases.stores.lease import Lease, create_once, sign
+from operations.releases.stores.lease import Lease, create_once, is_abandoned, sign, take_over_dead
+from operations.releases.stores.parallel import run_all
 
 NUMBERS: Final = ".numbers"  # a folder with an object for each number that was ever taken; never deleted
 LOCK: Final = ".lock"
@@ -44,9 +46,10 @@ class BucketRepository:
 
     def describe(self, folder: str) -> dict[str, FileRecord]:
         """Digest and size of every object below a folder, by name."""
+        paths = (self.root / folder).files()
+        described = run_all([path.describe for path in paths])
         return {
-            path.relative_to(self.root).as_posix(): FileRecord(sha256=path.sha256(), bytes=path.size())
-            for path in (self / folder).files()
+            path.relative_to(self.root).as_posix(): file for path, file in zip(paths, described, strict=True)
         }
 
     def modified_s(self, name: str) -> float | None:
@@ -58,34 +61,34 @@ class BucketRepository:
         """Write or replace an object. Raises CestaError if this process had the lock and lost it."""
         if self._lease:
             self._lease.check()
-        (self / name).write_bytes(content)
+        (self.root / name).write_bytes(content)
 
     def append(self, name: str, line: str) -> None:
         """Add a line to an object; if another writer was faster, read it again and retry."""
-        path, added = self / name, f"{line}\n".encode()
+        path, added = self.root / name, f"{line}\n".encode()
         for _ in range(APPEND_TRIES):
-            if not path.exists():
+            try:
+                content, tag = path.read_tagged()
+            except FileNotFoundError:
                 if path.create(added):
                     return
                 continue
-            content, tag = path.read_tagged()
             if path.replace_tagged(content + added, tag):
                 return
         raise CestaError(f"{path} is changed by others all the time; try again")
 
     def delete(self, name: str) -> None:
         """Delete an object, if it is there."""
-        (self / name).unlink(missing_ok=True)
+        (self.root / name).unlink(missing_ok=True)
 
     def delete_folder(self, name: str) -> None:
-        """Delete every object below, one by one. A later call deletes what a killed one leaves."""
-        for path in (self / name).files():
-            path.unlink(missing_ok=True)
+        """Delete every object below. A later call deletes what a killed one leaves."""
+        _delete((self.root / name).files())
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the repository's lock, renewed until the block ends; BeingChanged if another holds it."""
-        lease = Lease(self / LOCK)
+        lease = Lease(self.root / LOCK)
         try:
             lease.take()
         except BeingChanged:
@@ -110,21 +113,44 @@ class BucketRepository:
 
     def taken_numbers(self) -> set[int]:
         """Every number that a publisher ever took."""
-        return {int(path.name) for path in (self / NUMBERS).iterdir() if path.name.isdecimal()}
+        return {int(path.name) for path in (self.root / NUMBERS).iterdir() if path.name.isdecimal()}
+
+    def abandoned(self) -> list[int]:
+        """Numbers without a manifest, of publishers that died on this machine: the last, those with files."""
+        numbers = {int(p.name) for model in self._models() for p in model.iterdir() if p.name.isdecimal()}
+        numbers |= {max(self.taken_numbers(), default=0)}
+        manifests = {path.parent.name for path in (self.root / ENSEMBLE).glob("*/*")}
+        return [
+            number
+            for number in sorted(numbers)
+            if str(number) not in manifests and is_abandoned(self._claim(number))
+        ]
+
+    def clear(self, release: int) -> None:
+        """Delete what the publisher of an abandoned number left, unless another one goes on with it."""
+        if take_over_dead(self._claim(release), RETIRED):
+            _delete(self._files(release))
 
     def move_in(self, staging: Path, release: int) -> bool:
-        """Take the number and upload the files, the manifest last. False if the number is taken.
+        """Take the number and upload the files, several at a time, and the manifest last.
 
-        A file ``model/…`` of ``staging`` goes to ``model/<release>/…``.
+        A file ``model/…`` of ``staging`` goes to ``model/<release>/…``. False if the number is taken. The
+        number of a publisher that died on this machine is taken over; files that it has sent are not sent
+        again.
         """
-        claim, signed = self / NUMBERS / str(release), sign()
-        if not create_once(claim, signed):
+        claim, signed = self._claim(release), sign()
+        sent: dict[ObjectPath, int] = {}
+        if create_once(claim, signed):
+            pass
+        elif take_over_dead(claim, signed):
+            sent = {path: path.size() for path in self._files(release)}
+        else:
             return False
         staged = [path for path in sorted(staging.rglob("*")) if path.is_file()]
         staged.sort(key=lambda path: path.relative_to(staging).parts[0] == ENSEMBLE)
         *files, (manifest, published) = [(path, self._target(path, staging, release)) for path in staged]
-        for path, target in files:
-            target.upload(path)
+        _delete(sent.keys() - {target for _, target in files})
+        run_all([partial(_upload, path, target, sent.get(target)) for path, target in files])
         self._check_sizes(release, {target: path.stat().st_size for path, target in files})
         _check_claim(claim, signed)
         published.upload(manifest)
@@ -140,7 +166,7 @@ class BucketRepository:
 
         False, too, if there is no file: a console's empty folder has no publisher.
         """
-        claim, files = self / NUMBERS / str(release), self._files(release)
+        claim, files = self._claim(release), self._files(release)
         if not files:
             return False
         moments = [path.modified() for path in (claim, *files)]
@@ -159,15 +185,31 @@ class BucketRepository:
                     f"{path} has {stored.get(path, 0)} bytes of the {size} that were sent; publish again"
                 )
 
+    def _claim(self, release: int) -> ObjectPath:
+        return self.root / NUMBERS / str(release)
+
+    def _models(self) -> list[ObjectPath]:
+        return [path for path in self.root.iterdir() if path.name == ENSEMBLE or kind_of(path.name)]
+
     def _files(self, release: int) -> list[ObjectPath]:
-        models = [path for path in self.root.iterdir() if path.name == ENSEMBLE or kind_of(path.name)]
-        return [path for model in models for path in (model / str(release)).files()]
+        return [path for model in self._models() for path in (model / str(release)).files()]
 
     def _target(self, path: Path, staging: Path, release: int) -> ObjectPath:
         model, *rest = path.relative_to(staging).parts
-        return self / model / str(release) / "/".join(rest)
+        return self.root / model / str(release) / "/".join(rest)
 
 
 def _check_claim(claim: ObjectPath, signed: bytes) -> None:
     if claim.read_bytes() != signed:
         raise CestaError(f"{claim} was given up by retire, {PUBLISHING_S:.0f} s of silence; publish again")
+
+
+def _upload(path: Path, target: ObjectPath, sent_bytes: int | None) -> None:
+    """Upload a file, unless the store has it: an object of its size whose metadata has its digest."""
+    if sent_bytes == path.stat().st_size and target.uploaded_sha256() == sha256(path):
+        return
+    target.upload(path)
+
+
+def _delete(paths: Collection[ObjectPath]) -> None:
+    run_all([partial(path.unlink, missing_ok=True) for path in paths])

@@ -95,6 +95,13 @@ class FolderRepository:
         """None: in a folder a number is taken by moving the release in."""
         return set()
 
+    def abandoned(self) -> list[int]:
+        """None: what a publisher has moved in before it died is left to ``retire``."""
+        return []
+
+    def clear(self, release: int) -> None:
+        """Nothing: no number is abandoned."""
+
     def move_in(self, staging: Path, release: int) -> bool:
         """Rename the folders of ``staging`` into place; False if the number is taken."""
         open_to_readers(staging)

@@ -95,6 +95,20 @@ def create_once(path: ObjectPath, content: bytes) -> bool:
     return True
 
 
+def is_abandoned(path: ObjectPath) -> bool:
+    """Was the object signed on this machine, by a process that has ended?"""
+    try:
+        return _is_dead(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return False
+
+
+def take_over_dead(path: ObjectPath, content: bytes) -> bool:
+    """Replace an object that ``is_abandoned``; False if it is not, or if another process was faster."""
+    before, tag = path.read_tagged()
+    return _is_dead(json.loads(before)) and path.replace_tagged(content, tag)
+
+
 def _is_dead(holder: dict[str, Any]) -> bool:  # JSON of `sign`
     """Was this signed on this machine, by a process that has ended?"""
     return holder.get("machine") == _machine() and not Path(f"/proc/{holder['process']}").exists()

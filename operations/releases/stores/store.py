@@ -62,10 +62,17 @@ class Repository(Protocol):
     def taken_numbers(self) -> set[int]:
         """Numbers of releases that may have neither a folder nor a record yet."""
 
+    def abandoned(self) -> list[int]:
+        """Numbers that a publisher took and left without a manifest when it died, ascending."""
+
+    def clear(self, release: int) -> None:
+        """Delete what the publisher of an abandoned number left."""
+
     def move_in(self, staging: Path, release: int) -> bool:
         """Move the folders of ``staging``, one a model, in as ``release``: parts first, the manifest last.
 
-        Moves nothing and returns False if another publisher has taken the number.
+        Moves nothing and returns False if another publisher has taken the number. An abandoned number is
+        free.
         """
 
     def stop_publisher(self, release: int) -> bool:

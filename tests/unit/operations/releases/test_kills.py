@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.records.contract import MODELS
+from operations.records.contract import MODELS, SAMPLER, SCORER
 from operations.releases import history, publish
 from operations.releases.promote import promote
 from operations.releases.repository import active_release, releases, version_numbers
@@ -95,10 +95,52 @@ def kill_at(pid: int, writes: Iterator[int], method: str, path: str) -> str:
     return PASS
 
 
-def test_a_publisher_killed_at_any_write_to_a_bucket(
-    tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The numbers of the killed publishers are not given again."""
+def kill_at_the_manifest(pid: int, method: str, path: str) -> str:
+    if method == "PUT" and "manifest.json" in path:
+        os.kill(pid, signal.SIGKILL)
+        return DROP
+    return PASS
+
+
+def test_what_a_killed_publisher_has_sent_is_not_sent_again(tmp_path: Path, s3: S3) -> None:
+    """The store has the digest of each object. One that differs is sent, one too many is deleted."""
+    url = f"s3://{s3.bucket()}/shop"
+    repository = open_repository(url)
+    run = first_release(repository, tmp_path)
+    network = BadNetwork(s3.endpoint)
+    process = start_publishing(run, url, s3.variables(network.endpoint), None)
+    network.plan = partial(kill_at_the_manifest, process.pid)
+    process.join(60)
+    assert process.exitcode == KILLED
+    graph, stranger = f"{SCORER}/2/model.onnx", f"{SAMPLER}/2/stranger.py"
+    repository.write(graph, b"x" * len((repository / graph).read_bytes()))
+    repository.write(stranger, b"x")
+    network.plan = lambda method, path: PASS
+    network.seen.clear()
+    start_publishing(run, url, s3.variables(network.endpoint), None).join(60)
+    network.close()
+    sent = [path.partition("/shop/")[2] for method, path in network.seen if method == "PUT"]
+    assert [path for path in sent if "/2/" in path] == [graph, "recommender/2/manifest.json"]
+    assert verify_release(repository, 2).release == 2
+
+
+def test_what_a_killed_publisher_left_goes_when_later_numbers_are_taken(tmp_path: Path, s3: S3) -> None:
+    url = f"s3://{s3.bucket()}/shop"
+    repository = open_repository(url)
+    run = first_release(repository, tmp_path)
+    network = BadNetwork(s3.endpoint)
+    process = start_publishing(run, url, s3.variables(network.endpoint), None)
+    network.plan = partial(kill_at_the_manifest, process.pid)
+    process.join(60)
+    network.close()
+    assert version_numbers(repository) == {1, 2}
+    assert bucket.create_once(repository / bucket.NUMBERS / "3", bucket.sign())
+    assert publish.publish(run, repository) == 4
+    assert version_numbers(repository) == {1, 4}
+
+
+def test_a_publisher_killed_at_any_write_to_a_bucket(tmp_path: Path, s3: S3) -> None:
+    """The next publisher finishes what the killed one began, under its number."""
     url = f"s3://{s3.bucket()}/shop"
     repository = open_repository(url)
     run = first_release(repository, tmp_path)
@@ -117,10 +159,8 @@ def test_a_publisher_killed_at_any_write_to_a_bucket(
         assert releases(repository) == [1]
     network.close()
     assert deaths >= 6  # the number twice, two files of the sampler, the graph, the manifest
-    assert max(releases(repository)) == deaths  # the first two died before they had a number
-    retired = retire(repository)
-    assert retired == []
-    monkeypatch.setattr(bucket, "PUBLISHING_S", -1)  # an hour later
+    assert releases(repository) == [1, 2]
+    assert version_numbers(repository) == repository.taken_numbers() == {1, 2}
     check_swept(repository, run)
     names = {path.name for path in repository.root.iterdir()}
     assert names == {*MODELS, history.NAME, signature.NAME, bucket.NUMBERS}

@@ -174,7 +174,7 @@ def test_a_start_loads_nothing_of_it(repository: Repository, damage: Damage) -> 
     """The server is not told to load any model; neither is it when the watchdog starts it again."""
     promote(repository, 2)
     control: Any = Recording()
-    assert load_active(repository, control) == 2
+    assert load_active(local_files(repository), control) == 2
     assert [config.name for config in control.loaded] == [
         "ncf_scorer",
         "candidate_sampler",
@@ -183,7 +183,7 @@ def test_a_start_loads_nothing_of_it(repository: Repository, damage: Damage) -> 
     sentence = damage(repository)
     control = Recording()
     with pytest.raises(CestaError, match=f"release 2 cannot be served: .*{sentence}"):
-        load_active(repository, control)
+        load_active(local_files(repository), control)
     assert control.loaded == []
 
 

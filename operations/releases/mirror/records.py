@@ -1,0 +1,48 @@
+"""The bucket's small objects that a start reads: configs, history, signatures. A mirror keeps copies."""
+
+import re
+from typing import Final
+
+from operations.records.contract import NAMED, SAMPLER, SCORER
+from operations.releases import history
+from operations.releases.models.configs import CANARY, FRONTS, PLACEHOLDER
+from operations.releases.repository import CONFIG
+from operations.releases.signatures import signature
+from operations.releases.stores.bucket import BucketRepository
+from operations.releases.stores.folder import FolderRepository
+from operations.releases.stores.parallel import run_all
+
+DEPTHS: Final = ("*", "*/*", "*/*/*")  # of folders, in which a record may lie
+
+_PART: Final = rf"(?:{SAMPLER}|{SCORER})(?:_[0-9a-f]{{8}})?"
+_FRONT: Final = "|".join(FRONTS)
+_RECORD: Final = re.compile(
+    rf"{re.escape(history.NAME)}|{re.escape(signature.NAME)}|(?:{_PART}|{_FRONT})/{re.escape(CONFIG)}"
+    rf"|{CANARY}/\d+/{PLACEHOLDER}"
+)
+_NAMED: Final = re.compile(rf"{_PART}/{NAMED}/[0-9A-Za-z_-]+\.pbtxt")
+
+
+def copy_records(bucket: BucketRepository, folder: FolderRepository, *, named: bool) -> None:
+    """Have the records in a folder be those of the bucket; the configs of the fronts change last.
+
+    ``named`` copies the named configs, too. Triton reloads all versions of a part whose named config changes,
+    so that is for the time before it starts.
+    """
+
+    def is_record(name: str) -> bool:
+        return bool(_RECORD.fullmatch(name) or (named and _NAMED.fullmatch(name)))
+
+    found = [path.key for path in (bucket / "").listed() if is_record(path.key)]
+    names = sorted(found, key=lambda name: (name.partition("/")[0] in FRONTS, name))
+    contents = run_all([(bucket / name).read_bytes for name in names])
+    for name, content in zip(names, contents, strict=True):
+        path = folder / name
+        if not path.exists() or path.read_bytes() != content:
+            folder.write(name, content)
+    present = [
+        path.relative_to(folder.root).as_posix() for depth in DEPTHS for path in folder.root.glob(depth)
+    ]
+    for name in filter(is_record, present):
+        if name not in names:
+            folder.delete(name)
