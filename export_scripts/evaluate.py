@@ -64,7 +64,7 @@ def evaluate(
     shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     split = split_by_time(shop, settings.splits)
-    arrays = snapshot(shop, split.test, settings, prior, load_tower(checkpoint))
+    arrays = snapshot(shop, split.test, settings, prior, tower=load_tower(checkpoint))
     check_leaks(shop, arrays, split.test, settings)
     rng = np.random.default_rng(settings.train.seed)
     rankable, per_basket = recommendable(arrays), settings.splits.hidden_per_basket

@@ -53,7 +53,7 @@ def export(
     model, prior = load_checkpoint(checkpoint, shop, settings)
     measured = read_metrics(metrics, checkpoint)
     graph = build_graph(fold(model), shop.catalog["item_id"].tolist(), contract)
-    arrays = snapshot(shop, shop.n_baskets, settings, prior, load_tower(checkpoint))
+    arrays = snapshot(shop, shop.n_baskets, settings, prior, tower=load_tower(checkpoint))
     with staged_folder(run, marker=manifest.NAME) as folder:
         parts = write_parts(graph, arrays, settings, contract, folder)
         compared: dict[str, JsonValue] = {}
