@@ -1,7 +1,7 @@
 """Checkpoint → run folder: the scorer's graph, the sampler's arrays as of the last receipt, the manifest.
 
-The weights are those that evaluate measured. Counts, tower and histories are made anew from all receipts, so
-that the release knows the last weeks, too.
+The weights are those that evaluate measured. Counts and histories are made anew from all receipts, and the
+tower is trained on to the last receipt, so that the release knows the last weeks, too.
 """
 
 import copy
@@ -19,7 +19,7 @@ from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
 from export_scripts.provenance import made_with
 from export_scripts.receipts.shop import Shop, load_shop
-from export_scripts.scorer.checkpoint import load_checkpoint
+from export_scripts.scorer.checkpoint import load_checkpoint, load_tower
 from export_scripts.scorer.fold import fold
 from export_scripts.scorer.graph import write_graph
 from export_scripts.scorer.tensorrt import check_on_tensorrt, require_tensorrt
@@ -54,7 +54,7 @@ def export(
     model, prior = load_checkpoint(checkpoint, shop, settings)
     measured = read_metrics(metrics, checkpoint)
     counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER)
-    arrays = snapshot(shop, shop.n_baskets, settings, prior, partials=counted)
+    arrays = snapshot(shop, shop.n_baskets, settings, prior, partials=counted, tower=load_tower(checkpoint))
     with staged_folder(run, marker=manifest.NAME) as folder:
         write_graph(fold(model), shop.catalog["item_id"].tolist(), contract, folder)
         parts = write_parts(arrays, settings, contract, folder)

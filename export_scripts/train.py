@@ -24,6 +24,7 @@ from export_scripts.snapshots.leaks import check_leaks
 from export_scripts.snapshots.partials import PartialCounts
 from export_scripts.snapshots.snapshot import snapshot
 from export_scripts.snapshots.splits import split_by_time
+from export_scripts.snapshots.tower_training import train_tower
 from operations.errors import CestaError
 from operations.records.contract import read_contract
 
@@ -40,7 +41,11 @@ def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
     split = split_by_time(shop, settings.splits)
     saved = SavedTraining(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with())
     counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER)
-    arrays = saved.load_or_make_arrays(lambda: snapshot(shop, split.training, settings, partials=counted))
+    of_item = counts.categories(shop, split.training)[0].of_item
+    tower = saved.load_or_train_tower(lambda: train_tower(shop, split.training, of_item, settings))
+    arrays = saved.load_or_make_arrays(
+        lambda: snapshot(shop, split.training, settings, partials=counted, tower=tower)
+    )
     periods = make_periods(shop, split, arrays, settings, counted)
     for period in (*periods.training, periods.validation):
         check_leaks(shop, period.arrays, period.start, settings)
@@ -49,7 +54,7 @@ def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
     start = new_model(arrays, training, prior, settings.train)
     model, curve = fit(start, training, validation, settings.train, saved)
     raise_new_items(model, validation, settings.train.price_of_new)
-    save_checkpoint(checkpoint, model, prior, shop, settings, curve)
+    save_checkpoint(checkpoint, model, prior, shop, settings, tower, curve)
     saved.discard()
     return checkpoint
 
