@@ -17,6 +17,7 @@ from operations.errors import CestaError, NotPromoted
 from operations.records.contract import MODELS, Config, read_config
 from operations.releases import publish
 from operations.releases.canary import start_canary
+from operations.releases.mirror.local_files import local_files
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, manifest_place, read_release
 from operations.releases.signatures import signature
