@@ -114,7 +114,9 @@ def _local_part(name: str, path: Path) -> Part:
 def _in_bucket(url: str) -> Parts | Problem:
     scheme, _, place = url.partition("://")
     if scheme not in STORES:
-        return Problem(url, f"{scheme}:// is no place that is read", "name a path, or a bucket as s3://… or gs://…")
+        return Problem(
+            url, f"{scheme}:// is no place that is read", "name a path, or a bucket as s3://… or gs://…"
+        )
     bucket, *folders = place.split("/")
     split = next((i for i, folder in enumerate(folders) if is_pattern(folder)), len(folders))
     prefix = "/".join(filter(None, folders[:split]))
