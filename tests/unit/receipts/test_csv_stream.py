@@ -51,6 +51,7 @@ def test_small_blocks_give_the_rows_of_large_ones(
     expected = rows_of(whole, said)
     with monkeypatch.context() as patched:
         patched.setattr(csv_rows, "LONGEST_ROW", 64)
+        patched.setattr(quotes, "LONGEST_ROW", 64)
         patched.setattr(csv_text, "HEAD", 16)
         parts, also_said = opened(tmp_path, text)
         assert rows_of(parts, also_said) == expected
