@@ -16,7 +16,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.blanks import trimmed
-from export_scripts.receipts.csv_text import HEAD, CsvText
+from export_scripts.receipts.csv_text import CsvText
 from export_scripts.receipts.parts import Part
 from export_scripts.receipts.places import first_row
 from export_scripts.receipts.problems import BadRows, Problem, Problems, show
@@ -88,16 +88,32 @@ def csv_columns(part: Part) -> list[str]:
     """
     with CsvText(part) as text:
         delimiter = sniff_delimiter(text.head)
-        try:
-            names = _open(text, delimiter, HEAD, lambda _: "skip").schema.names
-        except pa.ArrowInvalid:  # the first row is longer
-            names = []
-    if not names:
-        with CsvText(part) as text, _explained(part, delimiter):
-            names = _open(text, delimiter, LONGEST_ROW, lambda _: "skip").schema.names
+        names = _names_of_head(text.head, delimiter)
+        if not names:
+            with _explained(part, delimiter):
+                names = _open(pa.PythonFile(text, "r"), delimiter, LONGEST_ROW, _skip).schema.names
     if any(len(name) > LONGEST_NAME for name in names):
         raise OSError(f"its first line is no header: a name has over {LONGEST_NAME:,} letters")
     return [bare(name) for name in names]
+
+
+def _names_of_head(head: str, delimiter: str) -> list[str]:
+    """Return the names of the columns if a row follows them in the head, which is one request to a bucket."""
+    broken: list[int] = []
+
+    def pass_over(row: pa.csv.InvalidRow) -> str:
+        broken.append(row.number)
+        return "skip"
+
+    try:
+        reader = _open(pa.BufferReader(head.encode()), delimiter, LONGEST_ROW, pass_over)
+        return reader.schema.names if reader.read_all().num_rows or broken else []
+    except pa.ArrowInvalid:
+        return []
+
+
+def _skip(row: pa.csv.InvalidRow) -> str:
+    return "skip"
 
 
 def csv_batches(
@@ -121,7 +137,7 @@ def csv_batches(
             return "skip"
 
         with _explained(part, delimiter):
-            reader = _open(text, delimiter, LONGEST_ROW, pass_over)
+            reader = _open(pa.PythonFile(text, "r"), delimiter, LONGEST_ROW, pass_over)
             names = [bare(name) for name in reader.schema.names]
             for batch in reader:
                 rows = numbers.take(batch.num_rows) + base
@@ -139,11 +155,11 @@ def csv_batches(
 
 
 def _open(
-    text: CsvText, delimiter: str, block: int, on_broken: Callable[[pa.csv.InvalidRow], str]
+    file: pa.NativeFile, delimiter: str, block: int, on_broken: Callable[[pa.csv.InvalidRow], str]
 ) -> pa.csv.CSVStreamingReader:
     """Read all columns as text: ids keep their zeros. A row is at most as long as a block."""
     return pa.csv.open_csv(
-        pa.PythonFile(text, "r"),
+        file,
         # Broken rows carry their number only with one thread and without skipped blank lines.
         read_options=pa.csv.ReadOptions(use_threads=False, block_size=block),
         parse_options=pa.csv.ParseOptions(

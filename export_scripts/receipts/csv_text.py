@@ -12,6 +12,7 @@ import pyarrow as pa
 from export_scripts.receipts.parts import Part
 
 COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\x04\x22\x4d\x18": "lz4"}
+MAGIC = 4  # bytes that tell it
 PACKED_PIECE = 1 << 20  # bytes: a read from a bucket is a request
 HEAD = 1 << 16  # bytes: the delimiter shows in them
 MOST_TIMES, MOST_UNPACKED = 200, 1 << 28  # receipts shrink to a tenth; from 256 MiB on, bytes count
@@ -32,7 +33,9 @@ class CsvText(io.RawIOBase):
         self._has_lines, self._ended = False, False
         self._held = b""  # the first bytes of a character
         self._ready = b""  # text that is not yet read
-        compression = next((c for start, c in COMPRESSED.items() if _starts_with(self._raw, start)), None)
+        start = self._raw.read(MAGIC)
+        self._raw.seek(0)
+        compression = next((c for magic, c in COMPRESSED.items() if start.startswith(magic)), None)
         if compression:
             self._packed, self._unpacked = self._raw, 0
             pieces = pa.BufferedInputStream(self._packed, PACKED_PIECE)
@@ -79,13 +82,6 @@ class CsvText(io.RawIOBase):
         if self._ended and not self._has_lines:
             self._has_lines, text = True, text + b"\n"
         return text
-
-
-def _starts_with(file: pa.NativeFile, start: bytes) -> bool:
-    file.seek(0)
-    found: bytes = file.read(len(start))
-    file.seek(0)
-    return found == start
 
 
 def _check_text(content: bytes) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -80,12 +81,12 @@ def is_pattern(text: str) -> bool:
 
 def _on_disk(path: Path) -> Parts | Problem:
     if path.is_dir():
-        return _chosen(path.name, path, path.rglob("*"), "the folder")
+        return _chosen(path.name, path, _files_below(path), "the folder")
     if not path.exists() and is_pattern(str(path)):
         split = next(i for i, part in enumerate(path.parts) if is_pattern(part))
         root, pattern = Path(*path.parts[:split]), path.parts[split:]
         matches = root.glob("/".join(pattern))
-        found = (file for match in matches for file in (match.rglob("*") if match.is_dir() else [match]))
+        found = (file for match in matches for file in (_files_below(match) if match.is_dir() else [match]))
         return _chosen("/".join(pattern), root, found, "the pattern")
     if not path.exists():
         return Problem(path.name, f"no such file: {path}", "check the path")
@@ -94,6 +95,19 @@ def _on_disk(path: Path) -> Parts | Problem:
     if path.stat().st_size == 0:
         return Problem(path.name, "the file is empty", "export it again, with a header line")
     return Parts(path.name, (_local_part(path.name, path),))
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yield all files below, behind links too. Raises OSError for a folder that cannot be read."""
+    entered = set()
+    for place, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        entered.add(Path(place).resolve())
+        folders[:] = [name for name in folders if Path(place, name).resolve() not in entered]
+        yield from (Path(place, name) for name in files)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _chosen(name: str, root: Path, found: Iterable[Path], what: str) -> Parts | Problem:

@@ -2,12 +2,9 @@
 
 import io
 import os
-from typing import TYPE_CHECKING
+from typing import Any
 
 from operations.records.object_path import ObjectPath
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 
 class ObjectFile(io.RawIOBase):
@@ -22,7 +19,7 @@ class ObjectFile(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def readinto(self, buffer: "WriteableBuffer") -> int:
+    def readinto(self, buffer: Any) -> int:
         room = memoryview(buffer).cast("B")
         if length := min(len(room), self._size - self._at):
             room[:length] = self._read_range(length)

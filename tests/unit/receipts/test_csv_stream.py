@@ -51,6 +51,7 @@ def test_small_blocks_give_the_rows_of_large_ones(
     expected = rows_of(whole, said)
     with monkeypatch.context() as patched:
         patched.setattr(csv_rows, "LONGEST_ROW", 64)
+        patched.setattr(quotes, "LONGEST_ROW", 64)
         patched.setattr(csv_text, "HEAD", 16)
         parts, also_said = opened(tmp_path, text)
         assert rows_of(parts, also_said) == expected
@@ -100,7 +101,7 @@ def test_a_row_that_is_longer_than_a_block_is_refused(tmp_path: Path) -> None:
 
 
 def test_half_a_packed_file_is_refused_after_its_first_rows(tmp_path: Path) -> None:
-    whole = gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (n, n * n) for n in range(50_000)))
+    whole = gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (n, n * n) for n in range(100_000)))
     source, problems = opened(tmp_path, whole[: len(whole) // 2])
     with pytest.raises(Unreadable):
         rows_of(source, problems)

@@ -150,6 +150,15 @@ def test_a_pattern_chooses_files_and_folders(tmp_path: Path) -> None:
     assert "the pattern holds no file of rows" in said_of(folder / "2025*.csv")
 
 
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    """One of them leads back to the table."""
+    write(tmp_path / "elsewhere", {"a.csv": HEADER + "1,x\n"})
+    folder = write(tmp_path / "sales", {"b.csv": HEADER + "2,x\n"})
+    (folder / "old").symlink_to(tmp_path / "elsewhere")
+    (folder / "all").symlink_to(folder)
+    assert [row[:2] for row in rows_of(folder)] == [("2 of b.csv", "2"), ("2 of old/a.csv", "1")]
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path: Path) -> None:
     assert rows_of(write(tmp_path, {"sales[1].csv": HEADER + "1,x\n"}) / "sales[1].csv") == [(2, "1", "x")]
 
