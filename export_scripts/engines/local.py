@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from export_scripts.engines.engine import Engine, Function, Partition, Result, Shared, call, in_order
+from export_scripts.engines.interface import Engine, Function, Partition, Result, Shared, call, in_order
 from operations.errors import CestaError
 from operations.records.atomic import scratch_folder
 

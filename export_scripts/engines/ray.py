@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stdout
 from functools import lru_cache
 from typing import Any, Final
 
-from export_scripts.engines.engine import Engine, Function, Partition, Result, Shared, call, in_order
+from export_scripts.engines.interface import Engine, Function, Partition, Result, Shared, call, in_order
 from export_scripts.settings import EngineSettings
 from operations.errors import CestaError
 

@@ -10,9 +10,9 @@ import yaml
 
 from operations.cli import make_app
 from tests import ROOT
-from tests.deploy.test_locks import IMAGES, locked
 
 FOLDER = ROOT / "deploy" / "kuberay"
+IMAGE = ROOT / "deploy" / "images" / "train"
 JOB: dict[str, Any] = yaml.safe_load((FOLDER / "rayjob.yaml").read_text())
 CLUSTER = JOB["spec"]["rayClusterSpec"]
 HEAD, WORKERS = CLUSTER["headGroupSpec"], CLUSTER["workerGroupSpecs"]
@@ -61,7 +61,7 @@ def test_every_path_of_the_command_is_mounted() -> None:
 def test_a_pod_can_do_no_more_than_it_must(pod: dict[str, Any]) -> None:
     assert pod["automountServiceAccountToken"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
-    dockerfile = (IMAGES / "train" / "Dockerfile").read_text()
+    dockerfile = (IMAGE / "Dockerfile").read_text()
     assert f"\nUSER {pod['securityContext']['runAsUser']}\n" in dockerfile
     for container in pod["containers"]:
         assert container["securityContext"] == {
@@ -79,7 +79,7 @@ def test_all_nodes_have_the_image_that_the_readme_builds() -> None:
 
 
 def test_ray_has_one_version_and_asks_for_a_token() -> None:
-    assert CLUSTER["rayVersion"] == locked(IMAGES / "train" / "ray.lock")["ray"]
+    assert f"\nray=={CLUSTER['rayVersion']} " in (IMAGE / "ray.lock").read_text()
     assert CLUSTER["authOptions"] == {"mode": "token"}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export_scripts.engines.engine import Engine, in_order
+from export_scripts.engines.interface import Engine, in_order
 from export_scripts.engines.local import PREFIX, open_local
 from operations.errors import CestaError
 from tests import ROOT

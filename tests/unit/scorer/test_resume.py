@@ -21,6 +21,7 @@ from export_scripts.scorer import fitting
 from export_scripts.scorer.checkpoint import load_curve
 from export_scripts.scorer.resume import FOLDER, MARKER, SavedTraining
 from export_scripts.settings import Settings, load_settings
+from export_scripts.snapshots import partials
 from export_scripts.train import train
 from operations.errors import WontOverwrite
 from operations.outputs import Outputs
@@ -127,7 +128,7 @@ def test_after_a_death_the_rest_is_done(
     assert not checkpoint.exists()
     begun, logged = train_and_record(settings, data, checkpoint, monkeypatch)
     assert checkpoint.read_bytes() == whole
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt", partials.FOLDER}
     assert [(event["kept"], event["epochs"]) for event in logged] == (
         [(finished, epochs)] if finished else []
     )
