@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
+from export_scripts.engines.engine import open_engine
 from export_scripts.quality import baselines, report
 from export_scripts.quality.cold import hide_cold, measure_cold_items
 from export_scripts.quality.groups import Groups
@@ -66,8 +67,9 @@ def evaluate(
     shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     split = split_by_time(shop, settings.splits)
-    counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER)
-    arrays = snapshot(shop, split.test, settings, prior, partials=counted)
+    with open_engine(settings.engine) as engine:
+        counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
+        arrays = snapshot(shop, split.test, settings, prior, partials=counted)
     check_leaks(shop, arrays, split.test, settings)
     rng = np.random.default_rng(settings.train.seed)
     rankable, per_basket = recommendable(arrays), settings.splits.hidden_per_basket

@@ -18,6 +18,7 @@ from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.nearest import About
 from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
+from export_scripts.engines.engine import open_engine
 from export_scripts.provenance import made_with
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint
@@ -55,8 +56,9 @@ def export(
     model, prior = load_checkpoint(checkpoint, shop, settings)
     measured = read_metrics(metrics, checkpoint)
     graph = build_graph(fold(model), shop.catalog["item_id"].tolist(), contract)
-    counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER)
-    arrays = snapshot(shop, shop.n_baskets, settings, prior, partials=counted)
+    with open_engine(settings.engine) as engine:
+        counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
+        arrays = snapshot(shop, shop.n_baskets, settings, prior, partials=counted)
     with staged_folder(run, marker=manifest.NAME) as folder:
         parts = write_parts(graph, arrays, settings, contract, folder)
         compared: dict[str, JsonValue] = {}
