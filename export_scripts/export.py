@@ -17,6 +17,7 @@ from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.nearest import About
 from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
+from export_scripts.engines.engine import open_engine
 from export_scripts.provenance import made_with
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint, load_tower
@@ -53,8 +54,11 @@ def export(
     shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     measured = read_metrics(metrics, checkpoint)
-    counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER)
-    arrays = snapshot(shop, shop.n_baskets, settings, prior, partials=counted, tower=load_tower(checkpoint))
+    with open_engine(settings.engine) as engine:
+        counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
+        arrays = snapshot(
+            shop, shop.n_baskets, settings, prior, partials=counted, tower=load_tower(checkpoint)
+        )
     with staged_folder(run, marker=manifest.NAME) as folder:
         write_graph(fold(model), shop.catalog["item_id"].tolist(), contract, folder)
         parts = write_parts(arrays, settings, contract, folder)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from export_scripts.engines.engine import open_engine
 from export_scripts.freshness.code import SourceTree
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import made_from, save_checkpoint
@@ -40,13 +41,14 @@ def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
     check_support(shop, settings)
     split = split_by_time(shop, settings.splits)
     saved = SavedTraining(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with())
-    counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER)
     of_item = counts.categories(shop, split.training)[0].of_item
     tower = saved.load_or_train_tower(lambda: train_tower(shop, split.training, of_item, settings))
-    arrays = saved.load_or_make_arrays(
-        lambda: snapshot(shop, split.training, settings, partials=counted, tower=tower)
-    )
-    periods = make_periods(shop, split, arrays, settings, counted)
+    with open_engine(settings.engine) as engine:
+        counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
+        arrays = saved.load_or_make_arrays(
+            lambda: snapshot(shop, split.training, settings, partials=counted, tower=tower)
+        )
+        periods = make_periods(shop, split, arrays, settings, counted)
     for period in (*periods.training, periods.validation):
         check_leaks(shop, period.arrays, period.start, settings)
     prior = saved.load_or_fit_prior(lambda: fit_prior(shop, periods.training, settings, contract))

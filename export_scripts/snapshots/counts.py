@@ -24,6 +24,13 @@ from export_scripts.snapshots.partners import strongest
 RECENT_DAYS = 28
 
 
+def lines_of(shop: Shop, largest: int) -> Lines:
+    """The lines of all baskets, read-only as in a worker: numba compiles anew for another kind."""
+    offsets, items = shop.offsets.view(), shop.items.view()
+    offsets.flags.writeable = items.flags.writeable = False
+    return Lines(offsets, items, shop.n_items, largest)
+
+
 def support(shop: Shop, end: int, start: int = 0) -> NDArray[np.int64]:
     """Return (items,) the number of baskets from start to end - 1 that hold the item."""
     counts = np.bincount(shop.items[shop.offsets[start] : shop.offsets[end]], minlength=shop.n_items)
@@ -50,8 +57,8 @@ def cooccurrence(
     shop: Shop, end: int, min_support: int, partners: int, shrinkage: float, largest_basket: int
 ) -> Neighbours:
     """Return the strongest ``partners`` of every item, see ``strongest``; all baskets are counted here."""
-    lines = Lines(shop.offsets[: end + 1], shop.items, shop.n_items, largest_basket)
-    return strongest(count_pairs(lines), support(shop, end), min_support, partners, shrinkage)
+    pairs = count_pairs(lines_of(shop, largest_basket).before(end))
+    return strongest(pairs, support(shop, end), min_support, partners, shrinkage)
 
 
 def category_pairs(
@@ -68,8 +75,7 @@ def category_pairs(
     ``finest`` (items,) holds category numbers below ``n``. Category 0 means none and has no partners. A
     basket counts once per category.
     """
-    lines = Lines(shop.offsets, shop.items, shop.n_items, largest_basket)
-    pairs = count_part(Countable(lines, finest, n), Baskets(0, end))
+    pairs = count_part(Countable(lines_of(shop, largest_basket), finest, n), Baskets(0, end))
     return strongest(pairs, pairs.alone, 1, partners, shrinkage)
 
 

@@ -23,6 +23,10 @@ class Lines(NamedTuple):
     n: int  # item rows, including the unknown item in row 0
     largest: int  # baskets of more items are left out: the number of their pairs grows with the square
 
+    def before(self, end: int) -> "Lines":
+        """Only the baskets with a number below ``end``."""
+        return self._replace(offsets=self.offsets[: end + 1])
+
 
 class PairCounts(NamedTuple):
     """Baskets with both items, for each pair of items that any basket holds: the upper triangle by item.

@@ -5,7 +5,8 @@ the numbers of items or by the rest of the data. So the next training, of more r
 only what is new. A receipt that comes late changes its stretch, which is then counted again.
 
 The folder OUT/counts has a folder for each kind of pairs, and that a folder for each stretch, whole or
-missing. A kind takes at most ROOM times the bytes of its sum; what was not used for the longest time goes.
+missing. A kind takes at most ROOM times the bytes of its sum, or LEAST_ROOM if that is more. What was not
+used for the longest time goes.
 """
 
 import hashlib
@@ -21,18 +22,26 @@ import pandas as pd
 import structlog
 from numpy.typing import NDArray
 
+from ensemble.candidate_sampler.arrays import Histories
+from export_scripts.engines.engine import Engine
+from export_scripts.engines.local import ThisProcess
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import SamplerSettings
 from export_scripts.snapshots import counts
 from export_scripts.snapshots.pairs import (
-    Lines,
     PairCounts,
     add_pairs,
     expected_incidences,
     incidences,
     move_rows,
 )
-from export_scripts.snapshots.partitions import Baskets, Countable, Map, count_in_parts, map_here
+from export_scripts.snapshots.partitions import (
+    Baskets,
+    Countable,
+    Receipts,
+    count_in_parts,
+    histories_in_parts,
+)
 from operations.errors import CestaError
 from operations.records import manifest
 from operations.records.atomic import flush, scratch_folder
@@ -41,8 +50,9 @@ log = structlog.get_logger()
 
 FOLDER: Final = "counts"  # beside the checkpoint
 VERSION: Final = 1  # of the files and of what they count
-MOST_STRETCHES: Final = 12  # the sum of more is kept as one
+MOST_STRETCHES: Final = 12  # the sum of more is kept as one, and so is one whose parts need too much room
 ROOM: Final = 3
+LEAST_ROOM = 2**26  # bytes; small shops would lose stretches that they need
 STAGED: Final = ".partial-"
 DIGEST: Final = "sha256"
 Names = NDArray[np.uint64]  # hashes of ids
@@ -51,7 +61,7 @@ Names = NDArray[np.uint64]  # hashes of ids
 class PartialCounts:
     """The pairs of a shop's items, and of their finest categories, in the baskets before any basket.
 
-    Without a ``folder`` nothing is kept. ``map_parts`` counts new stretches in ``workers`` parts.
+    Without a ``folder`` nothing is kept. New stretches are counted by the ``engine``, by default here.
     """
 
     def __init__(
@@ -59,13 +69,13 @@ class PartialCounts:
         shop: Shop,
         settings: SamplerSettings,
         folder: Path | None = None,
-        map_parts: Map = map_here,
-        workers: int = 1,
+        engine: Engine | None = None,
     ):
         def sums(kind: str, countable: Countable, names: Names, of_item: Names) -> _Sums:
-            return _Sums(countable, names, of_item, folder and folder / kind, map_parts, workers)
+            return _Sums(countable, names, of_item, folder and folder / kind, self._engine)
 
-        self._lines = Lines(shop.offsets, shop.items, shop.n_items, settings.largest_basket)
+        self._shop, self._engine = shop, engine or ThisProcess()
+        self._lines = counts.lines_of(shop, settings.largest_basket)
         items = _hash(shop.catalog["item_id"].tolist())
         numbered, names = counts.categories(shop, 0)
         finest, categories = numbered.finest(), _hash([name.decode() for name in names.unpack()])
@@ -82,7 +92,7 @@ class PartialCounts:
         Raises CestaError if they do.
         """
         pairs = self._items.before(end)
-        expected = expected_incidences(self._lines._replace(offsets=self._lines.offsets[: end + 1]))
+        expected = expected_incidences(self._lines.before(end))
         if wrong := np.count_nonzero(incidences(pairs) != expected):
             raise CestaError(
                 f"the pairs of {wrong:,} items are not those of the {end:,} baskets before number {end:,}: "
@@ -93,6 +103,12 @@ class PartialCounts:
     def category_pairs(self, end: int) -> PairCounts:
         """Return the pairs of finest categories in the baskets before ``end``."""
         return self._categories.before(end)
+
+    def histories(self, most: int) -> Histories:
+        """Return the last ``most`` baskets of every known user, from all baskets; these are not kept."""
+        shop = self._shop
+        receipts = Receipts(shop.offsets, shop.items, shop.users, shop.times, shop.n_users, most)
+        return histories_in_parts(receipts, self._engine)
 
 
 def _hash(ids: list[str]) -> Names:
@@ -108,11 +124,10 @@ class _Sums:
         names: Names,
         of_item: Names,
         folder: Path | None,
-        map_parts: Map,
-        workers: int,
+        engine: Engine,
     ):
         self._countable, self._names, self._of_item = countable, names, of_item
-        self._folder, self._map, self._workers = folder, map_parts, workers
+        self._folder, self._engine = folder, engine
 
     def before(self, end: int) -> PairCounts:
         """Add up the stretches that are kept, and count and keep the rest."""
@@ -120,12 +135,13 @@ class _Sums:
         reached = max((stretch.end for stretch in parts), default=0)
         if reached < end or not parts:
             rest = Baskets(reached, end)
-            parts[rest] = count_in_parts(self._countable, rest, self._map, self._workers)
+            parts[rest] = count_in_parts(self._countable, rest, self._engine)
             self._keep(rest, parts[rest])
         total = add_pairs(list(parts.values()))
-        if len(parts) > MOST_STRETCHES:
+        room = max(ROOM * total.size, LEAST_ROOM)
+        if len(parts) > MOST_STRETCHES or sum(part.size for part in parts.values()) + total.size > room:
             self._keep(Baskets(0, end), total)
-        self._make_room(ROOM * total.size)
+        self._make_room(room)
         return total
 
     def _load(self, end: int) -> dict[Baskets, PairCounts]:
@@ -140,7 +156,7 @@ class _Sums:
     def _load_longest(self, start: int, end: int) -> tuple[Baskets, PairCounts] | None:
         paths = list(self._folder.glob(f"{start}-*")) if self._folder else []
         ends = sorted({int(path.name.split("-")[1]) for path in paths}, reverse=True)
-        for stretch in (Baskets(start, last) for last in ends if last <= end):
+        for stretch in (Baskets(start, last) for last in ends if start < last <= end):
             path = self._path(stretch)
             if path.exists() and (pairs := self._read(path)):
                 return stretch, pairs
@@ -183,7 +199,7 @@ class _Sums:
 
     def _keep(self, stretch: Baskets, pairs: PairCounts) -> None:
         """Write a stretch whole or not at all."""
-        if self._folder is None:
+        if self._folder is None or stretch.start == stretch.end:
             return
         with scratch_folder(self._folder, STAGED) as scratch:
             staged, target = scratch / "stretch", self._path(stretch)

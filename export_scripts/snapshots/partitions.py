@@ -4,35 +4,16 @@ Baskets are cut into ranges, users by their rows. The results are integers, so a
 same bytes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import Histories
+from export_scripts.engines.engine import Engine
 from export_scripts.snapshots.pairs import Lines, PairCounts, add_pairs, count_pairs, offsets_of
-
-Shared = TypeVar("Shared")
-Part = TypeVar("Part")
-Result = TypeVar("Result")
-
-
-class Map(Protocol):
-    """Calls a function for each part, here or in other processes, and yields the results in their order."""
-
-    def __call__(
-        self, function: Callable[[Shared, Part], Result], parts: Iterable[Part], shared: Shared
-    ) -> Iterator[Result]: ...
-
-
-def map_here(
-    function: Callable[[Shared, Part], Result], parts: Iterable[Part], shared: Shared
-) -> Iterator[Result]:
-    """Call the function in this process, one part after the other."""
-    return (function(shared, part) for part in parts)
 
 
 class Baskets(NamedTuple):
@@ -71,10 +52,10 @@ def count_part(countable: Countable, baskets: Baskets) -> PairCounts:
     return count_pairs(countable.only(baskets))
 
 
-def count_in_parts(countable: Countable, baskets: Baskets, map_parts: Map, n: int) -> PairCounts:
-    """Count the pairs of a range of baskets in ``n`` parts."""
-    parts = cut_baskets(countable.lines.offsets, baskets, n)
-    return add_pairs(list(map_parts(count_part, parts, countable)))
+def count_in_parts(countable: Countable, baskets: Baskets, engine: Engine) -> PairCounts:
+    """Count the pairs of a range of baskets, in a part for each worker."""
+    parts = cut_baskets(countable.lines.offsets, baskets, engine.workers)
+    return add_pairs(list(engine.map(count_part, parts, countable)))
 
 
 class Users(NamedTuple):
@@ -134,9 +115,10 @@ def merge_histories(parts: list[Histories]) -> Histories:
     )
 
 
-def histories_in_parts(receipts: Receipts, map_parts: Map, n: int) -> Histories:
-    """Return the histories of all users, made in ``n`` parts."""
-    return merge_histories(list(map_parts(make_histories, [Users(k, n) for k in range(n)], receipts)))
+def histories_in_parts(receipts: Receipts, engine: Engine) -> Histories:
+    """Return the histories of all users, made in a part for each worker."""
+    parts = [Users(k, engine.workers) for k in range(engine.workers)]
+    return merge_histories(list(engine.map(make_histories, parts, receipts)))
 
 
 @numba.njit(cache=True)

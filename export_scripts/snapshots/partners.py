@@ -27,7 +27,7 @@ def strongest(
     for first, last in blocks(smaller):
         lower_offsets = offsets_of(smaller[first:last])
         lower, lower_together = _mirror(*pairs[:3], read, lower_offsets, first)
-        _fill_strongest(*pairs[:3], lower_offsets, lower, lower_together, sales, known, shrinkage,
+        _fill_strongest(*pairs[:3], lower_offsets, lower, lower_together, sales, known, float(shrinkage),
                         starts, first, rows, both, cosine, probability)  # fmt: skip
     return Neighbours(starts, rows, cosine, probability)
 

@@ -65,6 +65,7 @@ def snapshot(
     Histories reach to the end of the data, because a query sees only what lies strictly before its moment.
     Pairs that ``partials`` keep are not counted again.
     """
+    partials = partials or PartialCounts(shop, settings.sampler)
     counted = _count(shop, end, settings.sampler, partials)
     of_item = counted["categories"].of_item
     trained = (
@@ -74,7 +75,7 @@ def snapshot(
         **counted,
         item_ids=Ids.pack([i.encode() for i in shop.catalog["item_id"]]),
         user_ids=Ids.pack([i.encode() for i in shop.user_ids]),
-        histories=counts.histories(shop, shop.n_baskets, settings.sampler.history_baskets),
+        histories=partials.histories(settings.sampler.history_baskets),
         retrieval=trained.vectors(),
         clock=Clock(np.array(shop.times[-1] + 1), np.array(shop.day, np.float32)),
         prior=Prior(untrained_prior() if prior is None else prior),
@@ -85,6 +86,7 @@ def recount(
     shop: Shop, arrays: SamplerArrays, end: int, settings: Settings, partials: PartialCounts | None = None
 ) -> SamplerArrays:
     """Return ``arrays`` with counts from the baskets before ``end``; the tower stays as it is."""
+    partials = partials or PartialCounts(shop, settings.sampler)
     return arrays._replace(**_count(shop, end, settings.sampler, partials))
 
 
@@ -99,8 +101,7 @@ class _Counted(TypedDict):
     cold: Cold
 
 
-def _count(shop: Shop, end: int, settings: SamplerSettings, partials: PartialCounts | None) -> _Counted:
-    partials = partials or PartialCounts(shop, settings)
+def _count(shop: Shop, end: int, settings: SamplerSettings, partials: PartialCounts) -> _Counted:
     categories, names = counts.categories(shop, end)
     pairs, of_categories = partials.pairs(end), partials.category_pairs(end)
     support, sizes = counts.support(shop, end), (settings.partners, settings.shrinkage)
