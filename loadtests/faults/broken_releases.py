@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import onnx
 
@@ -48,6 +49,21 @@ def crashes_at_load(repository: FolderRepository, release: int) -> None:
 def hangs_at_load(repository: FolderRepository, release: int) -> None:
     """The load never ends."""
     _replace_sampler(repository, release, "import threading\nthreading.Event().wait()\n")
+
+
+def hangs_in_initialize(repository: FolderRepository, release: int, began: Path, goes_on: Path) -> None:
+    """``initialize`` makes the file ``began``, and does its work once there is ``goes_on``."""
+    code = (repository / SAMPLER / str(release) / "model.py").read_text(encoding="utf-8")
+    waiting = f"""
+import time
+def _wait_and_initialize(self, args, initialize=TritonPythonModel.initialize):
+    Path({str(began)!r}).touch()
+    while not Path({str(goes_on)!r}).exists():
+        time.sleep(0.05)
+    initialize(self, args)
+TritonPythonModel.initialize = _wait_and_initialize
+"""
+    _replace_sampler(repository, release, f"{code}{waiting}")
 
 
 def hangs_at_a_question(repository: FolderRepository, release: int) -> None:

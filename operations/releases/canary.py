@@ -4,11 +4,12 @@ Triton serves it as the ensemble ``recommender_canary``; the gateway sends the s
 rollback ends it.
 """
 
+from contextlib import closing
 from typing import Final
 
 from operations.errors import CestaError
 from operations.releases import history
-from operations.releases.admit import admit
+from operations.releases.admit import admitted
 from operations.releases.history import Action
 from operations.releases.model_control import ModelControl
 from operations.releases.models.configs import (
@@ -55,14 +56,16 @@ def start_canary(
         raise CestaError(f"--percent {percent:g}: use {LEAST_PERCENT} to {MOST_PERCENT} or, to end it, 0")
     repository = listed(repository)
     change = Change(repository, Action.CANARY, release, control, who)
-    with repository.lock(), record_failure(change):
-        active = agreed_release(repository, control)
-        if release == active:
+
+    def check() -> None:
+        if release == agreed_release(repository, control):
             raise CestaError("it is the active one, which answers all requests already")
-        admitted = admit(change, bars, force=force)
+
+    with closing(change.local), admitted(change, bars, force=force, check=check) as result:
+        active = agreed_release(repository, control)
         served = Served(active, history.previous(repository), release, percent)
-        with switch_front(change, served, admitted.release, CANARY):
-            return change.record(**admitted.details, percent=percent)
+        with switch_front(change, served, result.release, CANARY):
+            return change.record(**result.details, percent=percent)
 
 
 def stop_canary(

@@ -1,8 +1,11 @@
 """Promote a release, or roll back to the previous one. Either ends a canary release."""
 
+from contextlib import closing
+from typing import Final
+
 from operations.errors import CestaError
 from operations.releases import history
-from operations.releases.admit import Admitted, admit, is_at_hand
+from operations.releases.admit import admitted, is_at_hand
 from operations.releases.history import Action
 from operations.releases.model_control import ModelControl
 from operations.releases.models.configs import Served
@@ -11,8 +14,11 @@ from operations.releases.signatures.signature import check_signature
 from operations.releases.signatures.trust import find_trust
 from operations.releases.stores.listed_bucket import listed
 from operations.releases.stores.store import Repository
+from operations.releases.stores.waiting import wait_for_lock
 from operations.releases.switch import Change, record_failure, switch_front
 from operations.settings import ReleaseSettings
+
+MOMENT_S: Final = 1.0  # how long another change may keep a rollback waiting; a switch takes milliseconds
 
 
 def promote(
@@ -31,11 +37,10 @@ def promote(
     """
     repository = listed(repository)
     change = Change(repository, Action.PROMOTE, release, control, who)
-    with repository.lock(), record_failure(change):
-        admitted = admit(change, bars, force=force)
+    with closing(change.local), admitted(change, bars, force=force) as result:
         served = Served(release, _previous(repository, release, change.before))
-        with switch_front(change, served, admitted.release):
-            return change.record(**admitted.details)
+        with switch_front(change, served, result.release):
+            return change.record(**result.details)
 
 
 def roll_back(
@@ -46,20 +51,21 @@ def roll_back(
     Raises CestaError if there is none, and NotPromoted as ``promote`` does.
     """
     repository = listed(repository)
-    with repository.lock():
+    with wait_for_lock(repository, MOMENT_S):
         change = Change(repository, Action.ROLLBACK, _way_back(repository), control, who)
         with record_failure(change) as steps:
             described = read_release(repository, change.release)
-            loaded = control is not None and is_at_hand(change, described, control)
-            if loaded:  # since its files were checked; its publisher may no longer be trusted
+            if control is not None and is_at_hand(change, described, control):
+                # Its files were checked when it was loaded; its publisher may no longer be trusted.
                 with steps.run("verify"):
                     check_signature(repository, change.release, find_trust())
-                admitted = Admitted(described, {})
-            else:
-                admitted = admit(change, gate=False)
-            served = Served(change.release, _previous(repository, change.release, change.before))
-            with switch_front(change, served, admitted.release, ask_golden=not loaded):
-                return change.record(**admitted.details)
+                served = Served(change.release, _previous(repository, change.release, change.before))
+                with switch_front(change, served, described, ask_golden=False):
+                    return change.record()
+    with closing(change.local), admitted(change, gate=False) as result:
+        served = Served(change.release, _previous(repository, change.release, change.before))
+        with switch_front(change, served, result.release):
+            return change.record(**result.details)
 
 
 def _way_back(repository: Repository) -> int:

@@ -156,8 +156,6 @@ def record_failure(change: Change) -> Iterator[Steps]:
         raise NotPromoted(
             f'release {change.release} {FAILED[change.action]}, {still}: step "{step}" failed: {why}'
         ) from None
-    finally:
-        change.local.close()
 
 
 @contextlib.contextmanager

@@ -7,15 +7,12 @@ active one, too. Here the active release answers before any other is loaded, and
 others first.
 """
 
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from typing import Final
 
 import structlog
 
-from operations.errors import BeingChanged, CestaError
+from operations.errors import CestaError
 from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, Config, kind_of, read_config
 from operations.records.manifest import ReleaseManifest
 from operations.releases.admit import is_loaded
@@ -38,12 +35,12 @@ from operations.releases.models.placing import models_of
 from operations.releases.repository import CONFIG, active_release, part_models, read_release
 from operations.releases.signatures.intact import check_front, check_intact, check_part
 from operations.releases.stores.store import Repository
+from operations.releases.stores.waiting import wait_for_lock
 from operations.releases.trial import open_trial
 
 log = structlog.get_logger()
 
-LOCK_S: Final = 60.0  # then a change that lasts longer goes on, and a rollback loads the previous release
-POLL_S: Final = 0.5
+LOCK_S: Final = 60.0  # of another change; after that, a rollback loads the previous release by itself
 
 
 def load_active(local: LocalFiles, control: ModelControl, config: str = "") -> int:
@@ -90,10 +87,12 @@ def load_others(local: LocalFiles, control: ModelControl) -> None:
     """Load the previous and the canary release beside the active one. A failure is logged and skipped."""
     repository = local.folder
     try:
-        with _lock(local.origin):  # a promotion must not run meanwhile: it would not see these
+        with wait_for_lock(local.origin, LOCK_S):
             local.refresh()
-            for release in sorted(_named_releases(repository)):
-                _load_beside(local, control, release)
+            named = sorted(_named_releases(repository))
+        for release in named:
+            _load_beside(local, control, release)
+        with wait_for_lock(local.origin, LOCK_S):
             if canary_on_disk(repository):
                 _load_canary(repository, control, _front(repository, CANARY))
             elif (repository / CANARY / CONFIG).exists():
@@ -104,24 +103,11 @@ def load_others(local: LocalFiles, control: ModelControl) -> None:
     log.info("all loaded", releases=sorted(_loaded(control, SAMPLER) & _loaded(control, SCORER)))
 
 
-@contextmanager
-def _lock(repository: Repository) -> Iterator[None]:
-    """Hold the lock, once a promotion, or the trial of a server that has died since, has given it back."""
-    until_s = time.monotonic() + LOCK_S
-    with ExitStack() as held:
-        while True:
-            try:
-                held.enter_context(repository.lock())
-                break
-            except BeingChanged:
-                if time.monotonic() > until_s:
-                    raise
-                time.sleep(POLL_S)
-        yield
-
-
 def _load_beside(local: LocalFiles, control: ModelControl, release: int) -> None:
-    """Load a release that is not loaded, once a second server has tried it. A failure is logged."""
+    """Load a release that is not loaded, once a second server has tried it. A failure is logged.
+
+    A rollback need not wait for the trial. It, or a promotion, may leave the release without a use.
+    """
     repository = local.folder
     try:
         described = local.fetch(release)
@@ -134,8 +120,10 @@ def _load_beside(local: LocalFiles, control: ModelControl, release: int) -> None
             for part in parts:
                 check_part(part.name, part, described, name)
             trial.run(described, name)
-        for part in parts:
-            control.load(with_versions(part, control.ready(part.name) | {release}))
+        with wait_for_lock(local.origin, LOCK_S):  # a change does not see what is loaded beside it
+            if release in _named_releases(repository) and not is_loaded(described, control):
+                for part in parts:
+                    control.load(with_versions(part, control.ready(part.name) | {release}))
     except (CestaError, OSError) as error:
         log.warning("release not loaded", release=release, reason=str(error))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from loadtests.faults.broken_releases import (
     answers_late,
     hangs_at_a_question,
     hangs_at_load,
+    hangs_in_initialize,
     raises_in_initialize,
 )
 from operations.errors import NotPromoted
@@ -91,10 +93,35 @@ def test_a_load_without_an_end_is_given_up(shop: ToyShop, monkeypatch: pytest.Mo
     assert shop.mistakes(one) == []
 
 
+def test_a_rollback_does_not_wait_for_a_trial(shop: ToyShop, tmp_path: Path) -> None:
+    """It goes through while a new release hangs in ``initialize``. When that trial ends at last, the release
+    is not promoted: another one than before is active.
+    """
+    one, two, hanging = shop.first(1), shop.add(2), shop.add(3)
+    promote(shop.repository, two, shop.control)
+    began, goes_on = tmp_path / "began", tmp_path / "goes-on"
+    hangs_in_initialize(shop.repository, hanging, began, goes_on)
+    with ThreadPoolExecutor(1) as pool:
+        promotion = pool.submit(promote, shop.repository, hanging, shop.control)
+        try:
+            while not began.exists() and not promotion.done():
+                time.sleep(0.05)
+            started = time.monotonic()
+            roll_back(shop.repository, shop.control)
+            assert time.monotonic() - started < ROLLBACK_S
+            assert not promotion.done()
+        finally:
+            goes_on.touch()
+        with pytest.raises(NotPromoted, match="release 1 became the active one while release 3 was tried"):
+            promotion.result()
+    assert shop.mistakes(one) == []
+    assert shop.control.ready(SAMPLER) == {one, two}
+
+
 def test_a_release_that_loads_and_answers_nothing_is_given_up(
     shop: ToyShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sentence tells it from one that does not load. Meanwhile nothing else can be changed."""
+    """The sentence tells it from one that does not load."""
     monkeypatch.setattr(trial, "ANSWER_S", 1.0)
     one, silent = shop.first(1), shop.add(2)
     hangs_at_a_question(shop.repository, silent)
