@@ -64,4 +64,4 @@ def test_the_document_gets_a_column_for_each_size(tmp_path: Path) -> None:
     assert "|  | 50 | 5,000 |\n| --- | ---: | ---: |\n" in text
     assert "| samplers | 50 + 250 MiB | 50 + 250 MiB |" in text
     assert "| load | 1.5 s | 1.5 s |\n| switch | 6 ms | 6 ms |" in text
-    assert "300 items, 2 baskets of three items for each user, vectors of 8" in text
+    assert "300 items; baskets of three items, 2 for each user; vectors of 8" in text
