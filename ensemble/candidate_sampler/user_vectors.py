@@ -1,7 +1,7 @@
 """The users' vectors by bytes: a quarter of the size, and a row is still in one place of its file.
 
 A row is the vector in steps of -127 … 127, and then the four bytes of the step's size (float32). The largest
-component of each vector is exact. docs/quality.md has what the steps cost.
+component of each vector is exact. docs/decisions/0088-users-by-the-million.md has what the steps cost.
 """
 
 from typing import Final

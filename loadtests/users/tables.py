@@ -57,8 +57,8 @@ def sections(result: dict[str, Any]) -> dict[str, str]:
     first = rows[0]
     run = (
         f"{result['started']}, {machine['cores']} cores of {machine['cpu']}; {result['minutes']} minutes. "
-        f"{first['items']:,} items, {first['baskets']} baskets of three items for each user, vectors of "
-        f"{first['dimensions']}, a first layer of {first['hidden']}.{remark_on(result['busy_cores_before'])}"
+        f"{first['items']:,} items; baskets of three items, {first['baskets']} for each user; vectors of "
+        f"{first['dimensions']}; a first layer of {first['hidden']}.{remark_on(result['busy_cores_before'])}"
     )
     names = ["", *(COLUMNS["users"](row) for row in rows)]
     lines = [names, ["---", *["---:"] * len(rows)]]
