@@ -26,19 +26,9 @@ class Batch(NamedTuple):
 
 
 class Examples:
-    """The baskets before ``end`` with at least two items that ``recommendable`` (items,) marks.
+    """The baskets before ``end`` with at least two items that ``recommendable`` (items,) marks."""
 
-    A tower has seen the baskets before ``seen``. The others then come more often.
-    """
-
-    def __init__(
-        self,
-        shop: Shop,
-        end: int,
-        recommendable: NDArray[np.bool_],
-        settings: RetrievalSettings,
-        seen: int = 0,
-    ):
+    def __init__(self, shop: Shop, end: int, recommendable: NDArray[np.bool_], settings: RetrievalSettings):
         self._shop, self._recommendable, self._settings = shop, recommendable, settings
         counted = recommendable[shop.items[: shop.offsets[end]]]
         sizes = np.add.reduceat(counted, shop.offsets[:end], dtype=np.int32)
@@ -50,8 +40,7 @@ class Examples:
         self.steps = min(settings.epochs * self._batches, settings.most_steps)  # of a whole training
         capped = self.steps < settings.epochs * self._batches
         damped = capped and settings.heavy_users < 1
-        weights = _user_weights(self._users, settings.heavy_users) if damped else None
-        self._weights = _raise_share(weights, self._numbers >= seen, settings.unseen)
+        self._weights = _user_weights(self._users, settings.heavy_users) if damped else None
         self._log_share = self._log_shares()
 
     def __len__(self) -> int:
@@ -133,21 +122,6 @@ def _user_weights(users: NDArray[np.integer], exponent: float) -> NDArray[np.flo
     known = users > 0
     weights[~known] = weights[known].mean() if known.any() else 1.0
     return weights
-
-
-def _raise_share(
-    weights: NDArray[np.float64] | None, chosen: NDArray[np.bool_], share: float
-) -> NDArray[np.float64] | None:
-    """Return weights (n,), of whose sum the ``chosen`` have at least the ``share``; None: equal ones."""
-    if chosen.all() or not chosen.any():
-        return weights
-    weights = np.ones(len(chosen)) if weights is None else weights
-    inside, total = weights[chosen].sum(), weights.sum()
-    if inside >= share * total:
-        return weights
-    factors = np.where(chosen, share / inside, (1 - share) / (total - inside))
-    raised: NDArray[np.float64] = weights * factors
-    return raised
 
 
 def _excluded(

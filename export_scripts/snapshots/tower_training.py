@@ -52,7 +52,7 @@ def continue_tower(tower: TrainedTower, shop: Shop, end: int, settings: Settings
             "error of cesta, and its metrics would be too good"
         )
     recommendable = counts.support(shop, end) >= settings.sampler.min_support
-    examples = Examples(shop, end, recommendable, settings.retrieval, tower.end)
+    examples = Examples(shop, end, recommendable, settings.retrieval)
     if not len(examples):
         return replace(tower, end=end)
     tower = deepcopy(tower)

@@ -13,10 +13,10 @@ from tests.building.world import shop_of
 STEPS = 40
 
 
-def examples_of(shop: Shop, seen: int = 0, **retrieval: Any) -> Examples:
+def examples_of(shop: Shop, **retrieval: Any) -> Examples:
     settings = load_settings(overrides={f"retrieval.{name}": value for name, value in retrieval.items()})
     marks = np.arange(shop.n_items) > 0
-    return Examples(shop, shop.n_baskets, marks, settings.retrieval, seen)
+    return Examples(shop, shop.n_baskets, marks, settings.retrieval)
 
 
 def share_of_user_2(examples: Examples) -> float:
@@ -55,13 +55,6 @@ def test_baskets_of_nobody_keep_their_share() -> None:
     shop = shop_of([(2 * (d % 2), d, [1, 2]) for d in range(1_000)], items=3)
     examples = examples_of(shop, heavy_users=0.0, most_steps=10)
     assert share_of_user_2(examples) == pytest.approx(0.5, abs=0.03)
-
-
-@pytest.mark.parametrize(("seen", "unseen", "share"), [(900, 0.5, 0.5), (900, 0.0, 0.1), (200, 0.5, 0.8)])
-def test_baskets_that_a_tower_has_not_seen_come_more_often(seen: int, unseen: float, share: float) -> None:
-    """User 2 has the baskets that were not seen. More than half of all are not made fewer."""
-    shop = shop_of([(2 if d >= seen else 1, d, [1, 2]) for d in range(1_000)], items=3)
-    assert share_of_user_2(examples_of(shop, seen, unseen=unseen)) == pytest.approx(share, abs=0.03)
 
 
 def test_a_batch_asks_with_the_rest_of_the_basket() -> None:
