@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import RetrievalSettings
 
+COUNTED_AT_ONCE = 100_000  # baskets; all lines of a large shop would take gigabytes
 LEAST_BATCHES, LEAST_BATCH = 40, 128  # per epoch; a small shop gets smaller batches, not too few steps
 
 
@@ -34,18 +35,28 @@ class Examples:
         self._numbers = np.flatnonzero(sizes >= 2)
         self._users = shop.users[self._numbers]
         self._pool = np.flatnonzero(recommendable)
-        self._log_share = _log_shares(shop, end, recommendable)
         self._size = min(settings.batch_size, max(len(self) // LEAST_BATCHES, LEAST_BATCH))
         self._batches = max(1, len(self) // self._size)  # per epoch
         self.steps = min(settings.epochs * self._batches, settings.most_steps)  # of a whole training
+        capped = self.steps < settings.epochs * self._batches
+        damped = capped and settings.heavy_users < 1
+        self._weights = _user_weights(self._users, settings.heavy_users) if damped else None
+        self._log_share = self._log_shares()
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def draw(self, steps: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-        """Yield (n,) examples for each of ``steps``: all in a random order, and then all again."""
+        """Yield (n,) examples for each of ``steps``: all in a random order, and then all again.
+
+        With weights, each step draws its examples in proportion to them.
+        """
+        bounds = None if self._weights is None else np.cumsum(self._weights)
         for step in range(steps):
             place = step % self._batches
+            if bounds is not None:
+                yield np.searchsorted(bounds[:-1], rng.random(self._size) * bounds[-1], "right")
+                continue
             if place == 0:
                 order = rng.permutation(len(self))
             yield order[place * self._size : (place + 1) * self._size]
@@ -90,12 +101,27 @@ class Examples:
         kept = self._recommendable[items]
         return owner[kept], items[kept]
 
+    def _log_shares(self) -> NDArray[np.float64]:
+        """Return (items,) log of each item's share of the lines of all examples, by their weights."""
+        sales = np.zeros(len(self._recommendable))
+        for start in range(0, len(self), COUNTED_AT_ONCE):
+            chosen = np.arange(start, min(start + COUNTED_AT_ONCE, len(self)))
+            owner, items = self.lines(chosen)
+            weights = None if self._weights is None else self._weights[chosen][owner]
+            sales += np.bincount(items, weights, len(sales))
+        shares: NDArray[np.float64] = np.log((sales + 1) / (sales.sum() + 1))
+        return shares
 
-def _log_shares(shop: Shop, end: int, recommendable: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return (items,) log of each item's share of the purchases that may be targets."""
-    sales = np.bincount(shop.items[: shop.offsets[end]], minlength=shop.n_items) * recommendable
-    shares: NDArray[np.float64] = np.log((sales + 1) / (sales.sum() + 1))
-    return shares
+
+def _user_weights(users: NDArray[np.integer], exponent: float) -> NDArray[np.float64]:
+    """Return (n,) weights by which a user of m among the n baskets counts as m to the ``exponent``.
+
+    Baskets of unknown users count as a known user's do on average.
+    """
+    weights: NDArray[np.float64] = np.bincount(users)[users] ** (exponent - 1.0)
+    known = users > 0
+    weights[~known] = weights[known].mean() if known.any() else 1.0
+    return weights
 
 
 def _excluded(
