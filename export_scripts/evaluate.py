@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
+from export_scripts.durations import stage, step
 from export_scripts.quality import baselines, report
 from export_scripts.quality.cold import hide_cold, measure_cold_items
 from export_scripts.quality.groups import Groups
@@ -46,6 +47,7 @@ NOTE: Final = (  # part of metrics.json, which stays the same to the last byte
 )
 
 
+@stage("evaluate")
 def evaluate(
     settings: Settings,
     data: Path,
@@ -61,7 +63,8 @@ def evaluate(
     """
     if max_queries is not None:
         settings = _limit_queries(settings, max_queries)
-    shop, contract = load_shop(data), read_contract()
+    with step("loading"):
+        shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     split = split_by_time(shop, settings.splits)
     arrays = snapshot(shop, split.test, settings, prior)
@@ -77,8 +80,9 @@ def evaluate(
         train_rivals(shop, split, arrays, questions.sampler, settings, contract) if rivals else ([], {})
     )
     rankers: list[Ranker] = [served, UntrainedRankers(arrays), *others]
-    with_users = questions.rank(rankers, True, "evaluate")
-    without_users = questions.rank(rankers, False, "no user")
+    with step("questions"):
+        with_users = questions.rank(rankers, True, "evaluate")
+        without_users = questions.rank(rankers, False, "no user")
     groups = Groups.of(shop, arrays, hidden, split.test, settings)
     known, unknown = with_users[ServedRanker.NAME], without_users[ServedRanker.NAME]
     assert known.chances is not None  # ServedRanker always predicts probabilities

@@ -18,6 +18,7 @@ from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.nearest import About
 from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
+from export_scripts.durations import stage, step
 from export_scripts.provenance import made_with
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint
@@ -40,6 +41,7 @@ GOLDEN_REQUESTS = 8
 TENSORRT_BATCHES = (1, 16, 64)  # the engine's least, best and largest
 
 
+@stage("export")
 def export(
     settings: Settings, data: Path, checkpoint: Path, metrics: Path, run: Path, on_tensorrt: bool = False
 ) -> Path:
@@ -49,13 +51,16 @@ def export(
     """
     if on_tensorrt:
         require_tensorrt(ort.get_available_providers())
-    shop, contract = load_shop(data), read_contract()
+    with step("loading"):
+        shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     measured = read_metrics(metrics, checkpoint)
-    graph = build_graph(fold(model), shop.catalog["item_id"].tolist(), contract)
+    with step("graph"):
+        graph = build_graph(fold(model), shop.catalog["item_id"].tolist(), contract)
     arrays = snapshot(shop, shop.n_baskets, settings, prior)
     with staged_folder(run, marker=manifest.NAME) as folder:
-        parts = write_parts(graph, arrays, settings, contract, folder)
+        with step("files"):
+            parts = write_parts(graph, arrays, settings, contract, folder)
         compared: dict[str, JsonValue] = {}
         if on_tensorrt:
             compared["tensorrt"] = check_on_tensorrt(str(folder / GRAPH), _batches(shop, folder, contract))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from export_scripts.durations import stage, step
 from export_scripts.freshness.code import SourceTree
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import made_from, save_checkpoint
@@ -27,6 +28,7 @@ from operations.errors import CestaError
 from operations.records.contract import read_contract
 
 
+@stage("train")
 def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
     """Fit prior and scorer to the shop in ``data``; write the checkpoint of the best epoch on validation.
 
@@ -34,7 +36,8 @@ def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
     weights (``scorer/resume.py``). A shop too small for a training or validation period gets the linear score
     that training would start from. Raises CestaError if no item sells often enough to be recommended.
     """
-    shop, contract = load_shop(data), read_contract()
+    with step("loading"):
+        shop, contract = load_shop(data), read_contract()
     check_support(shop, settings)
     split = split_by_time(shop, settings.splits)
     saved = SavedTraining(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with())

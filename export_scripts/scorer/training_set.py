@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ensemble.candidate_sampler.arrays import Prior, SamplerArrays
 from ensemble.candidate_sampler.batch import Candidates
 from ensemble.candidate_sampler.query import Query
+from export_scripts.durations import step
 from export_scripts.progress import Progress
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import Settings, TrainSettings
@@ -127,6 +128,7 @@ def _training_part(
     return Period(start, arrays, HiddenItems(hidden.baskets[chosen], hidden.items[chosen]))
 
 
+@step("candidates")
 def collect_training_sets(
     shop: Shop, periods: Periods, settings: Settings, contract: Contract
 ) -> tuple[TrainingSet, TrainingSet]:

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import Categories, Cold, Histories, Ids, Neighbours, Popularity
+from export_scripts.durations import step
 from export_scripts.receipts.shop import Shop
 
 RECENT_DAYS = 28
@@ -137,6 +138,7 @@ def _strongest(
     return offsets, rows[:at], together[:at]
 
 
+@step("histories")
 def histories(shop: Shop, end: int, most_baskets: int) -> Histories:
     """Return the last ``most_baskets`` baskets of every known user, oldest first."""
     users = shop.users[:end]

@@ -25,6 +25,7 @@ from ensemble.candidate_sampler.arrays import (
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.nearest import About, Nearest, RecallError
 from ensemble.candidate_sampler.sampler import CandidateSampler
+from export_scripts.durations import step
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.snapshots import counts
@@ -84,6 +85,7 @@ class _Counted(TypedDict):
     cold: Cold
 
 
+@step("counts")
 def _count(shop: Shop, end: int, settings: SamplerSettings) -> _Counted:
     categories, names = counts.categories(shop, end)
     return {

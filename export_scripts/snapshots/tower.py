@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ensemble.candidate_sampler.arrays import Retrieval
+from export_scripts.durations import step
 from export_scripts.progress import Progress
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import RetrievalSettings
@@ -82,6 +83,7 @@ class _Examples:
     users: NDArray[np.int64]
 
 
+@step("tower")
 def train_tower(
     shop: Shop,
     end: int,
