@@ -18,6 +18,7 @@ from export_scripts.durations import step
 from export_scripts.progress import Progress
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import Settings, TrainSettings
+from export_scripts.snapshots.sample import mark_sampled
 from export_scripts.snapshots.snapshot import recommendable, recount, sampler_of, with_content
 from export_scripts.snapshots.splits import HiddenItems, Split, as_queries, hide_items
 from operations.records.contract import Contract
@@ -125,6 +126,7 @@ def _training_part(
     warm = recommendable(arrays)
     hidden = hide_items(shop, start, end, warm | with_content(arrays), settings.hidden_per_basket, rng)
     chosen = warm[hidden.items] | (rng.random(len(hidden)) < settings.cold_share)
+    chosen &= mark_sampled(shop, settings.users)[hidden.baskets]
     return Period(start, arrays, HiddenItems(hidden.baskets[chosen], hidden.items[chosen]))
 
 

@@ -29,6 +29,7 @@ from export_scripts.durations import step
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.snapshots import counts
+from export_scripts.snapshots.sample import mark_sampled
 from export_scripts.snapshots.tower import train_tower
 from operations.errors import CestaError
 from operations.records.contract import Contract
@@ -62,7 +63,13 @@ def snapshot(
         user_ids=Ids.pack([i.encode() for i in shop.user_ids]),
         histories=counts.histories(shop, shop.n_baskets, settings.sampler.history_baskets),
         retrieval=train_tower(
-            shop, end, _mark_ordered(popularity), of_item, settings.retrieval, settings.train.seed
+            shop,
+            end,
+            _mark_ordered(popularity),
+            of_item,
+            settings.retrieval,
+            settings.train.seed,
+            mark_sampled(shop, settings.train.users),
         ),
         clock=Clock(np.array(shop.times[-1] + 1), np.array(shop.day, np.float32)),
         prior=Prior(untrained_prior() if prior is None else prior),

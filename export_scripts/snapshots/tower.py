@@ -91,13 +91,14 @@ def train_tower(
     of_item: NDArray[np.int32],
     settings: RetrievalSettings,
     seed: int,
+    sampled: NDArray[np.bool_],
 ) -> Retrieval:
-    """Train on the baskets before ``end`` and return the vectors.
+    """Train on the baskets before ``end`` that are ``sampled`` (baskets,) and return the vectors.
 
     ``recommendable`` (items,) marks the items that get an id vector; ``of_item`` (items, columns) holds
     category numbers.
     """
-    examples = _make_examples(shop, end, recommendable)
+    examples = _make_examples(shop, end, recommendable, sampled)
     if not len(examples.users):
         return _zeros(shop, settings.dimensions)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
@@ -129,12 +130,14 @@ def train_tower(
     return _scale(_read_vectors(tower, shop, examples), examples, rows, rng)
 
 
-def _make_examples(shop: Shop, end: int, recommendable: NDArray[np.bool_]) -> _Examples:
+def _make_examples(
+    shop: Shop, end: int, recommendable: NDArray[np.bool_], sampled: NDArray[np.bool_]
+) -> _Examples:
     items = shop.items[: shop.offsets[end]].astype(np.int64)
     owner = np.repeat(np.arange(end), np.diff(shop.offsets[: end + 1]))
     owner, items = owner[recommendable[items]], items[recommendable[items]]
     sizes = np.bincount(owner, minlength=end)
-    large = sizes >= 2
+    large = (sizes >= 2) & sampled[:end]
     offsets = np.concatenate([[0], np.cumsum(sizes[large])])
     return _Examples(offsets, items[large[owner]], shop.users[:end][large].astype(np.int64))
 

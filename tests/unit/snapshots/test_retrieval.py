@@ -21,7 +21,8 @@ SETTINGS = RetrievalSettings(
 
 def train(shop: Shop, end: int, supported: NDArray[np.bool_] | None = None, seed: int = 1) -> Retrieval:
     supported = counts.support(shop, end) > 0 if supported is None else supported
-    return train_tower(shop, end, supported, counts.categories(shop, end)[0].of_item, SETTINGS, seed)
+    every = np.ones(shop.n_baskets, bool)
+    return train_tower(shop, end, supported, counts.categories(shop, end)[0].of_item, SETTINGS, seed, every)
 
 
 @pytest.fixture
