@@ -2,8 +2,8 @@
 
 python -m loadtests.growth_offline.duckdb_etl SHOP OUT
 
-It knows the columns of a generated shop, and none of etl's sentences about bad rows. So it shows what the work
-itself costs on this machine.
+It knows the columns of a generated shop, and none of etl's sentences about bad rows. So it shows what the
+work itself costs on this machine.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from read_parquet(getvariable('shop') || '/transactions.parquet', file_row_numbe
 """
 RECEIPTS: Final = """
 create table receipts as
-select basket_id, min(user_id) as user_id, max(user_id) as last_user, min(time) as time, max(time) as last_time,
-       min(place) as place, count(*) filter (quantity < 0) as returns,
+select basket_id, min(user_id) as user_id, max(user_id) as last_user, min(time) as time,
+       max(time) as last_time, min(place) as place, count(*) filter (quantity < 0) as returns,
        count(*) filter (item_id is null) as without_item, max(length(item_id)) as longest_id
 from lines group by basket_id
 """
@@ -75,13 +75,17 @@ def write_tables(shop: Path, out: Path) -> int:
         for name, query in TABLES.items():
             target = out / f"{name}.parquet"
             database.execute(f"copy ({query}) to '{target}' (format parquet, compression zstd)")
-        rows = database.execute(f"select count(*) from read_parquet('{out / 'interactions.parquet'}')").fetchone()
+        rows = database.execute(
+            f"select count(*) from read_parquet('{out / 'interactions.parquet'}')"
+        ).fetchone()
     return int(rows[0]) if rows else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the tables of a generated shop."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.growth_offline.duckdb_etl", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.growth_offline.duckdb_etl", description=__doc__
+    )
     parser.add_argument("shop", type=Path)
     parser.add_argument("out", type=Path)
     given = parser.parse_args(arguments)

@@ -14,7 +14,10 @@ from operations.outputs import Outputs
 from operations.records import manifest
 
 BAR: Final = "DuckDB"  # names the bar among the stages
-PUBLISHED_ONLY: Final = 3  # cesta publish: the release exists, but the gate or the machine objects to serving it
+STAGES: Final = (BAR, "etl", "train", "evaluate", "export", "publish")
+PUBLISHED_ONLY: Final = (
+    3  # cesta publish: the release exists, but the gate or the machine objects to serving it
+)
 
 Row = dict[str, Any]
 
@@ -24,28 +27,34 @@ class Stage(NamedTuple):
 
     name: str
     command: list[str]
-    good: tuple[int, ...] = (0,)
+    good: tuple[int, ...]
 
 
 def stages_of(shop: Path, out: Path) -> list[Stage]:
     """Return the stages in order; each reads what those before it wrote below ``out``."""
     chosen = load_settings().evaluate
-    few = {"queries": chosen.build_queries, "full_catalog": min(chosen.full_catalog, chosen.build_queries // 16)}
+    few = {
+        "queries": chosen.build_queries,
+        "full_catalog": min(chosen.full_catalog, chosen.build_queries // 16),
+    }
     fewer = [word for key, value in few.items() for word in ("--set", f"evaluate.{key}={value}")]
     given = ["--settings", str(shop / SETTINGS), "--out", str(out)]
-    bar = [sys.executable, "-m", "loadtests.growth_offline.duckdb_etl", str(shop), str(out / "bar")]
+    commands = [
+        [sys.executable, "-m", "loadtests.growth_offline.duckdb_etl", str(shop), str(out / "bar")],
+        [*_cesta("etl"), *given],
+        [*_cesta("train"), *given],
+        [*_cesta("evaluate"), *given, *fewer],
+        [*_cesta("export"), *given],
+        [*_cesta("publish"), "--out", str(out), "--offline", "--force"],
+    ]
     return [
-        Stage(BAR, bar),
-        Stage("etl", [*_cesta("etl"), *given]),
-        Stage("train", [*_cesta("train"), *given]),
-        Stage("evaluate", [*_cesta("evaluate"), *given, *fewer]),
-        Stage("export", [*_cesta("export"), *given]),
-        Stage("publish", [*_cesta("publish"), "--out", str(out), "--offline", "--force"], (0, PUBLISHED_ONLY)),
+        Stage(name, command, (0, PUBLISHED_ONLY) if name == "publish" else (0,))
+        for name, command in zip(STAGES, commands, strict=True)
     ]
 
 
 def measure_stages(shop: Path, out: Path, limit: int | None) -> Iterator[tuple[str, Row]]:
-    """Run the stages and yield the figures of each; after a stage that fails, only the bar's kind goes on."""
+    """Run the stages and yield the figures of each, up to one that fails. The bar may fail."""
     temporary = out / "temporary"
     temporary.mkdir(parents=True, exist_ok=True)
     variables = {
