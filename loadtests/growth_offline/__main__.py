@@ -11,20 +11,19 @@ main
 """
 
 import argparse
-import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from loadtests.environments import ROOT
 from loadtests.growth_offline import tables
 from loadtests.growth_offline.memory_limit import parse_memory
+from loadtests.growth_offline.records import RESULTS, Record, keep, read_records
 from loadtests.growth_offline.stages import STAGES, measure_stages, release_files
 from loadtests.machine import ask_how_busy, describe_machine
 from loadtests.processes import stop_on_sigterm
@@ -34,10 +33,7 @@ from loadtests.shops.tables import SETTINGS
 from operations.outputs import ARTIFACTS, Outputs
 from operations.shipped.commit import find_commit
 
-RESULTS: Final = ROOT / "docs" / "measurements" / "growth-offline.json"
 SEED: Final = 1
-
-Record = dict[str, Any]
 
 
 def measure_size(
@@ -70,21 +66,6 @@ def measure_size(
                 return
     finally:
         shutil.rmtree(out, ignore_errors=True)
-
-
-def keep(results: Path, name: str, record: Record) -> None:
-    """Replace the record of one size among the kept ones."""
-    kept: dict[str, Record] = read_records(results) | {name: record}
-    results.parent.mkdir(parents=True, exist_ok=True)
-    results.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-
-
-def read_records(results: Path) -> dict[str, Record]:
-    """Read the kept records by size; none if nothing was measured yet."""
-    if not results.exists():
-        return {}
-    records: dict[str, Record] = json.loads(results.read_text(encoding="utf-8"))
-    return records
 
 
 def _counts(data: Path, users: int, items: int) -> dict[str, int]:

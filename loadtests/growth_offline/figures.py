@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from math import log
-from typing import Any
 
-Record = dict[str, Any]  # of one size, see __main__.py
-Records = Mapping[str, Record]  # by name of the size
+from loadtests.growth_offline.records import Record, Records
 
 
 def by_lines(records: Records) -> list[tuple[str, Record]]:
@@ -50,18 +48,8 @@ def exponent(records: Records, figures: Mapping[str, float]) -> float | None:
     return _slope(points)
 
 
-def extrapolate(records: Records, figures: Mapping[str, float], lines: float) -> float | None:
-    """Continue the figures of the largest size to so many ``lines`` by their exponent; None without one."""
-    power = exponent(records, figures)
-    if power is None:
-        return None
-    largest = max(figures, key=lambda name: int(records[name]["lines"]))
-    times: float = (lines / records[largest]["lines"]) ** power
-    return figures[largest] * times
-
-
 def _slope(points: Sequence[tuple[float, float]]) -> float:
     mean_x, mean_y = (sum(axis) / len(points) for axis in zip(*points, strict=True))
-    products = sum((x - mean_x) * (y - mean_y) for x, y in points)
-    squares = sum((x - mean_x) ** 2 for x, _ in points)
+    products: float = sum((x - mean_x) * (y - mean_y) for x, y in points)
+    squares: float = sum((x - mean_x) ** 2 for x, _ in points)
     return products / squares

@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from loadtests.environments import ROOT
 from loadtests.growth_offline.figures import (
-    Records,
     by_lines,
     exponent,
     stage_names,
     step_names,
     values,
 )
+from loadtests.growth_offline.records import Records
 from loadtests.growth_offline.stages import BAR
 from loadtests.machine import remark_on
 from loadtests.tables import fill

@@ -19,10 +19,17 @@ SETTINGS = RetrievalSettings(
 )
 
 
-def train(shop: Shop, end: int, supported: NDArray[np.bool_] | None = None, seed: int = 1) -> Retrieval:
+def train(
+    shop: Shop,
+    end: int,
+    supported: NDArray[np.bool_] | None = None,
+    seed: int = 1,
+    sampled: NDArray[np.bool_] | None = None,
+) -> Retrieval:
     supported = counts.support(shop, end) > 0 if supported is None else supported
-    every = np.ones(shop.n_baskets, bool)
-    return train_tower(shop, end, supported, counts.categories(shop, end)[0].of_item, SETTINGS, seed, every)
+    sampled = np.ones(shop.n_baskets, bool) if sampled is None else sampled
+    of_item = counts.categories(shop, end)[0].of_item
+    return train_tower(shop, end, supported, of_item, SETTINGS, seed, sampled)
 
 
 @pytest.fixture
@@ -52,6 +59,15 @@ def test_the_future_is_not_learnt() -> None:
     changed[shop.offsets[100] :] = np.roll(changed[shop.offsets[100] :], 7)
     for one, other in zip(train(shop, 100), train(Shop(**vars(shop) | {"items": changed}), 100), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_users_outside_the_sample_are_unknown_to_the_tower() -> None:
+    """Items still have vectors of their own."""
+    shop = random_shop(np.random.default_rng(0))
+    left_out = shop.users[shop.users > 0][0]
+    tower = train(shop, shop.n_baskets, sampled=shop.users != left_out)
+    np.testing.assert_array_equal(tower.users[left_out], tower.users[0])
+    assert (train(shop, shop.n_baskets).users[left_out] != tower.users[0]).any()
 
 
 def test_what_was_never_met_is_unknown() -> None:
