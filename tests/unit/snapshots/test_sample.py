@@ -48,5 +48,5 @@ def test_without_a_smaller_number_all_are_taken(users: int | None) -> None:
 def test_a_sample_of_nobody_is_refused() -> None:
     assert load_settings().train.users is None
     assert load_settings(overrides={"train.users": 200}).train.users == 200
-    with pytest.raises(CestaError, match="train.users"):
+    with pytest.raises(CestaError, match=r"train\.users"):
         load_settings(overrides={"train.users": 0})
