@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
-from export_scripts.durations import stage, step
+from export_scripts.durations import stage
 from export_scripts.quality import baselines, report
 from export_scripts.quality.cold import hide_cold, measure_cold_items
 from export_scripts.quality.groups import Groups
@@ -63,8 +63,7 @@ def evaluate(
     """
     if max_queries is not None:
         settings = _limit_queries(settings, max_queries)
-    with step("loading"):
-        shop, contract = load_shop(data), read_contract()
+    shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     split = split_by_time(shop, settings.splits)
     arrays = snapshot(shop, split.test, settings, prior)
@@ -80,9 +79,8 @@ def evaluate(
         train_rivals(shop, split, arrays, questions.sampler, settings, contract) if rivals else ([], {})
     )
     rankers: list[Ranker] = [served, UntrainedRankers(arrays), *others]
-    with step("questions"):
-        with_users = questions.rank(rankers, True, "evaluate")
-        without_users = questions.rank(rankers, False, "no user")
+    with_users = questions.rank(rankers, True, "evaluate")
+    without_users = questions.rank(rankers, False, "no user")
     groups = Groups.of(shop, arrays, hidden, split.test, settings)
     known, unknown = with_users[ServedRanker.NAME], without_users[ServedRanker.NAME]
     assert known.chances is not None  # ServedRanker always predicts probabilities

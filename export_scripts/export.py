@@ -51,16 +51,13 @@ def export(
     """
     if on_tensorrt:
         require_tensorrt(ort.get_available_providers())
-    with step("loading"):
-        shop, contract = load_shop(data), read_contract()
+    shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     measured = read_metrics(metrics, checkpoint)
-    with step("graph"):
-        graph = build_graph(fold(model), shop.catalog["item_id"].tolist(), contract)
+    graph = build_graph(fold(model), shop.catalog["item_id"].tolist(), contract)
     arrays = snapshot(shop, shop.n_baskets, settings, prior)
     with staged_folder(run, marker=manifest.NAME) as folder:
-        with step("files"):
-            parts = write_parts(graph, arrays, settings, contract, folder)
+        parts = write_parts(graph, arrays, settings, contract, folder)
         compared: dict[str, JsonValue] = {}
         if on_tensorrt:
             compared["tensorrt"] = check_on_tensorrt(str(folder / GRAPH), _batches(shop, folder, contract))
@@ -86,6 +83,7 @@ class Parts(NamedTuple):
         }
 
 
+@step("files")
 def write_parts(
     graph: onnx.ModelProto, arrays: SamplerArrays, settings: Settings, contract: Contract, folder: Path
 ) -> Parts:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from export_scripts.durations import stage, step
+from export_scripts.durations import stage
 from export_scripts.freshness.code import SourceTree
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import made_from, save_checkpoint
@@ -36,8 +36,7 @@ def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
     weights (``scorer/resume.py``). A shop too small for a training or validation period gets the linear score
     that training would start from. Raises CestaError if no item sells often enough to be recommended.
     """
-    with step("loading"):
-        shop, contract = load_shop(data), read_contract()
+    shop, contract = load_shop(data), read_contract()
     check_support(shop, settings)
     split = split_by_time(shop, settings.splits)
     saved = SavedTraining(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with())

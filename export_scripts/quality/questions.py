@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from ensemble.candidate_sampler.sampler import CandidateSampler
+from export_scripts.durations import step
 from export_scripts.progress import Progress
 from export_scripts.quality.metrics import TOP, Placement
 from export_scripts.quality.rankers import QueryBatch, Ranker
@@ -24,6 +25,7 @@ class Questions:
     hidden: HiddenItems
     sampler: CandidateSampler
 
+    @step("questions")
     def rank(
         self, rankers: Sequence[Ranker], known_user: bool, what: str, batch: int = BATCH
     ) -> dict[str, Placement]:
