@@ -23,11 +23,11 @@ export PYTHONDONTWRITEBYTECODE := 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve stack load bench growth attack docs lock wheels test-wheels packages test test-python \
-	test-machine scale containers lint clean clean-all
+.PHONY: help install demo serve stack load bench growth growth-offline shop attack docs lock wheels test-wheels packages test \
+	test-python test-machine scale containers lint clean clean-all
 
 help:  ## print the verbs
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 install: $(APP)/.installed $(SERVING)/.compiled  ## make the application environment and the serving environment
 
@@ -75,6 +75,15 @@ bench: install  ## cesta beside what people would use instead, in one run (20 mi
 
 growth: install  ## the release with its items multiplied, served at each size (10 minutes; needs wrk)
 	@$(APP)/bin/python -m loadtests.growth $(OPTIONS)
+
+SIZE := S1
+MEMORY :=
+
+growth-offline: $(APP)/.installed  ## each stage of a build on the generated shops SIZE="S1 S2", with MEMORY=12GiB at most
+	@$(APP)/bin/python -m loadtests.growth_offline $(SIZE) $(MEMORY:%=--memory %) $(OPTIONS)
+
+shop: $(APP)/.installed  ## a generated shop in artifacts/shops: SIZE=S1 to S4, or a small one such as gift-shop
+	@$(APP)/bin/python -m loadtests.shops $(SIZE) artifacts/shops/$(SIZE) $(OPTIONS)
 
 evaluate: install  ## metrics of every query of the test period; a build asks a sample
 	@$(APP)/bin/cesta evaluate $(OPTIONS)

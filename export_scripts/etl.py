@@ -10,6 +10,7 @@ import structlog
 from rich.console import Console
 
 from export_scripts import complete_journey
+from export_scripts.durations import stage
 from export_scripts.receipts import meta
 from export_scripts.receipts.assembly import ShopData, assemble, check_no_products_needed
 from export_scripts.receipts.catalog import read_products
@@ -25,6 +26,7 @@ from operations.records.atomic import scratch_folder, staged_folder
 SPILL = ".etl-spill-"  # prefix of the folder of a run
 
 
+@stage("etl")
 def etl(settings: Settings, out_dir: Path) -> Path:
     """Read the shop that `settings` name, write it to `out_dir`/data and return that folder.
 

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
+from export_scripts.durations import stage
 from export_scripts.engines.engine import Engine, open_engine
 from export_scripts.engines.local import ThisProcess
 from export_scripts.quality import baselines, report
@@ -51,6 +52,7 @@ NOTE: Final = (  # part of metrics.json, which stays the same to the last byte
 )
 
 
+@stage("evaluate")
 def evaluate(
     settings: Settings,
     data: Path,

@@ -17,6 +17,7 @@ from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.nearest import About
 from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
+from export_scripts.durations import stage, step
 from export_scripts.engines.engine import open_engine
 from export_scripts.provenance import made_with
 from export_scripts.receipts.shop import Shop, load_shop
@@ -42,6 +43,7 @@ GOLDEN_REQUESTS = 8
 TENSORRT_BATCHES = (1, 16, 64)  # the engine's least, best and largest
 
 
+@stage("export")
 def export(
     settings: Settings, data: Path, checkpoint: Path, metrics: Path, run: Path, on_tensorrt: bool = False
 ) -> Path:
@@ -87,6 +89,7 @@ class Parts(NamedTuple):
         }
 
 
+@step("files")
 def write_parts(arrays: SamplerArrays, settings: Settings, contract: Contract, folder: Path) -> Parts:
     """Write ``arrays/`` into ``folder``, where the graph is."""
     (folder / "arrays").mkdir()

@@ -140,6 +140,7 @@ class TrainSettings(SettingsTable):
     """The scorer and its training."""
 
     seed: int
+    users: Annotated[Annotated[int, Field(ge=1)] | None, Unset]
     hidden: tuple[int, ...] = Field(min_length=1)
     epochs: int = Field(ge=1)
     patience: int = Field(ge=1)

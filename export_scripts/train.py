@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from export_scripts.durations import stage
 from export_scripts.engines.engine import open_engine
 from export_scripts.freshness.code import SourceTree
 from export_scripts.receipts.shop import Shop, load_shop
@@ -30,6 +31,7 @@ from operations.errors import CestaError
 from operations.records.contract import read_contract
 
 
+@stage("train")
 def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
     """Fit prior and scorer to the shop in ``data``; write the checkpoint of the best epoch on validation.
 

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from ensemble.candidate_sampler.sampler import CandidateSampler
+from export_scripts.durations import step
 from export_scripts.engines.engine import Engine
 from export_scripts.progress import Progress
 from export_scripts.quality.metrics import TOP, Placement
@@ -32,6 +33,7 @@ class Questions:
         receipts = replace(self.shop, catalog=self.shop.catalog.iloc[:0], user_ids=[])
         return self.__dict__ | {"shop": receipts}
 
+    @step("questions")
     def rank(self, engine: Engine, known_user: bool, what: str, batch: int = BATCH) -> dict[str, Placement]:
         """Have every ranker rank all queries, with their users or without; returns placements by name.
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from export_scripts.durations import step
 from export_scripts.receipts import meta
 from operations.errors import CestaError
 
@@ -56,6 +57,7 @@ class Shop:
         return int(np.searchsorted(self.times, time))
 
 
+@step("loading")
 def load_shop(folder: Path) -> Shop:
     """Read etl's tables from ``folder``. Raises CestaError if there are none."""
     if not (folder / meta.FILE).exists():

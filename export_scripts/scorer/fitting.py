@@ -10,6 +10,7 @@ from torch import nn
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.features import FEATURES
+from export_scripts.durations import step
 from export_scripts.progress import Progress
 from export_scripts.scorer.checkpoint import UNTRAINED, Curve
 from export_scripts.scorer.ncf import NCF, NCFShape
@@ -66,6 +67,7 @@ def new_model(
     return model
 
 
+@step("scorer")
 def fit(
     model: NCF,
     training: TrainingSet,

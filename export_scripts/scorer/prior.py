@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from export_scripts.durations import step
 from export_scripts.receipts.shop import Shop
 from export_scripts.scorer.training_set import Period, collect, sample_periods
 from export_scripts.settings import Settings
@@ -23,6 +24,7 @@ PRIOR_CANDIDATES = 1_536  # far more than C: the prior must also rank items that
 PRIOR_RIDGE = 40.0
 
 
+@step("prior")
 def fit_prior(
     shop: Shop, training: Sequence[Period], settings: Settings, contract: Contract
 ) -> NDArray[np.float32]:

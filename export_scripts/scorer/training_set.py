@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from ensemble.candidate_sampler.arrays import Prior, SamplerArrays
 from ensemble.candidate_sampler.batch import Candidates
 from ensemble.candidate_sampler.query import Query
+from export_scripts.durations import step
 from export_scripts.progress import Progress
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import Settings, TrainSettings
 from export_scripts.snapshots.partials import PartialCounts
+from export_scripts.snapshots.sample import mark_sampled
 from export_scripts.snapshots.snapshot import recommendable, recount, sampler_of, with_content
 from export_scripts.snapshots.splits import HiddenItems, Split, as_queries, hide_items
 from operations.records.contract import Contract
@@ -132,9 +134,11 @@ def _training_part(
     warm = recommendable(arrays)
     hidden = hide_items(shop, start, end, warm | with_content(arrays), settings.hidden_per_basket, rng)
     chosen = warm[hidden.items] | (rng.random(len(hidden)) < settings.cold_share)
+    chosen &= mark_sampled(shop, settings.users)[hidden.baskets]
     return Period(start, arrays, HiddenItems(hidden.baskets[chosen], hidden.items[chosen]))
 
 
+@step("candidates")
 def collect_training_sets(
     shop: Shop, periods: Periods, settings: Settings, contract: Contract
 ) -> tuple[TrainingSet, TrainingSet]:

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import Neighbours, SamplerArrays
+from export_scripts.durations import step
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.snapshots import counts
@@ -30,6 +31,7 @@ EXACT: Final = 1e-6  # relative; float32 keeps 1e-7, one more basket among 100,0
 Check = Callable[[Shop, SamplerArrays, int, SamplerSettings], str]  # returns what leaked, "" for nothing
 
 
+@step("leak check")
 def check_leaks(shop: Shop, arrays: SamplerArrays, start: int, settings: Settings) -> None:
     """Raise CestaError with what leaked if the arrays contain the baskets from number ``start`` on.
 

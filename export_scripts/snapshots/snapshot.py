@@ -25,6 +25,7 @@ from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.ids import Ids
 from ensemble.candidate_sampler.nearest import About, Nearest, RecallError
 from ensemble.candidate_sampler.sampler import CandidateSampler, with_users_by_bytes
+from export_scripts.durations import step
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.snapshots import counts
@@ -101,6 +102,7 @@ class _Counted(TypedDict):
     cold: Cold
 
 
+@step("counts")
 def _count(shop: Shop, end: int, settings: SamplerSettings, partials: PartialCounts) -> _Counted:
     categories, names = counts.categories(shop, end)
     pairs, of_categories = partials.pairs(end), partials.category_pairs(end)

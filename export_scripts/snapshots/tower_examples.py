@@ -26,13 +26,20 @@ class Batch(NamedTuple):
 
 
 class Examples:
-    """The baskets before ``end`` with at least two items that ``recommendable`` (items,) marks."""
+    """The marked baskets before ``end`` with at least two items that ``recommendable`` (items,) marks."""
 
-    def __init__(self, shop: Shop, end: int, recommendable: NDArray[np.bool_], settings: RetrievalSettings):
+    def __init__(
+        self,
+        shop: Shop,
+        end: int,
+        recommendable: NDArray[np.bool_],
+        sampled: NDArray[np.bool_],  # (baskets,)
+        settings: RetrievalSettings,
+    ):
         self._shop, self._recommendable, self._settings = shop, recommendable, settings
         counted = recommendable[shop.items[: shop.offsets[end]]]
         sizes = np.add.reduceat(counted, shop.offsets[:end], dtype=np.int32)
-        self._numbers = np.flatnonzero(sizes >= 2)
+        self._numbers = np.flatnonzero((sizes >= 2) & sampled[:end])
         self._users = shop.users[self._numbers]
         self._pool = np.flatnonzero(recommendable)
         self._size = min(settings.batch_size, max(len(self) // LEAST_BATCHES, LEAST_BATCH))

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from export_scripts.durations import step
 from export_scripts.progress import Progress
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import Settings
 from export_scripts.snapshots import counts
 from export_scripts.snapshots.row_optimizer import RowOptimizer
+from export_scripts.snapshots.sample import mark_sampled
 from export_scripts.snapshots.sampled_softmax import SampledSoftmax
 from export_scripts.snapshots.tower import Tower, TrainedTower
 from export_scripts.snapshots.tower_examples import Batch, Examples
@@ -36,6 +38,7 @@ def new_tower(shop: Shop, of_item: NDArray[np.int32], settings: Settings) -> Tra
     return TrainedTower.of(Tower.untrained(shop.n_users, of_item, settings.retrieval.dimensions, generator))
 
 
+@step("tower")
 def continue_tower(tower: TrainedTower, shop: Shop, end: int, settings: Settings) -> TrainedTower:
     """Train a copy of ``tower`` on the baskets before ``end``, those that it has seen included.
 
@@ -52,7 +55,8 @@ def continue_tower(tower: TrainedTower, shop: Shop, end: int, settings: Settings
             "error of cesta, and its metrics would be too good"
         )
     recommendable = counts.support(shop, end) >= settings.sampler.min_support
-    examples = Examples(shop, end, recommendable, settings.retrieval)
+    sampled = mark_sampled(shop, settings.train.users)
+    examples = Examples(shop, end, recommendable, sampled, settings.retrieval)
     if not len(examples):
         return replace(tower, end=end)
     tower = deepcopy(tower)
@@ -61,8 +65,8 @@ def continue_tower(tower: TrainedTower, shop: Shop, end: int, settings: Settings
     share = settings.retrieval.continued if tower.steps else 1.0
     steps = max(1, round(share * examples.steps))
     with Progress("retrieval", steps) as progress, ThreadCount(torch.get_num_threads()) as threads:
-        for step, chosen in enumerate(examples.draw(steps, rng)):
-            rate = settings.retrieval.learning_rate * (1 - step / steps)
+        for done, chosen in enumerate(examples.draw(steps, rng)):
+            rate = settings.retrieval.learning_rate * (1 - done / steps)
             loss = train_step(network, tower.optimizer, examples.batch(chosen, rng), rate)
             threads.step()
             progress.advance(loss=loss)

@@ -40,7 +40,7 @@ ORDERS = {
 # Modules beside the sub-packages: those that every sub-package may import. The others, such as build.py,
 # stand above all sub-packages except commands.
 BASES = {
-    "export_scripts": {"complete_journey", "progress", "provenance", "settings", "thread_count"},
+    "export_scripts": {"complete_journey", "durations", "progress", "provenance", "settings", "thread_count"},
     "operations": {"address", "errors", "log_stream", "outputs", "plain_path", "settings"},
 }
 OFFLINE = {"torch", "pandas"}  # of the floor export_scripts; loadtests/peers are other people's apps

@@ -6,6 +6,7 @@ import pytest
 from export_scripts.scorer.training_set import collect, make_periods
 from export_scripts.settings import load_settings
 from export_scripts.snapshots.leaks import check_leaks
+from export_scripts.snapshots.sample import mark_sampled
 from export_scripts.snapshots.snapshot import recommendable, snapshot
 from export_scripts.snapshots.splits import Split, split_by_time
 from operations.records.contract import read_contract
@@ -66,6 +67,15 @@ def test_no_more_are_asked_than_the_settings_say() -> None:
     splits = make_periods(SHOP, SPLIT, PARTS[0].arrays, few)
     assert sum(len(part.hidden) for part in splits.training) in range(38, 43)  # rounded for each part
     assert len(splits.validation.hidden) == 10
+
+
+def test_a_sample_of_users_trains_and_all_users_validate() -> None:
+    """Half of the users, and the baskets without a user in the same share."""
+    half = load_settings(overrides={"train.users": SHOP.n_users // 2, "train.cold_share": 0})
+    marks = mark_sampled(SHOP, half.train.users)
+    splits = make_periods(SHOP, SPLIT, PARTS[0].arrays, half)
+    assert all(len(part.hidden) and marks[part.hidden.baskets].all() for part in splits.training)
+    assert not marks[splits.validation.hidden.baskets].all()
 
 
 def test_parts_without_receipts_are_left_out() -> None:

@@ -14,6 +14,7 @@ from export_scripts.receipts.shop import Shop
 from export_scripts.settings import Settings, load_settings
 from export_scripts.snapshots import counts, tower_training
 from export_scripts.snapshots.leaks import check_leaks
+from export_scripts.snapshots.sample import mark_sampled
 from export_scripts.snapshots.snapshot import snapshot
 from export_scripts.snapshots.tower import Tower, TrainedTower
 from export_scripts.snapshots.tower_examples import Examples
@@ -100,6 +101,17 @@ def test_a_tower_never_goes_back(early: TrainedTower) -> None:
         continue_tower(early, SHOP, 149, SETTINGS)
 
 
+def test_users_outside_the_sample_are_unknown_to_the_tower() -> None:
+    """Users of the sample have vectors of their own."""
+    sampled = load_settings(overrides=SMALL | {"train.users": SHOP.n_users // 2})
+    tower = vectors(SHOP, SHOP.n_baskets, sampled)
+    unknown = (tower.users == tower.users[0]).all(1)
+    drawn = np.zeros(SHOP.n_users, bool)
+    drawn[SHOP.users[mark_sampled(SHOP, SHOP.n_users // 2)]] = True
+    assert unknown[~drawn].all()
+    assert not unknown[drawn][1:].all()
+
+
 def test_what_was_never_met_is_unknown() -> None:
     """User 3 comes after the end. Item 5 is below the bar. Row 0 is no item. Nothing has a category."""
     shop = shop_of([(1, 0, [1, 2, 3]), (2, 1, [1, 2, 4]), (3, 2, [2, 3])], items=5, users=3)
@@ -178,7 +190,7 @@ def test_only_the_rows_of_a_batch_cost_anything(early: TrainedTower) -> None:
     """The gradient of each table has the rows that the batch has read."""
     tower = new_tower(SHOP, counts.categories(SHOP, 150)[0].of_item, SETTINGS)
     tower.network.admit(counts.support(SHOP, 150) > 0, tower.known_users)
-    examples = Examples(SHOP, 150, counts.support(SHOP, 150) > 0, SETTINGS.retrieval)
+    examples = Examples(SHOP, 150, counts.support(SHOP, 150) > 0, np.ones(150, bool), SETTINGS.retrieval)
     batch = examples.batch(np.arange(3), np.random.default_rng(0))
     torch.autograd.backward(tower_training.loss_of(tower.network, batch))
     network = tower.network

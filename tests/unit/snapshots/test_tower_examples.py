@@ -16,7 +16,7 @@ STEPS = 40
 def examples_of(shop: Shop, **retrieval: Any) -> Examples:
     settings = load_settings(overrides={f"retrieval.{name}": value for name, value in retrieval.items()})
     marks = np.arange(shop.n_items) > 0
-    return Examples(shop, shop.n_baskets, marks, settings.retrieval)
+    return Examples(shop, shop.n_baskets, marks, np.ones(shop.n_baskets, bool), settings.retrieval)
 
 
 def share_of_user_2(examples: Examples) -> float:
