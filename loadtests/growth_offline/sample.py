@@ -16,12 +16,13 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from export_scripts.engines.local import ThisProcess
 from export_scripts.quality.groups import Groups
 from export_scripts.quality.metrics import gains, interval
 from export_scripts.quality.questions import Questions
-from export_scripts.quality.rankers import ServedRanker
+from export_scripts.quality.served import served_ranker
 from export_scripts.receipts.shop import Shop, load_shop
-from export_scripts.scorer.checkpoint import load_checkpoint
+from export_scripts.scorer.checkpoint import load_checkpoint, load_tower
 from export_scripts.settings import Settings, load_settings
 from export_scripts.snapshots.snapshot import recommendable, sampler_of, snapshot
 from export_scripts.snapshots.splits import hide_items, split_by_time
@@ -50,14 +51,15 @@ def answer(shop: Shop, data: Path, folder: Path, settings: Settings) -> Answers:
     cpu_s, contract = time.process_time() - begun, read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     split = split_by_time(shop, settings.splits)
-    arrays = snapshot(shop, split.validation, settings, prior)
+    arrays = snapshot(shop, split.validation, settings, prior, tower=load_tower(checkpoint))
     rng, most = np.random.default_rng(settings.train.seed), settings.splits.hidden_per_basket
     hidden = hide_items(shop, split.validation, split.test, recommendable(arrays), most, rng)
     hidden = hidden.sample(settings.train.validation_queries, rng)
-    questions = Questions(shop, hidden, sampler_of(arrays, settings, contract))
-    ranker = ServedRanker(model, shop.catalog["item_id"].tolist(), questions.sampler, contract)
+    sampler = sampler_of(arrays, settings, contract)
+    ranker = served_ranker(model, shop.catalog["item_id"].tolist(), sampler, contract)
+    questions = Questions(shop, hidden, sampler, [ranker])
     known, unknown = (
-        questions.rank([ranker], is_known, "ask")[ranker.NAME].ranks for is_known in (True, False)
+        questions.rank(ThisProcess(), is_known, "ask")[ranker.NAME].ranks for is_known in (True, False)
     )
     groups = Groups.of(shop, arrays, hidden, split.validation, settings)
     users = np.array(settings.train.users or shop.n_users - 1)
