@@ -1,5 +1,7 @@
 """The first stage: a shop's receipts and products in, interactions and catalog out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +13,16 @@ from export_scripts import complete_journey
 from export_scripts.receipts import meta
 from export_scripts.receipts.assembly import ShopData, assemble, check_no_products_needed
 from export_scripts.receipts.catalog import read_products
-from export_scripts.receipts.files import write_shop
+from export_scripts.receipts.database import open_database
 from export_scripts.receipts.hints import find_hints
 from export_scripts.receipts.opening import open_source
-from export_scripts.receipts.problems import Problem, Problems, printable
-from export_scripts.receipts.reading import read_source
+from export_scripts.receipts.problems import Problems, printable
 from export_scripts.receipts.transactions import read_lines
 from export_scripts.settings import Settings
 from operations.outputs import Outputs
-from operations.records.atomic import staged_folder
+from operations.records.atomic import scratch_folder, staged_folder
+
+SPILL = ".etl-spill-"  # prefix of the folder of a run
 
 
 def etl(settings: Settings, out_dir: Path) -> Path:
@@ -39,11 +42,12 @@ def etl(settings: Settings, out_dir: Path) -> Path:
     if `out_dir`/data was not written by cesta. Neither leaves anything behind.
     """
     target = Outputs(out_dir).data
-    with Console(stderr=True).status("reading the shop's tables") as status:
-        shop = read_shop(settings)
-        status.update("writing")
-        with staged_folder(target, marker=meta.FILE) as folder:
-            write_shop(shop, folder)
+    with (
+        Console(stderr=True).status("reading the shop's tables"),
+        _left_as_it_was(target.parent),
+        staged_folder(target, marker=meta.FILE) as folder,
+    ):
+        shop = write_shop(settings, target.parent, folder)
     log = structlog.get_logger()
     for hint in (*shop.warnings, *find_hints(shop, settings.sampler.largest_basket)):
         log.warning(printable(hint))
@@ -51,25 +55,41 @@ def etl(settings: Settings, out_dir: Path) -> Path:
     return target
 
 
-def read_shop(settings: Settings) -> ShopData:
-    """Read and check both tables and assemble the shop. Raises BadInput with the problems of both."""
+@contextmanager
+def _left_as_it_was(folder: Path) -> Iterator[None]:
+    """Remove `folder` and those above it if they are new and the block raises."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # something else is in it
+            for path in new:
+                path.rmdir()
+        raise
+
+
+def write_shop(settings: Settings, out_dir: Path, folder: Path) -> ShopData:
+    """Read and check both tables and write the shop into `folder`. Raises BadInput with the problems of both.
+
+    What does not fit into memory is written below `out_dir` meanwhile, or where [etl] spill says.
+    """
     data, problems = settings.data, Problems()
     if data.transactions:
         paths = [path for path in (data.transactions, data.products) if path]
     else:
         paths = list(complete_journey.tables())
     sources = [open_source(path, problems) for path in paths]
-    tables = [source and read_source(source, problems) for source in sources]
-    try:
-        lines = read_lines(tables[0], data, settings.etl, problems) if tables[0] else pd.DataFrame()
+    with (
+        scratch_folder(settings.etl.spill or out_dir, SPILL) as spill,
+        open_database(settings.etl.memory, spill) as database,
+    ):
+        lines = read_lines(sources[0], data, settings.etl, database, problems) if sources[0] else None
         products = pd.DataFrame({"item_id": [], "name": []}, dtype="str")
         if len(sources) == 1:
             check_no_products_needed(settings, Path(paths[0]).name, problems)
-        elif tables[1]:
-            products = read_products(tables[1], data, settings.etl.drop, problems)
-    except MemoryError as error:
-        what = f"its columns do not fit into the memory of this machine: {error}"
-        problems.add(Problem(Path(paths[0]).name, what, "are values of a column very long? Leave them out"))
-    problems.raise_if_any()
-    shop = assemble(lines, products, settings, [source.label for source in sources if source])
+        elif sources[1]:
+            products = read_products(sources[1], data, settings.etl.drop, database, problems)
+        problems.raise_if_any()
+        assert lines is not None  # else there is a problem
+        shop = assemble(lines, products, settings, [source.label for source in sources if source], folder)
     return replace(shop, warnings=tuple(problems.warnings))

@@ -16,7 +16,7 @@ from operations.settings import SHIPPED as BARS
 from operations.settings import ReleaseSettings, SettingsTable, merged, read_toml, validated
 
 SHIPPED = Path(__file__).with_name("pipeline.toml")
-PATHS = (("data", "transactions"), ("data", "products"))  # relative to the file that sets them
+PATHS = (("data", "transactions"), ("data", "products"), ("etl", "spill"))  # relative to their file
 
 Unset = BeforeValidator(lambda value: None if value == "" else value)  # toml has no null
 OptionalTable = Annotated[Path | str | None, BeforeValidator(lambda value: _place(value))]
@@ -89,6 +89,8 @@ class EtlSettings(SettingsTable):
     returns: Literal["refuse", "drop"]
     unlisted: Literal["keep", "drop"]
     basket_hours: float = Field(gt=0)
+    memory: str = Field(pattern=r"^[0-9]+(\.[0-9]+)? ?[KMGT]i?B$")
+    spill: Annotated[Path | None, Unset]
     drop: dict[str, tuple[str, ...]]
 
 

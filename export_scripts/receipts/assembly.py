@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from export_scripts.receipts.catalog import build_catalog, guess_categories, not_merchandise, unused_rules
+from export_scripts.receipts.database import Database
+from export_scripts.receipts.files import write_baskets, write_interactions, write_shop
 from export_scripts.receipts.meta import Meta
 from export_scripts.receipts.problems import SHOWN_ROWS, BadInput, Problem, Problems
-from export_scripts.receipts.transactions import spread_users
+from export_scripts.receipts.tables import Cells
+from export_scripts.receipts.transactions import Lines
 from export_scripts.settings import Settings
+
+RETURNED, NOTHING = "returned (quantity below 0)", "quantity 0"
 
 
 @dataclass(frozen=True)
 class ShopData:
-    """The four tables that etl writes (`export_scripts.etl.etl` describes them), and facts about the shop."""
+    """What is known of the shop whose tables were written; a basket is its number."""
 
-    interactions: pd.DataFrame
-    baskets: pd.DataFrame
     catalog: pd.DataFrame
-    users: pd.DataFrame
+    users: pa.Array  # (users + 1,) ids, row 0 unknown
+    user_rows: NDArray[np.int32]  # (baskets,)
+    times: NDArray[np.int64]  # (baskets,)
+    sizes: NDArray[np.int32]  # (baskets,) distinct items
+    baskets_of_item: NDArray[np.int64]  # (items + 1,)
     meta: Meta
     unlisted: pd.Index[str]  # ids of sold items that the products table lacks
+    last_basket: str
+    largest_basket: str  # the first one of this size
     warnings: tuple[str, ...] = ()  # of the reading of the tables
 
 
@@ -39,79 +52,133 @@ def check_no_products_needed(settings: Settings, source: str, problems: Problems
         problems.add(Problem(source, what, f"give products, or leave {setting} out"))
 
 
-def assemble(lines: pd.DataFrame, products: pd.DataFrame, settings: Settings, sources: list[str]) -> ShopData:
-    """Drop what is not a purchase of merchandise and number the rest. Raises BadInput if no pair is left."""
-    drop, data = settings.etl.drop, settings.data
+def assemble(
+    lines: Lines, products: pd.DataFrame, settings: Settings, sources: list[str], folder: Path
+) -> ShopData:
+    """Drop what is not a purchase of merchandise, number the rest and write the tables into `folder`.
+
+    Raises BadInput if no pair is left.
+    """
+    drop, data, database = settings.etl.drop, settings.data, lines.table.database
     reason = not_merchandise(products, drop)
-    why = why_dropped(lines, products["item_id"], reason, settings)
-    purchases = lines.assign(user_id=spread_users(lines))[why == ""]
-    check_any_pair(purchases, sources[0], why)
+    items = sold_items(lines)
+    why = why_dropped(items["item_id"], products["item_id"], reason, settings)
+    dropped = count_causes(items, why)
+    kept = ((why == "") & (items["kept"] > 0)).to_numpy()
+    sold = pd.Index(items["item_id"][kept], dtype="str").sort_values()
     categories = list(data.category_columns) or guess_categories(products, data.name_columns)
-    sold = unique_ids(purchases["item_id"])
     catalog = build_catalog(products[reason == ""], sold, categories)
-    users = pd.DataFrame({"user_id": ["", *unique_ids(purchases["user_id"])]}, dtype="str")
-    baskets, interactions = number_lines(purchases, catalog, users)
+    item_rows = pd.Index(catalog["item_id"]).get_indexer(items["item_id"][kept]).astype(np.int32)
+    keys = database.add(pa.table({"item": items["item"].array[kept], "item_row": item_rows}))
+    purchases = Purchases(lines, database.create("table", "items", f"select * from {keys}"), bool(dropped))
+    users, baskets = number_baskets(purchases)
+    found = database.arrow(f"select user_row, time from {baskets} order by basket")
+    user_rows, times = (found[name].to_numpy() for name in ("user_row", "time"))
+    sizes, baskets_of_item = write_interactions(
+        merged_lines(purchases, baskets), user_rows, times, len(catalog), folder
+    )
+    lines_kept = int(items["kept"][kept].sum())
+    check_any_pair(sizes, sources[0], lines_kept, lines.table.rows, dropped)
+    write_baskets(
+        database.batches(f"select key::varchar from {baskets} order by basket"),
+        user_rows,
+        times,
+        sizes,
+        folder,
+    )
     meta: Meta = {
         "sources": sources,
         "has_users": len(users) > 1,
-        "has_time": "time" in lines,
-        "time_range": time_range(baskets["time"]) if "time" in lines else None,
+        "has_time": lines.time is not None,
+        "time_range": time_range(times) if lines.time else None,
         "category_columns": categories,
         "unused_drop_rules": unused_rules(products, drop),
         "counts": {
-            "lines_read": len(lines),
-            "lines_kept": len(purchases),
-            "dropped": {str(cause): n for cause, n in count_causes(why).sort_index().items()},
-            "interactions": len(interactions),
-            "baskets": len(baskets),
+            "lines_read": lines.table.rows,
+            "lines_kept": lines_kept,
+            "dropped": dict(sorted(dropped.items())),
+            "interactions": int(sizes.sum()),
+            "baskets": len(sizes),
             "users": len(users) - 1,
             "items": len(catalog) - 1,
-            "items_sold": int(interactions["item_row"].nunique()),
+            "items_sold": int(np.count_nonzero(baskets_of_item)),
             "items_dropped": int((reason != "").sum()),
         },
         "settings": {
-            # Without the paths of this machine; the file names are in sources.
+            # Without the paths of this machine, whose file names are in sources, and without its memory.
             "data": data.model_dump(mode="json", exclude={"transactions", "products"}),
-            "etl": settings.etl.model_dump(mode="json"),
+            "etl": settings.etl.model_dump(mode="json", exclude={"memory", "spill"}),
         },
     }
+    write_shop(catalog, users, meta, folder)
     unlisted = sold.difference(pd.Index(products["item_id"]))
-    return ShopData(interactions, baskets, catalog, users, meta, unlisted)
+    last, largest = (basket_id(database, baskets, n) for n in (len(sizes) - 1, int(sizes.argmax())))
+    return ShopData(catalog, users, user_rows, times, sizes, baskets_of_item, meta, unlisted, last, largest)
 
 
-def unique_ids(ids: pd.Series[pd.CategoricalDtype[str]]) -> pd.Index[str]:
-    """Return the ids that occur in a category column, sorted by their bytes, without missing values."""
-    occurring: pd.Index[str] = ids.cat.remove_unused_categories().cat.categories.astype("str")
-    return occurring.sort_values()
+@dataclass(frozen=True)
+class Purchases:
+    """The lines of the sold items whose quantity is above 0."""
+
+    lines: Lines
+    items: str  # table: item, item_row
+    any_dropped: bool  # else all lines are purchases
+
+    def select(self, **cells: Cells) -> str:
+        """Return SQL of these cells and of item_row, one row per purchase, with its position."""
+        lines = self.lines
+        asked = {**cells, "item": lines.item}
+        positive = lines.quantity.positive
+        if not positive:
+            asked["amount"] = lines.quantity.cells
+        sql = f"select * from ({lines.table.select(**asked)}) join {self.items} using (item)"
+        return sql if positive else f"{sql} where amount > 0"
+
+
+def sold_items(lines: Lines) -> pd.DataFrame:
+    """Return item (as in the lines), item_id (str), and its lines: all, kept, returned, of nothing."""
+    quantity = lines.quantity
+    cells = {"item": lines.item} if quantity.positive else {"item": lines.item, "quantity": quantity.cells}
+    below, zero = (
+        ("0::bigint",) * 2
+        if quantity.positive
+        else (f"count(*) filter (quantity {test})" for test in ("< 0", "= 0"))
+    )
+    counts = f"count(*) as all_lines, {below} as returned, {zero} as nothing"
+    sql = f"select item, {counts} from ({lines.table.select(**cells)}) group by item"
+    table = lines.table.database.arrow(f"select *, item::varchar as item_id from ({sql})")
+    found: pd.DataFrame = table.to_pandas()
+    return found.assign(kept=found["all_lines"] - found["returned"] - found["nothing"])
 
 
 def why_dropped(
-    lines: pd.DataFrame, listed: pd.Series[str], reason: pd.Series[str], settings: Settings
+    items: pd.Series[str], listed: pd.Series[str], reason: pd.Series[str], settings: Settings
 ) -> pd.Series[str]:
-    """Return (lines,) str: "" for a purchase, else the first cause to drop the line.
+    """Return (items,) str: "" for merchandise, else the first cause to drop all lines of the item.
 
     `reason` (products,) says which of the `listed` items are not merchandise, "" for merchandise.
     """
-    items = lines["item_id"].cat.categories
-    by_item = pd.Series(reason.to_numpy(), index=listed).reindex(items)
     unlisted = "not in the products table" if settings.etl.unlisted == "drop" and len(listed) else ""
-    why = lines["item_id"].map(by_item.fillna(unlisted)).astype("str")
-    why = why.mask((why == "") & (lines["quantity"] < 0), "returned (quantity below 0)")
-    return why.mask((why == "") & (lines["quantity"] == 0), "quantity 0")
+    by_item = pd.Series(reason.to_numpy(), index=listed, dtype="str").reindex(items)
+    return by_item.fillna(unlisted).reset_index(drop=True)
 
 
-def count_causes(why: pd.Series[str]) -> pd.Series[int]:
-    """Return cause → dropped lines, most frequent first."""
-    return why[why != ""].value_counts()
+def count_causes(items: pd.DataFrame, why: pd.Series[str]) -> dict[str, int]:
+    """Return cause → dropped lines."""
+    counts = items["all_lines"].groupby(why).sum().drop("", errors="ignore").to_dict()
+    merchandise = items[why == ""]
+    counts |= {RETURNED: merchandise["returned"].sum(), NOTHING: merchandise["nothing"].sum()}
+    return {str(cause): int(count) for cause, count in counts.items() if count}
 
 
-def check_any_pair(lines: pd.DataFrame, source: str, why: pd.Series[str]) -> None:
+def check_any_pair(
+    sizes: NDArray[np.int32], source: str, kept: int, read: int, dropped: Mapping[str, int]
+) -> None:
     """Raise BadInput if no basket has two distinct items: there is nothing to learn from."""
-    distinct_items = lines.groupby("basket_id", observed=True)["item_id"].nunique()
-    if (distinct_items < 2).all():
-        remaining = f"{len(lines):,} of {len(why):,} lines are left after dropping"
-        dropped = [f"{n:,}: {cause}" for cause, n in count_causes(why).items()]
-        remaining += f" ({'; '.join(dropped[:SHOWN_ROWS])})" if dropped else ""
+    if (sizes < 2).all():
+        remaining = f"{kept:,} of {read:,} lines are left after dropping"
+        causes = sorted(dropped.items(), key=lambda cause: -cause[1])[:SHOWN_ROWS]
+        remaining += f" ({'; '.join(f'{n:,}: {cause}' for cause, n in causes)})" if causes else ""
         way_out = (
             "check that basket_id names the receipt and not the line, "
             "and what [etl.drop], unlisted and returns remove"
@@ -119,40 +186,72 @@ def check_any_pair(lines: pd.DataFrame, source: str, why: pd.Series[str]) -> Non
         raise BadInput([Problem(source, f"no basket holds two distinct items; {remaining}", way_out)])
 
 
-def number_lines(
-    lines: pd.DataFrame, catalog: pd.DataFrame, users: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Turn lines into (baskets, interactions): ids become rows, duplicates merge, quantities add up."""
-    item_row = pd.Index(catalog["item_id"]).get_indexer(lines["item_id"].cat.categories)
-    user_row = pd.Index(users["user_id"]).get_indexer(lines["user_id"].cat.categories)
-    appearance, basket_id = pd.factorize(lines["basket_id"])  # baskets numbered by first appearance
-    work = pd.DataFrame(
-        {
-            "appearance": appearance,
-            "item_row": item_row[lines["item_id"].cat.codes].astype(np.int32),
-            "user_row": np.append(user_row, 0)[lines["user_id"].cat.codes].astype(np.int32),  # code -1 → 0
-            "time": (lines["time"] if "time" in lines else pd.Series(appearance)).to_numpy(np.int64),
-            "quantity": lines["quantity"].to_numpy(),
-        }
+def number_baskets(purchases: Purchases) -> tuple[pa.Array, str]:
+    """Return the ids of the users, row 0 unknown, and a table of baskets: basket, key, user_row, time.
+
+    Baskets are numbered in the order of their earliest purchase, then of the file. Without times, their
+    number is their time.
+    """
+    lines, database = purchases.lines, purchases.lines.table.database
+    user = "first_user" if lines.user else "null::varchar"
+    time = "first" if lines.time else "null::bigint"
+    kept = f"(select basket as key, {user} as customer, {time} as time, seen from {lines.receipts})"
+    if purchases.any_dropped:
+        cells = {"key": lines.basket} | ({"time": lines.time} if lines.time else {})
+        time = "min(time)" if lines.time else "null::bigint"
+        of_purchases = f"select key, {time} as time, min(position) as seen"
+        of_purchases += f" from ({purchases.select(**cells)}) group by key"
+        of_lines = f"(select basket as key, {user} as customer from {lines.receipts})"
+        kept = f"(select * from ({of_purchases}) join {of_lines} using (key))"
+    users = database.create(
+        "table",
+        "users",
+        "select customer, row_number() over (order by customer::varchar)::int as user_row"
+        f" from (select distinct customer from {kept} where customer is not null)",
     )
-    baskets = work.groupby("appearance").agg(
-        user_row=("user_row", "first"), time=("time", "min"), size=("item_row", "nunique")
+    number = "row_number() over (order by time, seen) - 1"
+    baskets = database.create(
+        "table",
+        "baskets",
+        f"select key, coalesce(user_row, 0)::int as user_row, {'time' if lines.time else number} as time,"
+        f" {number} as basket from {kept} left join {users} using (customer)",
     )
-    baskets.insert(0, "basket_id", basket_id.astype("str"))
-    baskets = baskets.astype({"size": np.int32}).sort_values("time", kind="stable")
-    ordinal = np.empty(len(baskets), dtype=np.int32)
-    ordinal[baskets.index] = np.arange(len(baskets), dtype=np.int32)
-    work["basket"] = ordinal[appearance]
-    merged = work.groupby(["basket", "item_row"], as_index=False)["quantity"].sum()
-    of_basket = baskets.iloc[merged["basket"]]
-    interactions = merged.assign(
-        user_row=of_basket["user_row"].to_numpy(),
-        time=of_basket["time"].to_numpy(),
-        quantity=merged["quantity"].astype(np.float32),
-    )[["user_row", "basket", "item_row", "time", "quantity"]]
-    return baskets.reset_index(drop=True), interactions
+    ids = database.arrow(f"select customer::varchar as user_id from {users} order by user_row")["user_id"]
+    return pa.concat_arrays([pa.array([""], ids.type), *ids.chunks]), baskets
 
 
-def time_range(seconds: pd.Series[int]) -> list[str]:
+def merged_lines(
+    purchases: Purchases, baskets: str
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Yield (pairs, quantities): basket << 32 | item row, ascending and distinct, and the sum of its lines.
+
+    Sums of whole numbers are exact in any order; fractions are added in the order of the file.
+    """
+    lines, database = purchases.lines, purchases.lines.table.database
+    quantity = lines.quantity
+    asked = {"key": lines.basket, "quantity": quantity.cells}
+    sql = f"select basket << 32 | item_row as pair, quantity from ({purchases.select(**asked)})"
+    order = "pair" if quantity.whole else "pair, position"
+    left: tuple[NDArray[np.int64], NDArray[np.float64]] = np.zeros(0, np.int64), np.zeros(0)
+    for batch in database.batches(f"{sql} join {baskets} using (key) order by {order}"):
+        pairs, quantities = (
+            np.concatenate([kept, np.asarray(column)])
+            for kept, column in zip(left, batch.columns, strict=True)
+        )
+        starts = np.flatnonzero(np.append(True, pairs[1:] != pairs[:-1]))
+        last = starts[-1]  # the next batch may go on with this pair
+        if last:
+            yield pairs[starts[:-1]], np.add.reduceat(quantities[:last], starts[:-1])
+        left = pairs[last:], quantities[last:]
+    if len(left[0]):
+        yield left[0][:1], left[1].sum(keepdims=True)
+
+
+def basket_id(database: Database, baskets: str, number: int) -> str:
+    found = database.arrow(f"select key::varchar as id from {baskets} where basket = {number}")
+    return str(found["id"][0].as_py())
+
+
+def time_range(seconds: NDArray[np.int64]) -> list[str]:
     """Return the first and the last time in ISO 8601, UTC."""
     return [pd.Timestamp(time, unit="s").isoformat() + "Z" for time in (seconds.min(), seconds.max())]

@@ -3,59 +3,77 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from export_scripts.receipts.database import Database
 from export_scripts.receipts.ids import id_column
-from export_scripts.receipts.problems import Problem, Problems, listed, show
-from export_scripts.receipts.tables import Table, text_column
+from export_scripts.receipts.problems import SHOWN_ROWS, Problem, Problems, listed, show
+from export_scripts.receipts.source import Source
+from export_scripts.receipts.staging import stage
+from export_scripts.receipts.tables import Cells, Table, text_column
 from export_scripts.settings import DataSettings
 
 CATALOG_COLUMNS = ("item_id", "name")  # before the category columns
 
 
 def read_products(
-    table: Table, data: DataSettings, drop: Mapping[str, object], problems: Problems
+    source: Source, data: DataSettings, drop: Mapping[str, object], database: Database, problems: Problems
 ) -> pd.DataFrame:
     """Return one row per product: item_id, name, and the columns that settings or the guess need.
 
     All values are str, "" where missing. Adds what is wrong to `problems`; the frame may then lack columns.
     """
-    key = _id_column(table, data)
+    present = source.schema.names
+    key = _id_column(present, data)
     wanted = {key: '[data] products_item_id = "…"'}
     wanted |= dict.fromkeys(drop, "[etl.drop]")
     wanted |= dict.fromkeys(data.category_columns, "[data] category_columns")
     wanted |= dict.fromkeys(data.name_columns, "[data] name_columns")
-    present = table.data.column_names
     for column in (column for column in wanted if column not in present):
         what = f"no column {show(column)}; the columns are: {listed(present)}"
-        problems.add(Problem(table.name, what, f"correct the name in {wanted[column]}"))
+        problems.add(Problem(source.name, what, f"correct the name in {wanted[column]}"))
     names = data.name_columns or tuple(c for c in ("name",) if c in present)
-    guesses = () if data.category_columns else _text_columns(table)
+    guesses = () if data.category_columns else _text_columns(source.schema)
     read = [column for column in present if column in {*wanted, *names, *guesses}]
-    text = {column: text_column(table, column, data.missing, problems) for column in read if column != key}
+    table = stage(source, read, (), database, problems)
+    if table is None:
+        return pd.DataFrame()
+    cells = {name: text_column(table, name, data.missing, problems) for name in read if name != key}
     if key not in present:
         return pd.DataFrame()
-    ids = id_column(table, key, data.missing, problems).astype("str")
-    text[key] = ids  # also kept under its own name, for rules and categories that use it
-    products = pd.DataFrame({"item_id": ids, **{c: t.fillna("") for c, t in text.items() if c != "item_id"}})
+    ids = id_column(table, key, data.missing, problems)
+    cells[key] = Cells(f"({ids.sql})::varchar", ids.joins)  # also kept for rules and categories that use it
+    products = _frame(table, key, cells)
     if set(names) <= set(products):
         products["name"] = join_names(products[list(names)], data.name_case)
     check_conflicts(table, key, products, problems)
     return products.drop_duplicates("item_id").reset_index(drop=True)
 
 
-def _id_column(table: Table, data: DataSettings) -> str:
+def _frame(table: Table, key: str, cells: Mapping[str, Cells]) -> pd.DataFrame:
+    """Return the rows in their order, as item_id and the other columns."""
+    columns = {f"v{number}": cell for number, cell in enumerate(cells.values())}
+    found = table.database.arrow(f"{table.select(**columns)} order by position")
+    text = {
+        name: pd.Series(found[column].to_pandas(), dtype="str")
+        for name, column in zip(cells, columns, strict=True)
+    }
+    return pd.DataFrame(
+        {"item_id": text[key], **{n: t.fillna("") for n, t in text.items() if n != "item_id"}}
+    )
+
+
+def _id_column(present: Collection[str], data: DataSettings) -> str:
     """Return the name in the settings, else the name that the transactions use, else item_id."""
     as_in_transactions = data.columns.item_id or "item_id"
-    present = as_in_transactions in table.data.column_names
-    return data.products_item_id or (as_in_transactions if present else "item_id")
+    return data.products_item_id or (as_in_transactions if as_in_transactions in present else "item_id")
 
 
-def _text_columns(table: Table) -> list[str]:
+def _text_columns(schema: pa.Schema) -> list[str]:
     """Return the columns whose type allows categories: text columns of parquet, all columns of csv."""
 
     def is_text(kind: pa.DataType) -> bool:
@@ -63,7 +81,7 @@ def _text_columns(table: Table) -> list[str]:
         kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary)
         return any(is_kind(kind) for is_kind in kinds)
 
-    return [field.name for field in table.data.schema if is_text(field.type)]
+    return [field.name for field in schema if is_text(field.type)]
 
 
 def check_conflicts(table: Table, id_column: str, products: pd.DataFrame, problems: Problems) -> None:
@@ -71,9 +89,12 @@ def check_conflicts(table: Table, id_column: str, products: pd.DataFrame, proble
     listed = products["item_id"].notna()
     distinct = products[listed].drop_duplicates()
     repeated = distinct.loc[distinct.duplicated("item_id", keep=False), "item_id"].unique()
-    bad = products["item_id"].isin(repeated).to_numpy()
-    what = f'column "{id_column}" lists a product more than once, with different values'
-    table.refuse(bad, products["item_id"], what, "keep one row per product", problems)
+    bad = np.flatnonzero(products["item_id"].isin(repeated))
+    if len(bad):
+        first = bad[:SHOWN_ROWS].tolist()
+        rows = tuple(zip(table.places(first), map(show, products["item_id"].iloc[first]), strict=True))
+        what = f'column "{id_column}" lists a product more than once, with different values'
+        problems.add(Problem(table.name, what, "keep one row per product", rows, len(bad)))
 
 
 def join_names(parts: pd.DataFrame, name_case: str) -> pd.Series[str]:

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 
+import numpy as np
 import pandas as pd
 
 from export_scripts.receipts.assembly import ShopData, time_range
@@ -67,23 +68,22 @@ def _about_future(shop: ShopData) -> list[str]:
     """Baskets in the future: a till's clock or the order of the digits is wrong."""
     if not shop.meta["has_time"]:
         return []
-    ahead = int((shop.baskets["time"] > now_at_the_latest()).sum())
+    ahead = int((shop.times > now_at_the_latest()).sum())
     if not ahead:
         return []
-    last = shop.baskets.iloc[-1]
-    count = f"{ahead:,} of {len(shop.baskets):,} baskets are in the future"
-    when = time_range(shop.baskets["time"].iloc[-1:])[0]
-    return [f"{count}, the last receipt is {show(last['basket_id'])} of {when}: are the dates right?"]
+    count = f"{ahead:,} of {len(shop.times):,} baskets are in the future"
+    when = time_range(shop.times[-1:])[0]
+    return [f"{count}, the last receipt is {show(shop.last_basket)} of {when}: are the dates right?"]
 
 
 def _about_time(shop: ShopData) -> list[str]:
     """A long gap before the last baskets: their dates are often wrong."""
-    times = shop.baskets["time"]
-    days = times.diff() / DAY_S
-    if not shop.meta["has_time"] or not days.max() > LONG_GAP_DAYS:  # the maximum of one basket is NaN
+    times = shop.times
+    days = np.diff(times) / DAY_S
+    if not shop.meta["has_time"] or not len(days) or days.max() <= LONG_GAP_DAYS:
         return []
-    after = int(days.argmax())
-    first, last = time_range(times.iloc[after - 1 : after + 1])
+    after = int(days.argmax()) + 1
+    first, last = time_range(times[after - 1 : after + 1])
     return [
         f"no basket between {first} and {last}: are the dates of the later {len(times) - after:,} baskets "
         "right? [splits] counts back from the last one"
@@ -92,27 +92,27 @@ def _about_time(shop: ShopData) -> list[str]:
 
 def _about_users(shop: ShopData) -> list[str]:
     """One user with most of the baskets: often a placeholder for unknown users."""
-    rows, baskets = shop.baskets["user_row"], len(shop.baskets)
-    counts = rows[rows > 0].value_counts()
-    if not len(counts) or counts.iloc[0] <= MANY_BASKETS * baskets:
+    baskets = len(shop.user_rows)
+    counts = np.bincount(shop.user_rows, minlength=2)[1:]
+    most = int(counts.max())
+    if most <= MANY_BASKETS * baskets:
         return []
-    if len(counts) > 1 and counts.iloc[0] <= MANY_TIMES * counts.mean():
+    if len(counts) > 1 and most <= MANY_TIMES * counts.mean():
         return []
-    name = show(shop.users["user_id"].iloc[counts.index[0]])
-    share = f"user {name} has {counts.iloc[0]:,} of {baskets:,} baskets"
+    name = show(shop.users[int(counts.argmax()) + 1].as_py())
+    share = f"user {name} has {most:,} of {baskets:,} baskets"
     return [f"{share}: if it stands for unknown customers, add it to [data] missing"]
 
 
 def _about_items(shop: ShopData, largest_basket: int) -> list[str]:
     """One item in most baskets is often a bag; one very large basket is often not one receipt."""
-    hints, baskets = [], shop.baskets
-    counts = shop.interactions["item_row"].value_counts()
-    if counts.iloc[0] > len(baskets) / 2:
-        name = show(shop.catalog["item_id"].iloc[counts.index[0]])
-        share = f"item {name} is in {counts.iloc[0]:,} of {len(baskets):,} baskets"
+    hints, baskets = [], len(shop.sizes)
+    item = int(shop.baskets_of_item.argmax())
+    most = int(shop.baskets_of_item[item])
+    if most > baskets / 2:
+        share = f"item {show(shop.catalog['item_id'].iloc[item])} is in {most:,} of {baskets:,} baskets"
         hints.append(f"{share}: if it is a bag or a deposit, remove its lines or name it in [etl.drop]")
-    if baskets["size"].max() > largest_basket:
-        name = show(baskets["basket_id"].iloc[baskets["size"].argmax()])
-        size = f"basket {name} holds {baskets['size'].max():,} items"
+    if shop.sizes.max() > largest_basket:
+        size = f"basket {show(shop.largest_basket)} holds {shop.sizes.max():,} items"
         hints.append(f"{size}: is it one receipt? Its pairs are not counted (sampler.largest_basket)")
     return hints

@@ -8,13 +8,12 @@ from collections import Counter
 from collections.abc import Collection
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ensemble.candidate_sampler.blanks import BLANKS
-from export_scripts.receipts.problems import Problem, Problems
-from export_scripts.receipts.tables import Coded, Table, as_text
+from export_scripts.receipts.problems import Problems
+from export_scripts.receipts.tables import Cells, Column, Table, as_text, is_plain_integers
 from export_scripts.receipts.written import (
     FRACTION,
     MARKS,
@@ -44,29 +43,28 @@ _SPACES = {ord(letter): " " for letter in BLANKS if letter.isspace()}
 
 def id_column(
     table: Table, name: str, missing: Collection[str], problems: Problems, *, required: bool = True
-) -> pd.Series[pd.CategoricalDtype[str]]:
-    """Return the column as (n,) category of str, NaN for missing ids.
+) -> Cells:
+    """Return the column as ids, null for missing ones: integers as they are stored, all else as text.
 
     Adds to `problems` what cannot be an id; missing ones if they are `required`.
     """
-    column = table.coded(name)
+    facts = table.facts.get(name)
+    if facts and is_plain_integers(table, name, missing) and not (required and facts.nulls):
+        return table.as_stored(name)
+    column = table.distinct(name)
     _refuse_fractions(column, problems)
     written = as_text(column, problems)
     texts = emptied(without_apostrophes(written), missing)
     texts = _without_points(column, texts, problems)
     if required:
-        empty = np.asarray(texts.is_null())
         what, way_out = f'column "{name}" is empty', "every row needs one; fill it in or remove the rows"
-        everywhere = np.append(empty, True)[column.codes]  # -1 is null
-        if everywhere.any():
-            rows = column.first_rows(everywhere, written)
-            problems.add(Problem(table.name, what, way_out, rows, int(everywhere.sum())))
+        column.refuse(np.append(np.asarray(texts.is_null()), True), written, what, way_out, problems)
     check_ids(column, texts, problems)
     _refuse_truth_values(column, texts, problems)
-    return _category(column, texts)
+    return table.meaning(column, texts)
 
 
-def _refuse_fractions(column: Coded, problems: Problems) -> None:
+def _refuse_fractions(column: Column, problems: Problems) -> None:
     """Report fractions in a column of floats."""
     kind, bad = column.distinct.type, np.zeros(len(column.distinct), dtype=bool)
     if pa.types.is_floating(kind):
@@ -76,7 +74,7 @@ def _refuse_fractions(column: Coded, problems: Problems) -> None:
     column.refuse(bad, column.distinct, what, NO_IDS, problems)
 
 
-def _refuse_truth_values(column: Coded, texts: pa.Array, problems: Problems) -> None:
+def _refuse_truth_values(column: Column, texts: pa.Array, problems: Problems) -> None:
     """Report a column that holds nothing but truth values."""
     true = matches(texts, TRUTH_VALUE)
     if (true | np.asarray(texts.is_null())).all():
@@ -85,7 +83,7 @@ def _refuse_truth_values(column: Coded, texts: pa.Array, problems: Problems) -> 
         column.refuse(true, column.distinct, what, NO_IDS, problems)
 
 
-def _without_points(column: Coded, texts: pa.Array, problems: Problems) -> pa.Array:
+def _without_points(column: Column, texts: pa.Array, problems: Problems) -> pa.Array:
     """Turn "123.0" into "123", which a float column left; not if other ids have fractions."""
     pointed = matches(texts, WHOLE_WITH_POINT)
     if not pointed.any():
@@ -110,14 +108,13 @@ def _without_points(column: Coded, texts: pa.Array, problems: Problems) -> pa.Ar
     return texts
 
 
-def _warn_of_points(column: Coded, chosen: Bools, texts: pa.Array, what: str, problems: Problems) -> None:
-    rows = column.rows(chosen)
-    row, value = column.first_rows(rows, texts)[0]
-    where = f"{int(rows.sum()):,} rows with it, the first is row {row}: {value}"
+def _warn_of_points(column: Column, chosen: Bools, texts: pa.Array, what: str, problems: Problems) -> None:
+    row, value = column.first_rows(chosen, texts)[0]
+    where = f"{column.count(chosen):,} rows with it, the first is row {row}: {value}"
     problems.warn(f'{column.table.name}: column "{column.name}": {what} ({where})')
 
 
-def check_ids(column: Coded, texts: pa.Array, problems: Problems) -> None:
+def check_ids(column: Column, texts: pa.Array, problems: Problems) -> None:
     """Report ids (distinct,) that are too long for the server, rounded, or that look like another one."""
     name = column.name
     long = np.asarray(pc.binary_length(texts).fill_null(0)) > MAX_ID_BYTES
@@ -159,12 +156,3 @@ def _look(text: str) -> str:
     """Return what is left of a text for the eye."""
     seen = unicodedata.normalize("NFC", _LOOSE_JOINERS.sub("", text.translate(_INVISIBLE | _SPACES)))
     return re.sub(f"^{MARKS}", "", " ".join(seen.split()))
-
-
-def _category(column: Coded, texts: pa.Array) -> pd.Series[pd.CategoricalDtype[str]]:
-    """Give each row its id; values that became one text become one category."""
-    unique = texts.dictionary_encode()
-    number = unique.indices.cast(pa.int32()).fill_null(-1).to_numpy()
-    codes = np.append(number, np.int32(-1))[column.codes]
-    categories = pd.Index(unique.dictionary.to_pandas(), dtype="str")
-    return pd.Series(pd.Categorical.from_codes(codes, categories))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from export_scripts.receipts import meta
@@ -60,17 +61,16 @@ def load_shop(folder: Path) -> Shop:
     if not (folder / meta.FILE).exists():
         raise CestaError(f'no prepared data in {folder}; run "cesta etl" first')
     facts: meta.StoredMeta = json.loads((folder / meta.FILE).read_text())
-    interactions = pd.read_parquet(folder / "interactions.parquet", columns=["basket", "item_row"])
-    baskets = pd.read_parquet(folder / "baskets.parquet")
-    times = baskets["time"].to_numpy(np.int64)
+    baskets = pq.read_table(folder / "baskets.parquet", columns=["user_row", "time", "size"])
+    times = baskets["time"].to_numpy()
     offsets = np.zeros(len(baskets) + 1, np.int64)
-    np.cumsum(np.bincount(interactions["basket"], minlength=len(baskets)), out=offsets[1:])
+    np.cumsum(baskets["size"].to_numpy(), out=offsets[1:])
     first, last = facts["time_range"] or (str(times[0]), str(times[-1]))
     span = max(int(times[-1] - times[0]), 1)
     return Shop(
         offsets=offsets,
-        items=interactions["item_row"].to_numpy(np.int32),
-        users=baskets["user_row"].to_numpy(np.int32),
+        items=_item_rows(folder / "interactions.parquet"),
+        users=baskets["user_row"].to_numpy(),
         times=times,
         catalog=pd.read_parquet(folder / "catalog.parquet"),
         user_ids=pd.read_parquet(folder / "users.parquet")["user_id"].tolist(),
@@ -81,3 +81,14 @@ def load_shop(folder: Path) -> Shop:
         first=first,
         last=last,
     )
+
+
+def _item_rows(path: Path) -> NDArray[np.int32]:
+    """Read one column of a large file into one array, a row group at a time."""
+    with pq.ParquetFile(path) as file:
+        rows, end = np.empty(file.metadata.num_rows, np.int32), 0
+        for group in range(file.num_row_groups):
+            part = file.read_row_group(group, columns=["item_row"])["item_row"].to_numpy()
+            rows[end : end + len(part)] = part
+            end += len(part)
+    return rows

@@ -1,20 +1,23 @@
-"""A shop's table in memory: gives its columns as text or numbers, and reports bad rows.
+"""A shop's table in the database: its columns as distinct values, and what their cells mean.
 
-`reading.py` reads files, `ids.py` columns of ids, `times` columns of times.
+`staging.py` brings files here. `ids.py` reads columns of ids, `times` columns of times. They look at distinct
+values only, so that their cost grows with what differs and not with the lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from export_scripts.receipts.places import place
+from export_scripts.receipts.database import Database
 from export_scripts.receipts.problems import SHOWN_ROWS, Problem, Problems, show
+from export_scripts.receipts.times import calendar
 from export_scripts.receipts.written import (
     WHOLE_WITH_POINT,
     Bools,
@@ -27,151 +30,209 @@ from export_scripts.receipts.written import (
 
 # Width of a float type → bits of its significand: larger integers than 2 to this power are rounded.
 SIGNIFICAND_BITS = {16: 11, 32: 24, 64: 53}
-THOUSANDS = r"[+-]?[1-9]\d{0,2}(,\d{3})+"  # 1,500: one and a half, or fifteen hundred
+THOUSANDS = r"^[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+$"  # 1,500: one and a half, or fifteen hundred
 LARGEST_NUMBER = 1e15  # sums of a hundred million of them are still float32
-ENCODED = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_float64)
+
+Rows = tuple[tuple[int | str, str], ...]  # (row as messages name it, value), the first few
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What the cells of a column mean, as SQL over the `lines` of its table."""
+
+    sql: str
+    joins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one look at a column of numbers or moments tells: enough for most columns."""
+
+    nulls: int
+    least: float | None  # None if all are null; moments in microseconds since 1970
+    most: float | None
+    whole: bool  # no number has a fraction
+
+
+def are_plausible_moments(facts: Facts) -> bool:
+    """Is there a moment in each row, and none that was read wrongly or is a placeholder?"""
+    if facts.nulls or facts.least is None or facts.most is None:
+        return False
+    return facts.least / 10**6 >= calendar.EARLIEST and facts.most / 10**6 < calendar.LATEST
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table in memory. Columns from parquet have their stored types; all columns from csv are text."""
+    """One table of the shop. Its relation has a column position (0, 1, … in the order of the files)."""
 
-    name: str
-    data: pa.Table
-    rows: NDArray[
-        np.int64
-    ]  # (n,) numbers in the file; the header of a csv is row 1, parquet starts at 1; see places.py
+    name: str  # for messages
+    database: Database
+    relation: str
+    columns: Mapping[str, str]  # of those that are read: name → its name in the relation
+    schema: pa.Schema  # of all columns; from csv all are text, from parquet they have their stored types
+    rows: int
+    places: Callable[[Sequence[int]], list[int | str]]  # positions → rows as messages name them
+    # Columns whose type the database lacks: name → distinct values, whose numbers the relation holds.
+    dictionaries: Mapping[str, pa.Array] = field(default_factory=dict)
+    facts: Mapping[str, Facts] = field(default_factory=dict)  # of columns of numbers, and of moments
     repaired: bool = False  # bytes that are not UTF-8 became U+FFFD, so that their rows can be reported
-    parts: tuple[str, ...] = ()  # names of its files if they are several
 
-    def places(self, lines: NDArray[np.int64]) -> list[int | str]:
-        """Return the rows of these lines (n,) as messages name them."""
-        return [place(row, self.parts) for row in self.rows[lines].tolist()]
+    def distinct(self, name: str) -> Column:
+        """Return the column as its distinct values, in the order of their first rows."""
+        column = self.columns[name]
+        sql = f"select {column} as value, count(*) as rows from {self.relation} group by {column}"
+        found = self.database.arrow(f"{sql} order by min(position)")
+        values, counts = found["value"], found["rows"].to_numpy().astype(np.int64)
+        given, dictionary = np.asarray(values.is_valid()), self.dictionaries.get(name)
+        nulls = counts[~given].sum()
+        if dictionary is None:
+            values = values.cast(pa.large_string()) if pa.types.is_string(values.type) else values
+            distinct = values.filter(pa.array(given)).combine_chunks()
+            return Column(self, name, distinct, np.append(counts[given], nulls))
+        by_number = np.zeros(len(dictionary) + 1, np.int64)
+        by_number[np.asarray(values.filter(pa.array(given)))] = counts[given]
+        by_number[-1] = nulls
+        return Column(self, name, dictionary, by_number)
 
-    def column(self, name: str) -> pa.Array:
-        """Return the column as one array, with dictionaries decoded and UUIDs as text.
+    def as_stored(self, name: str, kind: str = "") -> Cells:
+        """Return the cells as they are, or cast to a `kind` of SQL."""
+        return Cells(f"lines.{self.columns[name]}" + (f"::{kind}" if kind else ""))
 
-        Text that is not UTF-8 comes as bytes.
-        """
-        column = self.data.column(name)
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        if pa.types.is_string(kind):  # one array of them may have over 2 GiB
-            column = column.cast(pa.large_string())
-        array = column.combine_chunks()
-        return _plain(array.dictionary_decode() if pa.types.is_dictionary(array.type) else array)
+    def meaning(self, column: Column, values: pa.Array) -> Cells:
+        """Return what the cells stand for: the `values` (distinct,) of their distinct values."""
+        raw, stored = pa.array(np.arange(len(values))), f"lines.{self.columns[column.name]}"
+        if column.name not in self.dictionaries:
+            raw = column.distinct
+            if raw.type == values.type:
+                same = pc.fill_null(pc.equal(raw, values), False)
+                if pc.all(same).as_py() is not False:
+                    return Cells(stored)
+                changed = pc.invert(same)
+                given = self._given(raw.filter(changed), values.filter(changed))
+                sql = f"case when {given}.raw is null then {stored} else {given}.value end"
+                return Cells(sql, (f"left join {given} on {stored} = {given}.raw",))
+        given = self._given(raw, values)
+        return Cells(f"{given}.value", (f"left join {given} on {stored} = {given}.raw",))
 
-    def coded(self, name: str) -> Coded:
-        """Return the column as its distinct values and the number of each row's value."""
-        array = self.data.column(name)
-        if not pa.types.is_dictionary(array.type):
-            if not any(is_type(array.type) for is_type in ENCODED):
-                array = pa.chunked_array([self.column(name)])
-            try:
-                array = array.dictionary_encode()
-            except pa.ArrowNotImplementedError:  # rare types, whose values cannot be compared
-                numbers = np.arange(len(array), dtype=np.int32)
-                return Coded(self, name, numbers, array.combine_chunks())
-        array = array.unify_dictionaries().combine_chunks()
-        codes = array.indices.cast(pa.int32()).fill_null(-1).to_numpy()
-        return Coded(self, name, codes, _plain(array.dictionary))
+    def _given(self, raw: pa.Array, values: pa.Array) -> str:
+        return self.database.add(pa.table({"raw": raw, "value": values}))
 
-    def refuse(
-        self, bad: Bools, values: pa.Array | pd.Series, what: str, way_out: str, problems: Problems
-    ) -> None:
-        """Report the rows where `bad` (n,) is true, if any, with the first of their `values` (n,)."""
-        if not bad.any():
-            return
-        rows = self.first_rows(bad, values)
-        problems.add(Problem(self.name, what, way_out, rows, int(bad.sum())))
-
-    def first_rows(self, chosen: Bools, values: pa.Array | pd.Series) -> tuple[tuple[int | str, str], ...]:
-        """Return (row number in the file, value) of the first chosen rows."""
-        first = np.flatnonzero(chosen)[:SHOWN_ROWS]
-        if isinstance(values, pd.Series):
-            shown = [show(value) for value in values.iloc[first]]
-        else:
-            shown = [show(value) for value in _readable(values.take(pa.array(first)))]
-        return tuple(zip(self.places(first), shown, strict=True))
+    def select(self, **cells: Cells) -> str:
+        """Return SQL of these cells, one row per line, with its position."""
+        columns = "".join(f", {cell.sql} as {name}" for name, cell in cells.items())
+        joins = dict.fromkeys(join for cell in cells.values() for join in cell.joins)
+        return f"select lines.position{columns} from {self.relation} as lines {' '.join(joins)}"
 
 
 @dataclass(frozen=True)
-class Coded:
-    """A column as its distinct values and the number of each row's value, -1 where it is null."""
+class Column:
+    """A column as its distinct values."""
 
     table: Table
     name: str
-    codes: NDArray[np.int32]
-    distinct: pa.Array
+    distinct: pa.Array  # (n,) without null
+    counts: NDArray[np.int64]  # (n + 1,) rows of each value, and of null
 
-    def refuse(self, bad: Bools, shown: pa.Array, what: str, way_out: str, problems: Problems) -> None:
-        """Report the rows of the bad values (distinct,), each as it is `shown` (distinct,)."""
-        if bad.any():
-            rows = self.rows(bad)
-            problems.add(
-                Problem(self.table.name, what, way_out, self.first_rows(rows, shown), int(rows.sum()))
+    def refuse(
+        self,
+        bad: Bools,
+        shown: pa.Array,
+        what: str,
+        way_out: str,
+        problems: Problems,
+        written: Callable[[pa.Array], list[str]] | None = None,
+    ) -> None:
+        """Report the rows of the bad values (n,), or of null too (n + 1,); each as it is `shown` (n,)."""
+        if count := self.count(bad):
+            rows = self.first_rows(bad, shown, written)
+            problems.add(Problem(self.table.name, what, way_out, rows, count))
+
+    def count(self, chosen: Bools) -> int:
+        """Return the number of rows of the chosen values."""
+        return int(self.counts[: len(chosen)][chosen].sum())
+
+    def first_rows(
+        self, chosen: Bools, shown: pa.Array, written: Callable[[pa.Array], list[str]] | None = None
+    ) -> Rows:
+        """Return the first rows of the chosen values (n,) or (n + 1,), each as it is `shown` (n,)."""
+        table, numbers = self.table, np.flatnonzero(chosen[: len(self.distinct)])
+        raw = pa.array(numbers) if self.name in table.dictionaries else self.distinct.take(pa.array(numbers))
+        stored, found = f"lines.{table.columns[self.name]}", []
+        if len(numbers):
+            given = table.database.add(pa.table({"raw": raw, "number": numbers}))
+            sql = f"select position, number from {table.relation} as lines join {given} on {stored} = raw"
+            found += table.database.rows(f"{sql} order by position limit {SHOWN_ROWS}")
+        if len(chosen) > len(self.distinct) and chosen[-1] and self.counts[-1]:
+            sql = (
+                f"select position, {len(self.distinct)} from {table.relation} as lines where {stored} is null"
             )
-
-    def first_rows(self, chosen: Bools, shown: pa.Array) -> tuple[tuple[int | str, str], ...]:
-        """Return (row number in the file, value) of the first chosen rows (n,), each `shown` (distinct,)."""
-        first = np.flatnonzero(chosen)[:SHOWN_ROWS]
-        numbers = self.codes[first]
-        values = _readable(shown.take(pa.array(numbers, mask=numbers < 0)))
-        return tuple(zip(self.table.places(first), map(show, values), strict=True))
-
-    def rows(self, chosen: Bools) -> Bools:
-        """Mark the rows (n,) of the chosen values (distinct,)."""
-        marked: Bools = np.append(chosen, False)[self.codes]
-        return marked
-
-    def spread(self, values: pa.Array) -> pa.Array:
-        """Return (n,) the value of each row."""
-        return values.take(pa.array(self.codes, mask=self.codes < 0))
+            found += table.database.rows(f"{sql} order by position limit {SHOWN_ROWS}")
+        first = sorted(found)[:SHOWN_ROWS]
+        cells = np.array([number for _, number in first])
+        values = shown.take(pa.array(cells, pa.int64(), mask=cells == len(self.distinct)))
+        places = table.places([position for position, _ in first])
+        return tuple(zip(places, (written or _written)(values), strict=True))
 
 
-def _plain(array: pa.Array) -> pa.Array:
+def _written(values: pa.Array) -> list[str]:
+    """Write values, those too that Python cannot hold: a day after the year 9999."""
+    try:
+        return [show(value) for value in values.to_pylist()]
+    except (ValueError, OverflowError, pa.ArrowException):
+        return [show(value) for value in values.cast(pa.string()).to_pylist()]
+
+
+def plain(array: pa.Array) -> pa.Array:
     """Return UUIDs as text, fixed bytes as bytes, and text that is not UTF-8 as bytes."""
     if array.type == pa.uuid():
         return pa.array([value and str(value) for value in array.to_pylist()], pa.string())
     if pa.types.is_fixed_size_binary(array.type):
         return array.cast(pa.binary())
     if isinstance(array, pa.ExtensionArray):
-        return _plain(array.storage)
+        return plain(array.storage)
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         try:
             array.validate(full=True)
         except pa.ArrowInvalid:
             return array.cast(pa.large_binary())
     elif pa.types.is_string_view(array.type):
-        return array.cast(pa.binary_view()).cast(pa.large_binary())
+        return plain(array.cast(pa.binary_view()).cast(pa.large_binary()))
     elif pa.types.is_binary_view(array.type):
         return array.cast(pa.large_binary())
     return array
 
 
-def _readable(values: pa.Array) -> list[object]:
-    """Return the values in Python, or as text where Python has no such value: a day after the year 9999."""
-    try:
-        found: list[object] = values.to_pylist()
-    except (ValueError, OverflowError, pa.ArrowException):
-        found = values.cast(pa.string()).to_pylist()
-    return found
-
-
-def text_column(table: Table, name: str, missing: Collection[str], problems: Problems) -> pd.Series[str]:
-    """Return the column as (n,) str, without blanks and quotes around it, with NaN for missing values.
+def text_column(table: Table, name: str, missing: Collection[str], problems: Problems) -> Cells:
+    """Return the column as text, without blanks and quotes around it, with null for missing values.
 
     Whole numbers that were stored as floats ("123.0", because a value was missing) become "123" again.
     """
-    column = table.coded(name)
-    texts = without_apostrophes(as_text(column, problems))
-    texts = emptied(texts, missing)
+    if is_plain_integers(table, name, missing):
+        return table.as_stored(name, "varchar")
+    column = table.distinct(name)
+    return table.meaning(column, as_values(column, missing, problems))
+
+
+def as_values(column: Column, missing: Collection[str], problems: Problems) -> pa.Array:
+    """Return the distinct values as `text_column` describes them."""
+    texts = emptied(without_apostrophes(as_text(column, problems)), missing)
     whole = matches(texts, WHOLE_WITH_POINT)
-    if (whole | np.asarray(texts.is_null())).all():
-        texts = without_point_zero(texts, whole)
-    return pd.Series(column.spread(texts).to_pandas(), dtype="str")
+    return without_point_zero(texts, whole) if (whole | np.asarray(texts.is_null())).all() else texts
 
 
-def as_text(column: Coded, problems: Problems) -> pa.Array:
+def is_plain_integers(table: Table, name: str, missing: Collection[str]) -> bool:
+    """Are the cells integers, none of which is a word for nothing?"""
+    kind = table.schema.field(name).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    words = {word.strip() for word in missing}
+    return (
+        pa.types.is_integer(kind)
+        and name not in table.dictionaries
+        and not any(word.lstrip("-").isdecimal() for word in words)
+    )
+
+
+def as_text(column: Column, problems: Problems) -> pa.Array:
     """Return the distinct values as text, without blanks and quotes around them.
 
     Reports bytes that are not UTF-8, rounded floats, and types that are no text.
@@ -211,7 +272,7 @@ def _decode(array: pa.Array) -> tuple[pa.Array, bool]:
         return pa.array(values, pa.large_string()), True
 
 
-def _whole_numbers(column: Coded, problems: Problems) -> pa.Array:
+def _whole_numbers(column: Column, problems: Problems) -> pa.Array:
     array = column.distinct
     values = array.to_numpy(zero_copy_only=False).astype(np.float64)
     bits = SIGNIFICAND_BITS[array.type.bit_width]
@@ -226,27 +287,53 @@ def _whole_numbers(column: Coded, problems: Problems) -> pa.Array:
     return pa.array([None if np.isnan(value) else repr(value) for value in values.tolist()])
 
 
-def number_column(table: Table, name: str, problems: Problems) -> pd.Series[float]:
-    """Return the column as (n,) float64; reports cells that hold no number and makes them NaN."""
-    array = table.column(name)
-    values: pd.Series[float]
-    if pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_decimal(array.type):
-        values = pd.Series(array.cast(pa.float64(), safe=False).to_pandas(), dtype=np.float64)
-    else:
-        texts = _with_points(text_column(table, name, (), problems))
-        values = pd.to_numeric(texts, errors="coerce").astype(np.float64)
-    bad = ~(values.abs() < LARGEST_NUMBER).to_numpy()
+@dataclass(frozen=True)
+class Numbers:
+    """A column of plain numbers below 10^15."""
+
+    cells: Cells  # double
+    negative: bool  # some are
+    positive: bool  # all are
+    whole: bool  # no one has a fraction
+
+
+def number_column(
+    table: Table, name: str, problems: Problems, refuse_negative: Callable[[Column, pa.Array], None] | None
+) -> Numbers:
+    """Return the column as numbers; reports cells that hold none, and calls `refuse_negative` for others."""
+    facts = table.facts.get(name)
+    if facts and not facts.nulls and facts.least is not None and facts.most is not None:
+        least, most = facts.least, facts.most
+        clean = abs(least) < LARGEST_NUMBER and abs(most) < LARGEST_NUMBER
+        if clean and not (least < 0 and refuse_negative):
+            return Numbers(table.as_stored(name, "double"), least < 0, least > 0, facts.whole)
+    column = table.distinct(name)
+    values = _numbers(column, problems)
+    bad = np.append(~(np.abs(values) < LARGEST_NUMBER), True)
     what = f'column "{name}" holds no number'
     way_out = "write plain numbers below 10^15, 1.5 and not 1,500; no empty cells"
-    table.refuse(bad, array, what, way_out, problems)
-    return values.mask(bad)
+    column.refuse(bad, column.distinct, what, way_out, problems)
+    good = values[~bad[:-1]]
+    if refuse_negative:
+        refuse_negative(column, pa.array(np.where(bad[:-1], np.nan, values)))
+    cells = table.meaning(column, pa.array(values, mask=bad[:-1]))
+    return Numbers(cells, bool((good < 0).any()), bool((good > 0).all()), bool((good % 1 == 0).all()))
 
 
-def _with_points(texts: pd.Series[str]) -> pd.Series[str]:
+def _numbers(column: Column, problems: Problems) -> NDArray[np.float64]:
+    array = column.distinct
+    if pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_decimal(array.type):
+        return np.asarray(array.cast(pa.float64(), safe=False))
+    texts = _with_points(as_values(column, (), problems))
+    numbers = pd.to_numeric(pd.Series(texts.to_pandas(), dtype="str"), errors="coerce")
+    return numbers.to_numpy(np.float64)
+
+
+def _with_points(texts: pa.Array) -> pa.Array:
     """Turn decimal commas into points; not if a point occurs, or if all commas may part thousands."""
-    with_comma = texts.str.contains(",", regex=False, na=False)
-    if not with_comma.any() or texts.str.contains(".", regex=False, na=False).any():
+    with_comma = matches(texts, ",")
+    if not with_comma.any() or matches(texts, "[.]").any():
         return texts
-    if texts[with_comma].str.fullmatch(THOUSANDS).all():
+    if matches(texts.filter(pa.array(with_comma)), THOUSANDS).all():
         return texts
-    return texts.str.replace(",", ".", regex=False)
+    return pc.replace_substring(texts, ",", ".")

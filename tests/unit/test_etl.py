@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_scripts import complete_journey
-from export_scripts.etl import etl, read_shop
+from export_scripts.etl import etl, write_shop
 from export_scripts.receipts.hints import find_hints
 from export_scripts.receipts.problems import BadInput
 from export_scripts.settings import Settings, load_settings
@@ -193,7 +193,7 @@ def items_of(zeros: str = "", aisle: str = "aisle ") -> str:
 )
 def test_a_probable_slip_is_hinted(tmp_path: Path, sales: str, items: str, largest: int, hint: str) -> None:
     """Each slip is hinted alone, and a shop without one gets no hint."""
-    hints = find_hints(read_shop(settings_for(tmp_path, sales, items)), largest)
+    hints = find_hints(write_shop(settings_for(tmp_path, sales, items), tmp_path, tmp_path), largest)
     assert len(hints) == bool(hint), hints
     assert all(text.startswith(hint) for text in hints), hints
 
@@ -231,9 +231,10 @@ def test_the_order_of_the_file_does_not_matter_where_times_differ(
 ) -> None:
     """Baskets are ordered by their earliest line; only equal times keep the order of the file."""
     sales = "\n".join([SALES.splitlines()[0], *lines])
-    shop = read_shop(settings_for(tmp_path_factory.mktemp("shop"), sales))
-    assert shop.baskets["basket_id"].tolist() == ["early", "late", "gone"]
-    assert shop.interactions["quantity"].tolist() == [2.5, 2.0, 1.0, 1.0]
+    folder = tmp_path_factory.mktemp("shop")
+    interactions, baskets, _, _ = tables(etl(settings_for(folder, sales), folder))
+    assert [basket[0] for basket in baskets] == ["early", "late", "gone"]
+    assert [interaction[-1] for interaction in interactions] == [2.5, 2.0, 1.0, 1.0]
 
 
 BAD = {
@@ -354,7 +355,7 @@ def test_the_complete_journey_passes_under_the_default_settings(
     first = pq.read_table(transactions).slice(0, 20_000)
     pq.write_table(first, tmp_path / "first.parquet")
     monkeypatch.setattr(complete_journey, "tables", lambda: (tmp_path / "first.parquet", products))
-    shop = read_shop(load_settings())
+    shop = write_shop(load_settings(), tmp_path, tmp_path)
     assert shop.meta["unused_drop_rules"] == []
     values = shop.catalog[shop.meta["category_columns"]].nunique().tolist()
     assert values == sorted(values)  # broad to fine

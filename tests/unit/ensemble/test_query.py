@@ -1,6 +1,5 @@
 """From ids to rows: legal ids, and refusals in words that name value and limit."""
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -14,8 +13,7 @@ from ensemble.candidate_sampler.query import (
     Query,
     Vocabulary,
 )
-from export_scripts.receipts.problems import Problems
-from export_scripts.receipts.tables import Table, text_column
+from export_scripts.receipts.written import bare_cells
 from operations.records.contract import read_contract
 
 LONG_NAME = b"n" * 200  # categories may be as long as the shop calls them
@@ -53,9 +51,8 @@ def test_blanks_around_ids_do_not_count() -> None:
 @pytest.mark.parametrize("blank", BLANKS, ids=ascii)
 def test_a_request_has_the_blanks_of_etl(blank: str) -> None:
     """Text copied from web pages has no-break spaces and zero-width letters."""
-    padded, problems = f"{blank}crème {blank}", Problems()
-    table = Table("t", pa.table({"item_id": [padded]}), np.array([1]))
-    assert text_column(table, "item_id", (), problems).tolist() == ["crème"]
+    padded = f"{blank}crème {blank}"
+    assert bare_cells(pa.array([padded])).to_pylist() == ["crème"]
 
     given = padded.encode()
     assert SHOP.query([given, b"tea"], given, [given]) == Query(basket=[1, 3], exclude=[3])

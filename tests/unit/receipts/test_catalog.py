@@ -14,8 +14,9 @@ from export_scripts.receipts.catalog import (
     title_case,
     unused_rules,
 )
+from export_scripts.receipts.database import open_database
+from export_scripts.receipts.opening import open_source
 from export_scripts.receipts.problems import BadInput, Problems
-from export_scripts.receipts.reading import read_table
 from export_scripts.settings import load_settings
 
 
@@ -25,8 +26,10 @@ def read(tmp_path: Path, text: str, **overrides: object) -> pd.DataFrame:
     path.write_text(text, encoding="utf-8")
     settings = load_settings(overrides={"data.transactions": "sales.csv", "data.products": path, **overrides})
     problems = Problems()
-    table = read_table(path, problems)
-    products = read_products(table, settings.data, settings.etl.drop, problems) if table else pd.DataFrame()
+    source = open_source(path, problems)
+    assert source
+    with open_database("1GB", tmp_path) as database:
+        products = read_products(source, settings.data, settings.etl.drop, database, problems)
     problems.raise_if_any()
     return products
 

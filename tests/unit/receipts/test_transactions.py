@@ -4,6 +4,7 @@ import gzip
 from decimal import Decimal
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -13,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_scripts.receipts.csv_rows import sniff_delimiter
+from export_scripts.receipts.database import open_database
+from export_scripts.receipts.opening import open_source
 from export_scripts.receipts.problems import BadInput, Problems
-from export_scripts.receipts.reading import read_table
+from export_scripts.receipts.staging import stage
 from export_scripts.receipts.tables import text_column
-from export_scripts.receipts.transactions import spread_users
 from export_scripts.receipts.written import bare
+from tests.building.id_columns import run_on_csv
 from tests.building.transactions import GOOD, read, read_columns, read_text
 
 
@@ -116,13 +119,19 @@ def test_float_ids_up_to_there_are_whole_numbers(tmp_path: Path, kind: type, lar
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters='"\r\n\0'), min_size=1, max_size=20))
+@hypothesis.settings(max_examples=30, deadline=None)
 def test_any_text_is_an_id(tmp_path_factory: pytest.TempPathFactory, item: str) -> None:
     """Any text comes back stripped, or as missing if nothing is left."""
     path = tmp_path_factory.mktemp("shop") / "sales.csv"
     path.write_text(f'basket_id,item_id\nb,"{item}x"\nb,plain\n', encoding="utf-8", newline="")
-    table = read_table(path, Problems())
-    assert table is not None
-    assert text_column(table, "item_id", (), Problems()).iloc[0] == bare(f"{item}x")
+    source, problems = open_source(path, Problems()), Problems()
+    assert source
+    with open_database("1GB", path.parent) as database:
+        table = stage(source, ["item_id"], (), database, problems)
+        assert table
+        cells = table.select(item=text_column(table, "item_id", (), problems))
+        first = database.arrow(f"select item from ({cells}) where position = 0")["item"][0].as_py()
+    assert first == bare(f"{item}x")
 
 
 def test_without_optional_columns_lines_have_none(tmp_path: Path) -> None:
@@ -134,12 +143,9 @@ def test_without_optional_columns_lines_have_none(tmp_path: Path) -> None:
 
 def test_one_line_may_carry_the_user_for_the_whole_basket(tmp_path: Path) -> None:
     """Order exports often fill the customer in on the first line only."""
-    lines = read_text(tmp_path, "user_id,basket_id,item_id\n,b,1\nu,b,2\n,c,1\n")
-    assert spread_users(lines).astype("object").where(spread_users(lines).notna(), None).tolist() == [
-        "u",
-        "u",
-        None,
-    ]
+    run_on_csv(tmp_path, "user_id,basket_id,item_id\n,b,1\nu,b,2\n,c,1\n")
+    written = pd.read_parquet(tmp_path / "out" / "data" / "interactions.parquet")
+    assert written["user_row"].tolist() == [1, 1, 0]
 
 
 @pytest.mark.parametrize("empty", ["NULL", "nan", "<NA>", "\\N", "(null)", "#N/A"])
