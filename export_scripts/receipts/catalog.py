@@ -33,15 +33,15 @@ def read_products(
     wanted |= dict.fromkeys(drop, "[etl.drop]")
     wanted |= dict.fromkeys(data.category_columns, "[data] category_columns")
     wanted |= dict.fromkeys(data.name_columns, "[data] name_columns")
-    for column in (column for column in wanted if column not in present):
-        what = f"no column {show(column)}; the columns are: {listed(present)}"
-        problems.add(Problem(source.name, what, f"correct the name in {wanted[column]}"))
     names = data.name_columns or tuple(c for c in ("name",) if c in present)
     guesses = () if data.category_columns else _text_columns(source.schema)
     read = [column for column in present if column in {*wanted, *names, *guesses}]
     table = stage(source, read, (), database, problems)
     if table is None:
         return pd.DataFrame()
+    for column in (column for column in wanted if column not in present):
+        what = f"no column {show(column)}; the columns are: {listed(present)}"
+        problems.add(Problem(source.name, what, f"correct the name in {wanted[column]}"))
     cells = {name: text_column(table, name, data.missing, problems) for name in read if name != key}
     if key not in present:
         return pd.DataFrame()

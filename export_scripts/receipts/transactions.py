@@ -40,12 +40,14 @@ def read_lines(
     source: Source, data: DataSettings, etl: EtlSettings, database: Database, problems: Problems
 ) -> Lines | None:
     """Return the receipt lines and add what is wrong to `problems`; None if nothing can be made of them."""
-    names = find_columns(source.name, source.schema.names, data.columns, problems)
+    of_columns = Problems()  # of no interest if there is no row
+    names = find_columns(source.name, source.schema.names, data.columns, of_columns)
     places = place_columns(source.schema, names["basket_id"])
     wanted = [name for columns in names.values() for name in columns]
     table = stage(source, [*wanted, *places], names["timestamp"], database, problems)
     if table is None:
         return None
+    problems.collected += of_columns.collected
     user_name = next(iter(names["user_id"]), None)
     basket = item = user = time = None
     quantity = ONE
