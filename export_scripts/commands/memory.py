@@ -1,4 +1,4 @@
-"""Stops the C library from returning freed memory to the system while a pipeline runs."""
+"""Whether freed memory returns to the system: not while a model is trained, at once while etl runs."""
 
 import ctypes
 
@@ -18,3 +18,10 @@ def keep_freed_memory() -> None:
         return
     mallopt(M_MMAP_THRESHOLD, LARGEST)
     mallopt(M_TRIM_THRESHOLD, LARGEST)
+
+
+def return_freed_memory() -> None:
+    """Let Arrow allocate from the C library, which returns large blocks; its own pool keeps them."""
+    import pyarrow as pa  # not above: training does without
+
+    pa.set_memory_pool(pa.system_memory_pool())

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from export_scripts.commands.memory import keep_freed_memory
+from export_scripts.commands.memory import keep_freed_memory, return_freed_memory
 from export_scripts.commands.options import Changes, File, Products, Transactions, chosen_settings
 from operations.commands.install import prepare
 from operations.commands.options import ADDRESS, Address, Force, Offline, Out, Repository
@@ -23,7 +23,7 @@ def etl(
     """Receipts and products → interactions and catalog (OUT/data)."""
     from export_scripts.etl import etl as run
 
-    keep_freed_memory()
+    return_freed_memory()
     print(run(chosen_settings(settings, transactions, products, change), out))
 
 

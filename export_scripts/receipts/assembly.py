@@ -216,6 +216,7 @@ def number_baskets(purchases: Purchases) -> tuple[pa.Array, str]:
         f"select key, coalesce(user_row, 0)::int as user_row, {'time' if lines.time else number} as time,"
         f" {number} as basket from {kept} left join {users} using (customer)",
     )
+    database.run(f"drop table {lines.receipts}")
     ids = database.arrow(f"select customer::varchar as user_id from {users} order by user_row")["user_id"]
     return pa.concat_arrays([pa.array([""], ids.type), *ids.chunks]), baskets
 
@@ -235,7 +236,7 @@ def merged_lines(
     left: tuple[NDArray[np.int64], NDArray[np.float64]] = np.zeros(0, np.int64), np.zeros(0)
     for batch in database.batches(f"{sql} join {baskets} using (key) order by {order}"):
         pairs, quantities = (
-            np.concatenate([kept, np.asarray(column)])
+            np.concatenate([kept, np.asarray(column)], dtype=kept.dtype)
             for kept, column in zip(left, batch.columns, strict=True)
         )
         starts = np.flatnonzero(np.append(True, pairs[1:] != pairs[:-1]))

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-BATCH_ROWS = 1 << 18  # of one record batch: a few MiB a column
+BATCH_ROWS = 1 << 16  # of one record batch: a megabyte for two columns
 
 
 class Database:

@@ -291,7 +291,7 @@ def _whole_numbers(column: Column, problems: Problems) -> pa.Array:
 class Numbers:
     """A column of plain numbers below 10^15."""
 
-    cells: Cells  # double
+    cells: Cells  # of any type of numbers
     negative: bool  # some are
     positive: bool  # all are
     whole: bool  # no one has a fraction
@@ -306,7 +306,7 @@ def number_column(
         least, most = facts.least, facts.most
         clean = abs(least) < LARGEST_NUMBER and abs(most) < LARGEST_NUMBER
         if clean and not (least < 0 and refuse_negative):
-            return Numbers(table.as_stored(name, "double"), least < 0, least > 0, facts.whole)
+            return Numbers(table.as_stored(name), least < 0, least > 0, facts.whole)
     column = table.distinct(name)
     values = _numbers(column, problems)
     bad = np.append(~(np.abs(values) < LARGEST_NUMBER), True)
