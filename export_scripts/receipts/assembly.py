@@ -235,10 +235,8 @@ def merged_lines(
     order = "pair" if quantity.whole else "pair, position"
     left: tuple[NDArray[np.int64], NDArray[np.float64]] = np.zeros(0, np.int64), np.zeros(0)
     for batch in database.batches(f"{sql} join {baskets} using (key) order by {order}"):
-        pairs, quantities = (
-            np.concatenate([kept, np.asarray(column)], dtype=kept.dtype)
-            for kept, column in zip(left, batch.columns, strict=True)
-        )
+        pairs = np.concatenate([left[0], np.asarray(batch["pair"])])
+        quantities = np.concatenate([left[1], np.asarray(batch["quantity"])], dtype=np.float64)
         starts = np.flatnonzero(np.append(True, pairs[1:] != pairs[:-1]))
         last = starts[-1]  # the next batch may go on with this pair
         if last:
