@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import structlog
-from rich.console import Console
 
 from export_scripts import complete_journey
 from export_scripts.receipts import meta
@@ -18,6 +17,7 @@ from export_scripts.receipts.hints import find_hints
 from export_scripts.receipts.opening import open_source
 from export_scripts.receipts.problems import Problems, printable
 from export_scripts.receipts.room import check_room, needs_of, told_in_one_sentence
+from export_scripts.receipts.steps import Steps
 from export_scripts.receipts.transactions import read_lines
 from export_scripts.settings import Settings
 from operations.outputs import Outputs
@@ -44,7 +44,6 @@ def etl(settings: Settings, out_dir: Path) -> Path:
     """
     target = Outputs(out_dir).data
     with (
-        Console(stderr=True).status("reading the shop's tables"),
         _left_as_it_was(target.parent),
         staged_folder(target, marker=meta.FILE) as folder,
     ):
@@ -82,11 +81,12 @@ def write_shop(settings: Settings, out_dir: Path, folder: Path) -> ShopData:
     sources = [open_source(path, problems) for path in paths]
     found, memory = [source for source in sources if source], settings.etl.memory
     spill_dir = settings.etl.spill or out_dir
-    with scratch_folder(spill_dir, SPILL) as spill:
+    steps = Steps(copies=any(source.kind == "csv" for source in found))
+    with steps.shown(), scratch_folder(spill_dir, SPILL) as spill:
         check_room(needs_of(found, memory), spill_dir, out_dir)
         with (
             told_in_one_sentence(found, memory, spill_dir, out_dir),
-            open_database(memory, spill) as database,
+            open_database(memory, spill, steps) as database,
         ):
             lines = read_lines(sources[0], data, settings.etl, database, problems) if sources[0] else None
             products = pd.DataFrame({"item_id": [], "name": []}, dtype="str")
