@@ -11,6 +11,7 @@ MOTO := .venv-moto
 CONTAINER_TESTS := tests/containers
 LINT := .venv-lint
 OPERATOR := .venv-operator
+SCALE := .venv-scale
 OPTIONS :=
 PIP := bin/python -m pip --disable-pip-version-check
 CHECK_PYTHON = "$(PYTHON)" -c '' 2>/dev/null || { \
@@ -23,7 +24,7 @@ export ORT_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve stack load bench growth attack docs lock wheels test-wheels packages test test-python \
-	test-machine containers lint clean clean-all
+	test-machine scale containers lint clean clean-all
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -96,6 +97,7 @@ LOCK := $(APP)/bin/uv pip compile --quiet --upgrade --generate-hashes --no-annot
 IMAGES := deploy/images
 # The page that lists PyTorch's builds without CUDA, which PyPI does not have for Linux. "Get started" of PyTorch names it.
 TORCH_INDEX ?=
+TRAIN_PINS := artifacts/lock/train.txt
 
 lock: $(APP)/.installed  ## the packages of the images with their hashes, from PyPI, in deploy/images/*.lock
 	$(LOCK) --config-file $(IMAGES)/cpu/uv.toml --python-version 3.11 --python-platform x86_64-manylinux_2_36 \
@@ -111,6 +113,12 @@ lock: $(APP)/.installed  ## the packages of the images with their hashes, from P
 		$(TORCH_INDEX:%=--find-links %) --python-version 3.11 --python-platform x86_64-manylinux_2_36 \
 		--constraint constraints.txt --no-emit-package cesta --no-emit-package cesta-client \
 		- --output-file $(IMAGES)/train/train.lock
+	@# only what Ray needs besides those, in their versions; PyPI does not have that of PyTorch
+	@mkdir -p $(dir $(TRAIN_PINS)) && grep -o '^[a-z0-9-]*==[^ ]*' $(IMAGES)/train/train.lock | grep -v ^torch== > $(TRAIN_PINS)
+	sed -n 's/^ray==/ray[default]==/p' tests/scale/requirements.txt | $(LOCK) \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_36 --constraint constraints.txt \
+		--constraint $(TRAIN_PINS) $$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' $(TRAIN_PINS)) \
+		- --output-file $(IMAGES)/train/ray.lock
 
 wheels: $(APP)/.installed  ## wheel and sdist of cesta and of cesta-client in dist/
 	@rm -rf dist
@@ -171,6 +179,17 @@ test-machine:  ## the two commands of README.md on new machines (10 minutes each
 	tests/machines/new_machine.sh --without libpython3.11
 	@for machine in $(MACHINES); do echo "on $$machine" && tests/machines/new_machine.sh $$machine || exit; done
 
+$(SCALE)/.installed: pyproject.toml client/pyproject.toml constraints.txt tests/scale/requirements.txt
+	@$(CHECK_PYTHON)
+	$(PYTHON) -m venv $(SCALE)
+	$(SCALE)/$(PIP) install --quiet --constraint constraints.txt setuptools wheel
+	$(SCALE)/$(PIP) install --quiet --constraint constraints.txt --requirement tests/scale/requirements.txt \
+		--editable './client' --editable '.[train,test]'
+	@touch $@
+
+scale: $(SCALE)/.installed  ## stages on a Ray cluster of two nodes, which lose workers, disks and a node (15 minutes; root)
+	$(SCALE)/bin/python -m pytest tests/scale
+
 containers: install $(MOTO)/.installed  ## the images built and run as compose does (15 minutes; needs podman or docker)
 	CESTA_CONTAINERS=$(or $(CESTA_CONTAINERS),wanted) $(APP)/bin/python -m pytest $(CONTAINER_TESTS)
 
@@ -214,4 +233,4 @@ clean:  ## remove what was generated
 	rm -rf artifacts dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 clean-all: clean  ## remove the environments too
-	rm -rf $(APP) $(SERVING) $(MOTO) $(LINT) $(OPERATOR) .venv-peers
+	rm -rf $(APP) $(SERVING) $(MOTO) $(LINT) $(OPERATOR) $(SCALE) .venv-peers

@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
-from export_scripts.engines.engine import open_engine
+from export_scripts.engines.engine import Engine, open_engine
+from export_scripts.engines.local import ThisProcess
 from export_scripts.quality import baselines, report
 from export_scripts.quality.cold import hide_cold, measure_cold_items
 from export_scripts.quality.groups import Groups
@@ -28,6 +29,7 @@ from export_scripts.quality.results import (
     RankerResult,
 )
 from export_scripts.quality.rivals import Rival, train_rivals
+from export_scripts.quality.served import served_ranker
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint, load_curve
 from export_scripts.settings import Settings
@@ -64,42 +66,49 @@ def evaluate(
     """
     if max_queries is not None:
         settings = _limit_queries(settings, max_queries)
+    with open_engine(settings.engine) as engine:
+        content = _measure(settings, data, checkpoint, rivals, engine)
+    write_file(metrics, (json.dumps(content, indent=2) + "\n").encode())
+    write_file(metrics.with_name(report.NAME), report.html(content).encode())
+    return metrics
+
+
+def _measure(settings: Settings, data: Path, checkpoint: Path, rivals: bool, engine: Engine) -> Metrics:
     shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     split = split_by_time(shop, settings.splits)
-    with open_engine(settings.engine) as engine:
-        counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
-        arrays = snapshot(shop, split.test, settings, prior, partials=counted)
+    counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
+    arrays = snapshot(shop, split.test, settings, prior, partials=counted)
     check_leaks(shop, arrays, split.test, settings)
     rng = np.random.default_rng(settings.train.seed)
     rankable, per_basket = recommendable(arrays), settings.splits.hidden_per_basket
     hidden = hide_items(shop, split.test, split.end, rankable, per_basket, rng)
     hidden = hidden.sample(settings.evaluate.queries, rng)
     cold = hide_cold(shop, arrays, split.test, split.end, settings, rng)
-    questions = Questions(shop, hidden, sampler_of(arrays, settings, contract))
-    served = ServedRanker(model, shop.catalog["item_id"].tolist(), questions.sampler, contract)
-    others, missing = (
-        train_rivals(shop, split, arrays, questions.sampler, settings, contract) if rivals else ([], {})
-    )
+    sampler = sampler_of(arrays, settings, contract)
+    served = served_ranker(model, shop.catalog["item_id"].tolist(), sampler, contract)
+    others, missing = train_rivals(shop, split, arrays, sampler, settings, contract) if rivals else ([], {})
     rankers: list[Ranker] = [served, UntrainedRankers(arrays), *others]
-    with_users = questions.rank(rankers, True, "evaluate")
-    without_users = questions.rank(rankers, False, "no user")
+    questions = Questions(shop, hidden, sampler, rankers)
     groups = Groups.of(shop, arrays, hidden, split.test, settings)
+    asked = ThisProcess() if others else engine  # rivals hold functions that only this process has
+    with_users = questions.rank(asked, True, "evaluate")
+    without_users = questions.rank(asked, False, "no user")
     known, unknown = with_users[ServedRanker.NAME], without_users[ServedRanker.NAME]
     assert known.chances is not None  # ServedRanker always predicts probabilities
 
     def result(name: str) -> RankerResult:
         return groups.summarise_ranker(with_users[name], without_users[name])
 
-    content: Metrics = {
+    return {
         "checkpoint": manifest.sha256(checkpoint),  # export refuses the metrics of another checkpoint
         **result(ServedRanker.NAME),
         "by_basket_size": groups.summarise_bins(known.ranks, groups.sizes, BASKET_SIZES),
         "by_support": groups.summarise_bins(known.ranks, groups.support[hidden.items], SUPPORTS),
-        "cold": measure_cold_items(shop, cold, served, questions.sampler, split.test, settings),
-        "candidates": measure_recall(questions, arrays, settings, contract, groups.repeat),
+        "cold": measure_cold_items(shop, cold, served, sampler, split.test, settings, engine),
+        "candidates": measure_recall(questions, arrays, settings, contract, groups.repeat, engine),
         "full_catalog": measure_full_catalog(
-            questions, arrays, model, settings, contract, known.ranks, unknown.ranks
+            questions, arrays, model, settings, contract, known.ranks, unknown.ranks, engine
         ),
         "curve": load_curve(checkpoint).epochs,
         "calibration": calibration(known.chances, known.ranks),
@@ -107,9 +116,6 @@ def evaluate(
         "rivals": _describe_rivals(others, missing, result),
         "protocol": _describe_protocol(shop, split, arrays, hidden, contract),
     }
-    write_file(metrics, (json.dumps(content, indent=2) + "\n").encode())
-    write_file(metrics.with_name(report.NAME), report.html(content).encode())
-    return metrics
 
 
 def _describe_rivals(

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,6 +16,13 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", help="One setting, e.g. --set data.columns.user_id=customer; repeatable."),
 ]
+EngineName = Annotated[
+    Literal["local", "ray"] | None,
+    typer.Option("--engine", help="Where partitions are computed: by processes here, or on a Ray cluster."),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Partitions computed at once. The results stay the same.")
+]
 
 
 def chosen_settings(
@@ -23,14 +30,18 @@ def chosen_settings(
     transactions: Path | None = None,
     products: Path | None = None,
     changes: list[str] | None = None,
+    engine: str | None = None,
+    workers: int | None = None,
 ) -> Settings:
-    """Return the defaults, changed by the toml in `path`, then by the tables, then by each `table.key=value`.
+    """Return the defaults, changed by the toml in `path`, the options, and then each `table.key=value`.
 
     Raises CestaError for a change without "=", and BadSettings like load_settings.
     """
     overrides: dict[str, object] = {
         "data.transactions": str(transactions.absolute()) if transactions else None,
         "data.products": str(products.absolute()) if products else None,
+        "engine.name": engine,
+        "engine.workers": workers,
     }
     for change in changes or []:
         name, equals, value = change.partition("=")

@@ -6,7 +6,15 @@ import typer
 from rich.console import Console
 
 from export_scripts.commands.memory import keep_freed_memory
-from export_scripts.commands.options import Changes, File, Products, Transactions, chosen_settings
+from export_scripts.commands.options import (
+    Changes,
+    EngineName,
+    File,
+    Products,
+    Transactions,
+    Workers,
+    chosen_settings,
+)
 from operations.commands.install import prepare
 from operations.commands.options import ADDRESS, Address, Force, Offline, Out, Repository
 from operations.errors import NotActive
@@ -27,12 +35,19 @@ def etl(
     print(run(chosen_settings(settings, transactions, products, change), out))
 
 
-def train(out: Out = ARTIFACTS, settings: File = None, change: Changes = None) -> None:
+def train(
+    out: Out = ARTIFACTS,
+    settings: File = None,
+    change: Changes = None,
+    engine: EngineName = None,
+    workers: Workers = None,
+) -> None:
     """Interactions → checkpoint (OUT/checkpoint.pt)."""
     from export_scripts.train import train as run
 
     keep_freed_memory()
-    outputs, chosen = Outputs(out), chosen_settings(settings, changes=change)
+    outputs = Outputs(out)
+    chosen = chosen_settings(settings, changes=change, engine=engine, workers=workers)
     print(run(chosen, outputs.data, outputs.checkpoint))
 
 
@@ -43,9 +58,12 @@ def evaluate(
     rivals: Annotated[
         bool,
         typer.Option(
-            "--all", help="Also measure other libraries' models: ten minutes and 4 GB for the demo's data."
+            "--all",
+            help="Also measure other libraries' models, by one process: ten minutes and 4 GB for the demo.",
         ),
     ] = False,
+    engine: EngineName = None,
+    workers: Workers = None,
 ) -> None:
     """Checkpoint → metrics on the test period (OUT/metrics.json).
 
@@ -55,7 +73,8 @@ def evaluate(
     from export_scripts.quality.report import NAME, print_report
 
     keep_freed_memory()
-    outputs, chosen = Outputs(out), chosen_settings(settings, changes=change)
+    outputs = Outputs(out)
+    chosen = chosen_settings(settings, changes=change, engine=engine, workers=workers)
     metrics = run(chosen, outputs.data, outputs.checkpoint, outputs.metrics, rivals)
     print_report(metrics, Console(width=110))
     print(metrics.with_name(NAME))
@@ -71,12 +90,15 @@ def export(
             "--tensorrt", help="Also run the graph in TensorRT and compare it with the CPU; needs a GPU."
         ),
     ] = False,
+    engine: EngineName = None,
+    workers: Workers = None,
 ) -> None:
     """Checkpoint → run: ONNX graph, arrays and manifest (OUT/run)."""
     from export_scripts.export import export as run
 
     keep_freed_memory()
-    outputs, chosen = Outputs(out), chosen_settings(settings, changes=change)
+    outputs = Outputs(out)
+    chosen = chosen_settings(settings, changes=change, engine=engine, workers=workers)
     print(run(chosen, outputs.data, outputs.checkpoint, outputs.metrics, outputs.run, tensorrt))
 
 
@@ -86,6 +108,8 @@ def build(
     transactions: Transactions = None,
     products: Products = None,
     change: Changes = None,
+    engine: EngineName = None,
+    workers: Workers = None,
     repository: Repository = None,
     promote: Annotated[bool, typer.Option(help="Have the release served if the gate agrees.")] = True,
     address: Address = ADDRESS,
@@ -108,7 +132,7 @@ def build(
     keep_freed_memory()
     target = open_repository(repository or Outputs(out).repository)
     promotion = Promotion(None if offline else address, force) if promote else None
-    chosen = chosen_settings(settings, transactions, products, change)
+    chosen = chosen_settings(settings, transactions, products, change, engine, workers)
     try:
         release = run(chosen, out, promotion, target)
     except NotActive:

@@ -1,85 +1,18 @@
-"""One interface for the places where a stage's partitions are computed: processes here, or a Ray cluster.
+"""Opens the engine that the settings name."""
 
-A stage cuts its work into partitions whose number and order do not depend on the engine, and puts the results
-together in their order. So the result has the same bytes whatever the engine and the number of its workers.
-"""
-
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
+from export_scripts.engines.interface import Engine
+from export_scripts.engines.local import open_local
+from export_scripts.engines.ray import open_ray
 from export_scripts.settings import EngineSettings
-from operations.errors import CestaError
-from operations.records.disk import explain
 
-Shared = TypeVar("Shared")
-Partition = TypeVar("Partition")
-Result = TypeVar("Result")
-Future = TypeVar("Future")
-Function = Callable[[Shared, Partition], Result]
+__all__ = ["Engine", "open_engine"]  # what a stage needs
 
 LOCAL: Final = "local"
 
 
-class Engine(Protocol):
-    """Calls a function for each partition, in one or several workers."""
-
-    @property
-    def workers(self) -> int:
-        """How many partitions are computed at once; 1 computes them in this process."""
-        ...
-
-    def map(
-        self, function: Function[Shared, Partition, Result], partitions: Iterable[Partition], shared: Shared
-    ) -> Iterator[Result]:
-        """Yield ``function(shared, partition)`` for each partition, in the order of the partitions.
-
-        ``function`` is at the top level of a module, and all values can be pickled. ``shared`` reaches each
-        worker once, and its arrays are read-only there: the workers of a machine share their memory.
-        Partitions are small. What is larger than memory is passed as a path that all workers can read.
-
-        The first error of a worker ends the iteration, and the partitions that wait are not computed. A
-        CestaError or OSError of the function arrives as a CestaError with the same sentence. Raises
-        CestaError if a worker dies.
-        """
-        ...
-
-
 def open_engine(settings: EngineSettings) -> AbstractContextManager[Engine]:
-    """Return the engine that ``settings`` name; its workers end with the block. Import the others lazily."""
-    if settings.name == LOCAL:
-        from export_scripts.engines.local import open_local
-
-        return open_local(settings.workers)
-    from export_scripts.engines.ray import open_ray
-
-    return open_ray(settings)
-
-
-def in_order(
-    submit: Callable[[Partition], Future], partitions: Iterable[Partition], most: int
-) -> Iterator[Future]:
-    """Yield the future of each partition in their order, submitting at most ``most`` before they are taken.
-
-    So the results that wait to be added up stay few, however many partitions there are.
-    """
-    waiting: deque[Future] = deque()
-    for partition in partitions:
-        if len(waiting) >= most:
-            yield waiting.popleft()
-        waiting.append(submit(partition))
-    yield from waiting
-
-
-def call(function: Function[Shared, Partition, Result], shared: Shared, partition: Partition) -> Result:
-    """Call ``function`` in a worker. Its errors for the user become plain CestaErrors, which can be pickled.
-
-    A full disk is explained here, where its free space can be asked for.
-    """
-    try:
-        return function(shared, partition)
-    except CestaError as error:
-        raise CestaError(str(error)) from None
-    except OSError as error:
-        raise CestaError(explain(error)) from None
+    """Return the engine that ``settings`` name; its workers end with the block."""
+    return open_local(settings.workers) if settings.name == LOCAL else open_ray(settings)

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from export_scripts.engines.engine import Engine, Function, Partition, Result, Shared, call, in_order
+from export_scripts.engines.interface import Engine, Function, Partition, Result, Shared, call, in_order
 from operations.errors import CestaError
 from operations.records.atomic import scratch_folder
 
@@ -55,14 +55,15 @@ class Processes:
     """Computes the partitions in a pool of processes, which find ``shared`` in a file of ``folder``."""
 
     def __init__(self, pool: ProcessPoolExecutor, workers: int, folder: Path):
-        self.workers, self._pool, self._folder, self._written = workers, pool, folder, 0
+        self.workers, self._pool, self._folder = workers, pool, folder
+        self._shared: object = None
+        self._path = folder / "0"
+        write_shared(self._path, None)
 
     def map(
         self, function: Function[Shared, Partition, Result], partitions: Iterable[Partition], shared: Shared
     ) -> Iterator[Result]:
-        self._written += 1
-        path = self._folder / str(self._written)
-        write_shared(path, shared)
+        path = self._place(shared)
 
         def submit(partition: Partition) -> Future[Result]:
             return self._pool.submit(_call, function, path, partition)
@@ -75,8 +76,14 @@ class Processes:
                 f"one of {self.workers} worker processes was killed; usually their memory together was too "
                 "small: run again with fewer --workers"
             ) from None
-        finally:
-            path.unlink()
+
+    def _place(self, shared: object) -> Path:
+        """The file with ``shared``; that of the map before if it shared the same object."""
+        if shared is not self._shared:
+            self._path.unlink()  # workers that have mapped it keep it
+            self._shared, self._path = shared, self._folder / str(int(self._path.name) + 1)
+            write_shared(self._path, shared)
+        return self._path
 
 
 def _begin() -> None:
@@ -108,7 +115,7 @@ def write_shared(path: Path, value: object) -> None:
             file.write(part)
 
 
-@lru_cache(maxsize=1)  # of the current map, for all partitions of this worker
+@lru_cache(maxsize=1)  # for all partitions of this worker
 def read_shared(path: Path) -> Any:
     """Return the value of ``write_shared`` with read-only arrays, whose memory all processes share."""
     with path.open("rb") as file:

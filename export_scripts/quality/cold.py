@@ -7,6 +7,7 @@ import numpy as np
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.sampler import CandidateSampler
+from export_scripts.engines.engine import Engine
 from export_scripts.quality.groups import Bools, Groups
 from export_scripts.quality.metrics import MISSED
 from export_scripts.quality.questions import Questions
@@ -32,14 +33,21 @@ def hide_cold(
 
 
 def measure_cold_items(
-    shop: Shop, hidden: HiddenItems, ranker: Ranker, sampler: CandidateSampler, start: int, settings: Settings
+    shop: Shop,
+    hidden: HiddenItems,
+    ranker: Ranker,
+    sampler: CandidateSampler,
+    start: int,
+    settings: Settings,
+    engine: Engine,
 ) -> ColdResult:
     """Metrics of ``ranker`` and ``recall`` of the sampler in a period that begins with basket ``start``.
 
     The queries are grouped by whether their user bought the item before (repeat, explore), and by whether
     anyone bought it before the period (sold, never_sold).
     """
-    ranks = Questions(shop, hidden, sampler).rank([ranker], True, "cold items")[ranker.names[0]].ranks
+    questions = Questions(shop, hidden, sampler, [ranker])
+    ranks = questions.rank(engine, True, "cold items")[ranker.names[0]].ranks
     groups = Groups.of(shop, sampler.arrays, hidden, start, settings)
     sold = groups.support[hidden.items] > 0
     is_candidate = ranks < MISSED

@@ -8,26 +8,33 @@ from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.sampler import CandidateSampler
-from ensemble.candidate_sampler.sources import SIMILAR, SOURCES, USUAL
-from export_scripts.quality.metrics import MISSED, Ranks, gains
-from export_scripts.quality.questions import BATCH, Questions
+from ensemble.candidate_sampler.sources import SOURCES
+from export_scripts.engines.engine import Engine
+from export_scripts.quality.metrics import Ranks, gains
+from export_scripts.quality.prior_places import NONE_PLACED, place_by_prior
+from export_scripts.quality.questions import Questions
 from export_scripts.quality.rankers import ServedRanker
 from export_scripts.quality.results import CandidateShares, CatalogResult, FullCatalog, Shares
+from export_scripts.quality.served import served_ranker
 from export_scripts.scorer.ncf import NCF
 from export_scripts.settings import Settings
-from export_scripts.snapshots.snapshot import recommendable, sampler_of
-from export_scripts.snapshots.splits import HiddenItems, as_queries
+from export_scripts.snapshots.snapshot import sampler_of
+from export_scripts.snapshots.splits import HiddenItems
 from operations.records.contract import Contract
 
 RECALL_AT: Final = (100, 250, 500, 600, 1000)
 CATALOG_BATCH: Final = 2  # a query over the whole catalog takes 2 MB of features and 15 MB in the scorer
 BEYOND: Final = 1_024  # room for items of a user's history that can no longer be recommended
-
 Bools = NDArray[np.bool_]
 
 
 def measure_recall(
-    questions: Questions, arrays: SamplerArrays, settings: Settings, contract: Contract, repeat: Bools
+    questions: Questions,
+    arrays: SamplerArrays,
+    settings: Settings,
+    contract: Contract,
+    repeat: Bools,
+    engine: Engine,
 ) -> CandidateShares:
     """The share of hidden items among the first n candidates by the prior, for C and the sizes in RECALL_AT.
 
@@ -35,7 +42,10 @@ def measure_recall(
     ``repeat`` (n,) is that of Groups.
     """
     c = contract.candidates
-    places, sources = _places_by_prior(questions, arrays, settings, contract, max(c, *RECALL_AT))
+    longest = replace(contract, candidates=max(c, *RECALL_AT))
+    longer = Questions(questions.shop, questions.hidden, sampler_of(arrays, settings, longest))
+    parts = [NONE_PLACED, *engine.map(place_by_prior, longer.partitions(), longer)]
+    places, sources = (np.concatenate(columns) for columns in zip(*parts, strict=True))
 
     def shares(hits: Bools) -> Shares:
         return {"recall": _share(hits), "repeat": _share(hits[repeat]), "explore": _share(hits[~repeat])}
@@ -58,29 +68,6 @@ def measure_recall(
     }
 
 
-def _places_by_prior(
-    questions: Questions, arrays: SamplerArrays, settings: Settings, contract: Contract, capacity: int
-) -> tuple[Ranks, NDArray[np.int32]]:
-    """The places (n,) of the hidden items among ``capacity`` candidates by the prior, and their source bits.
-
-    The sampler keeps the cold items that are near by content and the best n by the prior, so a longer list
-    contains every shorter one.
-    """
-    cold = ~recommendable(arrays)
-    sampler = sampler_of(arrays, settings, replace(contract, candidates=capacity))
-    places, sources = [np.zeros(0)], [np.zeros(0, np.int32)]
-    for hidden in questions.hidden.batches(BATCH):
-        candidates = sampler.sample(as_queries(questions.shop, hidden))
-        scores = np.where(candidates.rows > 0, candidates.features @ arrays.prior.weights, -np.inf)
-        near = (candidates.sources & (SIMILAR | USUAL) == SIMILAR) & cold[candidates.rows]
-        scores[near] = np.inf  # first in every list
-        hit = candidates.rows == hidden.items[:, None]
-        hidden_scores = np.where(hit, scores, -np.inf).max(1, keepdims=True)
-        places.append(np.where(hit.any(1), (scores > hidden_scores).sum(1), MISSED))
-        sources.append(np.where(hit, candidates.sources, 0).sum(1, dtype=np.int32))
-    return np.concatenate(places), np.concatenate(sources)
-
-
 def measure_full_catalog(
     questions: Questions,
     arrays: SamplerArrays,
@@ -89,6 +76,7 @@ def measure_full_catalog(
     contract: Contract,
     known: Ranks,
     unknown: Ranks,
+    engine: Engine,
 ) -> FullCatalog:
     """Rank the whole catalog with the same scorer for a sample of the queries, and compare with the sampler.
 
@@ -102,12 +90,12 @@ def measure_full_catalog(
     )
     sampler = _whole_catalog_sampler(arrays, settings, contract)
     item_ids = questions.shop.catalog["item_id"].tolist()
-    ranker = ServedRanker(model, item_ids, sampler, contract, contract.answers)
+    ranker = served_ranker(model, item_ids, sampler, contract, contract.answers)
     hidden = HiddenItems(questions.hidden.baskets[chosen], questions.hidden.items[chosen])
-    sample = Questions(questions.shop, hidden, sampler)
+    sample = Questions(questions.shop, hidden, sampler, [ranker])
 
     def compare(sampled: Ranks, known_user: bool, what: str) -> CatalogResult:
-        whole = sample.rank([ranker], known_user, what, CATALOG_BATCH)[ServedRanker.NAME].ranks
+        whole = sample.rank(engine, known_user, what, CATALOG_BATCH)[ServedRanker.NAME].ranks
         return _compare(sampled[chosen], whole)
 
     return {

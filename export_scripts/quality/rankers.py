@@ -5,7 +5,6 @@ ranks of the hidden items. One object may hold several rankers that share most o
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -18,10 +17,6 @@ from ensemble.reference import Reference
 from export_scripts.quality import baselines
 from export_scripts.quality.baselines import Pool
 from export_scripts.quality.metrics import TOP, Placement, Rows, Scores, place, ranks_in_lists
-from export_scripts.scorer.fold import fold
-from export_scripts.scorer.graph import build_graph
-from export_scripts.scorer.ncf import NCF
-from operations.records.contract import Contract
 
 
 class QueryBatch(NamedTuple):
@@ -45,25 +40,21 @@ class ServedRanker:
     """Cesta from end to end: the graph that Triton serves, except that it answers with all candidates.
 
     The served list ends at K = 20, but MRR is about all candidates. The first K are the same; a test compares
-    them.
+    them. ``graph`` is that of ``served_ranker``.
     """
 
     NAME: Final = "cesta"
     names = (NAME,)
 
-    def __init__(
-        self,
-        model: NCF,
-        item_ids: list[str],
-        sampler: CandidateSampler,
-        contract: Contract,
-        answers: int | None = None,
-    ):
-        self.contract = replace(contract, candidates=sampler.capacity, answers=answers or sampler.capacity)
-        graph = build_graph(fold(model), item_ids, self.contract).SerializeToString()
+    def __init__(self, graph: bytes, item_ids: list[str], sampler: CandidateSampler):
+        self._made_from = graph, item_ids, sampler
         self.reference = Reference(sampler, graph)
         self._ids = np.array(item_ids, object)
         self._rows = {item_id: row for row, item_id in enumerate(item_ids)}
+
+    def __reduce__(self) -> tuple[type["ServedRanker"], tuple[bytes, list[str], CandidateSampler]]:
+        """A worker makes it again: a session of ONNX Runtime cannot be pickled."""
+        return ServedRanker, self._made_from
 
     def place(self, batch: QueryBatch) -> dict[str, Placement]:
         answers = self.reference.score(batch.queries, batch.candidates)

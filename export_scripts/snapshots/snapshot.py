@@ -30,6 +30,7 @@ from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.snapshots import counts
 from export_scripts.snapshots.partials import PartialCounts
 from export_scripts.snapshots.partners import strongest
+from export_scripts.snapshots.portable import PortableSampler
 from export_scripts.snapshots.tower import train_tower
 from operations.errors import CestaError
 from operations.records.contract import Contract
@@ -175,7 +176,7 @@ def sampler_of(
     Raises CestaError if the recall of an index is too low.
     """
     try:
-        return CandidateSampler(arrays, limits(settings, contract) | wider)
+        return PortableSampler(arrays, limits(settings, contract) | wider)
     except RecallError as error:
         raise CestaError(str(error)) from None
 

@@ -53,10 +53,14 @@ class HiddenItems:
         places = np.sort(rng.choice(len(self), most, replace=False))
         return HiddenItems(self.baskets[places], self.items[places])
 
+    def part(self, places: range) -> "HiddenItems":
+        """The queries at consecutive ``places``."""
+        return HiddenItems(self.baskets[places.start : places.stop], self.items[places.start : places.stop])
+
     def batches(self, size: int) -> Iterator["HiddenItems"]:
         """Yield the queries in order, ``size`` at a time."""
         for start in range(0, len(self), size):
-            yield HiddenItems(self.baskets[start : start + size], self.items[start : start + size])
+            yield self.part(range(start, start + size))
 
 
 def split_by_time(shop: Shop, settings: SplitSettings) -> Split:

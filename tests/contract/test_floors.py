@@ -22,7 +22,9 @@ FLOORS = {
 }
 # Sub-packages in the data's way: each imports those before it, and itself.
 ORDERS = {
-    "export_scripts": ("receipts", "snapshots", "scorer", "quality", "paper", "freshness", "commands"),
+    "export_scripts": (
+        *("engines", "receipts", "snapshots", "scorer", "quality", "paper", "freshness", "commands"),
+    ),
     "operations": (
         "shipped",
         "processes",

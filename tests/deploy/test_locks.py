@@ -84,7 +84,7 @@ def test_the_image_for_training_is_locked() -> None:
         assert name not in pins or pins[name].specifier.contains(version), f"{name} {version}; {AGAIN}"
 
 
-@pytest.mark.parametrize(("image", "installs"), [("cpu", 3), ("gpu", 3), ("train", 2)])
+@pytest.mark.parametrize(("image", "installs"), [("cpu", 3), ("gpu", 3), ("train", 3)])
 def test_an_image_installs_nothing_without_a_hash(image: str, installs: int) -> None:
     """Each pip install checks hashes, or may fetch nothing."""
     text = (IMAGES / image / "Dockerfile").read_text().replace("\\\n", " ")
@@ -115,3 +115,12 @@ def test_a_lock_can_be_installed(lock: str, python: str, words: tuple[str, ...],
     command = [uv, "pip", "install", "--quiet", "--dry-run", *options, machine, *target]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_image_with_ray_adds_what_ray_needs() -> None:
+    """The version that `make scale` tests, and no package that train.lock has already."""
+    (ray,) = [r for r in required(ROOT / "tests" / "scale" / "requirements.txt") if r.name == "ray"]
+    check_fits(IMAGES / "train" / "ray.lock", [ray])
+    assert not locked(IMAGES / "train" / "ray.lock").keys() & locked(IMAGES / "train" / "train.lock").keys()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    check_fits(IMAGES / "train" / "ray.lock", list(map(Requirement, project["optional-dependencies"]["ray"])))

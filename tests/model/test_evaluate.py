@@ -81,6 +81,16 @@ def test_random_receipts_give_chance(report: dict[str, Any]) -> None:
         assert abs(group["hr_at_10"] - CHANCE) < noise
 
 
+@pytest.mark.parametrize("workers", [2, 4])
+def test_any_number_of_processes_measures_the_same(
+    settings: Settings, prepared: Path, report: dict[str, Any], workers: int
+) -> None:
+    """metrics.json has the same bytes: the first fixture's are from one process."""
+    several = settings.model_copy(update={"engine": settings.engine.model_copy(update={"workers": workers})})
+    measured(several, prepared, f"{workers}.json")
+    assert (prepared / f"{workers}.json").read_bytes() == (prepared / "metrics.json").read_bytes()
+
+
 def test_a_planted_leak_is_refused(
     settings: Settings, prepared: Path, report: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,11 +9,13 @@ import pytest
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.reference import Reference
+from export_scripts.engines.local import ThisProcess
 from export_scripts.etl import etl
 from export_scripts.quality import losses
 from export_scripts.quality.metrics import TOP
 from export_scripts.quality.questions import Questions
-from export_scripts.quality.rankers import QueryBatch, ServedRanker
+from export_scripts.quality.rankers import QueryBatch
+from export_scripts.quality.served import served_ranker
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.fitting import new_model
 from export_scripts.scorer.fold import fold
@@ -80,7 +82,7 @@ def test_the_first_places_are_those_of_the_served_graph(
 ) -> None:
     """For MRR a graph answers with all candidates. It ranks them as the one that answers with K."""
     ids = shop.catalog["item_id"].tolist()
-    whole = ServedRanker(model, ids, questions.sampler, contract)
+    whole = served_ranker(model, ids, questions.sampler, contract)
     served = Reference(questions.sampler, build_graph(fold(model), ids, contract).SerializeToString())
     queries = as_queries(shop, questions.hidden)
     ranked, expected = whole.reference.recommend(queries), served.recommend(queries)
@@ -93,7 +95,7 @@ def test_ours_is_placed_by_the_whole_list(
     questions: Questions, model: NCF, shop: Shop, contract: Contract
 ) -> None:
     """Rank, list and probabilities agree with one another, for items below the served list's end too."""
-    served = ServedRanker(model, shop.catalog["item_id"].tolist(), questions.sampler, contract)
+    served = served_ranker(model, shop.catalog["item_id"].tolist(), questions.sampler, contract)
     queries = as_queries(shop, questions.hidden)
     candidates = questions.sampler.sample(queries)
     placed = served.place(QueryBatch(queries, questions.hidden.items, candidates))["cesta"]
@@ -120,7 +122,7 @@ def test_recall_at_n_is_that_of_a_sampler_with_n_places(
     """It is not only that of a longer list cut off."""
     monkeypatch.setattr(losses, "RECALL_AT", (n,))
     repeat = np.arange(len(questions.hidden)) % 2 == 0
-    recall = losses.measure_recall(questions, arrays, settings, contract, repeat)
+    recall = losses.measure_recall(questions, arrays, settings, contract, repeat, ThisProcess())
     few = CandidateSampler(arrays, limits(settings, replace(contract, candidates=n)))
     candidates = few.sample(as_queries(questions.shop, questions.hidden))
     hit = candidates.rows == questions.hidden.items[:, None]
@@ -135,7 +137,7 @@ def test_what_a_source_finds_alone_no_other_finds(
 ) -> None:
     """The shares that one source found alone and that several found together add up to the recall."""
     repeat = np.zeros(len(questions.hidden), bool)
-    recall = losses.measure_recall(questions, arrays, settings, contract, repeat)
+    recall = losses.measure_recall(questions, arrays, settings, contract, repeat, ThisProcess())
     shares = [source["alone"]["recall"] for source in recall["by_source"].values()]
     assert 0 < sum(shares) <= recall["recall"] + 1e-3
     for source in recall["by_source"].values():
@@ -163,7 +165,9 @@ def test_the_loss_is_the_share_of_hits_that_the_sampler_costs(
 ) -> None:
     """A ranker that missed everything lost all; both rank the same queries."""
     missed = np.full(len(questions.hidden), 99.0)
-    report = losses.measure_full_catalog(questions, arrays, model, settings, contract, missed, missed)
+    report = losses.measure_full_catalog(
+        questions, arrays, model, settings, contract, missed, missed, ThisProcess()
+    )
     assert report["queries"] == 40
     assert report["known"]["loss"] == 1
     assert report["known"]["hr_at_10"] > 0
@@ -191,9 +195,14 @@ def test_no_queries_lose_nothing(
     none = replace(
         questions, hidden=replace(questions.hidden, baskets=np.zeros(0, int), items=np.zeros(0, int))
     )
-    assert losses.measure_recall(none, arrays, settings, contract, np.zeros(0, bool))["recall"] is None
+    assert (
+        losses.measure_recall(none, arrays, settings, contract, np.zeros(0, bool), ThisProcess())["recall"]
+        is None
+    )
     nobody = np.zeros(0)
-    report = losses.measure_full_catalog(none, arrays, model, settings, contract, nobody, nobody)
+    report = losses.measure_full_catalog(
+        none, arrays, model, settings, contract, nobody, nobody, ThisProcess()
+    )
     assert report["known"] == {
         "hr_at_10": None,
         "sampled_hr_at_10": None,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from operations.errors import CestaError, KeyKept
+from operations.errors import KeyKept
 
 
 def add(shared: NDArray[np.int64], partition: range) -> int:
@@ -28,6 +28,7 @@ def refuse_the_third(shared: None, partition: int) -> int:
 
 
 def fill_the_disk(shared: Path, partition: int) -> int:
+    """Raise what the file system says when it is full."""
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(shared))
 
 
@@ -51,5 +52,6 @@ def wait_for(shared: Path, partition: int) -> int:
     return partition
 
 
-def refuse_all(shared: None, partition: int) -> int:
-    raise CestaError(f"partition {partition} is refused")
+def die(shared: None, partition: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return partition

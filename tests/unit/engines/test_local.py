@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export_scripts.engines.engine import Engine, in_order
+from export_scripts.engines.interface import Engine, in_order
 from export_scripts.engines.local import PREFIX, open_local
 from operations.errors import CestaError
 from tests import ROOT
@@ -58,7 +58,7 @@ def test_an_error_for_the_user_arrives_as_its_sentence(workers: int) -> None:
     with open_local(workers) as engine:
         results = engine.map(work.refuse_the_third, range(9), None)
         assert [next(results), next(results)] == [0, 1]
-        with pytest.raises(CestaError, match="^the third partition has no lines; leave it out$"):
+        with pytest.raises(CestaError, match=r"^the third partition has no lines; leave it out$"):
             next(results)
 
 

@@ -10,6 +10,7 @@ from ensemble.candidate_sampler.arrays import Cold, Retrieval, load_arrays, save
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import CATEGORY, SIMILAR, USUAL
+from export_scripts.engines.local import ThisProcess
 from export_scripts.quality import losses
 from export_scripts.quality.cold import hide_cold, measure_cold_items
 from export_scripts.quality.metrics import Placement
@@ -184,7 +185,7 @@ def test_items_measured_apart_hardly_sold_and_have_a_category() -> None:
 
 def test_every_query_is_counted_once_in_each_split() -> None:
     hidden = hidden_items()
-    report = measure_cold_items(RANDOM, hidden, InOrder(), sampler(), START, SETTINGS)
+    report = measure_cold_items(RANDOM, hidden, InOrder(), sampler(), START, SETTINGS, ThisProcess())
     rows = sampler().sample(as_queries(RANDOM, hidden)).rows
     hits = (rows == hidden.items[:, None]).any(1)
     assert report["fewer_than"] == 3
@@ -198,7 +199,7 @@ def test_every_query_is_counted_once_in_each_split() -> None:
 
 def test_without_purchases_of_cold_items_there_is_no_recall() -> None:
     nobody = HiddenItems(np.zeros(0, np.int64), np.zeros(0, np.int32))
-    report = measure_cold_items(RANDOM, nobody, InOrder(), sampler(), START, SETTINGS)
+    report = measure_cold_items(RANDOM, nobody, InOrder(), sampler(), START, SETTINGS, ThisProcess())
     assert (report["all"]["n"], report["all"]["recall"]) == (0, None)
 
 
@@ -208,7 +209,9 @@ def test_recall_counts_the_kept_places(n: int, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(losses, "RECALL_AT", (n,))
     hidden = hidden_items()
     questions = Questions(RANDOM, hidden, sampler())
-    recall = losses.measure_recall(questions, LATER, SETTINGS, CONTRACT, np.zeros(len(hidden), bool))
+    recall = losses.measure_recall(
+        questions, LATER, SETTINGS, CONTRACT, np.zeros(len(hidden), bool), ThisProcess()
+    )
     few = CandidateSampler(LATER, limits(SETTINGS, replace(CONTRACT, candidates=n)))
     hits = (few.sample(as_queries(RANDOM, hidden)).rows == hidden.items[:, None]).any(1)
     assert recall["at"][str(n)]["recall"] == round(float(hits.mean()), 4)

@@ -1,0 +1,71 @@
+"""One interface for the places where a stage's partitions are computed: processes here, or a Ray cluster.
+
+A stage cuts its work into partitions whose number and order do not depend on the engine, and puts the results
+together in their order. So the result has the same bytes whatever the engine and the number of its workers.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
+
+from operations.errors import CestaError
+from operations.records.disk import explain
+
+Shared = TypeVar("Shared")
+Partition = TypeVar("Partition")
+Result = TypeVar("Result")
+Future = TypeVar("Future")
+Function = Callable[[Shared, Partition], Result]
+
+
+class Engine(Protocol):
+    """Calls a function for each partition, in one or several workers."""
+
+    @property
+    def workers(self) -> int:
+        """How many partitions are computed at once; 1 computes them in this process."""
+        ...
+
+    def map(
+        self, function: Function[Shared, Partition, Result], partitions: Iterable[Partition], shared: Shared
+    ) -> Iterator[Result]:
+        """Yield ``function(shared, partition)`` for each partition, in the order of the partitions.
+
+        ``function`` is at the top level of a module, and all values can be pickled. ``shared`` reaches each
+        worker once, also for several maps in a row, and must not change between them. Its arrays are
+        read-only there: the workers of a machine share their memory. Partitions are small. What is larger
+        than memory is passed as a path that all workers can read.
+
+        The first error of a worker ends the iteration, and the partitions that wait are not computed. A
+        CestaError or OSError of the function arrives as a CestaError with the same sentence. Raises
+        CestaError if a worker dies.
+        """
+        ...
+
+
+def in_order(
+    submit: Callable[[Partition], Future], partitions: Iterable[Partition], most: int
+) -> Iterator[Future]:
+    """Yield the future of each partition in their order, submitting at most ``most`` before they are taken.
+
+    So the results that wait to be added up stay few, however many partitions there are.
+    """
+    waiting: deque[Future] = deque()
+    for partition in partitions:
+        if len(waiting) >= most:
+            yield waiting.popleft()
+        waiting.append(submit(partition))
+    yield from waiting
+
+
+def call(function: Function[Shared, Partition, Result], shared: Shared, partition: Partition) -> Result:
+    """Call ``function`` in a worker. Its errors for the user become plain CestaErrors, which can be pickled.
+
+    A full disk is explained here, where its free space can be asked for.
+    """
+    try:
+        return function(shared, partition)
+    except CestaError as error:
+        raise CestaError(str(error)) from None
+    except OSError as error:
+        raise CestaError(explain(error)) from None

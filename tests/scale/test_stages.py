@@ -1,0 +1,123 @@
+"""Stages on a Ray cluster of two nodes write the same bytes as one process, also when something dies."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.building.cheap_builds import CHEAP
+from tests.building.shops import make_shop
+from tests.scale.cluster import Cluster, Node, environment, kill, until
+
+STAGE_S = 240
+LONG = {"evaluate.full_catalog": 200, "splits.hidden_per_basket": 6}  # so that a run lasts for seconds
+
+
+class Stages:
+    """A shop with a checkpoint, and the metrics that one process here measures."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shop = make_shop(folder / "shop", np.random.default_rng(1), baskets=1_500)
+        changes = CHEAP | LONG | {name: str(path) for name, path in shop.overrides().items()}
+        self._changes = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
+        self.out = folder / "one-process"
+        for verb in ("etl", "train", "evaluate", "export"):
+            subprocess.run(self._command(verb, self.out), env=environment(), check=True)
+        self.metrics = (self.out / "metrics.json").read_bytes()
+        self.arrays = contents(self.out / "run" / "arrays")
+
+    def _command(self, verb: str, out: Path, *options: str) -> list[str]:
+        return [sys.executable, "-m", "operations.cli", verb, "--out", str(out), *self._changes, *options]
+
+    def begin(self, node: Node, out: Path, workers: int, verb: str = "evaluate") -> subprocess.Popen[str]:
+        """Begin a stage on ``node``, with an output folder of its own, in which nothing is counted yet."""
+        out.mkdir()
+        shutil.copytree(self.out / "data", out / "data")
+        for name in ("checkpoint.pt", *(["metrics.json"] if verb == "export" else [])):
+            shutil.copy(self.out / name, out)
+        command = self._command(verb, out, "--engine", "ray", "--workers", str(workers))
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            node.command(*command), env=environment(), text=True, stdout=pipe, stderr=pipe
+        )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Stages:
+    return Stages(tmp_path_factory.mktemp("stages"))
+
+
+def check_finished(run: subprocess.Popen[str], out: Path, stages: Stages) -> None:
+    printed, logged = run.communicate(timeout=STAGE_S)
+    assert run.returncode == 0, logged
+    assert printed.splitlines()[-1] == str(out / "report.html")
+    assert (out / "metrics.json").read_bytes() == stages.metrics
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_any_number_of_workers_measures_the_same(
+    cluster: Cluster, stages: Stages, tmp_path: Path, workers: int
+) -> None:
+    check_finished(stages.begin(cluster.head, tmp_path / "out", workers), tmp_path / "out", stages)
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_any_number_of_workers_counts_the_same(
+    cluster: Cluster, stages: Stages, tmp_path: Path, workers: int
+) -> None:
+    """Pairs, histories and all other arrays of a release."""
+    run = stages.begin(cluster.head, tmp_path / "out", workers, "export")
+    _, logged = run.communicate(timeout=STAGE_S)
+    assert run.returncode == 0, logged
+    assert contents(tmp_path / "out" / "run" / "arrays") == stages.arrays
+
+
+def test_a_worker_that_is_killed_changes_nothing(cluster: Cluster, stages: Stages, tmp_path: Path) -> None:
+    run = stages.begin(cluster.head, tmp_path / "out", 4)
+    until(lambda: cluster.other.tasks(), STAGE_S)
+    kill(cluster.other.tasks()[0])
+    check_finished(run, tmp_path / "out", stages)
+
+
+@pytest.mark.parametrize("place", ["head", "other"])
+def test_a_full_disk_of_a_node_changes_nothing(
+    cluster: Cluster, stages: Stages, tmp_path: Path, place: str
+) -> None:
+    """It is the disk of Ray's own files there; the output has another."""
+    node: Node = getattr(cluster, place)
+    with filled(node):
+        check_finished(stages.begin(cluster.head, tmp_path / "out", 4), tmp_path / "out", stages)
+
+
+def test_a_node_that_is_lost_changes_nothing(
+    fragile_cluster: Cluster, stages: Stages, tmp_path: Path
+) -> None:
+    run = stages.begin(fragile_cluster.head, tmp_path / "out", 4)
+    until(lambda: fragile_cluster.other.tasks(), STAGE_S)
+    fragile_cluster.other.kill()
+    check_finished(run, tmp_path / "out", stages)
+
+
+@contextmanager
+def filled(node: Node) -> Iterator[None]:
+    """Fill the temporary folder of ``node`` to the last byte."""
+    file = "/tmp/ray/filler"
+    subprocess.run(
+        node.command("sh", "-c", f"cat /dev/zero > {file}"), check=False, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        subprocess.run(node.command("rm", file), check=True)
