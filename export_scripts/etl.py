@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import structlog
-from rich.console import Console
 
 from export_scripts import complete_journey
 from export_scripts.durations import stage
@@ -18,6 +17,8 @@ from export_scripts.receipts.database import open_database
 from export_scripts.receipts.hints import find_hints
 from export_scripts.receipts.opening import open_source
 from export_scripts.receipts.problems import Problems, printable
+from export_scripts.receipts.room import check_room, needs_of, told_in_one_sentence
+from export_scripts.receipts.steps import Steps
 from export_scripts.receipts.transactions import read_lines
 from export_scripts.settings import Settings
 from operations.outputs import Outputs
@@ -45,7 +46,6 @@ def etl(settings: Settings, out_dir: Path) -> Path:
     """
     target = Outputs(out_dir).data
     with (
-        Console(stderr=True).status("reading the shop's tables"),
         _left_as_it_was(target.parent),
         staged_folder(target, marker=meta.FILE) as folder,
     ):
@@ -81,17 +81,22 @@ def write_shop(settings: Settings, out_dir: Path, folder: Path) -> ShopData:
     else:
         paths = list(complete_journey.tables())
     sources = [open_source(path, problems) for path in paths]
-    with (
-        scratch_folder(settings.etl.spill or out_dir, SPILL) as spill,
-        open_database(settings.etl.memory, spill) as database,
-    ):
-        lines = read_lines(sources[0], data, settings.etl, database, problems) if sources[0] else None
-        products = pd.DataFrame({"item_id": [], "name": []}, dtype="str")
-        if len(sources) == 1:
-            check_no_products_needed(settings, Path(paths[0]).name, problems)
-        elif sources[1]:
-            products = read_products(sources[1], data, settings.etl.drop, database, problems)
-        problems.raise_if_any()
-        assert lines is not None  # else there is a problem
-        shop = assemble(lines, products, settings, [source.label for source in sources if source], folder)
+    found, memory = [source for source in sources if source], settings.etl.memory
+    spill_dir = settings.etl.spill or out_dir
+    steps = Steps(copies=any(source.kind == "csv" for source in found))
+    with steps.shown(), scratch_folder(spill_dir, SPILL) as spill:
+        check_room(needs_of(found, memory), spill_dir, out_dir)
+        with (
+            told_in_one_sentence(found, memory, spill_dir, out_dir),
+            open_database(memory, spill, steps) as database,
+        ):
+            lines = read_lines(sources[0], data, settings.etl, database, problems) if sources[0] else None
+            products = pd.DataFrame({"item_id": [], "name": []}, dtype="str")
+            if len(sources) == 1:
+                check_no_products_needed(settings, Path(paths[0]).name, problems)
+            elif sources[1]:
+                products = read_products(sources[1], data, settings.etl.drop, database, problems)
+            problems.raise_if_any()
+            assert lines is not None  # else there is a problem
+            shop = assemble(lines, products, settings, [source.label for source in found], folder)
     return replace(shop, warnings=tuple(problems.warnings))

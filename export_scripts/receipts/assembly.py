@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,9 @@ from export_scripts.receipts.transactions import Lines
 from export_scripts.settings import Settings
 
 RETURNED, NOTHING = "returned (quantity below 0)", "quantity 0"
+
+
+Merged = Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]  # see `merged_lines`
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,16 @@ def assemble(
     item_rows = pd.Index(catalog["item_id"]).get_indexer(items["item_id"][kept]).astype(np.int32)
     keys = database.add(pa.table({"item": items["item"].array[kept], "item_row": item_rows}))
     purchases = Purchases(lines, database.create("table", "items", f"select * from {keys}"), bool(dropped))
-    users, baskets = number_baskets(purchases)
+    with database.steps.step("numbering", database.done):
+        users, baskets = number_baskets(purchases)
     found = database.arrow(f"select user_row, time from {baskets} order by basket")
     user_rows, times = (found[name].to_numpy() for name in ("user_row", "time"))
-    sizes, baskets_of_item = write_interactions(
-        merged_lines(purchases, baskets), user_rows, times, len(catalog), folder
-    )
+    with database.steps.step("sorting", database.done):
+        merged = merged_lines(purchases, baskets)
+        merged = chain(list(islice(merged, 1)), merged)
+    with database.steps.step("writing") as report:
+        merged = _reported(merged, len(times), report)
+        sizes, baskets_of_item = write_interactions(merged, user_rows, times, len(catalog), folder)
     lines_kept = int(items["kept"][kept].sum())
     check_any_pair(sizes, sources[0], lines_kept, lines.table.rows, dropped)
     write_baskets(
@@ -221,9 +229,7 @@ def number_baskets(purchases: Purchases) -> tuple[pa.Array, str]:
     return pa.concat_arrays([pa.array([""], ids.type), *ids.chunks]), baskets
 
 
-def merged_lines(
-    purchases: Purchases, baskets: str
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+def merged_lines(purchases: Purchases, baskets: str) -> Merged:
     """Yield (pairs, quantities): basket << 32 | item row, ascending and distinct, and the sum of its lines.
 
     Sums of whole numbers are exact in any order; fractions are added in the order of the file.
@@ -235,10 +241,8 @@ def merged_lines(
     order = "pair" if quantity.whole else "pair, position"
     left: tuple[NDArray[np.int64], NDArray[np.float64]] = np.zeros(0, np.int64), np.zeros(0)
     for batch in database.batches(f"{sql} join {baskets} using (key) order by {order}"):
-        pairs, quantities = (
-            np.concatenate([kept, np.asarray(column)], dtype=kept.dtype)
-            for kept, column in zip(left, batch.columns, strict=True)
-        )
+        pairs = np.concatenate([left[0], np.asarray(batch["pair"])])
+        quantities = np.concatenate([left[1], np.asarray(batch["quantity"])], dtype=np.float64)
         starts = np.flatnonzero(np.append(True, pairs[1:] != pairs[:-1]))
         last = starts[-1]  # the next batch may go on with this pair
         if last:
@@ -246,6 +250,12 @@ def merged_lines(
         left = pairs[last:], quantities[last:]
     if len(left[0]):
         yield left[0][:1], left[1].sum(keepdims=True)
+
+
+def _reported(merged: Merged, baskets: int, report: Callable[[float], None]) -> Merged:
+    for pairs, quantities in merged:
+        report(float(pairs[0] >> 32) / baskets)
+        yield pairs, quantities
 
 
 def basket_id(database: Database, baskets: str, number: int) -> str:

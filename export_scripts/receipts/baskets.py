@@ -65,7 +65,9 @@ def check_baskets(
         measures += [f"min(place_{number}) as least_{number}", f"max(place_{number}) as most_{number}"]
     lines = f"(select * from ({table.select(**cells)}) where basket is not null)"
     group = f"select basket, {', '.join(measures)} from {lines} group by basket"
-    baskets = _Baskets(table, lines, table.database.create("table", "receipts", group))
+    database = table.database
+    with database.steps.step("checking baskets", database.done):
+        baskets = _Baskets(table, lines, database.create("table", "receipts", group))
     if user:
         _check_one_user(baskets, names, problems)
     if time:

@@ -11,15 +11,21 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from export_scripts.receipts.steps import Steps
+
 BATCH_ROWS = 1 << 16  # of one record batch: a megabyte for two columns
 
 
 class Database:
     """Tables of one run: SQL in, rows or Arrow out."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, folder: Path):
-        self._connection, self._numbers = connection, itertools.count(1)
+    def __init__(self, connection: duckdb.DuckDBPyConnection, folder: Path, steps: Steps):
+        self._connection, self._numbers, self.steps = connection, itertools.count(1), steps
         self.folder = folder  # for files of this run; removed at its end
+
+    def done(self) -> float:
+        """Return the finished part of the query that another thread waits for."""
+        return self._connection.query_progress() / 100
 
     def run(self, sql: str) -> None:
         self._connection.execute(sql)
@@ -53,7 +59,7 @@ class Database:
 
 
 @contextmanager
-def open_database(memory: str, folder: Path) -> Iterator[Database]:
+def open_database(memory: str, folder: Path, steps: Steps | None = None) -> Iterator[Database]:
     """Open an empty database that holds at most `memory`, as in "2GB", and spills to `folder`."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": memory,
@@ -64,7 +70,7 @@ def open_database(memory: str, folder: Path) -> Iterator[Database]:
     }
     with duckdb.connect(":memory:", config=settings) as connection:
         connection.execute("set enable_progress_bar = false")
-        yield Database(connection, folder)
+        yield Database(connection, folder, steps or Steps(copies=True))
 
 
 def quoted(name: str) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from export_scripts.receipts.database import Database, literal, literals, quoted
 from export_scripts.receipts.headers import LOOKED_AT, names_as_written
-from export_scripts.receipts.places import first_row
+from export_scripts.receipts.places import ROWS_OF_A_PART, first_row
 from export_scripts.receipts.problems import Problems
 from export_scripts.receipts.source import Source, Unreadable
 from export_scripts.receipts.tables import Facts, Table, are_plausible_moments, plain
@@ -74,7 +74,8 @@ def _in_place(
         if _holds_headers(source, in_files, scan, database):
             return None
         relation = database.create("view", "lines", f"select {position} as position{read} from {scan}")
-        facts = _facts(database, relation, columns, source.schema)
+        with database.steps.step("checking columns", database.done):
+            facts = _facts(database, relation, columns, source.schema)
         stored = [name for name in facts if pa.types.is_timestamp(source.schema.field(name).type)]
         if not all(are_plausible_moments(facts[name]) for name in stored):
             return None  # messages show a moment as Arrow holds it
@@ -163,15 +164,19 @@ def _copied(
     stores = [_store(name, source.schema.field(name).type, name in numbered) for name in names]
     kinds = [(column, store.kind) for column, store in zip(columns.values(), stores, strict=True)]
     schema = pa.schema([("row", pa.int64()), *kinds])
-    path, rows = database.new_file(), 0
+    path, rows, size = database.new_file(), 0, 0
     already = len(problems.collected), len(problems.warnings)
     try:
-        with pq.ParquetWriter(path, schema, compression="lz4") as writer:
+        with (
+            database.steps.step("copying") as report,
+            pq.ParquetWriter(path, schema, compression="lz4") as writer,
+        ):
             for batch, numbers in source.record_batches(problems, names or None):
                 stored = [store.add(batch.column(name)) for name, store in zip(names, stores, strict=True)]
                 table = pa.Table.from_arrays([pa.array(numbers), *stored], schema=schema)
                 writer.write_table(table, GROUP_ROWS)
-                rows += len(numbers)
+                rows, size = rows + len(numbers), size + table.nbytes
+                report(_part_of(source, int(numbers[-1]), size))
     except _NotText:
         del problems.collected[already[0] :], problems.warnings[already[1] :]  # it is read again
         raise
@@ -187,7 +192,8 @@ def _copied(
         found: dict[int, int] = dict(database.rows(sql)) if positions else {}
         return [source.place(found[position]) for position in positions]
 
-    facts = _facts(database, relation, kept, source.schema) if rows else {}
+    with database.steps.step("checking columns", database.done):
+        facts = _facts(database, relation, kept, source.schema) if rows else {}
     return Table(
         source.name,
         database,
@@ -200,6 +206,12 @@ def _copied(
         facts,
         source.repaired,
     )
+
+
+def _part_of(source: Source, row: int, size: int) -> float:
+    """Return about how much of a source was read: up to this row, in so many bytes of its columns."""
+    files = len(source.parts)
+    return (row // ROWS_OF_A_PART + 0.5) / files if files > 1 else size / max(source.size, 1)
 
 
 class _PlainValues:
