@@ -14,7 +14,7 @@ from loadtests.growth_offline.figures import (
     values,
 )
 from loadtests.growth_offline.records import Records
-from loadtests.growth_offline.stages import BAR
+from loadtests.growth_offline.stages import BAR, STAGES
 from loadtests.machine import remark_on
 from loadtests.tables import fill
 
@@ -82,7 +82,7 @@ def _stages(records: Records) -> list[list[str]]:
             if max(spent.values()) >= SHORTEST_STEP_S:
                 cells = [f"{spent[size]:,.1f} s" if size in spent else NOT_MEASURED for size in sizes]
                 rows.append([f"{stage}: {step}", *cells, _power(records, spent), ""])
-    own = [stage for stage in stages if stage != BAR]
+    own = [stage for stage in STAGES if stage != BAR]
     rows.append(
         ["**whole build**", *(_together(records[size], own) for size in sizes), *_of_all(records, own)]
     )

@@ -56,11 +56,12 @@ def record(lines: int, **stages: dict[str, Any]) -> dict[str, Any]:
 def records() -> dict[str, Any]:
     """Etl is linear; the tower grows with the square; the larger export needs too much memory."""
     killed = {"failed": "memory", "wall_s": 60.0, "cpu_s": 70.0, "peak_mib": 12_288, "temporary_mib": 0}
+    others = {"evaluate": stage(5, 300), "publish": stage(1, 100)}
     small = {"DuckDB": stage(2, 100), "etl": stage(4, 150), "train": stage(100, 1_000, tower=50.0)}
     large = {"DuckDB": stage(20, 1_000), "etl": stage(40, 1_500), "train": stage(5_100, 1_000, tower=5_000.0)}
     return {
         "S2": record(10_000_000, **large, export=killed),
-        "S1": record(1_000_000, **small, export=stage(10, 500)),
+        "S1": record(1_000_000, **small, export=stage(10, 500), **others),
     }
 
 
@@ -128,7 +129,7 @@ def test_the_document_gets_all_sizes_with_their_dates(tmp_path: Path) -> None:
     assert rows["train: tower"] == ["50.0 s", "5,000.0 s", "2.00", ""]
     assert rows["**export**"][:2] == ["10.0 s / 5.0 s / 500 MiB", "killed at 12GiB after 60 s"]
     assert rows["etl over DuckDB"][:2] == ["CPU 2.00, memory 1.50"] * 2
-    assert rows["**whole build**"] == ["114 s / 57 s / 1,000 MiB", "-", "-", "-"]
+    assert rows["**whole build**"] == ["120 s / 60 s / 1,000 MiB", "-", "-", "-"]
     assert ET.parse(document.parent / tables.PLOT).getroot().tag.endswith("svg")
 
 
@@ -147,14 +148,15 @@ def test_the_release_is_computed_file_by_file() -> None:
 
 
 def test_prices_are_settings() -> None:
-    """S1 and S2 with equal exports: a build of 10⁹ lines by hand, at 1 for a core-hour and nothing else."""
+    """A build of 10⁹ lines by hand, at 1 for a core-hour and nothing else; only etl and train grow."""
     found = records()
-    found["S2"]["stages"]["export"] = stage(10, 500)
+    equal = {name: found["S1"]["stages"][name] for name in ("evaluate", "export", "publish")}
+    found["S2"]["stages"] |= equal
     table = scale.sections(found, Prices(1, 0, 0), cores=4)["scale"]
     lines = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("|")}
-    # By two sizes: etl 4,000 s, export 10 s, train 5,100 s × 100^1.708
+    # By two sizes: etl 40 s × 100, train 5,100 s × 51², the others 5, 10 and 1 s.
     assert "1.1 h" in lines["**etl**, CPU"]
-    hours = (4_000 + 10 + 5_100 * 51**2) / 3600
+    hours = (4_000 + 5 + 10 + 1 + 5_100 * 51**2) / 3600
     assert f"{hours:,.2f}" in lines["**price of a build**"]
     assert "Prices of this table: 1 for a core and an hour" in table
 
