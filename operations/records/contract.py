@@ -4,15 +4,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
 
 from ensemble.candidate_sampler.features import FEATURES
 from operations.errors import CestaError
 from operations.records.place import Place
 from operations.shipped import find_shipped
+
+if TYPE_CHECKING:
+    from tritonclient.grpc import model_config_pb2
 
 MODEL_REPOSITORY: Final = find_shipped("model_repository")
 MODELS: Final = ("candidate_sampler", "ncf_scorer", "recommender")  # in the order of loading: parts first
@@ -24,7 +26,7 @@ _PART: Final = re.compile(
 )  # the second part: see releases/models/placing.py
 NAMED: Final = "configs"  # the folder of named configs; Triton reads --model-config-name from it, too
 
-Config: TypeAlias = model_config_pb2.ModelConfig
+Config: TypeAlias = "model_config_pb2.ModelConfig"
 Tensors = dict[str, tuple[str, list[int]]]  # name → type, dims
 
 
@@ -52,14 +54,18 @@ def kind_of(model: str) -> str | None:
 
 def read_config(path: Place) -> Config:
     """Read a config.pbtxt. Raises CestaError, which names line and column of a syntax error."""
+    from tritonclient.grpc import model_config_pb2  # not above: grpc takes 0.2 s and 25 MiB of every command
+
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as e:
         raise CestaError(f"{path}: {e}") from None
 
 
-def tensors(side: Iterable[model_config_pb2.ModelInput | model_config_pb2.ModelOutput]) -> Tensors:
+def tensors(side: Iterable["model_config_pb2.ModelInput | model_config_pb2.ModelOutput"]) -> Tensors:
     """A config's inputs or outputs: name → (type without "TYPE_", dims without the batch axis)."""
+    from tritonclient.grpc import model_config_pb2  # as above
+
     type_name = model_config_pb2.DataType.Name
     return {t.name: (type_name(t.data_type).removeprefix("TYPE_"), list(t.dims)) for t in side}
 
