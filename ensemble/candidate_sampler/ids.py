@@ -69,13 +69,12 @@ class Rows:
     def __init__(self, ids: Ids):
         arrays = (*ids.key.tolist(), ids.blob, ids.offsets, ids.table)
         self.find_one: Callable[[bytes], int] = partial(_find_one, *arrays)
-        self._find: Callable[[bytes, NDArray[np.int32]], bool] = partial(_find, *arrays)
-        self._find_distinct: Callable[[bytes, NDArray[np.int32]], int] = partial(_find_distinct, *arrays)
+        self._find: Callable[[bytes, NDArray[np.int32], bool], int] = partial(_find, *arrays)
 
     def find(self, ids: Collection[bytes]) -> list[int]:
         """The ids' rows, in order."""
         rows = np.empty(len(ids), np.int32)
-        if not self._find(BETWEEN.join(ids), rows):
+        if self._find(BETWEEN.join(ids), rows, False) < 0:
             return self.find(_valid(ids))
         found: list[int] = rows.tolist()
         return found
@@ -87,7 +86,7 @@ class Rows:
         if len(ids) > MOST_INSERTED:
             return sorted(set(self.find(ids)))
         rows = np.empty(len(ids), np.int32)
-        n = self._find_distinct(BETWEEN.join(ids), rows)
+        n = self._find(BETWEEN.join(ids), rows, True)
         if n < 0:
             return self.find_distinct(_valid(ids))
         found: list[int] = (rows if n == len(ids) else rows[:n]).tolist()
@@ -186,34 +185,21 @@ def _find_one(first, second, blob, offsets, table, text):  # type: ignore[no-unt
 
 
 @numba.njit(cache=True, nogil=True)
-def _find(first, second, blob, offsets, table, text, rows):  # type: ignore[no-untyped-def]
-    """Fill ``rows`` with those of as many ids, which lie end to end with BETWEEN. False if there are more."""
-    n = start = 0
-    for end in range(len(text) + 1):
-        if end < len(text) and text[end] != 0xFF:
-            continue
-        if n == rows.shape[0]:
-            return n == 0 and end == 0
-        rows[n] = _row_of(text, start, end, first, second, blob, offsets, table)
-        n += 1
-        start = end + 1
-    return True
+def _find(first, second, blob, offsets, table, text, rows, distinct):  # type: ignore[no-untyped-def]
+    """Fill `rows` with those of as many ids, which lie end to end with BETWEEN; returns how many are filled.
 
-
-@numba.njit(cache=True, nogil=True)
-def _find_distinct(first, second, blob, offsets, table, text, rows):  # type: ignore[no-untyped-def]
-    """As ``_find``, but the rows are distinct and ascending. Returns how many, -1 if there are more ids."""
+    They are in the order of the ids, or, if `distinct`, distinct and ascending. Returns -1 for more ids.
+    """
     n = ids = start = 0
     for end in range(len(text) + 1):
         if end < len(text) and text[end] != 0xFF:
             continue
         if ids == rows.shape[0]:
-            return n if ids == 0 and end == 0 else -1
-        row = _row_of(text, start, end, first, second, blob, offsets, table)
-        place = n
-        while place > 0 and rows[place - 1] > row:
+            return n if len(text) == 0 else -1
+        row, place = _row_of(text, start, end, first, second, blob, offsets, table), n
+        while distinct and place > 0 and rows[place - 1] > row:
             place -= 1
-        if place == 0 or rows[place - 1] != row:
+        if not distinct or place == 0 or rows[place - 1] != row:
             for k in range(n, place, -1):
                 rows[k] = rows[k - 1]
             rows[place] = row

@@ -7,7 +7,7 @@ import typer
 
 from operations.commands.install import prepare
 from operations.commands.options import Out
-from operations.errors import CestaError, StoreError
+from operations.errors import CestaError
 from operations.outputs import ARTIFACTS, Outputs
 
 if TYPE_CHECKING:
@@ -110,11 +110,8 @@ def _read_store(repository: str) -> None:
     if "://" not in repository:
         return
     opened = open_repository(repository)
-    try:
+    if not local_files(opened).has_records:
         releases(opened)
-    except StoreError:
-        if not local_files(opened).has_records:
-            raise
 
 
 def stack(

@@ -195,10 +195,8 @@ def _sentence(error: CestaError | OSError, described: ReleaseManifest | None) ->
 
 def _keep_loaded(local: LocalFiles, control: ModelControl) -> None:
     """Keep the releases that the server has loaded, which a command may change at any time."""
-    try:
+    with contextlib.suppress(CestaError, OSError):  # it is busy, or ends
         local.keep_only({release for loaded in control.ready_parts().values() for release in loaded})
-    except (CestaError, OSError) as error:
-        log.debug("loaded releases not known", reason=str(error))
 
 
 def _await_release(

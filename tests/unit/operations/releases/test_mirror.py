@@ -256,6 +256,7 @@ def test_the_release_used_longest_ago_leaves_first(
     monkeypatch.setenv("CESTA_MIRROR_BYTES", str(4 * size + size // 2))
     server = opened(repository)
     server.keep_only({2})
+    os.utime(mirror.folder.root / holds.IN_USE / "2", (0, 0))
     use(mirror, 5, 5)
     assert releases(mirror.folder) == [2, 3, 4, 5]
     server.close()
