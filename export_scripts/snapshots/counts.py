@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import Categories, Cold, Histories, Neighbours, Popularity
 from ensemble.candidate_sampler.ids import Ids
-from export_scripts.durations import step
 from export_scripts.receipts.shop import Shop
 from export_scripts.snapshots.pairs import Lines, count_pairs
 from export_scripts.snapshots.partitions import (
@@ -80,7 +79,6 @@ def category_pairs(
     return strongest(pairs, pairs.alone, 1, partners, shrinkage)
 
 
-@step("histories")
 def histories(shop: Shop, end: int, most_baskets: int) -> Histories:
     """Return the last ``most_baskets`` baskets of every known user, oldest first."""
     receipts = Receipts(

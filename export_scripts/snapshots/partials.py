@@ -23,6 +23,7 @@ import structlog
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import Histories
+from export_scripts.durations import step
 from export_scripts.engines.interface import Engine
 from export_scripts.engines.local import ThisProcess
 from export_scripts.receipts.shop import Shop
@@ -104,6 +105,7 @@ class PartialCounts:
         """Return the pairs of finest categories in the baskets before ``end``."""
         return self._categories.before(end)
 
+    @step("histories")
     def histories(self, most: int) -> Histories:
         """Return the last ``most`` baskets of every known user, from all baskets; these are not kept."""
         shop = self._shop
