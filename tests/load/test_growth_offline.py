@@ -71,12 +71,12 @@ def test_a_process_is_measured_with_its_children(tmp_path: Path) -> None:
     code = (
         f"import subprocess, sys, os\n{TAKES.format(mib=100, s=0)}\n"
         f"open('{tmp_path}/spill', 'wb').write(os.urandom(3 << 20))\n"
-        f"subprocess.run([sys.executable, '-c', {spin + TAKES.format(mib=150, s=0.5)!r}], check=True)\n"
+        f"subprocess.run([sys.executable, '-c', {spin + TAKES.format(mib=150, s=1.5)!r}], check=True)\n"
         f"os.remove('{tmp_path}/spill')\n{spin}"
     )
     measured = measure(python(code), tmp_path)
     assert (measured.code, measured.killed) == (0, False)
-    assert 0.2 < measured.cpu_s < 5
+    assert 0.2 < measured.cpu_s < 10
     assert 250 < measured.peak_mib < 400
     assert measured.temporary_mib == pytest.approx(3, abs=0.1)
 
