@@ -32,7 +32,7 @@ from export_scripts.quality.results import (
 from export_scripts.quality.rivals import Rival, train_rivals
 from export_scripts.quality.served import served_ranker
 from export_scripts.receipts.shop import Shop, load_shop
-from export_scripts.scorer.checkpoint import load_checkpoint, load_curve
+from export_scripts.scorer.checkpoint import load_checkpoint, load_curve, load_tower
 from export_scripts.settings import Settings
 from export_scripts.snapshots.leaks import check_leaks
 from export_scripts.snapshots.snapshot import recommendable, sampler_of, snapshot
@@ -68,7 +68,7 @@ def evaluate(
     shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     split = split_by_time(shop, settings.splits)
-    arrays = snapshot(shop, split.test, settings, prior)
+    arrays = snapshot(shop, split.test, settings, prior, tower=load_tower(checkpoint))
     check_leaks(shop, arrays, split.test, settings)
     rng = np.random.default_rng(settings.train.seed)
     rankable, per_basket = recommendable(arrays), settings.splits.hidden_per_basket

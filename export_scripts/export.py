@@ -1,7 +1,7 @@
 """Checkpoint → run folder: the scorer's graph, the sampler's arrays as of the last receipt, the manifest.
 
-The weights are those that evaluate measured. Counts, tower and histories are made anew from all receipts, so
-that the release knows the last weeks, too.
+The weights are those that evaluate measured. Counts and histories are made anew from all receipts, and the
+tower is trained on to the last receipt, so that the release knows the last weeks, too.
 """
 
 import copy
@@ -20,7 +20,7 @@ from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
 from export_scripts.provenance import made_with
 from export_scripts.receipts.shop import Shop, load_shop
-from export_scripts.scorer.checkpoint import load_checkpoint
+from export_scripts.scorer.checkpoint import load_checkpoint, load_tower
 from export_scripts.scorer.fold import fold
 from export_scripts.scorer.graph import build_graph, save_graph
 from export_scripts.scorer.tensorrt import check_on_tensorrt, require_tensorrt
@@ -53,7 +53,7 @@ def export(
     model, prior = load_checkpoint(checkpoint, shop, settings)
     measured = read_metrics(metrics, checkpoint)
     graph = build_graph(fold(model), shop.catalog["item_id"].tolist(), contract)
-    arrays = snapshot(shop, shop.n_baskets, settings, prior)
+    arrays = snapshot(shop, shop.n_baskets, settings, prior, tower=load_tower(checkpoint))
     with staged_folder(run, marker=manifest.NAME) as folder:
         parts = write_parts(graph, arrays, settings, contract, folder)
         compared: dict[str, JsonValue] = {}

@@ -125,6 +125,9 @@ class RetrievalSettings(SettingsTable):
 
     dimensions: int = Field(ge=1)
     epochs: int = Field(ge=1)
+    most_steps: int = Field(ge=1)
+    heavy_users: float = Field(ge=0, le=1)
+    continued: float = Field(gt=0, le=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     uniform_negatives: int = Field(ge=1)

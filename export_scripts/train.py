@@ -23,6 +23,7 @@ from export_scripts.snapshots import counts
 from export_scripts.snapshots.leaks import check_leaks
 from export_scripts.snapshots.snapshot import snapshot
 from export_scripts.snapshots.splits import split_by_time
+from export_scripts.snapshots.tower_training import train_tower
 from operations.errors import CestaError
 from operations.records.contract import read_contract
 
@@ -38,7 +39,9 @@ def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
     check_support(shop, settings)
     split = split_by_time(shop, settings.splits)
     saved = SavedTraining(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with())
-    arrays = saved.load_or_make_arrays(lambda: snapshot(shop, split.training, settings))
+    of_item = counts.categories(shop, split.training)[0].of_item
+    tower = saved.load_or_train_tower(lambda: train_tower(shop, split.training, of_item, settings))
+    arrays = saved.load_or_make_arrays(lambda: snapshot(shop, split.training, settings, tower=tower))
     periods = make_periods(shop, split, arrays, settings)
     for period in (*periods.training, periods.validation):
         check_leaks(shop, period.arrays, period.start, settings)
@@ -47,7 +50,7 @@ def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
     start = new_model(arrays, training, prior, settings.train)
     model, curve = fit(start, training, validation, settings.train, saved)
     raise_new_items(model, validation, settings.train.price_of_new)
-    save_checkpoint(checkpoint, model, prior, shop, settings, curve)
+    save_checkpoint(checkpoint, model, prior, shop, settings, tower, curve)
     saved.discard()
     return checkpoint
 

@@ -1,4 +1,4 @@
-"""The checkpoint: the scorer's weights, the sampler's prior, and the data and settings they were made from.
+"""The checkpoint: scorer, sampler's prior and retrieval tower, and the data and settings they were made from.
 
 A row number means nothing without the tables that assigned it, and the test period is unseen only under the
 splits of the training. So a checkpoint is refused with any other data or settings than its own.
@@ -20,6 +20,7 @@ from ensemble.candidate_sampler.features import FEATURES
 from export_scripts.receipts.shop import Shop
 from export_scripts.scorer.ncf import NCF, NCFShape
 from export_scripts.settings import Settings
+from export_scripts.snapshots.tower import TrainedTower
 from operations.errors import CestaError
 from operations.records.atomic import write_file
 
@@ -44,6 +45,7 @@ def save_checkpoint(
     prior: NDArray[np.float32],
     shop: Shop,
     settings: Settings,
+    tower: TrainedTower,
     curve: Curve = UNTRAINED,
 ) -> None:
     """Write the checkpoint as plain tensors, strings and numbers, so that loading runs no pickled code."""
@@ -51,7 +53,7 @@ def save_checkpoint(
     state = {"shape": asdict(model.shape), "state": model.state_dict(), "prior": torch.from_numpy(prior)}
     # JSON text, because pickle writes equal strings once or twice, depending on whether they are one object.
     state["curve"] = json.dumps(asdict(curve))
-    torch.save({"made_from": made_from(shop, settings)} | state, content)
+    torch.save({"made_from": made_from(shop, settings)} | state | {"tower": tower.state}, content)
     write_file(path, content.getvalue())
 
 
@@ -66,6 +68,15 @@ def load_checkpoint(path: Path, shop: Shop, settings: Settings) -> tuple[NCF, ND
         model = NCF(shape)
         model.load_state_dict(saved["state"])
         return model.eval(), saved["prior"].numpy()
+
+
+def load_tower(path: Path) -> TrainedTower:
+    """Load the retrieval tower of the training, to be trained on to a later moment.
+
+    Raises CestaError if the checkpoint is missing or damaged.
+    """
+    with _read_checkpoint(path) as saved:
+        return TrainedTower.load(saved["tower"])
 
 
 def load_curve(path: Path) -> Curve:

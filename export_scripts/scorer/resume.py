@@ -3,7 +3,8 @@
 The folder OUT/training holds these files, each either whole or missing:
 
 made_from.json   data, settings, code and libraries; the steps of a training with others are removed
-arrays/          the snapshot with its retrieval tower, the longest single step
+tower.pt         the retrieval tower, the longest single step
+arrays/          the snapshot with its vectors
 prior.npy        the fitted prior
 epoch.pt         after each epoch: weights, optimizer, state of the random numbers, curve
 
@@ -23,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import SamplerArrays, load_arrays, save_arrays
+from export_scripts.snapshots.tower import TrainedTower
 from operations.records.atomic import staged_folder, write_file
 
 log = structlog.get_logger()
@@ -47,16 +49,28 @@ class SavedTraining:
 
     def __init__(self, folder: Path, made_from: Mapping[str, Any]):
         self._folder = folder
-        self._arrays, self._prior, self._epoch = (
-            folder / name for name in ("arrays", "prior.npy", "epoch.pt")
+        self._tower, self._arrays, self._prior, self._epoch = (
+            folder / name for name in ("tower.pt", "arrays", "prior.npy", "epoch.pt")
         )
         key = json.dumps(made_from, sort_keys=True).encode()
         marker = folder / MARKER
         if not (marker.is_file() and marker.read_bytes() == key):
             with staged_folder(folder, marker=MARKER) as empty:
                 (empty / MARKER).write_bytes(key)
-        elif steps := [p.stem for p in (self._arrays, self._prior, self._epoch) if p.exists()]:
+        elif steps := [p.stem for p in self._steps if p.exists()]:
             log.info("resumed", folder=str(folder), kept=steps, epochs=self._epochs())
+
+    @property
+    def _steps(self) -> tuple[Path, ...]:
+        return self._tower, self._arrays, self._prior, self._epoch
+
+    def load_or_train_tower(self, train: Callable[[], TrainedTower]) -> TrainedTower:
+        """Load the saved tower; if there is none, ``train`` and save it first."""
+        if not self._tower.exists():
+            content = io.BytesIO()
+            torch.save(train().state, content)
+            write_file(self._tower, content.getvalue())
+        return TrainedTower.load(torch.load(self._tower, weights_only=True))
 
     def load_or_make_arrays(self, make: Callable[[], SamplerArrays]) -> SamplerArrays:
         """Load the saved arrays, mapped into memory; if there are none, ``make`` and save them first."""
@@ -103,7 +117,7 @@ class SavedTraining:
     def discard(self) -> None:
         """Remove everything, because the checkpoint is written."""
         write_file(self._folder / MARKER, b"")  # first, so that no training uses what a kill may leave
-        for path in (self._prior, self._epoch):
+        for path in (self._tower, self._prior, self._epoch):
             path.unlink(missing_ok=True)
         shutil.rmtree(self._arrays, ignore_errors=True)
         shutil.rmtree(self._folder)

@@ -29,7 +29,8 @@ from export_scripts.receipts.shop import Shop
 from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.snapshots import counts
 from export_scripts.snapshots.portable import PortableSampler
-from export_scripts.snapshots.tower import train_tower
+from export_scripts.snapshots.tower import TrainedTower
+from export_scripts.snapshots.tower_training import continue_tower, train_tower
 from operations.errors import CestaError
 from operations.records.contract import Contract
 
@@ -48,22 +49,29 @@ UNTRAINED_PRIOR = {
 
 
 def snapshot(
-    shop: Shop, end: int, settings: Settings, prior: NDArray[np.float32] | None = None
+    shop: Shop,
+    end: int,
+    settings: Settings,
+    prior: NDArray[np.float32] | None = None,
+    tower: TrainedTower | None = None,
 ) -> SamplerArrays:
     """Return arrays with counts and a tower made from the baskets before ``end``.
+
+    An earlier ``tower`` is trained on to ``end``; without one, a new tower is trained.
 
     Histories reach to the end of the data, because a query sees only what lies strictly before its moment.
     """
     counted = _count(shop, end, settings.sampler)
-    of_item, popularity = counted["categories"].of_item, counted["popularity"]
+    of_item = counted["categories"].of_item
+    trained = (
+        continue_tower(tower, shop, end, settings) if tower else train_tower(shop, end, of_item, settings)
+    )
     return SamplerArrays(
         **counted,
         item_ids=Ids.pack([i.encode() for i in shop.catalog["item_id"]]),
         user_ids=Ids.pack([i.encode() for i in shop.user_ids]),
         histories=counts.histories(shop, shop.n_baskets, settings.sampler.history_baskets),
-        retrieval=train_tower(
-            shop, end, _mark_ordered(popularity), of_item, settings.retrieval, settings.train.seed
-        ),
+        retrieval=trained.vectors(),
         clock=Clock(np.array(shop.times[-1] + 1), np.array(shop.day, np.float32)),
         prior=Prior(untrained_prior() if prior is None else prior),
     )

@@ -1,12 +1,12 @@
 """The retrieval tower: vectors of users, basket items and candidates, for the sampler's `similar` source.
 
 query = user + sum of basket vectors / sqrt(size). The inner product of query and candidate says how well the
-item fits. The loss is a sampled softmax over the batch's own targets and uniform negatives, with logQ
-correction (Yi et al. 2019, "Sampling-bias-corrected neural modeling for large corpus item recommendations",
-eq. 4).
+item fits. `tower_training` fits the vectors to baskets.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -14,210 +14,125 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ensemble.candidate_sampler.arrays import Retrieval
-from export_scripts.progress import Progress
-from export_scripts.receipts.shop import Shop
-from export_scripts.settings import RetrievalSettings
-from export_scripts.thread_count import ThreadCount
+from export_scripts.snapshots.row_optimizer import RowOptimizer
 
-LEAST_BATCHES, LEAST_BATCH = 40, 128  # per epoch; a small shop gets smaller batches, not too few steps
-SCALE_SAMPLE = 1_000  # queries and items whose inner products give the scale
+NUMBERS: Final = ("end", "steps", "scale")  # of a trained tower
+SPREAD: Final = 0.3  # expected length of an initial vector
 
 
 class Tower(nn.Module):
     """Embeddings of users, of items as parts of a basket, and of items as candidates.
 
     The vector of an item is its id vector (zero below the minimum support) plus those of its categories.
+    Users and the ids of basket items start at zero. The ids of candidates start at random: without categories
+    they alone tell items apart.
     """
 
-    id_rows: torch.Tensor  # (items,) row of the id vector, 0 below the minimum support
-    content: torch.Tensor  # (items, columns) category numbers
+    codes: torch.Tensor  # (items, 1 + columns) rows of the two tables of items: id (0 for none), categories
 
-    def __init__(
-        self,
-        n_users: int,
-        id_rows: torch.Tensor,
-        content: torch.Tensor,
-        n_categories: int,
-        d: int,
-        generator: torch.Generator,
-    ):
+    def __init__(self, n_users: int, codes: torch.Tensor, n_codes: int, d: int):
         super().__init__()
-        n_ids = int(id_rows.max()) + 1
-        self.register_buffer("id_rows", id_rows)
-        self.register_buffer("content", content)
-        self.users = nn.Embedding(n_users, d)
-        self.basket_ids, self.item_ids = nn.Embedding(n_ids, d), nn.Embedding(n_ids, d)
-        self.basket_content, self.item_content = nn.Embedding(n_categories, d), nn.Embedding(n_categories, d)
-        for table in (self.users, self.basket_ids, self.item_ids, self.basket_content, self.item_content):
-            nn.init.normal_(table.weight, std=d**-0.5 * 0.3, generator=generator)
-        for table in (self.basket_ids, self.item_ids):
-            nn.init.zeros_(table.weight[0])  # never trained: these items differ by categories only
+        self.register_buffer("codes", codes)
+        self.users = nn.Embedding(n_users, d, sparse=True)
+        self.basket, self.items = (
+            nn.EmbeddingBag(n_codes, d, mode="sum", sparse=True, padding_idx=0) for _ in range(2)
+        )
+        for table in (self.users, self.basket, self.items):
+            nn.init.zeros_(table.weight)
+
+    @classmethod
+    def untrained(
+        cls, n_users: int, of_item: NDArray[np.int32], d: int, generator: torch.Generator
+    ) -> "Tower":
+        """Return a tower without id vectors, for items with the categories ``of_item`` (items, columns)."""
+        n_items, n_categories = len(of_item), int(of_item.max(initial=0)) + 1
+        codes = nn.functional.pad(torch.from_numpy(n_items + of_item.astype(np.int64)), (1, 0))
+        tower = cls(n_users, codes, n_items + n_categories, d)
+        with torch.no_grad():
+            for vectors in (tower.basket.weight[n_items:], tower.items.weight[1:]):
+                vectors.normal_(std=d**-0.5 * SPREAD, generator=generator)
+        return tower
+
+    @torch.no_grad()
+    def admit(self, recommendable: NDArray[np.bool_], known_users: NDArray[np.bool_]) -> None:
+        """Let the items that ``recommendable`` (items,) marks have id vectors.
+
+        If the tower knows users, (users,), newcomers start where cold start puts them: the id vectors of new
+        items at zero, new users at the unknown user's vector.
+        """
+        with_id = self.codes[:, 0].numpy() > 0
+        self.codes[:, 0] = torch.from_numpy(np.where(recommendable, np.arange(len(recommendable)), 0))
+        if known_users.any():
+            self.users.weight[~known_users] = self.users.weight[0].clone()
+            for table in (self.basket, self.items):
+                table.weight[np.flatnonzero(recommendable & ~with_id)] = 0
 
     def item(self, rows: torch.Tensor) -> torch.Tensor:
         """(n,) item rows → (n, d) candidate vectors."""
-        ids: torch.Tensor = self.item_ids(self.id_rows[rows])
-        content: torch.Tensor = self.item_content(self.content[rows])
-        return ids + content.sum(1)
+        vectors: torch.Tensor = self.items(self.codes[rows])
+        return vectors
 
-    def basket_item(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n,) item rows → (n, d) basket vectors."""
-        ids: torch.Tensor = self.basket_ids(self.id_rows[rows])
-        content: torch.Tensor = self.basket_content(self.content[rows])
-        return ids + content.sum(1)
-
-    def query(self, users: torch.Tensor, rows: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
-        """(batch,) users, flat basket rows and the query of each → (batch, d) query vectors."""
-        sums = torch.zeros(len(users), self.users.embedding_dim).index_add(0, owner, self.basket_item(rows))
-        sizes = torch.bincount(owner, minlength=len(users)).clamp(min=1)
+    def query(self, users: torch.Tensor, rows: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+        """(batch,) users, flat basket rows and (batch,) sizes of the baskets → (batch, d) query vectors."""
+        distinct, places = torch.unique(rows, return_inverse=True)
+        offsets = sizes.cumsum(0) - sizes
+        sums = nn.functional.embedding_bag(places, self.basket(self.codes[distinct]), offsets, mode="sum")
         vectors: torch.Tensor = self.users(users)
-        return vectors + sums / sizes.sqrt()[:, None]
+        return vectors + sums / sizes.clamp(min=1).sqrt()[:, None]
 
 
 @dataclass(frozen=True)
-class _Examples:
-    """Baskets with at least two recommendable items, flat. Each step draws one item of a basket as target."""
+class TrainedTower:
+    """A tower with all that it needs to be trained further."""
 
-    offsets: NDArray[np.int64]
-    items: NDArray[np.int64]
-    users: NDArray[np.int64]
+    network: Tower
+    optimizer: RowOptimizer
+    end: int = 0  # the number of the first basket that it has not seen
+    steps: int = 0  # of its training so far
+    scale: float = 1.0  # deviation of the inner products of queries and items
 
+    @classmethod
+    def of(cls, network: Tower) -> "TrainedTower":
+        """Return an untrained one."""
+        return cls(network, RowOptimizer(network.parameters()))
 
-def train_tower(
-    shop: Shop,
-    end: int,
-    recommendable: NDArray[np.bool_],
-    of_item: NDArray[np.int32],
-    settings: RetrievalSettings,
-    seed: int,
-) -> Retrieval:
-    """Train on the baskets before ``end`` and return the vectors.
+    @classmethod
+    def load(cls, state: Mapping[str, Any]) -> "TrainedTower":
+        """Return the tower that ``state`` describes."""
+        tables = state["network"]
+        n_users, d = tables["users.weight"].shape
+        tower = cls.of(Tower(n_users, tables["codes"], len(tables["items.weight"]), d))
+        tower.network.load_state_dict(tables)
+        tower.optimizer.load_state_dict(state["optimizer"])
+        return replace(tower, **{name: state[name] for name in NUMBERS})
 
-    ``recommendable`` (items,) marks the items that get an id vector; ``of_item`` (items, columns) holds
-    category numbers.
-    """
-    examples = _make_examples(shop, end, recommendable)
-    if not len(examples.users):
-        return _zeros(shop, settings.dimensions)
-    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    id_rows = torch.from_numpy(np.where(recommendable, np.cumsum(recommendable), 0))
-    content = torch.from_numpy(of_item.astype(np.int64))
-    tower = Tower(
-        shop.n_users, id_rows, content, int(of_item.max(initial=0)) + 1, settings.dimensions, generator
-    )
-    optimizer = torch.optim.Adam(tower.parameters(), lr=settings.learning_rate)
-    rows = np.flatnonzero(recommendable)
-    counts = np.bincount(examples.items, minlength=shop.n_items)
-    log_q = torch.from_numpy(np.log((counts + 1) / (counts.sum() + 1))).float()
-    size = min(settings.batch_size, max(len(examples.users) // LEAST_BATCHES, LEAST_BATCH))
-    batches = max(1, len(examples.users) // size)
-    total = settings.epochs * batches
-    with Progress("retrieval", total) as progress, ThreadCount(torch.get_num_threads()) as threads:
-        for step in range(total):
-            if step % batches == 0:
-                order = rng.permutation(len(examples.users))
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * (1 - step / total)
-            batch = order[(step % batches) * size :][:size]
-            loss = _loss(tower, examples, batch, rows, log_q, settings, rng)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch declares no types for it
-            optimizer.step()
-            threads.step()
-            progress.advance(loss=loss.item())
-    return _scale(_read_vectors(tower, shop, examples), examples, rows, rng)
+    @property
+    def state(self) -> dict[str, Any]:
+        """Everything as tensors and plain numbers, for a file."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        } | {name: getattr(self, name) for name in NUMBERS}
 
+    @property
+    def known_users(self) -> NDArray[np.bool_]:
+        """Mark the users (users,) with a vector of their own."""
+        return self.optimizer.moved(self.network.users.weight).numpy()
 
-def _make_examples(shop: Shop, end: int, recommendable: NDArray[np.bool_]) -> _Examples:
-    items = shop.items[: shop.offsets[end]].astype(np.int64)
-    owner = np.repeat(np.arange(end), np.diff(shop.offsets[: end + 1]))
-    owner, items = owner[recommendable[items]], items[recommendable[items]]
-    sizes = np.bincount(owner, minlength=end)
-    large = sizes >= 2
-    offsets = np.concatenate([[0], np.cumsum(sizes[large])])
-    return _Examples(offsets, items[large[owner]], shop.users[:end][large].astype(np.int64))
+    @torch.no_grad()
+    def vectors(self) -> Retrieval:
+        """Return the vectors, divided so that inner products of queries and items have deviation 1.
 
-
-def _loss(
-    tower: Tower,
-    examples: _Examples,
-    batch: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    log_q: torch.Tensor,
-    settings: RetrievalSettings,
-    rng: np.random.Generator,
-) -> torch.Tensor:
-    """Return the loss of the examples ``batch``; negatives come from the items ``rows``."""
-    sizes = examples.offsets[batch + 1] - examples.offsets[batch]
-    owner = np.repeat(np.arange(len(batch)), sizes)
-    places = (
-        np.arange(sizes.sum())
-        - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        + np.repeat(examples.offsets[batch], sizes)
-    )
-    items = examples.items[places]
-    target_at = np.cumsum(sizes) - sizes + (rng.random(len(batch)) * sizes).astype(np.int64)
-    targets = items[target_at]
-    rest = np.ones(len(items), bool)
-    rest[target_at] = False
-    users = examples.users[batch] * (rng.random(len(batch)) >= settings.user_dropout)
-    query = tower.query(torch.from_numpy(users), torch.from_numpy(items[rest]), torch.from_numpy(owner[rest]))
-    negatives = rng.choice(rows, settings.uniform_negatives)
-    pool = torch.from_numpy(np.concatenate([targets, negatives]))
-    # logQ: a target is drawn in proportion to its sales, any other negative uniformly.
-    n, m = len(batch), settings.uniform_negatives
-    correction = torch.logaddexp(log_q[pool] + np.log(n), torch.tensor(np.log(m / len(rows))))
-    logits = query @ tower.item(pool).T
-    logits -= correction
-    # Items of the basket are never recommended, so they are no negatives; neither is the target drawn again.
-    logits.masked_fill_(torch.from_numpy(_membership(owner, items, pool.numpy(), n)), -1e9)
-    return nn.functional.cross_entropy(logits, torch.arange(n))
-
-
-def _membership(
-    owner: NDArray[np.int64], items: NDArray[np.int64], pool: NDArray[np.int64], n: int
-) -> NDArray[np.bool_]:
-    """Mark (n, pool) where the pool's item is in the basket, except the target's own column (i, i)."""
-    order = np.argsort(pool, kind="stable")
-    first, last = (np.searchsorted(pool[order], items, side) for side in ("left", "right"))
-    inside = np.zeros((n, len(pool)), bool)
-    times = last - first  # how often the pool holds the item
-    rows = np.repeat(owner, times)
-    at = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times) + np.repeat(first, times)
-    inside[rows, order[at]] = True
-    inside[np.arange(n), np.arange(n)] = False
-    return inside
-
-
-@torch.no_grad()
-def _read_vectors(tower: Tower, shop: Shop, examples: _Examples) -> Retrieval:
-    rows = torch.arange(shop.n_items)
-    basket, items = tower.basket_item(rows).numpy(), tower.item(rows).numpy()
-    basket[0], items[0] = 0, 0
-    users = tower.users.weight.numpy().copy()
-    trained = np.bincount(examples.users, minlength=shop.n_users) > 0
-    users[~trained] = users[0]  # the unknown user's vector instead of random initial values
-    return Retrieval(users, basket, items)
-
-
-def _scale(
-    vectors: Retrieval, examples: _Examples, rows: NDArray[np.int64], rng: np.random.Generator
-) -> Retrieval:
-    """Divide the vectors of queries so that their inner products with the items ``rows`` have deviation 1.
-
-    The products grow with each step of training, hence with the number of receipts. They are features of the
-    scorer, so they must have the same scale in the snapshot of its training and in the release.
-    """
-    n = len(examples.users)
-    queries, items = rng.integers(n, size=SCALE_SAMPLE), rng.choice(rows, SCALE_SAMPLE)
-    pooled = np.add.reduceat(vectors.basket[examples.items], examples.offsets[:-1])[queries]
-    roots = np.sqrt(np.diff(examples.offsets))[queries, None]
-    products = (vectors.users[examples.users[queries]] + pooled / roots) @ vectors.items[items].T
-    scale = np.float32(max(float(products.std()), 1e-6))
-    return Retrieval(vectors.users / scale, vectors.basket / scale, vectors.items)
-
-
-def _zeros(shop: Shop, d: int) -> Retrieval:
-    """Return zeros, for a shop without a basket of two recommendable items: no item is similar to another."""
-    return Retrieval(
-        *(np.zeros((rows, d), np.float32) for rows in (shop.n_users, shop.n_items, shop.n_items))
-    )
+        Without any training they are zeros: no item is similar to another. The products grow with each step
+        of training, hence with the number of receipts. They are features of the scorer, so they must have
+        the same scale in the snapshot of its training and in the release.
+        """
+        network = self.network
+        if not self.steps:
+            tables = (network.users.weight, network.codes, network.codes)
+            return Retrieval(*(np.zeros((len(t), network.users.embedding_dim), np.float32) for t in tables))
+        users = network.users.weight / self.scale
+        users[~self.known_users] = users[0].clone()
+        basket, items = network.basket(network.codes), network.items(network.codes)
+        basket[0], items[0] = 0, 0
+        return Retrieval(*(part.numpy() for part in (users, basket / self.scale, items)))

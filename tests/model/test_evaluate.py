@@ -16,6 +16,7 @@ from export_scripts.scorer.checkpoint import save_checkpoint
 from export_scripts.scorer.fitting import fit, new_model
 from export_scripts.settings import Settings, load_settings
 from export_scripts.snapshots.snapshot import snapshot, untrained_prior
+from export_scripts.snapshots.tower_training import new_tower
 from operations.errors import CestaError
 from tests.building.world import no_queries
 
@@ -56,7 +57,8 @@ def prepared(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Pa
     empty = no_queries()
     arrays = snapshot(shop, shop.n_baskets, settings)
     model, _ = fit(new_model(arrays, empty, prior, settings.train), empty, empty, settings.train)
-    save_checkpoint(folder / "checkpoint.pt", model, prior, shop, settings)
+    tower = new_tower(shop, arrays.categories.of_item, settings)
+    save_checkpoint(folder / "checkpoint.pt", model, prior, shop, settings, tower)
     return folder
 
 

@@ -17,7 +17,10 @@ from export_scripts.scorer.fitting import fit, new_model, raise_new_items
 from export_scripts.scorer.ncf import NCF
 from export_scripts.scorer.training_set import TrainingSet
 from export_scripts.settings import Settings, TrainSettings, load_settings
+from export_scripts.snapshots import counts
 from export_scripts.snapshots.snapshot import snapshot
+from export_scripts.snapshots.tower import TrainedTower
+from export_scripts.snapshots.tower_training import new_tower
 from export_scripts.train import check_support
 from operations.errors import CestaError
 from tests.building.shops import make_shop
@@ -199,12 +202,21 @@ def test_items_nobody_buys_are_said_at_once(shop: Shop, settings: Settings) -> N
     check_support(shop, settings)
 
 
+def tower_for(shop: Shop, settings: Settings) -> TrainedTower:
+    return new_tower(shop, counts.categories(shop, 1)[0].of_item, settings)
+
+
 @pytest.fixture
 def checkpoint(shop: Shop, settings: Settings, arrays: SamplerArrays, tmp_path: Path) -> Path:
     torch.manual_seed(0)
     path = tmp_path / "new" / "checkpoint.pt"
     save_checkpoint(
-        path, new_model(arrays, examples(9, telling=None), PRIOR, settings.train), PRIOR, shop, settings
+        path,
+        new_model(arrays, examples(9, telling=None), PRIOR, settings.train),
+        PRIOR,
+        shop,
+        settings,
+        tower_for(shop, settings),
     )
     return path
 
@@ -278,6 +290,6 @@ def test_a_full_disk_leaves_the_old_checkpoint(
 
     monkeypatch.setattr("operations.records.atomic.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        save_checkpoint(checkpoint, model, prior, shop, settings)
+        save_checkpoint(checkpoint, model, prior, shop, settings, tower_for(shop, settings))
     assert checkpoint.read_bytes() == before
     assert not list(checkpoint.parent.glob(".*partial*"))

@@ -1,0 +1,100 @@
+"""Trains the retrieval tower on the baskets before a moment, and goes on with it to a later moment.
+
+The loss is a sampled softmax over the batch's own targets and uniform negatives, with logQ correction (Yi et
+al. 2019, "Sampling-bias-corrected neural modeling for large corpus item recommendations", eq. 4).
+"""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from export_scripts.progress import Progress
+from export_scripts.receipts.shop import Shop
+from export_scripts.settings import Settings
+from export_scripts.snapshots import counts
+from export_scripts.snapshots.row_optimizer import RowOptimizer
+from export_scripts.snapshots.sampled_softmax import SampledSoftmax
+from export_scripts.snapshots.tower import Tower, TrainedTower
+from export_scripts.snapshots.tower_examples import Batch, Examples
+from export_scripts.thread_count import ThreadCount
+from operations.errors import CestaError
+
+SCALE_SAMPLE = 1_000  # queries and items whose inner products give the scale
+
+
+def train_tower(shop: Shop, end: int, of_item: NDArray[np.int32], settings: Settings) -> TrainedTower:
+    """Train a new tower on the baskets before ``end``; ``of_item`` (items, columns) are categories."""
+    return continue_tower(new_tower(shop, of_item, settings), shop, end, settings)
+
+
+def new_tower(shop: Shop, of_item: NDArray[np.int32], settings: Settings) -> TrainedTower:
+    """Return an untrained tower for the users and items of ``shop``."""
+    generator = torch.Generator().manual_seed(settings.train.seed)
+    return TrainedTower.of(Tower.untrained(shop.n_users, of_item, settings.retrieval.dimensions, generator))
+
+
+def continue_tower(tower: TrainedTower, shop: Shop, end: int, settings: Settings) -> TrainedTower:
+    """Train a copy of ``tower`` on the baskets before ``end``, those that it has seen included.
+
+    A trained tower gets the share ``retrieval.continued`` of the steps of a new one. A user that it has not
+    met starts from the unknown user's vector, an item from those of its categories. ``shop`` numbers users
+    and items as the shop of the earlier training. The result depends on nothing but the arguments. Raises
+    CestaError if the tower has seen baskets from ``end`` on.
+    """
+    if tower.end == end:
+        return tower
+    if tower.end > end:
+        raise CestaError(
+            f"leak: the retrieval tower has seen {tower.end:,} baskets, and {end:,} may be known; this is an "
+            "error of cesta, and its metrics would be too good"
+        )
+    recommendable = counts.support(shop, end) >= settings.sampler.min_support
+    examples = Examples(shop, end, recommendable, settings.retrieval)
+    if not len(examples):
+        return replace(tower, end=end)
+    tower = deepcopy(tower)
+    network, rng = tower.network, np.random.default_rng([settings.train.seed, tower.steps])
+    network.admit(recommendable, tower.known_users)
+    share = settings.retrieval.continued if tower.steps else 1.0
+    steps = max(1, round(share * examples.steps))
+    with Progress("retrieval", steps) as progress, ThreadCount(torch.get_num_threads()) as threads:
+        for step, chosen in enumerate(examples.draw(steps, rng)):
+            rate = settings.retrieval.learning_rate * (1 - step / steps)
+            loss = train_step(network, tower.optimizer, examples.batch(chosen, rng), rate)
+            threads.step()
+            progress.advance(loss=loss)
+    return replace(tower, end=end, steps=tower.steps + steps, scale=_scale(network, examples, rng))
+
+
+def train_step(network: Tower, optimizer: RowOptimizer, batch: Batch, rate: float) -> float:
+    """Move the vectors of one batch's users and items at the learning ``rate``; return the loss before."""
+    loss = loss_of(network, batch)
+    optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    return loss.item()
+
+
+def loss_of(network: Tower, batch: Batch) -> torch.Tensor:
+    """Return the mean loss of the batch's queries."""
+    queries = network.query(batch.users, batch.basket, batch.sizes)
+    pool = network.item(batch.pool)
+    loss: torch.Tensor = SampledSoftmax.apply(queries, pool, batch.log_q, batch.excluded)  # type: ignore[no-untyped-call]  # torch declares no types for it
+    return loss
+
+
+@torch.no_grad()
+def _scale(network: Tower, examples: Examples, rng: np.random.Generator) -> float:
+    """Return the deviation of the inner products of whole baskets' queries and recommendable items."""
+    chosen, items = examples.sample(SCALE_SAMPLE, rng)
+    owner, rows = examples.lines(chosen)
+    sizes = np.bincount(owner, minlength=len(chosen))
+    users = torch.from_numpy(examples.users(chosen))
+    queries = network.query(users, torch.from_numpy(rows), torch.from_numpy(sizes))
+    products = queries @ network.item(torch.from_numpy(items)).T
+    return max(float(products.std(correction=0)), 1e-6)
