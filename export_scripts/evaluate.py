@@ -6,14 +6,13 @@ is that of ``ensemble/reference.py``: the sampler's arrays and the ONNX graph, a
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
-from export_scripts.engines.engine import open_engine
+from export_scripts.engines.engine import Engine, open_engine
 from export_scripts.engines.local import ThisProcess
 from export_scripts.quality import baselines, report
 from export_scripts.quality.cold import hide_cold, measure_cold_items
@@ -34,7 +33,9 @@ from export_scripts.quality.served import served_ranker
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint, load_curve, load_tower
 from export_scripts.settings import Settings
+from export_scripts.snapshots import partials
 from export_scripts.snapshots.leaks import check_leaks
+from export_scripts.snapshots.partials import PartialCounts
 from export_scripts.snapshots.snapshot import recommendable, sampler_of, snapshot
 from export_scripts.snapshots.splits import HiddenItems, Split, hide_items, split_by_time
 from operations.records import manifest
@@ -65,10 +66,19 @@ def evaluate(
     """
     if max_queries is not None:
         settings = _limit_queries(settings, max_queries)
+    with open_engine(settings.engine) as engine:
+        content = _measure(settings, data, checkpoint, rivals, engine)
+    write_file(metrics, (json.dumps(content, indent=2) + "\n").encode())
+    write_file(metrics.with_name(report.NAME), report.html(content).encode())
+    return metrics
+
+
+def _measure(settings: Settings, data: Path, checkpoint: Path, rivals: bool, engine: Engine) -> Metrics:
     shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     split = split_by_time(shop, settings.splits)
-    arrays = snapshot(shop, split.test, settings, prior, tower=load_tower(checkpoint))
+    counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
+    arrays = snapshot(shop, split.test, settings, prior, partials=counted, tower=load_tower(checkpoint))
     check_leaks(shop, arrays, split.test, settings)
     rng = np.random.default_rng(settings.train.seed)
     rankable, per_basket = recommendable(arrays), settings.splits.hidden_per_basket
@@ -81,38 +91,31 @@ def evaluate(
     rankers: list[Ranker] = [served, UntrainedRankers(arrays), *others]
     questions = Questions(shop, hidden, sampler, rankers)
     groups = Groups.of(shop, arrays, hidden, split.test, settings)
-    # Rivals hold functions of other libraries, which only this process has.
-    with nullcontext(ThisProcess()) if others else open_engine(settings.engine) as engine:
-        with_users = questions.rank(engine, True, "evaluate")
-        without_users = questions.rank(engine, False, "no user")
-        known, unknown = with_users[ServedRanker.NAME], without_users[ServedRanker.NAME]
-        cold_items = measure_cold_items(shop, cold, served, sampler, split.test, settings, engine)
-        recall = measure_recall(questions, arrays, settings, contract, groups.repeat, engine)
-        full_catalog = measure_full_catalog(
-            questions, arrays, model, settings, contract, known.ranks, unknown.ranks, engine
-        )
+    asked = ThisProcess() if others else engine  # rivals hold functions that only this process has
+    with_users = questions.rank(asked, True, "evaluate")
+    without_users = questions.rank(asked, False, "no user")
+    known, unknown = with_users[ServedRanker.NAME], without_users[ServedRanker.NAME]
     assert known.chances is not None  # ServedRanker always predicts probabilities
 
     def result(name: str) -> RankerResult:
         return groups.summarise_ranker(with_users[name], without_users[name])
 
-    content: Metrics = {
+    return {
         "checkpoint": manifest.sha256(checkpoint),  # export refuses the metrics of another checkpoint
         **result(ServedRanker.NAME),
         "by_basket_size": groups.summarise_bins(known.ranks, groups.sizes, BASKET_SIZES),
         "by_support": groups.summarise_bins(known.ranks, groups.support[hidden.items], SUPPORTS),
-        "cold": cold_items,
-        "candidates": recall,
-        "full_catalog": full_catalog,
+        "cold": measure_cold_items(shop, cold, served, sampler, split.test, settings, engine),
+        "candidates": measure_recall(questions, arrays, settings, contract, groups.repeat, engine),
+        "full_catalog": measure_full_catalog(
+            questions, arrays, model, settings, contract, known.ranks, unknown.ranks, engine
+        ),
         "curve": load_curve(checkpoint).epochs,
         "calibration": calibration(known.chances, known.ranks),
         "baselines": {name: result(name) for name in baselines.RANKERS},
         "rivals": _describe_rivals(others, missing, result),
         "protocol": _describe_protocol(shop, split, arrays, hidden, contract),
     }
-    write_file(metrics, (json.dumps(content, indent=2) + "\n").encode())
-    write_file(metrics.with_name(report.NAME), report.html(content).encode())
-    return metrics
 
 
 def _describe_rivals(

@@ -18,6 +18,7 @@ from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.nearest import About
 from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
+from export_scripts.engines.engine import open_engine
 from export_scripts.provenance import made_with
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint, load_tower
@@ -25,6 +26,8 @@ from export_scripts.scorer.fold import fold
 from export_scripts.scorer.graph import build_graph, save_graph
 from export_scripts.scorer.tensorrt import check_on_tensorrt, require_tensorrt
 from export_scripts.settings import Settings
+from export_scripts.snapshots import partials
+from export_scripts.snapshots.partials import PartialCounts
 from export_scripts.snapshots.snapshot import save_snapshot, snapshot
 from operations.errors import CestaError
 from operations.records import manifest
@@ -53,7 +56,11 @@ def export(
     model, prior = load_checkpoint(checkpoint, shop, settings)
     measured = read_metrics(metrics, checkpoint)
     graph = build_graph(fold(model), shop.catalog["item_id"].tolist(), contract)
-    arrays = snapshot(shop, shop.n_baskets, settings, prior, tower=load_tower(checkpoint))
+    with open_engine(settings.engine) as engine:
+        counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
+        arrays = snapshot(
+            shop, shop.n_baskets, settings, prior, partials=counted, tower=load_tower(checkpoint)
+        )
     with staged_folder(run, marker=manifest.NAME) as folder:
         parts = write_parts(graph, arrays, settings, contract, folder)
         compared: dict[str, JsonValue] = {}

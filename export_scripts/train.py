@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from export_scripts.engines.engine import open_engine
 from export_scripts.freshness.code import SourceTree
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import made_from, save_checkpoint
@@ -19,11 +20,12 @@ from export_scripts.scorer.prior import fit_prior
 from export_scripts.scorer.resume import FOLDER, SavedTraining
 from export_scripts.scorer.training_set import collect_training_sets, make_periods
 from export_scripts.settings import Settings
-from export_scripts.snapshots import counts
+from export_scripts.snapshots import counts, partials
 from export_scripts.snapshots.leaks import check_leaks
+from export_scripts.snapshots.partials import PartialCounts
 from export_scripts.snapshots.snapshot import snapshot
 from export_scripts.snapshots.splits import split_by_time
-from export_scripts.snapshots.tower_training import train_tower
+from export_scripts.snapshots.tower_ranks import train_in_parallel
 from operations.errors import CestaError
 from operations.records.contract import read_contract
 
@@ -40,9 +42,15 @@ def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
     split = split_by_time(shop, settings.splits)
     saved = SavedTraining(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with())
     of_item = counts.categories(shop, split.training)[0].of_item
-    tower = saved.load_or_train_tower(lambda: train_tower(shop, split.training, of_item, settings))
-    arrays = saved.load_or_make_arrays(lambda: snapshot(shop, split.training, settings, tower=tower))
-    periods = make_periods(shop, split, arrays, settings)
+    with open_engine(settings.engine) as engine:
+        tower = saved.load_or_train_tower(
+            lambda: train_in_parallel(shop, split.training, of_item, settings, engine)
+        )
+        counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
+        arrays = saved.load_or_make_arrays(
+            lambda: snapshot(shop, split.training, settings, partials=counted, tower=tower)
+        )
+        periods = make_periods(shop, split, arrays, settings, counted)
     for period in (*periods.training, periods.validation):
         check_leaks(shop, period.arrays, period.start, settings)
     prior = saved.load_or_fit_prior(lambda: fit_prior(shop, periods.training, settings, contract))

@@ -35,12 +35,19 @@ def etl(
     print(run(chosen_settings(settings, transactions, products, change), out))
 
 
-def train(out: Out = ARTIFACTS, settings: File = None, change: Changes = None) -> None:
+def train(
+    out: Out = ARTIFACTS,
+    settings: File = None,
+    change: Changes = None,
+    engine: EngineName = None,
+    workers: Workers = None,
+) -> None:
     """Interactions → checkpoint (OUT/checkpoint.pt)."""
     from export_scripts.train import train as run
 
     keep_freed_memory()
-    outputs, chosen = Outputs(out), chosen_settings(settings, changes=change)
+    outputs = Outputs(out)
+    chosen = chosen_settings(settings, changes=change, engine=engine, workers=workers)
     print(run(chosen, outputs.data, outputs.checkpoint))
 
 
@@ -83,12 +90,15 @@ def export(
             "--tensorrt", help="Also run the graph in TensorRT and compare it with the CPU; needs a GPU."
         ),
     ] = False,
+    engine: EngineName = None,
+    workers: Workers = None,
 ) -> None:
     """Checkpoint → run: ONNX graph, arrays and manifest (OUT/run)."""
     from export_scripts.export import export as run
 
     keep_freed_memory()
-    outputs, chosen = Outputs(out), chosen_settings(settings, changes=change)
+    outputs = Outputs(out)
+    chosen = chosen_settings(settings, changes=change, engine=engine, workers=workers)
     print(run(chosen, outputs.data, outputs.checkpoint, outputs.metrics, outputs.run, tensorrt))
 
 

@@ -17,6 +17,7 @@ from ensemble.candidate_sampler.query import Query
 from export_scripts.progress import Progress
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import Settings, TrainSettings
+from export_scripts.snapshots.partials import PartialCounts
 from export_scripts.snapshots.snapshot import recommendable, recount, sampler_of, with_content
 from export_scripts.snapshots.splits import HiddenItems, Split, as_queries, hide_items
 from operations.records.contract import Contract
@@ -83,7 +84,13 @@ class Periods(NamedTuple):
         return Periods([replace_prior(part) for part in self.training], replace_prior(self.validation))
 
 
-def make_periods(shop: Shop, split: Split, arrays: SamplerArrays, settings: Settings) -> Periods:
+def make_periods(
+    shop: Shop,
+    split: Split,
+    arrays: SamplerArrays,
+    settings: Settings,
+    partials: PartialCounts | None = None,
+) -> Periods:
     """Hide items of the baskets of both periods: for validation as for the test, for training more.
 
     The counts in ``arrays`` end where training begins. They are made anew for each of the ``train.recounts``
@@ -91,12 +98,13 @@ def make_periods(shop: Shop, split: Split, arrays: SamplerArrays, settings: Sett
     began to sell in between are hidden too, and the scorer does not learn that nobody buys new items.
     """
     rng = np.random.default_rng(settings.train.seed)
-    recent = recount(shop, arrays, split.validation, settings)
+    bounds = split.parts_of_training(shop, settings.train.recounts)
+    # In the order of time, so that each one adds to the pairs that the one before has counted.
+    snapshots = [arrays, *(recount(shop, arrays, start, settings, partials) for start in bounds[1:-1])]
+    recent = recount(shop, arrays, split.validation, settings, partials)
     hidden = hide_items(
         shop, split.validation, split.test, recommendable(recent), settings.splits.hidden_per_basket, rng
     ).sample(settings.train.validation_queries, rng)
-    bounds = split.parts_of_training(shop, settings.train.recounts)
-    snapshots = [arrays, *(recount(shop, arrays, start, settings) for start in bounds[1:-1])]
     parts = [
         _training_part(shop, counted, start, end, settings.train, rng)
         for counted, (start, end) in zip(snapshots, pairwise(bounds), strict=True)

@@ -5,13 +5,29 @@ Each function takes the shop and ``end``: only baskets with a smaller number are
 
 import numba
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import Categories, Cold, Histories, Ids, Neighbours, Popularity
 from export_scripts.receipts.shop import Shop
+from export_scripts.snapshots.pairs import Lines, count_pairs
+from export_scripts.snapshots.partitions import (
+    Baskets,
+    Countable,
+    Receipts,
+    Users,
+    count_part,
+    make_histories,
+)
+from export_scripts.snapshots.partners import strongest
 
 RECENT_DAYS = 28
+
+
+def lines_of(shop: Shop, largest: int) -> Lines:
+    """The lines of all baskets, read-only as in a worker: numba compiles anew for another kind."""
+    offsets, items = shop.offsets.view(), shop.items.view()
+    offsets.flags.writeable = items.flags.writeable = False
+    return Lines(offsets, items, shop.n_items, largest)
 
 
 def support(shop: Shop, end: int, start: int = 0) -> NDArray[np.int64]:
@@ -39,27 +55,9 @@ def _log_share(counts: NDArray[np.int64], baskets: int) -> NDArray[np.float32]:
 def cooccurrence(
     shop: Shop, end: int, min_support: int, partners: int, shrinkage: float, largest_basket: int
 ) -> Neighbours:
-    """Return the strongest ``partners`` of every item by shrunk cosine.
-
-    Skips baskets of more than ``largest_basket`` items: the number of their pairs grows with the square.
-
-    n_ij is the number of baskets with both items; cosine = n_ij / sqrt(n_i n_j) and P(j|i) = n_ij / n_i, both
-    times n_ij / (n_ij + shrinkage). Without the factor, pairs seen once or twice would lead the list.
-    """
-    counts = support(shop, end)
-    baskets, items = _lines(shop, end, largest_basket)
-    supported = counts[items] >= min_support
-    places = (baskets[supported], items[supported])
-    holds = sp.csr_array((np.ones(supported.sum(), np.float32), places), shape=(end, shop.n_items))
-    return _pairs(holds, counts, partners, shrinkage)
-
-
-def _lines(shop: Shop, end: int, largest_basket: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return (lines,) basket numbers and (lines,) items of the baskets that are not too large."""
-    sizes = np.diff(shop.offsets[: end + 1])
-    small = np.repeat(sizes <= largest_basket, sizes)
-    baskets = np.repeat(np.arange(end, dtype=np.int32), sizes)
-    return baskets[small], shop.items[: shop.offsets[end]][small]
+    """Return the strongest ``partners`` of every item, see ``strongest``; all baskets are counted here."""
+    pairs = count_pairs(lines_of(shop, largest_basket).before(end))
+    return strongest(pairs, support(shop, end), min_support, partners, shrinkage)
 
 
 def category_pairs(
@@ -73,86 +71,19 @@ def category_pairs(
 ) -> Neighbours:
     """Return the same for finest categories, which also covers items that sell too little for pairs.
 
-    ``finest`` (items,) holds category numbers below ``n``. Category 0 means none and has no partners.
+    ``finest`` (items,) holds category numbers below ``n``. Category 0 means none and has no partners. A
+    basket counts once per category.
     """
-    baskets, items = _lines(shop, end, largest_basket)
-    category = finest[items]
-    baskets, category = baskets[category > 0], category[category > 0]
-    holds = sp.csr_array((np.ones(len(baskets), np.float32), (baskets, category)), shape=(end, n))
-    holds.data[:] = 1  # a basket counts once per category
-    return _pairs(holds, np.asarray(holds.sum(0)).astype(np.int64), partners, shrinkage)
-
-
-def _pairs(holds: sp.csr_array, counts: NDArray[np.int64], partners: int, shrinkage: float) -> Neighbours:
-    """Return the strongest partners by ``holds`` (baskets, items), 1 where the basket holds the item."""
-    pairs = (holds.T @ holds).tocsr()
-    offsets, rows, both = _strongest(
-        pairs.indptr.astype(np.int64), pairs.indices.astype(np.int32), pairs.data, counts.astype(np.float64),
-        partners, shrinkage,
-    )  # fmt: skip
-    owner = np.repeat(np.arange(len(counts)), np.diff(offsets))
-    shrink = both / (both + shrinkage)
-    return Neighbours(
-        offsets,
-        rows,
-        (shrink * both / np.sqrt(counts[owner] * counts[rows])).astype(np.float32),
-        (shrink * both / counts[owner]).astype(np.float32),
-    )
-
-
-@numba.njit(cache=True)
-def _strongest(
-    indptr: NDArray[np.int64],
-    indices: NDArray[np.int32],
-    both: NDArray[np.float32],
-    counts: NDArray[np.float64],
-    partners: int,
-    shrinkage: float,
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
-    """Return the `partners` entries of largest shrunk cosine in each row of the pair matrix, as CSR arrays.
-
-    Leaves out the diagonal. The last array holds n_ij.
-    """
-    n = len(indptr) - 1
-    sizes = np.minimum(np.diff(indptr), partners + 1)
-    offsets = np.zeros(n + 1, np.int64)
-    rows = np.empty(sizes.sum(), np.int32)
-    together = np.empty(sizes.sum(), np.float64)
-    at = 0
-    for i in range(n):
-        start, end = indptr[i], indptr[i + 1]
-        strength = np.zeros(end - start)
-        for k in range(start, end):
-            j = indices[k]
-            if j != i:
-                strength[k - start] = (
-                    both[k] * both[k] / (both[k] + shrinkage) / np.sqrt(counts[i] * counts[j])
-                )
-        order = np.argsort(-strength, kind="mergesort")
-        for k in order[:partners]:
-            if strength[k] > 0:
-                rows[at], together[at] = indices[start + k], both[start + k]
-                at += 1
-        offsets[i + 1] = at
-    return offsets, rows[:at], together[:at]
+    pairs = count_part(Countable(lines_of(shop, largest_basket), finest, n), Baskets(0, end))
+    return strongest(pairs, pairs.alone, 1, partners, shrinkage)
 
 
 def histories(shop: Shop, end: int, most_baskets: int) -> Histories:
     """Return the last ``most_baskets`` baskets of every known user, oldest first."""
-    users = shop.users[:end]
-    order = np.argsort(users, kind="stable").astype(np.int64)  # by user, then by time
-    counts = np.bincount(users, minlength=shop.n_users)
-    counts[0], skipped = 0, counts[0]  # unknown users have no history
-    order = order[skipped:]
-    from_end = np.repeat(np.cumsum(counts), counts) - np.arange(len(order))
-    order = order[from_end <= most_baskets]
-    sizes = np.diff(shop.offsets)[order]
-    basket_offsets = np.zeros(len(order) + 1, np.int64)
-    np.cumsum(sizes, out=basket_offsets[1:])
-    places = np.repeat(shop.offsets[order] - basket_offsets[:-1], sizes) + np.arange(basket_offsets[-1])
-    user_offsets = np.zeros(shop.n_users + 1, np.int64)
-    np.cumsum(np.minimum(counts, most_baskets), out=user_offsets[1:])
-    return Histories(user_offsets, shop.times[order], basket_offsets, shop.items[places])
+    receipts = Receipts(
+        shop.offsets[: end + 1], shop.items, shop.users[:end], shop.times[:end], shop.n_users, most_baskets
+    )
+    return make_histories(receipts, Users(0, 1))
 
 
 def categories(shop: Shop, end: int) -> tuple[Categories, Ids]:
@@ -188,10 +119,7 @@ def cold(shop: Shop, end: int, min_support: int, of_item: NDArray[np.int32], mos
     if not len(rows):
         return Cold(np.zeros((0, most), np.int32))
     group = np.unique(of_item[rows], axis=0, return_inverse=True)[1].ravel()
-    latest = np.full(shop.n_items, -1)
-    np.maximum.at(
-        latest, shop.items[: shop.offsets[end]], np.repeat(np.arange(end), np.diff(shop.offsets[: end + 1]))
-    )
+    latest = _latest_baskets(shop.offsets[: end + 1], shop.items, shop.n_items)
     order = np.lexsort((rows, -latest[rows], group))
     rows, group = rows[order], group[order]
     place = np.arange(len(rows)) - np.searchsorted(group, group)
@@ -199,3 +127,13 @@ def cold(shop: Shop, end: int, min_support: int, of_item: NDArray[np.int32], mos
     members = np.zeros((int(group[-1]) + 1, most), np.int32)
     members[group[keep], place[keep]] = rows[keep]
     return Cold(members)
+
+
+@numba.njit(cache=True)
+def _latest_baskets(offsets, items, n):  # type: ignore[no-untyped-def]  # numba infers the types
+    """Return (items,) the number of the last basket with each item, -1 for none."""
+    latest = np.full(n, -1)
+    for b in range(len(offsets) - 1):
+        for k in range(offsets[b], offsets[b + 1]):
+            latest[items[k]] = b
+    return latest

@@ -1,10 +1,11 @@
 """Checks, before training and before measuring, that no array contains the baskets that queries come from.
 
-Counts are made again over a shop that ends before these baskets. Counting co-occurrence again would take too
-long: every pair is checked against the sales of its two items, and a sample of pairs is counted again.
+Counts are made again over a shop that ends before these baskets, never from the sums that a snapshot adds up
+(``partials.py``). Counting all pairs of items again would take too long: every pair is checked against the
+sales of its two items, and the pairs of a sample of items are counted again, by scipy. The sums themselves
+are compared with the number of lines of the same baskets where they are made.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -14,14 +15,16 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from ensemble.candidate_sampler.arrays import Histories, Neighbours, SamplerArrays
+from ensemble.candidate_sampler.arrays import Neighbours, SamplerArrays
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.snapshots import counts
+from export_scripts.snapshots.partials import hash_baskets
 from export_scripts.snapshots.snapshot import category_pairs, cold
 from operations.errors import CestaError
 
 SAMPLED_ITEMS: Final = 200  # items whose partners are counted again, from the baskets not to be seen
+BASKETS_AT_ONCE: Final = 2**18  # counted again in one product
 EXACT: Final = 1e-6  # relative; float32 keeps 1e-7, one more basket among 100,000 is 5e-6 of a cosine
 
 Check = Callable[[Shop, SamplerArrays, int, SamplerSettings], str]  # returns what leaked, "" for nothing
@@ -97,11 +100,18 @@ def _differ(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.bool
 
 def _count_pairs(shop: Shop, sampled: NDArray[np.integer], start: int, largest: int) -> NDArray[np.float64]:
     """Return (items, sampled) the baskets before ``start`` with both items, of at most ``largest`` items."""
-    items, sizes = shop.items[: shop.offsets[start]], np.diff(shop.offsets[: start + 1])
-    shape = (start, shop.n_items)
-    counted = np.repeat(sizes <= largest, sizes).astype(np.float32)
-    holds = sp.csr_array((counted, items, shop.offsets[: start + 1]), shape=shape)
-    pairs: NDArray[np.float64] = (holds.T @ holds.tocsc()[:, sampled]).toarray().astype(np.float64)
+    column, pairs = np.full(shop.n_items, -1), np.zeros((shop.n_items, len(sampled)))
+    column[sampled] = np.arange(len(sampled))
+    for first in range(0, start, BASKETS_AT_ONCE):
+        offsets = shop.offsets[first : min(first + BASKETS_AT_ONCE, start) + 1]
+        items, sizes = shop.items[offsets[0] : offsets[-1]], np.diff(offsets)
+        ones, shape = np.ones(len(items), np.int32), (len(sizes), shop.n_items)
+        holds = sp.csr_array((ones, items, offsets - offsets[0]), shape=shape)
+        baskets = np.repeat(np.arange(len(sizes)), sizes)
+        chosen = (column[items] >= 0) & (sizes <= largest)[baskets]
+        places = (baskets[chosen], column[items[chosen]])
+        of_sample = sp.csr_array((ones[chosen], places), shape=(len(sizes), len(sampled)))
+        pairs += (holds.T @ of_sample).toarray()
     return pairs
 
 
@@ -130,20 +140,40 @@ def _histories(shop: Shop, arrays: SamplerArrays, _start: int, _: SamplerSetting
     owner = np.repeat(np.arange(shop.n_users), np.diff(histories.user_offsets))
     if ((np.diff(histories.times) < 0) & (np.diff(owner) == 0)).any():
         return "are not in the order of time"
-    true_baskets = Histories(histories.user_offsets, shop.times, shop.offsets, shop.items)
-    wrong = _count_baskets(owner, histories) - _count_baskets(shop.users, true_baskets)
-    if wrong:
-        user, time, *_rest = next(iter(wrong))
-        baskets = f"{len(wrong):,} baskets that do not exist, or not at that time, or not so often"
-        return f"hold {baskets}, e.g. of user {shop.user_ids[user]!r} at {time}"
+    rows = np.random.default_rng(0).integers(2**63, size=shop.n_items, dtype=np.uint64)
+    held = _hash(owner, histories.times, histories.basket_offsets, histories.items, rows)
+    true = np.sort(_hash(shop.users, shop.times, shop.offsets, shop.items, rows))
+    order = np.argsort(held)
+    held = held[order]
+    repetition = np.arange(len(held)) - np.searchsorted(held, held)
+    wrong = repetition >= np.searchsorted(true, held, "right") - np.searchsorted(true, held)
+    if wrong.any():
+        place = order[wrong].min()
+        n = len(np.unique(held[wrong]))
+        baskets = f"{n:,} baskets that do not exist, or not at that time, or not so often"
+        return f"hold {baskets}, e.g. of user {shop.user_ids[owner[place]]!r} at {histories.times[place]}"
     return ""
 
 
-def _count_baskets(owner: NDArray[np.integer], histories: Histories) -> Counter[tuple[int, ...]]:
-    """Count baskets by (user, time, size, sum of rows); different baskets hardly ever agree in all four."""
-    sums = np.concatenate([[0], np.cumsum(histories.items, dtype=np.int64)])[histories.basket_offsets]
-    columns = (owner, histories.times, np.diff(histories.basket_offsets), np.diff(sums))
-    return Counter(zip(*(column.tolist() for column in columns), strict=True))
+def _hash(
+    users: NDArray[np.integer],
+    times: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    items: NDArray[np.int32],
+    rows: NDArray[np.uint64],
+) -> NDArray[np.uint64]:
+    """Hash each basket by user, time, size and items; different baskets hardly ever agree.
+
+    ``rows`` (items,) holds a random number for each item.
+    """
+    by_user, by_time, by_size = np.random.default_rng(1).integers(2**63, size=3, dtype=np.uint64)
+    hashed: NDArray[np.uint64] = (
+        users.astype(np.uint64) * by_user
+        + times.astype(np.uint64) * by_time
+        + np.diff(offsets).astype(np.uint64) * by_size
+        + hash_baskets(offsets, items, rows)
+    )
+    return hashed
 
 
 def _retrieval(shop: Shop, arrays: SamplerArrays, start: int, settings: SamplerSettings) -> str:

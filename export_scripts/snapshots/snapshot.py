@@ -28,6 +28,8 @@ from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.snapshots import counts
+from export_scripts.snapshots.partials import PartialCounts
+from export_scripts.snapshots.partners import strongest
 from export_scripts.snapshots.portable import PortableSampler
 from export_scripts.snapshots.tower import TrainedTower
 from export_scripts.snapshots.tower_training import continue_tower, train_tower
@@ -53,6 +55,7 @@ def snapshot(
     end: int,
     settings: Settings,
     prior: NDArray[np.float32] | None = None,
+    partials: PartialCounts | None = None,
     tower: TrainedTower | None = None,
 ) -> SamplerArrays:
     """Return arrays with counts and a tower made from the baskets before ``end``.
@@ -60,8 +63,10 @@ def snapshot(
     An earlier ``tower`` is trained on to ``end``; without one, a new tower is trained.
 
     Histories reach to the end of the data, because a query sees only what lies strictly before its moment.
+    Pairs that ``partials`` keep are not counted again.
     """
-    counted = _count(shop, end, settings.sampler)
+    partials = partials or PartialCounts(shop, settings.sampler)
+    counted = _count(shop, end, settings.sampler, partials)
     of_item = counted["categories"].of_item
     trained = (
         continue_tower(tower, shop, end, settings) if tower else train_tower(shop, end, of_item, settings)
@@ -70,16 +75,19 @@ def snapshot(
         **counted,
         item_ids=Ids.pack([i.encode() for i in shop.catalog["item_id"]]),
         user_ids=Ids.pack([i.encode() for i in shop.user_ids]),
-        histories=counts.histories(shop, shop.n_baskets, settings.sampler.history_baskets),
+        histories=partials.histories(settings.sampler.history_baskets),
         retrieval=trained.vectors(),
         clock=Clock(np.array(shop.times[-1] + 1), np.array(shop.day, np.float32)),
         prior=Prior(untrained_prior() if prior is None else prior),
     )
 
 
-def recount(shop: Shop, arrays: SamplerArrays, end: int, settings: Settings) -> SamplerArrays:
+def recount(
+    shop: Shop, arrays: SamplerArrays, end: int, settings: Settings, partials: PartialCounts | None = None
+) -> SamplerArrays:
     """Return ``arrays`` with counts from the baskets before ``end``; the tower stays as it is."""
-    return arrays._replace(**_count(shop, end, settings.sampler))
+    partials = partials or PartialCounts(shop, settings.sampler)
+    return arrays._replace(**_count(shop, end, settings.sampler, partials))
 
 
 class _Counted(TypedDict):
@@ -93,22 +101,22 @@ class _Counted(TypedDict):
     cold: Cold
 
 
-def _count(shop: Shop, end: int, settings: SamplerSettings) -> _Counted:
+def _count(shop: Shop, end: int, settings: SamplerSettings, partials: PartialCounts) -> _Counted:
     categories, names = counts.categories(shop, end)
+    pairs, of_categories = partials.pairs(end), partials.category_pairs(end)
+    support, sizes = counts.support(shop, end), (settings.partners, settings.shrinkage)
     return {
-        "neighbours": counts.cooccurrence(
-            shop, end, settings.min_support, settings.partners, settings.shrinkage, settings.largest_basket
-        ),
+        "neighbours": strongest(pairs, support, settings.min_support, *sizes),
         "popularity": counts.popularity(shop, end, settings.min_support),
         "categories": categories,
         "category_names": names,
-        "category_pairs": category_pairs(shop, end, categories, settings),
+        "category_pairs": strongest(of_categories, of_categories.alone, 1, *sizes),
         "cold": cold(shop, end, categories, settings),
     }
 
 
 def category_pairs(shop: Shop, end: int, categories: Categories, settings: SamplerSettings) -> Neighbours:
-    """Return the partners of the finest categories, from the baskets before ``end``."""
+    """Return the partners of the finest categories, all counted from the baskets before ``end``."""
     return counts.category_pairs(
         shop,
         end,

@@ -29,23 +29,29 @@ class Stages:
         changes = CHEAP | LONG | {name: str(path) for name, path in shop.overrides().items()}
         self._changes = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
         self.out = folder / "one-process"
-        for verb in ("etl", "train", "evaluate"):
+        for verb in ("etl", "train", "evaluate", "export"):
             subprocess.run(self._command(verb, self.out), env=environment(), check=True)
         self.metrics = (self.out / "metrics.json").read_bytes()
+        self.arrays = contents(self.out / "run" / "arrays")
 
     def _command(self, verb: str, out: Path, *options: str) -> list[str]:
         return [sys.executable, "-m", "operations.cli", verb, "--out", str(out), *self._changes, *options]
 
-    def begin(self, node: Node, out: Path, workers: int) -> subprocess.Popen[str]:
-        """Begin to evaluate on ``node``, with an output folder of its own."""
+    def begin(self, node: Node, out: Path, workers: int, verb: str = "evaluate") -> subprocess.Popen[str]:
+        """Begin a stage on ``node``, with an output folder of its own, in which nothing is counted yet."""
         out.mkdir()
         shutil.copytree(self.out / "data", out / "data")
-        shutil.copy(self.out / "checkpoint.pt", out)
-        command = self._command("evaluate", out, "--engine", "ray", "--workers", str(workers))
+        for name in ("checkpoint.pt", *(["metrics.json"] if verb == "export" else [])):
+            shutil.copy(self.out / name, out)
+        command = self._command(verb, out, "--engine", "ray", "--workers", str(workers))
         pipe = subprocess.PIPE
         return subprocess.Popen(
             node.command(*command), env=environment(), text=True, stdout=pipe, stderr=pipe
         )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +71,17 @@ def test_any_number_of_workers_measures_the_same(
     cluster: Cluster, stages: Stages, tmp_path: Path, workers: int
 ) -> None:
     check_finished(stages.begin(cluster.head, tmp_path / "out", workers), tmp_path / "out", stages)
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_any_number_of_workers_counts_the_same(
+    cluster: Cluster, stages: Stages, tmp_path: Path, workers: int
+) -> None:
+    """Pairs, histories and all other arrays of a release."""
+    run = stages.begin(cluster.head, tmp_path / "out", workers, "export")
+    _, logged = run.communicate(timeout=STAGE_S)
+    assert run.returncode == 0, logged
+    assert contents(tmp_path / "out" / "run" / "arrays") == stages.arrays
 
 
 def test_a_worker_that_is_killed_changes_nothing(cluster: Cluster, stages: Stages, tmp_path: Path) -> None:

@@ -148,6 +148,17 @@ def test_a_basket_told_twice_is_caught() -> None:
         )
 
 
+def test_other_items_of_the_same_sum_are_caught() -> None:
+    """Size and sum of the rows are those of the true basket."""
+    shop = shop_of([(1, 1, [1, 4]), (1, 2, [2, 3])], items=4)
+    clean = arrays_of(shop)
+    swapped = clean.histories._replace(items=clean.histories.items[[2, 3, 0, 1]])
+    arrays = clean._replace(popularity=counts.popularity(shop, 2, 2))
+    check_leaks(shop, arrays, 2, SETTINGS)
+    with pytest.raises(CestaError, match=r"histories hold 2 baskets .* of user 'u1' at 86400"):
+        check_leaks(shop, arrays._replace(histories=swapped), 2, SETTINGS)
+
+
 def test_a_user_met_later_is_caught() -> None:
     late = shop_of([(1, 1, [1, 2]), (2, 5, [1, 2])], items=2)
     arrays = arrays_of(late, 1, min_support=2)
