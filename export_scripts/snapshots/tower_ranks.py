@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is not in its __all__
 
 from export_scripts.engines.engine import Engine
 from export_scripts.receipts.shop import Shop
@@ -59,7 +60,7 @@ def train_in_parallel(
     size = min(engine.workers, end // LEAST_BASKETS)
     if size <= 1:
         return train_tower(shop, end, of_item, settings)
-    store = dist.TCPStore(engine.host, 0, is_master=True, wait_for_workers=False)
+    store = TCPStore(engine.host, 0, is_master=True, wait_for_workers=False)
     places = [Place(rank, size, engine.host, store.port) for rank in range(size)]
     training = Training(shop, end, settings, _pack(new_tower(shop, of_item, settings)))
     trained, *_ = engine.map(train_rank, places, training)
@@ -71,7 +72,7 @@ def train_rank(training: Training, place: Place) -> bytes | None:
     """Train as one of the ranks; the first returns the tower."""
     os.environ["GLOO_SOCKET_IFNAME"] = _interface(place.host, place.port)
     try:
-        store = dist.TCPStore(place.host, place.port, is_master=False, timeout=MEETING)
+        store = TCPStore(place.host, place.port, is_master=False, timeout=MEETING)
         dist.init_process_group("gloo", store=store, rank=place.rank, world_size=place.size, timeout=MEETING)
         try:
             tower = _unpack(training.tower)
@@ -82,8 +83,8 @@ def train_rank(training: Training, place: Place) -> bytes | None:
     except (dist.DistError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise CestaError(
-            f"the {place.size} processes that train the retrieval tower lost one another: {reason}; run again, "
-            "with fewer --workers if fewer processors are free"
+            f"the {place.size} processes that train the retrieval tower lost one another: {reason}; run "
+            "again, with fewer --workers if fewer processors are free"
         ) from None
     return _pack(trained) if place.rank == 0 else None
 

@@ -13,6 +13,7 @@ With --set, settings differ from the defaults. --tower-only leaves out the lists
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import Clock, Retrieval, SamplerArrays
+from export_scripts.engines.local import ThisProcess
 from export_scripts.quality.groups import bought_before
 from export_scripts.quality.metrics import gains, interval
 from export_scripts.quality.questions import Questions
 from export_scripts.quality.rankers import ServedRanker
+from export_scripts.quality.served import served_ranker
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint, load_tower
 from export_scripts.settings import Settings, load_settings
@@ -117,9 +120,10 @@ class Lists:
         check_leaks(self._shop, arrays, moment, self._settings)
         questions = Questions(self._shop, self._hidden, sampler_of(arrays, self._settings, contract))
         item_ids = self._shop.catalog["item_id"].tolist()
-        ranker = ServedRanker(self._model, item_ids, questions.sampler, contract)
+        ranker = served_ranker(self._model, item_ids, questions.sampler, contract)
+        questions = replace(questions, rankers=[ranker])
         known, unknown = (
-            gains(questions.rank([ranker], user, "lists")[ServedRanker.NAME].ranks)[:, 1]
+            gains(questions.rank(ThisProcess(), user, "lists")[ServedRanker.NAME].ranks)[:, 1]
             for user in (True, False)
         )
         return known, unknown
