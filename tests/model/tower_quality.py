@@ -4,7 +4,8 @@ All towers end where the period begins, like the tower of a release made at that
 others are the tower of the beginning of the training period, trained on. For each, one line says
 
 steps, CPU seconds   of its training, or of its going on
-recall@600           share of hidden items among the 600 items of the largest inner products, without sampler
+tower@600            share of hidden items among the 600 items of the largest inner products, without sampler
+sampler@600          share of hidden items among 600 candidates of the sampler, from all of its sources
 NDCG@10              of the lists that the checkpoint's scorer makes with a release of that moment
 
 With --set, settings differ from the defaults. --tower-only leaves out the lists and needs no checkpoint.
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from ensemble.candidate_sampler.arrays import Clock, Retrieval, SamplerArrays
 from export_scripts.engines.local import ThisProcess
 from export_scripts.quality.groups import bought_before
+from export_scripts.quality.losses import measure_recall
 from export_scripts.quality.metrics import gains, interval
 from export_scripts.quality.questions import Questions
 from export_scripts.quality.rankers import ServedRanker
@@ -61,8 +63,8 @@ def main() -> None:
     repeat = repeats(shop, hidden)
     lists = None if arguments.tower_only else Lists(shop, split, hidden, settings, out.checkpoint)
     first: NDArray[np.float64] | None = None
-    print("tower               steps  CPU s  recall@600: known repeat explore no user", end="")
-    print("  NDCG@10: known repeat explore no user, difference to the first" if lists else "")
+    print("tower               steps  CPU s  tower@600: known repeat explore no user", end="")
+    print("  sampler@600: known repeat explore  NDCG@10: as tower@600, difference" if lists else "")
     for name in arguments.towers:
         began = time.process_time()
         tower, steps = trained(name, shop, split, settings, out.checkpoint)
@@ -70,6 +72,7 @@ def main() -> None:
         hits = [found(tower.vectors(), shop, hidden, marks, known) for known in (True, False)]
         line += "  " + by_kind(hits[0], hits[1], repeat)
         if lists:
+            line += "  " + lists.recall(tower, repeat)
             known, unknown = lists.ndcg(tower)
             first = known if first is None else first
             owners = shop.users[hidden.baskets].astype(np.int64)
@@ -113,12 +116,8 @@ class Lists:
 
     def ndcg(self, tower: TrainedTower) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return (n,) NDCG@10 of each question with its user, and without."""
-        moment, contract = self._split.validation, read_contract()
-        if self._arrays is None:
-            self._arrays = snapshot(self._shop, moment, self._settings, self._prior, tower)
-        arrays = self._arrays._replace(retrieval=tower.vectors())
-        check_leaks(self._shop, arrays, moment, self._settings)
-        questions = Questions(self._shop, self._hidden, sampler_of(arrays, self._settings, contract))
+        contract = read_contract()
+        questions = self._questions(self._release(tower))
         item_ids = self._shop.catalog["item_id"].tolist()
         ranker = served_ranker(self._model, item_ids, questions.sampler, contract)
         questions = replace(questions, rankers=[ranker])
@@ -127,6 +126,22 @@ class Lists:
             for user in (True, False)
         )
         return known, unknown
+
+    def recall(self, tower: TrainedTower, repeat: Bools) -> str:
+        """Return the shares of hidden items among 600 candidates: of all questions, repeats, explorations."""
+        arrays = self._release(tower)
+        shares = measure_recall(self._questions(arrays), arrays, self._settings, read_contract(), repeat)
+        return " ".join(f"{share:.4f}" for share in shares["at"][str(RECALL_AT)].values())
+
+    def _release(self, tower: TrainedTower) -> SamplerArrays:
+        moment = self._split.validation
+        if self._arrays is None:
+            self._arrays = snapshot(self._shop, moment, self._settings, self._prior, tower)
+            check_leaks(self._shop, self._arrays, moment, self._settings)
+        return self._arrays._replace(retrieval=tower.vectors())
+
+    def _questions(self, arrays: SamplerArrays) -> Questions:
+        return Questions(self._shop, self._hidden, sampler_of(arrays, self._settings, read_contract()))
 
 
 def found(vectors: Retrieval, shop: Shop, hidden: HiddenItems, marks: Bools, known: bool) -> Bools:
