@@ -78,7 +78,7 @@ def _neighbours(shop: Shop, arrays: SamplerArrays, start: int, settings: Sampler
     wrong = _differ(near.cosine * np.sqrt(sales[near.items] / sales[owner]), near.probability)
     if wrong.any():
         return f"know {wrong.sum():,} pairs by sales of {_describe(shop, owner[wrong], start)}"
-    later = np.intersect1d(owner, shop.items[shop.offsets[start] :])
+    later = np.flatnonzero((np.diff(near.offsets) > 0) & (counts.support(shop, shop.n_baskets, start) > 0))
     sampled = np.random.default_rng(start).choice(later, min(SAMPLED_ITEMS, len(later)), replace=False)
     column = np.full(shop.n_items, -1)
     column[sampled] = np.arange(len(sampled))

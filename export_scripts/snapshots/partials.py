@@ -23,7 +23,7 @@ import structlog
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import Histories
-from export_scripts.engines.engine import Engine
+from export_scripts.engines.interface import Engine
 from export_scripts.engines.local import ThisProcess
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import SamplerSettings

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import Histories
-from export_scripts.engines.engine import Engine
+from export_scripts.engines.interface import Engine
 from export_scripts.snapshots.pairs import Lines, PairCounts, add_pairs, count_pairs, offsets_of
 
 
@@ -43,7 +43,9 @@ class Countable(NamedTuple):
         lines = self.lines._replace(offsets=self.lines.offsets[baskets.start : baskets.end + 1])
         if self.category is None:
             return lines
-        offsets, categories = _distinct_categories(lines.offsets, lines.items, self.category, lines.largest)
+        offsets, categories = _distinct_categories(
+            lines.offsets, lines.items, self.category, self.n_categories, lines.largest
+        )
         return Lines(offsets, categories, self.n_categories, lines.largest)
 
 
@@ -122,22 +124,27 @@ def histories_in_parts(receipts: Receipts, engine: Engine) -> Histories:
 
 
 @numba.njit(cache=True)
-def _distinct_categories(offsets, items, category, largest):  # type: ignore[no-untyped-def]
+def _distinct_categories(offsets, items, category, n, largest):  # type: ignore[no-untyped-def]
     """Return the categories of each basket, ascending and once each; a larger basket has none."""
     categories, ends, at = np.empty(offsets[-1] - offsets[0], np.int32), np.zeros(len(offsets), np.int64), 0
+    seen = np.full(n, -1)  # the last basket with each category
     for b in range(len(offsets) - 1):
         first = at
         if offsets[b + 1] - offsets[b] <= largest:
             for k in range(offsets[b], offsets[b + 1]):
-                if category[items[k]] > 0:
+                if category[items[k]] > 0 and seen[category[items[k]]] != b:
+                    seen[category[items[k]]] = b
                     categories[at] = category[items[k]]
                     at += 1
-            categories[first:at].sort()
-            last, at = at, first
-            for k in range(first, last):
-                if at == first or categories[at - 1] < categories[k]:
-                    categories[at] = categories[k]
-                    at += 1
+            if at - first <= 32:  # most baskets; for so few, insertion is faster than a general sort
+                for k in range(first + 1, at):
+                    value, place = categories[k], k
+                    while place > first and categories[place - 1] > value:
+                        categories[place] = categories[place - 1]
+                        place -= 1
+                    categories[place] = value
+            else:
+                categories[first:at].sort()
         ends[b + 1] = at
     return ends, categories[:at]
 
