@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
-from export_scripts.engines.engine import Engine, open_engine
+from export_scripts.engines.engine import open_engine
+from export_scripts.engines.interface import Engine
 from export_scripts.engines.local import ThisProcess
 from export_scripts.quality import baselines, report
 from export_scripts.quality.cold import hide_cold, measure_cold_items

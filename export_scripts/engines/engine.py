@@ -8,8 +8,6 @@ from export_scripts.engines.local import open_local
 from export_scripts.engines.ray import open_ray
 from export_scripts.settings import EngineSettings
 
-__all__ = ["Engine", "open_engine"]  # what a stage needs
-
 LOCAL: Final = "local"
 
 

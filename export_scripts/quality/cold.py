@@ -7,7 +7,7 @@ import numpy as np
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.sampler import CandidateSampler
-from export_scripts.engines.engine import Engine
+from export_scripts.engines.interface import Engine
 from export_scripts.quality.groups import Bools, Groups
 from export_scripts.quality.metrics import MISSED
 from export_scripts.quality.questions import Questions

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import SOURCES
-from export_scripts.engines.engine import Engine
+from export_scripts.engines.interface import Engine
 from export_scripts.quality.metrics import Ranks, gains
 from export_scripts.quality.prior_places import NONE_PLACED, place_by_prior
 from export_scripts.quality.questions import Questions

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from ensemble.candidate_sampler.sampler import CandidateSampler
-from export_scripts.engines.engine import Engine
+from export_scripts.engines.interface import Engine
 from export_scripts.progress import Progress
 from export_scripts.quality.metrics import TOP, Placement
 from export_scripts.quality.rankers import QueryBatch, Ranker

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from export_scripts.engines.engine import Engine
+from export_scripts.engines.interface import Engine
 from export_scripts.engines.local import open_local
 from export_scripts.snapshots import counts
 from export_scripts.snapshots.partitions import (
