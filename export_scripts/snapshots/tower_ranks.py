@@ -20,7 +20,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is not in its __all__
 
-from export_scripts.engines.engine import Engine
+from export_scripts.engines.interface import Engine
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import Settings
 from export_scripts.snapshots.tower import TrainedTower
