@@ -4,6 +4,7 @@ All nodes have the same version of cesta and of Ray: those of one image.
 """
 
 import os
+import socket
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -14,6 +15,7 @@ from export_scripts.engines.interface import Engine, Function, Partition, Result
 from export_scripts.settings import EngineSettings
 from operations.errors import CestaError
 
+REACH_S: Final = 10
 PATIENCE_S: Final = 10  # without a result, before the cluster is asked whether it still has a node
 
 
@@ -31,8 +33,9 @@ def open_ray(settings: EngineSettings) -> Iterator[Engine]:
         raise CestaError("--engine ray needs ray; run: pip install 'cesta[ray]'") from None
     with redirect_stdout(sys.stderr):  # Ray prints there what dies; stdout is for results
         try:
+            _reach(settings.address)
             ray.init(settings.address, log_to_driver=False, logging_level="warning")
-        except ConnectionError:
+        except OSError:
             raise CestaError(
                 f'no Ray cluster answers at "{settings.address}", which is engine.address; '
                 'run "ray start --head", or use --engine local'
@@ -41,6 +44,13 @@ def open_ray(settings: EngineSettings) -> Iterator[Engine]:
             yield Cluster(ray, settings)
         finally:
             ray.shutdown()  # ends the tasks of this run
+
+
+def _reach(address: str) -> None:
+    """Raise OSError if nothing listens at ``address``: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit():  # "auto" has none, and Ray knows at once whether there is a cluster
+        socket.create_connection((host, int(port)), REACH_S).close()
 
 
 class Cluster:

@@ -20,15 +20,13 @@ def strongest(
     known, sales = counts >= min_support, counts.astype(np.float64)
     degrees, smaller = _degrees(pairs.offsets, pairs.partners, known)
     starts = offsets_of(np.minimum(degrees, partners))
-    rows, both, cosine, probability = (
-        np.empty(starts[-1], kind) for kind in (np.int32, np.int32, np.float32, np.float32)
-    )
+    rows, cosine, probability = (np.empty(starts[-1], kind) for kind in (np.int32, np.float32, np.float32))
     read = pairs.offsets[:-1].copy()
     for first, last in blocks(smaller):
         lower_offsets = offsets_of(smaller[first:last])
         lower, lower_together = _mirror(*pairs[:3], read, lower_offsets, first)
         _fill_strongest(*pairs[:3], lower_offsets, lower, lower_together, sales, known, float(shrinkage),
-                        starts, first, rows, both, cosine, probability)  # fmt: skip
+                        starts, first, rows, cosine, probability)  # fmt: skip
     return Neighbours(starts, rows, cosine, probability)
 
 
@@ -67,68 +65,47 @@ def _mirror(offsets, partners, together, read, lower_offsets, first):  # type: i
 @numba.njit(cache=True)
 def _fill_strongest(  # type: ignore[no-untyped-def]
     offsets, partners, together, lower_offsets, lower, lower_together, counts, known, shrinkage,
-    starts, first, rows, both, cosine, probability
+    starts, first, rows, cosine, probability
 ):  # fmt: skip
-    """Keep the strongest partners of each item in a heap, the weakest on top; then put them in order.
-
-    An item meets its partners in the order of their rows. Among equals the first stay, so the heap's weakest
-    is the last row of those with the least strength.
-    """
-    strength = np.empty(np.diff(starts).max(), np.float64)
+    """Sort the strongest partners of each item, and only these."""
+    most = np.diff(offsets[first : first + len(lower_offsets)]) + np.diff(lower_offsets)
+    row, both, strength = np.empty(most.max(), np.int32), np.empty(most.max(), np.int32), np.empty(most.max())
     for i in range(first, first + len(lower_offsets) - 1):
-        if not known[i]:
+        size, keep = 0, starts[i + 1] - starts[i]
+        if keep == 0:
             continue
-        begin, end, size = starts[i], starts[i + 1], 0
-        heap, row, pair = strength[: end - begin], rows[begin:end], both[begin:end]
         for k in range(lower_offsets[i - first], lower_offsets[i - first + 1]):
-            if known[lower[k]]:
-                value = _strength(lower_together[k], counts[i], counts[lower[k]], shrinkage)
-                size = _push(heap, row, pair, size, value, lower[k], lower_together[k])
+            size = _add(row, both, strength, size, counts, known, shrinkage, i, lower[k], lower_together[k])
         for k in range(offsets[i], offsets[i + 1]):
-            if known[partners[k]]:
-                value = _strength(together[k], counts[i], counts[partners[k]], shrinkage)
-                size = _push(heap, row, pair, size, value, partners[k], together[k])
-        for last in range(size - 1, 0, -1):  # the weakest goes to the end, again and again
-            value, r, m = heap[last], row[last], pair[last]
-            heap[last], row[last], pair[last] = heap[0], row[0], pair[0]
-            _sink(heap, row, pair, last, value, r, m)
-        for k in range(begin, end):
+            size = _add(row, both, strength, size, counts, known, shrinkage, i, partners[k], together[k])
+        if size > keep:
+            size = _leave_out(row, both, strength, size, keep)
+        order = np.argsort(-strength[:size], kind="mergesort")  # among equals by row
+        for place in range(keep):
+            k, at = order[place], starts[i] + place
             m = float(both[k])
             shrink = m / (m + shrinkage)
-            cosine[k] = shrink * m / np.sqrt(counts[i] * counts[rows[k]])
-            probability[k] = shrink * m / counts[i]
+            rows[at] = row[k]
+            cosine[at] = shrink * m / np.sqrt(counts[i] * counts[row[k]])
+            probability[at] = shrink * m / counts[i]
 
 
 @numba.njit(cache=True)
-def _strength(both, count, other, shrinkage):  # type: ignore[no-untyped-def]
-    return float(both) * both / (both + shrinkage) / np.sqrt(count * other)
-
-
-@numba.njit(cache=True)
-def _push(heap, rows, both, size, value, row, m):  # type: ignore[no-untyped-def]
-    """Add an entry to the ``size`` of the heap, or replace the weakest; return the new size."""
-    if size == len(heap):
-        if heap[0] < value:
-            _sink(heap, rows, both, size, value, row, m)
+def _add(row, both, strength, size, counts, known, shrinkage, i, j, m):  # type: ignore[no-untyped-def]
+    """Note a known partner; return how many there are."""
+    if not known[j]:
         return size
-    at = size
-    while at > 0 and heap[(at - 1) // 2] >= value:  # on a tie the newcomer is the weaker one
-        above = (at - 1) // 2
-        heap[at], rows[at], both[at] = heap[above], rows[above], both[above]
-        at = above
-    heap[at], rows[at], both[at] = value, row, m
+    row[size], both[size] = j, m
+    strength[size] = float(m) * m / (m + shrinkage) / np.sqrt(counts[i] * counts[j])
     return size + 1
 
 
 @numba.njit(cache=True)
-def _sink(heap, rows, both, size, value, row, m):  # type: ignore[no-untyped-def]
-    """Put an entry in the place of the top, and weaker entries above it."""
-    at, c = 0, 1
-    while c < size:
-        if c + 1 < size and (heap[c + 1] < heap[c] or (heap[c + 1] == heap[c] and rows[c + 1] > rows[c])):
-            c += 1
-        if value < heap[c] or (value == heap[c] and row > rows[c]):
-            break
-        heap[at], rows[at], both[at] = heap[c], rows[c], both[c]
-        at, c = c, 2 * c + 1
-    heap[at], rows[at], both[at] = value, row, m
+def _leave_out(row, both, strength, size, keep):  # type: ignore[no-untyped-def]
+    """Move those to the front that are as strong as number ``keep``, in their order; return how many."""
+    least, kept = np.partition(strength[:size], size - keep)[size - keep], 0
+    for k in range(size):
+        if strength[k] >= least:
+            row[kept], both[kept], strength[kept] = row[k], both[k], strength[k]
+            kept += 1
+    return kept
