@@ -97,7 +97,7 @@ def test_a_planted_leak_is_refused(
     settings: Settings, prepared: Path, report: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counts to the end of the data hold the very basket that co-occurrence is asked about."""
-    leaky = lambda shop, end, *rest: snapshot(shop, shop.n_baskets, *rest)  # noqa: E731
+    leaky = lambda shop, end, *rest, **named: snapshot(shop, shop.n_baskets, *rest, **named)  # noqa: E731
     monkeypatch.setattr(evaluate, "snapshot", leaky)
     with pytest.raises(CestaError, match="leak: popularity counts"):
         measured(settings, prepared, "leaked.json")
