@@ -10,7 +10,7 @@ from rich.progress import Progress as Bars
 class Progress:
     """One bar for one loop: ``with Progress("train", total=900) as bar: bar.advance(loss=0.1)``."""
 
-    def __init__(self, what: str, total: int):
+    def __init__(self, what: str, total: int, shown: bool = True):
         self._bars = Bars(
             TextColumn(f"{what:<10}"),
             BarColumn(),
@@ -19,6 +19,7 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=Console(stderr=True),
+            disable=not shown,
         )
         self._task = self._bars.add_task(what, total=total, note="")
 

@@ -168,7 +168,7 @@ class EvaluateSettings(SettingsTable):
 
 
 class EngineSettings(SettingsTable):
-    """Where the partitions of a stage are computed. No key of it changes a result."""
+    """Where the partitions of a stage are computed. Only the bits of the tower depend on it: on `workers`."""
 
     name: Literal["local", "ray"]
     workers: int = Field(ge=1)

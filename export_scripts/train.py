@@ -26,7 +26,7 @@ from export_scripts.snapshots.leaks import check_leaks
 from export_scripts.snapshots.partials import PartialCounts
 from export_scripts.snapshots.snapshot import snapshot
 from export_scripts.snapshots.splits import split_by_time
-from export_scripts.snapshots.tower_training import train_tower
+from export_scripts.snapshots.tower_ranks import train_in_parallel
 from operations.errors import CestaError
 from operations.records.contract import read_contract
 
@@ -44,8 +44,10 @@ def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
     split = split_by_time(shop, settings.splits)
     saved = SavedTraining(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with())
     of_item = counts.categories(shop, split.training)[0].of_item
-    tower = saved.load_or_train_tower(lambda: train_tower(shop, split.training, of_item, settings))
     with open_engine(settings.engine) as engine:
+        tower = saved.load_or_train_tower(
+            lambda: train_in_parallel(shop, split.training, of_item, settings, engine)
+        )
         counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
         arrays = saved.load_or_make_arrays(
             lambda: snapshot(shop, split.training, settings, partials=counted, tower=tower)

@@ -27,7 +27,7 @@ EngineName = Annotated[
     typer.Option("--engine", help="Where partitions are computed: by processes here, or on a Ray cluster."),
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Partitions computed at once. The results stay the same.")
+    int | None, typer.Option(min=1, help="Partitions computed at once. Counts and metrics stay the same.")
 ]
 
 

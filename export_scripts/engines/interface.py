@@ -26,6 +26,11 @@ class Engine(Protocol):
         """How many partitions are computed at once; 1 computes them in this process."""
         ...
 
+    @property
+    def host(self) -> str:
+        """The address at which the workers reach this process."""
+        ...
+
     def map(
         self, function: Function[Shared, Partition, Result], partitions: Iterable[Partition], shared: Shared
     ) -> Iterator[Result]:

@@ -19,6 +19,7 @@ from export_scripts.engines.interface import Engine, Function, Partition, Result
 from operations.errors import CestaError
 from operations.records.atomic import scratch_folder
 
+LOOPBACK: Final = "127.0.0.1"
 PREFIX: Final = "cesta-shared-"
 AHEAD: Final = 2  # partitions per worker: one that is computed, and one that waits for it
 ALIGNMENT: Final = 64  # bytes; arrays begin there, as numpy's own do
@@ -44,6 +45,7 @@ class ThisProcess:
     """Computes the partitions here, one after the other."""
 
     workers = 1
+    host = LOOPBACK
 
     def map(
         self, function: Function[Shared, Partition, Result], partitions: Iterable[Partition], shared: Shared
@@ -53,6 +55,8 @@ class ThisProcess:
 
 class Processes:
     """Computes the partitions in a pool of processes, which find ``shared`` in a file of ``folder``."""
+
+    host = LOOPBACK
 
     def __init__(self, pool: ProcessPoolExecutor, workers: int, folder: Path):
         self.workers, self._pool, self._folder = workers, pool, folder

@@ -58,6 +58,7 @@ class Cluster:
 
     def __init__(self, ray: Any, settings: EngineSettings):
         self.workers, self._ray, self._retries = settings.workers, ray, settings.retries
+        self.host: str = ray.util.get_node_ip_address()
         self._shared: object = None
         self._place = ray.put(None)
 

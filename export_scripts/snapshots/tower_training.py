@@ -6,9 +6,11 @@ al. 2019, "Sampling-bias-corrected neural modeling for large corpus item recomme
 
 from copy import deepcopy
 from dataclasses import replace
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 
 from export_scripts.durations import step
@@ -38,8 +40,37 @@ def new_tower(shop: Shop, of_item: NDArray[np.int32], settings: Settings) -> Tra
     return TrainedTower.of(Tower.untrained(shop.n_users, of_item, settings.retrieval.dimensions, generator))
 
 
+class Ranks(NamedTuple):
+    """This process among those that train one tower together; by default it is the only one."""
+
+    rank: int = 0
+    size: int = 1
+
+    def share(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """This rank's part of a batch."""
+        return chosen[self.rank :: self.size]
+
+    def generator(self, rng: np.random.Generator) -> np.random.Generator:
+        """The random numbers of this rank's batches; a single process goes on with ``rng``."""
+        return rng if self.size == 1 else rng.spawn(self.size)[self.rank]
+
+    def average(self, network: Tower) -> None:
+        """Replace all gradients by the mean over the ranks."""
+        if self.size > 1:
+            for table in network.parameters():
+                assert table.grad is not None
+                total = table.grad.coalesce()
+                dist.all_reduce(total)
+                table.grad = total.coalesce() / self.size
+
+
+ALONE: Final = Ranks()
+
+
 @step("tower")
-def continue_tower(tower: TrainedTower, shop: Shop, end: int, settings: Settings) -> TrainedTower:
+def continue_tower(
+    tower: TrainedTower, shop: Shop, end: int, settings: Settings, ranks: Ranks = ALONE
+) -> TrainedTower:
     """Train a copy of ``tower`` on the baskets before ``end``, those that it has seen included.
 
     A trained tower gets the share ``retrieval.continued`` of the steps of a new one. A user that it has not
@@ -64,20 +95,26 @@ def continue_tower(tower: TrainedTower, shop: Shop, end: int, settings: Settings
     network.admit(recommendable, tower.known_users)
     share = settings.retrieval.continued if tower.steps else 1.0
     steps = max(1, round(share * examples.steps))
-    with Progress("retrieval", steps) as progress, ThreadCount(torch.get_num_threads()) as threads:
+    own = ranks.generator(rng)
+    threads_each = max(1, torch.get_num_threads() // ranks.size)
+    with Progress("retrieval", steps, ranks.rank == 0) as progress, ThreadCount(threads_each) as threads:
         for done, chosen in enumerate(examples.draw(steps, rng)):
             rate = settings.retrieval.learning_rate * (1 - done / steps)
-            loss = train_step(network, tower.optimizer, examples.batch(chosen, rng), rate)
+            batch = examples.batch(ranks.share(chosen), own)
+            loss = train_step(network, tower.optimizer, batch, rate, ranks)
             threads.step()
             progress.advance(loss=loss)
     return replace(tower, end=end, steps=tower.steps + steps, scale=_scale(network, examples, rng))
 
 
-def train_step(network: Tower, optimizer: RowOptimizer, batch: Batch, rate: float) -> float:
+def train_step(
+    network: Tower, optimizer: RowOptimizer, batch: Batch, rate: float, ranks: Ranks = ALONE
+) -> float:
     """Move the vectors of one batch's users and items at the learning ``rate``; return the loss before."""
     loss = loss_of(network, batch)
     optimizer.zero_grad()
     torch.autograd.backward(loss)
+    ranks.average(network)
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()

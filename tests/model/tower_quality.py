@@ -14,6 +14,7 @@ With --set, settings differ from the defaults. --tower-only leaves out the lists
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import Clock, Retrieval, SamplerArrays
+from export_scripts.engines.local import ThisProcess
 from export_scripts.quality.groups import bought_before
 from export_scripts.quality.losses import measure_recall
 from export_scripts.quality.metrics import gains, interval
 from export_scripts.quality.questions import Questions
 from export_scripts.quality.rankers import ServedRanker
+from export_scripts.quality.served import served_ranker
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint, load_tower
 from export_scripts.settings import Settings, load_settings
@@ -116,9 +119,10 @@ class Lists:
         contract = read_contract()
         questions = self._questions(self._release(tower))
         item_ids = self._shop.catalog["item_id"].tolist()
-        ranker = ServedRanker(self._model, item_ids, questions.sampler, contract)
+        ranker = served_ranker(self._model, item_ids, questions.sampler, contract)
+        questions = replace(questions, rankers=[ranker])
         known, unknown = (
-            gains(questions.rank([ranker], user, "lists")[ServedRanker.NAME].ranks)[:, 1]
+            gains(questions.rank(ThisProcess(), user, "lists")[ServedRanker.NAME].ranks)[:, 1]
             for user in (True, False)
         )
         return known, unknown
