@@ -71,7 +71,7 @@ def test_every_documented_setting_exists(name: str) -> None:
     """`--set table.key=value` in a document names a key of pipeline.toml."""
     for setting, value in re.findall(r"--set ([a-z_.]+)=(\S+?)[`,\s]", TEXTS[name]):
         settings = load_settings(overrides={"data.transactions": "sales.csv", setting: value})
-        assert reduce(getattr, setting.split("."), settings) == value
+        assert str(reduce(getattr, setting.split("."), settings)) == value
 
 
 def test_the_readmes_request_is_json() -> None:

@@ -94,6 +94,7 @@ def test_a_build_leaves_a_whole_release(built: Outputs) -> None:
     assert names == {
         "data",
         "checkpoint.pt",
+        "counts",
         "metrics.json",
         "report.html",
         "run",

@@ -6,6 +6,7 @@ part may have more configs, ``configs/<name>.pbtxt``; a server may be started wi
 """
 
 import uuid
+from copy import deepcopy
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -88,10 +89,9 @@ def written_config(repository: Repository, model: str, versions: set[int], name:
 
 def with_versions(config: Config, versions: set[int]) -> Config:
     """A copy of a config that lets exactly ``versions`` load."""
-    copy = Config()
-    copy.CopyFrom(config)
-    copy.version_policy.specific.versions[:] = sorted(versions)
-    return copy
+    pinned = deepcopy(config)
+    pinned.version_policy.specific.versions[:] = sorted(versions)
+    return pinned
 
 
 def check_named(repository: Repository, name: str) -> None:

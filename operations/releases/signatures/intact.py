@@ -4,6 +4,7 @@ Besides a release's own files, three things could bring in other code: the confi
 beside the version folders, where the Python backend looks for imports, and the ensemble's steps.
 """
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Final
 
 from operations.errors import CestaError
@@ -110,8 +111,7 @@ def _check_config(model: str, config: Config, ours: Config) -> None:
 
 def _about_code(config: Config) -> Config:
     """The fields of a config that decide which code runs."""
-    kept = Config()
-    kept.CopyFrom(config)
+    kept = deepcopy(config)
     for field in FREE:
         kept.ClearField(field)
     if ENVIRONMENT in config.parameters:
