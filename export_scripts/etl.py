@@ -15,8 +15,8 @@ from export_scripts.receipts.assembly import ShopData, assemble, check_no_produc
 from export_scripts.receipts.catalog import read_products
 from export_scripts.receipts.database import open_database
 from export_scripts.receipts.hints import find_hints
-from export_scripts.receipts.opening import open_source
 from export_scripts.receipts.problems import Problems, printable
+from export_scripts.receipts.reading.opening import open_source
 from export_scripts.receipts.room import check_room, needs_of, told_in_one_sentence
 from export_scripts.receipts.steps import Steps
 from export_scripts.receipts.transactions import read_lines

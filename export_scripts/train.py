@@ -24,9 +24,9 @@ from export_scripts.settings import Settings
 from export_scripts.snapshots import counts, partials
 from export_scripts.snapshots.leaks import check_leaks
 from export_scripts.snapshots.partials import PartialCounts
+from export_scripts.snapshots.retrieval.ranks import train_in_parallel
 from export_scripts.snapshots.snapshot import snapshot
 from export_scripts.snapshots.splits import split_by_time
-from export_scripts.snapshots.tower_ranks import train_in_parallel
 from operations.errors import CestaError
 from operations.records.contract import read_contract
 

@@ -7,7 +7,7 @@ from export_scripts import complete_journey
 from export_scripts.freshness.code import SourceTree
 from export_scripts.freshness.ledger import Part
 from export_scripts.receipts import meta
-from export_scripts.receipts.parts import parts_state
+from export_scripts.receipts.reading.parts import parts_state
 from export_scripts.settings import Settings
 from operations.outputs import Outputs
 from operations.records import manifest

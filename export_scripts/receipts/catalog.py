@@ -12,7 +12,7 @@ import pyarrow as pa
 from export_scripts.receipts.database import Database
 from export_scripts.receipts.ids import id_column
 from export_scripts.receipts.problems import SHOWN_ROWS, Problem, Problems, listed, show
-from export_scripts.receipts.source import Source
+from export_scripts.receipts.reading.source import Source
 from export_scripts.receipts.staging import stage
 from export_scripts.receipts.tables import Cells, Table, text_column
 from export_scripts.settings import DataSettings

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from export_scripts.receipts.problems import BadInput, Problem
-from export_scripts.receipts.source import Source
+from export_scripts.receipts.reading.source import Source
 from operations.errors import CestaError
 
 WAY_OUT: Final = "free some of it, or name another folder with --out or [etl] spill"

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from export_scripts.receipts.database import Database, literal, literals, quoted
-from export_scripts.receipts.headers import LOOKED_AT, names_as_written
-from export_scripts.receipts.places import ROWS_OF_A_PART, first_row
 from export_scripts.receipts.problems import Problems
-from export_scripts.receipts.source import Source, Unreadable
+from export_scripts.receipts.reading.headers import LOOKED_AT, names_as_written
+from export_scripts.receipts.reading.places import ROWS_OF_A_PART, first_row
+from export_scripts.receipts.reading.source import Source, Unreadable
 from export_scripts.receipts.tables import Facts, Table, are_plausible_moments, plain
 from export_scripts.receipts.written import bare
 

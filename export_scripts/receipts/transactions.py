@@ -13,7 +13,7 @@ from export_scripts.receipts.database import Database
 from export_scripts.receipts.ids import id_column
 from export_scripts.receipts.keys import basket_column, place_columns
 from export_scripts.receipts.problems import Problem, Problems, listed, show
-from export_scripts.receipts.source import Source
+from export_scripts.receipts.reading.source import Source
 from export_scripts.receipts.staging import stage
 from export_scripts.receipts.tables import Cells, Column, Numbers, Table, number_column
 from export_scripts.receipts.times.column import time_column

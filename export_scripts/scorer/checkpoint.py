@@ -20,7 +20,7 @@ from ensemble.candidate_sampler.features import FEATURES
 from export_scripts.receipts.shop import Shop
 from export_scripts.scorer.ncf import NCF, NCFShape
 from export_scripts.settings import Settings
-from export_scripts.snapshots.tower import TrainedTower
+from export_scripts.snapshots.retrieval.tower import TrainedTower
 from operations.errors import CestaError
 from operations.records.atomic import write_file
 

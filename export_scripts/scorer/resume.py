@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import SamplerArrays, load_arrays, save_arrays
-from export_scripts.snapshots.tower import TrainedTower
+from export_scripts.snapshots.retrieval.tower import TrainedTower
 from operations.records.atomic import staged_folder, write_file
 
 log = structlog.get_logger()

@@ -32,8 +32,8 @@ from export_scripts.snapshots import counts
 from export_scripts.snapshots.partials import PartialCounts
 from export_scripts.snapshots.partners import strongest
 from export_scripts.snapshots.portable import PortableSampler
-from export_scripts.snapshots.tower import TrainedTower
-from export_scripts.snapshots.tower_training import continue_tower, train_tower
+from export_scripts.snapshots.retrieval.tower import TrainedTower
+from export_scripts.snapshots.retrieval.training import continue_tower, train_tower
 from operations.errors import CestaError
 from operations.records.contract import Contract
 

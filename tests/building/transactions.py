@@ -9,8 +9,8 @@ import pyarrow.parquet
 import pytest
 
 from export_scripts.receipts.database import open_database
-from export_scripts.receipts.opening import open_source
 from export_scripts.receipts.problems import BadInput, Problems
+from export_scripts.receipts.reading.opening import open_source
 from export_scripts.receipts.tables import Cells
 from export_scripts.receipts.transactions import read_lines
 from export_scripts.settings import load_settings

@@ -56,7 +56,7 @@ def test_an_edit_runs_only_the_stages_that_use_it(tree: Path, tmp_path: Path) ->
     shop = make_shop(tmp_path / "shop", np.random.default_rng(1), baskets=100)
     settings, out = CHEAP | shop.overrides(), tmp_path / "out"
     assert ran(tree, out, settings) == STAGES
-    edit(tree / "export_scripts/snapshots/tower.py", "# A comment.\n")
+    edit(tree / "export_scripts/snapshots/retrieval/tower.py", "# A comment.\n")
     edit(tree / "operations/releases/promote.py", "ADDED = 1\n")
     assert ran(tree, out, settings) == set()
     edit(tree / "export_scripts/scorer/fitting.py", "ADDED = 1\n")

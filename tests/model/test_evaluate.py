@@ -15,8 +15,8 @@ from export_scripts.receipts.shop import load_shop
 from export_scripts.scorer.checkpoint import save_checkpoint
 from export_scripts.scorer.fitting import fit, new_model
 from export_scripts.settings import Settings, load_settings
+from export_scripts.snapshots.retrieval.training import new_tower
 from export_scripts.snapshots.snapshot import snapshot, untrained_prior
-from export_scripts.snapshots.tower_training import new_tower
 from operations.errors import CestaError
 from tests.building.world import no_queries
 

@@ -34,10 +34,10 @@ from export_scripts.scorer.checkpoint import load_checkpoint, load_tower
 from export_scripts.settings import Settings, load_settings
 from export_scripts.snapshots import counts
 from export_scripts.snapshots.leaks import check_leaks
+from export_scripts.snapshots.retrieval.tower import TrainedTower
+from export_scripts.snapshots.retrieval.training import continue_tower, new_tower
 from export_scripts.snapshots.snapshot import sampler_of, snapshot
 from export_scripts.snapshots.splits import HiddenItems, Split, hide_items, split_by_time
-from export_scripts.snapshots.tower import TrainedTower
-from export_scripts.snapshots.tower_training import continue_tower, new_tower
 from operations.outputs import Outputs
 from operations.records.contract import read_contract
 

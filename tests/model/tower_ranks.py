@@ -14,8 +14,8 @@ from export_scripts.quality.metrics import interval
 from export_scripts.receipts.shop import load_shop
 from export_scripts.settings import load_settings
 from export_scripts.snapshots import counts
+from export_scripts.snapshots.retrieval.ranks import train_in_parallel
 from export_scripts.snapshots.splits import hide_items, split_by_time
-from export_scripts.snapshots.tower_ranks import train_in_parallel
 from operations.outputs import Outputs
 from tests.model.tower_quality import found
 

@@ -18,9 +18,9 @@ from export_scripts.scorer.ncf import NCF
 from export_scripts.scorer.training_set import TrainingSet
 from export_scripts.settings import Settings, TrainSettings, load_settings
 from export_scripts.snapshots import counts
+from export_scripts.snapshots.retrieval.tower import TrainedTower
+from export_scripts.snapshots.retrieval.training import new_tower
 from export_scripts.snapshots.snapshot import snapshot
-from export_scripts.snapshots.tower import TrainedTower
-from export_scripts.snapshots.tower_training import new_tower
 from export_scripts.train import check_support
 from operations.errors import CestaError
 from tests.building.shops import make_shop

@@ -112,7 +112,7 @@ def checkout(built: Checkout, tmp_path: Path) -> Checkout:
         ("export_scripts/receipts/tables.py", code, ["etl"]),
         ("export_scripts/receipts/__init__.py", code, ALL),
         ("export_scripts/receipts/shop.py", code, AFTER_ETL),
-        ("export_scripts/snapshots/tower.py", code, AFTER_ETL),
+        ("export_scripts/snapshots/retrieval/tower.py", code, AFTER_ETL),
         ("export_scripts/scorer/resume.py", code, ["train", "evaluate"]),  # the rivals of evaluate train too
         ("export_scripts/train.py", code, ["train"]),
         ("export_scripts/freshness/code.py", code, ["train"]),

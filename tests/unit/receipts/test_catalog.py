@@ -15,8 +15,8 @@ from export_scripts.receipts.catalog import (
     unused_rules,
 )
 from export_scripts.receipts.database import open_database
-from export_scripts.receipts.opening import open_source
 from export_scripts.receipts.problems import BadInput, Problems
+from export_scripts.receipts.reading.opening import open_source
 from export_scripts.settings import load_settings
 
 

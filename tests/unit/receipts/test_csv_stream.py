@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from export_scripts.receipts import csv_rows, csv_text, quotes
-from export_scripts.receipts.opening import open_source
 from export_scripts.receipts.problems import Problems
-from export_scripts.receipts.source import Source, Unreadable
+from export_scripts.receipts.reading import csv_rows, csv_text, quotes
+from export_scripts.receipts.reading.opening import open_source
+from export_scripts.receipts.reading.source import Source, Unreadable
 
 CELLS = ("1", "é", "🧀", '"a,b"', '"two\nlines"', '"7"" nail"', '7" nail', "")
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from export_scripts.receipts.opening import open_source
-from export_scripts.receipts.parts import parts_state
 from export_scripts.receipts.problems import Problems
-from export_scripts.receipts.source import Unreadable
+from export_scripts.receipts.reading.opening import open_source
+from export_scripts.receipts.reading.parts import parts_state
+from export_scripts.receipts.reading.source import Unreadable
 from export_scripts.settings import load_settings
 from operations.errors import CestaError
 from tests.building.id_columns import run_etl

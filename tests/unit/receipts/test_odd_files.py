@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from export_scripts.receipts import csv_text, parquet_rows
+from export_scripts.receipts.reading import csv_text, parquet_rows
 from tests.building.id_columns import run_etl, run_on_csv
 
 GOOD = "basket_id,item_id\nb,x\nb,y\n"

@@ -16,10 +16,10 @@ import pytest
 from export_scripts import etl as stage
 from export_scripts.etl import etl
 from export_scripts.receipts import database, files, staging
-from export_scripts.receipts.opening import open_source
 from export_scripts.receipts.problems import BadInput, Problems
+from export_scripts.receipts.reading.opening import open_source
+from export_scripts.receipts.reading.source import Source
 from export_scripts.receipts.room import NoRoomOnDisk, told_in_one_sentence
-from export_scripts.receipts.source import Source
 from export_scripts.settings import load_settings
 from operations.errors import CestaError
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export_scripts.receipts.csv_rows import sniff_delimiter
 from export_scripts.receipts.database import open_database
-from export_scripts.receipts.opening import open_source
 from export_scripts.receipts.problems import BadInput, Problems
+from export_scripts.receipts.reading.csv_rows import sniff_delimiter
+from export_scripts.receipts.reading.opening import open_source
 from export_scripts.receipts.staging import stage
 from export_scripts.receipts.tables import text_column
 from export_scripts.receipts.written import bare

@@ -12,13 +12,14 @@ import torch
 from ensemble.candidate_sampler.arrays import Retrieval
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import Settings, load_settings
-from export_scripts.snapshots import counts, tower_training
+from export_scripts.snapshots import counts
 from export_scripts.snapshots.leaks import check_leaks
+from export_scripts.snapshots.retrieval import training
+from export_scripts.snapshots.retrieval.examples import Examples
+from export_scripts.snapshots.retrieval.tower import Tower, TrainedTower
+from export_scripts.snapshots.retrieval.training import continue_tower, new_tower, train_tower
 from export_scripts.snapshots.sample import mark_sampled
 from export_scripts.snapshots.snapshot import snapshot
-from export_scripts.snapshots.tower import Tower, TrainedTower
-from export_scripts.snapshots.tower_examples import Examples
-from export_scripts.snapshots.tower_training import continue_tower, new_tower, train_tower
 from operations.errors import CestaError
 from tests.building.world import random_shop, shop_of
 
@@ -141,7 +142,7 @@ def test_going_on_starts_where_cold_start_puts_newcomers(monkeypatch: pytest.Mon
     receipts = [(1, d, [1 + d % 3, 4 + d % 3]) for d in range(20)] + [(2, 20 + d, [1, 7]) for d in range(5)]
     shop = shop_of(receipts, items=7, categories={"kind": [*"abcdeff"]})
     before = train(shop, 20)
-    monkeypatch.setattr(tower_training, "train_step", lambda *_: 0.0)
+    monkeypatch.setattr(training, "train_step", lambda *_: 0.0)
     start = continue_tower(before, shop, 25, SETTINGS).network
     users = start.users.weight.detach()
     assert torch.equal(users[2], users[0])
@@ -192,7 +193,7 @@ def test_only_the_rows_of_a_batch_cost_anything(early: TrainedTower) -> None:
     tower.network.admit(counts.support(SHOP, 150) > 0, tower.known_users)
     examples = Examples(SHOP, 150, counts.support(SHOP, 150) > 0, np.ones(150, bool), SETTINGS.retrieval)
     batch = examples.batch(np.arange(3), np.random.default_rng(0))
-    torch.autograd.backward(tower_training.loss_of(tower.network, batch))
+    torch.autograd.backward(training.loss_of(tower.network, batch))
     network = tower.network
     assert moved(network.users.weight) == set(batch.users.tolist())
     assert moved(network.basket.weight) == rows_of(network, batch.basket)

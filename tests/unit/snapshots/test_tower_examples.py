@@ -7,7 +7,7 @@ import pytest
 
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import load_settings
-from export_scripts.snapshots.tower_examples import Examples
+from export_scripts.snapshots.retrieval.examples import Examples
 from tests.building.world import shop_of
 
 STEPS = 40

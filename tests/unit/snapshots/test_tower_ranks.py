@@ -10,11 +10,12 @@ import torch
 
 from export_scripts.engines.local import open_local
 from export_scripts.settings import load_settings
-from export_scripts.snapshots import counts, tower_ranks
-from export_scripts.snapshots.tower import TrainedTower
-from export_scripts.snapshots.tower_examples import Examples
-from export_scripts.snapshots.tower_ranks import train_in_parallel
-from export_scripts.snapshots.tower_training import loss_of, new_tower, train_tower
+from export_scripts.snapshots import counts
+from export_scripts.snapshots.retrieval import ranks
+from export_scripts.snapshots.retrieval.examples import Examples
+from export_scripts.snapshots.retrieval.ranks import train_in_parallel
+from export_scripts.snapshots.retrieval.tower import TrainedTower
+from export_scripts.snapshots.retrieval.training import loss_of, new_tower, train_tower
 from tests.building.world import random_shop
 
 END = 150
@@ -46,7 +47,7 @@ def averaged_by_hand() -> TrainedTower:
 
 
 def test_two_ranks_average_their_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tower_ranks, "LEAST_BASKETS", 10)
+    monkeypatch.setattr(ranks, "LEAST_BASKETS", 10)
     with open_local(2) as engine:
         trained = train_in_parallel(SHOP, END, OF_ITEM, SETTINGS, engine)
     expected = averaged_by_hand()

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from export_scripts.snapshots.row_optimizer import DECAY, RowOptimizer
-from export_scripts.snapshots.sampled_softmax import BLOCK, SampledSoftmax
+from export_scripts.snapshots.retrieval.row_optimizer import DECAY, RowOptimizer
+from export_scripts.snapshots.retrieval.sampled_softmax import BLOCK, SampledSoftmax
 
 
 def test_the_loss_is_cross_entropy() -> None:

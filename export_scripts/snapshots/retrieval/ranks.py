@@ -23,8 +23,8 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is no
 from export_scripts.engines.interface import Engine
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import Settings
-from export_scripts.snapshots.tower import TrainedTower
-from export_scripts.snapshots.tower_training import Ranks, continue_tower, new_tower, train_tower
+from export_scripts.snapshots.retrieval.tower import TrainedTower
+from export_scripts.snapshots.retrieval.training import Ranks, continue_tower, new_tower, train_tower
 from operations.errors import CestaError
 
 LEAST_BASKETS: Final = 2_000  # per rank: fewer are trained in seconds

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from export_scripts.receipts.csv_rows import csv_columns
-from export_scripts.receipts.parquet_rows import parquet_columns
-from export_scripts.receipts.parts import Part, Parts, find_parts
 from export_scripts.receipts.problems import SHOWN_ROWS, Problem, Problems, listed
-from export_scripts.receipts.source import UNREADABLE, Kind, Source, problem_of, problem_of_no_rows
+from export_scripts.receipts.reading.csv_rows import csv_columns
+from export_scripts.receipts.reading.parquet_rows import parquet_columns
+from export_scripts.receipts.reading.parts import Part, Parts, find_parts
+from export_scripts.receipts.reading.source import UNREADABLE, Kind, Source, problem_of, problem_of_no_rows
 from operations.records.object_path import ObjectPath
 
 FOREIGN = {  # first bytes → what a file is

@@ -16,11 +16,11 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.blanks import trimmed
-from export_scripts.receipts.csv_text import CsvText
-from export_scripts.receipts.parts import Part
-from export_scripts.receipts.places import first_row
 from export_scripts.receipts.problems import BadRows, Problem, Problems, show
-from export_scripts.receipts.quotes import (
+from export_scripts.receipts.reading.csv_text import CsvText
+from export_scripts.receipts.reading.parts import Part
+from export_scripts.receipts.reading.places import first_row
+from export_scripts.receipts.reading.quotes import (
     CLOSE_QUOTES,
     LONGEST_ROW,
     check_quotes,

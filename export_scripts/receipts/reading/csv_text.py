@@ -9,7 +9,7 @@ import sys
 
 import pyarrow as pa
 
-from export_scripts.receipts.parts import Part
+from export_scripts.receipts.reading.parts import Part
 
 COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\x04\x22\x4d\x18": "lz4"}
 MAGIC = 4  # bytes that tell it

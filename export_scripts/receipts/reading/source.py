@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from export_scripts.receipts.csv_rows import CsvFindings, csv_batches
-from export_scripts.receipts.headers import RepeatedHeaders
-from export_scripts.receipts.parquet_rows import parquet_batches
-from export_scripts.receipts.parts import Part
-from export_scripts.receipts.places import place
 from export_scripts.receipts.problems import Problem, Problems
-from export_scripts.receipts.quotes import CLOSE_QUOTES, UnmatchedQuotes
+from export_scripts.receipts.reading.csv_rows import CsvFindings, csv_batches
+from export_scripts.receipts.reading.headers import RepeatedHeaders
+from export_scripts.receipts.reading.parquet_rows import parquet_batches
+from export_scripts.receipts.reading.parts import Part
+from export_scripts.receipts.reading.places import place
+from export_scripts.receipts.reading.quotes import CLOSE_QUOTES, UnmatchedQuotes
 
 Kind = Literal["csv", "parquet"]
 Batches = Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]

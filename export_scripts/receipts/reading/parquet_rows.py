@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from export_scripts.receipts.parts import Part
-from export_scripts.receipts.places import first_row
+from export_scripts.receipts.reading.parts import Part
+from export_scripts.receipts.reading.places import first_row
 from export_scripts.receipts.written import bare
 
 ROWS_PER_BYTE, MOST_ROWS = 10, 10**7  # from ten million rows on, bytes count

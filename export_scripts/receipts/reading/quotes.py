@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from export_scripts.receipts.csv_text import CsvText
-from export_scripts.receipts.parts import Part
+from export_scripts.receipts.reading.csv_text import CsvText
+from export_scripts.receipts.reading.parts import Part
 from export_scripts.receipts.written import Bools
 
 CLOSE_QUOTES = "close each quote; write a quote within a value twice"

@@ -1,7 +1,7 @@
 """The retrieval tower: vectors of users, basket items and candidates, for the sampler's `similar` source.
 
 query = user + sum of basket vectors / sqrt(size). The inner product of query and candidate says how well the
-item fits. `tower_training` fits the vectors to baskets.
+item fits. `training` fits the vectors to baskets.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ensemble.candidate_sampler.arrays import Retrieval
-from export_scripts.snapshots.row_optimizer import RowOptimizer
+from export_scripts.snapshots.retrieval.row_optimizer import RowOptimizer
 
 NUMBERS: Final = ("end", "steps", "scale")  # of a trained tower
 SPREAD: Final = 0.3  # expected length of an initial vector

@@ -18,11 +18,11 @@ from export_scripts.progress import Progress
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import Settings
 from export_scripts.snapshots import counts
-from export_scripts.snapshots.row_optimizer import RowOptimizer
+from export_scripts.snapshots.retrieval.examples import Batch, Examples
+from export_scripts.snapshots.retrieval.row_optimizer import RowOptimizer
+from export_scripts.snapshots.retrieval.sampled_softmax import SampledSoftmax
+from export_scripts.snapshots.retrieval.tower import Tower, TrainedTower
 from export_scripts.snapshots.sample import mark_sampled
-from export_scripts.snapshots.sampled_softmax import SampledSoftmax
-from export_scripts.snapshots.tower import Tower, TrainedTower
-from export_scripts.snapshots.tower_examples import Batch, Examples
 from export_scripts.thread_count import ThreadCount
 from operations.errors import CestaError
 
