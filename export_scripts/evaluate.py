@@ -40,7 +40,7 @@ from export_scripts.snapshots.leaks import check_leaks
 from export_scripts.snapshots.partials import PartialCounts
 from export_scripts.snapshots.snapshot import recommendable, sampler_of, snapshot
 from export_scripts.snapshots.splits import HiddenItems, Split, hide_items, split_by_time
-from operations.records import manifest
+from operations.records import file_record
 from operations.records.atomic import write_file
 from operations.records.contract import Contract, read_contract
 
@@ -104,7 +104,7 @@ def _measure(settings: Settings, data: Path, checkpoint: Path, rivals: bool, eng
         return groups.summarise_ranker(with_users[name], without_users[name])
 
     return {
-        "checkpoint": manifest.sha256(checkpoint),  # export refuses the metrics of another checkpoint
+        "checkpoint": file_record.sha256(checkpoint),  # export refuses the metrics of another checkpoint
         **result(ServedRanker.NAME),
         "by_basket_size": groups.summarise_bins(known.ranks, groups.sizes, BASKET_SIZES),
         "by_support": groups.summarise_bins(known.ranks, groups.support[hidden.items], SUPPORTS),

@@ -30,12 +30,13 @@ from export_scripts.snapshots import partials
 from export_scripts.snapshots.partials import PartialCounts
 from export_scripts.snapshots.snapshot import save_snapshot, snapshot
 from operations.errors import CestaError
-from operations.records import manifest
+from operations.records import file_record, manifest
 from operations.records.atomic import staged_folder
 from operations.records.contract import GRAPH, Contract, read_contract
+from operations.records.file_record import FileRecord
 from operations.records.golden_answers import Answer, GoldenAnswer, Request
 from operations.records.json_record import read_json
-from operations.records.manifest import ContractRecord, DataRecord, FileRecord, RunManifest
+from operations.records.manifest import ContractRecord, DataRecord, RunManifest
 from operations.records.sampler_code import sampler_code
 from operations.shipped.commit import find_commit
 
@@ -83,8 +84,8 @@ class Parts(NamedTuple):
         """The manifest's keys about the files."""
         return {
             "nearest": {name: about._asdict() for name, about in self.nearest.items()},
-            "sampler_code": manifest.digest(sampler_code()),  # the code that makes the golden answers
-            "digest": manifest.digest(self.files),
+            "sampler_code": file_record.digest(sampler_code()),  # the code that makes the golden answers
+            "digest": file_record.digest(self.files),
             "files": self.files,
         }
 
@@ -94,7 +95,7 @@ def write_parts(arrays: SamplerArrays, settings: Settings, contract: Contract, f
     """Write ``arrays/`` into ``folder``, where the graph is."""
     (folder / "arrays").mkdir()
     nearest = save_snapshot(arrays, settings, contract, folder / "arrays")
-    return Parts(manifest.describe(folder.rglob("*"), folder), nearest)
+    return Parts(file_record.describe(folder.rglob("*"), folder), nearest)
 
 
 def read_metrics(metrics: Path, checkpoint: Path) -> dict[str, JsonValue] | None:
@@ -102,7 +103,7 @@ def read_metrics(metrics: Path, checkpoint: Path) -> dict[str, JsonValue] | None
     if not metrics.exists():
         return None
     measured = read_json(metrics, 'run "cesta evaluate" again')
-    if measured.get("checkpoint") != manifest.sha256(checkpoint):
+    if measured.get("checkpoint") != file_record.sha256(checkpoint):
         raise CestaError(
             f'{metrics} measures another checkpoint than {checkpoint}; run "cesta evaluate" first'
         )

@@ -10,7 +10,7 @@ from export_scripts.receipts import meta
 from export_scripts.receipts.reading.parts import parts_state
 from export_scripts.settings import Settings
 from operations.outputs import Outputs
-from operations.records import manifest
+from operations.records import file_record
 from operations.records.sampler_code import sampler_code
 
 STAGES: Final = ("etl", "train", "evaluate", "export")  # modules; publish decides for itself
@@ -43,7 +43,7 @@ class Inputs:
         out = self._out
         files = (out.data / meta.FILE, out.checkpoint, out.metrics)
         # The sampler's files with their comments: export records this digest, publish compares it.
-        sampler = manifest.digest(sampler_code())
+        sampler = file_record.digest(sampler_code())
         return [self._code["export"], *self._model(), self._settings.evaluate, *files, sampler]
 
     def _model(self) -> list[Part]:

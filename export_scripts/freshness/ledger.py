@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from operations.records.atomic import write_file
-from operations.records.manifest import sha256
+from operations.records.file_record import sha256
 from operations.settings import SettingsTable
 
 Part = SettingsTable | Path | str  # settings by their values, a file by its content, a digest

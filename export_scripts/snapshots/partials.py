@@ -44,7 +44,7 @@ from export_scripts.snapshots.partitions import (
     histories_in_parts,
 )
 from operations.errors import CestaError
-from operations.records import manifest
+from operations.records import file_record
 from operations.records.atomic import flush, scratch_folder
 
 log = structlog.get_logger()
@@ -227,7 +227,7 @@ class _Sums:
 
 
 def _digest(folder: Path) -> str:
-    return manifest.digest(manifest.describe(folder.glob("*.npy"), folder))
+    return file_record.digest(file_record.describe(folder.glob("*.npy"), folder))
 
 
 def _map_array(folder: Path, name: str) -> NDArray[Any]:  # of the type that was written

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from operations.records import manifest
+from operations.records import file_record, manifest
 from operations.records.contract import ENSEMBLE, GRAPH, SAMPLER, SCORER
 from operations.releases.repository import manifest_place, read_release
 from operations.releases.signatures.signature import sign
@@ -140,5 +140,5 @@ def replace_file(repository: FolderRepository, name: str, content: bytes) -> Non
     path.unlink()  # copies of a repository share their files
     path.write_bytes(content)
     release = int(name.split("/")[1])
-    files = {**read_release(repository, release).files, **manifest.describe([path], repository.root)}
+    files = {**read_release(repository, release).files, **file_record.describe([path], repository.root)}
     rewrite_manifest(repository, release, files=files)

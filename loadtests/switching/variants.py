@@ -17,7 +17,7 @@ from ensemble.reference import Reference
 from export_scripts.export import answers
 from export_scripts.scorer.graph import FoldedNCF, write_graph
 from loadtests.questions import Question
-from operations.records import manifest
+from operations.records import file_record, manifest
 from operations.records.atomic import staged_folder
 from operations.records.contract import GRAPH, read_contract
 from operations.records.golden_answers import Answer, Request
@@ -40,9 +40,9 @@ def write_variant(run: Path, variant: Path) -> None:
         tables = replace(tables, item_bias=tables.item_bias + noise)
         ids = [item_id.decode() for item_id in arrays.item_ids.unpack()]
         write_graph(tables, ids, read_contract(), folder)
-        files = manifest.describe(folder.rglob("*"), folder)
+        files = file_record.describe(folder.rglob("*"), folder)
         golden = answers(Reference.load(folder), [pair.request for pair in described.golden])
-        made = {"golden": tuple(golden), "files": files, "digest": manifest.digest(files)}
+        made = {"golden": tuple(golden), "files": files, "digest": file_record.digest(files)}
         manifest.write(described.model_copy(update=made), folder)
 
 

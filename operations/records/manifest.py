@@ -3,8 +3,7 @@
 A run's manifest is a RunManifest, a release's a ReleaseManifest: publishing makes the second from the first.
 """
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
@@ -19,6 +18,7 @@ from operations.records.contract import (
     read_config,
     tensors,
 )
+from operations.records.file_record import Files, describe
 from operations.records.golden_answers import GoldenAnswer
 from operations.records.json_record import JsonRecord, first_problem
 
@@ -29,16 +29,6 @@ GROUPS: Final[tuple[Group, ...]] = ("known", "unknown", "repeat", "explore")
 Metric = Literal["hr_at_10", "ndcg_at_10", "mrr"]
 
 JsonObject = Mapping[str, JsonValue]
-
-
-class FileRecord(JsonRecord, frozen=True):
-    """A file's SHA-256 and its size in bytes."""
-
-    sha256: str
-    bytes: int
-
-
-Files = Mapping[str, FileRecord]  # by path relative to a folder, with slashes
 
 
 class DataRecord(JsonRecord, frozen=True):
@@ -161,27 +151,6 @@ class ReleaseManifest(RunManifest, _Numbered, frozen=True):  # this order puts _
 
 def _measured(metrics: JsonObject | None, group: Group) -> Measured:
     return Measured.model_validate((metrics or {}).get(group) or {})
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def describe(paths: Iterable[Path], folder: Path) -> dict[str, FileRecord]:
-    """The files among ``paths`` by their path below ``folder``, sorted."""
-    files = sorted(path for path in paths if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): FileRecord(sha256=sha256(path), bytes=path.stat().st_size)
-        for path in files
-    }
-
-
-def digest(files: Files) -> str:
-    """One SHA-256 over names and contents: equal files have equal digests, whenever and wherever made."""
-    listing = "".join(f"{files[name].sha256}  {name}\n" for name in sorted(files))
-    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def write(manifest: RunManifest, folder: Path) -> None:

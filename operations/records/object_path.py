@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 
 from operations.address import proxy_and_exceptions
 from operations.errors import CestaError, StoreError
-from operations.records.manifest import FileRecord, sha256
+from operations.records.file_record import FileRecord, sha256
 
 if TYPE_CHECKING:
     from obstore import Attributes, ObjectMeta, UpdateVersion

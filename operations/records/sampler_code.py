@@ -4,22 +4,22 @@ import shutil
 from pathlib import Path
 
 from operations.errors import CestaError
-from operations.records import manifest
+from operations.records import file_record, manifest
 from operations.shipped import ROOT
 
 SAMPLER_CODE = ROOT / "ensemble" / "candidate_sampler"
 
 
-def sampler_code() -> dict[str, manifest.FileRecord]:
+def sampler_code() -> dict[str, file_record.FileRecord]:
     """The sampler's modules by name."""
-    return manifest.describe(SAMPLER_CODE.glob("*.py"), SAMPLER_CODE)
+    return file_record.describe(SAMPLER_CODE.glob("*.py"), SAMPLER_CODE)
 
 
 def check_sampler_code(run: manifest.RunManifest) -> None:
     """Raise CestaError if a run's golden answers were made with other code than would be published."""
     if run.sampler_code is None:
         raise CestaError(f'the manifest of the run has no key "sampler_code"; {run.WAY_OUT}')
-    if run.sampler_code != manifest.digest(sampler_code()):
+    if run.sampler_code != file_record.digest(sampler_code()):
         raise CestaError(f"{SAMPLER_CODE.name} was changed since the export; {run.WAY_OUT}")
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.features import FEATURES
 from export_scripts.scorer.graph import FoldedNCF, build_graph
-from operations.records import manifest
+from operations.records import file_record, manifest
 from operations.records.contract import Contract, read_contract
 from operations.records.golden_answers import Answer
 from operations.records.manifest import ContractRecord, RunManifest
@@ -27,11 +27,11 @@ def make_run(folder: Path, seed: int = 0, **changes: Any) -> Path:
     graph = build_graph(_scorer(0, 3, len(FEATURES)), ["", "a", "b"], read_contract())
     (folder / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
     np.save(folder / "arrays" / "clock.now.npy", np.array(seed))
-    files = manifest.describe(folder.rglob("*"), folder)
+    files = file_record.describe(folder.rglob("*"), folder)
     described = {
         "contract": vars(read_contract()),
-        "sampler_code": manifest.digest(sampler_code()),
-        "digest": manifest.digest(files),
+        "sampler_code": file_record.digest(sampler_code()),
+        "digest": file_record.digest(files),
         "files": files,
         "golden": [],
     }
@@ -52,7 +52,7 @@ def toy_run(folder: Path, seed: int, sizes: Contract | None = None, **changes: A
     (folder / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
     sizes = [seed, ITEMS, contract.basket_slots, contract.candidates, contract.features]
     np.save(folder / "arrays" / "sizes.npy", np.array(sizes))
-    files = manifest.describe(folder.rglob("*"), folder)
+    files = file_record.describe(folder.rglob("*"), folder)
     requests = [{"basket": basket, "user_id": ""} for basket in GOLDEN]
     described = {
         "data": {"fingerprint": f"toy {seed}", "first": "2024-01-01", "last": "2024-07-18"},
@@ -62,8 +62,8 @@ def toy_run(folder: Path, seed: int, sizes: Contract | None = None, **changes: A
         "settings": {"train": {"seed": seed}},
         "git_commit": None,
         "made_with": {},
-        "sampler_code": manifest.digest(sampler_code()),
-        "digest": manifest.digest(files),
+        "sampler_code": file_record.digest(sampler_code()),
+        "digest": file_record.digest(files),
         "files": files,
     }
     manifest.write(RunManifest.model_validate(described | changes), folder)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from operations.errors import NotPromoted
-from operations.records import manifest
+from operations.records import file_record, manifest
 from operations.releases import publish
 from operations.releases.promote import promote
 from operations.releases.repository import manifest_place, read_release
@@ -72,7 +72,7 @@ def plant(repository: Repository, planted: Path, release: int = 1) -> Path:
 def list_the_files(repository: Repository, release: int = 1) -> None:
     """Write a manifest that lists the release's files as they are, and leave its signature alone."""
     described = read_release(repository, release)
-    files = manifest.describe((Path(str(repository / name)) for name in described.files), repository.root)
+    files = file_record.describe((Path(str(repository / name)) for name in described.files), repository.root)
     manifest.write(described.model_copy(update={"files": files}), manifest_place(repository, release).parent)
 
 

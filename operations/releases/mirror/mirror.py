@@ -18,7 +18,8 @@ from operations.records import manifest
 from operations.records.atomic import flush
 from operations.records.contract import ENSEMBLE
 from operations.records.disk import explained, make_folder, open_to_readers
-from operations.records.manifest import FileRecord, ReleaseManifest
+from operations.records.file_record import FileRecord, sha256
+from operations.records.manifest import ReleaseManifest
 from operations.records.room import keep_room
 from operations.releases.mirror.holds import Holds
 from operations.releases.mirror.records import copy_records
@@ -188,7 +189,7 @@ class Mirror:
     def _damaged(self, described: ReleaseManifest, content: bytes) -> set[str]:
         """The same by content."""
         paths = self._present(described)
-        read = run_all([partial(manifest.sha256, path) for path in paths.values()])
+        read = run_all([partial(sha256, path) for path in paths.values()])
         hashes = dict(zip(paths, read, strict=True))
         return self._differing(described, content, hashes, lambda file: file.sha256)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 from operations.errors import CestaError
 from operations.records import manifest
 from operations.records.contract import ENSEMBLE, MODEL_REPOSITORY, NAMED, Config, read_config
-from operations.records.manifest import FileRecord, ReleaseManifest
+from operations.records.file_record import FileRecord
+from operations.records.manifest import ReleaseManifest
 from operations.releases.model_control import ModelControl
 from operations.releases.models.configs import PARTS, part_config
 from operations.releases.models.placing import models_of

@@ -16,7 +16,7 @@ from typing import Final
 from operations.errors import BeingChanged, CestaError
 from operations.records.atomic import scratch_folder
 from operations.records.contract import ENSEMBLE, kind_of
-from operations.records.manifest import FileRecord, sha256
+from operations.records.file_record import FileRecord, sha256
 from operations.records.object_path import ObjectPath
 from operations.releases.stores.lease import Lease, create_once, is_abandoned, sign, take_over_dead
 from operations.releases.stores.parallel import run_all

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from operations.errors import BeingChanged
-from operations.records import manifest
+from operations.records import file_record
 from operations.records.atomic import append_line, flush, scratch_folder, write_file
 from operations.records.contract import ENSEMBLE
 from operations.records.disk import FILE_MODE, explained, make_folder, open_to_readers
@@ -37,9 +37,9 @@ class FolderRepository:
     def __truediv__(self, name: str, /) -> Path:
         return self.root / name
 
-    def describe(self, folder: str) -> dict[str, manifest.FileRecord]:
+    def describe(self, folder: str) -> dict[str, file_record.FileRecord]:
         """Digest and size of every file below a folder, by name."""
-        return manifest.describe((self / folder).rglob("*"), self.root)
+        return file_record.describe((self / folder).rglob("*"), self.root)
 
     def modified_s(self, name: str) -> float | None:
         """The time when a file was last written, in seconds since 1970; None if there is none."""

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Protocol
 
-from operations.records.manifest import FileRecord
+from operations.records.file_record import FileRecord
 from operations.records.object_path import ObjectPath
 from operations.records.place import Place
 from operations.releases.stores.bucket import BucketRepository

@@ -9,8 +9,9 @@ import pytest
 
 from export_scripts import provenance
 from operations.errors import CestaError
-from operations.records import manifest
-from operations.records.manifest import FileRecord, ReleaseManifest, RunManifest
+from operations.records import file_record, manifest
+from operations.records.file_record import FileRecord
+from operations.records.manifest import ReleaseManifest, RunManifest
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def run(tmp_path: Path) -> Path:
     (folder / "arrays").mkdir(parents=True)
     (folder / "model.onnx").write_bytes(b"graph")
     (folder / "arrays" / "a.npy").write_bytes(b"abc")
-    files = manifest.describe(folder.rglob("*"), folder)
+    files = file_record.describe(folder.rglob("*"), folder)
     manifest.write(RunManifest.model_validate(made(files) | {"name": "café"}), folder)
     return folder
 
@@ -170,8 +171,8 @@ def test_a_manifest_of_an_older_version_lacks_keys() -> None:
 def test_digest_is_of_names_and_contents_only() -> None:
     """The order does not matter; a name or a content does."""
     one = {"a": FileRecord(sha256="1", bytes=1), "b": FileRecord(sha256="2", bytes=1)}
-    assert manifest.digest(one) == manifest.digest(dict(reversed(one.items())))
-    assert manifest.digest(one) != manifest.digest({"a": one["b"], "b": one["a"]})
+    assert file_record.digest(one) == file_record.digest(dict(reversed(one.items())))
+    assert file_record.digest(one) != file_record.digest({"a": one["b"], "b": one["a"]})
 
 
 def test_versions_are_recorded() -> None:

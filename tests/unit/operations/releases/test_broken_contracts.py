@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from operations.errors import CestaError
-from operations.records import manifest
+from operations.records import file_record, manifest
 from operations.records.contract import read_contract
 from operations.records.manifest import ContractRecord, RunManifest
 from operations.releases import publish
@@ -81,8 +81,8 @@ def test_arrays_that_break_the_contract_are_not_published(
     run = make_run(tmp_path / "run")
     write(run / "arrays")
     described = RunManifest.read(run / manifest.NAME)
-    files = manifest.describe((p for p in run.rglob("*") if p.name != manifest.NAME), run)
-    manifest.write(described.model_copy(update={"files": files, "digest": manifest.digest(files)}), run)
+    files = file_record.describe((p for p in run.rglob("*") if p.name != manifest.NAME), run)
+    manifest.write(described.model_copy(update={"files": files, "digest": file_record.digest(files)}), run)
     with pytest.raises(CestaError, match=sentence):
         publish.publish(run, repository)
 

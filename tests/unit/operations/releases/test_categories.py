@@ -9,7 +9,7 @@ import pytest
 from ensemble.candidate_sampler.arrays import Categories, Popularity, save_arrays
 from ensemble.candidate_sampler.ids import Ids
 from operations.errors import NotPromoted
-from operations.records import manifest
+from operations.records import file_record, manifest
 from operations.records.manifest import RunManifest
 from operations.releases import publish
 from operations.releases.categories import category_shares
@@ -40,9 +40,9 @@ def shop_run(folder: Path, seed: int, names: Sequence[str], sales: Sequence[floa
     )
     save_arrays(arrays, run / "arrays")
     np.save(run / "arrays" / "clock.now.npy", np.array(seed))
-    files = manifest.describe((p for p in run.rglob("*") if p.name != manifest.NAME), run)
+    files = file_record.describe((p for p in run.rglob("*") if p.name != manifest.NAME), run)
     described = RunManifest.read(run / manifest.NAME)
-    manifest.write(described.model_copy(update={"files": files, "digest": manifest.digest(files)}), run)
+    manifest.write(described.model_copy(update={"files": files, "digest": file_record.digest(files)}), run)
     return run
 
 

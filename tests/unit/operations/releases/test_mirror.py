@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from operations.errors import CestaError, StoreError
 from operations.records.contract import ENSEMBLE, SAMPLER, SCORER
-from operations.records.manifest import FileRecord
+from operations.records.file_record import FileRecord
 from operations.records.object_path import ObjectPath
 from operations.releases import history, publish
 from operations.releases.mirror import holds

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from operations.errors import CestaError
-from operations.records import manifest
+from operations.records import file_record, manifest
 from operations.records.contract import MODEL_REPOSITORY, MODELS, read_config
 from operations.records.manifest import RunManifest
 from operations.releases import history, publish
@@ -114,8 +114,8 @@ def test_tables_beside_the_graph_are_published_with_it(run: Path, repository: Re
     beside = {"save_as_external_data": True, "location": "model.data", "size_threshold": 1}
     onnx.save_model(graph, str(run / "model.onnx"), **beside)
     described = RunManifest.read(run / manifest.NAME)
-    files = manifest.describe((p for p in run.rglob("*") if p.name != manifest.NAME), run)
-    made = {"files": files, "digest": manifest.digest(files)}
+    files = file_record.describe((p for p in run.rglob("*") if p.name != manifest.NAME), run)
+    made = {"files": files, "digest": file_record.digest(files)}
     manifest.write(described.model_copy(update=made), run)
     assert publish_active(run, repository) == 1
     published = repository / "ncf_scorer" / "1" / "model.data"

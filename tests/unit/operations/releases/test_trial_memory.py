@@ -6,7 +6,8 @@ import pytest
 
 from operations.errors import CestaError
 from operations.records.contract import read_contract
-from operations.records.manifest import ContractRecord, FileRecord, ReleaseManifest
+from operations.records.file_record import FileRecord
+from operations.records.manifest import ContractRecord, ReleaseManifest
 from operations.releases import trial
 from operations.releases.stores.store import open_repository
 from operations.server.memory import Memory
