@@ -51,7 +51,7 @@ class Shop:
 
 @dataclass(frozen=True)
 class Prices:
-    """Of rented machines, in any currency."""
+    """Prices of rented machines, in any currency."""
 
     core_hour: float
     gib_hour: float

@@ -39,7 +39,7 @@ def test_the_command_has_these_options() -> None:
 
 
 def test_as_many_partitions_are_computed_at_once_as_there_are_processors() -> None:
-    """Those of the workers: the head has none for Ray, because it runs the stages."""
+    """The processors of the workers: the head has none for Ray, because it runs the stages."""
     assert HEAD["rayStartParams"]["num-cpus"] == "0"
     cpus = sum(
         group["replicas"] * int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])

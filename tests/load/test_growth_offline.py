@@ -66,7 +66,7 @@ def records() -> dict[str, Any]:
 
 
 def test_a_process_is_measured_with_its_children(tmp_path: Path) -> None:
-    """It takes 100 MiB and its child 150; both use 0.1 s of CPU; a file of 3 MiB is there for a while."""
+    """A process takes 100 MiB, its child 150; each uses 0.1 s of CPU; 3 MiB of files come and go."""
     spin = "import time\nwhile time.process_time() < 0.1: pass\n"
     code = (
         f"import subprocess, sys, os\n{TAKES.format(mib=100, s=0)}\n"
@@ -142,7 +142,7 @@ def test_a_larger_shop_is_computed_by_the_exponent() -> None:
 
 
 def test_the_release_is_computed_file_by_file() -> None:
-    """Of 4 bytes a line, 200 bytes of the graph for each user, and 9,000 bytes for the items."""
+    """A release takes 4 bytes a line, 200 bytes of the graph for each user, and 9,000 bytes for the items."""
     shop = Shop("twice the lines, three times the users, four times the items", 2e6, 3e4, 2e4)
     assert release_bytes(records()["S1"], shop, user_floats=50) == 8e6 + 6e6 + 36_000
 

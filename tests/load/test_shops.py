@@ -46,7 +46,7 @@ def test_a_chain_has_the_wanted_size_and_shape(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_users_buy_again() -> None:
-    """Of the lines of a user's second half of baskets, far more repeat an item than in another user's."""
+    """A user's second half of baskets repeats far more items of the first half than another user's does."""
     lines = lines_of(SMALL)
     late = lines.baskets % 2 == 1
     bought = np.unique(lines.users[~late] * SMALL.items + lines.items[~late])

@@ -95,7 +95,7 @@ def test_a_worker_that_is_killed_changes_nothing(cluster: Cluster, stages: Stage
 def test_a_full_disk_of_a_node_changes_nothing(
     cluster: Cluster, stages: Stages, tmp_path: Path, place: str
 ) -> None:
-    """It is the disk of Ray's own files there; the output has another."""
+    """The full disk holds Ray's own files; the output has another."""
     node: Node = getattr(cluster, place)
     with filled(node):
         check_finished(stages.begin(cluster.head, tmp_path / "out", 4), tmp_path / "out", stages)

@@ -215,7 +215,7 @@ def test_what_the_mirror_cannot_hold_is_refused_and_shops_notice_nothing(
 def test_a_server_with_another_mirror_is_not_changed(
     shop: RemoteShop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It runs on another machine, or for another user."""
+    """The server runs on another machine, or for another user."""
     shop.first(1)
     two = shop.add(2)
     with monkeypatch.context() as elsewhere:

@@ -94,8 +94,9 @@ def test_a_load_without_an_end_is_given_up(shop: ToyShop, monkeypatch: pytest.Mo
 
 
 def test_a_rollback_does_not_wait_for_a_trial(shop: ToyShop, tmp_path: Path) -> None:
-    """It goes through while a new release hangs in ``initialize``. When that trial ends at last, the release
-    is not promoted: another one than before is active.
+    """The rollback goes through while a new release hangs in ``initialize``.
+
+    When that trial ends at last, the release is not promoted: another one than before is active.
     """
     one, two, hanging = shop.first(1), shop.add(2), shop.add(3)
     promote(shop.repository, two, shop.control)

@@ -83,7 +83,7 @@ def test_a_killed_process_ends_in_a_sentence_and_leaves_no_file(
 
 
 def test_few_results_wait_for_the_caller() -> None:
-    """Of six partitions, at most two are submitted before their results are taken."""
+    """At most two of six partitions are submitted before their results are taken."""
     submitted: list[int] = []
     futures = in_order(lambda k: submitted.append(k) or k, range(6), most=2)
     assert next(futures) == 0

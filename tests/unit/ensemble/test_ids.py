@@ -20,7 +20,7 @@ def some_ids(n: int, seed: int = 0) -> list[bytes]:
 
 
 def siphash_1_3(text: bytes, first: int, second: int) -> int:
-    """As its authors describe it, in whole numbers."""
+    """SipHash by its authors' description, in whole numbers."""
 
     def turn(x: int, bits: int) -> int:
         return (x << bits | x >> (64 - bits)) & WORD
@@ -121,7 +121,7 @@ def test_an_id_takes_eight_bytes() -> None:
 
 
 def test_the_longest_bucket_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It bounds the work for any id. If it is too long, another key is tried, and at last refused."""
+    """A bucket bounds the work for any id. If one is too long, another key is tried, and at last refused."""
     ids = some_ids(5_000)
     assert np.diff(Ids.pack(ids).table[: len(ids) + 1]).max() <= MOST_IN_BUCKET
     tried: list[bytes] = []

@@ -76,7 +76,7 @@ def test_bytes_that_are_not_utf8_are_found_in_any_block(tmp_path: Path, small_bl
 
 
 def test_a_file_that_is_utf8_is_not_called_repaired(tmp_path: Path, small_blocks: None) -> None:
-    """It holds the sign that stands for broken bytes elsewhere."""
+    """The value holds the sign that stands for broken bytes elsewhere."""
     source, problems = opened(tmp_path, "a,b\n" + "\ufffd🧀,é\n" * 50)
     assert len(rows_of(source, problems)) == 50
     assert not source.repaired

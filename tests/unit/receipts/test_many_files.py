@@ -286,7 +286,7 @@ def test_a_bucket_is_read_as_a_folder_is(s3: S3) -> None:
 
 
 def test_a_bucket_that_refuses_is_one_sentence(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It names the URL and the credentials."""
+    """The sentence names the URL and the credentials."""
     bucket = s3.bucket()
     put(s3, bucket, {"a.csv": HEADER + "1,x\n"})
     network = BadNetwork(s3.endpoint)

@@ -58,7 +58,7 @@ def test_baskets_of_nobody_keep_their_share() -> None:
 
 
 def test_a_batch_asks_with_the_rest_of_the_basket() -> None:
-    """Of each basket one item is the target, the others ask; none of them is a wrong answer."""
+    """One item of each basket is the target, the others ask; none of them is a wrong answer."""
     shop = shop_of([(1, 0, [1, 2, 3]), (2, 1, [2, 4])], items=6)
     batch = examples_of(shop, uniform_negatives=50, user_dropout=0.0).batch(
         np.array([0, 1]), np.random.default_rng(0)

@@ -52,7 +52,7 @@ def test_a_row_that_every_step_reads_moves_as_by_adam() -> None:
 
 
 def test_a_row_that_was_left_alone_moves_further() -> None:
-    """Its mean square has decayed by the steps in between, as Adam's would have."""
+    """The mean square has decayed by the steps in between, as Adam's would have."""
     table = nn.Embedding(2, 1, sparse=True)
     nn.init.zeros_(table.weight)
     optimizer = RowOptimizer(table.parameters())
