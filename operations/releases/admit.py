@@ -55,7 +55,8 @@ def admitted(
     """
     with change.repository.lock(), record_failure(change):
         check()
-        described = read_release(change.repository, change.release)
+        with change.steps.run("verify"):
+            described = read_release(change.repository, change.release)
         at_hand = change.control is not None and is_at_hand(change, described, change.control)
     with record_failure(change):
         result = _admit(change, at_hand, bars, gate=gate, force=force)

@@ -44,7 +44,7 @@ from operations.releases.models.configs import (
     write_new_parts,
 )
 from operations.releases.models.placing import models_of
-from operations.releases.repository import CONFIG, active_release, part_models
+from operations.releases.repository import CONFIG, active_release, part_models, releases
 from operations.releases.stores.store import Repository
 
 FAILED: Final = {
@@ -151,7 +151,10 @@ def record_failure(change: Change) -> Iterator[Steps]:
         why = "; ".join([reason, *getattr(error, "__notes__", [])])
         step, before = change.steps.current, change.before
         with contextlib.suppress(OSError, CestaError):  # a full disk or a silent store may be the failure
-            change.record(failed=step, why=why)
+            if change.release in releases(
+                change.repository
+            ):  # else it was mistyped: no alarm
+                change.record(failed=step, why=why)
         still = "nothing is active" if before is None else f"release {before} is still the active one"
         raise NotPromoted(
             f'release {change.release} {FAILED[change.action]}, {still}: step "{step}" failed: {why}'

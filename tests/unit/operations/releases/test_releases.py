@@ -317,8 +317,10 @@ def test_the_record_says_who_and_how(repository: Repository) -> None:
     assert record["seconds"].keys() == {"verify", "gate", "write"}
 
 
-def test_an_unpublished_number_is_not_skipped(repository: Repository) -> None:
-    """The history has a request for it."""
+def test_a_mistyped_number_is_refused_and_alarms_nobody(repository: Repository) -> None:
+    """The alert PromotionFailed counts the failures of the history."""
+    before = history.read(repository)
     with pytest.raises(NotPromoted, match="no release 99"):
         promote(repository, 99)
+    assert history.read(repository) == before
     assert publish.next_release(repository) == 3
