@@ -91,7 +91,8 @@ def _watch(pid: int, folder: Path, limit: int | None) -> _Watched:
     while True:
         family = _family(pid)
         sizes = [_resident(member) for member in family]
-        watched.peak = max(watched.peak, sum(all_pages for all_pages, _ in sizes))
+        most = max(_most_resident(member) for member in family)
+        watched.peak = max(watched.peak, most, sum(all_pages for all_pages, _ in sizes))
         if limit and sum(own_pages for _, own_pages in sizes) > limit:
             watched.over = True
             _kill(family)
@@ -101,7 +102,6 @@ def _watch(pid: int, folder: Path, limit: int | None) -> _Watched:
         if ended:
             watched.code = os.waitstatus_to_exitcode(status)
             watched.cpu_s = usage.ru_utime + usage.ru_stime
-            watched.peak = max(watched.peak, usage.ru_maxrss * 1024)  # exact, of the largest process
             return watched
         time.sleep(POLL_S)
 
@@ -123,6 +123,18 @@ def _resident(pid: int) -> tuple[int, int]:
     except (OSError, ValueError):  # it has ended
         return 0, 0
     return int(resident) * PAGE, (int(resident) - int(in_files)) * PAGE
+
+
+def _most_resident(pid: int) -> int:
+    """Return the most bytes of a process in memory since it began its program.
+
+    ``ru_maxrss`` counts what the process had before that: the memory of its parent.
+    """
+    try:
+        lines = (PROC / str(pid) / "status").read_text().splitlines()
+    except OSError:  # it has ended
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def _kill(pids: Sequence[int]) -> None:

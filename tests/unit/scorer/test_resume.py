@@ -35,7 +35,7 @@ CHEAP: dict[str, Any] = {
     "train.epochs": 3,
     "train.patience": 3,
 }
-STEPS = ("train_tower", "snapshot", "fit_prior", "collect_training_sets", "_validate")
+STEPS = ("train_in_parallel", "snapshot", "fit_prior", "collect_training_sets", "_validate")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -104,7 +104,7 @@ def train_and_record(
 @pytest.mark.parametrize(
     ("die_at", "finished", "epochs"),
     [
-        ("train_tower 1", [], 0),
+        ("train_in_parallel 1", [], 0),
         ("snapshot 1", ["tower"], 0),
         ("fit_prior 1", ["tower", "arrays"], 0),
         ("collect_training_sets 1", ["tower", "arrays", "prior"], 0),
@@ -132,7 +132,7 @@ def test_after_a_death_the_rest_is_done(
     assert [(event["kept"], event["epochs"]) for event in logged] == (
         [(finished, epochs)] if finished else []
     )
-    assert ("train_tower 1" in begun) == ("tower" not in finished)
+    assert ("train_in_parallel 1" in begun) == ("tower" not in finished)
     assert ("snapshot 1" in begun) == ("arrays" not in finished)
     assert ("fit_prior 1" in begun) == ("prior" not in finished)
     assert sum(step.startswith("_validate") for step in begun) == (3 - epochs if epochs else 4)

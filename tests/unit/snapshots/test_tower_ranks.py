@@ -34,7 +34,10 @@ def averaged_by_hand() -> TrainedTower:
     """Every step computes the gradients of both shares, one after the other."""
     tower = new_tower(SHOP, OF_ITEM, SETTINGS)
     marks = counts.support(SHOP, END) >= SETTINGS.sampler.min_support
-    examples, rng = Examples(SHOP, END, marks, SETTINGS.retrieval), np.random.default_rng([7, 0])
+    examples, rng = (
+        Examples(SHOP, END, marks, np.ones(SHOP.n_baskets, bool), SETTINGS.retrieval),
+        np.random.default_rng([7, 0]),
+    )
     tower.network.admit(marks, tower.known_users)
     own = rng.spawn(2)
     for step, chosen in enumerate(examples.draw(examples.steps, rng)):
