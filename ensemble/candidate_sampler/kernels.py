@@ -196,7 +196,7 @@ def _members(category, categories):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True)
 def _finish_history(n, f, baskets):  # type: ignore[no-untyped-def]
-    """Of the numbers and ages that the walk left."""
+    """Turn the numbers and ages that the walk left into features."""
     for place in range(n):
         count, last, first = f[place, USER_COUNT], f[place, LAST_PURCHASE], f[place, DUE]
         gap = (first - last) / max(count - ONE, ONE)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ Merged = Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]  # see `merged_
 
 @dataclass(frozen=True)
 class ShopData:
-    """What is known of the shop whose tables were written; a basket is its number."""
+    """The shop whose tables were written; a basket is its number."""
 
     catalog: pd.DataFrame
     users: pa.Array  # (users + 1,) ids, row 0 unknown
@@ -56,6 +57,17 @@ def check_no_products_needed(settings: Settings, source: str, problems: Problems
         problems.add(Problem(source, what, f"give products, or leave {setting} out"))
 
 
+class Written(NamedTuple):
+    """The numbered baskets, as a relation and by number, and what the interactions say of them."""
+
+    baskets: str
+    users: pa.Array  # (users + 1,) ids, row 0 unknown
+    user_rows: NDArray[np.int32]  # (baskets,)
+    times: NDArray[np.int64]  # (baskets,)
+    sizes: NDArray[np.int32]  # (baskets,) distinct items
+    baskets_of_item: NDArray[np.int64]  # (items + 1,)
+
+
 def assemble(
     lines: Lines, products: pd.DataFrame, settings: Settings, sources: list[str], folder: Path
 ) -> ShopData:
@@ -75,16 +87,7 @@ def assemble(
     item_rows = pd.Index(catalog["item_id"]).get_indexer(items["item_id"][kept]).astype(np.int32)
     keys = database.add(pa.table({"item": items["item"].array[kept], "item_row": item_rows}))
     purchases = Purchases(lines, database.create("table", "items", f"select * from {keys}"), bool(dropped))
-    with database.steps.step("numbering", database.done):
-        users, baskets = number_baskets(purchases)
-    found = database.arrow(f"select user_row, time from {baskets} order by basket")
-    user_rows, times = (found[name].to_numpy() for name in ("user_row", "time"))
-    with database.steps.step("sorting", database.done):
-        merged = merged_lines(purchases, baskets)
-        merged = chain(list(islice(merged, 1)), merged)
-    with database.steps.step("writing") as report:
-        merged = _reported(merged, len(times), report)
-        sizes, baskets_of_item = write_interactions(merged, user_rows, times, len(catalog), folder)
+    baskets, users, user_rows, times, sizes, baskets_of_item = write_lines(purchases, len(catalog), folder)
     lines_kept = int(items["kept"][kept].sum())
     check_any_pair(sizes, sources[0], lines_kept, lines.table.rows, dropped)
     write_baskets(
@@ -192,6 +195,22 @@ def check_any_pair(
             "and what [etl.drop], unlisted and returns remove"
         )
         raise BadInput([Problem(source, f"no basket holds two distinct items; {remaining}", way_out)])
+
+
+def write_lines(purchases: Purchases, n_items: int, folder: Path) -> Written:
+    """Number users and baskets, and write the merged lines of `n_items` items into `folder`."""
+    database = purchases.lines.table.database
+    with database.steps.step("numbering", database.done):
+        users, baskets = number_baskets(purchases)
+    found = database.arrow(f"select user_row, time from {baskets} order by basket")
+    user_rows, times = (found[name].to_numpy() for name in ("user_row", "time"))
+    with database.steps.step("sorting", database.done):
+        merged = merged_lines(purchases, baskets)
+        merged = chain(list(islice(merged, 1)), merged)
+    with database.steps.step("writing") as report:
+        merged = _reported(merged, len(times), report)
+        sizes, baskets_of_item = write_interactions(merged, user_rows, times, n_items, folder)
+    return Written(baskets, users, user_rows, times, sizes, baskets_of_item)
 
 
 def number_baskets(purchases: Purchases) -> tuple[pa.Array, str]:

@@ -151,9 +151,7 @@ def record_failure(change: Change) -> Iterator[Steps]:
         why = "; ".join([reason, *getattr(error, "__notes__", [])])
         step, before = change.steps.current, change.before
         with contextlib.suppress(OSError, CestaError):  # a full disk or a silent store may be the failure
-            if change.release in releases(
-                change.repository
-            ):  # else it was mistyped: no alarm
+            if change.release in releases(change.repository):  # else it was mistyped: no alarm
                 change.record(failed=step, why=why)
         still = "nothing is active" if before is None else f"release {before} is still the active one"
         raise NotPromoted(

@@ -61,7 +61,7 @@ def staying(folder: FolderRepository) -> set[int]:
 
 
 def _shortage(folder: FolderRepository, total: int, needed: int) -> str:
-    """What is too small, and the way out; "" if there is room."""
+    """Say what is too small, and the way out; "" if there is room."""
     most, free = most_bytes(), shutil.disk_usage(folder.root).free - LEFT_BYTES
     if total > most:
         return f"{BYTES_VARIABLE} allows {most / 1e6:,.1f} MB for all: allow more"

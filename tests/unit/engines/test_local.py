@@ -107,4 +107,6 @@ def test_processes_end_with_a_killed_parent(tmp_path: Path) -> None:
     until(lambda: all(file.exists() and file.read_text() for file in files))
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    until(lambda: not any(Path(f"/proc/{file.read_text()}").exists() for file in files))
+    workers = [Path("/proc") / file.read_text() for file in files]
+    until(lambda: not any(worker.exists() for worker in workers))
+    assert [worker for worker in workers if worker.exists()] == []

@@ -333,7 +333,7 @@ def test_records_follow_the_bucket(mirror: Mirror, repository: Repository, tmp_p
 def test_a_start_without_the_store_goes_on_with_the_records(
     mirror: Mirror, repository: Repository, network: BadNetwork
 ) -> None:
-    """What is damaged then cannot be fetched again."""
+    """A file that is damaged then cannot be fetched again."""
     mirror.fetch(1)
     network.plan = lambda method, path: FAIL
     start = local_files(repository)
