@@ -3,7 +3,8 @@
 python -m loadtests.growth_offline.scale --core-hour 0.04 --gib-hour 0.005 --disk-gib-month 0.10 --cores 16
 
 Nothing is measured here. A figure of the largest measured size grows by its exponent: that of all sizes, or
-that between the two largest if it is higher, because fixed costs hide growth between small sizes.
+that between the two largest if it is higher, because fixed costs hide growth between small sizes. A stage is
+the sum of its steps: one that does not grow would hide another that does.
 """
 
 import argparse
@@ -81,6 +82,16 @@ def extrapolate(records: Records, figures: Mapping[str, float], lines: float) ->
     return figures[last] * times
 
 
+def extrapolate_stage(records: Records, stage: str, lines: float) -> float | None:
+    """Continue the CPU seconds of a stage: those of its steps, and what is outside of them."""
+    whole = values(records, stage, "cpu_s")
+    steps = {step: values(records, stage, "cpu_s", step) for step in step_names(records, stage)}
+    outside = {size: whole[size] - sum(spent.get(size, 0.0) for spent in steps.values()) for size in whole}
+    parts = [extrapolate(records, figures, lines) for figures in (*steps.values(), outside)]
+    known = [part for part in parts if part is not None]
+    return sum(known) if known else None
+
+
 def release_bytes(record: Mapping[str, Any], shop: Shop, user_floats: int) -> float:
     """Return the bytes of the shop's run from those of a measured one, file by file.
 
@@ -114,7 +125,7 @@ def sections(records: Records, prices: Prices, cores: int) -> dict[str, str]:
     header = ["", f"measured: {last}, {record['lines']:,} lines", *(shop.name for shop in SHOPS), "exponent"]
     rows = [header]
     for stage in stages:
-        rows.append(_continue(records, f"**{stage}**, CPU", values(records, stage, "cpu_s"), last, HOURS))
+        rows.append(_continue_stage(records, stage, last))
         for step in step_names(records, stage):
             spent = values(records, stage, "cpu_s", step)
             if spent.get(last, 0) >= SHORTEST_STEP_S:
@@ -137,15 +148,26 @@ def sections(records: Records, prices: Prices, cores: int) -> dict[str, str]:
     return {"scale": f"{markdown(rows)}\n\n{said}"}
 
 
+def _continue_stage(records: Records, stage: str, last: str) -> list[str]:
+    """One row: the CPU of a stage. It is a sum of powers, so it has no exponent."""
+    larger = (extrapolate_stage(records, stage, shop.lines) for shop in SHOPS)
+    amounts = [values(records, stage, "cpu_s").get(last), *larger]
+    return [f"**{stage}**, CPU", *(_amount(amount, HOURS) for amount in amounts), ""]
+
+
 def _continue(
     records: Records, name: str, figures: Mapping[str, float], last: str, unit: tuple[str, float]
 ) -> list[str]:
     """One row: the measured figure, those of the larger shops, and the exponent."""
-    sign, size = unit
     amounts = [figures.get(last), *(extrapolate(records, figures, shop.lines) for shop in SHOPS)]
-    cells = [NOT_MEASURED if amount is None else f"{_round(amount / size)} {sign}" for amount in amounts]
     power = power_of(records, figures)
+    cells = [_amount(amount, unit) for amount in amounts]
     return [name, *cells, NOT_MEASURED if power is None else f"{power:.2f}"]
+
+
+def _amount(amount: float | None, unit: tuple[str, float]) -> str:
+    sign, size = unit
+    return NOT_MEASURED if amount is None else f"{_round(amount / size)} {sign}"
 
 
 def _round(value: float) -> str:
@@ -158,8 +180,9 @@ def _cost(records: Records, stages: Sequence[str], lines: float, prices: Prices,
     """Price a build: its CPU, and the memory and temporary files of each stage while it runs on all cores."""
     total = 0.0
     for stage in stages:
-        figures = (values(records, stage, figure) for figure in ("cpu_s", "peak_mib", "temporary_mib"))
-        cpu_s, memory, disk = (extrapolate(records, each, lines) for each in figures)
+        cpu_s = extrapolate_stage(records, stage, lines)
+        figures = (values(records, stage, figure) for figure in ("peak_mib", "temporary_mib"))
+        memory, disk = (extrapolate(records, each, lines) for each in figures)
         if cpu_s is None or memory is None:
             return None
         hours = cpu_s / 3600 / cores

@@ -154,9 +154,10 @@ def test_prices_are_settings() -> None:
     found["S2"]["stages"] |= equal
     table = scale.sections(found, Prices(1, 0, 0), cores=4)["scale"]
     lines = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("|")}
-    # By two sizes: etl 40 s × 100, train 5,100 s × 51², the others 5, 10 and 1 s.
+    # By two sizes: etl 40 s × 100; the tower 5,000 s × 100²; the rest of train, which doubles with ten times
+    # the lines, 100 s × 4; the others 5, 10 and 1 s.
     assert "1.1 h" in lines["**etl**, CPU"]
-    hours = (4_000 + 5 + 10 + 1 + 5_100 * 51**2) / 3600
+    hours = (4_000 + 5_000 * 100**2 + 100 * 4 + 5 + 10 + 1) / 3600
     assert f"{hours:,.2f}" in lines["**price of a build**"]
     assert "Prices of this table: 1 for a core and an hour" in table
 
