@@ -74,8 +74,11 @@ class Parts:
         """
         self._scratch = scratch
         names = [self._name(source, index, columns) for index in range(len(source.parts))]
-        paths = {name: path for name in dict.fromkeys(names) if (path := self._find(name))}
-        tasks = [Task(names.index(name), name) for name in dict.fromkeys(names) if name not in paths]
+        files: dict[str, int] = {}  # name → the first file of this content
+        for index, name in enumerate(names):
+            files.setdefault(name, index)
+        paths = {name: path for name in files if (path := self._find(name))}
+        tasks = [Task(index, name) for name, index in files.items() if name not in paths]
         made: dict[str, Made] = {}
         for task, one in zip(tasks, self._make(source, columns, tasks, report), strict=True):
             if one.problem:

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from export_scripts.receipts.problems import Problem, Problems
+from operations.errors import CestaError
 from operations.records.object_file import ObjectFile
 from operations.records.object_path import ObjectPath
 
@@ -49,14 +50,14 @@ class Part:
         return isinstance(self.path, Path)
 
     def is_unchanged(self) -> bool:
-        """Is the file still the one that was found?"""
-        if isinstance(self.path, ObjectPath):
-            head = self.path.head()
-            return head is not None and _version(head) == self.version
+        """Is the file still the one that was found? No, if it cannot be asked."""
         try:
-            return _local_part(self.name, self.path).version == self.version
-        except OSError:
+            if isinstance(self.path, Path):
+                return _local_part(self.name, self.path).version == self.version
+            head = self.path.head()
+        except (OSError, CestaError):
             return False
+        return head is not None and _version(head) == self.version
 
 
 @dataclass(frozen=True)
