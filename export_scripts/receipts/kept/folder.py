@@ -20,8 +20,6 @@ from typing import Final
 
 import pyarrow as pa
 
-from export_scripts.engines.engine import LOCAL, open_engine
-from export_scripts.engines.local import open_local
 from export_scripts.receipts.kept.part import Made, PartFacts, Reading, Task, make_part, read_facts
 from export_scripts.receipts.problems import Problems
 from export_scripts.receipts.reading.parts import Part
@@ -80,7 +78,8 @@ class Parts:
         paths = {name: path for name in files if (path := self._find(name))}
         tasks = [Task(index, name) for name, index in files.items() if name not in paths]
         made: dict[str, Made] = {}
-        for task, one in zip(tasks, self._make(source, columns, tasks, report), strict=True):
+        of_tasks = self._make(source, columns, tasks, report) if tasks else ()
+        for task, one in zip(tasks, of_tasks, strict=True):
             if one.problem:
                 problems.add(one.problem)
                 return None
@@ -191,6 +190,10 @@ class Parts:
         self, source: Source, columns: Sequence[str], tasks: Sequence[Task], report: Report
     ) -> Iterator[Made]:
         """Read the files: here if they are few, else by the workers of the engine."""
+        # Here, since a run without new files needs no libraries of processes.
+        from export_scripts.engines.engine import LOCAL, open_engine
+        from export_scripts.engines.local import open_local
+
         sizes = [source.parts[task.file].size for task in tasks]
         total, before, within = max(sum(sizes), 1), 0, 0
         chosen = self._engine

@@ -17,6 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from export_scripts.engines import engine
 from export_scripts.engines.local import ThisProcess
 from export_scripts.etl import etl
 from export_scripts.receipts.kept import folder as kept
@@ -371,7 +372,7 @@ def test_workers_of_other_machines_send_their_parts(
     """They do not see the folder."""
     monkeypatch.setattr(kept, "LEAST_FOR_WORKERS", 0)
     expected = whole(sales, tmp_path)
-    monkeypatch.setattr(kept, "open_engine", lambda settings: nullcontext(Elsewhere()))
+    monkeypatch.setattr(engine, "open_engine", lambda settings: nullcontext(Elsewhere()))
     assert run(sales, tmp_path / "out", engine__name="ray") == expected
     assert len(kept_parts(tmp_path / "out")) == 3
 
