@@ -23,6 +23,7 @@ def split_by_day(table: Path, folder: Path, kind: Kind) -> int:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(folder / ".sorting")}) as db:
+        db.execute("set enable_progress_bar = false")
         db.execute("set variable receipts = $path", {"path": str(table)})
         db.execute(
             "create table lines as select timestamp::date as day, *"
