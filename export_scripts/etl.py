@@ -10,11 +10,13 @@ import structlog
 
 from export_scripts import complete_journey
 from export_scripts.durations import stage
+from export_scripts.freshness.code import SourceTree
 from export_scripts.receipts import meta
 from export_scripts.receipts.assembly import ShopData, assemble, check_no_products_needed
 from export_scripts.receipts.catalog import read_products
 from export_scripts.receipts.database import open_database
 from export_scripts.receipts.hints import find_hints
+from export_scripts.receipts.kept.folder import Parts, open_parts
 from export_scripts.receipts.problems import Problems, printable
 from export_scripts.receipts.reading.opening import open_source
 from export_scripts.receipts.room import check_room, needs_of, told_in_one_sentence
@@ -47,9 +49,10 @@ def etl(settings: Settings, out_dir: Path) -> Path:
     target = Outputs(out_dir).data
     with (
         _left_as_it_was(target.parent),
+        open_parts(target.parent, settings.etl.parts, settings.engine, _digest_of_reading) as parts,
         staged_folder(target, marker=meta.FILE) as folder,
     ):
-        shop = write_shop(settings, target.parent, folder)
+        shop = write_shop(settings, target.parent, folder, parts)
     log = structlog.get_logger()
     for hint in (*shop.warnings, *find_hints(shop, settings.sampler.largest_basket)):
         log.warning(printable(hint))
@@ -70,10 +73,15 @@ def _left_as_it_was(folder: Path) -> Iterator[None]:
         raise
 
 
-def write_shop(settings: Settings, out_dir: Path, folder: Path) -> ShopData:
+def _digest_of_reading() -> str:
+    return SourceTree().digest("export_scripts.receipts.kept.part")
+
+
+def write_shop(settings: Settings, out_dir: Path, folder: Path, parts: Parts) -> ShopData:
     """Read and check both tables and write the shop into `folder`. Raises BadInput with the problems of both.
 
-    What does not fit into memory is written below `out_dir` meanwhile, or where [etl] spill says.
+    Files that are not read in their place are read from their `parts`. What does not fit into memory is
+    written below `out_dir` meanwhile, or where [etl] spill says.
     """
     data, problems = settings.data, Problems()
     if data.transactions:
@@ -85,10 +93,10 @@ def write_shop(settings: Settings, out_dir: Path, folder: Path) -> ShopData:
     spill_dir = settings.etl.spill or out_dir
     steps = Steps(copies=any(source.kind == "csv" for source in found))
     with steps.shown(), scratch_folder(spill_dir, SPILL) as spill:
-        check_room(needs_of(found, memory), spill_dir, out_dir)
+        check_room(needs_of(found, memory, parts), spill_dir, out_dir)
         with (
             told_in_one_sentence(found, memory, spill_dir, out_dir),
-            open_database(memory, spill, steps) as database,
+            open_database(memory, spill, steps, parts) as database,
         ):
             lines = read_lines(sources[0], data, settings.etl, database, problems) if sources[0] else None
             products = pd.DataFrame({"item_id": [], "name": []}, dtype="str")

@@ -91,6 +91,7 @@ class EtlSettings(SettingsTable):
     basket_hours: float = Field(gt=0)
     memory: str = Field(pattern=r"^[0-9]+(\.[0-9]+)? ?[KMGT]i?B$")
     spill: Annotated[Path | None, Unset]
+    parts: bool
     drop: dict[str, tuple[str, ...]]
 
 

@@ -27,12 +27,14 @@ def etl(
     transactions: Transactions = None,
     products: Products = None,
     change: Changes = None,
+    engine: EngineName = None,
+    workers: Workers = None,
 ) -> None:
     """Receipts and products → interactions and catalog (OUT/data)."""
     from export_scripts.etl import etl as run
 
     return_freed_memory()
-    print(run(chosen_settings(settings, transactions, products, change), out))
+    print(run(chosen_settings(settings, transactions, products, change, engine, workers), out))
 
 
 def train(

@@ -116,9 +116,9 @@ def assemble(
             "items_dropped": int((reason != "").sum()),
         },
         "settings": {
-            # Without the paths of this machine, whose file names are in sources, and without its memory.
+            # Without the paths of this machine, whose file names are in sources, its memory and its parts.
             "data": data.model_dump(mode="json", exclude={"transactions", "products"}),
-            "etl": settings.etl.model_dump(mode="json", exclude={"memory", "spill"}),
+            "etl": settings.etl.model_dump(mode="json", exclude={"memory", "spill", "parts"}),
         },
     }
     write_shop(catalog, users, meta, folder)

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from export_scripts.receipts.kept.folder import Parts
 from export_scripts.receipts.steps import Steps
 
 BATCH_ROWS = 1 << 16  # of one record batch: a megabyte for two columns
@@ -19,9 +20,12 @@ BATCH_ROWS = 1 << 16  # of one record batch: a megabyte for two columns
 class Database:
     """Tables of one run: SQL in, rows or Arrow out."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, folder: Path, steps: Steps):
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, folder: Path, steps: Steps, parts: Parts
+    ) -> None:
         self._connection, self._numbers, self.steps = connection, itertools.count(1), steps
         self.folder = folder  # for files of this run; removed at its end
+        self.parts = parts  # of files that are not read in their place
 
     def done(self) -> float:
         """Return the finished part of the query that another thread waits for."""
@@ -59,7 +63,9 @@ class Database:
 
 
 @contextmanager
-def open_database(memory: str, folder: Path, steps: Steps | None = None) -> Iterator[Database]:
+def open_database(
+    memory: str, folder: Path, steps: Steps | None = None, parts: Parts | None = None
+) -> Iterator[Database]:
     """Open an empty database that holds at most `memory`, as in "2GB", and spills to `folder`."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": memory,
@@ -70,7 +76,7 @@ def open_database(memory: str, folder: Path, steps: Steps | None = None) -> Iter
     }
     with duckdb.connect(":memory:", config=settings) as connection:
         connection.execute("set enable_progress_bar = false")
-        yield Database(connection, folder, steps or Steps(copies=True))
+        yield Database(connection, folder, steps or Steps(copies=True), parts or Parts())
 
 
 def quoted(name: str) -> str:

@@ -50,7 +50,7 @@ def id_column(
     """
     facts = table.facts.get(name)
     if facts and is_plain_integers(table, name, missing) and not (required and facts.nulls):
-        return table.as_stored(name)
+        return table.as_number(name)
     column = table.distinct(name)
     _refuse_fractions(column, problems)
     written = as_text(column, problems)

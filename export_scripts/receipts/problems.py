@@ -1,5 +1,7 @@
 """The problems of a shop's tables: collected while the tables are read, reported together."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -100,3 +102,9 @@ class BadRows:
         self.count += 1
         if len(self.first) < SHOWN_ROWS:
             self.first.append((row, shown()))
+
+    def join(self, later: BadRows, base: int) -> None:
+        """Add the rows of a later part, whose numbers begin at `base`."""
+        self.count += later.count
+        room = SHOWN_ROWS - len(self.first)
+        self.first += [(base + row, shown) for row, shown in later.first[:room]]

@@ -14,7 +14,9 @@ from typing import Final
 import duckdb
 import pyarrow.parquet as pq
 
+from export_scripts.receipts.kept.folder import Parts
 from export_scripts.receipts.problems import BadInput, Problem
+from export_scripts.receipts.reading.parts import Part
 from export_scripts.receipts.reading.source import Source
 from operations.errors import CestaError
 
@@ -42,19 +44,25 @@ class Needs:
     output: int
 
 
-def needs_of(sources: Sequence[Source], memory: str) -> Needs:
-    """Estimate from the number of lines, which a csv only tells by its size."""
+def needs_of(sources: Sequence[Source], memory: str, parts: Parts | None = None) -> Needs:
+    """Estimate from the number of lines, which a csv only tells by its size.
+
+    What is copied goes to `parts` if they are kept, and else to the spill.
+    """
     lines = copied = 0
     for source in sources:
-        paths = [part.path for part in source.parts]
-        if source.kind == "parquet" and all(isinstance(path, Path) for path in paths):
-            lines += sum(pq.read_metadata(str(path)).num_rows for path in paths)
+        if source.kind == "parquet" and all(part.is_local for part in source.parts):
+            lines += sum(pq.read_metadata(str(part.path)).num_rows for part in source.parts)
         else:
-            size = sum(p.size * (UNPACKED if PACKED.search(p.name) else 1) for p in source.parts)
-            copied += size
-            lines += size // OF_A_LINE_IN_CSV
+            lines += sum(map(_unpacked, source.parts)) // OF_A_LINE_IN_CSV
+            copied += sum(_unpacked(part) for part in source.parts if not (parts and parts.hold(part)))
     spilled = lines * SPILLED_PER_LINE if lines * HELD_PER_LINE > bytes_of(memory) else 0
-    return Needs(copied + spilled, lines * WRITTEN_PER_LINE)
+    written = lines * WRITTEN_PER_LINE
+    return Needs(spilled, written + copied) if parts and parts.are_kept else Needs(spilled + copied, written)
+
+
+def _unpacked(part: Part) -> int:
+    return part.size * (UNPACKED if PACKED.search(part.name) else 1)
 
 
 def bytes_of(memory: str) -> float:

@@ -1,4 +1,8 @@
-"""Brings a table of the shop into the database: parquet files stay where they are, others are copied."""
+"""Brings a table of the shop into the database.
+
+Parquet files of plain types stay where they are, and those of other types are copied. A csv becomes parts
+(`kept/`), and so does parquet in a bucket.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from export_scripts.receipts.database import Database, literal, literals, quoted
+from export_scripts.receipts.kept.table import copy_of_parquet, table_of_csv
 from export_scripts.receipts.problems import Problems
 from export_scripts.receipts.reading.headers import LOOKED_AT, names_as_written
 from export_scripts.receipts.reading.places import ROWS_OF_A_PART, first_row
@@ -38,6 +43,12 @@ def stage(
     Returns None if the source cannot be used, with a problem added.
     """
     names = [name for name in source.schema.names if name in set(wanted)]
+    if source.kind == "csv":
+        return table_of_csv(source, names, database, problems)
+    if names and database.parts.are_kept and not all(part.is_local for part in source.parts):
+        if (copy := copy_of_parquet(source, names, database, problems)) is None:
+            return None
+        source = copy
     if table := _in_place(source, names, moments, database):
         return table
     numbered: set[str] = set()
@@ -204,7 +215,6 @@ def _copied(
         places,
         dictionaries,
         facts,
-        source.repaired,
     )
 
 

@@ -75,6 +75,9 @@ class Table:
     # Columns whose type the database lacks: name → distinct values, whose numbers the relation holds.
     dictionaries: Mapping[str, pa.Array] = field(default_factory=dict)
     facts: Mapping[str, Facts] = field(default_factory=dict)  # of columns of numbers, and of moments
+    # Columns of text whose cells are all whole numbers or moments: name → the same in the relation, typed.
+    integers: Mapping[str, str] = field(default_factory=dict)  # null where the text is empty
+    moments: Mapping[str, str] = field(default_factory=dict)  # seconds since 1970, in plausible years
     repaired: bool = False  # bytes that are not UTF-8 became U+FFFD, so that their rows can be reported
 
     def distinct(self, name: str) -> Column:
@@ -97,6 +100,12 @@ class Table:
     def as_stored(self, name: str, kind: str = "") -> Cells:
         """Return the cells as they are, or cast to a `kind` of SQL."""
         return Cells(f"lines.{self.columns[name]}" + (f"::{kind}" if kind else ""))
+
+    def as_number(self, name: str, kind: str = "") -> Cells:
+        """Return the cells of a column of numbers, also of one whose text is all whole numbers."""
+        if name not in self.integers:
+            return self.as_stored(name, kind)
+        return Cells(f"lines.{self.integers[name]}" + (f"::{kind}" if kind else ""))
 
     def meaning(self, column: Column, values: pa.Array) -> Cells:
         """Return what the cells stand for: the `values` (distinct,) of their distinct values."""
@@ -208,7 +217,7 @@ def text_column(table: Table, name: str, missing: Collection[str], problems: Pro
     Whole numbers that were stored as floats ("123.0", because a value was missing) become "123" again.
     """
     if is_plain_integers(table, name, missing):
-        return table.as_stored(name, "varchar")
+        return table.as_number(name, "varchar")
     column = table.distinct(name)
     return table.meaning(column, as_values(column, missing, problems))
 
@@ -226,7 +235,7 @@ def is_plain_integers(table: Table, name: str, missing: Collection[str]) -> bool
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     words = {word.strip() for word in missing}
     return (
-        pa.types.is_integer(kind)
+        (pa.types.is_integer(kind) or name in table.integers)
         and name not in table.dictionaries
         and not any(word.lstrip("-").isdecimal() for word in words)
     )
@@ -306,7 +315,7 @@ def number_column(
         least, most = facts.least, facts.most
         clean = abs(least) < LARGEST_NUMBER and abs(most) < LARGEST_NUMBER
         if clean and not (least < 0 and refuse_negative):
-            return Numbers(table.as_stored(name), least < 0, least > 0, facts.whole)
+            return Numbers(table.as_number(name), least < 0, least > 0, facts.whole)
     column = table.distinct(name)
     values = _numbers(column, problems)
     bad = np.append(~(np.abs(values) < LARGEST_NUMBER), True)

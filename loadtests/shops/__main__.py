@@ -2,6 +2,7 @@
 
 python -m loadtests.shops S1 artifacts/shops/S1
 python -m loadtests.shops gift-shop artifacts/shops/gift-shop
+python -m loadtests.shops S2 artifacts/shops/S2-daily --days csv
 python -m loadtests.shops my-size FOLDER --lines 5000000 --users 20000 --items 40000
 
 Then: cesta build --settings FOLDER/shop.toml --out FOLDER/out
@@ -13,17 +14,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtests.shops.chain import SIZES, Chain, Size
+from loadtests.shops.days import KINDS, Kind
 from loadtests.shops.invented import SHOPS, make_tables
 from loadtests.shops.tables import SETTINGS, Written, write_shop
 
 
-def write_named(name: str, folder: Path, seed: int, size: Size | None = None) -> Written:
-    """Write the shop ``name``, or a chain of ``size``, into ``folder``."""
+def write_named(
+    name: str, folder: Path, seed: int, size: Size | None = None, days: Kind | None = None
+) -> Written:
+    """Write the shop ``name``, or a chain of ``size``, into ``folder``; with ``days`` a file for each day."""
     if chosen := size or SIZES.get(name):
         chain = Chain(chosen, seed)
-        return write_shop(folder, chain.lines(), chain.products())
+        return write_shop(folder, chain.lines(), chain.products(), days)
     lines, products = make_tables(SHOPS[name], seed)
-    return write_shop(folder, [lines], products)
+    return write_shop(folder, [lines], products, days)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("name", help=", ".join([*SIZES, *SHOPS]))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--days", choices=KINDS, help="receipts as a file for each day, of this kind")
     for option in ("lines", "users", "items"):
         parser.add_argument(f"--{option}", type=int)
     given = parser.parse_args(arguments)
@@ -46,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "or --lines, --users and --items"
         )
     size = Size(*own) if all(own) else None
-    written = write_named(given.name, given.folder, given.seed, size)
+    written = write_named(given.name, given.folder, given.seed, size, given.days)
     print(f"{given.folder / SETTINGS}: {written.lines:,} lines, {written.baskets:,} baskets")
     return 0
 

@@ -1,4 +1,4 @@
-"""Writes a generated shop as etl reads it: two parquet files and the settings that name them."""
+"""Writes a generated shop as etl reads it: its two tables and the settings that name them."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from loadtests.shops.days import Kind, split_by_day
 
 SETTINGS: Final = "shop.toml"
 FIRST_ITEM: Final = 10_000_000  # ids of eight digits, as shops print them
@@ -39,14 +41,22 @@ class Written(NamedTuple):
     baskets: int
 
 
-def write_shop(folder: Path, lines: Iterable[Lines], products: Products) -> Written:
-    """Write transactions.parquet, products.parquet and shop.toml into ``folder``."""
+def write_shop(folder: Path, lines: Iterable[Lines], products: Products, days: Kind | None = None) -> Written:
+    """Write transactions.parquet, products.parquet and shop.toml into ``folder``.
+
+    With ``days``, the transactions are a folder with a file of this kind for each day.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     _write_products(folder / "products.parquet", products)
-    written = _write_lines(folder / "transactions.parquet", lines)
+    transactions = folder / "transactions.parquet"
+    written = _write_lines(transactions, lines)
+    if days:
+        split_by_day(transactions, folder / "transactions", days)
+        transactions.unlink()
+        transactions = folder / "transactions"
     categories = ", ".join(f'"{level}"' for level in products.levels)
     (folder / SETTINGS).write_text(
-        '[data]\ntransactions = "transactions.parquet"\nproducts = "products.parquet"\n'
+        f'[data]\ntransactions = "{transactions.name}"\nproducts = "products.parquet"\n'
         f"category_columns = [{categories}]\n",
         encoding="utf-8",
     )

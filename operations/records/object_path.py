@@ -71,6 +71,10 @@ class ObjectPath:
             raise CestaError(f"{url} cannot be served: {ALLOWED}")
         return cls(_connect(scheme, url.rstrip("/")), url.rstrip("/"))
 
+    def __reduce__(self) -> tuple[Callable[..., "ObjectPath"], tuple[str, str, int | None]]:
+        """Another process connects again, with the credentials of its own environment."""
+        return _reconnect, (self.url, self.key, self.listed_size)
+
     def __truediv__(self, name: str) -> "ObjectPath":
         return ObjectPath(self.store, self.url, f"{self.key}/{name}" if self.key else name)
 
@@ -298,6 +302,10 @@ class ObjectPath:
             raise
         except exceptions.BaseError as error:
             raise StoreError(f"{self}: {_reason(error, self.url.partition('://')[0])}") from None
+
+
+def _reconnect(url: str, key: str, listed_size: int | None) -> ObjectPath:
+    return ObjectPath(ObjectPath.at(url).store, url, key, listed_size)
 
 
 def _connect(scheme: str, url: str) -> "ObjectStore":

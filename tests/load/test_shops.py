@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -16,9 +18,6 @@ from loadtests.shops.assortment import Assortment
 from loadtests.shops.chain import Chain, Size
 from loadtests.shops.invented import SHOPS, make_tables
 from loadtests.shops.tables import UNKNOWN, Lines
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SMALL = Size(60_000, 600, 2_000)
 
@@ -102,3 +101,24 @@ def test_an_invented_shop_has_its_habits(name: str) -> None:
     assert ((lines.users == UNKNOWN) == (habits.users == 0)).all()
     assert set(lines.items) <= set(products.items)
     assert (lines.items.max() >= habits.items) == bool(habits.renewed_days)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_days_are_files_with_the_same_lines(tmp_path: Path, kind: str) -> None:
+    """In the order of times, and the settings name the folder."""
+    sizes = ["--lines", "2000", "--users", "40", "--items", "200"]
+    main(["mine", str(tmp_path / "whole"), *sizes])
+    main(["mine", str(tmp_path / "daily"), *sizes, "--days", kind])
+    whole = duckdb.read_parquet(str(tmp_path / "whole" / "transactions.parquet"))
+    table = load_settings(tmp_path / "daily" / "shop.toml").data.transactions
+    assert [path.name for path in tmp_path.joinpath("daily").iterdir() if path.suffix == ".parquet"] == [
+        "products.parquet"
+    ]
+    files = sorted(path for path in Path(str(table)).iterdir())
+    lines: list[tuple[Any, ...]] = []
+    for path in files:
+        of_day = duckdb.execute(f"select * from '{path}'").fetchall()
+        assert {str(line[3])[:10] for line in of_day} == {path.stem}
+        assert of_day == sorted(of_day, key=lambda line: line[3])
+        lines += of_day
+    assert sorted(lines) == sorted(whole.fetchall())

@@ -43,6 +43,14 @@ class CsvFindings:
     delimiter: str = ""  # the same
     repaired: bool = False  # bytes that are not UTF-8 became U+FFFD
 
+    def join(self, later: CsvFindings, base: int) -> None:
+        """Add what a later part holds, whose row numbers begin at `base`."""
+        if not self.ragged.count:
+            self.cells, self.delimiter = later.cells, later.delimiter
+        self.ragged.join(later.ragged, base)
+        self.swallowed.join(later.swallowed, base)
+        self.repaired |= later.repaired
+
     def report(self, name: str, place: Callable[[int], int | str], problems: Problems) -> None:
         """Report ragged rows; else rows that are a part of one value: one can be the cause of the other."""
         found = self.ragged if self.ragged.count else self.swallowed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -20,29 +21,44 @@ Rows = NDArray[np.int64]
 Place = Callable[[int], int | str]
 
 
-class RepeatedHeaders:
-    """Takes rows that repeat or underline the header out of a stream; finds rows that are another header."""
+@dataclass
+class HeaderFindings:
+    """Rows of a table that are no rows of data: the header again, its underline, or another header."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        """`names` are those of the columns of each batch."""
-        self._names = [name.casefold() for name in names]
-        self._written = pa.array(names_as_written(names), pa.string())
-        self._rules, self._repeated, self._other = BadRows(), BadRows(), BadRows()
+    rules: BadRows = field(default_factory=BadRows)
+    repeated: BadRows = field(default_factory=BadRows)
+    other: BadRows = field(default_factory=BadRows)
 
-    def without(self, batch: pa.RecordBatch, rows: Rows) -> tuple[pa.RecordBatch, Rows]:
-        """Return the batch without them, and the numbers (n,) of its rows."""
-        batch, rows = _without(batch, rows, _rules(batch), self._rules)
-        return _without(batch, rows, self._headers(batch, rows), self._repeated)
+    def join(self, later: HeaderFindings, base: int) -> None:
+        """Add those of a later part, whose row numbers begin at `base`."""
+        self.rules.join(later.rules, base)
+        self.repeated.join(later.repeated, base)
+        self.other.join(later.other, base)
 
     def report(self, name: str, place: Place, problems: Problems) -> None:
         """Warn of what was passed over, and report rows that are another header."""
-        _warn(name, self._rules, ("underlines the header", "underline the header"), place, problems)
-        if self._other.count:
-            shown = tuple((place(row), text) for row, text in self._other.first)
+        _warn(name, self.rules, ("underlines the header", "underline the header"), place, problems)
+        if self.other.count:
+            shown = tuple((place(row), text) for row, text in self.other.first)
             what = "rows that are another header: columns in another order or with other names"
             way_out = "give all files the same columns in the same order before you join them"
-            problems.add(Problem(name, what, way_out, shown, self._other.count))
-        _warn(name, self._repeated, ("repeats the header", "repeat the header"), place, problems)
+            problems.add(Problem(name, what, way_out, shown, self.other.count))
+        _warn(name, self.repeated, ("repeats the header", "repeat the header"), place, problems)
+
+
+class RepeatedHeaders:
+    """Takes rows that repeat or underline the header out of a stream; finds rows that are another header."""
+
+    def __init__(self, names: Sequence[str], found: HeaderFindings) -> None:
+        """`names` are those of the columns of each batch; what is met is added to `found`."""
+        self._names = [name.casefold() for name in names]
+        self._written = pa.array(names_as_written(names), pa.string())
+        self._found = found
+
+    def without(self, batch: pa.RecordBatch, rows: Rows) -> tuple[pa.RecordBatch, Rows]:
+        """Return the batch without them, and the numbers (n,) of its rows."""
+        batch, rows = _without(batch, rows, _rules(batch), self._found.rules)
+        return _without(batch, rows, self._headers(batch, rows), self._found.repeated)
 
     def _headers(self, batch: pa.RecordBatch, rows: Rows) -> Bools:
         """Mark rows (n,) that repeat the header."""
@@ -56,7 +72,7 @@ class RepeatedHeaders:
         known = np.sum([np.asarray(pc.is_in(c, pa.array(self._names, c.type))) for c in cells], axis=0)
         numbers = rows[found]
         for i in np.flatnonzero(~same & (2 * known > len(self._names))):
-            self._other.add(int(numbers[i]), partial(_shown, cells, int(i)))
+            self._found.other.add(int(numbers[i]), partial(_shown, cells, int(i)))
         found[found] = same
         return found
 

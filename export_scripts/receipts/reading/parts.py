@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from export_scripts.receipts.problems import Problem, Problems
+from operations.errors import CestaError
 from operations.records.object_file import ObjectFile
 from operations.records.object_path import ObjectPath
 
@@ -43,6 +44,20 @@ class Part:
         if isinstance(self.path, ObjectPath):
             return pa.PythonFile(ObjectFile(self.path), "r")
         return pa.OSFile(str(self.path))
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.path, Path)
+
+    def is_unchanged(self) -> bool:
+        """Is the file still the one that was found? No, if it cannot be asked."""
+        try:
+            if isinstance(self.path, Path):
+                return _local_part(self.name, self.path).version == self.version
+            head = self.path.head()
+        except (OSError, CestaError):
+            return False
+        return head is not None and _version(head) == self.version
 
 
 @dataclass(frozen=True)
@@ -154,7 +169,11 @@ def _in_bucket(url: str) -> Parts | Problem:
 
 def _object_part(name: str, root: ObjectPath, meta: ObjectMeta) -> Part:
     path = ObjectPath(root.store, root.url, meta["path"], meta["size"])
-    return Part(name, path, meta["size"], meta["e_tag"] or str(meta["last_modified"]), _keys(name))
+    return Part(name, path, meta["size"], _version(meta), _keys(name))
+
+
+def _version(meta: ObjectMeta) -> str:
+    return meta["e_tag"] or str(meta["last_modified"])
 
 
 def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
@@ -12,10 +13,10 @@ from numpy.typing import NDArray
 
 from export_scripts.receipts.problems import Problem, Problems
 from export_scripts.receipts.reading.csv_rows import CsvFindings, csv_batches
-from export_scripts.receipts.reading.headers import RepeatedHeaders
+from export_scripts.receipts.reading.headers import HeaderFindings, RepeatedHeaders
 from export_scripts.receipts.reading.parquet_rows import parquet_batches
 from export_scripts.receipts.reading.parts import Part
-from export_scripts.receipts.reading.places import place
+from export_scripts.receipts.reading.places import first_row, place
 from export_scripts.receipts.reading.quotes import CLOSE_QUOTES, UnmatchedQuotes
 
 Kind = Literal["csv", "parquet"]
@@ -34,6 +35,21 @@ UNREADABLE: Final = (  # what the libraries raise for a file that is no table
 
 class Unreadable(Exception):  # noqa: N818 - "except Unreadable" reads
     """The table cannot be used. Its problem is in the `problems` that the reader was given."""
+
+
+@dataclass
+class Findings:
+    """What parts of a table hold: how many rows, and what is no row of data."""
+
+    rows: int = 0
+    csv: CsvFindings = field(default_factory=CsvFindings)
+    headers: HeaderFindings = field(default_factory=HeaderFindings)
+
+    def join(self, later: Findings, index: int) -> None:
+        """Add those of the part with this index, whose row numbers begin at 1."""
+        self.rows += later.rows
+        self.csv.join(later.csv, first_row(index))
+        self.headers.join(later.headers, first_row(index))
 
 
 class Source:
@@ -72,24 +88,55 @@ class Source:
         adds what it found to `problems` and `warn`s. Raises Unreadable if nothing of the table may be used,
         maybe after many batches: then no other problem of this table is worth a line.
         """
+        found = Findings()
+        for index, part in enumerate(self.parts):
+            yield from self.part_batches(part, found, problems, columns, index)
+        self.report(found, problems)
+
+    def part_batches(
+        self,
+        part: Part,
+        found: Findings,
+        problems: Problems,
+        columns: Sequence[str] | None = None,
+        index: int = 0,
+    ) -> Batches:
+        """Yield the rows of one part; their numbers begin at 1, or where those of this `index` do.
+
+        What is no row is added to `found`, for `report`. Raises Unreadable, with a problem added.
+        """
         chosen = list(self.schema.names if columns is None else columns)
         schema = pa.schema([self.schema.field(name) for name in chosen])
         stored = self._stored(chosen)
-        found, headers, count = CsvFindings(), RepeatedHeaders(stored), 0
-        for index, part in enumerate(self.parts):
-            try:
-                for batch, rows in self._batches(part, index, stored, found):
-                    batch, rows = headers.without(batch.select(stored), rows)
-                    if len(rows):
-                        count += len(rows)
-                        yield _filled(batch, part, schema), rows
-            except UNREADABLE as error:
-                problems.add(problem_of(self._named(part), error))
-                raise Unreadable(self.name) from None
-        self.repaired = found.repaired
-        found.report(self.name, self.place, problems)
-        headers.report(self.name, self.place, problems)
-        if not count:
+        headers = RepeatedHeaders(stored, found.headers)
+        try:
+            for batch, rows in self._batches(part, index, stored, found.csv):
+                batch, rows = headers.without(batch.select(stored), rows)
+                if len(rows):
+                    found.rows += len(rows)
+                    yield _filled(batch, part, schema), rows
+        except UNREADABLE as error:
+            problems.add(problem_of(self._named(part), error))
+            raise Unreadable(self.name) from None
+
+    def stored_batches(
+        self, part: Part, problems: Problems, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield all rows of a parquet part, headers among them. Raises Unreadable, with a problem added."""
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        try:
+            for batch, _ in parquet_batches(part, 0, self._stored(columns)):
+                yield _filled(batch, part, schema)
+        except UNREADABLE as error:
+            problems.add(problem_of(self._named(part), error))
+            raise Unreadable(self.name) from None
+
+    def report(self, found: Findings, problems: Problems) -> None:
+        """Add what all parts hold to `problems` and `warn`s. Raises Unreadable if there is no row."""
+        self.repaired = found.csv.repaired
+        found.csv.report(self.name, self.place, problems)
+        found.headers.report(self.name, self.place, problems)
+        if not found.rows:
             if all(problem.table != self.name for problem in problems.collected):  # else there are rows
                 problems.add(problem_of_no_rows(self.name))
             raise Unreadable(self.name)

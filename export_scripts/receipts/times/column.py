@@ -33,6 +33,8 @@ def time_column(table: Table, name: str, written_as: str, problems: Problems) ->
     `written_as` is a format ([data] timestamp_format), or "" to recognise it. Reports cells that hold no
     plausible time and makes them null.
     """
+    if name in table.moments and not written_as:
+        return Cells(f"lines.{table.moments[name]}")
     if moments := _plausible_moments(table, name):
         return moments
     column = table.distinct(name)

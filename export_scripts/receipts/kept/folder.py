@@ -1,0 +1,231 @@
+"""The folder OUT/parts: what earlier runs of etl have read of files, so that a run reads only the new ones.
+
+A part is a file `SOURCE-READING-CONTENT.parquet`: digests of the file that was read, of all else that its
+reading depends on, and of the part itself. So a damaged part is not believed, a changed file has another
+part, and two files with the same content share one. A run holds the folder alone. It writes its parts beside
+the others and renames them at its end. Parts that this run did not use go.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from export_scripts.receipts.kept.part import Made, PartFacts, Reading, Task, make_part, read_facts
+from export_scripts.receipts.problems import Problems
+from export_scripts.receipts.reading.parts import Part
+from export_scripts.receipts.reading.source import Findings, Source
+from export_scripts.settings import EngineSettings
+from operations.errors import CestaError
+from operations.records.atomic import flush, scratch_folder
+from operations.records.file_record import sha256
+
+FOLDER: Final = "parts"  # beside data
+STAGED: Final = ".partial-"
+DIGITS: Final = 32  # of each digest in a name
+LEAST_FOR_WORKERS: Final = 1 << 25  # bytes of files; to start two workers takes as long as to read these
+
+Report = Callable[[float], None]
+
+
+class Parts:
+    """The parts of this run and, with a `folder`, of earlier ones."""
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        engine: EngineSettings | None = None,
+        code: Callable[[], str] = str,
+        stack: ExitStack | None = None,
+    ) -> None:
+        """`code` returns the digest of the code that reads files; `stack` lets go of the folder."""
+        self._folder, self._engine, self._code = folder, engine, code
+        self._stack, self._scratch = stack or ExitStack(), Path()
+        self._sources: dict[str, str] = {}  # address → digest
+        self._new: dict[str, Part] = {}  # name → the file that was read
+        self._used: set[str] = set()
+
+    @property
+    def are_kept(self) -> bool:
+        return self._folder is not None
+
+    def hold(self, part: Part) -> bool:
+        """Is there a part of this file, maybe of other columns?"""
+        return self._folder is not None and self._digest(part) in self._kept
+
+    def of(
+        self, source: Source, columns: Sequence[str], scratch: Path, problems: Problems, report: Report
+    ) -> list[tuple[int, Path, PartFacts]] | None:
+        """Return the parts of the source's files that have rows, each with the index of its file.
+
+        Reads what no earlier run has read; that goes to `scratch` if nothing is kept. Returns None if the
+        source cannot be used, with a problem added.
+        """
+        self._scratch = scratch
+        names = [self._name(source, index, columns) for index in range(len(source.parts))]
+        files: dict[str, int] = {}  # name → the first file of this content
+        for index, name in enumerate(names):
+            files.setdefault(name, index)
+        paths = {name: path for name in files if (path := self._find(name))}
+        tasks = [Task(index, name) for name, index in files.items() if name not in paths]
+        made: dict[str, Made] = {}
+        of_tasks = self._make(source, columns, tasks, report) if tasks else ()
+        for task, one in zip(tasks, of_tasks, strict=True):
+            if one.problem:
+                problems.add(one.problem)
+                return None
+            made[task.name] = one
+            path = self._staged / task.name
+            if one.content is not None:
+                path.write_bytes(one.content)
+            if one.findings.rows:
+                paths[task.name] = path
+                self._new[task.name] = source.parts[task.file]
+        facts = {name: read_facts(path) for name, path in paths.items()}
+        found = Findings()
+        for index, name in enumerate(names):
+            found.join(made[name].findings if name in made else facts[name].findings(), index)
+        source.report(found, problems)
+        self._used.update(path.name for path in paths.values())
+        return [(index, paths[name], facts[name]) for index, name in enumerate(names) if name in paths]
+
+    def keep(self) -> None:
+        """Keep the new parts of files that are still the same, and remove the parts that were not used."""
+        if self._folder is None or not self._folder.exists():
+            return
+        flush(self._staged)
+        for name, part in self._new.items():
+            if part.is_unchanged():
+                staged = self._staged / name
+                kept = self._folder / f"{name}-{sha256(staged)[:DIGITS]}.parquet"
+                staged.rename(kept)
+                self._used.add(kept.name)
+        for path in self._folder.glob("*.parquet"):
+            if path.name not in self._used:
+                path.unlink()
+        os.fsync(self._handle)
+
+    def close(self) -> None:
+        """Remove the folder if it is empty: a failed run leaves nothing."""
+        if self._folder is not None:
+            with suppress(OSError):
+                self._folder.rmdir()
+
+    @cached_property
+    def _handle(self) -> int:
+        """A handle of the folder, which from now on is this run's alone."""
+        assert self._folder is not None
+        self._folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self._folder, os.O_RDONLY)
+        self._stack.callback(os.close, handle)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CestaError(
+                f"another etl writes to {self._folder.parent}; "
+                "wait for its end, or name another folder with --out"
+            ) from None
+        return handle
+
+    @cached_property
+    def _staged(self) -> Path:
+        """The place for new parts."""
+        if self._folder is None:
+            return self._scratch
+        assert self._handle
+        return self._stack.enter_context(scratch_folder(self._folder, STAGED))
+
+    @cached_property
+    def _kept(self) -> dict[str, list[Path]]:
+        """The parts of earlier runs by the digest of the file that was read."""
+        kept: dict[str, list[Path]] = {}
+        for path in self._folder.glob("*.parquet") if self._folder else ():
+            kept.setdefault(path.name.partition("-")[0], []).append(path)
+        return kept
+
+    def _name(self, source: Source, index: int, columns: Sequence[str]) -> str:
+        if self._folder is None:
+            return f"{source.kind}-{id(source)}-{index}.parquet"
+        part = source.parts[index]
+        kinds = [(name, str(source.schema.field(name).type)) for name in columns]
+        reading = [self._code_digest, pa.__version__, source.kind, source.schema.names, kinds, part.keys]
+        return f"{self._digest(part)}-{_short(json.dumps(reading))}"
+
+    @cached_property
+    def _code_digest(self) -> str:
+        return self._code()
+
+    def _digest(self, part: Part) -> str:
+        """Return what tells a file from any other: its content, or in a bucket its address and version."""
+        address = str(part.path)
+        if address not in self._sources:
+            is_local = isinstance(part.path, Path)
+            self._sources[address] = (
+                sha256(Path(address))[:DIGITS]
+                if is_local
+                else _short(json.dumps([address, part.version, part.size]))
+            )
+        return self._sources[address]
+
+    def _find(self, name: str) -> Path | None:
+        """Return the part of this name if its content is what was written."""
+        if self._folder is None:
+            return None
+        assert self._handle  # the folder is held before a part is believed
+        for path in self._kept.get(name.partition("-")[0], ()):
+            if path.name.startswith(f"{name}-") and path.stem.endswith(sha256(path)[:DIGITS]):
+                return path
+        return None
+
+    def _make(
+        self, source: Source, columns: Sequence[str], tasks: Sequence[Task], report: Report
+    ) -> Iterator[Made]:
+        """Read the files: here if they are few, else by the workers of the engine."""
+        # Here, since a run without new files needs no libraries of processes.
+        from export_scripts.engines.engine import LOCAL, open_engine
+        from export_scripts.engines.local import open_local
+
+        sizes = [source.parts[task.file].size for task in tasks]
+        total, before, within = max(sum(sizes), 1), 0, 0
+        chosen = self._engine
+        if chosen and (len(tasks) < 2 or sum(sizes) < LEAST_FOR_WORKERS):
+            chosen = None
+        sends = chosen is not None and chosen.name != LOCAL  # other machines do not see the folder
+        reading = Reading(source, list(columns), None if sends else self._staged)
+
+        def tell(size: int) -> None:
+            nonlocal within
+            within += size
+            report((before + within) / total)
+
+        with open_engine(chosen) if chosen else open_local(1) as engine:
+            is_here = not sends and engine.workers == 1
+            work = partial(make_part, report=tell) if is_here else make_part
+            for size, made in zip(sizes, engine.map(work, tasks, reading), strict=True):
+                before, within = before + size, 0
+                report(before / total)
+                yield made
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+@contextmanager
+def open_parts(out: Path, is_kept: bool, engine: EngineSettings, code: Callable[[], str]) -> Iterator[Parts]:
+    """Yield the parts in the folder `out`, which are kept if the block ends without an error."""
+    folder = out / FOLDER if is_kept else None
+    with ExitStack() as stack:
+        parts = Parts(folder, engine, code, stack)
+        stack.callback(parts.close)  # after the lock and the new parts are gone
+        yield parts
+        parts.keep()
