@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from pydantic import JsonValue
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from export_scripts.durations import stage
@@ -17,6 +18,7 @@ from export_scripts.engines.engine import open_engine
 from export_scripts.engines.interface import Engine
 from export_scripts.engines.local import ThisProcess
 from export_scripts.quality import baselines, report
+from export_scripts.quality.against import Candidate, compare
 from export_scripts.quality.cold import hide_cold, measure_cold_items
 from export_scripts.quality.groups import Groups
 from export_scripts.quality.losses import measure_full_catalog, measure_recall
@@ -43,6 +45,7 @@ from export_scripts.snapshots.splits import HiddenItems, Split, hide_items, spli
 from operations.records import file_record
 from operations.records.atomic import write_file
 from operations.records.contract import Contract, read_contract
+from operations.releases.stores.store import Repository
 
 BASKET_SIZES: Final = {"1": (1, 1), "2-4": (2, 4), "5-9": (5, 9), "10+": (10, 2**31)}
 SUPPORTS: Final = {"5-19": (5, 19), "20-99": (20, 99), "100+": (100, 2**31)}  # baskets before the period
@@ -61,19 +64,34 @@ def evaluate(
     metrics: Path,
     rivals: bool = False,
     max_queries: int | None = None,
+    against: Repository | None = None,
 ) -> Path:
     """Measure the checkpoint on the test period; write ``metrics`` (json), and report.html beside it.
 
     With ``rivals``, models of other libraries are trained and measured too, which takes far longer.
-    ``max_queries`` lowers evaluate.queries.
+    ``max_queries`` lowers evaluate.queries. The active release of ``against`` gets the newest questions, too.
     """
     if max_queries is not None:
         settings = _limit_queries(settings, max_queries)
     with open_engine(settings.engine) as engine:
         content = _measure(settings, data, checkpoint, rivals, engine)
+        if against and (compared := _compare(settings, data, checkpoint, against, engine)):
+            content["against"] = compared
     write_file(metrics, (json.dumps(content, indent=2) + "\n").encode())
     write_file(metrics.with_name(report.NAME), report.html(content).encode())
     return metrics
+
+
+def _compare(
+    settings: Settings, data: Path, checkpoint: Path, repository: Repository, engine: Engine
+) -> dict[str, JsonValue] | None:
+    """Ask the checkpoint and the active release the same newest questions."""
+    shop = load_shop(data)
+    model, prior = load_checkpoint(checkpoint, shop, settings)
+    split, counts = split_by_time(shop, settings.splits), checkpoint.parent / partials.FOLDER
+    candidate = Candidate(model, prior, load_tower(checkpoint), counts)
+    compared = compare(repository, shop, split, candidate, settings, read_contract(), engine)
+    return compared.json_object() if compared else None
 
 
 def _measure(settings: Settings, data: Path, checkpoint: Path, rivals: bool, engine: Engine) -> Metrics:
