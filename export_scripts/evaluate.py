@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from pydantic import JsonValue
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from export_scripts.durations import stage
@@ -74,32 +73,26 @@ def evaluate(
     if max_queries is not None:
         settings = _limit_queries(settings, max_queries)
     with open_engine(settings.engine) as engine:
-        content = _measure(settings, data, checkpoint, rivals, engine)
-        if against and (compared := _compare(settings, data, checkpoint, against, engine)):
-            content["against"] = compared
+        content = _measure(settings, data, checkpoint, rivals, engine, against)
     write_file(metrics, (json.dumps(content, indent=2) + "\n").encode())
     write_file(metrics.with_name(report.NAME), report.html(content).encode())
     return metrics
 
 
-def _compare(
-    settings: Settings, data: Path, checkpoint: Path, repository: Repository, engine: Engine
-) -> dict[str, JsonValue] | None:
-    """Ask the checkpoint and the active release the same newest questions."""
-    shop = load_shop(data)
-    model, prior = load_checkpoint(checkpoint, shop, settings)
-    split, counts = split_by_time(shop, settings.splits), checkpoint.parent / partials.FOLDER
-    candidate = Candidate(model, prior, load_tower(checkpoint), counts)
-    compared = compare(repository, shop, split, candidate, settings, read_contract(), engine)
-    return compared.json_object() if compared else None
-
-
-def _measure(settings: Settings, data: Path, checkpoint: Path, rivals: bool, engine: Engine) -> Metrics:
+def _measure(
+    settings: Settings,
+    data: Path,
+    checkpoint: Path,
+    rivals: bool,
+    engine: Engine,
+    against: Repository | None,
+) -> Metrics:
     shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     split = split_by_time(shop, settings.splits)
     counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
-    arrays = snapshot(shop, split.test, settings, prior, partials=counted, tower=load_tower(checkpoint))
+    tower = load_tower(checkpoint)
+    arrays = snapshot(shop, split.test, settings, prior, partials=counted, tower=tower)
     check_leaks(shop, arrays, split.test, settings)
     rng = np.random.default_rng(settings.train.seed)
     rankable, per_basket = recommendable(arrays), settings.splits.hidden_per_basket
@@ -117,6 +110,9 @@ def _measure(settings: Settings, data: Path, checkpoint: Path, rivals: bool, eng
     without_users = questions.rank(asked, False, "no user")
     known, unknown = with_users[ServedRanker.NAME], without_users[ServedRanker.NAME]
     assert known.chances is not None  # ServedRanker always predicts probabilities
+
+    candidate = Candidate(model, prior, tower, checkpoint.parent / partials.FOLDER)
+    compared = against and compare(against, shop, split, candidate, settings, contract, engine)
 
     def result(name: str) -> RankerResult:
         return groups.summarise_ranker(with_users[name], without_users[name])
@@ -136,6 +132,7 @@ def _measure(settings: Settings, data: Path, checkpoint: Path, rivals: bool, eng
         "baselines": {name: result(name) for name in baselines.RANKERS},
         "rivals": _describe_rivals(others, missing, result),
         "protocol": _describe_protocol(shop, split, arrays, hidden, contract),
+        "against": compared.json_object() if compared else None,
     }
 
 

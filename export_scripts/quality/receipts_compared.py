@@ -41,7 +41,7 @@ def compare_receipts(
     Its clock stands at ``now``. It knows sales of the ``items``, and the ``customers``.
     """
     counts, start = baskets_by_day(shop), shop.first_basket_at(now)
-    described = {"customers": ThenAndNow(then=active.users or 0, now=shop.n_users - 1)}
+    described: dict[str, object] = {"customers": ThenAndNow(then=active.users or 0, now=shop.n_users - 1)}
     if counts is not None:
         first = int(shop.times[0] // DAY_S)
         described |= _shared_days(counts, first, active) | _new_days(shop, counts, first, now)

@@ -84,7 +84,7 @@ def html(metrics: Metrics) -> str:
         curve=_curve(metrics.get("curve") or []),
         calibration=_calibration(metrics["calibration"]),
         readings=readings(metrics),
-        against=_describe_against(metrics["against"]) if "against" in metrics else "",
+        against=_describe_against(against) if (against := metrics.get("against")) else "",
     )
 
 

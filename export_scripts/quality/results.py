@@ -151,4 +151,4 @@ class Metrics(RankerResult):
     baselines: dict[str, RankerResult]
     rivals: dict[str, MeasuredRival | MissingRival]
     protocol: ProtocolRecord
-    against: NotRequired[dict[str, JsonValue]]  # a Comparison with the active release, where there was one
+    against: dict[str, JsonValue] | None  # a Comparison with the active release, if there was one
