@@ -35,7 +35,6 @@ from export_scripts.snapshots.splits import HiddenItems, Split, cut_off, hide_it
 from operations.errors import CestaError
 from operations.records.comparison import Comparison
 from operations.records.contract import Contract
-from operations.records.manifest import DataRecord
 from operations.releases.repository import active_release, read_release
 from operations.releases.stores.store import Repository
 
@@ -76,23 +75,34 @@ def compare(
     try:
         active = open_release(repository, number)
     except CestaError as error:
-        return Comparison.model_validate(who | {"problem": str(error)})
+        found: dict[str, object] = {"problem": str(error)}
+    else:
+        found = compare_with(active, shop, split, candidate, settings, contract, engine)
+    return Comparison.model_validate(who | found)
+
+
+def compare_with(
+    active: Released,
+    shop: Shop,
+    split: Split,
+    candidate: Candidate,
+    settings: Settings,
+    contract: Contract,
+    engine: Engine,
+) -> dict[str, object]:
+    """The fields of a Comparison except those that name the active release."""
     if shop.day != DAY_S:
-        problem = "receipts without times do not tell which of them are new"
-        return Comparison.model_validate(who | {"problem": problem})
-    data = active.manifest.data or DataRecord()
-    receipts = compare_receipts(shop, data, active.now, active.sold_items(), active.customers())
+        return {"problem": "receipts without times do not tell which of them are new"}
+    found: dict[str, object] = {"receipts": compare_receipts(shop, active.data, active.now, *active.ids())}
     start = max(shop.first_basket_at(active.now), split.test)
-    who["receipts"] = receipts
     if start >= shop.n_baskets:
-        return Comparison.model_validate(who | {"problem": f"no receipt is newer than release {number}'s"})
+        return found | {"problem": "no receipt is newer than those of the active release"}
     ours = as_released(shop, start, candidate, settings, contract, engine)
     hidden = hide_new_items(shop, start, ours, active, settings)
     questions = IdQuestions.of(shop, hidden)
-    ranks = {"active": ask(active.reference, questions), "candidate": ask(ours, questions)}
+    ranks = ask(active.reference, questions), ask(ours, questions)
     since = datetime.fromtimestamp(int(shop.times[start]), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    measured = paired(ranks["active"], ranks["candidate"], owners_of(shop, hidden), settings)
-    return Comparison.model_validate(who | {"since": since} | measured)
+    return found | {"since": since} | paired(*ranks, owners_of(shop, hidden), settings)
 
 
 def as_released(

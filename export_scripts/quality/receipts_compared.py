@@ -33,6 +33,11 @@ def baskets_by_day(shop: Shop) -> Counts | None:
     return np.bincount(days - days[0])
 
 
+def customers_of(shop: Shop) -> int:
+    """The number of known customers with a basket."""
+    return int(np.count_nonzero(np.bincount(shop.users)[1:]))
+
+
 def compare_receipts(
     shop: Shop, active: DataRecord, now: int, items: Set[bytes], customers: Set[bytes]
 ) -> ReceiptsCompared:
@@ -41,7 +46,8 @@ def compare_receipts(
     Its clock stands at ``now``. It knows sales of the ``items``, and the ``customers``.
     """
     counts, start = baskets_by_day(shop), shop.first_basket_at(now)
-    described: dict[str, object] = {"customers": ThenAndNow(then=active.users or 0, now=shop.n_users - 1)}
+    customers_now = ThenAndNow(then=active.users or 0, now=customers_of(shop))
+    described: dict[str, object] = {"customers": customers_now}
     if counts is not None:
         first = int(shop.times[0] // DAY_S)
         described |= _shared_days(counts, first, active) | _new_days(shop, counts, first, now)

@@ -13,7 +13,7 @@ from ensemble.reference import Reference
 from operations.errors import CestaError
 from operations.records.contract import GRAPH, SAMPLER, SCORER
 from operations.records.golden_answers import Answer, GoldenAnswer, difference
-from operations.records.manifest import ReleaseManifest
+from operations.records.manifest import DataRecord
 from operations.releases.mirror.local_files import local_files
 from operations.releases.models.placing import models_of
 from operations.releases.signatures.verify import ARRAYS, verify_release
@@ -26,7 +26,7 @@ GOLDEN: Final = 2  # requests that are asked again: the empty one, and a basket
 class Released:
     """A release that is loaded. Its clock stands at ``now``, just after its last receipt."""
 
-    manifest: ReleaseManifest
+    data: DataRecord
     reference: Reference
 
     @property
@@ -34,19 +34,19 @@ class Released:
         """The first second of which the release knows nothing."""
         return self.reference.sampler.now
 
-    def sold_items(self) -> set[bytes]:
-        """Ids of the items with sales."""
+    def ids(self) -> tuple[set[bytes], set[bytes]]:
+        """Ids of the items with sales, and of the customers with a history."""
         arrays = self.reference.sampler.arrays
-        return _chosen(arrays.item_ids.unpack(), np.flatnonzero(arrays.popularity.score))
+        sold, buyers = arrays.popularity.score, np.diff(arrays.histories.user_offsets)
+        return (
+            _chosen(arrays.item_ids.unpack(), np.flatnonzero(sold)),
+            _chosen(arrays.user_ids.unpack(), np.flatnonzero(buyers)),
+        )
 
     def recommended_items(self) -> set[bytes]:
         """Ids of the items that sold often enough to be recommended."""
         arrays = self.reference.sampler.arrays
         return _chosen(arrays.item_ids.unpack(), arrays.popularity.order)
-
-    def customers(self) -> set[bytes]:
-        """Ids of the users."""
-        return {*self.reference.sampler.arrays.user_ids.unpack()} - {b""}
 
 
 def open_release(repository: Repository, release: int) -> Released:
@@ -63,7 +63,7 @@ def open_release(repository: Repository, release: int) -> Released:
                     f"release {release} answers otherwise in this version of cesta than when it was "
                     f"exported: {problem}"
                 )
-    return Released(manifest, reference)
+    return Released(manifest.data or DataRecord(), reference)
 
 
 def _load(arrays: Path, graph: Path, release: int) -> Reference:
