@@ -33,7 +33,7 @@ from export_scripts.snapshots.retrieval.tower import TrainedTower
 from export_scripts.snapshots.snapshot import recommendable, sampler_of, snapshot
 from export_scripts.snapshots.splits import HiddenItems, Split, cut_off, hide_items
 from operations.errors import CestaError
-from operations.records.comparison import Comparison
+from operations.records.comparison import Comparison, ReceiptsCompared
 from operations.records.contract import Contract
 from operations.releases.repository import active_release, read_release
 from operations.releases.stores.store import Repository
@@ -93,7 +93,7 @@ def compare_with(
     """The fields of a Comparison except those that name the active release."""
     if shop.day != DAY_S:
         return {"problem": "receipts without times do not tell which of them are new"}
-    found: dict[str, object] = {"receipts": compare_receipts(shop, active.data, active.now, *active.ids())}
+    found: dict[str, object] = {"receipts": beside(active, shop)}
     start = max(shop.first_basket_at(active.now), split.test)
     if start >= shop.n_baskets:
         return found | {"problem": "no receipt is newer than those of the active release"}
@@ -103,6 +103,12 @@ def compare_with(
     ranks = ask(active.reference, questions), ask(ours, questions)
     since = datetime.fromtimestamp(int(shop.times[start]), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return found | {"since": since} | paired(*ranks, owners_of(shop, hidden), settings)
+
+
+def beside(active: Released, shop: Shop) -> ReceiptsCompared:
+    """The receipts of ``shop`` beside those of the active release."""
+    items, customers = active.sold(shop.catalog["item_id"].tolist()), active.knows(shop.user_ids)
+    return compare_receipts(shop, active.data, active.now, items, customers)
 
 
 def as_released(
@@ -121,9 +127,7 @@ def hide_new_items(
     shop: Shop, start: int, ours: Reference, active: Released, settings: Settings
 ) -> HiddenItems:
     """Hide items of the baskets from number ``start`` on that either of the two recommends."""
-    theirs = active.recommended_items()
-    known = np.array([item_id.encode() in theirs for item_id in shop.catalog["item_id"]])
-    hideable = known | recommendable(ours.sampler.arrays)
+    hideable = active.recommends(shop.catalog["item_id"].tolist()) | recommendable(ours.sampler.arrays)
     rng = np.random.default_rng(settings.train.seed)
     hidden = hide_items(shop, start, shop.n_baskets, hideable, settings.splits.hidden_per_basket, rng)
     return hidden.sample(settings.evaluate.queries, rng)

@@ -4,7 +4,6 @@ Quality on questions cannot see every fault of the receipts: a lost day among hu
 can be measured, and customers who are missing from the receipts ask no questions.
 """
 
-from collections.abc import Set
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -22,6 +21,7 @@ LEAST_BASKETS: Final = 30  # that are usual on a day; smaller numbers halve by c
 LISTED: Final = 10  # days, those with the lowest shares
 
 Counts = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -39,11 +39,12 @@ def customers_of(shop: Shop) -> int:
 
 
 def compare_receipts(
-    shop: Shop, active: DataRecord, now: int, items: Set[bytes], customers: Set[bytes]
+    shop: Shop, active: DataRecord, now: int, items: Bools, customers: Bools
 ) -> ReceiptsCompared:
     """Compare the receipts of ``shop`` with those of the active release.
 
-    Its clock stands at ``now``. It knows sales of the ``items``, and the ``customers``.
+    Its clock stands at ``now``. Those of the shop's ``items`` (items,) are marked that it has seen sold, and of
+    its ``customers`` (users,) those that it knows.
     """
     counts, start = baskets_by_day(shop), shop.first_basket_at(now)
     customers_now = ThenAndNow(then=active.users or 0, now=customers_of(shop))
@@ -104,7 +105,7 @@ def _usual_week(counts: Counts, begin: int) -> NDArray[np.float64] | None:
     return np.median(weeks, axis=0) if len(weeks) >= LEAST_WEEKS else None
 
 
-def _lowest(begin: int, counts: Counts, usual: NDArray[np.float64], judged: NDArray[np.bool_]) -> list[Day]:
+def _lowest(begin: int, counts: Counts, usual: NDArray[np.float64], judged: Bools) -> list[Day]:
     """The days with the lowest shares of their usual baskets; ``begin`` is the first one's number."""
     shares = np.where(judged, counts / np.maximum(usual, 1), 1)
     places = [place for place in np.argsort(shares, kind="stable")[:LISTED].tolist() if shares[place] < 1]
@@ -118,29 +119,24 @@ def _lowest(begin: int, counts: Counts, usual: NDArray[np.float64], judged: NDAr
     ]
 
 
-def _familiar(
-    shop: Shop, start: int, now: int, items: Set[bytes], customers: Set[bytes]
-) -> dict[str, object]:
+def _familiar(shop: Shop, start: int, now: int, items: Bools, customers: Bools) -> dict[str, object]:
     """Shares of new sales and baskets that the active release knows, beside those of as long before."""
     earlier = shop.first_basket_at(2 * now - int(shop.times[-1]) - 1)
     if earlier == 0 or start - earlier < LEAST_BASKETS:
         return {}
-    item_ids = shop.catalog["item_id"].tolist()
     sold = np.bincount(shop.items[: shop.offsets[earlier]], minlength=shop.n_items) > 0
     seen = np.bincount(shop.users[:earlier], minlength=shop.n_users) > 0
     seen[0] = False
-    known = np.array([item_id.encode() in items for item_id in item_ids])
-    known_users = np.array([user_id.encode() in customers for user_id in shop.user_ids])
     lines, ends = shop.items, shop.offsets
     described: dict[str, object] = {
-        "familiar_items": _shares(sold[lines[ends[earlier] : ends[start]]], known[lines[ends[start] :]])
+        "familiar_items": _shares(sold[lines[ends[earlier] : ends[start]]], items[lines[ends[start] :]])
     }
     if shop.n_users > 1:
         described["familiar_customers"] = _shares(
-            seen[shop.users[earlier:start]], known_users[shop.users[start:]]
+            seen[shop.users[earlier:start]], customers[shop.users[start:]]
         )
     return described
 
 
-def _shares(then: NDArray[np.bool_], now: NDArray[np.bool_]) -> ThenAndNow:
+def _shares(then: Bools, now: Bools) -> ThenAndNow:
     return ThenAndNow(then=round(float(then.mean()), 4), now=round(float(now.mean()), 4))

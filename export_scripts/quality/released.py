@@ -1,5 +1,6 @@
 """The active release as a model that can be asked here: from its repository, verified, as it is served."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble.candidate_sampler.arrays import SamplerArrays
+from ensemble.candidate_sampler.ids import Rows
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.reference import Reference
+from export_scripts.snapshots.snapshot import recommendable
 from operations.errors import CestaError
 from operations.records.contract import GRAPH, SAMPLER, SCORER
 from operations.records.golden_answers import Answer, GoldenAnswer, difference
@@ -18,6 +22,8 @@ from operations.releases.mirror.local_files import local_files
 from operations.releases.models.placing import models_of
 from operations.releases.signatures.verify import ARRAYS, verify_release
 from operations.releases.stores.store import Repository
+
+Bools = NDArray[np.bool_]
 
 GOLDEN: Final = 2  # requests that are asked again: the empty one, and a basket
 
@@ -34,19 +40,29 @@ class Released:
         """The first second of which the release knows nothing."""
         return self.reference.sampler.now
 
-    def ids(self) -> tuple[set[bytes], set[bytes]]:
-        """Ids of the items with sales, and of the customers with a history."""
-        arrays = self.reference.sampler.arrays
-        sold, buyers = arrays.popularity.score, np.diff(arrays.histories.user_offsets)
-        return (
-            _chosen(arrays.item_ids.unpack(), np.flatnonzero(sold)),
-            _chosen(arrays.user_ids.unpack(), np.flatnonzero(buyers)),
+    def sold(self, item_ids: Sequence[str]) -> Bools:
+        """(n,) did these items sell?"""
+        return self._marked(Rows(self._arrays.item_ids), item_ids, self._arrays.popularity.score > 0)
+
+    def recommends(self, item_ids: Sequence[str]) -> Bools:
+        """(n,) did these items sell often enough to be recommended?"""
+        return self._marked(Rows(self._arrays.item_ids), item_ids, recommendable(self._arrays))
+
+    def knows(self, user_ids: Sequence[str]) -> Bools:
+        """(n,) do these users have a history?"""
+        return self._marked(
+            Rows(self._arrays.user_ids), user_ids, np.diff(self._arrays.histories.user_offsets) > 0
         )
 
-    def recommended_items(self) -> set[bytes]:
-        """Ids of the items that sold often enough to be recommended."""
-        arrays = self.reference.sampler.arrays
-        return _chosen(arrays.item_ids.unpack(), arrays.popularity.order)
+    @property
+    def _arrays(self) -> SamplerArrays:
+        return self.reference.sampler.arrays
+
+    @staticmethod
+    def _marked(rows: Rows, ids: Sequence[str], marks: Bools) -> Bools:
+        found = np.array(rows.find([each.encode() for each in ids]))
+        known: Bools = marks[found] & (found > 0)
+        return known
 
 
 def open_release(repository: Repository, release: int) -> Released:
@@ -84,7 +100,3 @@ def _answer(reference: Reference, golden: GoldenAnswer) -> Answer:
         scores=tuple(answers.scores[0].tolist()),
         reasons=tuple(answers.reasons[0].tolist()),
     )
-
-
-def _chosen(ids: list[bytes], rows: NDArray[np.integer]) -> set[bytes]:
-    return {ids[row] for row in rows.tolist() if row}

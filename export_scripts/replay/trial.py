@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from ensemble.reference import Reference
 from export_scripts.engines.local import ThisProcess
-from export_scripts.quality.against import hide_new_items, owners_of
+from export_scripts.quality.against import beside, hide_new_items, owners_of
 from export_scripts.quality.asked_by_id import IdQuestions, ask
 from export_scripts.quality.metrics import Ranks
 from export_scripts.quality.questions import Questions
 from export_scripts.quality.rankers import ServedRanker
-from export_scripts.quality.receipts_compared import baskets_by_day, compare_receipts, customers_of
+from export_scripts.quality.receipts_compared import baskets_by_day, customers_of
 from export_scripts.quality.released import Released
 from export_scripts.quality.served import served_ranker
 from export_scripts.receipts.shop import Shop
@@ -59,7 +59,7 @@ def try_candidate(active: Trained, candidate: Trained, folder: Path) -> None:
                 asked, own = _mislabelled(candidate, ours, rng), _mislabelled_ranker(candidate, ranker, rng)
             elif name in FAULTS:
                 broken = FAULTS[name](shop, start, rng)
-            receipts = compare_receipts(broken, released.data, released.now, *released.ids())
+            receipts = beside(released, broken)
             _keep(staged, name, _pair(released, asked, own, broken, candidate, split), receipts)
         (staged / MARKER).write_text("{}\n")
 

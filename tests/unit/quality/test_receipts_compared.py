@@ -40,9 +40,11 @@ def record(of: Shop) -> DataRecord:
 
 def compare(candidate: Shop, active: Shop | None = None) -> ReceiptsCompared:
     active = active or shop(days=NEW)
-    ids = {f"i{row:04d}".encode() for row in range(1, BASKETS + 1)}
-    customers = {f"u{row}".encode() for row in range(1, BASKETS + 1)}
-    return compare_receipts(candidate, record(active), int(active.times[-1]) + 1, ids, customers)
+    items, customers = (
+        (np.arange(rows) > 0) & (np.arange(rows) <= BASKETS)
+        for rows in (candidate.n_items, candidate.n_users)
+    )
+    return compare_receipts(candidate, record(active), int(active.times[-1]) + 1, items, customers)
 
 
 def test_usual_receipts_are_as_before() -> None:
