@@ -43,8 +43,8 @@ def compare_receipts(
 ) -> ReceiptsCompared:
     """Compare the receipts of ``shop`` with those of the active release.
 
-    Its clock stands at ``now``. Those of the shop's ``items`` (items,) are marked that it has seen sold, and of
-    its ``customers`` (users,) those that it knows.
+    Its clock stands at ``now``. Marked are the shop's ``items`` (items,) that it has seen sold, and the
+    ``customers`` (users,) that it knows.
     """
     counts, start = baskets_by_day(shop), shop.first_basket_at(now)
     customers_now = ThenAndNow(then=active.users or 0, now=customers_of(shop))

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from export_scripts.receipts.shop import DAY_S, Shop
 
-Fault = Callable[[Shop, int, np.random.Generator], Shop]  # a shop whose baskets from a number on are new
+# A shop whose baskets from a number on are new → the faulty one; None if it cannot have the fault.
+Fault = Callable[[Shop, int, np.random.Generator], Shop | None]
 
 SHUFFLED_MODEL: Final = "shuffled items in the model"  # no fault of the receipts: the graph names wrong ids
 HEALTHY: Final = "equal"
@@ -39,10 +40,12 @@ def without_half_of_the_customers(shop: Shop, _: int, rng: np.random.Generator) 
     return keep_baskets(shop, ~lost[shop.users])
 
 
-def with_other_item_ids(shop: Shop, start: int, rng: np.random.Generator) -> Shop:
+def with_other_item_ids(shop: Shop, start: int, rng: np.random.Generator) -> Shop | None:
     """A till that sends other numbers: the sold items of new baskets are among products never sold before."""
     sold = np.bincount(shop.items[: shop.offsets[start]], minlength=shop.n_items) > 0
     unsold = np.flatnonzero(~sold)[1:]
+    if not len(unsold):
+        return None
     return _with_new_items(shop, start, lambda lines: rng.choice(unsold, len(lines)))
 
 

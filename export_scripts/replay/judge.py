@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from export_scripts.quality.against import paired
 from export_scripts.quality.metrics import NAMES, Ranks, gains, interval
 from export_scripts.replay.faults import FAULTS, HEALTHY, SHUFFLED_MODEL
-from export_scripts.replay.trial import Pair, read_case
+from export_scripts.replay.trial import Pair, has_case, read_case
 from export_scripts.settings import Settings
 from operations.records.comparison import ReceiptsCompared
 from operations.records.manifest import ReleaseManifest
@@ -54,6 +54,7 @@ def judge(trials: Sequence[Path], settings: Settings, redrawn: int) -> dict[str,
         verdicts = [
             verdict
             for before, folder in pairwise(trials)
+            if has_case(folder, case)
             for verdict in _judge_pair(before, folder, case, settings, redrawn)
         ]
         now, then = (np.mean([verdict[i] for verdict in verdicts]) if verdicts else 0.0 for i in (0, 1))

@@ -54,11 +54,11 @@ def try_candidate(active: Trained, candidate: Trained, folder: Path) -> None:
     with staged_folder(folder, marker=MARKER) as staged:
         for name in (HEALTHY, SHUFFLED_MODEL, *FAULTS):
             rng = np.random.default_rng([start, len(name)])
-            broken, asked, own = shop, ours, ranker
+            broken, asked, own = FAULTS[name](shop, start, rng) if name in FAULTS else shop, ours, ranker
+            if broken is None:
+                continue
             if name == SHUFFLED_MODEL:
                 asked, own = _mislabelled(candidate, ours, rng), _mislabelled_ranker(candidate, ranker, rng)
-            elif name in FAULTS:
-                broken = FAULTS[name](shop, start, rng)
             receipts = beside(released, broken)
             _keep(staged, name, _pair(released, asked, own, broken, candidate, split), receipts)
         (staged / MARKER).write_text("{}\n")
@@ -73,6 +73,11 @@ def describe(shop: Shop) -> DataRecord:
         users=customers_of(shop),
         baskets_by_day=None if counts is None else " ".join(map(str, counts.tolist())),
     )
+
+
+def has_case(folder: Path, name: str) -> bool:
+    """Could the fault be planted?"""
+    return (folder / f"{_file(name)}.npz").exists()
 
 
 def read_case(folder: Path, name: str) -> tuple[Pair, ReceiptsCompared]:

@@ -75,7 +75,9 @@ START = SHOP.first_basket_at(3 * DAY)
 
 
 def planted(name: str) -> Shop:
-    return faults.FAULTS[name](SHOP, START, np.random.default_rng(0))
+    broken = faults.FAULTS[name](SHOP, START, np.random.default_rng(0))
+    assert broken is not None
+    return broken
 
 
 def test_a_lost_day_is_gone_and_nothing_else() -> None:
