@@ -43,7 +43,8 @@ def build(
 ) -> int:
     """Run the stages below ``root`` that are not fresh and return the number of the release.
 
-    Publishes into ``repository``, by default the one below ``root``. With a ``promotion``, the release is
+    Publishes into ``repository``, by default the one below ``root``. Evaluation compares with its active
+    release; a later change of what is active makes no stage run again. With a ``promotion``, the release is
     promoted, unless it was rolled back. Raises NotActive if it could not be promoted.
     """
     out = Outputs(root)
@@ -59,7 +60,9 @@ def build(
             "evaluate",
             inputs.evaluate(),
             out.metrics,
-            lambda: evaluate(settings, out.data, out.checkpoint, out.metrics, max_queries=most),
+            lambda: evaluate(
+                settings, out.data, out.checkpoint, out.metrics, max_queries=most, against=repository
+            ),
         ),
         "export": once(
             "export",

@@ -17,6 +17,7 @@ from export_scripts.engines.engine import open_engine
 from export_scripts.engines.interface import Engine
 from export_scripts.engines.local import ThisProcess
 from export_scripts.quality import baselines, report
+from export_scripts.quality.against import Candidate, compare
 from export_scripts.quality.cold import hide_cold, measure_cold_items
 from export_scripts.quality.groups import Groups
 from export_scripts.quality.losses import measure_full_catalog, measure_recall
@@ -43,6 +44,7 @@ from export_scripts.snapshots.splits import HiddenItems, Split, hide_items, spli
 from operations.records import file_record
 from operations.records.atomic import write_file
 from operations.records.contract import Contract, read_contract
+from operations.releases.stores.store import Repository
 
 BASKET_SIZES: Final = {"1": (1, 1), "2-4": (2, 4), "5-9": (5, 9), "10+": (10, 2**31)}
 SUPPORTS: Final = {"5-19": (5, 19), "20-99": (20, 99), "100+": (100, 2**31)}  # baskets before the period
@@ -61,27 +63,36 @@ def evaluate(
     metrics: Path,
     rivals: bool = False,
     max_queries: int | None = None,
+    against: Repository | None = None,
 ) -> Path:
     """Measure the checkpoint on the test period; write ``metrics`` (json), and report.html beside it.
 
     With ``rivals``, models of other libraries are trained and measured too, which takes far longer.
-    ``max_queries`` lowers evaluate.queries.
+    ``max_queries`` lowers evaluate.queries. The active release of ``against`` gets the newest questions, too.
     """
     if max_queries is not None:
         settings = _limit_queries(settings, max_queries)
     with open_engine(settings.engine) as engine:
-        content = _measure(settings, data, checkpoint, rivals, engine)
+        content = _measure(settings, data, checkpoint, rivals, engine, against)
     write_file(metrics, (json.dumps(content, indent=2) + "\n").encode())
     write_file(metrics.with_name(report.NAME), report.html(content).encode())
     return metrics
 
 
-def _measure(settings: Settings, data: Path, checkpoint: Path, rivals: bool, engine: Engine) -> Metrics:
+def _measure(
+    settings: Settings,
+    data: Path,
+    checkpoint: Path,
+    rivals: bool,
+    engine: Engine,
+    against: Repository | None,
+) -> Metrics:
     shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
     split = split_by_time(shop, settings.splits)
     counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
-    arrays = snapshot(shop, split.test, settings, prior, partials=counted, tower=load_tower(checkpoint))
+    tower = load_tower(checkpoint)
+    arrays = snapshot(shop, split.test, settings, prior, partials=counted, tower=tower)
     check_leaks(shop, arrays, split.test, settings)
     rng = np.random.default_rng(settings.train.seed)
     rankable, per_basket = recommendable(arrays), settings.splits.hidden_per_basket
@@ -99,6 +110,9 @@ def _measure(settings: Settings, data: Path, checkpoint: Path, rivals: bool, eng
     without_users = questions.rank(asked, False, "no user")
     known, unknown = with_users[ServedRanker.NAME], without_users[ServedRanker.NAME]
     assert known.chances is not None  # ServedRanker always predicts probabilities
+
+    candidate = Candidate(model, prior, tower, checkpoint.parent / partials.FOLDER)
+    compared = against and compare(against, shop, split, candidate, settings, contract, engine)
 
     def result(name: str) -> RankerResult:
         return groups.summarise_ranker(with_users[name], without_users[name])
@@ -118,6 +132,7 @@ def _measure(settings: Settings, data: Path, checkpoint: Path, rivals: bool, eng
         "baselines": {name: result(name) for name in baselines.RANKERS},
         "rivals": _describe_rivals(others, missing, result),
         "protocol": _describe_protocol(shop, split, arrays, hidden, contract),
+        "against": compared.json_object() if compared else None,
     }
 
 

@@ -20,6 +20,7 @@ from ensemble.reference import Reference
 from export_scripts.durations import stage, step
 from export_scripts.engines.engine import open_engine
 from export_scripts.provenance import made_with
+from export_scripts.quality.receipts_compared import baskets_by_day
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint, load_tower
 from export_scripts.scorer.fold import fold
@@ -128,6 +129,7 @@ def describe_run(
             users=shop.n_users - 1,
             items=shop.n_items - 1,
             category_columns=tuple(shop.category_columns),
+            baskets_by_day=_by_day(shop),
         ),
         contract=ContractRecord.of(contract),
         metrics=measured,
@@ -138,6 +140,11 @@ def describe_run(
         made_with=made_with(),
         **parts.record,
     )
+
+
+def _by_day(shop: Shop) -> str | None:
+    counts = baskets_by_day(shop)
+    return None if counts is None else " ".join(map(str, counts.tolist()))
 
 
 def _batches(

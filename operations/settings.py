@@ -27,12 +27,24 @@ class SettingsTable(BaseModel):
 
 
 class ReleaseSettings(SettingsTable):
-    """What a release needs to be promoted: the least metrics, 0 for none; what may be lost, 1 for all."""
+    """What a release needs to be promoted: the least metrics, 0 for none; what may be lost, 1 for all.
+
+    ``lost_day`` is the least share of a day's usual baskets, 0 for none.
+    """
 
     hr_at_10: float = Field(ge=0, le=1)
     ndcg_at_10: float = Field(ge=0, le=1)
     lost_category: float = Field(ge=0, le=1)
     lost_categories: float = Field(ge=0, le=1)
+    worse: float = Field(ge=0, le=1)
+    uncertain: float = Field(ge=0)
+    collapse: float = Field(ge=0, le=1)
+    lost_receipts: float = Field(ge=0, le=1)
+    lost_customers: float = Field(ge=0, le=1)
+    lost_sales: float = Field(ge=0, le=1)
+    lost_day: float = Field(ge=0, le=1)
+    closed_days: tuple[str, ...]
+    strangers: float = Field(ge=0, le=1)
 
 
 class _Bars(BaseModel):

@@ -64,6 +64,13 @@ def evaluate(
             help="Also measure other libraries' models, by one process: ten minutes and 4 GB for the demo.",
         ),
     ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REPOSITORY",
+            help="Ask its active release the same newest questions, for the gate; cesta build does.",
+        ),
+    ] = None,
     engine: EngineName = None,
     workers: Workers = None,
 ) -> None:
@@ -73,11 +80,13 @@ def evaluate(
     """
     from export_scripts.evaluate import evaluate as run
     from export_scripts.quality.report import NAME, print_report
+    from operations.releases.stores.store import open_repository
 
     keep_freed_memory()
     outputs = Outputs(out)
     chosen = chosen_settings(settings, changes=change, engine=engine, workers=workers)
-    metrics = run(chosen, outputs.data, outputs.checkpoint, outputs.metrics, rivals)
+    active = open_repository(against) if against else None
+    metrics = run(chosen, outputs.data, outputs.checkpoint, outputs.metrics, rivals, against=active)
     print_report(metrics, Console(width=110))
     print(metrics.with_name(NAME))
 

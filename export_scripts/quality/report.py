@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import jinja2
+from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
 
@@ -25,6 +26,7 @@ from export_scripts.quality.results import (
     Shares,
     SourceShares,
 )
+from operations.records.comparison import Comparison
 
 NAME: Final = "report.html"
 TEMPLATE: Final = Path(__file__).with_name("report.html.j2")
@@ -82,6 +84,7 @@ def html(metrics: Metrics) -> str:
         curve=_curve(metrics.get("curve") or []),
         calibration=_calibration(metrics["calibration"]),
         readings=readings(metrics),
+        against=_describe_against(against) if (against := metrics.get("against")) else "",
     )
 
 
@@ -110,6 +113,8 @@ def print_report(path: Path, console: Console) -> None:
     console.print(_describe_sampler_loss(metrics), highlight=False)
     console.print(_describe_cold(metrics["cold"]), highlight=False)
     console.print(_sources(metrics["candidates"]["by_source"]))
+    if against := metrics.get("against"):
+        console.print(_describe_against(against), highlight=False, markup=False)
 
 
 def _measured(metrics: Metrics) -> list[MeasuredRow]:
@@ -252,6 +257,20 @@ def _describe_lists(variety: Lists) -> str:
     return (
         f"The lists show {percent(variety['coverage'])} of the catalog. They are as varied as "
         f"{variety['effective_items']:,.0f} items that are shown equally often.{repeats}"
+    )
+
+
+def _describe_against(against: dict[str, JsonValue]) -> str:
+    """The comparison with the active release in a sentence or two."""
+    comparison = Comparison.model_validate(against)
+    if not comparison.n:
+        return f"Not compared with the active release {comparison.release}: {comparison.problem}."
+    ours, theirs = comparison.candidate["ndcg_at_10"], comparison.active["ndcg_at_10"]
+    low, high = comparison.interval["ndcg_at_10"]
+    return (
+        f"On the same {comparison.n:,} questions since {comparison.since}, NDCG@10 is {number(ours)}, and "
+        f"the active release {comparison.release} reaches {number(theirs)}: a difference of "
+        f"{comparison.difference['ndcg_at_10']:+.4f} (95 % interval {low:+.4f} to {high:+.4f})."
     )
 
 

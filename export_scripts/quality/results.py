@@ -2,6 +2,8 @@
 
 from typing import NotRequired, TypedDict, final
 
+from pydantic import JsonValue
+
 
 class Summary(TypedDict):
     """Metrics of a group of ``n`` queries, None without any; ``interval`` holds the 95 % bounds by name."""
@@ -149,3 +151,4 @@ class Metrics(RankerResult):
     baselines: dict[str, RankerResult]
     rivals: dict[str, MeasuredRival | MissingRival]
     protocol: ProtocolRecord
+    against: dict[str, JsonValue] | None  # a Comparison with the active release, if there was one

@@ -7,7 +7,6 @@ are compared with the number of lines of the same baskets where they are made.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
@@ -22,6 +21,7 @@ from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.snapshots import counts
 from export_scripts.snapshots.partials import hash_baskets
 from export_scripts.snapshots.snapshot import category_pairs, cold
+from export_scripts.snapshots.splits import cut_off
 from operations.errors import CestaError
 
 SAMPLED_ITEMS: Final = 200  # items whose partners are counted again, from the baskets not to be seen
@@ -46,19 +46,8 @@ def check_leaks(shop: Shop, arrays: SamplerArrays, start: int, settings: Setting
             )
 
 
-def _cut_off(shop: Shop, start: int) -> Shop:
-    """Return the shop without the baskets from number ``start`` on."""
-    return replace(
-        shop,
-        offsets=shop.offsets[: start + 1],
-        items=shop.items[: shop.offsets[start]],
-        users=shop.users[:start],
-        times=shop.times[:start],
-    )
-
-
 def _popularity(shop: Shop, arrays: SamplerArrays, start: int, settings: SamplerSettings) -> str:
-    expected = counts.popularity(_cut_off(shop, start), start, settings.min_support)
+    expected = counts.popularity(cut_off(shop, start), start, settings.min_support)
     for name in ("score", "recent"):
         wrong = np.flatnonzero(getattr(arrays.popularity, name) != getattr(expected, name))
         if len(wrong):
@@ -118,20 +107,20 @@ def _count_pairs(shop: Shop, sampled: NDArray[np.integer], start: int, largest: 
 
 
 def _categories(shop: Shop, arrays: SamplerArrays, start: int, _: SamplerSettings) -> str:
-    expected, _names = counts.categories(_cut_off(shop, start), start)
+    expected, _names = counts.categories(cut_off(shop, start), start)
     same = np.array_equal(arrays.categories.members, expected.members)
     return "" if same else "order best sellers by other sales"
 
 
 def _category_pairs(shop: Shop, arrays: SamplerArrays, start: int, settings: SamplerSettings) -> str:
     pairs = arrays.category_pairs
-    expected = category_pairs(_cut_off(shop, start), start, arrays.categories, settings)
+    expected = category_pairs(cut_off(shop, start), start, arrays.categories, settings)
     same = all(np.array_equal(getattr(pairs, name), getattr(expected, name)) for name in Neighbours._fields)
     return "" if same else "count other baskets"
 
 
 def _cold(shop: Shop, arrays: SamplerArrays, start: int, settings: SamplerSettings) -> str:
-    expected = cold(_cut_off(shop, start), start, arrays.categories, settings)
+    expected = cold(cut_off(shop, start), start, arrays.categories, settings)
     same = np.array_equal(arrays.cold.members, expected.members)
     return "" if same else "items are not those that hardly sold"
 

@@ -5,7 +5,7 @@ may see the future.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,17 @@ def split_by_time(shop: Shop, settings: SplitSettings) -> Split:
 
 def _first_basket(shop: Shop, time: float) -> int:
     return shop.first_basket_at(int(np.ceil(time)))
+
+
+def cut_off(shop: Shop, start: int) -> Shop:
+    """Return the shop without the baskets from number ``start`` on; rows of items and users stay."""
+    return replace(
+        shop,
+        offsets=shop.offsets[: start + 1],
+        items=shop.items[: shop.offsets[start]],
+        users=shop.users[:start],
+        times=shop.times[:start],
+    )
 
 
 def hide_items(

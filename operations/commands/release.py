@@ -80,7 +80,7 @@ def list_(
     gateway: Gateway = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """All releases: number, age, data, HR@10 (hit rate), and which one is active, previous or canary."""
+    """All releases: age, data, HR@10 (hit rate), comparison with the active one; and who plays which part."""
     from operations.releases.listing import list_releases, marks
 
     listing = _remote(gateway).releases() if gateway else list_releases(_open(repository))
@@ -90,13 +90,14 @@ def list_(
     if listing["damaged"]:
         print(f"nobody can tell which release is active: {listing['damaged']}", file=sys.stderr)
     parts, table = marks(listing), Table()
-    for column in ("release", "created at", "data until", "HR@10", ""):
+    for column in ("release", "created at", "data until", "HR@10", "NDCG@10 against release", ""):
         table.add_column(column)
     for row in listing["releases"]:
         number, hit_rate = row["release"], row.get("hr_at_10")
         created_at = "damaged" if "damaged" in row else row.get("created_at") or ""
         measured = "not measured" if hit_rate is None else f"{hit_rate:.4f}"
         cells = (created_at, row.get("data_until") or "", "" if "damaged" in row else measured)
+        cells += (row.get("against") or "",)
         table.add_row(str(number), *cells, parts.get(number, ""))
     Console(width=110).print(table)
 
@@ -155,8 +156,8 @@ def promote(
 ) -> None:
     """Have a release served. Verifies it, tries it in a second server, switches, asks it, records it.
 
-    The gate refuses a release with a metric below the active release's 95 % interval or below
-    the bars of release.toml, and one that lacks categories of the active one.
+    The gate refuses a release that finds less than the active one on the same newest questions, one
+    below the bars of release.toml, one whose receipts look broken, and one that lacks categories.
     """
     from operations.releases.promote import promote as run
 

@@ -10,6 +10,7 @@ from typing import ClassVar, Final, Literal
 from pydantic import JsonValue, ValidationError, field_validator
 
 from operations.errors import CestaError
+from operations.records.comparison import Comparison, Metric
 from operations.records.contract import (
     ENSEMBLE,
     MODEL_REPOSITORY,
@@ -26,7 +27,7 @@ NAME: Final = "manifest.json"
 
 Group = Literal["known", "unknown", "repeat", "explore"]  # of test queries
 GROUPS: Final[tuple[Group, ...]] = ("known", "unknown", "repeat", "explore")
-Metric = Literal["hr_at_10", "ndcg_at_10", "mrr"]
+COMPARISON: Final = "against"  # key of metrics.json
 
 JsonObject = Mapping[str, JsonValue]
 
@@ -41,6 +42,7 @@ class DataRecord(JsonRecord, frozen=True):
     users: int | None = None
     items: int | None = None
     category_columns: tuple[str, ...] | None = None
+    baskets_by_day: str | None = None  # from the day of ``first`` on, blanks between
 
 
 TensorRecords = Mapping[str, tuple[str, tuple[int, ...]]]  # name → type, dims
@@ -124,11 +126,19 @@ class RunManifest(JsonRecord, frozen=True):
                 _measured(metrics, group)
             except ValidationError as error:
                 raise ValueError(f"in {group}, {first_problem(error)}") from None
+        try:
+            _comparison(metrics)
+        except ValidationError as error:
+            raise ValueError(f"in {COMPARISON}, {first_problem(error)}") from None
         return metrics
 
     def measured(self, group: Group) -> Measured:
         """The metrics of one group of test queries."""
         return _measured(self.metrics, group)
+
+    def comparison(self) -> Comparison | None:
+        """What both found on the same questions, if evaluate compared with the active release."""
+        return _comparison(self.metrics)
 
     def published(self, release: int, created_at: str, files: Files) -> "ReleaseManifest":
         """The manifest of the release that this run becomes, whose ``files`` lie below a repository."""
@@ -151,6 +161,11 @@ class ReleaseManifest(RunManifest, _Numbered, frozen=True):  # this order puts _
 
 def _measured(metrics: JsonObject | None, group: Group) -> Measured:
     return Measured.model_validate((metrics or {}).get(group) or {})
+
+
+def _comparison(metrics: JsonObject | None) -> Comparison | None:
+    compared = (metrics or {}).get(COMPARISON)
+    return Comparison.model_validate(compared) if compared else None
 
 
 def write(manifest: RunManifest, folder: Path) -> None:

@@ -1,14 +1,21 @@
-"""The gate: may a release replace the active one? Its metrics and categories against bars and that one."""
+"""The gate: may a release replace the active one? Its metrics, receipts and categories against that one's.
 
+Both are compared on the same newest questions. Where they were not, or where too few questions leave the
+comparison open, each one's own test period decides.
+"""
+
+from collections.abc import Sequence
 from typing import Final
 
 from operations.errors import CestaError
-from operations.records.manifest import Measured, Metric, ReleaseManifest
+from operations.records.comparison import Metric
+from operations.records.manifest import Measured, ReleaseManifest
 from operations.releases.categories import category_objections
+from operations.releases.compared import comparison_with, loss_objections, receipt_objections
 from operations.releases.history import Forced
 from operations.releases.repository import read_release
 from operations.releases.stores.store import Repository
-from operations.settings import ReleaseSettings
+from operations.settings import ReleaseSettings, load_bars
 
 METRICS: Final[tuple[Metric, ...]] = ("hr_at_10", "ndcg_at_10")
 
@@ -45,21 +52,45 @@ def objections(
     """Reasons against promoting ``candidate``, a clause each; none if it may be promoted.
 
     ``active`` is None if no release is active. The metrics are those of known users; in a shop without users,
-    those of unknown ones.
+    those of unknown ones. ``bars`` are by default those of release.toml.
     """
-    ours, theirs = _measured(candidate), _measured(active) if active else None
+    bars = bars or load_bars()
+    against = _below_bars(candidate, bars)
+    if active is None:
+        return against
+    comparison = comparison_with(candidate, active)
+    if comparison is None:
+        return against + _below_interval(candidate, active, METRICS)
+    decisive = [metric for metric in METRICS if comparison.is_decisive(metric, bars.uncertain)]
+    against += loss_objections(comparison, decisive, bars)
+    against += receipt_objections(comparison, _measured(active).value("ndcg_at_10"), bars)
+    why = comparison.problem or f"{comparison.n:,} new questions leave the comparison open"
+    undecided = [metric for metric in METRICS if metric not in decisive]
+    return against + [f"{clause} ({why})" for clause in _below_interval(candidate, active, undecided)]
+
+
+def _below_bars(candidate: ReleaseManifest, bars: ReleaseSettings) -> list[str]:
     against = []
     for metric in METRICS:
-        bar: float = getattr(bars, metric) if bars else 0.0
-        bounds = theirs.bounds(metric) if theirs else None
-        value = ours.value(metric)
-        if value is None:
-            if bar or bounds:
-                against.append(f"its {metric} was not measured")
-            continue
-        if bar and value < bar:
+        bar: float = getattr(bars, metric)
+        value = _measured(candidate).value(metric)
+        if bar and value is None:
+            against.append(f"its {metric} was not measured")
+        elif value is not None and value < bar:
             against.append(f"its {metric} {value:.4f} is below the bar of {bar:.4f} (release.{metric})")
-        if active and bounds and value < bounds[0]:
+    return against
+
+
+def _below_interval(
+    candidate: ReleaseManifest, active: ReleaseManifest, metrics: Sequence[Metric]
+) -> list[str]:
+    """Compare each one's own test period, which are different weeks unless both have the same receipts."""
+    against = []
+    for metric in metrics:
+        value, bounds = _measured(candidate).value(metric), _measured(active).bounds(metric)
+        if bounds and value is None:
+            against.append(f"its {metric} was not measured")
+        elif bounds and value is not None and value < bounds[0]:
             against.append(
                 f"its {metric} {value:.4f} is below release {active.release}'s 95 % interval from "
                 f"{bounds[0]:.4f}"

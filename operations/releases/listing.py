@@ -3,6 +3,7 @@
 from typing import NotRequired, TypedDict
 
 from operations.errors import CestaError
+from operations.records.manifest import ReleaseManifest
 from operations.releases import history
 from operations.releases.models.configs import canary_on_disk
 from operations.releases.repository import active_release, read_release, releases
@@ -16,6 +17,7 @@ class Row(TypedDict):
     created_at: NotRequired[str | None]
     data_until: NotRequired[str | None]
     hr_at_10: NotRequired[float | None]
+    against: NotRequired[str | None]  # NDCG@10 beside the active release of its evaluation
     damaged: NotRequired[str]
 
 
@@ -76,4 +78,11 @@ def _row(repository: Repository, number: int) -> Row:
         "created_at": release.created_at,
         "data_until": release.data.last if release.data else None,
         "hr_at_10": release.measured("known").hr_at_10,
+        "against": _against(release),
     }
+
+
+def _against(release: ReleaseManifest) -> str | None:
+    """How a release compared with another one on the same questions, in words."""
+    comparison = release.comparison()
+    return comparison.in_words() if comparison else None

@@ -1,0 +1,1 @@
+"""What staleness costs: a replay of the last weeks of a shop, day by day."""
