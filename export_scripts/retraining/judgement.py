@@ -26,7 +26,6 @@ from operations.releases.models.configs import CANARY
 
 SURE: Final = 1.96  # standard errors: 95 %
 EVIDENT: Final = 4.0  # for one of many looks during the watch, which must not end a good release by chance
-LEAST_EVIDENT: Final = 50  # requests before such a look
 
 Share = tuple[float, float]  # how many, of how many
 
@@ -59,10 +58,11 @@ def _unclear(canary: Canary, ours: int, theirs: int, least: int) -> list[str]:
 
 
 def is_evidently_worse(canary: Canary, active: int, settings: RetrainSettings) -> bool:
-    """Tell whether waiting any longer would only harm shops."""
-    (_, of), _ = _errors(canary)
+    """Tell whether a release that can be judged need not be watched any longer."""
+    if judge(canary, active, settings).found != "worse":
+        return False
     figures = _figures(canary, active, settings, EVIDENT)
-    return of >= LEAST_EVIDENT and any(figure.interval[0] > figure.allowed for figure in figures)
+    return any(figure.interval[0] > figure.allowed for figure in figures)
 
 
 def _figures(canary: Canary, active: int, settings: RetrainSettings, sure: float) -> list[Figure]:

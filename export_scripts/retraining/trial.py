@@ -71,7 +71,7 @@ class Trial:
             return None
         for run in reversed(self.journal.earlier):
             if run.canary and run.canary.release == self.release:
-                canary = run.canary
+                canary = run.canary.model_copy(deep=True)
                 if run.outcome == Outcome.UNDECIDED.word:  # it waits for more requests
                     canary.until_s = self.changes.clock.now() + self.settings.minutes * MINUTE_S
                 log.info("canary watched on", release=self.release, percent=running.percent)

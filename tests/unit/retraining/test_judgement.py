@@ -89,11 +89,16 @@ def test_what_was_not_counted_passes_no_release(changes: dict[str, dict[str, flo
     assert verdict.objections[0].startswith(words)
 
 
-def test_what_is_evident_needs_no_more_requests() -> None:
-    """60 failures of 60 end a canary at once; 3 of 60 may be chance."""
-    few = {"recommender": 540.0, "recommender_canary": 60.0}
-    assert is_evidently_worse(watched(answered=few, failed={"recommender_canary": 60.0}), 1, SETTINGS)
-    assert not is_evidently_worse(watched(answered=few, failed={"recommender_canary": 3.0}), 1, SETTINGS)
+def test_what_is_evident_needs_no_more_minutes() -> None:
+    """1.2 % of failures may be chance in one of many looks, 5 % are not; 999 requests are too few."""
+
+    def is_evident(failed: float, answered: float = 1000.0) -> bool:
+        of = {"recommender": 9000.0, "recommender_canary": answered}
+        return is_evidently_worse(watched(answered=of, failed={"recommender_canary": failed}), 1, SETTINGS)
+
+    assert not is_evident(12.0)
+    assert is_evident(50.0)
+    assert not is_evident(999.0, answered=999.0)
 
 
 def test_the_settings_catch_what_they_say() -> None:
