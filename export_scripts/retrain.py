@@ -80,7 +80,8 @@ class _Loop:
         etl, *others = stages(self.settings, self.out.root)
         self._run_stage(etl)
         facts, run = read_meta(self.out.data), self.journal.run
-        run.data, run.data_until = facts["fingerprint"], (facts["time_range"] or [None])[-1]
+        run.data = facts["fingerprint"]
+        run.data_until = facts["time_range"][-1] if facts["time_range"] else None
         if self.active is not None and self._is_made_from(self.active, facts["fingerprint"]):
             return self._end_without_news(self.active)
         for stage in others:

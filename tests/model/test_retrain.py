@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -80,6 +80,7 @@ def test_new_receipts_become_the_active_release(loop: CheapLoop) -> None:
     assert loop.run().outcome == "nothing new"
     state = read_retraining(loop.repository)
     assert state is not None
+    assert state.last is not None
     assert (state.step, state.every_s, state.last.outcome) == (None, 7 * 86_400, "nothing new")
 
 
@@ -127,13 +128,15 @@ def test_too_few_requests_decide_as_the_setting_says(loop: CheapLoop, few: str) 
     loop.server.requests = 1
     chosen = {"retrain.undecided": few, "retrain.least_requests": 20}
     if few == "promote":
-        assert "undecided as the canary release: it answered 12 requests" in loop.run(**chosen).sentence
+        said = loop.run(**chosen).sentence or ""
+        assert "undecided as the canary release: it answered 12 requests" in said
         assert active_release(loop.repository) == 2
         return
     assert "it answered 12 requests, and 20 are needed" in ends(loop, Outcome.UNDECIDED, **chosen)
     assert (canary_on_disk(loop.repository) is None) == (few == "end")
     if few == "wait":
         again = loop.run(**chosen)
+        assert again.verdict is not None
         assert (again.outcome, again.verdict.requests) == ("promoted", 25)
         assert loop.server.changes == ["canary 2", "promote 2"]
 
@@ -146,7 +149,12 @@ def stranger(loop: CheapLoop) -> int:
 def test_a_promotion_by_somebody_else_wins(loop: CheapLoop) -> None:
     """It ends the canary, and the run does not undo it."""
     other = stranger(loop)
-    loop.server.at_look = lambda look: look == 3 and promote(loop.repository, other)
+
+    def promote_other(look: int) -> None:
+        if look == 3:
+            promote(loop.repository, other)
+
+    loop.server.at_look = promote_other
     with pytest.raises(Exception, match=f"release {other} became the active one") as e:
         loop.run()
     assert outcome_of(e.value) is Outcome.OVERTAKEN
@@ -158,7 +166,9 @@ def test_somebody_else_s_canary_is_left_alone(loop: CheapLoop) -> None:
     other = stranger(loop)
     start_canary(loop.repository, other, 5)
     assert f"release {other} is the canary release" in ends(loop, Outcome.OVERTAKEN)
-    assert canary_on_disk(loop.repository).release == other
+    running = canary_on_disk(loop.repository)
+    assert running is not None
+    assert running.release == other
 
 
 def test_without_a_server_or_a_gateway_nothing_changes(loop: CheapLoop) -> None:
@@ -223,8 +233,13 @@ KILLS = ("train", "publish", "canary", "watch", "promote", "retire")
 def test_a_killed_run_goes_on(loop: CheapLoop, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """Killed at the beginning of a step, or while a canary is watched, it repeats nothing that is done."""
 
-    def die() -> None:
+    def die() -> NoReturn:
         os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("it lives")
+
+    def die_at_look(look: int) -> None:
+        if look > 5:
+            die()
 
     tell = Journal._tell
 
@@ -236,7 +251,7 @@ def test_a_killed_run_goes_on(loop: CheapLoop, monkeypatch: pytest.MonkeyPatch, 
     def killed() -> None:
         monkeypatch.setattr(Journal, "_tell", die_there)
         if step == "watch":
-            loop.server.at_look = lambda look: look > 5 and die()
+            loop.server.at_look = die_at_look
         loop.run()
 
     assert end_of_child(killed) == signal.SIGKILL
@@ -249,6 +264,8 @@ def test_a_killed_run_goes_on(loop: CheapLoop, monkeypatch: pytest.MonkeyPatch, 
     killed_run = read_journal(loop.out.root).runs[-2]
     assert (killed_run.outcome, killed_run.steps[-1].name) == (None, step)
     if step == "watch":
+        assert run.verdict is not None
+        assert killed_run.canary is not None
         assert run.verdict.requests > killed_run.canary.sums["answered"]["recommender_canary"] > 300
 
 
