@@ -32,14 +32,12 @@ class CheapLoop:
     root: Path
     changes: dict[str, Any] = field(default_factory=dict)
     hours: Hours = field(default_factory=Hours)
+    place: str = ""  # of the repository; by default below the root
 
     def __post_init__(self) -> None:
         self.out = Outputs(self.root / "out")
+        self.repository: Repository = open_repository(self.place or self.root / "repository")
         self.server = ScriptedServer(self.repository)
-
-    @property
-    def repository(self) -> Repository:
-        return open_repository(self.root / "repository")
 
     @property
     def settings(self) -> Settings:

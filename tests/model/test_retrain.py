@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -82,6 +83,16 @@ def test_new_receipts_become_the_active_release(loop: CheapLoop) -> None:
     assert state is not None
     assert state.last is not None
     assert (state.step, state.every_s, state.last.outcome) == (None, 7 * 86_400, "nothing new")
+
+
+def test_a_bucket_is_retrained_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = CheapLoop(tmp_path, place=f"memory://{uuid.uuid4().hex}")
+    replace_training(monkeypatch, loop)
+    for day in (1, 2):
+        loop.sell(day, f"item {day}")
+        assert loop.run().release == day
+    assert loop.server.changes == ["canary 2", "promote 2"]
+    assert loop.run().outcome == "nothing new"
 
 
 def test_a_late_file_is_news_and_a_touched_one_is_none(loop: CheapLoop) -> None:
