@@ -55,8 +55,11 @@ class Stage:
         return self.ledger.is_fresh(self.name, self.made_from(), self.result)
 
 
-def stages(settings: Settings, root: Path) -> list[Stage]:
-    """Return the stages that make the run below ``root`` from receipts, in their order."""
+def stages(settings: Settings, root: Path, repository: Repository) -> list[Stage]:
+    """Return the stages that make the run below ``root`` from receipts, in their order.
+
+    The run becomes a release of ``repository``.
+    """
     out = Outputs(root)
     ledger, inputs = Ledger(root / "stages.json"), Inputs(settings, out)
     most = settings.evaluate.build_queries
@@ -95,7 +98,7 @@ def build(
     """
     out = Outputs(root)
     repository = repository or open_repository(out.repository)
-    ran = {stage.name: stage.run() for stage in stages(settings, root)}
+    ran = {stage.name: stage.run() for stage in stages(settings, root, repository)}
     published = published_as(out.run, repository)
     release = publish(out.run, repository) if published is None else published
     ran["publish"] = published is None

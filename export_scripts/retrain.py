@@ -53,10 +53,10 @@ def retrain(
         return journal.run
 
 
-def stale_stages(settings: Settings, root: Path) -> list[str]:
+def stale_stages(settings: Settings, root: Path, repository: Repository) -> list[str]:
     """The stages that would run now. After a stale one, the others depend on what it makes."""
     stale: list[str] = []
-    for stage in stages(settings, root):
+    for stage in stages(settings, root, repository):
         if stale or not stage.result.exists() or not stage.is_fresh():
             stale.append(stage.name)
     return stale
@@ -77,7 +77,7 @@ class _Loop:
 
     def run(self) -> tuple[Outcome, str]:
         """Run all steps; how it ended, and a sentence."""
-        etl, *others = stages(self.settings, self.out.root)
+        etl, *others = stages(self.settings, self.out.root, self.repository)
         self._run_stage(etl)
         facts, run = read_meta(self.out.data), self.journal.run
         run.data = facts["fingerprint"]

@@ -103,5 +103,5 @@ def _print_plan(settings: "Settings", out: Path, repository: "AnyRepository", se
     from export_scripts.retrain import stale_stages
     from export_scripts.retraining.plan import plan
 
-    for sentence in plan(out, repository, server, settings.retrain, stale_stages(settings, out)):
+    for sentence in plan(out, repository, server, settings.retrain, stale_stages(settings, out, repository)):
         print(sentence)

@@ -293,7 +293,7 @@ def end_of_child(work: Callable[[], None]) -> int:
 
 def test_a_dry_run_tells_what_would_happen_and_changes_nothing(loop: CheapLoop) -> None:
     before = {path: path.stat().st_mtime_ns for path in loop.root.rglob("*")}
-    stale = stale_stages(loop.settings, loop.out.root)
+    stale = stale_stages(loop.settings, loop.out.root, loop.repository)
     chosen = loop.settings.retrain
     told = "\n".join(plan(loop.out.root, loop.repository, loop.server, chosen, stale))
     assert "The receipts or their settings are new" in told
