@@ -3,6 +3,7 @@
 A stage runs only if its code, its settings or its input files have changed since its last run.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from export_scripts.etl import etl
 from export_scripts.evaluate import evaluate
 from export_scripts.export import export
 from export_scripts.freshness.inputs import Inputs
-from export_scripts.freshness.ledger import Ledger
+from export_scripts.freshness.ledger import Ledger, Part
 from export_scripts.receipts import meta
 from export_scripts.settings import Settings
 from export_scripts.train import train
@@ -35,6 +36,57 @@ class Promotion:
     force: bool = False
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A stage below one root. Ask it after the stages before it have run: they write what it reads."""
+
+    name: str
+    made_from: Callable[[], Sequence[Part]]
+    result: Path
+    work: Callable[[], Path]
+    ledger: Ledger
+
+    def run(self) -> bool:
+        """Run the stage unless it is fresh, and tell whether it ran."""
+        return self.ledger.once(self.name, self.made_from(), self.result, self.work)
+
+    def is_fresh(self) -> bool:
+        """Tell whether the stage would not run."""
+        return self.ledger.is_fresh(self.name, self.made_from(), self.result)
+
+
+def stages(settings: Settings, root: Path, repository: Repository) -> list[Stage]:
+    """Return the stages that make the run below ``root`` from receipts, in their order.
+
+    The run becomes a release of ``repository``.
+    """
+    out = Outputs(root)
+    ledger, inputs = Ledger(root / "stages.json"), Inputs(settings, out)
+    most = settings.evaluate.build_queries
+    return [
+        Stage("etl", inputs.etl, out.data / meta.FILE, lambda: etl(settings, root), ledger),
+        Stage(
+            "train", inputs.train, out.checkpoint, lambda: train(settings, out.data, out.checkpoint), ledger
+        ),
+        Stage(
+            "evaluate",
+            inputs.evaluate,
+            out.metrics,
+            lambda: evaluate(
+                settings, out.data, out.checkpoint, out.metrics, max_queries=most, against=repository
+            ),
+            ledger,
+        ),
+        Stage(
+            "export",
+            inputs.export,
+            out.run / manifest.NAME,
+            lambda: export(settings, out.data, out.checkpoint, out.metrics, out.run),
+            ledger,
+        ),
+    ]
+
+
 def build(
     settings: Settings,
     root: Path,
@@ -49,28 +101,7 @@ def build(
     """
     out = Outputs(root)
     repository = repository or open_repository(out.repository)
-    once, inputs = Ledger(root / "stages.json").once, Inputs(settings, out)
-    most = settings.evaluate.build_queries
-    ran = {
-        "etl": once("etl", inputs.etl(), out.data / meta.FILE, lambda: etl(settings, root)),
-        "train": once(
-            "train", inputs.train(), out.checkpoint, lambda: train(settings, out.data, out.checkpoint)
-        ),
-        "evaluate": once(
-            "evaluate",
-            inputs.evaluate(),
-            out.metrics,
-            lambda: evaluate(
-                settings, out.data, out.checkpoint, out.metrics, max_queries=most, against=repository
-            ),
-        ),
-        "export": once(
-            "export",
-            inputs.export(),
-            out.run / manifest.NAME,
-            lambda: export(settings, out.data, out.checkpoint, out.metrics, out.run),
-        ),
-    }
+    ran = {stage.name: stage.run() for stage in stages(settings, root, repository)}
     published = published_as(out.run, repository)
     release = publish(out.run, repository) if published is None else published
     ran["publish"] = published is None

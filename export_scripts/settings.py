@@ -177,6 +177,20 @@ class EngineSettings(SettingsTable):
     address: str = Field(min_length=1)
 
 
+class RetrainSettings(SettingsTable):
+    """The schedule of `cesta retrain`, and what a canary release may do worse."""
+
+    every_days: float = Field(gt=0)
+    percent: float = Field(ge=0, le=99.99)
+    minutes: float = Field(ge=0)
+    least_requests: int = Field(ge=1)
+    errors: float = Field(ge=0, le=1)
+    slow: float = Field(ge=0, le=1)
+    unknown_items: float = Field(ge=0, le=1)
+    undecided: Literal["promote", "end", "wait"]
+    keep: int = Field(ge=2)
+
+
 class PaperSettings(SettingsTable):
     """`cesta paper`: the NCF paper's own measure on its own files."""
 
@@ -207,6 +221,7 @@ class Settings(SettingsTable):
     evaluate: EvaluateSettings
     release: ReleaseSettings
     engine: EngineSettings
+    retrain: RetrainSettings
     paper: PaperSettings
 
 

@@ -4,6 +4,7 @@ CestaError          every error whose message is written for the user
 ├── BadSettings     pipeline.toml, a user's own toml or an override
 ├── BeingChanged    a repository that another process is changing; nothing was done
 ├── KeyKept         a key that was to be revoked and is still in keys.json
+├── NoAnswer        a server or a gateway that does not answer
 ├── NotPromoted     a release that did not become active; the earlier one still is
 │   └── NotActive   one that was published a moment before
 ├── ServerError     a tritonserver that cannot start, died, or did not become ready
@@ -31,6 +32,10 @@ class KeyKept(CestaError):  # noqa: N818 - as above
     def __init__(self, sha256: str, why: str) -> None:
         super().__init__(why)
         self.sha256 = sha256
+
+
+class NoAnswer(CestaError):  # noqa: N818 - as above
+    """A server or a gateway that does not answer. A change that was asked for may have been made."""
 
 
 class NotPromoted(CestaError):  # noqa: N818 - as above

@@ -135,6 +135,50 @@ ROWS: dict[str, list[Panel]] = {
             },
         ),
     ],
+    "The loop: how old the release is, and what retrains": [
+        Panel(
+            "Age of the release",
+            "s",
+            {"release": "time() - max(cesta_release_created_timestamp_seconds)"},
+            "Seconds since the answering release was made.",
+            stat=True,
+        ),
+        Panel(
+            "Age of its data",
+            "s",
+            {"newest receipt": "time() - max(cesta_release_data_until_timestamp_seconds)"},
+            "Seconds since the newest receipt that the answering release was made from.",
+            stat=True,
+        ),
+        Panel(
+            "Next retraining",
+            "s",
+            {"due in": "max(cesta_retraining_next_timestamp_seconds) - time()"},
+            "Negative: it is overdue.",
+            stat=True,
+        ),
+        Panel(
+            "Last retraining",
+            "none",
+            {"exit code": "max(cesta_retraining_exit_code)"},
+            "0: a new release is active, or nothing was new. docs/operations.md has the others.",
+            stat=True,
+        ),
+        Panel(
+            "Retraining",
+            "none",
+            {"under way": "max(cesta_retraining_running)", "exit code": "max(cesta_retraining_exit_code)"},
+        ),
+        Panel(
+            "Ages",
+            "s",
+            {
+                "release": "time() - max(cesta_release_created_timestamp_seconds)",
+                "schedule": "max(cesta_retraining_every_seconds)",
+                "last run": "time() - max(cesta_retraining_ended_timestamp_seconds)",
+            },
+        ),
+    ],
     "Response cache": [
         Panel("Cache hit ratio", "percentunit", {"hits": "cesta:cache_hits:ratio_rate10m"}),
         Panel("Cache use", "percentunit", {"full": "nv_cache_util"}),

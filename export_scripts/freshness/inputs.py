@@ -1,6 +1,5 @@
 """The inputs of each stage of a build: everything that its result depends on."""
 
-import json
 from typing import Final
 
 from export_scripts import complete_journey
@@ -52,6 +51,4 @@ class Inputs:
 
     def _fingerprint(self) -> str:
         """The identity of the data: another run of etl may write the same data."""
-        text = (self._out.data / meta.FILE).read_text(encoding="utf-8")
-        stored: meta.StoredMeta = json.loads(text)
-        return stored["fingerprint"]
+        return meta.read_meta(self._out.data)["fingerprint"]

@@ -30,7 +30,7 @@ class Ledger:
         files. An earlier stage that runs again and writes the same file makes no later stage run.
         """
         key = _key(made_from)
-        if result.exists() and self._done.get(stage) == [key, sha256(result)]:
+        if self._has_made(stage, key, result):
             return False
         others = {name: record for name, record in self._done.items() if name != stage}
         if stage in self._done:
@@ -38,6 +38,13 @@ class Ledger:
         work()
         self._write(others | {stage: [key, sha256(result)]})
         return True
+
+    def is_fresh(self, stage: str, made_from: Sequence[Part], result: Path) -> bool:
+        """Tell whether the stage has made ``result`` from the same."""
+        return self._has_made(stage, _key(made_from), result)
+
+    def _has_made(self, stage: str, key: str, result: Path) -> bool:
+        return result.exists() and self._done.get(stage) == [key, sha256(result)]
 
     def _write(self, done: dict[str, list[str]]) -> None:
         self._done = done

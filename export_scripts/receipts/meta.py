@@ -1,5 +1,7 @@
 """meta.json: the facts about a shop that etl writes beside its tables."""
 
+import json
+from pathlib import Path
 from typing import Final, TypedDict
 
 FILE: Final = "meta.json"
@@ -38,3 +40,9 @@ class StoredMeta(Meta):
     """The content of the file."""
 
     fingerprint: str  # SHA-256 of the tables' content
+
+
+def read_meta(folder: Path) -> StoredMeta:
+    """Read the facts about the shop that etl wrote to ``folder``."""
+    facts: StoredMeta = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    return facts

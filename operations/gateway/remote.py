@@ -14,7 +14,8 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from operations.address import host_of, is_near
-from operations.errors import CestaError
+from operations.errors import BeingChanged, CestaError, NoAnswer
+from operations.gateway.traffic import Traffic
 from operations.releases.history import Record
 from operations.releases.listing import Listing
 
@@ -38,8 +39,10 @@ class RemoteGateway:
         proxies = [urllib.request.ProxyHandler({})] if direct else []
         self._opener = urllib.request.build_opener(_NoRedirects, *proxies)
 
-    def promote(self, release: int, force: bool = False) -> Record:
-        return self._change(f"/admin/releases/{release}/promote", {"force": force})
+    def promote(self, release: int, force: bool = False, expected: int | None = None) -> Record:
+        """Promote; only in the place of the release ``expected``, if it is given."""
+        body = {"force": force} | ({} if expected is None else {"expected": expected})
+        return self._change(f"/admin/releases/{release}/promote", body)
 
     def canary(self, release: int, percent: float, force: bool = False) -> Record:
         """Give the release this share of the requests; 0 ends that."""
@@ -53,6 +56,16 @@ class RemoteGateway:
         listing: Listing = self._ask("/admin/releases", None)
         return listing
 
+    def retire(self, keep: int) -> list[int]:
+        """Delete old releases as ``operations.releases.retire`` does; their numbers."""
+        retired: list[int] = self._ask("/admin/retire", json.dumps({"keep": keep}).encode())["retired"]
+        return retired
+
+    def traffic(self) -> Traffic:
+        """What shops were answered, by release."""
+        traffic: Traffic = self._ask("/admin/traffic", None)
+        return traffic
+
     def _change(self, path: str, body: Mapping[str, object]) -> Record:
         record: Record = self._ask(path, json.dumps(body).encode())
         return record
@@ -63,14 +76,15 @@ class RemoteGateway:
             with self._opener.open(request, timeout=self._timeout_s) as answer:
                 return json.load(answer)
         except HTTPError as error:
-            raise CestaError(f"{self._url}{path}: {error.code}: {_sentence(error)}") from None
+            kind = BeingChanged if error.code == 503 else CestaError
+            raise kind(f"{self._url}{path}: {error.code}: {_sentence(error)}") from None
         except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, NEVER_SENT):
                 way_out = "does the gateway run at this address, and is it https or http?"
             else:
                 way_out = "list the releases, for a change may have been made"
-            raise CestaError(f"{self._url}{path}: no answer ({reason}); {way_out}") from None
+            raise NoAnswer(f"{self._url}{path}: no answer ({reason}); {way_out}") from None
 
 
 def read_admin_key(environment: Environment = os.environ) -> str:

@@ -9,7 +9,7 @@ from operations.releases.admit import admitted, is_at_hand
 from operations.releases.history import Action
 from operations.releases.model_control import ModelControl
 from operations.releases.models.configs import Served
-from operations.releases.repository import read_release
+from operations.releases.repository import active_release, read_release
 from operations.releases.signatures.signature import check_signature
 from operations.releases.signatures.trust import find_trust
 from operations.releases.stores.listed_bucket import listed
@@ -28,16 +28,23 @@ def promote(
     *,
     bars: ReleaseSettings | None = None,
     force: bool = False,
+    expected: int | None = None,
     who: str | None = None,
 ) -> history.Record:
     """Have ``release`` served, by the server of ``control`` or else from the next start on; its record.
 
     Raises NotPromoted, which names the step and its reason; the release before still answers. ``force``
-    promotes against the gate's objections. The record holds them, and ``who`` promoted.
+    promotes against the gate's objections. The record holds them, and ``who`` promoted. With ``expected``,
+    only that release is replaced: another one that is active was promoted by somebody else meanwhile.
     """
     repository = listed(repository)
     change = Change(repository, Action.PROMOTE, release, control, who)
-    with closing(change.local), admitted(change, bars, force=force) as result:
+
+    def check() -> None:
+        if expected is not None and (active := active_release(repository)) != expected:
+            raise CestaError(f"release {active} is the active one, not {expected}: somebody else promoted it")
+
+    with closing(change.local), admitted(change, bars, force=force, check=check) as result:
         served = Served(release, _previous(repository, release, change.before))
         with switch_front(change, served, result.release):
             return change.record(**result.details)

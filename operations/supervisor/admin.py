@@ -5,7 +5,8 @@ the gateway calls; the audit log and the repository's history record that name.
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,12 +16,14 @@ from fastapi.exceptions import HTTPException
 from pydantic import BaseModel, field_validator
 
 from operations.errors import BeingChanged, CestaError
+from operations.gateway.traffic import Traffic
 from operations.records.disk import explained
 from operations.releases.canary import LEAST_PERCENT, MOST_PERCENT, start_canary, stop_canary
 from operations.releases.history import Action, Record
 from operations.releases.listing import list_releases
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote, roll_back
+from operations.releases.retire import LEAST, retire
 from operations.releases.stores.store import Repository
 from operations.settings import ReleaseSettings
 
@@ -33,12 +36,14 @@ class Promotion(BaseModel, extra="forbid"):
     """The optional body of a promotion."""
 
     force: bool = False
+    expected: int | None = None
 
 
-class Share(Promotion):
+class Share(BaseModel, extra="forbid"):
     """The body of a canary release."""
 
     percent: float
+    force: bool = False
 
     @field_validator("percent")
     @classmethod
@@ -49,6 +54,12 @@ class Share(Promotion):
         return percent
 
 
+class Kept(BaseModel, extra="forbid"):
+    """The body of a retirement."""
+
+    keep: int = LEAST
+
+
 @dataclass(frozen=True)
 class Operator:
     """Changes one repository and the server on it, for callers that know ``token``."""
@@ -57,21 +68,34 @@ class Operator:
     control: Callable[[], ModelControl]
     bars: ReleaseSettings
     token: str
+    read_traffic: Callable[[], Traffic]
 
     def change(self, action: Action, caller: str, command: Callable[[ModelControl], Record]) -> Record:
         """Run a release command and log its caller.
 
         Raises HTTPException: 409 if the command fails, 503 if another change is in progress.
         """
+        with self._connected(action, caller) as control:
+            record = command(control)
+        log.info("admin", what=str(action), by=caller, release=record["release"], before=record["before"])
+        return record
+
+    def retire(self, caller: str, keep: int) -> list[int]:
+        """Delete old releases and log the caller; their numbers. Raises as ``change`` does."""
+        with self._connected(Action.RETIRE, caller) as control:
+            retired = retire(self.repository, control, keep)
+        log.info("admin", what=str(Action.RETIRE), by=caller, releases=retired)
+        return retired
+
+    @contextmanager
+    def _connected(self, action: Action, caller: str) -> Iterator[ModelControl]:
         try:
             with self.control() as control, explained(f"{action}: nothing was changed"):
-                record = command(control)
+                yield control
         except CestaError as error:
             log.warning("admin", what=str(action), by=caller, failed=str(error))
             code = 503 if isinstance(error, BeingChanged) else 409  # the gateway adds Retry-After to a 503
             raise HTTPException(code, str(error)) from None
-        log.info("admin", what=str(action), by=caller, release=record["release"], before=record["before"])
-        return record
 
 
 def make_router(operator: Operator) -> APIRouter:
@@ -95,11 +119,19 @@ def make_router(operator: Operator) -> APIRouter:
 
     @router.post("/releases/{release}/promote")
     def promote_release(release: int, caller: Caller, body: Promotion | None = None) -> JsonObject:
-        """Have a release served; ``force`` passes the gate."""
-        force = body is not None and body.force
+        """Have a release served, in the place of ``expected`` if that is given; ``force`` passes the gate."""
+        asked = body or Promotion()
 
         def command(control: ModelControl) -> Record:
-            return promote(operator.repository, release, control, bars=operator.bars, force=force, who=caller)
+            return promote(
+                operator.repository,
+                release,
+                control,
+                bars=operator.bars,
+                force=asked.force,
+                expected=asked.expected,
+                who=caller,
+            )
 
         return operator.change(Action.PROMOTE, caller, command)
 
@@ -131,5 +163,15 @@ def make_router(operator: Operator) -> APIRouter:
         return operator.change(
             Action.ROLLBACK, caller, lambda control: roll_back(operator.repository, control, who=caller)
         )
+
+    @router.post("/retire")
+    def retire_releases(caller: Caller, body: Kept | None = None) -> JsonObject:
+        """Delete old releases, except the last ``keep`` that were active."""
+        return {"retired": operator.retire(caller, (body or Kept()).keep)}
+
+    @router.get("/traffic")
+    def answer_traffic(_: Caller) -> JsonObject:
+        """Return what shops were answered, by release: for those who watch a canary."""
+        return operator.read_traffic()
 
     return router

@@ -63,6 +63,7 @@ def make_app(
 
     if operator:
         app.include_router(make_router(operator))
+        app.get("/traffic", response_model=None)(operator.read_traffic)  # as /metrics: for this machine
     return app
 
 

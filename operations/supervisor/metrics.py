@@ -31,6 +31,10 @@ class Metrics:
         """Count one canary, answered or not."""
         self._canary.observe(seconds)
 
+    def canaries(self) -> int:
+        """Return the number of canaries so far. Each asks Triton about one unknown item."""
+        return int(self.registry.get_sample_value("cesta_canary_seconds_count") or 0)
+
     def add_status(self, status: Status) -> None:
         """Show the status, too."""
         self.registry.register(_StatusCollector(status))
@@ -76,6 +80,8 @@ class _StatusCollector(Collector):
         )
         failed.add_metric([], self._status.promotions_failed())
         yield failed
+        yield from self._status.ages().metrics()
+        yield from self._status.loop.metrics()
         if triton := self._status.triton:
             yield from _triton(triton)
 

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from operations.address import join_address
 from operations.gateway.link import GatewayLink, admin_token
 from operations.gateway.nginx import GatewaySettings
+from operations.gateway.traffic import Traffic, read_traffic
 from operations.log_stream import announce
 from operations.processes.listeners import way_out
 from operations.releases.model_control import ModelControl
@@ -93,7 +94,7 @@ def _serve(settings: ServerSettings, listener: socket.socket, gateway: GatewaySe
             operator = None
             if gateway:
                 stack.enter_context(GatewayLink(gateway, repository, metrics.registry))
-                operator = _operator(settings, repository, gateway.folder)
+                operator = _operator(settings, repository, gateway.folder, metrics)
             stack.enter_context(_run_app(make_app(watchdog, status, metrics, operator), listener))
             _wait(watching)
     finally:
@@ -110,13 +111,17 @@ def _wait(watching: Future[None]) -> None:
     watching.result()
 
 
-def _operator(settings: ServerSettings, repository: Repository, gateway: Path) -> Operator:
+def _operator(settings: ServerSettings, repository: Repository, gateway: Path, metrics: Metrics) -> Operator:
+    page = join_address(settings.host, settings.metrics_port)
     grpc = join_address(settings.host, settings.grpc_port)
 
     def connect() -> ModelControl:
         return ModelControl(grpc, settings.control_secret)
 
-    return Operator(repository, connect, load_bars(), admin_token(gateway))
+    def count() -> Traffic:
+        return read_traffic(repository, gateway, page, metrics.canaries())
+
+    return Operator(repository, connect, load_bars(), admin_token(gateway), count)
 
 
 def _announce(server: EmbeddedServer, listener: socket.socket) -> None:

@@ -15,6 +15,7 @@ from operations.releases.stores.store import Repository
 from operations.server.version import MINIMUM, TritonVersion
 from operations.shipped.commit import find_commit
 from operations.supervisor.fallback import Fallback, is_over
+from operations.supervisor.loop import Ages, Loop
 from operations.supervisor.watchdog import LOST, Ending, Watchdog
 
 log = structlog.get_logger()
@@ -31,7 +32,8 @@ class Status:
         self._repository = repository
         self._started = time.monotonic()
         self._records: tuple[float, list[history.Record]] = (0.0, [])
-        self._metrics: dict[int, JsonObject | None] = {}  # of one release, whose metrics never change
+        self._manifest: tuple[int, JsonObject | None, Ages] | None = None  # of a release; they never change
+        self.loop = Loop(repository)
         self._began: Fallback | None = None  # that of the last start
         self._cesta = {"version": __version__, "commit": find_commit()}
         self.triton: TritonVersion | None = None  # that of the last start
@@ -42,7 +44,8 @@ class Status:
             release = self.watchdog.health.release
             try:
                 self._records = 0.0, history.read(self._repository)
-                self._read_metrics()
+                self._read_manifest()
+                self.loop.follow()
             except (CestaError, OSError) as error:
                 log.warning("repository not read", reason=str(error))
             next_s = self.watchdog.now() + STORE_INTERVAL_S
@@ -67,6 +70,8 @@ class Status:
     def describe(self) -> dict[str, object]:
         """Return the answer of ``GET /v1/status``."""
         health, restarts, fallback = self.watchdog.health, self.watchdog.restarts, self.fallback()
+        metrics, ages = self._about(health.release)
+        now = datetime.now(UTC)
         return {
             "cesta": self._cesta,
             "ready": health.ready,
@@ -74,7 +79,9 @@ class Status:
             "release": health.release,
             "since": self._since(),
             "fallback": {"active": fallback.active, "reason": fallback.reason} if fallback else None,
-            "metrics": self._metrics_of(health.release),
+            "metrics": metrics,
+            "age": ages.describe(now),
+            "retraining": self.loop.describe(now),
             "uptime_s": round(self.uptime_s(), 1),
             "restarts": restarts.total(),
             "restarts_by_trouble": {trouble: restarts[trouble] for trouble in LOST},
@@ -106,16 +113,24 @@ class Status:
                 self._records = modified_s, history.read(self._repository)
         return self._records[1]
 
-    def _metrics_of(self, release: int | None) -> JsonObject | None:
+    def ages(self) -> Ages:
+        """Return the ages of the answering release and of its data."""
+        return self._about(self.watchdog.health.release)[1]
+
+    def _about(self, release: int | None) -> tuple[JsonObject | None, Ages]:
+        """Return what the release's manifest says: its metrics and its ages."""
         if not self._repository.is_remote:
             with contextlib.suppress(CestaError, OSError):  # deleted while it serves
-                self._read_metrics()
-        return self._metrics.get(release or 0)
+                self._read_manifest()
+        if self._manifest is None or self._manifest[0] != release:
+            return None, Ages()
+        return self._manifest[1:]
 
-    def _read_metrics(self) -> None:
+    def _read_manifest(self) -> None:
         release = self.watchdog.health.release
-        if release is not None and release not in self._metrics:
-            self._metrics = {release: read_release(self._repository, release).metrics}
+        if release is not None and (self._manifest is None or self._manifest[0] != release):
+            manifest = read_release(self._repository, release)
+            self._manifest = release, manifest.metrics, Ages.of(manifest)
 
 
 def _describe(triton: TritonVersion) -> dict[str, object]:

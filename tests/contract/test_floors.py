@@ -23,8 +23,8 @@ FLOORS = {
 # Sub-packages in the data's way: each imports those before it, and itself.
 ORDERS = {
     "export_scripts": (
-        *("engines", "receipts", "snapshots", "scorer", "quality", "paper", "freshness", "commands"),
-        "replay",
+        *("engines", "receipts", "snapshots", "scorer", "quality", "paper", "freshness"),
+        *("retraining", "commands", "replay"),
     ),
     "operations": (
         "shipped",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from operations.gateway.traffic import Traffic
 from operations.releases.stores.store import Repository
 from operations.settings import load_bars
 from operations.supervisor.admin import Operator
@@ -16,6 +17,7 @@ from operations.supervisor.metrics import Metrics
 from operations.supervisor.status import Status
 from operations.supervisor.watchdog import Watchdog
 
+TRAFFIC: Traffic = {"active": 1, "canary": None, "counts": None}
 TOKEN = "only the gateway knows"
 
 
@@ -35,7 +37,7 @@ class Admin:
     def __init__(self, repository: Repository, hr_at_10: float = 0.0) -> None:
         watchdog = Watchdog(lambda: pytest.fail("a start"), threading.Event(), lambda: 0.0)
         bars = load_bars().model_copy(update={"hr_at_10": hr_at_10})
-        operator = Operator(repository, NoServer, bars, TOKEN)  # type: ignore[arg-type]
+        operator = Operator(repository, NoServer, bars, TOKEN, lambda: TRAFFIC)  # type: ignore[arg-type]
         app = make_app(watchdog, Status(watchdog, repository), Metrics(), operator)
         self._client = TestClient(app, raise_server_exceptions=False)
 

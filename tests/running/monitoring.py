@@ -191,5 +191,12 @@ cesta_gateway_up 1
 cesta_active_release 1
 cesta_restarts_total{{trouble="exited"}} 0
 cesta_promotions_failed_total {self.promotions_failed}
+cesta_release_created_timestamp_seconds 1.7e9
+cesta_release_data_until_timestamp_seconds 1.7e9
+cesta_retraining_every_seconds 604800
+cesta_retraining_running 0
+cesta_retraining_next_timestamp_seconds 1.7e9
+cesta_retraining_ended_timestamp_seconds 1.7e9
+cesta_retraining_exit_code 0
 cesta_supervisor_process_resident_memory_bytes 5e7
 """

@@ -44,6 +44,7 @@ ELSEWHERE = {  # the beginning of a command → why it is not tried here
     "make demo": "tests/machines/new_machine.sh: it downloads and trains for minutes",
     "make stack": "the fixture of this module starts it",
     "cesta export --tensorrt": "needs a GPU",
+    "cesta retrain": "test_retrain.py",
     "cesta serve": "test_cli_live.py",
     "cesta build": "test_build.py",
     "cesta demo": "the same program as `make demo`",

@@ -8,16 +8,27 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from export_scripts.retraining.changes import Changes
+from export_scripts.retraining.journal import Journal
+from export_scripts.retraining.server import LocalServer, RemoteServer
+from export_scripts.retraining.trial import Trial
+from export_scripts.retraining.watch import Clock
+from export_scripts.settings import load_settings
+from operations.errors import CestaError
 from operations.gateway.control import announce
 from operations.gateway.keys import add_key
 from operations.gateway.link import admin_token
+from operations.gateway.remote import RemoteGateway
 from operations.releases import history
+from operations.releases.repository import read_release
 from operations.releases.stores.store import open_repository
 from operations.server.control_secret import find_secret
 from tests.running.processes import children, command
+from tests.running.scripted_server import Hours
 from tests.running.stack import PROGRAMS, Stack, eventually, open_stack, publish_toys
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(240)]
@@ -58,6 +69,51 @@ def test_a_canary_release_gets_its_share(running: Stack) -> None:
     eventually(lambda: {running.recommend() for _ in range(20)} == {1, 2})
     assert running.ask(path, running.admin, {"percent": 0})[0] == 200
     eventually(lambda: {running.recommend() for _ in range(20)} == {1})
+
+
+def test_a_retraining_tries_a_release_on_shops(running: Stack, tmp_path: Path) -> None:
+    """Their requests of both releases are counted, here as at the supervisor's own port, and one of them is
+    promoted through the gateway, in the place of the other. The toy sampler counts no items, so a judgement
+    lacks them.
+    """
+    repository, settings = open_repository(running.out / "repository"), {"retrain.percent": 50}
+    settings |= {"retrain.minutes": 1, "retrain.least_requests": 20, "retrain.slow": 1}
+    chosen = load_settings(overrides=settings | {"retrain.undecided": "promote"})
+    local = LocalServer(
+        repository, running.addresses.triton_grpc, running.addresses.supervisor, chosen.release
+    )
+    remote = RemoteServer(RemoteGateway(f"http://{running.addresses.http}", running.admin))
+    asked: list[int] = []
+    hours = Hours()
+
+    def shop(seconds: float) -> None:
+        """Twenty requests, once the gateway follows the split."""
+        if not asked:
+            eventually(lambda: running.recommend() == 2)
+        asked.extend(running.recommend() for _ in range(20))
+        hours.pause(seconds)
+
+    changes = Changes(local, repository, 1, Clock(hours.clock.now, shop))
+    journal = Journal(tmp_path, repository, 60)
+    said = Trial(2, changes, journal, chosen.retrain).run()
+    verdict, canary = journal.run.verdict, journal.run.canary
+    assert verdict
+    assert canary
+    assert said.startswith(", undecided as the canary release: nobody counted its items in baskets")
+    assert set(asked) == {1, 2}
+    assert verdict.requests >= asked.count(2) > 20
+    assert verdict.figures[0].interval[0] < 0 < verdict.figures[0].interval[1] < 0.2  # none failed
+    assert sum(canary.sums["timed"].values()) >= len(asked)
+    remote.check(read_release(repository, 2))
+    assert remote.traffic()["canary"] == 2
+    with pytest.raises(CestaError, match="release 1 is the active one, not 7"):
+        remote.promote(2, expected=7)
+    remote.promote(2, expected=1)
+    assert running.recommend() == 2
+    assert remote.retire(3) == []
+    remote_status = running.ask("/v1/status", running.shop)[1]
+    assert remote_status["retraining"]["step"] == "watch"
+    assert running.ask("/admin/rollback", running.admin, method="POST")[0] == 200
 
 
 def test_prometheus_sees_all_of_it(running: Stack) -> None:

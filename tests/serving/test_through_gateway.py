@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from cesta_client import InvalidRequest, Recommender
+from operations.gateway.traffic import Counts, read_traffic
+from operations.releases.stores.store import open_repository
 from tests.running import needs
 from tests.running.door import Door, open_door
+from tests.running.gateway_log import wait_for
 from tests.running.live import Live
 
 pytestmark = pytest.mark.triton
@@ -85,3 +89,25 @@ def test_the_catalog_has_every_item_s_name(door: Door, live: Live) -> None:
     assert done.stdout == f"{len(answer.body['items'])} items\n"
     assert answer.body["items"][live.item_ids[0]]["name"]
     assert door.ask("/v1/items", headers={"If-None-Match": answer.headers["etag"]}).status == 304
+
+
+def test_the_supervisor_counts_a_release_s_requests_and_items(door: Door, live: Live) -> None:
+    """The gateway's counts and the sampler's, by release: what a retraining compares."""
+    repository = open_repository(live.built.root / "repository")
+
+    def counts() -> Counts:
+        found = read_traffic(repository, door.settings.folder, live.metrics, 0)["counts"]
+        assert found
+        return found
+
+    def items(found: Counts, name: str) -> float:
+        return found[name].get(str(live.release), 0)
+
+    before = counts()
+    basket = [live.item_ids[7], "an item of another shop", uuid.uuid4().hex]
+    assert door.ask("/v1/recommend", {"basket": basket}).status == 200
+    wait_for(lambda: "counted" if items(counts(), "items") >= items(before, "items") + 3 else "")
+    after = counts()
+    assert after["answered"]["recommender"] == before["answered"].get("recommender", 0) + 1
+    assert items(after, "timed") == items(before, "timed") + 1
+    assert items(after, "unknown") == items(before, "unknown") + 2

@@ -67,6 +67,7 @@ def test_each_command_is_a_request_of_the_api(gateway: Scripted) -> None:
     remote.canary(7, 2.5)
     remote.roll_back()
     remote.releases()
+    remote.promote(7, expected=6)
     key = "Bearer secret"
     assert gateway.asked == [
         ("POST", "/admin/releases/7/promote", key, {"force": False}),
@@ -74,6 +75,18 @@ def test_each_command_is_a_request_of_the_api(gateway: Scripted) -> None:
         ("POST", "/admin/releases/7/canary", key, {"percent": 2.5, "force": False}),
         ("POST", "/admin/rollback", key, {}),
         ("GET", "/admin/releases", key, None),
+        ("POST", "/admin/releases/7/promote", key, {"force": False, "expected": 6}),
+    ]
+
+
+def test_the_loop_asks_for_traffic_and_retirement(gateway: Scripted) -> None:
+    remote, key = RemoteGateway(gateway.url, "secret"), "Bearer secret"
+    gateway.answer = (200, {}, b'{"retired": [3, 4], "active": 7, "canary": null, "counts": null}')
+    assert remote.retire(3) == [3, 4]
+    assert remote.traffic()["active"] == 7
+    assert gateway.asked == [
+        ("POST", "/admin/retire", key, {"keep": 3}),
+        ("GET", "/admin/traffic", key, None),
     ]
 
 

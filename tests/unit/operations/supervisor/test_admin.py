@@ -12,7 +12,7 @@ from operations.releases.promote import promote
 from operations.releases.repository import active_release
 from operations.releases.stores.store import Repository, open_repository
 from tests.building.runs import make_run
-from tests.running.admin import Admin
+from tests.running.admin import TRAFFIC, Admin
 
 
 @pytest.fixture
@@ -116,3 +116,22 @@ def test_a_repository_that_cannot_be_read_is_said(
     refused = Admin(repository).ask("GET", "/releases")
     assert refused.status_code == 503
     assert "the releases cannot be listed" in refused.json()["error"]
+
+
+def test_a_promotion_in_the_place_of_another_release_is_refused(repository: Repository) -> None:
+    """Release 1 is active: who expects another one has been overtaken."""
+    admin = Admin(repository)
+    refused = admin.ask("POST", "/releases/2/promote", expected=7)
+    assert (refused.status_code, active_release(repository)) == (409, 1)
+    assert "release 1 is the active one, not 7: somebody else promoted it" in refused.json()["error"]
+    assert admin.ask("POST", "/releases/2/promote", expected=1).status_code == 200
+
+
+def test_old_releases_are_retired(repository: Repository, tmp_path: Path) -> None:
+    publish.publish(make_run(tmp_path / "run-3", 3), repository)
+    for release in (2, 3):
+        promote(repository, release)
+    admin = Admin(repository)
+    assert admin.ask("POST", "/retire", keep=1).status_code == 409
+    assert admin.ask("POST", "/retire").json() == {"retired": [1]}
+    assert admin.ask("GET", "/traffic").json() == TRAFFIC
