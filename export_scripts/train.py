@@ -20,11 +20,14 @@ from export_scripts.scorer.fitting import fit, new_model, raise_new_items
 from export_scripts.scorer.prior import fit_prior
 from export_scripts.scorer.resume import FOLDER, SavedTraining
 from export_scripts.scorer.training_set import collect_training_sets, make_periods
+from export_scripts.scorer.warm_start import find_start, keep_earlier
 from export_scripts.settings import Settings
 from export_scripts.snapshots import counts, partials
 from export_scripts.snapshots.leaks import check_leaks
 from export_scripts.snapshots.partials import PartialCounts
 from export_scripts.snapshots.retrieval.ranks import train_in_parallel
+from export_scripts.snapshots.retrieval.tower import TrainedTower
+from export_scripts.snapshots.retrieval.training import continue_tower
 from export_scripts.snapshots.snapshot import snapshot
 from export_scripts.snapshots.splits import split_by_time
 from operations.errors import CestaError
@@ -32,22 +35,32 @@ from operations.records.contract import read_contract
 
 
 @stage("train")
-def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
+def train(settings: Settings, data: Path, checkpoint: Path, warm_from: Path | None = None) -> Path:
     """Fit prior and scorer to the shop in ``data``; write the checkpoint of the best epoch on validation.
+
+    The tower goes on from that of the checkpoint ``warm_from``, by default from that of the last training in
+    this place, if it fits (``scorer/warm_start.py``).
 
     A killed training that is started again continues after its last finished step and ends with the same
     weights (``scorer/resume.py``). A shop too small for a training or validation period gets the linear score
-    that training would start from. Raises CestaError if no item sells often enough to be recommended.
+    that training would start from. Raises CestaError if no item sells often enough to be recommended, or if
+    ``warm_from`` does not fit.
     """
     shop, contract = load_shop(data), read_contract()
     check_support(shop, settings)
     split = split_by_time(shop, settings.splits)
-    saved = SavedTraining(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with())
-    of_item = counts.categories(shop, split.training)[0].of_item
+    start = find_start(shop, split.training, settings, checkpoint, warm_from)
+    started = {"start": start.digest if start else ""}
+    saved = SavedTraining(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with() | started)
     with open_engine(settings.engine) as engine:
-        tower = saved.load_or_train_tower(
-            lambda: train_in_parallel(shop, split.training, of_item, settings, engine)
-        )
+
+        def train_tower() -> TrainedTower:
+            if start:
+                return continue_tower(start.tower, shop, split.training, settings)
+            of_item = counts.categories(shop, split.training)[0].of_item
+            return train_in_parallel(shop, split.training, of_item, settings, engine)
+
+        tower = saved.load_or_train_tower(train_tower)
         counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
         arrays = saved.load_or_make_arrays(
             lambda: snapshot(shop, split.training, settings, partials=counted, tower=tower)
@@ -57,10 +70,11 @@ def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
         check_leaks(shop, period.arrays, period.start, settings)
     prior = saved.load_or_fit_prior(lambda: fit_prior(shop, periods.training, settings, contract))
     training, validation = collect_training_sets(shop, periods.with_prior(prior), settings, contract)
-    start = new_model(arrays, training, prior, settings.train)
-    model, curve = fit(start, training, validation, settings.train, saved)
+    untrained = new_model(arrays, training, prior, settings.train)
+    model, curve = fit(untrained, training, validation, settings.train, saved)
     raise_new_items(model, validation, settings.train.price_of_new)
-    save_checkpoint(checkpoint, model, prior, shop, settings, tower, curve)
+    keep_earlier(start, checkpoint)
+    save_checkpoint(checkpoint, model, prior, shop, settings, tower, curve, start.warm if start else 0)
     saved.discard()
     return checkpoint
 
