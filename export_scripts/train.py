@@ -10,16 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from ensemble.candidate_sampler.arrays import SamplerArrays
 from export_scripts.durations import stage
 from export_scripts.engines.engine import open_engine
 from export_scripts.freshness.code import SourceTree
 from export_scripts.receipts.shop import Shop, load_shop
-from export_scripts.scorer.checkpoint import made_from, save_checkpoint
+from export_scripts.scorer.checkpoint import Curve, made_from, save_checkpoint
 from export_scripts.scorer.fitting import fit, new_model, raise_new_items
+from export_scripts.scorer.ncf import NCF
 from export_scripts.scorer.prior import fit_prior
 from export_scripts.scorer.resume import FOLDER, SavedTraining
-from export_scripts.scorer.training_set import collect_training_sets, make_periods
+from export_scripts.scorer.training_set import Periods, collect_training_sets, make_periods
 from export_scripts.scorer.warm_start import find_start, keep_earlier
 from export_scripts.settings import Settings
 from export_scripts.snapshots import counts, partials
@@ -46,7 +49,7 @@ def train(settings: Settings, data: Path, checkpoint: Path, warm_from: Path | No
     that training would start from. Raises CestaError if no item sells often enough to be recommended, or if
     ``warm_from`` does not fit.
     """
-    shop, contract = load_shop(data), read_contract()
+    shop = load_shop(data)
     check_support(shop, settings)
     split = split_by_time(shop, settings.splits)
     start = find_start(shop, split.training, settings, checkpoint, warm_from)
@@ -66,6 +69,18 @@ def train(settings: Settings, data: Path, checkpoint: Path, warm_from: Path | No
             lambda: snapshot(shop, split.training, settings, partials=counted, tower=tower)
         )
         periods = make_periods(shop, split, arrays, settings, counted)
+    model, prior, curve = fit_scorer(shop, arrays, periods, settings, saved)
+    keep_earlier(start, checkpoint)
+    save_checkpoint(checkpoint, model, prior, shop, settings, tower, curve, start.warm if start else 0)
+    saved.discard()
+    return checkpoint
+
+
+def fit_scorer(
+    shop: Shop, arrays: SamplerArrays, periods: Periods, settings: Settings, saved: SavedTraining
+) -> tuple[NCF, NDArray[np.float32], Curve]:
+    """Fit prior (F,) and scorer, which reads the vectors in ``arrays``, to the queries of the ``periods``."""
+    contract = read_contract()
     for period in (*periods.training, periods.validation):
         check_leaks(shop, period.arrays, period.start, settings)
     prior = saved.load_or_fit_prior(lambda: fit_prior(shop, periods.training, settings, contract))
@@ -73,10 +88,7 @@ def train(settings: Settings, data: Path, checkpoint: Path, warm_from: Path | No
     untrained = new_model(arrays, training, prior, settings.train)
     model, curve = fit(untrained, training, validation, settings.train, saved)
     raise_new_items(model, validation, settings.train.price_of_new)
-    keep_earlier(start, checkpoint)
-    save_checkpoint(checkpoint, model, prior, shop, settings, tower, curve, start.warm if start else 0)
-    saved.discard()
-    return checkpoint
+    return model, prior, curve
 
 
 def made_with() -> dict[str, str]:
