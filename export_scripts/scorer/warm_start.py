@@ -78,7 +78,7 @@ def _first_that_fits(
     if reasons and is_asked_for:
         raise reasons[0]
     if reasons:
-        log.info("cold start", why=str(reasons[0]))
+        log.info("new tower", why=str(reasons[0]))
     return None
 
 

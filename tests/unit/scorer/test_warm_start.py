@@ -82,7 +82,7 @@ def logged_training(
 ) -> list[str]:
     with structlog.testing.capture_logs() as events:
         train(settings, data, checkpoint, warm_from)
-    starts = {"warm start", "cold start"}
+    starts = {"warm start", "new tower"}
     return [f"{event['event']}: {event.get('why', '')}" for event in events if event["event"] in starts]
 
 
@@ -149,7 +149,7 @@ def test_a_tower_that_has_seen_the_questions_is_refused(weeks: Weeks, checkpoint
     with pytest.raises(CestaError, match=r"leak: .* has seen receipts up to 2024-.*, and this training asks"):
         train(settings_of(), weeks.data[0], checkpoint, later)
     (told,) = logged_training(settings_of(), weeks.data[0], Path(shutil.copy(later, checkpoint)))
-    assert told.startswith("cold start: leak: ")
+    assert told.startswith("new tower: leak: ")
 
 
 @pytest.mark.parametrize(
