@@ -131,6 +131,7 @@ class RetrievalSettings(SettingsTable):
     most_steps: int = Field(ge=1)
     heavy_users: float = Field(ge=0, le=1)
     continued: float = Field(gt=0, le=1)
+    warm_starts: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     uniform_negatives: int = Field(ge=1)

@@ -10,21 +10,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from ensemble.candidate_sampler.arrays import SamplerArrays
 from export_scripts.durations import stage
 from export_scripts.engines.engine import open_engine
 from export_scripts.freshness.code import SourceTree
 from export_scripts.receipts.shop import Shop, load_shop
-from export_scripts.scorer.checkpoint import made_from, save_checkpoint
+from export_scripts.scorer.checkpoint import Curve, made_from, save_checkpoint
 from export_scripts.scorer.fitting import fit, new_model, raise_new_items
+from export_scripts.scorer.ncf import NCF
 from export_scripts.scorer.prior import fit_prior
 from export_scripts.scorer.resume import FOLDER, SavedTraining
-from export_scripts.scorer.training_set import collect_training_sets, make_periods
+from export_scripts.scorer.training_set import Periods, collect_training_sets, make_periods
+from export_scripts.scorer.warm_start import find_start, keep_earlier
 from export_scripts.settings import Settings
 from export_scripts.snapshots import counts, partials
 from export_scripts.snapshots.leaks import check_leaks
 from export_scripts.snapshots.partials import PartialCounts
 from export_scripts.snapshots.retrieval.ranks import train_in_parallel
+from export_scripts.snapshots.retrieval.tower import TrainedTower
+from export_scripts.snapshots.retrieval.training import continue_tower
 from export_scripts.snapshots.snapshot import snapshot
 from export_scripts.snapshots.splits import split_by_time
 from operations.errors import CestaError
@@ -32,37 +38,57 @@ from operations.records.contract import read_contract
 
 
 @stage("train")
-def train(settings: Settings, data: Path, checkpoint: Path) -> Path:
+def train(settings: Settings, data: Path, checkpoint: Path, warm_from: Path | None = None) -> Path:
     """Fit prior and scorer to the shop in ``data``; write the checkpoint of the best epoch on validation.
+
+    The tower goes on from that of the checkpoint ``warm_from``, by default from that of the last training in
+    this place, if it fits (``scorer/warm_start.py``).
 
     A killed training that is started again continues after its last finished step and ends with the same
     weights (``scorer/resume.py``). A shop too small for a training or validation period gets the linear score
-    that training would start from. Raises CestaError if no item sells often enough to be recommended.
+    that training would start from. Raises CestaError if no item sells often enough to be recommended, or if
+    ``warm_from`` does not fit.
     """
-    shop, contract = load_shop(data), read_contract()
+    shop = load_shop(data)
     check_support(shop, settings)
     split = split_by_time(shop, settings.splits)
-    saved = SavedTraining(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with())
-    of_item = counts.categories(shop, split.training)[0].of_item
+    start = find_start(shop, split.training, settings, checkpoint, warm_from)
+    started = {"start": start.digest if start else ""}
+    saved = SavedTraining(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with() | started)
     with open_engine(settings.engine) as engine:
-        tower = saved.load_or_train_tower(
-            lambda: train_in_parallel(shop, split.training, of_item, settings, engine)
-        )
+
+        def train_tower() -> TrainedTower:
+            if start:
+                return continue_tower(start.tower, shop, split.training, settings)
+            of_item = counts.categories(shop, split.training)[0].of_item
+            return train_in_parallel(shop, split.training, of_item, settings, engine)
+
+        tower = saved.load_or_train_tower(train_tower)
         counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
         arrays = saved.load_or_make_arrays(
             lambda: snapshot(shop, split.training, settings, partials=counted, tower=tower)
         )
         periods = make_periods(shop, split, arrays, settings, counted)
+    model, prior, curve = fit_scorer(shop, arrays, periods, settings, saved)
+    keep_earlier(start, checkpoint)
+    save_checkpoint(checkpoint, model, prior, shop, settings, tower, curve, start.warm if start else 0)
+    saved.discard()
+    return checkpoint
+
+
+def fit_scorer(
+    shop: Shop, arrays: SamplerArrays, periods: Periods, settings: Settings, saved: SavedTraining
+) -> tuple[NCF, NDArray[np.float32], Curve]:
+    """Fit prior (F,) and scorer, which reads the vectors in ``arrays``, to the queries of the ``periods``."""
+    contract = read_contract()
     for period in (*periods.training, periods.validation):
         check_leaks(shop, period.arrays, period.start, settings)
     prior = saved.load_or_fit_prior(lambda: fit_prior(shop, periods.training, settings, contract))
     training, validation = collect_training_sets(shop, periods.with_prior(prior), settings, contract)
-    start = new_model(arrays, training, prior, settings.train)
-    model, curve = fit(start, training, validation, settings.train, saved)
+    untrained = new_model(arrays, training, prior, settings.train)
+    model, curve = fit(untrained, training, validation, settings.train, saved)
     raise_new_items(model, validation, settings.train.price_of_new)
-    save_checkpoint(checkpoint, model, prior, shop, settings, tower, curve)
-    saved.discard()
-    return checkpoint
+    return model, prior, curve
 
 
 def made_with() -> dict[str, str]:

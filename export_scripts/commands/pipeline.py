@@ -1,5 +1,6 @@
 """The stages of the pipeline as verbs of `cesta`, and `build`, which runs all of them."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,6 +42,14 @@ def train(
     out: Out = ARTIFACTS,
     settings: File = None,
     change: Changes = None,
+    warm_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CHECKPOINT",
+            help="Go on from the tower of this earlier checkpoint; default: the one in OUT, if "
+            "retrieval.warm_starts allows it.",
+        ),
+    ] = None,
     engine: EngineName = None,
     workers: Workers = None,
 ) -> None:
@@ -50,7 +59,7 @@ def train(
     keep_freed_memory()
     outputs = Outputs(out)
     chosen = chosen_settings(settings, changes=change, engine=engine, workers=workers)
-    print(run(chosen, outputs.data, outputs.checkpoint))
+    print(run(chosen, outputs.data, outputs.checkpoint, warm_from))
 
 
 def evaluate(

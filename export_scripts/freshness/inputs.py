@@ -32,6 +32,7 @@ class Inputs:
         return [self._code["etl"], data, self._settings.etl, parts_state(*tables)]
 
     def train(self) -> list[Part]:
+        # A checkpoint that a warm training starts from is this stage's own earlier result, and no input.
         return [self._code["train"], *self._model(), self._fingerprint()]
 
     def evaluate(self) -> list[Part]:

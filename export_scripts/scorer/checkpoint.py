@@ -17,14 +17,17 @@ import torch
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.features import FEATURES
-from export_scripts.receipts.shop import Shop
+from export_scripts.receipts.shop import DAY_S, Shop
 from export_scripts.scorer.ncf import NCF, NCFShape
 from export_scripts.settings import Settings
+from export_scripts.snapshots.retrieval.renumbering import Numbering
 from export_scripts.snapshots.retrieval.tower import TrainedTower
 from operations.errors import CestaError
 from operations.records.atomic import write_file
 
 DECISIVE_TABLES: Final = {"splits", "sampler", "retrieval", "train"}  # of pipeline.toml
+WHERE_TO_START: Final = "retrieval.warm_starts"  # a checkpoint says itself where its training started
+OF_TOWER: Final = ("retrieval.", "sampler.min_support", "train.seed", "train.users")  # beginnings of names
 WAY_OUT: Final = 'run "cesta train" again'
 
 
@@ -39,6 +42,18 @@ class Curve:
 UNTRAINED: Final = Curve([], 0)
 
 
+@dataclass(frozen=True)
+class EarlierTower:
+    """The tower of a checkpoint, and what a later training must know to go on with it."""
+
+    tower: TrainedTower
+    numbering: Numbering
+    last_time: int  # of the baskets that the tower has seen
+    is_timed: bool  # false if times are the baskets' numbers
+    settings: dict[str, Any]  # that decided the tower
+    warm: int  # trainings in a row that went on with an earlier tower, up to this one
+
+
 def save_checkpoint(
     path: Path,
     model: NCF,
@@ -47,12 +62,22 @@ def save_checkpoint(
     settings: Settings,
     tower: TrainedTower,
     curve: Curve = UNTRAINED,
+    warm: int = 0,
 ) -> None:
-    """Write the checkpoint as plain tensors, strings and numbers, so that loading runs no pickled code."""
+    """Write the checkpoint as plain tensors, strings and numbers, so that loading runs no pickled code.
+
+    ``warm`` counts the trainings in a row that went on with an earlier tower.
+    """
     content = io.BytesIO()  # if torch wrote the file, a full disk would raise RuntimeError, not OSError
     state = {"shape": asdict(model.shape), "state": model.state_dict(), "prior": torch.from_numpy(prior)}
     # JSON text, because pickle writes equal strings once or twice, depending on whether they are one object.
     state["curve"] = json.dumps(asdict(curve))
+    state["numbering"] = Numbering.of(shop).to_json()
+    state["seen"] = {
+        "last_time": int(shop.times[tower.end - 1]) if tower.end else int(shop.times[0]) - 1,
+        "is_timed": shop.day == DAY_S,
+        "warm": warm,
+    }
     torch.save({"made_from": made_from(shop, settings)} | state | {"tower": tower.state}, content)
     write_file(path, content.getvalue())
 
@@ -77,6 +102,20 @@ def load_tower(path: Path) -> TrainedTower:
     """
     with _read_checkpoint(path) as saved:
         return TrainedTower.load(saved["tower"])
+
+
+def load_earlier_tower(path: Path) -> EarlierTower:
+    """Load the tower for a training on later receipts.
+
+    Raises CestaError if the checkpoint is missing or damaged.
+    """
+    with _read_checkpoint(path) as saved:
+        return EarlierTower(
+            TrainedTower.load(saved["tower"]),
+            Numbering.from_json(saved["numbering"]),
+            settings=_of_tower(saved["made_from"]),
+            **saved["seen"],
+        )
 
 
 def load_curve(path: Path) -> Curve:
@@ -107,10 +146,23 @@ def _read_checkpoint(path: Path) -> Iterator[dict[str, Any]]:
 
 def made_from(shop: Shop, settings: Settings) -> dict[str, Any]:
     """List the data, the features and all settings that decide the result of a training."""
+    return {"data": shop.fingerprint, "features": list(FEATURES)} | _decisive(settings)
+
+
+def settings_of_tower(settings: Settings) -> dict[str, Any]:
+    """List the settings that decide the tower, by name."""
+    return _of_tower(_decisive(settings))
+
+
+def _decisive(settings: Settings) -> dict[str, Any]:
     chosen = settings.model_dump(mode="json", include=DECISIVE_TABLES)
-    return {"data": shop.fingerprint, "features": list(FEATURES)} | {
-        f"{table}.{key}": value for table, values in chosen.items() for key, value in values.items()
-    }
+    named = {f"{table}.{key}": value for table, values in chosen.items() for key, value in values.items()}
+    del named[WHERE_TO_START]
+    return named
+
+
+def _of_tower(named: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in named.items() if name.startswith(OF_TOWER)}
 
 
 def _check_made_from(path: Path, saved: dict[str, Any], current: dict[str, Any]) -> None:
