@@ -23,6 +23,7 @@ from export_scripts.engines.engine import open_engine
 from export_scripts.engines.interface import Engine
 from export_scripts.progress import Progress
 from export_scripts.scoring.comparison import compare_partition, sampled, summarise
+from export_scripts.scoring.files import ReleaseFiles
 from export_scripts.scoring.partition import (
     Facts,
     LeftOut,
@@ -32,7 +33,7 @@ from export_scripts.scoring.partition import (
     score_partition,
 )
 from export_scripts.scoring.questions import Kind, Questions, all_users, open_file
-from export_scripts.scoring.release import ReleaseFiles, open_release
+from export_scripts.scoring.release import open_release
 from export_scripts.scoring.results import (
     COMPARISON,
     LEFT_OUT,

@@ -6,48 +6,20 @@ golden answers that sampler does not give is refused: its answers would not be t
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.reference import Reference
+from export_scripts.scoring.files import ReleaseFiles, files_of
 from operations.errors import CestaError
-from operations.records.contract import GRAPH, SAMPLER, SCORER, Contract
 from operations.records.golden_answers import Answer, Request, answer_of, difference
 from operations.records.manifest import ReleaseManifest
 from operations.releases.mirror.local_files import local_files
-from operations.releases.models.contracts import ServedContract
-from operations.releases.models.placing import models_of
 from operations.releases.repository import require_active
-from operations.releases.signatures.verify import ARRAYS, verify_release
-from operations.releases.stores.folder import FolderRepository
-from operations.releases.stores.store import Repository, open_repository
-
-
-@dataclass(frozen=True)
-class ReleaseFiles:
-    """The files of a release in a folder of this machine. ``digest`` is that of the run it was made from."""
-
-    repository: str  # where other machines find it
-    release: int
-    digest: str
-    contract: Contract
-    arrays: Path
-    graph: Path
-
-    def here(self) -> "ReleaseFiles":
-        """The same files on this machine, which may be another one than that of ``open_release``.
-
-        A bucket's release is fetched. Raises CestaError if a folder cannot be seen from here.
-        """
-        if self.graph.exists():
-            return self
-        local = local_files(open_repository(self.repository))
-        local.refresh()
-        return _files(self.repository, local.folder, local.fetch(self.release))
+from operations.releases.signatures.verify import verify_release
+from operations.releases.stores.store import Repository
 
 
 @contextmanager
@@ -62,23 +34,12 @@ def open_release(repository: Repository, number: int | None) -> Iterator[Release
     local.refresh()
     try:
         described = local.check(release, lambda files, n: verify_release(repository, n, files=files))
-        files = _files(str(repository), local.folder, described)
+        place = str(repository) if repository.is_remote else str(local.folder.root.absolute())
+        files = files_of(place, local.folder.root.absolute(), described)
         _check_answers(described, files)
         yield files
     finally:
         local.close()
-
-
-def _files(repository: str, folder: FolderRepository, described: ReleaseManifest) -> ReleaseFiles:
-    models, release = models_of(described), str(described.release)
-    return ReleaseFiles(
-        repository=repository,
-        release=described.release,
-        digest=described.digest,
-        contract=ServedContract.of(described.contract).sizes,
-        arrays=folder / models[SAMPLER] / release / ARRAYS,
-        graph=folder / models[SCORER] / release / GRAPH,
-    )
 
 
 def _check_answers(described: ReleaseManifest, files: ReleaseFiles) -> None:

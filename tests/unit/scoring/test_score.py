@@ -14,11 +14,12 @@ from ensemble.candidate_sampler.sources import SOURCES
 from ensemble.reference import Reference
 from export_scripts.score import ResultManifest, Wanted, score
 from export_scripts.scoring import partition, questions
-from export_scripts.scoring.results import LEFT_OUT, MANIFEST
+from export_scripts.scoring.results import COMPARISON, LEFT_OUT, MANIFEST
 from export_scripts.settings import Settings, load_settings
 from operations.errors import CestaError, WontOverwrite
 from operations.records.object_path import ObjectPath
-from operations.releases.stores.store import Repository
+from operations.releases.stores.store import Repository, open_repository
+from tests.building.old_releases import unpack_old_repository
 from tests.building.scored import publish_release, random_scorer
 from tests.building.world import arrays_of, random_shop, tower_of
 from tests.running.small_disk import small_disk
@@ -310,3 +311,19 @@ def test_a_bucket_has_the_manifest_last(
     (root / "photo.jpg").write_bytes(b"")
     with pytest.raises(WontOverwrite, match=r"photo\.jpg is not of a result of cesta"):
         run(repository, place, Wanted(3))
+
+
+def test_the_comparison_lies_beside_the_result(repository: Repository, tmp_path: Path) -> None:
+    """The sampler of this release loses nothing, so all twelve lists are equal."""
+    manifest = run(repository, tmp_path / "scores", Wanted(K, compared=100))
+    written = json.loads((tmp_path / "scores" / COMPARISON).read_text())
+    assert manifest.comparison == {name: written[name] for name in written if name != "differences"}
+    assert (written["questions"], written["identical"], written["differences"]) == (USERS, USERS, {})
+    assert written["score_error"] < 1e-5
+
+
+def test_a_release_of_another_sampler_is_not_scored(tmp_path: Path) -> None:
+    """Release 1 of commit 85684cf has the arrays of a toy."""
+    repository = open_repository(unpack_old_repository(tmp_path / "repository"))
+    with pytest.raises(CestaError, match=r"^release 1 was made by another version of cesta, .*again$"):
+        run(repository, tmp_path / "scores")
