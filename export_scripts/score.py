@@ -7,9 +7,8 @@ partitions of the same release and questions whose bytes are as they were writte
 import csv
 import hashlib
 import io
-import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Final, NamedTuple
@@ -111,7 +110,8 @@ def score(
         shared = Shared(files, facts)
         with open_results(place) as results, open_engine(settings.engine) as engine:
             scored, left_out = _score(engine, results, shared, questions)
-            _write_left_out(results, left_out)
+            if left_out:
+                _write_csv(results, LEFT_OUT, ("id", "reason"), left_out)
             comparison = _compare(engine, results, shared, questions, wanted) if wanted.compared else None
             manifest = ResultManifest(
                 **facts.json_object(),
@@ -208,14 +208,6 @@ def _record(part: Scored) -> PartitionRecord:
     )
 
 
-def _write_left_out(results: Results, left_out: list[LeftOut]) -> None:
-    """Write the ids without rows, and why; nothing if there are none."""
-    if left_out:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("id", "reason"), *left_out])
-        results.write(LEFT_OUT, text.getvalue().encode())
-
-
 @step("comparison")
 def _compare(
     engine: Engine, results: Results, shared: Shared, questions: Questions, wanted: Wanted
@@ -227,8 +219,12 @@ def _compare(
         for part in engine.map(compare_partition, chosen, shared):
             compared += part
             progress.advance(len(part))
-    counts = summarise(compared)
-    listed = {one.key: [list(found) for found in one.differences] for one in compared if one.differences}
-    text = json.dumps(counts | {"differences": listed}, indent=2, ensure_ascii=False)
-    results.write(COMPARISON, f"{text}\n".encode())
-    return counts
+    found = [(one.key, *difference) for one in compared for difference in one.differences]
+    _write_csv(results, COMPARISON, ("id", "place", "item_id", "cause"), found)
+    return summarise(compared)
+
+
+def _write_csv(results: Results, name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    results.write(name, text.getvalue().encode())

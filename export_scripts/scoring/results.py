@@ -17,7 +17,7 @@ from operations.records.place import Place
 
 MANIFEST: Final = "_manifest.json"  # readers of parquet folders pass over names that begin with "_"
 LEFT_OUT: Final = "_left_out.csv"
-COMPARISON: Final = "_comparison.json"
+COMPARISON: Final = "_comparison.csv"
 BESIDE: Final = (LEFT_OUT, COMPARISON, MANIFEST)
 
 
