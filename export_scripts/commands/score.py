@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from export_scripts.commands.memory import keep_freed_memory
 from export_scripts.commands.options import Changes, EngineName, File, chosen_settings
 from operations.commands.options import Out, Repository
 from operations.outputs import ARTIFACTS, Outputs
@@ -53,7 +52,6 @@ def score(
     from export_scripts.scoring.results import LEFT_OUT
     from operations.releases.stores.store import open_repository
 
-    keep_freed_memory()
     place, opened = to or str(Outputs(out).scores), open_repository(repository or Outputs(out).repository)
     chosen = chosen_settings(settings, changes=change, engine=engine, workers=workers)
     if workers is None and chosen.engine.name == "local":
