@@ -114,11 +114,11 @@ def score(
                 _write_csv(results, LEFT_OUT, ("id", "reason"), left_out)
             comparison = _compare(engine, results, shared, questions, wanted) if wanted.compared else None
             manifest = ResultManifest(
-                **facts.json_object(),
+                **vars(facts),
                 repository=str(repository),
                 source=questions.source,
                 items=items,
-                asked=questions.count,
+                asked=questions.total,
                 left_out=len(left_out),
                 rows=sum(part.rows for part in scored),
                 compared=wanted.compared,
@@ -175,7 +175,7 @@ def _score(
 ) -> tuple[list[PartitionRecord], list[LeftOut]]:
     """Write the partitions that are not there, and delete what is none of them."""
     k, size = shared.facts.k, shared.facts.partition_size
-    count = -(-questions.count // size)
+    count = -(-questions.total // size)
     records: dict[int, PartitionRecord] = {}
     left_out: dict[int, list[LeftOut]] = {}
     there = set(results.names())
@@ -186,7 +186,7 @@ def _score(
         records[part.number], left_out[part.number] = _record(part), part.left_out
         progress.advance(part.asked)
 
-    with Progress("score", questions.count) as progress:
+    with Progress("score", questions.total) as progress:
         for number in range(count):
             name = partition_name(number)
             if name in there and (part := read_finished(results.read(name), number, shared.facts)):
@@ -213,9 +213,9 @@ def _compare(
     engine: Engine, results: Results, shared: Shared, questions: Questions, wanted: Wanted
 ) -> dict[str, JsonValue]:
     """Ask a sample of the questions as the server does, too; write the differences, return their counts."""
-    chosen = sampled(questions.partitions(wanted.k), questions.count, wanted.compared)
+    chosen = sampled(questions.partitions(wanted.k), questions.total, wanted.compared)
     compared = []
-    with Progress("compare", min(wanted.compared, questions.count)) as progress:
+    with Progress("compare", min(wanted.compared, questions.total)) as progress:
         for part in engine.map(compare_partition, chosen, shared):
             compared += part
             progress.advance(len(part))

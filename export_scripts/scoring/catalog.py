@@ -94,7 +94,7 @@ class CatalogRanker:
         users = np.array([[query.user_row] for query in queries], np.int32)
         asked = np.concatenate([users, self._whole.basket_rows(queries)], axis=1)
         scores = np.empty(found.rows.shape, np.float32)
-        for start in range(0, scores.shape[1], self._chunk):
+        for start in range(0, self._whole.capacity, self._chunk):
             part = slice(start, start + self._chunk)
             rows = np.concatenate([asked, found.rows[:, part], found.sources[:, part]], axis=1)
             scores[:, part] = self._scorer.score(rows, np.ascontiguousarray(found.features[:, part]))

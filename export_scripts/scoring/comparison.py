@@ -56,8 +56,12 @@ def sampled(partitions: Iterable[Asked], count: int, most: int) -> Iterator[Aske
         own = [place for place in range(len(asked.keys)) if start + place in chosen]
         start += len(asked.keys)
         if own:
-            columns = (asked.keys, asked.users, asked.baskets)
-            yield Asked(asked.number, *([column[place] for place in own] for column in columns))
+            yield Asked(
+                asked.number,
+                [asked.keys[place] for place in own],
+                [asked.users[place] for place in own],
+                [asked.baskets[place] for place in own],
+            )
 
 
 def compare_partition(shared: Shared, asked: Asked) -> list[Compared]:
@@ -118,7 +122,7 @@ class Losses:
     def __init__(self, ranker: CatalogRanker, query: Query):
         self._capacity = ranker.serving.capacity
         proposed = ranker.propose([query])
-        n = np.count_nonzero(proposed.rows[0])
+        n = int(np.count_nonzero(proposed.rows[0]))
         self._place = {row: place for place, row in enumerate(proposed.rows[0, :n].tolist())}
         self._prior: Scores = proposed.features[0, :n] @ ranker.arrays.prior.weights
         self._candidates = set(ranker.serving.sample([query]).rows[0].tolist())

@@ -109,7 +109,7 @@ def _table(
     ranker: CatalogRanker, asked: Asked, places: list[int], ranked: list[Ranked], kind: str
 ) -> pa.Table:
     """A row for each place of each question; without any it has the same columns."""
-    nothing = Ranked(*(np.zeros(0, kind) for kind in (np.int32, np.float32, np.int32)))
+    nothing = Ranked(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.int32))
     rows, scores, reasons = map(np.concatenate, zip(nothing, *ranked, strict=True))
     lengths = [len(one.rows) for one in ranked]
     question = pa.array(np.repeat(np.array(places, np.int64), lengths))

@@ -40,7 +40,7 @@ class Questions(NamedTuple):
 
     kind: Kind
     source: str  # "all users", or the file
-    count: int
+    total: int
     digest: str
     batches: Callable[[], Iterator[tuple[list[str], list[str], list[list[str]]]]]
 
@@ -62,7 +62,7 @@ class Questions(NamedTuple):
 
     def size(self, k: int) -> int:
         """Questions of a partition."""
-        return min(max(-(-self.count // MOST_PARTITIONS), FEWEST), max(MOST_ROWS // k, 1))
+        return min(max(-(-self.total // MOST_PARTITIONS), FEWEST), max(MOST_ROWS // k, 1))
 
 
 def all_users(arrays: SamplerArrays, release_digest: str, batch: int = 10_000) -> Questions:

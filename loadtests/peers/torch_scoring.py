@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import load_arrays, load_limits
 from ensemble.candidate_sampler.nearest import Nearest
@@ -22,7 +23,7 @@ from export_scripts.settings import load_settings
 from operations.outputs import Outputs
 
 
-def score_all(out: Outputs, k: int, most: int) -> dict[str, np.ndarray]:
+def score_all(out: Outputs, k: int, most: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Rows and scores (users, k) of the first ``most`` users, best first."""
     shop = load_shop(out.data)
     model, _ = load_checkpoint(out.checkpoint, shop, load_settings())
@@ -43,7 +44,7 @@ def score_all(out: Outputs, k: int, most: int) -> dict[str, np.ndarray]:
             best = torch.topk(torch.where(torch.from_numpy(found.rows) > 0, scored, -torch.inf), k)
         rows.append(found.rows[0, best.indices[0].numpy()])
         scores.append(best.values[0].numpy())
-    return {"rows": np.array(rows), "scores": np.array(scores)}
+    return np.array(rows, np.int32), np.array(scores, np.float32)
 
 
 def main() -> None:
@@ -54,7 +55,8 @@ def main() -> None:
     parser.add_argument("result", type=Path)
     parser.add_argument("users", type=int)
     options = parser.parse_args()
-    np.savez(options.result, **score_all(Outputs(options.out), options.k, options.users))
+    rows, scores = score_all(Outputs(options.out), options.k, options.users)
+    np.savez(options.result, rows=rows, scores=scores)
 
 
 if __name__ == "__main__":
