@@ -40,5 +40,9 @@ class Outputs:
         return self.root / "repository"
 
     @property
+    def scores(self) -> Path:
+        return self.root / "scores"
+
+    @property
     def gateway(self) -> Path:
         return self.root / "gateway"

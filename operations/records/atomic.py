@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from operations.errors import WontOverwrite
+from operations.errors import CestaError, WontOverwrite
 
 MINUTE_S: Final = 60
 
@@ -102,6 +102,31 @@ def staged_folder(target: Path, *, marker: str) -> Iterator[Path]:
         _swap_in(tmp, target)
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
+
+
+@contextmanager
+def resumed_folder(target: Path, *, marker: str) -> Iterator[Path]:
+    """Yield a folder beside `target`, which replaces it when the block ends. A killed block's files stay.
+
+    `marker` and WontOverwrite are those of `staged_folder`. Raises CestaError if another process fills it.
+    """
+    target = Path(target).absolute()
+    _refuse_strangers(target, marker)
+    folder = target.with_name(f".{target.name}.unfinished")
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise CestaError(f"{folder} is being filled by another cesta; wait until it is done") from None
+    try:
+        yield folder
+        flush(folder)
+        _refuse_strangers(target, marker)
+        _swap_in(folder, target)
+    finally:
+        os.close(handle)  # this ends the lock
 
 
 @contextmanager

@@ -23,7 +23,7 @@ FLOORS = {
 # Sub-packages in the data's way: each imports those before it, and itself.
 ORDERS = {
     "export_scripts": (
-        *("engines", "receipts", "snapshots", "scorer", "quality", "paper", "freshness"),
+        *("engines", "receipts", "snapshots", "scorer", "quality", "scoring", "paper", "freshness"),
         *("retraining", "commands", "replay"),
     ),
     "operations": (

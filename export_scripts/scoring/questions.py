@@ -1,0 +1,161 @@
+"""Who is asked for: all users of a release, those of a list, or baskets of a file; sorted, in partitions.
+
+A list may be longer than memory: DuckDB reads, sorts and spills it. The digest of the questions decides
+whether a partition of an interrupted run belongs to this one.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+import duckdb
+
+from ensemble.candidate_sampler.arrays import SamplerArrays
+from export_scripts.receipts.database import Database, literal, open_database
+from operations.errors import CestaError
+
+Kind = Literal["users", "baskets"]
+
+FEWEST: Final = 100  # questions of a partition; fewer would be files of a few kilobytes
+MOST_PARTITIONS: Final = 200  # until a partition holds MOST_ROWS
+MOST_ROWS: Final = 200_000  # of a partition's answers: a few megabytes
+CSV: Final = "header = true, all_varchar = true, delim = ',', quote = '\"', escape = '\"'"
+COLUMNS: Final = {"users": ("user_id",), "baskets": ("basket_id", "item_id")}  # that a file must have
+
+
+class Asked(NamedTuple):
+    """A partition of the questions, sorted by ``keys``: the ids of its users, or of its baskets."""
+
+    number: int
+    keys: list[str]
+    users: list[str]  # "": no user
+    baskets: list[list[str]]
+
+
+class Questions(NamedTuple):
+    """All questions of one run. ``batches`` yields keys, users and baskets in order, any number at once."""
+
+    kind: Kind
+    source: str  # "all users", or the file
+    total: int
+    digest: str
+    batches: Callable[[], Iterator[tuple[list[str], list[str], list[list[str]]]]]
+
+    def partitions(self, k: int) -> Iterator[Asked]:
+        """Yield the questions in partitions, which depend on their number and on ``k`` only."""
+        size = self.size(k)
+        keys: list[str] = []
+        users: list[str] = []
+        baskets: list[list[str]] = []
+        number = 0
+        for more_keys, more_users, more_baskets in self.batches():
+            keys, users, baskets = keys + more_keys, users + more_users, baskets + more_baskets
+            while len(keys) >= size:
+                yield Asked(number, keys[:size], users[:size], baskets[:size])
+                keys, users, baskets = keys[size:], users[size:], baskets[size:]
+                number += 1
+        if keys:
+            yield Asked(number, keys, users, baskets)
+
+    def size(self, k: int) -> int:
+        """Questions of a partition."""
+        return min(max(-(-self.total // MOST_PARTITIONS), FEWEST), max(MOST_ROWS // k, 1))
+
+
+def all_users(arrays: SamplerArrays, release_digest: str, batch: int = 10_000) -> Questions:
+    """Every user of a release, in the order of their rows, which etl sorted by id."""
+    ids, rows = arrays.user_ids, len(arrays.user_ids.offsets) - 1
+
+    def batches() -> Iterator[tuple[list[str], list[str], list[list[str]]]]:
+        for start in range(1, rows, batch):
+            ends = ids.offsets[start : min(start + batch, rows) + 1].tolist()
+            whole = ids.blob[ends[0] : ends[-1]].tobytes()
+            users = [whole[a - ends[0] : b - ends[0]].decode() for a, b in pairwise(ends)]
+            yield users, users, [[] for _ in users]
+
+    digest = hashlib.sha256(f"all users of {release_digest}".encode()).hexdigest()
+    return Questions("users", "all users", rows - 1, digest, batches)
+
+
+@contextmanager
+def open_file(kind: Kind, path: Path, memory: str, spill: Path) -> Iterator[Questions]:
+    """Read the users or baskets of a csv or parquet file. What exceeds ``memory`` is spilled to a folder.
+
+    ``path`` may be a pattern. Raises CestaError for a file that cannot be read, or lacks a column.
+    """
+    with open_database(memory, spill) as database:
+        table = _read(database, kind, path)
+        count, digest = 0, hashlib.sha256(kind.encode())
+        for batch in database.batches(f"select * from {table}"):
+            count += len(batch)
+            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                digest.update(repr(row).encode())
+        if not count:
+            raise CestaError(f"{path} has no {kind[:-1]}; give a file with at least one line")
+
+        def batches() -> Iterator[tuple[list[str], list[str], list[list[str]]]]:
+            for batch in database.batches(f"select * from {table}"):
+                columns = [column.to_pylist() for column in batch.columns]
+                if kind == "users":
+                    yield columns[0], columns[0], [[] for _ in columns[0]]
+                else:
+                    yield columns[0], columns[1], columns[2]
+
+        yield Questions(kind, str(path), count, digest.hexdigest(), batches)
+
+
+def _read(database: Database, kind: Kind, path: Path) -> str:
+    """The table of the distinct questions of a file, sorted by key."""
+    name = literal(str(path))
+    reader = f"read_csv({name}, {CSV})" if path.suffix.lower() == ".csv" else f"read_parquet({name})"
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise CestaError(f"{path} is neither .csv nor .parquet; name it by what it is")
+    try:
+        lines = database.create("view", "lines", f"select * from {reader}")
+        found = [row[0] for row in database.rows(f"describe {lines}")]
+        if missing := [column for column in COLUMNS[kind] if column not in found]:
+            raise CestaError(
+                f"{path} has the columns {', '.join(found)}; --{kind} needs {' and '.join(missing)}"
+            )
+        if kind == "users":
+            return database.create("table", "questions", _distinct_users(lines))
+        user = "user_id::varchar" if "user_id" in found else "null::varchar"
+        given = database.create(
+            "view",
+            "given",
+            f"select basket_id::varchar as basket_id, {user} as user_id, item_id::varchar as item_id "
+            f"from {lines}",
+        )
+        _refuse_two_users(database, given, path)
+        return database.create("table", "questions", _baskets(given))
+    except duckdb.OutOfMemoryException as error:
+        raise CestaError(f"{path} was not sorted: {error}; raise etl.memory, or free some space") from None
+    except duckdb.Error as error:
+        raise CestaError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _distinct_users(lines: str) -> str:
+    known = f"select distinct user_id::varchar as user_id from {lines}"
+    return f"select user_id from ({known}) where user_id <> '' order by user_id"
+
+
+def _baskets(given: str) -> str:
+    """A row for each basket; one without items asks for its user alone."""
+    items = "list(distinct item_id order by item_id) filter (where item_id <> '')"
+    return (
+        f"select basket_id, coalesce(max(user_id), '') as user_id, coalesce({items}, []) as items "
+        f"from {given} where basket_id <> '' group by basket_id order by basket_id"
+    )
+
+
+def _refuse_two_users(database: Database, given: str, path: Path) -> None:
+    two = database.rows(
+        f"select basket_id, min(user_id), max(user_id) from {given} where user_id <> '' "
+        "group by basket_id having min(user_id) <> max(user_id) order by basket_id limit 1"
+    )
+    if two:
+        basket, one, other = two[0]
+        raise CestaError(f'{path}: basket "{basket}" has the users {one} and {other}; a basket has one user')
