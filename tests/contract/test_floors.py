@@ -23,12 +23,13 @@ FLOORS = {
 # Sub-packages in the data's way: each imports those before it, and itself.
 ORDERS = {
     "export_scripts": (
-        *("engines", "receipts", "snapshots", "scorer", "quality", "paper", "freshness", "commands"),
+        *("engines", "receipts", "snapshots", "scorer", "quality", "drift", "paper", "freshness", "commands"),
     ),
     "operations": (
         "shipped",
         "processes",
         "records",
+        "drift",
         "server",
         "releases",
         "gateway",
