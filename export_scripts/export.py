@@ -17,6 +17,7 @@ from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.nearest import About
 from ensemble.candidate_sampler.query import Query
 from ensemble.reference import Reference
+from export_scripts.drift.record import make_record
 from export_scripts.durations import stage, step
 from export_scripts.engines.engine import open_engine
 from export_scripts.provenance import made_with
@@ -120,6 +121,7 @@ def describe_run(
     folder: Path,
 ) -> RunManifest:
     """The manifest of the run in ``folder``, with the golden answers that its graph and arrays give."""
+    reference = Reference.load(folder)
     return RunManifest(
         data=DataRecord(
             fingerprint=shop.fingerprint,
@@ -133,11 +135,12 @@ def describe_run(
         ),
         contract=ContractRecord.of(contract),
         metrics=measured,
-        golden=tuple(answers(Reference.load(folder), golden_requests(shop, contract))),
+        golden=tuple(answers(reference, golden_requests(shop, contract))),
         # etl noted how the tables were read: it may have run with other settings than this stage.
         settings=settings.model_dump(mode="json", exclude={"data", "etl"}) | shop.etl_settings,
         git_commit=find_commit(),
         made_with=made_with(),
+        drift=make_record(shop, reference, settings.drift),
         **parts.record,
     )
 

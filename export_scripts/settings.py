@@ -8,10 +8,12 @@ promote` reads them where export_scripts is not installed.
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from export_scripts import complete_journey
+from operations.drift.features import BY_NAME as FEATURES_BY_NAME
 from operations.settings import SHIPPED as BARS
 from operations.settings import ReleaseSettings, SettingsTable, merged, read_toml, validated
 
@@ -169,6 +171,37 @@ class EvaluateSettings(SettingsTable):
     bootstrap: int = Field(ge=1)
 
 
+class DriftSettings(SettingsTable):
+    """What a release keeps of its receipts, and the thresholds beyond which later ones have drifted."""
+
+    weeks: int = Field(ge=1, le=52)
+    calibration_weeks: int = Field(ge=0, le=104)
+    questions: int = Field(ge=1)
+    margin: float = Field(ge=1)
+    least: float = Field(ge=0, le=1)
+    uncalibrated: float = Field(ge=0, le=1)
+    timezone: str
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]]
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name or "UTC")
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            if name:
+                raise ValueError('no such time zone; write a name such as "Europe/Berlin"') from None
+        return name
+
+    @field_validator("thresholds")
+    @classmethod
+    def _are_of_features(cls, thresholds: dict[str, float]) -> dict[str, float]:
+        for name in thresholds:
+            if name not in FEATURES_BY_NAME:
+                raise ValueError(f'"{name}" is no feature; the features are {", ".join(FEATURES_BY_NAME)}')
+        return thresholds
+
+
 class EngineSettings(SettingsTable):
     """Where the partitions of a stage are computed. Only the bits of the tower depend on it: on `workers`."""
 
@@ -221,6 +254,7 @@ class Settings(SettingsTable):
     train: TrainSettings
     evaluate: EvaluateSettings
     release: ReleaseSettings
+    drift: DriftSettings
     engine: EngineSettings
     retrain: RetrainSettings
     paper: PaperSettings

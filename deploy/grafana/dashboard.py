@@ -219,6 +219,28 @@ ROWS: dict[str, list[Panel]] = {
             },
         ),
     ],
+    "Drift: questions and the release's own receipts": [
+        Panel(
+            "Drift by feature",
+            "short",
+            {
+                "{{feature}}, {{window}}": "cesta_drift_low / on (instance, feature, window) cesta_drift_threshold"
+            },
+            "Lower bound of the distance over its threshold: above 1 is drift.",
+        ),
+        Panel(
+            "Distance by feature",
+            "none",
+            {"{{feature}}, {{window}}": "cesta_drift"},
+            "0 equal, 1 nothing in common.",
+        ),
+        Panel(
+            "Items of baskets by category",
+            "reqps",
+            {"{{category}}": "topk(10, " + rate("cesta_sampler_basket_categories_total", "category") + ")"},
+            "The ten most asked for.",
+        ),
+    ],
     "Where the time goes in Triton": [
         Panel(
             "Sampler seconds by stage",

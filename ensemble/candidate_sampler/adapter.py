@@ -10,6 +10,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .digest import INPUTS, query_digest
+from .groups import groups_of
 from .metrics import Reporter, Tally
 from .query import BadRequest, Query
 from .sampler import CandidateSampler
@@ -26,7 +27,7 @@ class TritonPythonModel:
         self._vocabulary = self._sampler.vocabulary()
         first = self._vocabulary.query([b"?", b"!"], b"?")  # unknown ids: every kind of lookup
         self._sampler.sample([first])  # compiles the kernels, before the first shopper waits for it
-        self._tally = Tally()
+        self._tally = Tally(groups_of(self._sampler.arrays))
         labels = {"release": args["model_version"], "model_instance": args["model_instance_name"]}
         self._reporter = Reporter(self._tally, pb_utils.MetricFamily, labels)
 

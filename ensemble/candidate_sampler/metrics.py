@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .groups import TENTHS, Groups
 from .query import Query
 from .sources import SOURCES
 
@@ -28,13 +29,15 @@ USERS: Final = (
 BASKETS: Final = ("empty", "unknown", "known")  # no ids given; none of this release; at least one
 STAGES: Final = ("parse", "sample", "respond")
 BASKET_SIZES: Final = (0, 1, 2, 3, 5, 10, 20, 50, 100)
-KEPT: Final = 10_000  # passes whose sources wait to be added up: seconds of full load, 10 MB
+KEPT: Final = 10_000  # passes and baskets that wait to be added up: seconds of full load, 10 MB
 SECONDS: Final = (0.25e-3, 0.5e-3, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 HELP: Final = {
     "cesta_sampler_queries_total": "Queries sampled, by what was known of their user and basket",
     "cesta_sampler_item_ids_total": "Distinct item ids in baskets, by whether the release holds them",
     "cesta_sampler_candidates_total": "Candidates of each pass's first query, by source",
+    "cesta_sampler_basket_categories_total": "Known items in baskets, by best-selling category",
+    "cesta_sampler_basket_tenths_total": "Known items in baskets, by tenth of the release's sales",
     "cesta_sampler_refused_total": "Requests refused for the caller's fault",
     "cesta_sampler_basket_items": "Distinct item ids of a query's basket",
     "cesta_sampler_stage_seconds": "Seconds that a pass over one batch spent in a stage",
@@ -51,13 +54,17 @@ class Series(NamedTuple):
 class Tally:
     """What one process has counted since it started; counted by one thread, read by another."""
 
-    def __init__(self) -> None:
+    def __init__(self, groups: Groups | None = None) -> None:
         self._queries = {(user, basket): 0 for user in USERS for basket in BASKETS}
         self._known_items = self._unknown_items = self._refused = 0
         self._masks: NDArray[np.int64] = np.zeros(
             2 ** len(SOURCES), np.int64
         )  # candidates by `sources` value
         self._new: deque[bytes] = deque(maxlen=KEPT)  # not yet added to them; while nobody asks, the newest
+        self._groups = groups
+        self._baskets: deque[list[int]] = deque(maxlen=KEPT)  # likewise: known item rows, by query
+        self._by_category: NDArray[np.int64] = np.zeros(len(groups.categories) if groups else 0, np.int64)
+        self._by_tenth: NDArray[np.int64] = np.zeros(len(TENTHS), np.int64)
         self._sizes = _Histogram("cesta_sampler_basket_items", BASKET_SIZES)
         self._stages = {s: _Histogram("cesta_sampler_stage_seconds", SECONDS, stage=s) for s in STAGES}
 
@@ -71,6 +78,8 @@ class Tally:
             self._unknown_items += unknown
             self._sizes.observe(known + unknown)
         self._new.append(sources[0].tobytes())  # of one: looking at those of each query costs 3 % of a pass
+        if self._groups:
+            self._baskets.extend([query.basket for query in queries])  # their items are looked up later
 
     def refused(self, requests: int) -> None:
         """Count requests that were refused."""
@@ -84,6 +93,7 @@ class Tally:
         """All series with their totals, always the same ones in the same order."""
         new = np.frombuffer(b"".join(self._new.pop() for _ in range(len(self._new))), np.int32)
         self._masks += np.bincount(new, minlength=len(self._masks))
+        self._look_up_items()
         name = "cesta_sampler_queries_total"
         counted = [
             *((Series(name, {"user": u, "basket": b}), n) for (u, b), n in self._queries.items()),
@@ -93,10 +103,34 @@ class Tally:
                 (Series("cesta_sampler_candidates_total", {"source": source}), self._proposed_by(bit))
                 for source, bit in SOURCES.items()
             ),
+            *self._items(),
             (Series("cesta_sampler_refused_total", {}), self._refused),
         ]
         histograms = (self._sizes, *self._stages.values())
         return list(chain(counted, *(histogram.lines() for histogram in histograms)))
+
+    def _look_up_items(self) -> None:
+        """Add the items of the waiting baskets to the counts by group."""
+        if not self._groups or not self._baskets:
+            return
+        waiting = chain.from_iterable(self._baskets.popleft() for _ in range(len(self._baskets)))
+        rows = np.fromiter(waiting, np.int64)
+        self._by_category += np.bincount(self._groups.category_of[rows], minlength=len(self._by_category))
+        self._by_tenth += np.bincount(self._groups.tenth_of[rows], minlength=len(self._by_tenth))
+
+    def _items(self) -> list[tuple[Series, float]]:
+        """The counts by group."""
+        if not self._groups:
+            return []
+        categories, tenths = "cesta_sampler_basket_categories_total", "cesta_sampler_basket_tenths_total"
+        labels = zip(self._groups.categories, self._by_category.tolist(), strict=True)
+        return [
+            *((Series(categories, {"category": label}), n) for label, n in labels),
+            *(
+                (Series(tenths, {"tenth": label}), n)
+                for label, n in zip(TENTHS, self._by_tenth.tolist(), strict=True)
+            ),
+        ]
 
     def _proposed_by(self, bit: int) -> int:
         return int(self._masks[np.arange(len(self._masks)) & bit > 0].sum())

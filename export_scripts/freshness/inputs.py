@@ -44,7 +44,14 @@ class Inputs:
         files = (out.data / meta.FILE, out.checkpoint, out.metrics)
         # The sampler's files with their comments: export records this digest, publish compares it.
         sampler = file_record.digest(sampler_code())
-        return [self._code["export"], *self._model(), self._settings.evaluate, *files, sampler]
+        return [
+            self._code["export"],
+            *self._model(),
+            self._settings.evaluate,
+            self._settings.drift,
+            *files,
+            sampler,
+        ]
 
     def _model(self) -> list[Part]:
         settings = self._settings

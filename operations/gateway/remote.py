@@ -66,6 +66,10 @@ class RemoteGateway:
         traffic: Traffic = self._ask("/admin/traffic", None)
         return traffic
 
+    def drift(self) -> Any:
+        """How far what is asked has drifted: the answer of ``GET /v1/drift``."""
+        return self._ask("/v1/drift", None)
+
     def _change(self, path: str, body: Mapping[str, object]) -> Record:
         record: Record = self._ask(path, json.dumps(body).encode())
         return record

@@ -19,6 +19,7 @@ from operations.records.contract import (
     read_config,
     tensors,
 )
+from operations.records.drift_record import DriftRecord
 from operations.records.file_record import Files, describe
 from operations.records.golden_answers import GoldenAnswer
 from operations.records.json_record import JsonRecord, first_problem
@@ -116,6 +117,7 @@ class RunManifest(JsonRecord, frozen=True):
     sampler_code: str | None = None
     digest: str
     files: Files
+    drift: DriftRecord | None = None  # what its receipts looked like; None: made before that was kept
     tensorrt: JsonObject | None = None  # how its answers compared; None: not asked
 
     @field_validator("metrics")

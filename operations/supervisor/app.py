@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from operations.errors import CestaError
 from operations.supervisor.admin import Operator, make_router
 from operations.supervisor.canary import DEADLINE_S
+from operations.supervisor.drift import DriftWatch
 from operations.supervisor.metrics import CONTENT_TYPE, Metrics
 from operations.supervisor.status import Status
 from operations.supervisor.watchdog import INTERVAL_S, Watchdog
@@ -27,7 +28,11 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def make_app(
-    watchdog: Watchdog, status: Status, metrics: Metrics, operator: Operator | None = None
+    watchdog: Watchdog,
+    status: Status,
+    metrics: Metrics,
+    operator: Operator | None = None,
+    drift: DriftWatch | None = None,
 ) -> FastAPI:
     """Return the app, for one worker beside the watchdog. Without an operator it changes nothing."""
     app = FastAPI(title="cesta supervisor", docs_url=None, redoc_url=None, openapi_url=None)
@@ -55,6 +60,13 @@ def make_app(
     async def describe() -> dict[str, Any]:
         """The active release, the start of its service, its metrics; uptime and restarts."""
         return status.describe()
+
+    @app.get("/v1/drift")
+    async def compare() -> dict[str, Any]:
+        """How far what is asked is from what the active release was made of."""
+        if drift is None:
+            raise HTTPException(404, "this supervisor does not watch for drift")
+        return drift.report()
 
     @app.get("/metrics")
     async def scrape() -> Response:

@@ -21,6 +21,7 @@ from operations.gateway.traffic import Traffic, read_traffic
 from operations.log_stream import announce
 from operations.processes.listeners import way_out
 from operations.releases.model_control import ModelControl
+from operations.releases.repository import read_release
 from operations.releases.serving_mark import mark_served
 from operations.releases.stores.store import Repository, open_repository
 from operations.server.control_secret import make_secret
@@ -32,6 +33,7 @@ from operations.server.version import MINIMUM
 from operations.settings import load_bars
 from operations.supervisor.admin import Operator
 from operations.supervisor.app import make_app
+from operations.supervisor.drift import DriftWatch
 from operations.supervisor.embedded import EmbeddedServer, open_server
 from operations.supervisor.metrics import Metrics
 from operations.supervisor.server_log import log_handler
@@ -86,7 +88,15 @@ def _serve(settings: ServerSettings, listener: socket.socket, gateway: GatewaySe
     watchdog = Watchdog(open_announced, ending, time.monotonic, on_canary=metrics.observe)
     status = Status(watchdog, repository)
     metrics.add_status(status)
+    drift = DriftWatch(
+        join_address(settings.host, settings.metrics_port),
+        lambda: watchdog.health.release,
+        lambda release: read_release(repository, release),
+        lambda: metrics.canaries,
+    )
+    metrics.registry.register(drift)
     run_unattended(lambda: status.follow(ending), "repository not read")
+    run_unattended(lambda: drift.follow(ending), "drift not measured")
     watching = run_in_thread(watchdog.run)
     try:
         with contextlib.ExitStack() as stack:
@@ -95,7 +105,7 @@ def _serve(settings: ServerSettings, listener: socket.socket, gateway: GatewaySe
             if gateway:
                 stack.enter_context(GatewayLink(gateway, repository, metrics.registry))
                 operator = _operator(settings, repository, gateway.folder, metrics)
-            stack.enter_context(_run_app(make_app(watchdog, status, metrics, operator), listener))
+            stack.enter_context(_run_app(make_app(watchdog, status, metrics, operator, drift), listener))
             _wait(watching)
     finally:
         ignore_signals()  # the drain has its own limit

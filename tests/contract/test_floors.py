@@ -23,13 +23,14 @@ FLOORS = {
 # Sub-packages in the data's way: each imports those before it, and itself.
 ORDERS = {
     "export_scripts": (
-        *("engines", "receipts", "snapshots", "scorer", "quality", "scoring", "paper", "freshness"),
-        *("retraining", "commands", "replay"),
+        *("engines", "receipts", "snapshots", "scorer", "quality", "scoring", "drift", "paper"),
+        *("freshness", "retraining", "commands", "replay"),
     ),
     "operations": (
         "shipped",
         "processes",
         "records",
+        "drift",
         "server",
         "releases",
         "gateway",

@@ -54,6 +54,7 @@ local HTTP = {
   }),
   ["/v1/items"] = route("items", GET, {location = "@items", uses = {"if-none-match", "accept-encoding"}}),
   ["/v1/status"] = route("status", GET, {location = "@supervisor"}),
+  ["/v1/drift"] = route("drift", GET, {location = "@supervisor"}),
   ["/healthz"] = route("health", GET, {open = true, answer = health.answer}),
   ["/readyz"] = route("health", GET, {open = true, answer = health.answer}),
 }

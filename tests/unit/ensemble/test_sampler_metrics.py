@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ensemble.candidate_sampler.groups import NONE, OTHER, Groups
 from ensemble.candidate_sampler.ids import Ids, Rows
 from ensemble.candidate_sampler.metrics import HELP, KEPT, Reporter, Tally
 from ensemble.candidate_sampler.query import Query, Vocabulary
@@ -182,3 +183,16 @@ def test_memory_is_bounded_while_nothing_can_be_sent() -> None:
 def test_every_family_says_what_it_means() -> None:
     names = {series.family for series, _ in Tally().lines()}
     assert all(any(name.startswith(prefix) for prefix in HELP) for name in names)
+
+
+def test_known_items_of_baskets_are_counted_by_group() -> None:
+    """Items 1 and 2 are of one category. The counts add up over looks, and unknown ids have no group."""
+    groups = Groups(("tea", OTHER, NONE), np.array([2, 0, 0, 1], np.uint8), np.array([10, 0, 9, 9], np.uint8))
+    tally = Tally(groups)
+    tally.sampled([Query(basket=[1, 2]), Query(unknown_items=2)], np.zeros((2, 1), np.int32))
+    tally.lines()
+    tally.sampled([Query(basket=[1, 3])], np.zeros((1, 1), np.int32))
+    categories = "cesta_sampler_basket_categories_total"
+    assert [value(tally, categories, category=label) for label in groups.categories] == [3, 1, 0]
+    tenths = "cesta_sampler_basket_tenths_total"
+    assert [value(tally, tenths, tenth=label) for label in ("1", "10", "unsold")] == [2, 2, 0]

@@ -1,0 +1,1 @@
+"""Drift of receipts: the reference of a release, and `cesta drift`."""
