@@ -97,8 +97,7 @@ def list_(
         created_at = "damaged" if "damaged" in row else row.get("created_at") or ""
         measured = "not measured" if hit_rate is None else f"{hit_rate:.4f}"
         cells = (created_at, row.get("data_until") or "", "" if "damaged" in row else measured)
-        cells += (row.get("against") or "",)
-        table.add_row(str(number), *cells, parts.get(number, ""))
+        table.add_row(str(number), *cells, row.get("against") or "", parts.get(number, ""))
     Console(width=110).print(table)
 
 

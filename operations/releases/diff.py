@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Final
 
+from operations.records.comparison import Metric
 from operations.records.contract import kind_of
-from operations.records.manifest import GROUPS, Measured, Metric, ReleaseManifest
+from operations.records.manifest import GROUPS, Measured, ReleaseManifest
 
 SHOWN: Final = ("created_at", "git_commit", "data", "contract", "settings", "made_with", "sampler_code")
 METRICS: Final[tuple[Metric, ...]] = ("hr_at_10", "ndcg_at_10", "mrr")

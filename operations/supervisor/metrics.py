@@ -25,13 +25,11 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=self.registry,
         )
-        self.canaries = 0
         ProcessCollector(namespace="cesta_supervisor", registry=self.registry)
 
     def observe(self, seconds: float) -> None:
         """Count one canary, answered or not."""
         self._canary.observe(seconds)
-        self.canaries += 1
 
     def canaries(self) -> int:
         """Return the number of canaries so far. Each asks Triton about one unknown item."""

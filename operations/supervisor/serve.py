@@ -92,7 +92,7 @@ def _serve(settings: ServerSettings, listener: socket.socket, gateway: GatewaySe
         join_address(settings.host, settings.metrics_port),
         lambda: watchdog.health.release,
         lambda release: read_release(repository, release),
-        lambda: metrics.canaries,
+        metrics.canaries,
     )
     metrics.registry.register(drift)
     run_unattended(lambda: status.follow(ending), "repository not read")
