@@ -133,8 +133,11 @@ class RemoteServer:
             )
 
     def traffic(self) -> Traffic:
-        """Ask its supervisor."""
-        return self._gateway.traffic()
+        """Ask its supervisor. An error of the gateway, such as 502 while that starts again, is no answer."""
+        try:
+            return self._gateway.traffic()
+        except CestaError as error:
+            raise NoAnswer(str(error)) from None
 
     def start_canary(self, release: int, percent: float) -> None:
         """As ``cesta release canary --gateway`` does."""
