@@ -11,7 +11,7 @@ import structlog
 from export_scripts.etl import etl
 from export_scripts.evaluate import evaluate
 from export_scripts.export import export
-from export_scripts.freshness.inputs import Inputs
+from export_scripts.freshness.inputs import STAGES, Inputs
 from export_scripts.freshness.ledger import Ledger
 from export_scripts.receipts import meta
 from export_scripts.settings import Settings
@@ -48,26 +48,7 @@ def build(
     """
     out = Outputs(root)
     repository = repository or open_repository(out.repository)
-    once, inputs = Ledger(root / "stages.json").once, Inputs(settings, out)
-    most = settings.evaluate.build_queries
-    ran = {
-        "etl": once("etl", inputs.etl(), out.data / meta.FILE, lambda: etl(settings, root)),
-        "train": once(
-            "train", inputs.train(), out.checkpoint, lambda: train(settings, out.data, out.checkpoint)
-        ),
-        "evaluate": once(
-            "evaluate",
-            inputs.evaluate(),
-            out.metrics,
-            lambda: evaluate(settings, out.data, out.checkpoint, out.metrics, max_queries=most),
-        ),
-        "export": once(
-            "export",
-            inputs.export(),
-            out.run / manifest.NAME,
-            lambda: export(settings, out.data, out.checkpoint, out.metrics, out.run),
-        ),
-    }
+    ran = run_stages(settings, root)
     published = published_as(out.run, repository)
     release = publish(out.run, repository) if published is None else published
     ran["publish"] = published is None
@@ -75,6 +56,33 @@ def build(
     if promotion and release != active_release(repository):
         _promote(settings, repository, release, promotion)
     return release
+
+
+def run_stages(settings: Settings, root: Path, until: str = STAGES[-1]) -> dict[str, bool]:
+    """Run the stages below ``root`` that are not fresh, up to and with ``until``; tell which have run."""
+    out = Outputs(root)
+    once, inputs = Ledger(root / "stages.json").once, Inputs(settings, out)
+    most = settings.evaluate.build_queries
+    stages = {
+        "etl": (inputs.etl, out.data / meta.FILE, lambda: etl(settings, root)),
+        "train": (inputs.train, out.checkpoint, lambda: train(settings, out.data, out.checkpoint)),
+        "evaluate": (
+            inputs.evaluate,
+            out.metrics,
+            lambda: evaluate(settings, out.data, out.checkpoint, out.metrics, max_queries=most),
+        ),
+        "export": (
+            inputs.export,
+            out.run / manifest.NAME,
+            lambda: export(settings, out.data, out.checkpoint, out.metrics, out.run),
+        ),
+    }
+    ran = {}
+    for stage, (made_from, result, work) in stages.items():
+        ran[stage] = once(stage, made_from(), result, work)
+        if stage == until:
+            break
+    return ran
 
 
 def _promote(settings: Settings, repository: Repository, release: int, promotion: Promotion) -> None:
