@@ -3,6 +3,7 @@
 A stage runs only if its code, its settings or its input files have changed since its last run.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import structlog
 from export_scripts.etl import etl
 from export_scripts.evaluate import evaluate
 from export_scripts.export import export
-from export_scripts.freshness.inputs import STAGES, Inputs
-from export_scripts.freshness.ledger import Ledger
+from export_scripts.freshness.inputs import Inputs
+from export_scripts.freshness.ledger import Ledger, Part
 from export_scripts.receipts import meta
 from export_scripts.settings import Settings
 from export_scripts.train import train
@@ -35,6 +36,52 @@ class Promotion:
     force: bool = False
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A stage below one root. Ask it after the stages before it have run: they write what it reads."""
+
+    name: str
+    made_from: Callable[[], Sequence[Part]]
+    result: Path
+    work: Callable[[], Path]
+    ledger: Ledger
+
+    def run(self) -> bool:
+        """Run the stage unless it is fresh, and tell whether it ran."""
+        return self.ledger.once(self.name, self.made_from(), self.result, self.work)
+
+    def is_fresh(self) -> bool:
+        """Tell whether the stage would not run."""
+        return self.ledger.is_fresh(self.name, self.made_from(), self.result)
+
+
+def stages(settings: Settings, root: Path) -> list[Stage]:
+    """Return the stages that make the run below ``root`` from receipts, in their order."""
+    out = Outputs(root)
+    ledger, inputs = Ledger(root / "stages.json"), Inputs(settings, out)
+    most = settings.evaluate.build_queries
+    return [
+        Stage("etl", inputs.etl, out.data / meta.FILE, lambda: etl(settings, root), ledger),
+        Stage(
+            "train", inputs.train, out.checkpoint, lambda: train(settings, out.data, out.checkpoint), ledger
+        ),
+        Stage(
+            "evaluate",
+            inputs.evaluate,
+            out.metrics,
+            lambda: evaluate(settings, out.data, out.checkpoint, out.metrics, max_queries=most),
+            ledger,
+        ),
+        Stage(
+            "export",
+            inputs.export,
+            out.run / manifest.NAME,
+            lambda: export(settings, out.data, out.checkpoint, out.metrics, out.run),
+            ledger,
+        ),
+    ]
+
+
 def build(
     settings: Settings,
     root: Path,
@@ -48,7 +95,7 @@ def build(
     """
     out = Outputs(root)
     repository = repository or open_repository(out.repository)
-    ran = run_stages(settings, root)
+    ran = {stage.name: stage.run() for stage in stages(settings, root)}
     published = published_as(out.run, repository)
     release = publish(out.run, repository) if published is None else published
     ran["publish"] = published is None
@@ -56,33 +103,6 @@ def build(
     if promotion and release != active_release(repository):
         _promote(settings, repository, release, promotion)
     return release
-
-
-def run_stages(settings: Settings, root: Path, until: str = STAGES[-1]) -> dict[str, bool]:
-    """Run the stages below ``root`` that are not fresh, up to and with ``until``; tell which have run."""
-    out = Outputs(root)
-    once, inputs = Ledger(root / "stages.json").once, Inputs(settings, out)
-    most = settings.evaluate.build_queries
-    stages = {
-        "etl": (inputs.etl, out.data / meta.FILE, lambda: etl(settings, root)),
-        "train": (inputs.train, out.checkpoint, lambda: train(settings, out.data, out.checkpoint)),
-        "evaluate": (
-            inputs.evaluate,
-            out.metrics,
-            lambda: evaluate(settings, out.data, out.checkpoint, out.metrics, max_queries=most),
-        ),
-        "export": (
-            inputs.export,
-            out.run / manifest.NAME,
-            lambda: export(settings, out.data, out.checkpoint, out.metrics, out.run),
-        ),
-    }
-    ran = {}
-    for stage, (made_from, result, work) in stages.items():
-        ran[stage] = once(stage, made_from(), result, work)
-        if stage == until:
-            break
-    return ran
 
 
 def _promote(settings: Settings, repository: Repository, release: int, promotion: Promotion) -> None:

@@ -124,7 +124,7 @@ def build(
     it. Exit code 3 says that the release is published, but could not be
     promoted: the sentence names the objections of the gate, or the failed step.
     """
-    from export_scripts.build import Promotion, run_stages
+    from export_scripts.build import Promotion, stages
     from export_scripts.build import build as run
     from export_scripts.quality.report import print_report
     from operations.releases.stores.store import open_repository
@@ -132,9 +132,10 @@ def build(
     keep_freed_memory()
     chosen = chosen_settings(settings, transactions, products, change, engine, workers)
     if until:
-        ran = run_stages(chosen, out, until)
-        print(", ".join(stage for stage, has_run in ran.items() if has_run) or "nothing", "ran")
-        return
+        for stage in stages(chosen, out):
+            print(f"{stage.name} ran" if stage.run() else f"{stage.name} is fresh")
+            if stage.name == until:
+                return
     if promote:
         prepare()  # a release is tried before it is promoted
     target = open_repository(repository or Outputs(out).repository)

@@ -29,15 +29,19 @@ class Ledger:
         ``made_from`` names everything that the stage reads: the digest of its code, its settings, its input
         files. An earlier stage that runs again and writes the same file makes no later stage run.
         """
-        key = _key(made_from)
-        if result.exists() and self._done.get(stage) == [key, sha256(result)]:
+        if self.is_fresh(stage, made_from, result):
             return False
+        key = _key(made_from)
         others = {name: record for name, record in self._done.items() if name != stage}
         if stage in self._done:
             self._write(others)  # a stage that dies on the way is not fresh
         work()
         self._write(others | {stage: [key, sha256(result)]})
         return True
+
+    def is_fresh(self, stage: str, made_from: Sequence[Part], result: Path) -> bool:
+        """Tell whether the stage has made ``result`` from the same."""
+        return result.exists() and self._done.get(stage) == [_key(made_from), sha256(result)]
 
     def _write(self, done: dict[str, list[str]]) -> None:
         self._done = done
