@@ -44,9 +44,9 @@ BASES = {
     "operations": {"address", "errors", "log_stream", "outputs", "plain_path", "settings"},
 }
 OFFLINE = {"torch", "pandas"}  # of the floor export_scripts; loadtests/peers are other people's apps
-SERVING = {  # packages of `pip install cesta`, and of its extra "stores"
-    *("cryptography", "fastapi", "google", "numpy", "obstore", "onnx", "prometheus_client", "pydantic"),
-    *("rich", "structlog", "starlette", "tritonclient", "typer", "uvicorn"),
+SERVING = {  # packages of `pip install cesta`, and of its extras "stores" and "mlflow"
+    *("cryptography", "fastapi", "google", "mlflow", "numpy", "obstore", "onnx", "prometheus_client"),
+    *("pydantic", "rich", "structlog", "starlette", "tritonclient", "typer", "uvicorn"),
 }
 
 
