@@ -12,6 +12,10 @@ CONTAINER_TESTS := tests/containers
 LINT := .venv-lint
 OPERATOR := .venv-operator
 SCALE := .venv-scale
+FLOWS := .venv-flows
+MLFLOW := .venv-mlflow
+AIRFLOW := .venv-airflow
+FLOWS_HOME := export_scripts/flows
 OPTIONS :=
 PIP := bin/python -m pip --disable-pip-version-check
 CHECK_PYTHON = "$(PYTHON)" -c '' 2>/dev/null || { \
@@ -24,7 +28,8 @@ export ORT_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve stack load bench growth growth-offline shop attack docs lock wheels test-wheels packages test \
-	test-python test-machine scale containers lint clean clean-all
+	test-python test-machine scale flows flows-test flows-lint \
+	airflow-test mlflow-test containers lint clean clean-all
 
 help:  ## print the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -114,6 +119,7 @@ lock: $(APP)/.installed  ## the packages of the images with their hashes, from P
 	$(LOCK) --python-version 3.12 --python-platform x86_64-manylinux_2_39 \
 		ensemble/sampler-requirements.txt --output-file $(IMAGES)/gpu/serving.lock
 	$(LOCK) --universal --python-version 3.11 .github/lint/requirements.txt --output-file .github/lint/requirements.lock
+	$(LOCK) --universal --python-version 3.11 $(FLOWS_HOME)/requirements.txt --output-file $(FLOWS_HOME)/requirements.lock
 	@# hatchling builds the two local packages, which have no hash
 	printf '%s\n' '--editable ./client' '--editable .[stores]' 'hatchling>=1.27' | $(LOCK) --universal \
 		--python-version 3.11 --constraint constraints.txt --no-emit-package cesta --no-emit-package cesta-client \
@@ -199,6 +205,46 @@ $(SCALE)/.installed: pyproject.toml client/pyproject.toml constraints.txt tests/
 scale: $(SCALE)/.installed  ## stages on a Ray cluster of two nodes, which lose workers, disks and a node (15 minutes; root)
 	$(SCALE)/bin/python -m pytest --timeout 900 tests/scale
 
+$(FLOWS)/.installed: $(FLOWS_HOME)/requirements.lock
+	@$(CHECK_PYTHON)
+	$(PYTHON) -m venv $(FLOWS)
+	$(FLOWS)/$(PIP) install --quiet --require-hashes --requirement $(FLOWS_HOME)/requirements.lock
+	@touch $@
+
+SHOWN := artifacts/flows
+
+flows: install $(FLOWS)/.installed  ## one retraining on the demo's next week by Prefect, its pages on loopback (12 minutes at first)
+	@test -d $(SHOWN)/artifacts/repository || { $(APP)/bin/python -m loadtests.shops.weeks $(SHOWN) && \
+		$(APP)/bin/cesta build --settings $(SHOWN)/shop.toml --out $(SHOWN)/artifacts $(OPTIONS); }
+	$(APP)/bin/python -m loadtests.shops.weeks $(SHOWN)
+	@exec $(FLOWS)/bin/python $(FLOWS_HOME)/show.py $(SHOWN) $(OPTIONS)
+
+flows-test: install $(FLOWS)/.installed flows-lint  ## the flows on a server of their own, with a worker that is killed (6 minutes)
+	CESTA_FLOWS_ENV=$(CURDIR)/$(FLOWS) $(APP)/bin/python -m pytest --timeout 900 tests/flows
+
+flows-lint: $(FLOWS)/.installed  ## style and types of the flows, in the environment that has Prefect
+	$(FLOWS)/bin/ruff check $(FLOWS_HOME)
+	cd $(FLOWS_HOME) && $(abspath $(FLOWS))/bin/mypy --strict --python-version 3.11 --cache-dir $(CURDIR)/.mypy_cache/flows .
+
+$(AIRFLOW)/.installed: tests/flows/airflow-requirements.txt
+	@$(CHECK_PYTHON)
+	$(PYTHON) -m venv $(AIRFLOW)
+	$(AIRFLOW)/$(PIP) install --quiet --requirement tests/flows/airflow-requirements.txt
+	@touch $@
+
+airflow-test: install $(AIRFLOW)/.installed  ## the DAG of docs/schedules.md, parsed by Airflow (1 minute)
+	CESTA_AIRFLOW_ENV=$(CURDIR)/$(AIRFLOW) $(APP)/bin/python -m pytest tests/flows/test_airflow_dag.py
+
+$(MLFLOW)/.installed: pyproject.toml client/pyproject.toml constraints.txt tests/mlflow/requirements.txt
+	@$(CHECK_PYTHON)
+	$(PYTHON) -m venv $(MLFLOW)
+	$(MLFLOW)/$(PIP) install --quiet --requirement tests/mlflow/requirements.txt
+	$(MLFLOW)/$(PIP) install --quiet --editable './client' --editable '.[mlflow]'
+	@touch $@
+
+mlflow-test: install $(MLFLOW)/.installed  ## the export of releases to a real MLflow server (1 minute)
+	CESTA_MLFLOW_ENV=$(CURDIR)/$(MLFLOW) $(APP)/bin/python -m pytest tests/mlflow
+
 containers: install $(MOTO)/.installed  ## the images built and run as compose does (15 minutes; needs podman or docker)
 	CESTA_CONTAINERS=$(or $(CESTA_CONTAINERS),wanted) $(APP)/bin/python -m pytest $(CONTAINER_TESTS)
 
@@ -242,4 +288,4 @@ clean:  ## remove what was generated
 	rm -rf artifacts dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 clean-all: clean  ## remove the environments too
-	rm -rf $(APP) $(SERVING) $(MOTO) $(LINT) $(OPERATOR) $(SCALE) .venv-peers
+	rm -rf $(APP) $(SERVING) $(MOTO) $(LINT) $(OPERATOR) $(SCALE) $(FLOWS) $(MLFLOW) $(AIRFLOW) .venv-peers

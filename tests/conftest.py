@@ -32,6 +32,7 @@ os.environ.setdefault(TELEMETRY_OFF, "1")  # before any test imports ONNX Runtim
 
 if TYPE_CHECKING:
     from tests.building.slices import Built
+    from tests.running.gcs import Gcs
     from tests.running.s3 import S3
 
 
@@ -91,6 +92,27 @@ def s3_server() -> Iterator[S3]:
         pytest.skip(str(error))
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def gcs_server() -> Iterator[Gcs]:
+    """A server in the place of Google Cloud Storage, for the session."""
+    from tests.running.gcs import Gcs
+
+    try:
+        server = Gcs()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def gcs(gcs_server: Gcs, monkeypatch: pytest.MonkeyPatch) -> Gcs:
+    """The same server, with the environment set so that gs:// leads to it."""
+    for name, value in gcs_server.variables().items():
+        monkeypatch.setenv(name, value)
+    return gcs_server
 
 
 @pytest.fixture

@@ -29,6 +29,10 @@ EngineName = Annotated[
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Partitions computed at once. Counts and metrics stay the same.")
 ]
+Until = Annotated[
+    Literal["etl", "train", "evaluate", "export"] | None,
+    typer.Option(help="Stop after this stage. No release is published."),
+]
 
 
 def chosen_settings(

@@ -13,6 +13,7 @@ from export_scripts.commands.options import (
     File,
     Products,
     Transactions,
+    Until,
     Workers,
     chosen_settings,
 )
@@ -131,6 +132,7 @@ def build(
     engine: EngineName = None,
     workers: Workers = None,
     repository: Repository = None,
+    until: Until = None,
     promote: Annotated[bool, typer.Option(help="Have the release served if the gate agrees.")] = True,
     address: Address = ADDRESS,
     offline: Offline = False,
@@ -142,17 +144,22 @@ def build(
     it. Exit code 3 says that the release is published, but could not be
     promoted: the sentence names the objections of the gate, or the failed step.
     """
-    from export_scripts.build import Promotion
+    from export_scripts.build import Promotion, stages
     from export_scripts.build import build as run
     from export_scripts.quality.report import print_report
     from operations.releases.stores.store import open_repository
 
+    keep_freed_memory()
+    chosen = chosen_settings(settings, transactions, products, change, engine, workers)
+    target = open_repository(repository or Outputs(out).repository)
+    if until:
+        for stage in stages(chosen, out, target):
+            print(f"{stage.name} ran" if stage.run() else f"{stage.name} is fresh")
+            if stage.name == until:
+                return
     if promote:
         prepare()  # a release is tried before it is promoted
-    keep_freed_memory()
-    target = open_repository(repository or Outputs(out).repository)
     promotion = Promotion(None if offline else address, force) if promote else None
-    chosen = chosen_settings(settings, transactions, products, change, engine, workers)
     try:
         release = run(chosen, out, promotion, target)
     except NotActive:

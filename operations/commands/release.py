@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from operations.commands.options import Out
 from operations.errors import CestaError
 from operations.outputs import ARTIFACTS, Outputs
 from operations.releases.stores.store import Repository, open_repository
@@ -65,6 +66,7 @@ def release() -> None:
       cesta release promote 7      serve it
       cesta release rollback       return to the previous one, in milliseconds
       cesta release retire         delete old ones
+      cesta release index          write them into one file, for other programs
 
     \b
     A running server switches without a failed request. Without one, the next
@@ -99,6 +101,36 @@ def list_(
         cells = (created_at, row.get("data_until") or "", "" if "damaged" in row else measured)
         table.add_row(str(number), *cells, row.get("against") or "", parts.get(number, ""))
     Console(width=110).print(table)
+
+
+@app.command()
+def index(repository: Place = REPOSITORY) -> None:
+    """Write model_manifest.json at the repository's top: all releases in one file, for other programs."""
+    from operations.releases.index import NAME, write_index
+
+    opened = _open(repository)
+    written = write_index(opened)
+    print(f"{opened}/{NAME}: {len(written['releases'])} releases, active: {written['active'] or 'none'}")
+
+
+@app.command("export-mlflow")
+def export_mlflow(
+    server: Annotated[str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="https://… of an MLflow server.")],
+    model: Annotated[
+        str, typer.Option(help="Name of the registered model, and of the experiment.")
+    ] = "cesta",
+    out: Out = ARTIFACTS,
+    repository: Place = REPOSITORY,
+) -> None:
+    """Copy all releases' records to MLflow; the alias champion is the active one, challenger the canary.
+
+    Parameters, metrics and the manifest; also the report, if OUT/report.html shows the release's metrics.
+    """
+    from operations.releases.mlflow_export import export_releases, read_report
+
+    exported = export_releases(_open(repository), server, model, read_report(out))
+    added = ", ".join(map(str, exported.added)) or "none"
+    print(f"{model} at {server} has {len(exported.versions)} releases; added: {added}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Repositories of every kind, for tests that use each: a folder and a place in an S3 bucket."""
+"""Repositories of every kind, for tests that use each: a folder, a place at S3, one at Google's store."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from operations.releases.stores.store import Repository, open_repository
 
 KINDS = ["folder", "s3"]
+ALL_KINDS = [*KINDS, "gs"]  # for what two stores may answer in two ways
 
 folder_only = pytest.mark.parametrize("repository", ["folder"], indirect=True)
 s3_only = pytest.mark.parametrize("repository", ["s3"], indirect=True)
@@ -18,4 +19,5 @@ def empty_repository(request: Any) -> Repository:
     """The repository that ``request.param``, one of KINDS, names; it is empty."""
     if request.param == "folder":
         return open_repository(request.getfixturevalue("tmp_path") / "repository")
-    return open_repository(f"s3://{request.getfixturevalue('s3').bucket()}/shops/one")
+    store = request.getfixturevalue({"s3": "s3", "gs": "gcs"}[request.param])
+    return open_repository(f"{request.param}://{store.bucket()}/shops/one")

@@ -30,6 +30,8 @@ ALLOWED = {
         *WEB,
     },
 }
+FLOWS = "export_scripts/flows"
+
 # onnx where an index is made, which no server does: tests/unit/ensemble/test_scan.py
 SAMPLER_ALLOWED = {"numpy", "numba", "faiss", "onnx", "onnxruntime", *TRITONS}
 
@@ -73,6 +75,13 @@ def test_the_onnx_backend_stands_alone() -> None:
         assert not imported(path) & OWN, path
 
 
+def test_the_flows_import_nothing_of_cesta() -> None:
+    """Prefect wants another fastapi and dateutil, so its environment has no cesta. They type verbs."""
+    siblings = {path.stem for path in modules(FLOWS)}
+    for path in modules(FLOWS):
+        assert third_party(path) <= {"prefect", *siblings}, path
+
+
 @pytest.mark.parametrize("folder", ["export_scripts", "operations", "ensemble", "client/src", "loadtests"])
 def test_nothing_imports_from_deploy_or_tests(folder: str) -> None:
     for path in modules(folder):
@@ -109,7 +118,8 @@ def test_the_command_starts_without_the_heavy_libraries(module: str, tmp_path: P
 def test_importing_any_module_writes_and_prints_nothing(tmp_path: Path) -> None:
     """All modules in one process make no folder, choose no device and leave no thread."""
     loadtests = [p for p in modules("loadtests") if p.parent.name != "peers" and p.name != "shoppers.py"]
-    paths = [*modules("export_scripts"), *modules("operations"), *modules("ensemble"), *loadtests]
+    offline = [path for path in modules("export_scripts") if path.parent != ROOT / FLOWS]
+    paths = [*offline, *modules("operations"), *modules("ensemble"), *loadtests]
     names = [
         ".".join(p.relative_to(ROOT).with_suffix("").parts) for p in paths if not p.name.startswith("__")
     ]

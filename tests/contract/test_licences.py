@@ -17,13 +17,16 @@ EVERYWHERE = {
     name for row in re.findall(r"^\| (.+?) \| everything", PAGE, re.MULTILINE) for name in row.split(", ")
 }
 ALLOWED = {name.split(" ")[0].rstrip(",") for name in EVERYWHERE} | {"Apache-2.0 WITH LLVM-exception"}
-TOOLS = dict(re.findall(r"^\| (\S+): `(.+?)` \| the environment of developers", PAGE, re.MULTILINE))
+TOOLS = dict(re.findall(r"^\| ([^|:]+): `(.+?)` \| the environment of developers", PAGE, re.MULTILINE))
 NAMES = {  # what older packages write → SPDX
     "3-Clause BSD License": "BSD-3-Clause",
     "Apache 2.0": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
+    "Artistic License": "Artistic-1.0-Perl",
     "BSD": "BSD-3-Clause",
     "BSD License": "BSD-3-Clause",
+    "GNU General Public License (GPL)": "GPL",
+    "GNU General Public License v2 or later (GPLv2+)": "GPL-2.0-or-later",
     "ISC License (ISCL)": "ISC",
     "MIT License": "MIT",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",

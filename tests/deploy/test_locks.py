@@ -117,6 +117,16 @@ def test_a_lock_can_be_installed(lock: str, python: str, words: tuple[str, ...],
     assert done.returncode == 0, done.stderr
 
 
+def test_the_environment_of_the_flows_is_locked() -> None:
+    """Prefect and the tools that check the flows, in the versions of this environment's tools."""
+    flows = ROOT / "export_scripts" / "flows"
+    wanted = required(flows / "requirements.txt")
+    check_fits(flows / "requirements.lock", wanted)
+    pins = {canonicalize_name(r.name): r for r in required(ROOT / "constraints.txt")}
+    for tool in ("mypy", "ruff"):
+        assert pins[tool].specifier.contains(locked(flows / "requirements.lock")[tool])
+
+
 def test_the_image_with_ray_adds_what_ray_needs() -> None:
     """The version that `make scale` tests, and no package that train.lock has already."""
     (ray,) = [r for r in required(ROOT / "tests" / "scale" / "requirements.txt") if r.name == "ray"]

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -20,75 +16,24 @@ from operations.records.contract import ENSEMBLE, SAMPLER, SCORER
 from operations.releases import history
 from operations.releases.canary import start_canary
 from operations.releases.mirror import room
-from operations.releases.mirror.local_files import LocalFiles, local_files
-from operations.releases.model_control import ModelControl
+from operations.releases.mirror.local_files import local_files
 from operations.releases.models.configs import CANARY
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, read_release, releases
 from operations.releases.retire import retire
 from operations.releases.signatures.verify import verify_release
 from operations.releases.stores.store import Repository, open_repository
-from operations.server.process import Server, ServerSettings
-from operations.server.settings import WHOLE_CONFIGS
-from operations.supervisor.embedded import EmbeddedServer, open_server
-from operations.supervisor.pinned import load_others
+from operations.server.process import Server
 from tests.building import TOY_SAMPLER
 from tests.building.newer_contract import SIZES, newer_contract, newer_sampler
 from tests.running.network import BadNetwork
+from tests.running.remote_shop import RemoteShop
 from tests.running.s3 import S3
 from tests.running.toy_shop import ToyShop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(300)]
 
 PARTS = (SAMPLER, SCORER)
-
-
-class RemoteShop(ToyShop):
-    """A toy shop whose repository is a bucket, and whose server a supervisor starts."""
-
-    remote: Repository
-    loaded: threading.Event  # set when a start has loaded its other releases
-
-    @property
-    def repository(self) -> Repository:
-        return self.remote
-
-    @cached_property
-    def supervised(self) -> EmbeddedServer:
-        settings = ServerSettings(
-            repository=str(self.remote),
-            http_port=0,
-            grpc_port=0,
-            metrics_port=0,
-            models=(),
-            extra_args=WHOLE_CONFIGS,
-        )
-        return open_server(settings, self.remote, threading.Event(), lambda line: None)
-
-    @property
-    def server(self) -> Server:  # type: ignore[override]
-        return self.supervised.server
-
-    def first(self, seed: int) -> int:
-        """Publish the first release and start the server on it."""
-        release = super().first(seed)
-        self.await_others()
-        return release
-
-    def restart(self) -> None:
-        """Start another server, which answers with the active release."""
-        self.close()
-        del self.supervised, self.control
-        self.loaded.clear()
-        assert self.server.exit_code is None
-
-    def await_others(self) -> None:
-        """Wait until a server that has just started has loaded its other releases: it has the lock."""
-        assert self.loaded.wait(60)
-
-    def close(self) -> None:
-        self.control.close()
-        self.supervised.stop(drain=False)
 
 
 @pytest.fixture
@@ -109,19 +54,7 @@ def shop(
     network: BadNetwork,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[RemoteShop]:
-    monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
-    monkeypatch.setenv("CESTA_STORE_TIMEOUT_S", "1")
-
-    def load_and_tell(local: LocalFiles, control: ModelControl) -> None:
-        try:
-            load_others(local, control)
-        finally:
-            shop.loaded.set()
-
-    monkeypatch.setattr("operations.supervisor.embedded.load_others", load_and_tell)
-    shop = RemoteShop(tmp_path, start_server)
-    shop.loaded = threading.Event()
-    shop.remote = open_repository(f"s3://{s3.bucket()}/shops/one")
+    shop = RemoteShop.at(f"s3://{s3.bucket()}/shops/one", tmp_path, start_server, monkeypatch)
     yield shop
     shop.close()
 
@@ -145,7 +78,7 @@ def test_a_release_in_a_bucket_from_promotion_to_a_store_that_is_gone(shop: Remo
 
     s3.process.send_signal(signal.SIGSTOP)
     try:
-        assert "the store is silent (CESTA_STORE_TIMEOUT_S=1)" in refused_promotion(shop, one)
+        assert "the store is silent (CESTA_STORE_TIMEOUT_S=1)" in shop.refused_promotion(one)
         assert shop.mistakes(two) == []
         with capture_logs() as logs:
             shop.restart()
@@ -288,15 +221,6 @@ def test_a_server_without_a_supervisor_reads_the_bucket_itself(
     assert shop.mistakes(one) == []
     assert shop.is_ready()
     shop.close()
-
-
-def refused_promotion(shop: RemoteShop, release: int) -> str:
-    """The error of the command in its own process, because its request may still reach the store later."""
-    where = ["--repository", str(shop.repository), "--address", shop.server.grpc]
-    command = [sys.executable, "-m", "operations.cli", "release", "promote", str(release), *where]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
-    return done.stderr
 
 
 def spoil_the_sampler(repository: Repository, release: int) -> None:

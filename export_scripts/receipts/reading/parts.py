@@ -1,12 +1,13 @@
-"""Finds the files of a table: one file, a folder, hive folders, a pattern, or the same in a bucket."""
+"""Finds the files of a table: one file, a folder, hive folders, a pattern, a list, or these in a bucket."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -14,9 +15,11 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from export_scripts.receipts.problems import Problem, Problems
+from export_scripts.receipts.reading.manifests import files_of, is_manifest
 from operations.errors import CestaError
 from operations.records.object_file import ObjectFile
 from operations.records.object_path import ObjectPath
+from operations.releases.stores.parallel import run_all
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -74,7 +77,8 @@ def find_parts(path: Path | str, problems: Problems) -> Parts | None:
     Raises CestaError for a bucket that cannot be listed.
     """
     text = str(path)
-    found = _in_bucket(text) if "://" in text else _on_disk(Path(path))
+    is_list = is_manifest(text) and not Path(text).is_dir()
+    found = _in_manifest(text) if is_list else _found(text)
     if isinstance(found, Problem):
         problems.add(found)
         return None
@@ -92,6 +96,27 @@ def parts_state(*paths: Path | str | None) -> str:
 
 def is_pattern(text: str) -> bool:
     return not PATTERN.isdisjoint(text)
+
+
+def _found(text: str) -> Parts | Problem:
+    return _in_bucket(text) if "://" in text else _on_disk(Path(text))
+
+
+def _in_manifest(text: str) -> Parts | Problem:
+    """Find the files that a list of files names. Each is named by its address, since names may repeat."""
+    listed = _found(text)
+    if isinstance(listed, Problem):
+        return listed
+    with listed.files[0].open() as file:
+        names = files_of(text, file.read())
+    if isinstance(names, Problem):
+        return names
+    parts = []
+    for name, found in zip(names, run_all([partial(_found, name) for name in names]), strict=True):
+        if isinstance(found, Problem):
+            return Problem(listed.name, f"it names {name}: {found.what}", found.way_out)
+        parts += [replace(part, name=name, keys=_keys(name)) for part in found.files]
+    return Parts(listed.name, tuple(parts))
 
 
 def _on_disk(path: Path) -> Parts | Problem:

@@ -16,11 +16,11 @@ from operations.releases.repository import CONFIG, active_release
 from operations.releases.retire import retire
 from operations.releases.stores.store import Repository, open_repository
 from operations.settings import load_bars
-from tests.building.repositories import KINDS, empty_repository, folder_only
+from tests.building.repositories import ALL_KINDS, empty_repository, folder_only
 from tests.building.runs import make_run
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=ALL_KINDS)
 def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Repository:
     """Release 2 is active, 1 was before it, 3 is a canary release of 5 %."""
     repository = empty_repository(request)

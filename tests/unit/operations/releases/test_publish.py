@@ -23,7 +23,7 @@ from operations.releases.signatures.verify import verify_release
 from operations.releases.stores import bucket
 from operations.releases.stores.folder import ROOM
 from operations.releases.stores.store import Repository, open_repository
-from tests.building.repositories import KINDS, empty_repository, folder_only
+from tests.building.repositories import ALL_KINDS, empty_repository, folder_only
 from tests.building.runs import make_run
 
 
@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Path:
     return make_run(tmp_path / "run")
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=ALL_KINDS)
 def repository(request: pytest.FixtureRequest) -> Repository:
     return empty_repository(request)
 

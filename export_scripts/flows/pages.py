@@ -1,0 +1,51 @@
+"""Artifacts of a run: the metrics as a table, each plot of a page as an image, and where the page lies."""
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from prefect.artifacts import acreate_image_artifact, acreate_markdown_artifact, acreate_table_artifact
+
+MEASURED: Final = ("hr_at_10", "ndcg_at_10", "mrr")
+KINDS: Final = {"known": "known customer", "unknown": "unknown customer"}
+SVG: Final = re.compile(r"<svg[^>]*>.*?</svg>", re.DOTALL)
+LABEL: Final = re.compile(r'aria-label="([^"]*)"')
+STYLE: Final = re.compile(r"<style>(.*?)</style>", re.DOTALL)
+
+
+async def show_metrics(path: Path) -> None:
+    """Show the metrics of a build as a table."""
+    if not path.exists():
+        return
+    metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    rows = [
+        {"": name, **{key: metrics[kind].get(key) for key in MEASURED}}
+        for kind, name in KINDS.items()
+        if isinstance(metrics.get(kind), dict)
+    ]
+    await acreate_table_artifact(rows, key="metrics", description=f"from {path}")
+
+
+async def show_page(path: Path, key: str) -> None:
+    """Show each plot of an HTML page, and the place of the page, which holds its tables, too."""
+    if not path.exists():
+        return
+    page = path.read_text(encoding="utf-8")
+    await acreate_markdown_artifact(f"The whole page: `{path.resolve()}` on the worker's machine.", key=key)
+    for number, (label, image) in enumerate(plots(page), start=1):
+        await acreate_image_artifact(image, key=f"{key}-plot-{number}", description=label)
+
+
+def plots(page: str) -> list[tuple[str, str]]:
+    """The SVG plots of an HTML page: label and data URL. Each has the page's style, so it stands alone."""
+    style = "".join(STYLE.findall(page))
+    images = []
+    for drawing in SVG.findall(page):
+        label = LABEL.search(drawing)
+        opened = drawing.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
+        alone = opened.replace(">", f"><style><![CDATA[{style}]]></style>", 1)
+        encoded = base64.b64encode(alone.encode()).decode()
+        images.append((label[1] if label else "", f"data:image/svg+xml;base64,{encoded}"))
+    return images

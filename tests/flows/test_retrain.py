@@ -1,0 +1,144 @@
+"""The flow `retrain` on a Prefect server: a worker types the stages of real builds of a small shop."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from operations.releases.repository import active_release, releases
+from operations.releases.stores.store import open_repository
+from tests.flows.prefect_server import PrefectServer, children, is_alive, kill
+from tests.flows.weekly_shop import WeeklyShop
+
+DEPLOYMENT = "retrain/weekly"
+STAGES = ["etl", "train", "evaluate", "export"]
+LONG = 400  # epochs: a training that is still at work when its worker dies
+
+
+class Chat:
+    """An incoming webhook."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        texts = self.texts
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                texts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+        self._thread = threading.Thread(target=self.server.serve_forever)
+        self._thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self._thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def chat() -> Iterator[Chat]:
+    chat = Chat()
+    yield chat
+    chat.close()
+
+
+def test_a_week_of_receipts_becomes_a_release(prefect: PrefectServer, shop: WeeklyShop) -> None:
+    """The first run makes release 1. A second one finds every stage fresh. A new week makes release 2."""
+    asked = {"out": str(shop.out), "settings": shop.settings(), "release_options": ["--offline"]}
+    repository = open_repository(shop.out / "repository")
+    with prefect.local.worker():
+        first = prefect.start(DEPLOYMENT, **asked)
+        assert prefect.await_end(first)["name"] == "Completed", prefect.logs(first)
+        assert prefect.tasks(first) == [(stage, "Completed") for stage in [*STAGES, "release"]]
+        assert active_release(repository) == 1
+
+        second = prefect.start(DEPLOYMENT, **asked)
+        assert prefect.await_end(second)["name"] == "Completed"
+        assert prefect.tasks(second)[:-1] == [(stage, "Cached") for stage in STAGES]
+        assert releases(repository) == [1]
+
+        shop.next_week()
+        third = prefect.start(DEPLOYMENT, **asked | {"release_options": ["--offline", "--force"]})
+        assert prefect.await_end(third)["name"] == "Completed", prefect.logs(third)
+        assert prefect.tasks(third)[:-1] == [(stage, "Completed") for stage in STAGES]
+        assert active_release(repository) == 2
+    shown = prefect.artifacts(first)
+    assert {"metrics", "report", "report-plot-1"} <= set(shown)
+    measured = json.loads((shop.out / "metrics.json").read_text())
+    newest = json.loads(prefect.artifacts(third)["metrics"]["data"])
+    assert newest[0]["hr_at_10"] == measured["known"]["hr_at_10"]
+    assert shown["report-plot-1"]["data"].startswith("data:image/svg+xml;base64,")
+
+
+def test_a_refusal_is_told_and_not_repeated(prefect: PrefectServer, shop: WeeklyShop, chat: Chat) -> None:
+    """The bar of the gate is out of reach: release 2 is published, release 1 stays, the chat hears why."""
+    hook = shop.root / "hook"
+    hook.write_text(f"{chat.url}\n")
+    asked = {"out": str(shop.out), "settings": shop.settings(), "release_options": ["--offline"]}
+    with prefect.with_variables(CESTA_WEBHOOK_FILE=str(hook)).local.worker():
+        assert prefect.await_end(prefect.start(DEPLOYMENT, **asked))["name"] == "Completed"
+        shop.next_week()
+        shop.settings("\n[release]\nhr_at_10 = 0.999\n")
+        run = prefect.start(DEPLOYMENT, **asked)
+        state = prefect.await_end(run)
+    assert state["name"] == "Refused"
+    assert "0.999" in state["message"]
+    tries = prefect.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+    assert {task["run_count"] for task in tries} == {1}
+    assert active_release(open_repository(shop.out / "repository")) == 1
+    assert [text.partition(":")[0] for text in chat.texts] == ["retrain completed", "retrain refused"]
+    assert "0.999" in chat.texts[-1]
+
+
+def test_a_lost_machine_and_a_second_run(prefect: PrefectServer, shop: WeeklyShop) -> None:
+    """The worker, its run and its training die at once. Another worker goes on with the same run, once the
+    run was silent for 90 s. A run that was asked for meanwhile waits for its end.
+    """
+    asked = {"out": str(shop.out), "settings": shop.settings(epochs=LONG), "release_options": ["--offline"]}
+    with prefect.local.worker() as worker:
+        run = prefect.start(DEPLOYMENT, **asked)
+        prefect.await_task(run, "train", "Running")
+        prefect.await_run(run, 120, lambda _: (shop.out / "training").exists())
+        waiting = prefect.start("retrain/daily", **asked)
+        lost = children(worker.pid)
+        kill(worker.pid, *lost)
+    assert [pid for pid in lost if is_alive(pid)] == []
+    assert prefect.run(run)["state_name"] == "Running"  # nobody has told the server
+    shop.settings(epochs=2)
+    with prefect.local.worker():
+        prefect.await_run(run, 240, lambda found: found["run_count"] == 2)
+        assert prefect.run(waiting)["state_type"] == "SCHEDULED"
+        assert prefect.await_end(run)["name"] == "Completed", prefect.logs(run)
+        assert ("etl", "Cached") in prefect.tasks(run)
+        assert prefect.await_end(waiting)["name"] == "Completed"
+    assert releases(open_repository(shop.out / "repository")) == [1]
+
+
+def test_a_run_that_dies_alone_is_a_crash(prefect: PrefectServer, shop: WeeklyShop) -> None:
+    """Its worker sees it at once. Its training ends, too."""
+    asked = {"out": str(shop.out), "settings": shop.settings(epochs=LONG), "release_options": ["--offline"]}
+    with prefect.local.worker() as worker:
+        run = prefect.start(DEPLOYMENT, **asked)
+        prefect.await_task(run, "train", "Running")
+        (flow_run,) = [pid for pid in children(worker.pid) if "flow_engine" in command(pid)]
+        trainings = children(flow_run)
+        assert trainings
+        kill(flow_run)
+        assert prefect.await_end(run)["type"] == "CRASHED"
+        prefect.await_run(run, 30, lambda _: not any(map(is_alive, trainings)))
+
+
+def command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")

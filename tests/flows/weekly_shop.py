@@ -1,0 +1,56 @@
+"""A small shop whose receipts arrive in two parts, and the settings of a build in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tests.building.shops import make_shop
+
+CHEAP = """
+[data]
+transactions = "{receipts}"
+products = "{products}"
+
+[retrieval]
+epochs = 1
+dimensions = 8
+uniform_negatives = 16
+
+[train]
+epochs = {epochs}
+
+[evaluate]
+bootstrap = 20
+"""
+
+
+class WeeklyShop:
+    """A small shop below ``root``: its receipts arrive in two parts. ``out`` is the folder of its build."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.out, self.folder = root, root / "artifacts", root / "receipts"
+        shop = make_shop(root / "all", np.random.default_rng(1))
+        lines = pd.read_csv(shop.transactions, dtype=str, keep_default_na=False)
+        baskets = lines["basket_id"].unique()
+        self._late = lines["basket_id"].isin(baskets[-20:])
+        self._lines, self._products = lines, shop.products
+        self.folder.mkdir()
+        self._write(lines[~self._late], "week-1.csv")
+
+    def _write(self, lines: pd.DataFrame, name: str) -> None:
+        lines.to_csv(self.folder / f".{name}", index=False)
+        (self.folder / f".{name}").rename(self.folder / name)
+
+    def next_week(self) -> None:
+        """The last baskets arrive."""
+        self._write(self._lines[self._late], "week-2.csv")
+
+    def settings(self, more: str = "", epochs: int = 2) -> str:
+        """The path of a toml for a build in seconds, with ``more`` tables."""
+        path = self.root / "shop.toml"
+        text = CHEAP.format(receipts=self.folder, products=self._products, epochs=epochs)
+        path.write_text(text + more)
+        return str(path)
