@@ -77,7 +77,7 @@ def _digest_of_reading() -> str:
     return SourceTree().digest("export_scripts.receipts.kept.part")
 
 
-def write_shop(settings: Settings, out_dir: Path, folder: Path, parts: Parts) -> ShopData:
+def write_shop(settings: Settings, out_dir: Path, folder: Path, parts: Parts | None = None) -> ShopData:
     """Read and check both tables and write the shop into `folder`. Raises BadInput with the problems of both.
 
     Files that are not read in their place are read from their `parts`. What does not fit into memory is

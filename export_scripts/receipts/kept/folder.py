@@ -9,7 +9,6 @@ the others and renames them at its end. Parts that this run did not use go.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from export_scripts.receipts.kept.digests import DIGITS, Digests, short_digest
 from export_scripts.receipts.kept.part import Made, PartFacts, Reading, Task, make_part, read_facts
 from export_scripts.receipts.problems import Problems
 from export_scripts.receipts.reading.parts import Part
@@ -31,7 +31,7 @@ from operations.records.file_record import sha256
 
 FOLDER: Final = "parts"  # beside data
 STAGED: Final = ".partial-"
-DIGITS: Final = 32  # of each digest in a name
+DIGESTS: Final = "files.json"  # in it: the digests of local files
 LEAST_FOR_WORKERS: Final = 1 << 25  # bytes of files; to start two workers takes as long as to read these
 
 Report = Callable[[float], None]
@@ -50,7 +50,7 @@ class Parts:
         """`code` returns the digest of the code that reads files; `stack` lets go of the folder."""
         self._folder, self._engine, self._code = folder, engine, code
         self._stack, self._scratch = stack or ExitStack(), Path()
-        self._sources: dict[str, str] = {}  # address → digest
+        self._digests = Digests(folder and folder / DIGESTS)
         self._new: dict[str, Part] = {}  # name → the file that was read
         self._used: set[str] = set()
 
@@ -60,7 +60,7 @@ class Parts:
 
     def hold(self, part: Part) -> bool:
         """Is there a part of this file, maybe of other columns?"""
-        return self._folder is not None and self._digest(part) in self._kept
+        return self._folder is not None and self._digests.of(part) in self._kept
 
     def of(
         self, source: Source, columns: Sequence[str], scratch: Path, problems: Problems, report: Report
@@ -112,6 +112,10 @@ class Parts:
         for path in self._folder.glob("*.parquet"):
             if path.name not in self._used:
                 path.unlink()
+        if self._used:
+            self._digests.write()
+        else:
+            (self._folder / DIGESTS).unlink(missing_ok=True)
         os.fsync(self._handle)
 
     def close(self) -> None:
@@ -158,23 +162,11 @@ class Parts:
         part = source.parts[index]
         kinds = [(name, str(source.schema.field(name).type)) for name in columns]
         reading = [self._code_digest, pa.__version__, source.kind, source.schema.names, kinds, part.keys]
-        return f"{self._digest(part)}-{_short(json.dumps(reading))}"
+        return f"{self._digests.of(part)}-{short_digest(json.dumps(reading))}"
 
     @cached_property
     def _code_digest(self) -> str:
         return self._code()
-
-    def _digest(self, part: Part) -> str:
-        """Return what tells a file from any other: its content, or in a bucket its address and version."""
-        address = str(part.path)
-        if address not in self._sources:
-            is_local = isinstance(part.path, Path)
-            self._sources[address] = (
-                sha256(Path(address))[:DIGITS]
-                if is_local
-                else _short(json.dumps([address, part.version, part.size]))
-            )
-        return self._sources[address]
 
     def _find(self, name: str) -> Path | None:
         """Return the part of this name if its content is what was written."""
@@ -214,10 +206,6 @@ class Parts:
                 before, within = before + size, 0
                 report(before / total)
                 yield made
-
-
-def _short(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import pytest
 from export_scripts.engines import engine
 from export_scripts.engines.local import ThisProcess
 from export_scripts.etl import etl
+from export_scripts.receipts.kept import digests
 from export_scripts.receipts.kept import folder as kept
 from export_scripts.receipts.kept import part as part_module
 from export_scripts.receipts.kept.kinds import kind_of, stored_as
@@ -29,6 +30,7 @@ from export_scripts.receipts.reading.opening import open_source
 from export_scripts.receipts.room import needs_of
 from export_scripts.settings import load_settings
 from operations.errors import CestaError
+from operations.records.file_record import sha256
 from tests import ROOT
 from tests.running.s3 import S3
 
@@ -86,7 +88,7 @@ def whole(path: Path, tmp_path: Path, **settings: object) -> dict[str, bytes]:
 
 
 def kept_parts(out: Path) -> list[Path]:
-    return sorted((out / "parts").iterdir())
+    return sorted((out / "parts").glob("*.parquet"))
 
 
 def test_new_late_corrected_and_removed_files(tmp_path: Path, sales: Path, read: Read) -> None:
@@ -280,10 +282,38 @@ def test_a_run_that_dies_leaves_whole_parts(tmp_path: Path, sales: Path, read: R
     """It dies after it has put data/ and one part into their places."""
     died = subprocess.run([sys.executable, "-c", DIES, str(sales), str(tmp_path / "out")], cwd=ROOT)
     assert died.returncode == 9
-    assert len([path for path in kept_parts(tmp_path / "out") if path.suffix == ".parquet"]) == 1
+    assert len(kept_parts(tmp_path / "out")) == 1
     written = run(sales, tmp_path / "out")
     assert len(read) == 2
     assert written == whole(sales, tmp_path)
+
+
+def test_an_old_file_is_not_read_for_its_digest(
+    tmp_path: Path, sales: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A correction of the same size with the old time of modification shows by its time of change."""
+    digested: Read = []
+
+    def spy(path: Path) -> str:
+        digested.append(path.name)
+        return sha256(path)
+
+    monkeypatch.setattr(digests, "sha256", spy)
+    run(sales, tmp_path / "out")
+    run(sales, tmp_path / "out")
+    assert len(digested) == 6  # they are too young
+    monkeypatch.setattr(digests, "SETTLED_S", 0)
+    run(sales, tmp_path / "out")
+    digested.clear()
+    run(sales, tmp_path / "out")
+    assert digested == []
+    times = (sales / "2024-03-02.csv").stat()
+    (sales / "2024-03-02.csv").write_text(day(2, quantity="4"))
+    os.utime(sales / "2024-03-02.csv", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert run(sales, tmp_path / "out") == whole(sales, tmp_path)
+    assert digested == ["2024-03-02.csv"]
+    (tmp_path / "out" / "parts" / "files.json").write_text("{")
+    assert run(sales, tmp_path / "out") == whole(sales, tmp_path)
 
 
 def test_a_file_that_changes_while_it_is_read_has_no_part(
