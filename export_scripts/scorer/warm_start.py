@@ -6,7 +6,6 @@ where it started before and ends with the same bytes.
 """
 
 import os
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -36,6 +35,10 @@ class Start(NamedTuple):
     warm: int  # trainings in a row that went on with a tower, this one included
 
 
+class SameMomentError(CestaError):
+    """The tower ends where the training's own tower will end: it is an earlier result of this training."""
+
+
 def find_start(
     shop: Shop, end: int, settings: Settings, checkpoint: Path, warm_from: Path | None = None
 ) -> Start | None:
@@ -44,12 +47,17 @@ def find_start(
     It is that of the checkpoint ``warm_from``. By default it is that of ``checkpoint``, if it fits and if
     retrieval.warm_starts allows it. Raises CestaError if ``warm_from`` does not fit.
     """
-    own = [checkpoint, _earlier(checkpoint)]
-    if warm_from and not (checkpoint.exists() and warm_from.samefile(checkpoint)):
-        return _read_start(warm_from, shop, end, settings)
-    if warm_from is None and not settings.retrieval.warm_starts:
+    if warm_from is None and not (settings.retrieval.warm_starts and checkpoint.exists()):
         return None
-    return _first_that_fits(own, shop, end, settings, is_asked_for=warm_from is not None)
+    try:
+        if warm_from and not (checkpoint.exists() and warm_from.samefile(checkpoint)):
+            return _read_start(warm_from, shop, end, settings)
+        return _read_last(checkpoint, shop, end, settings)
+    except CestaError as error:
+        if warm_from:
+            raise
+        log.info("new tower", why=str(error))
+        return None
 
 
 def keep_earlier(start: Start | None, checkpoint: Path) -> None:
@@ -65,28 +73,20 @@ def _earlier(checkpoint: Path) -> Path:
     return checkpoint.with_stem(checkpoint.stem + EARLIER)
 
 
-def _first_that_fits(
-    paths: Sequence[Path], shop: Shop, end: int, settings: Settings, is_asked_for: bool
-) -> Start | None:
-    reasons: list[CestaError] = []
-    for path in paths:
-        if path.exists():
-            try:
-                return _read_start(path, shop, end, settings)
-            except CestaError as error:
-                reasons.append(error)
-    if reasons and is_asked_for:
-        raise reasons[0]
-    if reasons:
-        log.info("new tower", why=str(reasons[0]))
-    return None
+def _read_last(checkpoint: Path, shop: Shop, end: int, settings: Settings) -> Start:
+    try:
+        return _read_start(checkpoint, shop, end, settings)
+    except SameMomentError:
+        if not _earlier(checkpoint).exists():
+            raise
+        return _read_start(_earlier(checkpoint), shop, end, settings)
 
 
 def _read_start(path: Path, shop: Shop, end: int, settings: Settings) -> Start:
     """Raises CestaError with the reason if the tower of the checkpoint may not be trained on to ``end``."""
     earlier = load_earlier_tower(path)
-    _check_settings(path, earlier, settings)
     _check_moment(path, earlier, shop, end)
+    _check_settings(path, earlier, settings)
     rows = Numbering.of(shop).rows_in(earlier.numbering)
     _check_items(path, earlier, rows)
     seen = shop.first_basket_at(earlier.last_time + 1)
@@ -124,7 +124,7 @@ def _check_moment(path: Path, earlier: EarlierTower, shop: Shop, end: int) -> No
             "train a new tower"
         )
     if shop.first_basket_at(earlier.last_time + 1) == end:
-        raise CestaError(
+        raise SameMomentError(
             f"{path} cannot be trained on, no receipts lie between its end and this training's: train a new "
             "tower"
         )
