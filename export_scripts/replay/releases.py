@@ -38,8 +38,8 @@ class Trained:
 def train_on(data: Path, end: int, folder: Path, settings: Settings, counts: Path) -> tuple[Trained, float]:
     """Train on the baskets of ``data`` before number ``end``, in ``folder``; the CPU seconds it took.
 
-    Trainings share the partial ``counts``. A killed training goes on where it was; its seconds before do not
-    count then.
+    Trainings share the partial ``counts``. A killed training goes on where it was, and its seconds before do
+    not count then. One that has ended is loaded.
     """
     tables, checkpoint = folder / "data", folder / "checkpoint.pt"
     write_part(data, end, tables)
@@ -47,7 +47,8 @@ def train_on(data: Path, end: int, folder: Path, settings: Settings, counts: Pat
     if not (shared := folder / partials.FOLDER).exists():
         shared.symlink_to(counts.resolve())
     begun = time.process_time()
-    train(settings, tables, checkpoint)
+    if not checkpoint.exists():
+        train(settings, tables, checkpoint)
     cpu_s = time.process_time() - begun
     return load_trained(tables, checkpoint, settings), cpu_s
 
