@@ -180,7 +180,8 @@ ROWS: dict[str, list[Panel]] = {
             "Drift by feature",
             "short",
             {
-                "{{feature}}, {{window}}": "cesta_drift_low / on (instance, feature, window) cesta_drift_threshold"
+                "{{feature}}, {{window}}": "cesta_drift_low"
+                " / on (instance, feature, window) cesta_drift_threshold"
             },
             "Lower bound of the distance over its threshold: above 1 is drift.",
         ),
