@@ -57,8 +57,8 @@ def main() -> None:
     groups = groups_of(load_arrays(out.run / "arrays"))
     ends = list(release_baskets(shop))
     print(f"{len(ends)} imagined releases, {shop.first} to {shop.last}\n")
-    print("| planted | alarms in four weeks | found on day 1 | within 7 days | by |")
-    print("|---|--:|--:|--:|---|")
+    print("| planted | alarms in four weeks | found on day 1 | within 7 days | within four weeks | by |")
+    print("|---|--:|--:|--:|--:|---|")
     records = [record_of_receipts(shop, end, groups, settings) for end in ends]
     for name in PLANTS:
         print(row(name, months(shop, ends, records, groups, name)))
@@ -118,10 +118,10 @@ def row(name: str, found: Sequence[Month]) -> str:
     raised = [finding for month in found for of_day in month.alarms for finding in of_day]
     features = [finding.feature for finding in raised]
     by = sorted(set(features), key=lambda feature: -features.count(feature))[:3]
-    on_day_1 = sum(day == 1 for day in first) / len(found)
-    in_week = sum(day is not None and day <= 7 for day in first) / len(found)
+    shares = [sum(day is not None and day <= most for day in first) / len(found) for most in (1, 7, 28)]
     episodes = sum(month.episodes for month in found) / len(found)
-    return f"| {name} | {episodes:.2f} | {on_day_1:.0%} | {in_week:.0%} | {', '.join(by)} |"
+    cells = [f"{episodes:.2f}", *(f"{share:.0%}" for share in shares), ", ".join(by)]
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

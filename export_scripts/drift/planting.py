@@ -78,12 +78,14 @@ PLANTS: Final[Mapping[str, Plant]] = {
     "nothing": nothing,
     "new assortment, 2 % of the sales": new_assortment(0.02),
     "new assortment, 5 % of the sales": new_assortment(0.05),
+    "new assortment, 10 % of the sales": new_assortment(0.1),
     "lost category, the 1st by sales": lost_category(0),
     "lost category, the 5th by sales": lost_category(4),
     "lost category, the 20th by sales": lost_category(19),
     "doubled baskets": doubled_baskets,
     "a till that sends other ids, 1 % of the baskets": other_ids(0.01),
     "a till that sends other ids, 5 % of the baskets": other_ids(0.05),
+    "a till that sends other ids, 20 % of the baskets": other_ids(0.2),
     "new customers, 10 % of the baskets": new_customers(0.1),
 }
 

@@ -25,7 +25,7 @@ from export_scripts.durations import step
 from export_scripts.receipts.shop import DAY_S, Shop
 from export_scripts.settings import DriftSettings
 from operations.drift.divergence import distances
-from operations.drift.features import DAY, KINDS, SCORES, WEEK
+from operations.drift.features import BY_NAME, DAY, KINDS, SCORES, WEEK
 from operations.records.drift_record import DriftRecord, HistogramRecord
 
 WEEK_HOURS = 7 * 24
@@ -49,7 +49,9 @@ def make_record(shop: Shop, reference: Reference, settings: DriftSettings) -> Dr
         labels = tuple(SOURCES) if name == "sources" else SCORES
         features[name] = _record(labels, per_question.sum(0), float(len(per_question)))
         for window, period in ((DAY, days), (WEEK, days // 7)):
-            healthy = threshold(_leave_one_out(per_question, period), settings)
+            if window not in BY_NAME[name].windows:
+                continue
+            healthy = threshold(name, _leave_one_out(per_question, period), settings)
             thresholds[window][name] = settings.thresholds.get(name, healthy)
     changes = {"features": features, "thresholds": thresholds, "score_edges": edges}
     return record.model_copy(update=changes)
@@ -160,12 +162,14 @@ def answer_counts(answered: Answered, edges: tuple[float, ...]) -> dict[str, Flo
 
 
 def _leave_one_out(per_question: Floats, period: Ints) -> Floats:
-    """(periods,) The distance of each period's questions from all others."""
+    """(periods,) The distance of each period's questions from all others.
+
+    Chance is not subtracted: it is part of what a sample of so few questions shows.
+    """
     numbers, places = np.unique(period, return_inverse=True)
     counts = np.zeros((len(numbers), per_question.shape[1]))
     np.add.at(counts, places, per_question)
-    n = np.bincount(places, minlength=len(numbers)).astype(np.float64)
-    return distances(counts.sum(0) - counts, counts, n.sum() - n, n).distance
+    return distances(counts.sum(0) - counts, counts, np.inf, np.inf).distance
 
 
 def _record(labels: tuple[str, ...], counts: Floats, observations: float) -> HistogramRecord:

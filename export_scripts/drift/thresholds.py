@@ -19,6 +19,7 @@ HOURS_OF: Final = {HOUR: 1, DAY: 24, WEEK: 7 * 24}
 AGE_HOURS: Final = 28 * 24  # how old a release may get
 STEP_HOURS: Final = {HOUR: 1, DAY: 24, WEEK: 24}  # between the starts of windows
 FEWEST: Final = 8  # windows that make a threshold
+LATEST: Final = 8  # imagined releases that tell what is new: a longer history knows more of what is sold
 QUANTILE: Final = 0.99  # of the healthy windows: the few holidays of a year need not fit below
 
 
@@ -41,15 +42,16 @@ def calibrate(
     for window in HOURS_OF:
         compared = compare_healthy(hourly, new_items, new_users, reference_hours, window)
         weeks = max((len(found.low) for found in compared.values()), default=0) if window == WEEK else weeks
-        thresholds[window] = {name: threshold(found.low, settings) for name, found in compared.items()}
+        thresholds[window] = {name: threshold(name, found.low, settings) for name, found in compared.items()}
     return thresholds, weeks
 
 
-def threshold(healthy: Floats, settings: DriftSettings) -> float:
-    """The threshold that the distances of healthy windows give."""
+def threshold(name: str, healthy: Floats, settings: DriftSettings) -> float:
+    """The threshold of a feature that the distances of healthy windows give."""
     if len(healthy) < FEWEST:
         return settings.uncalibrated
-    return round(min(max(settings.margin * float(np.quantile(healthy, QUANTILE)), settings.least), 1.0), 4)
+    largest = settings.margin * float(np.quantile(healthy, QUANTILE))
+    return round(min(max(largest, settings.least, BY_NAME[name].least), 1.0), 4)
 
 
 def compare_healthy(
@@ -75,9 +77,9 @@ def release_hours(hours: int, reference_hours: int) -> Iterator[int]:
 
 
 def unknown_share(new: Floats, made: list[int]) -> Floats:
-    """(known, unknown) Counts in the four weeks after each imagined release, for all of them together."""
+    """(known, unknown) Counts in the four weeks after each of the latest imagined releases, in sum."""
     total = np.zeros(2)
-    for hour in made:
+    for hour in made[-LATEST:]:
         after = new[hour : hour + AGE_HOURS]
         unknown = after[:, hour // 24 :].sum()
         total += (after.sum() - unknown, unknown)
@@ -103,7 +105,7 @@ def _compare_unknown(new: Floats, observations: Floats, made: list[int], window:
     before, whole = unknown_share(new, made), _cumulative(new.sum(1))
     observed = _cumulative(observations)
     low, starts = [np.zeros(0)], [np.zeros(0)]
-    for hour in made:
+    for hour in made[-LATEST:]:
         unknown = _cumulative(new[:, hour // 24 :].sum(1))
         begin, end = _windows(hour, len(new), window)
         n_unknown, n = unknown[end] - unknown[begin], whole[end] - whole[begin]

@@ -27,6 +27,7 @@ class Feature:
     title: str  # for people
     windows: tuple[str, ...] = (HOUR, DAY, WEEK)  # the weekdays of one day say nothing
     rising: str = ""  # only a larger share of this label is drift
+    least: float = 0.0  # no threshold is lower: a release uses neither hours nor weekdays
 
 
 FEATURES: Final = (
@@ -37,9 +38,9 @@ FEATURES: Final = (
     Feature("category", "category mix"),
     Feature("popularity", "popularity of the items, in tenths of the sales"),
     Feature("sources", "sources of the candidates", windows=(DAY, WEEK)),
-    Feature("first_score", "score of the first place, in tenths", windows=(DAY, WEEK)),
-    Feature("hour", "hours of the day", windows=(DAY, WEEK)),
-    Feature("weekday", "days of the week", windows=(WEEK,)),
+    Feature("first_score", "score of the first place, in tenths", windows=(WEEK,)),
+    Feature("hour", "hours of the day", windows=(DAY, WEEK), least=0.15),
+    Feature("weekday", "days of the week", windows=(WEEK,), least=0.15),
 )
 BY_NAME: Final[Mapping[str, Feature]] = {feature.name: feature for feature in FEATURES}
 

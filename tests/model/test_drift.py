@@ -81,8 +81,8 @@ def test_healthy_receipts_end_with_0_and_a_page(run: Run, tmp_path: Path) -> Non
 
 
 def test_receipts_of_unknown_items_end_with_10(run: Run, tmp_path: Path) -> None:
-    """A tenth of the items has other ids. The table and the page name the feature."""
-    rename_items(tmp_path / "data", 0.1)
+    """Half of the items have other ids. The table and the page name the feature."""
+    rename_items(tmp_path / "data", 0.5)
     done = run()
     assert done.exit_code == DRIFTED
     assert "DRIFT" in next(line for line in done.stdout.splitlines() if "unknown_items" in line)
