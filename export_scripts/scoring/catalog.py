@@ -69,14 +69,16 @@ class CatalogRanker:
 
     def rank(self, queries: Sequence[Query], k: int) -> list[Ranked]:
         """The best ``k`` items of each query; those of its basket and its excluded ones never."""
-        ranked: list[Ranked] = []
-        for start in range(0, len(queries), self._batch):
-            batch = queries[start : start + self._batch]
-            found = self._whole.sample(batch)
-            scores, reasons = self._score(batch, found), self.proposals(batch)
-            for rows, scored, proposed in zip(found.rows, scores, reasons, strict=True):
-                places = best(scored, rows, k)
-                ranked.append(Ranked(rows[places], scored[places], proposed[rows[places]]))
+        starts = range(0, len(queries), self._batch)
+        return [one for start in starts for one in self._rank(queries[start : start + self._batch], k)]
+
+    def _rank(self, batch: Sequence[Query], k: int) -> list[Ranked]:
+        found = self._whole.sample(batch)
+        scores, reasons = self._score(batch, found), self.proposals(batch)
+        ranked = []
+        for rows, scored, proposed in zip(found.rows, scores, reasons, strict=True):
+            places = best(scored, rows, k)
+            ranked.append(Ranked(rows[places], scored[places], proposed[rows[places]]))
         return ranked
 
     def proposals(self, queries: Sequence[Query]) -> Rows:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from export_scripts.settings import Settings, load_settings
 from operations.errors import CestaError, WontOverwrite
 from operations.records.object_path import ObjectPath
 from operations.releases.stores.store import Repository, open_repository
+from tests import ROOT
 from tests.building.old_releases import unpack_old_repository
 from tests.building.scored import publish_release, random_scorer
 from tests.building.world import arrays_of, random_shop, tower_of
@@ -328,3 +330,24 @@ def test_a_release_of_another_sampler_is_not_scored(tmp_path: Path) -> None:
     repository = open_repository(unpack_old_repository(tmp_path / "repository"))
     with pytest.raises(CestaError, match=r"^release 1 was made by another version of cesta, .*again$"):
         run(repository, tmp_path / "scores")
+
+
+def test_the_readers_of_the_documents_read_a_result(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The Python blocks of docs/offline-scoring.md: a query, commands for Redis, lines for Postgres."""
+    text = (ROOT / "docs" / "offline-scoring.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    run(repository, tmp_path / "artifacts" / "scores")
+    monkeypatch.chdir(tmp_path)
+    capfd.readouterr()
+    printed = []
+    for block in blocks:
+        exec(block, {})
+        printed.append(capfd.readouterr().out)
+    query, redis, lines = printed
+    assert "item_id" in query
+    assert redis.count("RPUSH") == USERS
+    assert redis.endswith("$3\r\nSET\r\n$14\r\nscores:release\r\n$1\r\n1\r\n")
+    assert len(lines.splitlines()) == USERS * K
+    assert lines.startswith("u1,1,i0")
