@@ -148,7 +148,10 @@ class ObjectPath:
         with self._explain_errors():
             result = obstore.get(self.store, self.key)
             content = b"".join(bytes(chunk) for chunk in result.stream())
-        return content, {"e_tag": result.meta["e_tag"], "version": result.meta["version"]}
+        tag: UpdateVersion = {"e_tag": result.meta["e_tag"]}
+        if version := result.meta["version"]:  # obstore accepts no None here
+            tag["version"] = version
+        return content, tag
 
     def describe(self) -> FileRecord:
         """Digest and size of the content, read piece by piece: an array may be larger than memory."""

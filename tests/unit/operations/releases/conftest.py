@@ -8,11 +8,11 @@ from operations.releases import publish
 from operations.releases.promote import promote
 from operations.releases.stores.store import Repository
 from tests.building import TOY_SAMPLER
-from tests.building.repositories import ALL_KINDS, empty_repository
+from tests.building.repositories import KINDS, empty_repository
 from tests.building.runs import make_run
 
 
-@pytest.fixture(params=ALL_KINDS)
+@pytest.fixture(params=KINDS)
 def repository(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     """Release 1 is active, release 2 published; neither is measured."""
     monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
