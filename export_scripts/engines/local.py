@@ -178,6 +178,8 @@ def _compute(
     outcome: tuple[Any, Exception | None]
     try:
         outcome = _call(function, path, partition), None
+    except CestaError as error:
+        outcome = None, error
     except Exception as error:
         error.add_note(traceback.format_exc())  # where it happened; no traceback can be sent
         outcome = None, error
