@@ -121,7 +121,7 @@ class Processes:
         members: list[Member] = []
         try:
             members.extend(Member.start(function, path, partition) for partition in partitions)
-            return _collect(members)
+            return _collect(members, self._patience)
         finally:
             for member in members:
                 member.end()
@@ -155,11 +155,13 @@ class Member(NamedTuple):
         self.results.close()
 
 
-def _collect(members: Sequence[Member]) -> list[Any]:
+def _collect(members: Sequence[Member], patience: float) -> list[Any]:
     """Return the results of all members in their order; raise the first error."""
     results: dict[Connection, Any] = {}
     while waiting := [member.results for member in members if member.results not in results]:
-        for ready in wait(waiting):
+        if not (done := wait(waiting, patience)):
+            raise CestaError(silent(f"{len(members)} worker processes", patience))
+        for ready in done:
             assert isinstance(ready, Connection)
             try:
                 result, error = ready.recv()

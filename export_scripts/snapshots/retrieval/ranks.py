@@ -23,6 +23,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is not in its __all__
 
+from export_scripts.durations import step
 from export_scripts.engines.interface import Engine, WorkerLost
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import Settings
@@ -76,6 +77,13 @@ def continue_in_parallel(
     most = min(engine.workers, end // LEAST_BASKETS)
     if most <= 1 or tower.end >= end:
         return continue_tower(tower, shop, end, settings)
+    return _train_by_ranks(tower, shop, end, settings, engine, most)
+
+
+@step("tower")
+def _train_by_ranks(
+    tower: TrainedTower, shop: Shop, end: int, settings: Settings, engine: Engine, most: int
+) -> TrainedTower:
     stretch, losses = Stretch(0, STRETCH), 0
     while tower.end < end:
         try:
