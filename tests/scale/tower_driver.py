@@ -1,7 +1,7 @@
 """Trains a tower on an invented shop by an engine of Ray, and prints what happens as lines of json.
 
-`python -m tests.scale.tower_driver WORKERS PATIENCE` prints {"from_step": …} for each stretch that begins,
-then {"steps": …, "partners_found": …}, or {"sentence": …}. Partners are two products that go together.
+`python -m tests.scale.tower_driver WORKERS` prints {"from_step": …} for each stretch that begins, then
+{"steps": …, "partners_found": …}, or {"sentence": …}. Partners are two products that go together.
 """
 
 import json
@@ -22,11 +22,11 @@ from operations.errors import CestaError
 from tests.building.world import shop_of
 
 ITEMS, USERS, BASKETS = 200, 100, 8_000
-STRETCH, LEAST_BASKETS = 100, 500
+STRETCH, LEAST_BASKETS, SILENCE_S = 50, 500, 15
 SETTINGS: dict[str, Any] = {
     "engine.name": "ray",
     "retrieval.dimensions": 16,
-    "retrieval.epochs": 10,  # of 40 batches each
+    "retrieval.epochs": 5,  # of 40 batches each
     "retrieval.uniform_negatives": 64,
 }
 
@@ -41,7 +41,8 @@ class Announced:
         return self._engine.available()
 
     def together(self, function: Any, partitions: Sequence[Any], shared: ranks.Training) -> list[Any]:
-        print(json.dumps({"from_step": shared.stretch.first, "ranks": len(partitions)}), flush=True)
+        begun = {"from_step": shared.stretch.first, "ranks": len(partitions)}
+        print(json.dumps(begun), flush=True, file=sys.__stdout__)  # an engine of Ray sends stdout elsewhere
         return self._engine.together(function, partitions, shared)
 
 
@@ -68,12 +69,9 @@ def partners_found(tower: TrainedTower) -> float:
 
 
 def main() -> None:
-    workers, patience = sys.argv[1:]
     # So that a training of seconds has several stretches, and as many ranks as are asked for.
-    ranks.STRETCH, ranks.LEAST_BASKETS = STRETCH, LEAST_BASKETS  # type: ignore[misc]
-    settings = load_settings(
-        overrides=SETTINGS | {"engine.workers": int(workers), "engine.patience": float(patience)}
-    )
+    ranks.STRETCH, ranks.LEAST_BASKETS, ranks.SILENCE_S = STRETCH, LEAST_BASKETS, SILENCE_S  # type: ignore[misc]
+    settings = load_settings(overrides=SETTINGS | {"engine.workers": int(sys.argv[1])})
     shop = make_shop()
     of_item = counts.categories(shop, BASKETS)[0].of_item
     try:

@@ -35,7 +35,8 @@ log = structlog.get_logger()
 
 LEAST_BASKETS: Final = 2_000  # per rank: fewer are trained in seconds
 STRETCH: Final = 1_000  # steps; to begin one takes seconds, and losing one costs its steps
-MEETING_S: Final = 180  # for all ranks to begin, since Ray starts processes first; then for each step
+MEETING_S: Final = 180  # for all ranks to begin, since Ray starts processes first
+SILENCE_S: Final = 180  # of a rank in a step, before the others take it for lost
 SIOCGIFADDR: Final = 0x8915  # the address of a network interface, from linux/sockios.h
 
 
@@ -56,6 +57,7 @@ class Place(NamedTuple):
     size: int
     host: str
     port: int
+    silence_s: float
 
 
 def train_in_parallel(
@@ -104,7 +106,7 @@ def _train_by_ranks(
 def _train_stretch(training: Training, size: int, engine: Engine) -> TrainedTower:
     # In this process, which outlives the ranks. Each try has a store, so no rank meets one of an earlier try.
     store = TCPStore(engine.host, 0, is_master=True, wait_for_workers=False)
-    places = [Place(rank, size, engine.host, store.port) for rank in range(size)]
+    places = [Place(rank, size, engine.host, store.port, SILENCE_S) for rank in range(size)]
     trained, *_ = engine.together(train_rank, places, training)
     assert trained is not None  # the first rank's
     return _unpack(trained)
@@ -114,7 +116,7 @@ def train_rank(training: Training, place: Place) -> bytes | None:
     """Train a stretch as one of the ranks; the first returns the tower."""
     shop, end, settings, before, stretch = training
     ranks = Ranks(place.rank, place.size)
-    _meet(place, timedelta(seconds=min(MEETING_S, settings.engine.patience)))
+    _meet(place)
     try:
         trained = continue_tower(_unpack(before), shop, end, settings, ranks, stretch)
     finally:
@@ -122,12 +124,16 @@ def train_rank(training: Training, place: Place) -> bytes | None:
     return _pack(trained) if place.rank == 0 else None
 
 
-def _meet(place: Place, patience: timedelta) -> None:
-    """Join the other ranks."""
+def _meet(place: Place) -> None:
+    """Join the other ranks once all of them are there."""
     os.environ["GLOO_SOCKET_IFNAME"] = _interface(place.host, place.port)
     try:
-        store = TCPStore(place.host, place.port, is_master=False, timeout=patience)
-        dist.init_process_group("gloo", store=store, rank=place.rank, world_size=place.size, timeout=patience)
+        store = TCPStore(place.host, place.port, is_master=False, timeout=timedelta(seconds=MEETING_S))
+        if store.add("present", 1) == place.size:
+            store.set("complete", "")
+        store.wait(["complete"])
+        timeout = timedelta(seconds=place.silence_s)
+        dist.init_process_group("gloo", store=store, rank=place.rank, world_size=place.size, timeout=timeout)
     except (dist.DistError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise CestaError(
