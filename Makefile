@@ -202,7 +202,7 @@ $(SCALE)/.installed: pyproject.toml client/pyproject.toml constraints.txt tests/
 		--editable './client' --editable '.[train,test]'
 	@touch $@
 
-scale: $(SCALE)/.installed  ## stages on a Ray cluster of two nodes, which lose workers, disks and a node (15 minutes; root)
+scale: $(SCALE)/.installed  ## stages on a Ray cluster of two nodes, which lose workers, disks and a node (8 minutes; root)
 	$(SCALE)/bin/python -m pytest --timeout 900 tests/scale
 
 $(FLOWS)/.installed: $(FLOWS_HOME)/requirements.lock

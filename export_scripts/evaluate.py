@@ -39,6 +39,7 @@ from export_scripts.settings import Settings
 from export_scripts.snapshots import partials
 from export_scripts.snapshots.leaks import check_leaks
 from export_scripts.snapshots.partials import PartialCounts
+from export_scripts.snapshots.retrieval.ranks import continue_in_parallel
 from export_scripts.snapshots.snapshot import recommendable, sampler_of, snapshot
 from export_scripts.snapshots.splits import HiddenItems, Split, hide_items, split_by_time
 from operations.records import file_record
@@ -91,7 +92,7 @@ def _measure(
     model, prior = load_checkpoint(checkpoint, shop, settings)
     split = split_by_time(shop, settings.splits)
     counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
-    tower = load_tower(checkpoint)
+    tower = continue_in_parallel(load_tower(checkpoint), shop, split.test, settings, engine)
     arrays = snapshot(shop, split.test, settings, prior, partials=counted, tower=tower)
     check_leaks(shop, arrays, split.test, settings)
     rng = np.random.default_rng(settings.train.seed)

@@ -30,6 +30,7 @@ from export_scripts.scorer.tensorrt import check_on_tensorrt, require_tensorrt
 from export_scripts.settings import Settings
 from export_scripts.snapshots import partials
 from export_scripts.snapshots.partials import PartialCounts
+from export_scripts.snapshots.retrieval.ranks import continue_in_parallel
 from export_scripts.snapshots.snapshot import save_snapshot, snapshot
 from operations.errors import CestaError
 from operations.records import file_record, manifest
@@ -61,9 +62,8 @@ def export(
     measured = read_metrics(metrics, checkpoint)
     with open_engine(settings.engine) as engine:
         counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
-        arrays = snapshot(
-            shop, shop.n_baskets, settings, prior, partials=counted, tower=load_tower(checkpoint)
-        )
+        tower = continue_in_parallel(load_tower(checkpoint), shop, shop.n_baskets, settings, engine)
+        arrays = snapshot(shop, shop.n_baskets, settings, prior, partials=counted, tower=tower)
     with staged_folder(run, marker=manifest.NAME) as folder:
         write_graph(fold(model), shop.catalog["item_id"].tolist(), contract, folder)
         parts = write_parts(arrays, settings, contract, folder)

@@ -208,6 +208,7 @@ class EngineSettings(SettingsTable):
     name: Literal["local", "ray"]
     workers: int = Field(ge=1)
     retries: int = Field(ge=0)
+    patience: float = Field(gt=0)
     address: str = Field(min_length=1)
 
 

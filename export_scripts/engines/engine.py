@@ -13,4 +13,4 @@ LOCAL: Final = "local"
 
 def open_engine(settings: EngineSettings) -> AbstractContextManager[Engine]:
     """Return the engine that ``settings`` name; its workers end with the block."""
-    return open_local(settings.workers) if settings.name == LOCAL else open_ray(settings)
+    return open_local(settings.workers, settings.patience) if settings.name == LOCAL else open_ray(settings)

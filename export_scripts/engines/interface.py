@@ -5,7 +5,7 @@ together in their order. So the result has the same bytes whatever the engine an
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from operations.errors import CestaError
@@ -16,6 +16,10 @@ Partition = TypeVar("Partition")
 Result = TypeVar("Result")
 Future = TypeVar("Future")
 Function = Callable[[Shared, Partition], Result]
+
+
+class WorkerLost(CestaError):  # noqa: N818 - the name itself says what is wrong
+    """A worker that died, or that answers no more. The same work may succeed in another one."""
 
 
 class Engine(Protocol):
@@ -43,7 +47,21 @@ class Engine(Protocol):
 
         The first error of a worker ends the iteration, and the partitions that wait are not computed. A
         CestaError or OSError of the function arrives as a CestaError with the same sentence. Raises
-        CestaError if a worker dies.
+        CestaError if a worker dies, or if no partition is finished for ``engine.patience`` seconds.
+        """
+        ...
+
+    def available(self) -> int:
+        """Return how many workers, at most ``workers``, `together` can have at this moment."""
+        ...
+
+    def together(
+        self, function: Function[Shared, Partition, Result], partitions: Sequence[Partition], shared: Shared
+    ) -> list[Result]:
+        """Return the results of all partitions, each computed by a worker of its own at the same time.
+
+        So the workers may wait for one another, which `map` forbids. The first error ends all of them. None
+        is computed again: raises WorkerLost if one dies, and lets the caller begin again.
         """
         ...
 
@@ -63,6 +81,14 @@ def in_order(
     yield from waiting
 
 
+def silent(workers: str, patience: float) -> str:
+    """Say that ``workers`` have finished nothing for ``patience`` seconds."""
+    return (
+        f"{workers} have finished no partition for {patience:g} seconds, which is engine.patience; one "
+        "hangs, or a partition takes longer: then raise it"
+    )
+
+
 def call(function: Function[Shared, Partition, Result], shared: Shared, partition: Partition) -> Result:
     """Call ``function`` in a worker. Its errors for the user become plain CestaErrors, which can be pickled.
 
@@ -70,6 +96,8 @@ def call(function: Function[Shared, Partition, Result], shared: Shared, partitio
     """
     try:
         return function(shared, partition)
+    except WorkerLost:
+        raise
     except CestaError as error:
         raise CestaError(str(error)) from None
     except OSError as error:

@@ -1,7 +1,8 @@
 """Compares towers that 1, 2 and 4 ranks have trained: ``python -m tests.model.tower_ranks --out FOLDER``.
 
 Each line has recall@600 of the tower on the validation period, and the 95 % interval of its difference to
-that of the first line, over the same questions. FOLDER is that of `cesta etl`.
+that of the first line, over the same questions. FOLDER is that of `cesta etl`. ``--set engine.name=ray`` has
+the workers of a Ray cluster train them.
 """
 
 import argparse
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export_scripts.engines.local import open_local
+from export_scripts.engines.engine import open_engine
 from export_scripts.quality.metrics import interval
 from export_scripts.receipts.shop import load_shop
 from export_scripts.settings import load_settings
@@ -37,7 +38,7 @@ def main() -> None:
     of_item = counts.categories(shop, end.validation)[0].of_item
     first = None
     for ranks in arguments.ranks:
-        with open_local(ranks) as engine:
+        with open_engine(settings.engine.model_copy(update={"workers": ranks})) as engine:
             tower = train_in_parallel(shop, end.validation, of_item, settings, engine)
         hits = found(tower.vectors(), shop, hidden, marks, True).astype(np.float64)
         first = hits if first is None else first

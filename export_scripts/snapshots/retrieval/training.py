@@ -4,8 +4,10 @@ The loss is a sampled softmax over the batch's own targets and uniform negatives
 al. 2019, "Sampling-bias-corrected neural modeling for large corpus item recommendations", eq. 4).
 """
 
+import sys
 from copy import deepcopy
 from dataclasses import replace
+from itertools import islice
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from export_scripts.durations import step
+from export_scripts.engines.interface import WorkerLost
 from export_scripts.progress import Progress
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import Settings
@@ -50,26 +53,41 @@ class Ranks(NamedTuple):
         """This rank's part of a batch."""
         return chosen[self.rank :: self.size]
 
-    def generator(self, rng: np.random.Generator) -> np.random.Generator:
-        """The random numbers of this rank's batches; a single process goes on with ``rng``."""
-        return rng if self.size == 1 else rng.spawn(self.size)[self.rank]
-
     def average(self, network: Tower) -> None:
-        """Replace all gradients by the mean over the ranks."""
+        """Replace all gradients by the mean over the ranks. Raises WorkerLost if one is gone, or silent."""
         if self.size > 1:
             for table in network.parameters():
                 assert table.grad is not None
                 total = table.grad.coalesce()
-                dist.all_reduce(total)
+                try:
+                    dist.all_reduce(total)
+                except (dist.DistError, RuntimeError) as error:
+                    reason = str(error).partition("\n")[0]
+                    raise WorkerLost(f"{self.size} ranks lost one another: {reason}") from None
                 table.grad = total.coalesce() / self.size
 
 
 ALONE: Final = Ranks()
 
 
+class Stretch(NamedTuple):
+    """The steps ``first`` … ``end`` - 1 of a training, which may have fewer; by default all of it."""
+
+    first: int = 0
+    end: int = sys.maxsize
+
+
+WHOLE: Final = Stretch()
+
+
 @step("tower")
 def continue_tower(
-    tower: TrainedTower, shop: Shop, end: int, settings: Settings, ranks: Ranks = ALONE
+    tower: TrainedTower,
+    shop: Shop,
+    end: int,
+    settings: Settings,
+    ranks: Ranks = ALONE,
+    stretch: Stretch = WHOLE,
 ) -> TrainedTower:
     """Train a copy of ``tower`` on the baskets before ``end``, those that it has seen included.
 
@@ -77,6 +95,8 @@ def continue_tower(
     met starts from the unknown user's vector, an item from those of its categories. ``shop`` numbers users
     and items as the shop of the earlier training. The result depends on nothing but the arguments. Raises
     CestaError if the tower has seen baskets from ``end`` on.
+
+    A ``stretch`` before the last one returns a tower that has not reached ``end``, for the next stretch.
     """
     if tower.end == end:
         return tower
@@ -91,19 +111,25 @@ def continue_tower(
     if not len(examples):
         return replace(tower, end=end)
     tower = deepcopy(tower)
-    network, rng = tower.network, np.random.default_rng([settings.train.seed, tower.steps])
-    network.admit(recommendable, tower.known_users)
+    seeds = [settings.train.seed, tower.steps]
+    network, rng = tower.network, np.random.default_rng(seeds)
+    if not stretch.first:
+        network.admit(recommendable, tower.known_users)
     share = settings.retrieval.continued if tower.steps else 1.0
     steps = max(1, round(share * examples.steps))
-    own = ranks.generator(rng)
+    alone = (ranks, stretch) == (ALONE, WHOLE)
+    own = rng if alone else np.random.default_rng([*seeds, stretch.first, ranks.rank])
     threads_each = max(1, torch.get_num_threads() // ranks.size)
     with Progress("retrieval", steps, ranks.rank == 0) as progress, ThreadCount(threads_each) as threads:
-        for done, chosen in enumerate(examples.draw(steps, rng)):
+        progress.advance(stretch.first)
+        for done, chosen in islice(enumerate(examples.draw(steps, rng)), stretch.first, stretch.end):
             rate = settings.retrieval.learning_rate * (1 - done / steps)
             batch = examples.batch(ranks.share(chosen), own)
             loss = train_step(network, tower.optimizer, batch, rate, ranks)
             threads.step()
             progress.advance(loss=loss)
+    if stretch.end < steps:
+        return tower
     return replace(tower, end=end, steps=tower.steps + steps, scale=_scale(network, examples, rng))
 
 

@@ -52,6 +52,29 @@ def wait_for(shared: Path, partition: int) -> int:
     return partition
 
 
+def meet(shared: Path, partition: int) -> int:
+    """Wait until both of two partitions are being computed."""
+    (shared / f"here-{partition}").touch()
+    while len(list(shared.glob("here-*"))) < 2:
+        time.sleep(0.01)
+    return partition
+
+
+def fail_beside_one_that_waits(shared: Path, partition: int) -> int:
+    """The second partition fails while the first waits for what will never come."""
+    return refuse_the_third(None, 2) if partition else wait_for(shared, partition)
+
+
+def die_beside_one_that_waits(shared: Path, partition: int) -> int:
+    return die(None, partition) if partition else wait_for(shared, partition)
+
+
+def hang(shared: None, partition: int) -> int:
+    """Stop this process, as one whose disk or network never answers."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return partition
+
+
 def die(shared: None, partition: int) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return partition

@@ -1,5 +1,6 @@
 """The engine of one machine gives the same results from any number of processes, or one sentence."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export_scripts.engines.interface import Engine, in_order
+from export_scripts.engines.interface import Engine, WorkerLost, in_order
 from export_scripts.engines.local import PREFIX, open_local
 from operations.errors import CestaError
 from tests import ROOT
@@ -80,6 +81,31 @@ def test_a_killed_process_ends_in_a_sentence_and_leaves_no_file(
         list(engine.map(work.die_once, range(9), tmp_path / "died"))
     assert (tmp_path / "died").exists()
     assert not list(tmp_path.glob(f"{PREFIX}*"))
+
+
+def test_processes_that_hang_end_in_a_sentence() -> None:
+    others = set(multiprocessing.active_children())
+    with open_local(2, patience=1) as engine, pytest.raises(CestaError, match="no partition for 1 seconds, "):
+        list(engine.map(work.hang, range(2), None))
+    assert set(multiprocessing.active_children()) == others
+
+
+def test_partitions_that_wait_for_one_another_are_computed_together(
+    processes: Engine, tmp_path: Path
+) -> None:
+    assert processes.available() == 2
+    assert processes.together(work.meet, range(2), tmp_path) == [0, 1]
+
+
+def test_the_first_error_ends_those_that_wait(processes: Engine, tmp_path: Path) -> None:
+    with pytest.raises(CestaError, match=r"^the third partition has no lines; leave it out$") as raised:
+        processes.together(work.fail_beside_one_that_waits, range(2), tmp_path)
+    assert not isinstance(raised.value, WorkerLost)  # which would be tried again
+
+
+def test_a_killed_process_is_a_lost_worker(processes: Engine, tmp_path: Path) -> None:
+    with pytest.raises(WorkerLost, match=r"^one of 2 worker processes was killed$"):
+        processes.together(work.die_beside_one_that_waits, range(2), tmp_path)
 
 
 def test_few_results_wait_for_the_caller() -> None:
