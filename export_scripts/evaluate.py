@@ -92,7 +92,8 @@ def _measure(
     model, prior = load_checkpoint(checkpoint, shop, settings)
     split = split_by_time(shop, settings.splits)
     counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
-    tower = continue_in_parallel(load_tower(checkpoint), shop, split.test, settings, engine)
+    trained = load_tower(checkpoint)
+    tower = continue_in_parallel(trained, shop, split.test, settings, engine)
     arrays = snapshot(shop, split.test, settings, prior, partials=counted, tower=tower)
     check_leaks(shop, arrays, split.test, settings)
     rng = np.random.default_rng(settings.train.seed)
@@ -112,7 +113,7 @@ def _measure(
     known, unknown = with_users[ServedRanker.NAME], without_users[ServedRanker.NAME]
     assert known.chances is not None  # ServedRanker always predicts probabilities
 
-    candidate = Candidate(model, prior, tower, checkpoint.parent / partials.FOLDER)
+    candidate = Candidate(model, prior, trained, checkpoint.parent / partials.FOLDER)
     compared = against and compare(against, shop, split, candidate, settings, contract, engine)
 
     def result(name: str) -> RankerResult:
