@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from operations.records.manifest import ReleaseManifest
 from operations.supervisor.drift import DriftWatch
 from tests import ROOT
-from tests.unit.operations.drift.test_live import RECORD, page
+from tests.building.drift_pages import RECORD, page
 
 
 class Pages(http.server.ThreadingHTTPServer):
