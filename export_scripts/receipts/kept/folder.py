@@ -19,7 +19,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from export_scripts.receipts.kept.digests import DIGITS, Digests, short_digest
+from export_scripts.receipts.kept.digests import DIGITS, Digests, digest_of_code, short_digest
 from export_scripts.receipts.kept.part import Made, PartFacts, Reading, Task, make_part, read_facts
 from export_scripts.receipts.problems import Problems
 from export_scripts.receipts.reading.parts import Part
@@ -44,12 +44,12 @@ class Parts:
         self,
         folder: Path | None = None,
         engine: EngineSettings | None = None,
-        code: Callable[[], str] = str,
         stack: ExitStack | None = None,
     ) -> None:
-        """`code` returns the digest of the code that reads files; `stack` lets go of the folder."""
-        self._folder, self._engine, self._code = folder, engine, code
+        """`stack` lets go of the folder."""
+        self._folder, self._engine = folder, engine
         self._stack, self._scratch = stack or ExitStack(), Path()
+        self._handle: int | None = None  # of the folder, once it is held
         self._digests = Digests(folder and folder / DIGESTS)
         self._new: dict[str, Part] = {}  # name → the file that was read
         self._used: set[str] = set()
@@ -116,7 +116,7 @@ class Parts:
             self._digests.write()
         else:
             (self._folder / DIGESTS).unlink(missing_ok=True)
-        os.fsync(self._handle)
+        os.fsync(self._hold(self._folder))
 
     def close(self) -> None:
         """Remove the folder if it is empty: a failed run leaves nothing."""
@@ -124,35 +124,37 @@ class Parts:
             with suppress(OSError):
                 self._folder.rmdir()
 
-    @cached_property
-    def _handle(self) -> int:
-        """A handle of the folder, which from now on is this run's alone."""
-        assert self._folder is not None
-        self._folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self._folder, os.O_RDONLY)
-        self._stack.callback(os.close, handle)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CestaError(
-                f"another etl writes to {self._folder.parent}; "
-                "wait for its end, or name another folder with --out"
-            ) from None
-        return handle
+    def _hold(self, folder: Path) -> int:
+        """Return a handle of the folder, which from now on is this run's alone."""
+        if self._handle is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._handle = os.open(folder, os.O_RDONLY)
+            self._stack.callback(os.close, self._handle)
+            try:
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise CestaError(
+                    f"another etl writes to {folder.parent}; "
+                    "wait for its end, or name another folder with --out"
+                ) from None
+        return self._handle
 
     @cached_property
     def _staged(self) -> Path:
         """The place for new parts."""
         if self._folder is None:
             return self._scratch
-        assert self._handle
+        self._hold(self._folder)
         return self._stack.enter_context(scratch_folder(self._folder, STAGED))
 
     @cached_property
     def _kept(self) -> dict[str, list[Path]]:
         """The parts of earlier runs by the digest of the file that was read."""
         kept: dict[str, list[Path]] = {}
-        for path in self._folder.glob("*.parquet") if self._folder else ():
+        if self._folder is None:
+            return kept
+        self._hold(self._folder)  # before a part is believed: another run removes what it does not use
+        for path in self._folder.glob("*.parquet"):
             kept.setdefault(path.name.partition("-")[0], []).append(path)
         return kept
 
@@ -166,13 +168,10 @@ class Parts:
 
     @cached_property
     def _code_digest(self) -> str:
-        return self._code()
+        return digest_of_code()
 
     def _find(self, name: str) -> Path | None:
         """Return the part of this name if its content is what was written."""
-        if self._folder is None:
-            return None
-        assert self._handle  # the folder is held before a part is believed
         for path in self._kept.get(name.partition("-")[0], ()):
             if path.name.startswith(f"{name}-") and path.stem.endswith(sha256(path)[:DIGITS]):
                 return path
@@ -184,36 +183,35 @@ class Parts:
         """Read the files: here if they are few, else by the workers of the engine."""
         # Here, since a run without new files needs no libraries of processes.
         from export_scripts.engines.engine import LOCAL, open_engine
-        from export_scripts.engines.local import open_local
 
         sizes = [source.parts[task.file].size for task in tasks]
-        total, before, within = max(sum(sizes), 1), 0, 0
-        chosen = self._engine
-        if chosen and (len(tasks) < 2 or sum(sizes) < LEAST_FOR_WORKERS):
-            chosen = None
-        sends = chosen is not None and chosen.name != LOCAL  # other machines do not see the folder
+        total, before = max(sum(sizes), 1), 0
+        chosen, one_by_one = self._engine, len(tasks) < 2 or sum(sizes) < LEAST_FOR_WORKERS
+        if chosen is None or one_by_one or (chosen.name == LOCAL and chosen.workers == 1):
+            reading = Reading(source, list(columns), self._staged)
+            for size, task in zip(sizes, tasks, strict=True):
+                yield make_part(reading, task, partial(_tell, report, before, total))
+                before += size
+            return
+        sends = chosen.name != LOCAL  # the workers of other machines do not see the folder
         reading = Reading(source, list(columns), None if sends else self._staged)
-
-        def tell(size: int) -> None:
-            nonlocal within
-            within += size
-            report((before + within) / total)
-
-        with open_engine(chosen) if chosen else open_local(1) as engine:
-            is_here = not sends and engine.workers == 1
-            work = partial(make_part, report=tell) if is_here else make_part
-            for size, made in zip(sizes, engine.map(work, tasks, reading), strict=True):
-                before, within = before + size, 0
+        with open_engine(chosen) as engine:
+            for size, made in zip(sizes, engine.map(make_part, tasks, reading), strict=True):
+                before += size
                 report(before / total)
                 yield made
 
 
+def _tell(report: Report, before: int, total: int, size: int) -> None:
+    report((before + size) / total)
+
+
 @contextmanager
-def open_parts(out: Path, is_kept: bool, engine: EngineSettings, code: Callable[[], str]) -> Iterator[Parts]:
+def open_parts(out: Path, is_kept: bool, engine: EngineSettings) -> Iterator[Parts]:
     """Yield the parts in the folder `out`, which are kept if the block ends without an error."""
     folder = out / FOLDER if is_kept else None
     with ExitStack() as stack:
-        parts = Parts(folder, engine, code, stack)
+        parts = Parts(folder, engine, stack)
         stack.callback(parts.close)  # after the lock and the new parts are gone
         yield parts
         parts.keep()
