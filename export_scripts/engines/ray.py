@@ -28,6 +28,7 @@ from export_scripts.engines.software import check_software, software
 from export_scripts.settings import EngineSettings
 from operations.errors import CestaError
 
+AUTO: Final = "auto"
 REACH_S: Final = 10
 LOOK_S: Final = 10  # without a result, before the cluster is asked whether it still has a node
 FREE_S: Final = 180  # for as many processors to be free as workers must begin together
@@ -45,19 +46,22 @@ def open_ray(settings: EngineSettings) -> Iterator[Engine]:
         import ray
     except ModuleNotFoundError:
         raise CestaError("--engine ray needs ray; run: pip install 'cesta[ray]'") from None
+    address, source = settings.address, "engine.address"
+    if address == AUTO and (named := os.environ.get("RAY_ADDRESS")):
+        address, source = named, "RAY_ADDRESS"
     with redirect_stdout(sys.stderr):  # Ray prints there what dies; stdout is for results
         try:
-            _reach(settings.address)
-            ray.init(settings.address, log_to_driver=False, logging_level="warning")
+            _reach(address)
+            ray.init(address, log_to_driver=False, logging_level="warning")
         except OSError:
             raise CestaError(
-                f'no Ray cluster answers at "{settings.address}", which is engine.address; '
-                'run "ray start --head", or use --engine local'
+                f'no Ray cluster answers at "{address}", which is {source}; run "ray start --head", or use '
+                "--engine local"
             ) from None
         except (ray.exceptions.RayError, RuntimeError) as error:  # another token; another version
             reason = " ".join(str(error).split())
             raise CestaError(
-                f'the Ray cluster at "{settings.address}" (engine.address) refuses this process: {reason}'
+                f'the Ray cluster at "{address}", which is {source}, refuses this process: {reason}'
             ) from None
         try:
             yield Cluster(ray, settings)
