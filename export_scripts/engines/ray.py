@@ -4,7 +4,6 @@ All nodes have the same version of cesta and of Ray: those of one image. A worke
 """
 
 import os
-import platform
 import socket
 import sys
 import time
@@ -102,8 +101,8 @@ class Cluster:
                 yield self._result(self._first_of([future]))
         except WorkerLost as error:
             raise CestaError(
-                f"the Ray cluster lost a partition in each of {self._retries + 1} tries: {error}; if it "
-                "is short of memory, lower --workers"
+                f"the Ray cluster lost a partition in each of {self._retries + 1} tries: {error}; if a node "
+                "is short of memory, lower --workers; if the disk with Ray's own files is full, make room"
             ) from None
 
     def available(self) -> int:
@@ -188,7 +187,9 @@ def _call(
     places: list[Any],
     partition: Partition,
 ) -> Result:
-    check_software(expected, platform.node())
+    import ray
+
+    check_software(expected, ray.util.get_node_ip_address())
     return call(function, _fetch(places[0]), partition)
 
 
