@@ -45,27 +45,34 @@ def open_ray(settings: EngineSettings) -> Iterator[Engine]:
         import ray
     except ModuleNotFoundError:
         raise CestaError("--engine ray needs ray; run: pip install 'cesta[ray]'") from None
-    address, source = settings.address, "engine.address"
-    if address == AUTO and (named := os.environ.get("RAY_ADDRESS")):
-        address, source = named, "RAY_ADDRESS"
     with redirect_stdout(sys.stderr):  # Ray prints there what dies; stdout is for results
-        try:
-            _reach(address)
-            ray.init(address, log_to_driver=False, logging_level="warning")
-        except OSError:
-            raise CestaError(
-                f'no Ray cluster answers at "{address}", which is {source}; run "ray start --head", or use '
-                "--engine local"
-            ) from None
-        except (ray.exceptions.RayError, RuntimeError) as error:  # another token; another version
-            reason = " ".join(str(error).split())
-            raise CestaError(
-                f'the Ray cluster at "{address}", which is {source}, refuses this process: {reason}'
-            ) from None
+        _connect(ray, settings.address)
         try:
             yield Cluster(ray, settings)
         finally:
             ray.shutdown()  # ends the tasks of this run
+
+
+def _connect(ray: Any, address: str) -> None:
+    """Join the cluster at ``address``. Raises CestaError if none answers there, or if it refuses."""
+    source = "engine.address"
+    if address == AUTO and (named := os.environ.get("RAY_ADDRESS")):
+        address, source = named, "RAY_ADDRESS"
+    cluster = f'Ray cluster answers at "{address}", which is {source}'
+    nobody = CestaError(f'no {cluster}; run "ray start --head", or use --engine local')
+    try:
+        _reach(address)
+    except OSError:
+        raise nobody from None
+    try:
+        ray.init(address, log_to_driver=False, logging_level="warning")
+    except (OSError, RuntimeError, ray.exceptions.RayError) as error:
+        if address == AUTO and isinstance(error, OSError):
+            raise nobody from None
+        raise CestaError(
+            f"a {cluster}, but refuses this process: {' '.join(str(error).split())}; use the versions of Ray "
+            "and Python and, with RAY_AUTH_MODE=token, the token that the cluster has"
+        ) from None
 
 
 def _reach(address: str) -> None:
