@@ -4,7 +4,6 @@ All nodes have the same version of cesta and of Ray: those of one image. A worke
 """
 
 import os
-import platform
 import socket
 import sys
 import time
@@ -28,6 +27,7 @@ from export_scripts.engines.software import check_software, software
 from export_scripts.settings import EngineSettings
 from operations.errors import CestaError
 
+AUTO: Final = "auto"
 REACH_S: Final = 10
 LOOK_S: Final = 10  # without a result, before the cluster is asked whether it still has a node
 FREE_S: Final = 180  # for as many processors to be free as workers must begin together
@@ -46,23 +46,33 @@ def open_ray(settings: EngineSettings) -> Iterator[Engine]:
     except ModuleNotFoundError:
         raise CestaError("--engine ray needs ray; run: pip install 'cesta[ray]'") from None
     with redirect_stdout(sys.stderr):  # Ray prints there what dies; stdout is for results
-        try:
-            _reach(settings.address)
-            ray.init(settings.address, log_to_driver=False, logging_level="warning")
-        except OSError:
-            raise CestaError(
-                f'no Ray cluster answers at "{settings.address}", which is engine.address; '
-                'run "ray start --head", or use --engine local'
-            ) from None
-        except (ray.exceptions.RayError, RuntimeError) as error:  # another token; another version
-            reason = " ".join(str(error).split())
-            raise CestaError(
-                f'the Ray cluster at "{settings.address}" (engine.address) refuses this process: {reason}'
-            ) from None
+        _connect(ray, settings.address)
         try:
             yield Cluster(ray, settings)
         finally:
             ray.shutdown()  # ends the tasks of this run
+
+
+def _connect(ray: Any, address: str) -> None:
+    """Join the cluster at ``address``. Raises CestaError if none answers there, or if it refuses."""
+    source = "engine.address"
+    if address == AUTO and (named := os.environ.get("RAY_ADDRESS")):
+        address, source = named, "RAY_ADDRESS"
+    cluster = f'Ray cluster answers at "{address}", which is {source}'
+    nobody = CestaError(f'no {cluster}; run "ray start --head", or use --engine local')
+    try:
+        _reach(address)
+    except OSError:
+        raise nobody from None
+    try:
+        ray.init(address, log_to_driver=False, logging_level="warning")
+    except (OSError, RuntimeError, ray.exceptions.RayError) as error:
+        if address == AUTO and isinstance(error, OSError):
+            raise nobody from None
+        raise CestaError(
+            f"a {cluster}, but refuses this process: {' '.join(str(error).split())}; use the versions of Ray "
+            "and Python and, with RAY_AUTH_MODE=token, the token that the cluster has"
+        ) from None
 
 
 def _reach(address: str) -> None:
@@ -98,8 +108,8 @@ class Cluster:
                 yield self._result(self._first_of([future]))
         except WorkerLost as error:
             raise CestaError(
-                f"the Ray cluster lost a partition in each of {self._retries + 1} tries: {error}; if it "
-                "is short of memory, lower --workers"
+                f"the Ray cluster lost a partition in each of {self._retries + 1} tries: {error}; if a node "
+                "is short of memory, lower --workers; if the disk with Ray's own files is full, make room"
             ) from None
 
     def available(self) -> int:
@@ -184,7 +194,9 @@ def _call(
     places: list[Any],
     partition: Partition,
 ) -> Result:
-    check_software(expected, platform.node())
+    import ray
+
+    check_software(expected, ray.util.get_node_ip_address())
     return call(function, _fetch(places[0]), partition)
 
 

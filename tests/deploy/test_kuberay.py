@@ -72,6 +72,13 @@ def test_a_pod_can_do_no_more_than_it_must(pod: dict[str, Any]) -> None:
         assert container["resources"]["requests"]["memory"] == container["resources"]["limits"]["memory"]
 
 
+def test_a_pod_is_asked_by_the_kubelet_itself() -> None:
+    """KubeRay 1.5 asks by wget inside the pod where the manifest has no probes, and the image has no wget."""
+    for container in (container for pod in PODS for container in pod["containers"]):
+        for probe in ("readinessProbe", "livenessProbe"):
+            assert container[probe]["httpGet"] == {"path": "/api/healthz", "port": 52365}
+
+
 def test_all_nodes_have_the_image_that_the_readme_builds() -> None:
     images = {container["image"] for pod in PODS for container in pod["containers"]}
     (built,) = re.findall(r"--build-arg ENGINE=ray --tag (\S+) \.", README)

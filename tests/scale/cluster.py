@@ -151,6 +151,7 @@ def environment() -> dict[str, str]:
     """Ray asks nobody outside; its workers find cesta, and the functions of these tests, in the checkout."""
     return os.environ | {
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TMPDIR": "/tmp",  # and not the tests' own TMPDIR: a node's disk is mounted at /tmp/ray
         "PYTHONPATH": f"{ROOT}:{ROOT / 'client/src'}",
         "PYTHONDONTWRITEBYTECODE": "1",
     }

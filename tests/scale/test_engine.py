@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.scale.cluster import Cluster, Node, environment, kill, until
 
 PATIENCE_S = 120  # for Ray to start workers, or to notice that a node is gone
@@ -65,8 +67,11 @@ def test_the_partitions_of_a_lost_node_are_computed_on_the_other(
     assert outcome(run) == {"results": list(range(6))}
 
 
-def test_without_a_cluster_there_is_a_sentence() -> None:
-    call = {"function": "add", "partitions": [], "settings": {"engine.address": "127.0.0.1:1"}}
+@pytest.mark.parametrize(("address", "source"), [("127.0.0.1:1", "engine.address"), ("auto", "RAY_ADDRESS")])
+def test_without_a_cluster_there_is_a_sentence(address: str, source: str) -> None:
+    call = {"function": "add", "partitions": [], "settings": {"engine.address": address}}
     command = [sys.executable, "-m", "tests.scale.driver", json.dumps(call)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["sentence"].startswith('no Ray cluster answers at "127.0.0.1:1"')
+    variables = environment() | {"RAY_ADDRESS": "127.0.0.1:1"}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    sentence = json.loads(done.stdout)["sentence"]
+    assert sentence.startswith(f'no Ray cluster answers at "127.0.0.1:1", which is {source}; ')
