@@ -42,8 +42,8 @@ class Examples:
         self._numbers = np.flatnonzero((sizes >= 2) & sampled[:end])
         self._users = shop.users[self._numbers]
         self._pool = np.flatnonzero(recommendable)
-        self._size = min(settings.batch_size, max(len(self) // LEAST_BATCHES, LEAST_BATCH))
-        self._batches = max(1, len(self) // self._size)  # per epoch
+        self.size = min(settings.batch_size, max(len(self) // LEAST_BATCHES, LEAST_BATCH))  # of a batch
+        self._batches = max(1, len(self) // self.size)  # per epoch
         self.steps = min(settings.epochs * self._batches, settings.most_steps)  # of a whole training
         capped = self.steps < settings.epochs * self._batches
         damped = capped and settings.heavy_users < 1
@@ -62,11 +62,11 @@ class Examples:
         for step in range(steps):
             place = step % self._batches
             if bounds is not None:
-                yield np.searchsorted(bounds[:-1], rng.random(self._size) * bounds[-1], "right")
+                yield np.searchsorted(bounds[:-1], rng.random(self.size) * bounds[-1], "right")
                 continue
             if place == 0:
                 order = rng.permutation(len(self))
-            yield order[place * self._size : (place + 1) * self._size]
+            yield order[place * self.size : (place + 1) * self.size]
 
     def batch(self, chosen: NDArray[np.integer], rng: np.random.Generator) -> Batch:
         """Return the queries of the examples ``chosen`` (n,), each with a target of its own."""

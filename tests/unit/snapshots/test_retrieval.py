@@ -162,9 +162,16 @@ def test_going_on_learns_the_later_baskets(early: TrainedTower) -> None:
     assert all(torch.equal(table, state[name]) for name, table in early.network.state_dict().items())
 
 
-def test_going_on_takes_a_share_of_the_steps(early: TrainedTower) -> None:
-    """Three epochs of 2 batches of 64 by basket 150, of 3 batches by basket 250: two thirds of 9 are 6."""
+def test_going_on_takes_a_share_of_the_steps(early: TrainedTower, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three epochs of 2 batches of 64 by basket 150, of 3 batches by basket 250: a new tower takes 9 steps.
+
+    Of these two thirds are 6, but a shop of 9 * 64 queries goes on for all of them if so many are the least.
+    """
     assert early.steps == 6
+    assert continue_tower(early, SHOP, 250, settings_of(continued=0.67)).steps == 6 + 9
+    monkeypatch.setattr(training, "LEAST_CONTINUED", 7 * 64)
+    assert continue_tower(early, SHOP, 250, settings_of(continued=0.67)).steps == 6 + 7
+    monkeypatch.setattr(training, "LEAST_CONTINUED", 0)
     assert continue_tower(early, SHOP, 250, settings_of(continued=0.67)).steps == 6 + 6
 
 
