@@ -45,6 +45,7 @@ ELSEWHERE = {  # the beginning of a command → why it is not tried here
     "make stack": "the fixture of this module starts it",
     "cesta export --tensorrt": "needs a GPU",
     "cesta retrain": "test_retrain.py",
+    "cesta drift": "test_drift.py, test_drift_live.py",
     "cesta serve": "test_cli_live.py",
     "cesta build": "test_build.py",
     "cesta demo": "the same program as `make demo`",
