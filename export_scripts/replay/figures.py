@@ -14,6 +14,7 @@ from export_scripts.replay.kept import day_name
 from export_scripts.replay.plan import EVERY_DAYS, WEEK, WEEKLY
 from export_scripts.replay.questions import Asked, DayQuestions, unknown_shares
 from export_scripts.replay.run import TRIALS, Replay
+from export_scripts.replay.trial import was_tried
 
 COMPARED_WITH: Final = WEEKLY
 REDRAWN: Final = 20  # draws of each pair of the gate, besides the pair itself
@@ -40,7 +41,7 @@ def collect(replay: Replay, until: int, redrawn: int = REDRAWN) -> Figures:
     days = [asked.on(plan.midnight(day)) for day in range(until)]
     schedules = {name: _schedule(replay, shop, days, name, until) for name in EVERY_DAYS}
     folders = [replay.kept(made).folder / TRIALS for made in range(WEEK, until, WEEK)]
-    trials = [folder for folder in folders if folder.exists()]
+    trials = [folder for folder in folders if was_tried(folder)]
     return {
         "first_day": _date(plan.first),
         "weeks": until // WEEK,

@@ -18,7 +18,7 @@ from export_scripts.replay.kept import KeptRelease, day_name, settings_name
 from export_scripts.replay.plan import WEEK, Plan
 from export_scripts.replay.questions import Asked
 from export_scripts.replay.releases import Trained, load_trained, train_on
-from export_scripts.replay.trial import try_candidate
+from export_scripts.replay.trial import try_candidate, was_tried
 from export_scripts.settings import Settings
 
 log = structlog.get_logger()
@@ -62,7 +62,7 @@ class Replay:
         for made, days in self.plan.answers(schedules, until).items():
             kept = self.kept(made)
             missing = [day for day in days if not kept.has(day_name(day))]
-            untried = trials and _is_tried(made) and not (kept.folder / TRIALS).exists()
+            untried = trials and _is_tried(made) and not was_tried(kept.folder / TRIALS)
             if not missing and not untried:
                 continue
             end = shop.first_basket_at(self.plan.midnight(made))
