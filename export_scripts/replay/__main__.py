@@ -35,6 +35,7 @@ RESULTS: Final = "replay.json"
 WEEKS: Final = 16
 HELD_OUT: Final = 4
 DAILY_WEEKS: Final = 4
+ALWAYS_WARM: Final = "retrieval.warm_starts=1000"  # none starts anew
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--daily-weeks", type=int, default=DAILY_WEEKS, help="with daily releases; %(default)s"
     )
     parser.add_argument("--only-weeks", type=int, help="replay so many of the first weeks")
+    parser.add_argument("--warm", action="store_true", help="each training goes on from the last weekly one")
     parser.add_argument("--without-trials", action="store_true", help="do not try the gate")
     parser.add_argument("--only-write", action="store_true", help="replay nothing: collect what is there")
     parser.add_argument(
@@ -66,9 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     keep_freed_memory()
-    settings = chosen_settings(given.settings, changes=given.changes)
     weeks = (given.weeks, given.held_out_weeks, given.daily_weeks)
-    replay = Replay.of(Outputs(given.out).data, given.out / FOLDER, settings, weeks)
+    data, folder = Outputs(given.out).data, given.out / FOLDER
+    settings = chosen_settings(given.settings, changes=given.changes)
+    replay, cold = Replay.of(data, folder, settings, weeks), None
+    if given.warm:
+        settings = chosen_settings(given.settings, changes=[*(given.changes or []), ALWAYS_WARM])
+        replay, cold = Replay.of(data, folder, settings, weeks, warm=True), replay
     until = WEEK * given.weeks if given.held_out else replay.plan.chosen_days
     until = min(until, WEEK * (given.only_weeks or given.weeks))
     if not given.only_write:
@@ -78,7 +84,7 @@ def _run(given: argparse.Namespace) -> int:
         "commit": find_commit(),
         "changes": given.changes or [],
     }
-    figures = {**described, **collect(replay, until)}
+    figures = {**described, **collect(replay, until, cold=cold)}
     results = replay.folder / RESULTS
     results.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     for name, content in document.sections(figures).items():

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from export_scripts.replay.figures import COMPARED_WITH, Figures
 from export_scripts.replay.judge import Rate
+from export_scripts.replay.run import COLD, WARM
 
 ROOT: Final = Path(__file__).parents[2]
 DOCUMENT: Final = ROOT / "docs" / "quality.md"
@@ -17,10 +18,11 @@ ALT: Final = "NDCG@10 of each week by schedule of retraining"
 
 
 def write(figures: Figures, document: Path) -> None:
-    """Replace the sections of the document, and its plot."""
-    plotted = document.parent / PLOT
-    plotted.parent.mkdir(exist_ok=True)
-    plotted.write_text(plot(figures), encoding="utf-8")
+    """Replace the sections of the document, and its plot, which shows cold starts."""
+    if figures["start"] == COLD:
+        plotted = document.parent / PLOT
+        plotted.parent.mkdir(exist_ok=True)
+        plotted.write_text(plot(figures), encoding="utf-8")
     text = document.read_text(encoding="utf-8")
     for name, content in sections(figures).items():
         text = fill(text, name, content)
@@ -36,9 +38,11 @@ def fill(text: str, name: str, content: str) -> str:
 
 def sections(figures: Figures) -> dict[str, str]:
     """The generated sections by name, in markdown."""
+    if figures["start"] == WARM:
+        return {"warm": table(_totals(figures, "chosen"))}
     return {
-        "schedules": "\n\n".join(table(rows) for rows in (_totals(figures, "chosen"),) if rows),
-        "held_out": "\n\n".join(table(rows) for rows in (_totals(figures, "held_out"),) if rows),
+        "schedules": table(_totals(figures, "chosen")),
+        "held_out": table(_totals(figures, "held_out")),
         "weeks": f"{table(_weeks(figures))}\n\n![{ALT}]({PLOT.as_posix()})",
         "gate": table(_gate(figures["gate"])),
     }
@@ -46,13 +50,16 @@ def sections(figures: Figures) -> dict[str, str]:
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """A table from its rows, the header first; all columns but the first are right-aligned."""
+    if len(rows) < 2:
+        return "Not measured yet."
     lines = [rows[0], ["---", *["---:"] * (len(rows[0]) - 1)], *rows[1:]]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def _totals(figures: Figures, part: str) -> list[list[str]]:
-    """One row a schedule over the chosen or the held-out weeks; none if these were not replayed."""
-    header = ["schedule", "weeks", "HR@10", "NDCG@10", f"NDCG@10 - {COMPARED_WITH}, 95 %"]
+    """One row a schedule over the chosen or the held-out weeks."""
+    other = f"of {COLD} starts" if figures["start"] == WARM else f"of {COMPARED_WITH}"
+    header = ["schedule", "weeks", "HR@10", "NDCG@10", f"difference from NDCG@10 {other}, 95 %"]
     rows = [[*header, "repeat", "explore", "questions", "trainings", "CPU s of training"]]
     for name, schedule in figures["schedules"].items():
         if part not in schedule:
@@ -62,7 +69,7 @@ def _totals(figures: Figures, part: str) -> list[list[str]]:
         cells += [_number(found[kind][METRIC]) for kind in ("repeat", "explore")]
         cells += [f"{found['all']['n']:,}", str(schedule["trainings"]), f"{schedule['cpu_s']:,.0f}"]
         rows.append(cells)
-    return rows if len(rows) > 1 else []
+    return rows
 
 
 def _weeks(figures: Figures) -> list[list[str]]:

@@ -13,7 +13,8 @@ from export_scripts.replay.judge import judge
 from export_scripts.replay.kept import day_name
 from export_scripts.replay.plan import EVERY_DAYS, WEEK, WEEKLY
 from export_scripts.replay.questions import Asked, DayQuestions, unknown_shares
-from export_scripts.replay.run import TRIALS, Replay
+from export_scripts.replay.run import COLD, TRIALS, WARM, Replay
+from export_scripts.replay.trial import was_tried
 
 COMPARED_WITH: Final = WEEKLY
 REDRAWN: Final = 20  # draws of each pair of the gate, besides the pair itself
@@ -33,15 +34,19 @@ class _Answered:
         self.repeat = _joined([day.repeat for day in chosen], np.bool_)
 
 
-def collect(replay: Replay, until: int, redrawn: int = REDRAWN) -> Figures:
-    """The figures of the days before ``until`` that are there. A week counts once all its days are."""
+def collect(replay: Replay, until: int, redrawn: int = REDRAWN, cold: Replay | None = None) -> Figures:
+    """The figures of the days before ``until`` that are there. A week counts once all its days are.
+
+    A warm replay is compared with the ``cold`` one of the same schedule, another with COMPARED_WITH.
+    """
     shop = load_shop(replay.data)
     asked, plan = Asked(shop, replay.settings), replay.plan
     days = [asked.on(plan.midnight(day)) for day in range(until)]
-    schedules = {name: _schedule(replay, shop, days, name, until) for name in EVERY_DAYS}
+    schedules = {name: _schedule(replay, shop, days, name, until, cold) for name in EVERY_DAYS}
     folders = [replay.kept(made).folder / TRIALS for made in range(WEEK, until, WEEK)]
-    trials = [folder for folder in folders if folder.exists()]
+    trials = [folder for folder in folders if was_tried(folder)]
     return {
+        "start": WARM if replay.warm else COLD,
         "first_day": _date(plan.first),
         "weeks": until // WEEK,
         "chosen_weeks": plan.chosen_days // WEEK,
@@ -50,7 +55,14 @@ def collect(replay: Replay, until: int, redrawn: int = REDRAWN) -> Figures:
     }
 
 
-def _schedule(replay: Replay, shop: Shop, days: Sequence[DayQuestions], schedule: str, until: int) -> Figures:
+def _schedule(
+    replay: Replay,
+    shop: Shop,
+    days: Sequence[DayQuestions],
+    schedule: str,
+    until: int,
+    cold: Replay | None,
+) -> Figures:
     """A schedule's figures by week, and over the chosen and the held-out weeks."""
     plan = replay.plan
     followed = plan.days(schedule, until)
@@ -73,17 +85,25 @@ def _schedule(replay: Replay, shop: Shop, days: Sequence[DayQuestions], schedule
     chosen = [week for week in whole if week.stop <= plan.chosen_days]
     for name, part in (("chosen", chosen), ("held_out", [week for week in whole if week not in chosen])):
         if part:
-            found[name] = _over(replay, days, schedule, part)
+            found[name] = _over(replay, days, schedule, part, cold)
     return found
 
 
-def _over(replay: Replay, days: Sequence[DayQuestions], schedule: str, weeks: Sequence[range]) -> Figures:
-    """A schedule's figures over weeks, and its difference from COMPARED_WITH on the same questions."""
+def _over(
+    replay: Replay,
+    days: Sequence[DayQuestions],
+    schedule: str,
+    weeks: Sequence[range],
+    cold: Replay | None,
+) -> Figures:
+    """A schedule's figures over weeks, and its difference from another one's on the same questions."""
     numbers = range(weeks[0].start, weeks[-1].stop)
     answered = _Answered(replay, days, schedule, numbers)
     found: Figures = {"weeks": len(weeks), **_summaries(answered, replay)}
-    if schedule != COMPARED_WITH and all(_is_there(replay, COMPARED_WITH, day) for day in numbers):
-        other = _Answered(replay, days, COMPARED_WITH, numbers)
+    beside, named = (cold, schedule) if cold else (replay, COMPARED_WITH)
+    is_other = cold is not None or schedule != COMPARED_WITH
+    if is_other and all(_is_there(beside, named, day) for day in numbers):
+        other = _Answered(beside, days, named, numbers)
         settings = replay.settings
         values = gains(answered.ranks)[:, :2] - gains(other.ranks)[:, :2]
         rng = np.random.default_rng(settings.train.seed)

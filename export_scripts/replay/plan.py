@@ -61,6 +61,10 @@ class Plan:
         every = EVERY_DAYS[schedule]
         return 0 if every is None else day - day % every
 
+    def weekly_before(self, made: int) -> int:
+        """The day of the last weekly release before another; a warm start goes on from there."""
+        return (made - 1) // WEEK * WEEK
+
     def answers(self, schedules: Sequence[str], until: int) -> dict[int, list[int]]:
         """The day of each release → the days on which any schedule needs its answers, in order of time."""
         needed: dict[int, set[int]] = {}

@@ -18,7 +18,7 @@ from export_scripts.replay.kept import KeptRelease, day_name, settings_name
 from export_scripts.replay.plan import WEEK, Plan
 from export_scripts.replay.questions import Asked
 from export_scripts.replay.releases import Trained, load_trained, train_on
-from export_scripts.replay.trial import try_candidate
+from export_scripts.replay.trial import try_candidate, was_tried
 from export_scripts.settings import Settings
 
 log = structlog.get_logger()
@@ -27,6 +27,9 @@ WORK: Final = "training"  # the folder of the release in making
 LAST: Final = "last"  # that of the last weekly one, which the next is compared with
 TRIALS: Final = "trials"
 COUNTS: Final = "counts"
+EARLIER: Final = "checkpoint.earlier.pt"  # the name that train knows
+COLD: Final = "cold"
+WARM: Final = "warm"
 
 
 @dataclass(frozen=True)
@@ -37,19 +40,25 @@ class Replay:
     folder: Path
     plan: Plan
     settings: Settings
+    warm: bool = False
 
     @classmethod
-    def of(cls, data: Path, root: Path, settings: Settings, weeks: tuple[int, int, int]) -> "Replay":
+    def of(
+        cls, data: Path, root: Path, settings: Settings, weeks: tuple[int, int, int], warm: bool = False
+    ) -> "Replay":
         """The replay below ``root`` that belongs to data and settings. Another has another folder.
 
-        ``weeks``: in all, held out, with daily releases.
+        ``weeks``: in all, held out, with daily releases. With ``warm``, each training finds the checkpoint of
+        the last weekly release, and goes on with its tower if the settings allow it.
         """
         shop = load_shop(data)
         chosen = (settings.splits, settings.sampler, settings.retrieval, settings.train)
-        name = settings_name("cold", shop.fingerprint, *(table.model_dump_json() for table in chosen))
+        name = settings_name(
+            WARM if warm else COLD, shop.fingerprint, *(table.model_dump_json() for table in chosen)
+        )
         queries = {"queries": settings.evaluate.build_queries}  # of a trial, as in a build
         settings = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update=queries)})
-        return cls(data, root / name, Plan.last_weeks(shop, *weeks), settings)
+        return cls(data, root / name, Plan.last_weeks(shop, *weeks), settings, warm)
 
     def kept(self, made: int) -> KeptRelease:
         """The answers of the release that was made at the midnight of a day."""
@@ -62,33 +71,43 @@ class Replay:
         for made, days in self.plan.answers(schedules, until).items():
             kept = self.kept(made)
             missing = [day for day in days if not kept.has(day_name(day))]
-            untried = trials and _is_tried(made) and not (kept.folder / TRIALS).exists()
+            untried = trials and _is_tried(made) and not was_tried(kept.folder / TRIALS)
             if not missing and not untried:
                 continue
             end = shop.first_basket_at(self.plan.midnight(made))
-            trained = self._train(made, end)
+            trained = self._train(made)
             if missing:
                 reference = trained.released_before(end)
                 for day in missing:
                     questions = asked.on(self.plan.midnight(day))
                     kept.keep(day_name(day), ask(reference, questions.by_id(shop)))
             if untried:
-                before = shop.first_basket_at(self.plan.midnight(made - WEEK))
-                active = self._train(made - WEEK, before)
-                try_candidate(active, trained, kept.folder / TRIALS)
+                try_candidate(self._train(made - WEEK), trained, kept.folder / TRIALS)
             log.info("replayed", made=made, days=len(missing))
             self._end(made)
 
-    def _train(self, made: int, end: int) -> Trained:
+    def _train(self, made: int) -> Trained:
         """Train for a release, unless that training is the last weekly one, which is kept."""
         folder = self.folder / LAST / f"{made:03d}"
         if folder.exists():
             return load_trained(folder / "data", folder / "checkpoint.pt", self.settings)
         folder = self.folder / WORK / f"{made:03d}"
+        if self.warm and made > 0:
+            self._bring_earlier(self.plan.weekly_before(made), folder)
+        end = load_shop(self.data).first_basket_at(self.plan.midnight(made))
         trained, cpu_s = train_on(self.data, end, folder, self.settings, self.folder / COUNTS)
         if (kept := self.kept(made)).about is None:
             kept.tell({"cpu_s": round(cpu_s, 1)})
         return trained
+
+    def _bring_earlier(self, made: int, folder: Path) -> None:
+        """Have the checkpoint of a weekly release where a training looks for one to go on with."""
+        last = self.folder / LAST / f"{made:03d}"
+        if not last.exists():
+            self._train(made)
+            self._end(made)
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(last / "checkpoint.pt", folder / EARLIER)
 
     def _end(self, made: int) -> None:
         """Keep the training of a weekly release until the next one; remove others."""

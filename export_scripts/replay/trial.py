@@ -4,6 +4,7 @@ The kept ranks are those of the gate's own comparison, and those on each one's o
 looked at before 2026-12. Both are asked here with the same code as in evaluate.
 """
 
+import io
 import json
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -27,12 +28,12 @@ from export_scripts.replay.releases import Trained
 from export_scripts.snapshots.partials import PartialCounts
 from export_scripts.snapshots.snapshot import recommendable, sampler_of, snapshot
 from export_scripts.snapshots.splits import Split, hide_items, split_by_time
-from operations.records.atomic import staged_folder
+from operations.records.atomic import write_file
 from operations.records.comparison import ReceiptsCompared
 from operations.records.contract import read_contract
 from operations.records.manifest import DataRecord
 
-MARKER: Final = "healthy.json"
+DONE: Final = "done.json"
 
 
 class Pair(NamedTuple):
@@ -46,22 +47,29 @@ class Pair(NamedTuple):
 
 
 def try_candidate(active: Trained, candidate: Trained, folder: Path) -> None:
-    """Keep a pair of answers for each case in ``folder``, and the facts about its receipts."""
+    """Keep a pair of answers for each case in ``folder``, and the facts about its receipts.
+
+    Cases that are there already stay as they are.
+    """
     shop, settings = candidate.shop, candidate.settings
     released = Released(describe(active.shop), active.released_before(active.shop.n_baskets))
     start, split = shop.first_basket_at(released.now), split_by_time(shop, settings.splits)
     ours, ranker = candidate.released_before(start), _own_ranker(candidate, split)
-    with staged_folder(folder, marker=MARKER) as staged:
-        for name in (HEALTHY, SHUFFLED_MODEL, *FAULTS):
-            rng = np.random.default_rng([start, len(name)])
-            broken, asked, own = FAULTS[name](shop, start, rng) if name in FAULTS else shop, ours, ranker
-            if broken is None:
-                continue
-            if name == SHUFFLED_MODEL:
-                asked, own = _mislabelled(candidate, ours, rng), _mislabelled_ranker(candidate, ranker, rng)
-            receipts = beside(released, broken)
-            _keep(staged, name, _pair(released, asked, own, broken, candidate, split), receipts)
-        (staged / MARKER).write_text("{}\n")
+    for name in (HEALTHY, SHUFFLED_MODEL, *FAULTS):
+        rng = np.random.default_rng([start, len(name)])
+        broken, asked, own = FAULTS[name](shop, start, rng) if name in FAULTS else shop, ours, ranker
+        if broken is None or has_case(folder, name):
+            continue
+        if name == SHUFFLED_MODEL:
+            asked, own = _mislabelled(candidate, ours, rng), _mislabelled_ranker(candidate, ranker, rng)
+        receipts = beside(released, broken)
+        _keep(folder, name, _pair(released, asked, own, broken, candidate, split), receipts)
+    write_file(folder / DONE, b"{}\n")
+
+
+def was_tried(folder: Path) -> bool:
+    """Are all cases there?"""
+    return (folder / DONE).exists()
 
 
 def describe(shop: Shop) -> DataRecord:
@@ -142,8 +150,12 @@ def _shuffled(ids: list[str], rng: np.random.Generator) -> list[str]:
 
 
 def _keep(folder: Path, name: str, pair: Pair, receipts: ReceiptsCompared) -> None:
-    np.savez_compressed(folder / f"{_file(name)}.npz", **pair._asdict())
-    (folder / f"{_file(name)}.json").write_text(json.dumps(receipts.json_object()) + "\n")
+    """Write the receipts, then the pair, which makes the case complete."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **pair._asdict())
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(folder / f"{_file(name)}.json", json.dumps(receipts.json_object()).encode())
+    write_file(folder / f"{_file(name)}.npz", content.getvalue())
 
 
 def _file(name: str) -> str:

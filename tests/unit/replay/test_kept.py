@@ -30,6 +30,7 @@ def week(value: float) -> dict[str, object]:
 
 
 FIGURES = {
+    "start": "cold",
     "weeks": 2,
     "chosen_weeks": 1,
     "schedules": {
@@ -54,7 +55,8 @@ FIGURES = {
 def test_tables_show_the_figures() -> None:
     shown = sections(FIGURES)
     assert "| frozen | 1 | 0.3000 | 0.1500 | -0.0100 (-0.0200 to -0.0050) |" in shown["schedules"]
-    assert shown["held_out"] == ""
+    assert shown["held_out"] == "Not measured yet."
+    assert set(sections(FIGURES | {"start": "warm"})) == {"warm"}
     assert "| 2017-09-11 | 0.1400 (0.100-0.200) | - | 1.5% | - |" in shown["weeks"]
     assert "| equal | 2.0% | 30.0% | 50 |" in shown["gate"]
     assert plot(FIGURES).count("<polyline") == 2

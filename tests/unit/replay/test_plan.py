@@ -33,6 +33,10 @@ def test_the_last_weeks_end_at_the_midnight_nearest_to_the_last_receipt() -> Non
     assert plan.midnight(14) == 42 * DAY
 
 
+def test_a_warm_start_goes_on_from_the_week_before() -> None:
+    assert [PLAN.weekly_before(made) for made in (7, 28, 30, 35)] == [0, 21, 28, 28]
+
+
 def test_too_few_weeks_are_refused() -> None:
     shop = shop_of([(1, 0.5, [1]), (1, 20.9, [1])], items=1)
     with pytest.raises(CestaError, match="cover 20 days; a replay of 2 weeks needs twice as long"):
