@@ -39,7 +39,7 @@ def drift(
     page: Page = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Compare new receipts, or what is asked, with what a release was made of.
+    """Compare new receipts or questions with those of a release.
 
     By default the receipts in OUT/data after the release's last one, which
     "cesta etl" has read; with --server or --gateway the questions of the last
