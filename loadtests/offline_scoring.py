@@ -84,13 +84,14 @@ def agreement(out: Outputs, scores: Path, loop: Path) -> float:
         ours.setdefault(user, []).append((item, score))
     with np.load(loop) as theirs:
         equal = [
-            _are_equal(ours[user], [item_ids[row] for row in rows], values)
+            are_equal(ours[user], [item_ids[row] for row in rows], values)
             for user, rows, values in zip(user_names(out), theirs["rows"], theirs["scores"], strict=False)
         ]
     return float(np.mean(equal))
 
 
-def _are_equal(ours: list[tuple[str, float]], items: list[str], scores: Any) -> bool:
+def are_equal(ours: list[tuple[str, float]], items: list[str], scores: Any) -> bool:
+    """Have two lists equal scores, and the same items above the last score?"""
     if len(ours) != len(items) or any(abs(a - b) > TIE for (_, a), b in zip(ours, scores, strict=True)):
         return False
     least = ours[-1][1] + TIE  # items that tie with the last one may differ

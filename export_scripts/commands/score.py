@@ -39,9 +39,9 @@ def score(
         int | None, typer.Option(min=1, help="Partitions computed at once; by default one on each core.")
     ] = None,
 ) -> None:
-    """Release → the best items of the whole catalog for each user or basket (OUT/scores).
+    """Release → the best items for each user or basket (OUT/scores).
 
-    Parquet files, which appear whole: readers see no unfinished result. A
+    Of the whole catalog, as parquet files: readers see no unfinished result. A
     run that was killed goes on where it was when it is started again.
     """
     from rich.console import Console
