@@ -66,7 +66,7 @@ def test_no_drift_starts_nothing(answering: Verbs, tmp_path: Path) -> None:
     with server.local.worker():
         run = server.start("drift/daily", out=str(tmp_path))
         assert server.await_end(run)["name"] == "Completed"
-        assert server.tasks(run) == [("etl", "Completed"), ("drift", "Completed")]
+        server.await_tasks(run, [("etl", "Completed"), ("drift", "Completed")])
         run = server.start("score/weekly", out=str(tmp_path))
         state = server.await_end(run)
     assert state["message"] == f"600 rows of release 1 in {tmp_path}/scores"
