@@ -1,7 +1,7 @@
 """The flow `retrain`: receipts to a promoted release, a task for each stage."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from notices import HOOKS
 from pages import show_metrics, show_page
@@ -12,8 +12,10 @@ from prefect.states import Completed, Failed
 from stages import LIMITS_S, Build, run_stage, run_verb
 from verbs import Refused
 
-NOT_ACTIVE: Final = 3  # published; the gate, or a step that failed, keeps the earlier release active
-RELEASE_LIMIT_S: Final = 7200.0
+# Exit codes that leave the earlier release active, and would come again at once: refused by the gate,
+# unusable receipts, overtaken by another change, a worse or an undecided canary, a full disk, not loaded.
+REFUSALS: Final = (3, 4, 7, 8, 9, 10, 12)
+RELEASE_LIMIT_S: Final = 4 * 3600.0  # a canary is watched for an hour, unless the settings say more
 MOST_RUNS: Final = 5  # of one flow run, whose worker dies each time
 
 
@@ -22,13 +24,15 @@ async def retrain(
     out: str = "artifacts",
     settings: str | None = None,
     options: list[str] | None = None,
+    release_verb: Literal["retrain", "build"] = "retrain",
     release_options: list[str] | None = None,
 ) -> State[Any]:
     """Run the stages of a build that are not fresh, then publish and promote what they made.
 
-    ``options`` go to every verb, such as ``--transactions`` and a folder; ``release_options`` to the last,
-    such as ``--repository``. The state is "Refused" if the earlier release stays active; the message names
-    the objections.
+    `cesta retrain` has a canary release tried by a part of the requests first; `cesta build` promotes at
+    once, if the gate agrees. ``options`` go to every verb, such as ``--transactions`` and a folder;
+    ``release_options`` to the last, such as ``--gateway``. The state is "Refused" if the earlier release
+    stays active; the message names the objections.
     """
     if (flow_run.run_count or 0) > MOST_RUNS:
         return Failed(name="GaveUp", message=f"its worker died {MOST_RUNS} times; look at the worker's log")
@@ -39,8 +43,8 @@ async def retrain(
     await show_page(Path(out) / "report.html", "report")
     release = run_verb.with_options(name="release", timeout_seconds=RELEASE_LIMIT_S)
     try:
-        words = ["build", *build.words(), *(release_options or [])]
-        done = await release(words, refusals=(NOT_ACTIVE,))
+        words = [release_verb, *build.words(), *(release_options or [])]
+        done = await release(words, refusals=REFUSALS)
     except Refused as refusal:
         return Failed(name="Refused", message=str(refusal))
     return Completed(message=done.lines[-1] if done.lines else done.sentence)

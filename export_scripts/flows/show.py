@@ -25,7 +25,12 @@ def show(folder: Path, options: Sequence[str], stay: bool) -> int:
         registered = local.python("register.py", CESTA_OUT=str(out / "artifacts"))
         if registered.returncode:
             return registered.returncode
-        parameters = {"settings": str(out / "shop.toml"), "options": list(options)}
+        parameters = {
+            "settings": str(out / "shop.toml"),
+            "options": list(options),
+            "release_verb": "build",  # nobody serves this release
+            "release_options": ["--offline"],
+        }
         with local.worker():
             run = local.prefect(
                 "deployment", "run", DEPLOYMENT, "--watch", "--params", json.dumps(parameters)

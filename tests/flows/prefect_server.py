@@ -78,6 +78,13 @@ class PrefectServer:
         """Wait until a task of a run is in a state."""
         self.await_run(run_id, seconds, lambda run: (name, state) in self.tasks(run_id))
 
+    def await_tasks(self, run_id: str, expected: list[tuple[str, str]]) -> None:
+        """Wait until the tasks of a run are as expected: the server learns of their ends a moment later."""
+        end = time.monotonic() + 60
+        while (found := self.tasks(run_id))[: len(expected)] != expected:
+            assert time.monotonic() < end, found
+            time.sleep(LOOK_S)
+
     def logs(self, run_id: str) -> str:
         """The lines of a run."""
         asked = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC", "limit": 200}

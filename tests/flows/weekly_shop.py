@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from export_scripts.build import Promotion, build
+from export_scripts.settings import load_settings
 from tests.building.shops import make_shop
 
 CHEAP = """
@@ -43,6 +45,11 @@ class WeeklyShop:
     def _write(self, lines: pd.DataFrame, name: str) -> None:
         lines.to_csv(self.folder / f".{name}", index=False)
         (self.folder / f".{name}").rename(self.folder / name)
+
+    def build(self) -> None:
+        """Make release 1 of the first part of the receipts."""
+        settings = load_settings(Path(self.settings()))
+        assert build(settings, self.out, Promotion()) == 1
 
     def next_week(self) -> None:
         """The last baskets arrive."""
