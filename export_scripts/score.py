@@ -50,6 +50,7 @@ from operations.releases.stores.store import Repository
 
 MOST_PLACES: Final = 1_000  # more would be most of a shop's catalog for everybody
 SCRATCH: Final = "cesta-score-"
+SHOWN: Final = 60  # letters of an id
 
 
 class Wanted(NamedTuple):
@@ -110,6 +111,13 @@ def score(
         shared = Shared(files, facts)
         with open_results(place) as results, open_engine(settings.engine) as engine:
             scored, left_out = _score(engine, results, shared, questions)
+            if len(left_out) == questions.total:
+                key, reason = left_out[0]
+                raise CestaError(
+                    f"{questions.source}: none of its {questions.total:,} {questions.kind} can be scored, so "
+                    f'nothing was written: the first is "{key[:SHOWN]}", and {reason}; '
+                    "write ids as the receipts do"
+                )
             if left_out:
                 _write_csv(results, LEFT_OUT, ("id", "reason"), left_out)
             comparison = _compare(engine, results, shared, questions, wanted) if wanted.compared else None

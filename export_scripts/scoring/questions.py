@@ -5,7 +5,7 @@ whether a partition of an interrupted run belongs to this one.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +24,9 @@ MOST_PARTITIONS: Final = 200  # until a partition holds MOST_ROWS
 MOST_ROWS: Final = 200_000  # of a partition's answers: a few megabytes
 CSV: Final = "header = true, all_varchar = true, delim = ',', quote = '\"', escape = '\"'"
 COLUMNS: Final = {"users": ("user_id",), "baskets": ("basket_id", "item_id")}  # that a file must have
+
+FRACTIONS: Final = ("FLOAT", "DOUBLE")
+NESTED: Final = ("STRUCT", "MAP", "UNION")
 
 
 class Asked(NamedTuple):
@@ -115,30 +118,49 @@ def _read(database: Database, kind: Kind, path: Path) -> str:
         raise CestaError(f"{path} is neither .csv nor .parquet; name it by what it is")
     try:
         lines = database.create("view", "lines", f"select * from {reader}")
-        found = [row[0] for row in database.rows(f"describe {lines}")]
+        found = {row[0]: row[1] for row in database.rows(f"describe {lines}")}
         if missing := [column for column in COLUMNS[kind] if column not in found]:
             raise CestaError(
                 f"{path} has the columns {', '.join(found)}; --{kind} needs {' and '.join(missing)}"
             )
+        _refuse_nested(found, path)
         if kind == "users":
-            return database.create("table", "questions", _distinct_users(lines))
-        user = "user_id::varchar" if "user_id" in found else "null::varchar"
+            return database.create("table", "questions", _distinct_users(lines, found["user_id"]))
+        basket, item = (_text(name, found[name]) for name in COLUMNS[kind])
+        user = _text("user_id", found["user_id"]) if "user_id" in found else "null::varchar"
         given = database.create(
             "view",
             "given",
-            f"select basket_id::varchar as basket_id, {user} as user_id, item_id::varchar as item_id "
-            f"from {lines}",
+            f"select {basket} as basket_id, {user} as user_id, {item} as item_id from {lines}",
         )
         _refuse_two_users(database, given, path)
         return database.create("table", "questions", _baskets(given))
     except duckdb.OutOfMemoryException as error:
         raise CestaError(f"{path} was not sorted: {error}; raise etl.memory, or free some space") from None
     except duckdb.Error as error:
-        raise CestaError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0]
+        raise CestaError(
+            f"{path} cannot be read: {reason}; give parquet, or a csv in UTF-8 with commas and a header line"
+        ) from None
 
 
-def _distinct_users(lines: str) -> str:
-    known = f"select distinct user_id::varchar as user_id from {lines}"
+def _refuse_nested(columns: Mapping[str, str], path: Path) -> None:
+    for name in ("user_id", "basket_id", "item_id"):
+        kind = columns.get(name, "")
+        if kind.endswith("]") or kind.startswith(NESTED):
+            raise CestaError(f"{path}: the column {name} is {kind}; give one id in each line")
+
+
+def _text(column: str, kind: str) -> str:
+    """SQL of ids as text. pandas makes 7 to 7.0 in a column with empty cells, which etl reads as 7, too."""
+    if kind not in FRACTIONS:
+        return f"{column}::varchar"
+    whole = f"case when {column} = trunc({column}) and abs({column}) < 9e15 then {column}::bigint::varchar"
+    return f"{whole} when isnan({column}) then null else {column}::varchar end"
+
+
+def _distinct_users(lines: str, kind: str) -> str:
+    known = f"select distinct {_text('user_id', kind)} as user_id from {lines}"
     return f"select user_id from ({known}) where user_id <> '' order by user_id"
 
 

@@ -89,7 +89,7 @@ def staged_folder(target: Path, *, marker: str) -> Iterator[Path]:
     `marker` is a file that every folder of this kind holds. Raises WontOverwrite, before and after the block,
     if `target` is neither empty nor holds it: somebody else wrote that folder.
     """
-    target = Path(target).absolute()
+    target = _behind_links(target)
     _refuse_strangers(target, marker)
     target.parent.mkdir(parents=True, exist_ok=True)
     # The dot hides the unfinished folder from everything that lists releases or data folders.
@@ -110,7 +110,7 @@ def resumed_folder(target: Path, *, marker: str) -> Iterator[Path]:
 
     `marker` and WontOverwrite are those of `staged_folder`. Raises CestaError if another process fills it.
     """
-    target = Path(target).absolute()
+    target = _behind_links(target)
     _refuse_strangers(target, marker)
     folder = target.with_name(f".{target.name}.unfinished")
     folder.mkdir(parents=True, exist_ok=True)
@@ -164,6 +164,12 @@ def _sweep(parent: Path, prefix: str) -> None:
             pass
         finally:
             os.close(handle)
+
+
+def _behind_links(target: Path) -> Path:
+    """Return the folder itself, maybe on another disk. A link to it stays; one to nothing is refused later."""
+    target = Path(target).absolute()
+    return target.resolve() if target.exists() else target
 
 
 def _refuse_strangers(target: Path, marker: str) -> None:

@@ -81,6 +81,8 @@ def _read(path: Path | None) -> dict[str, list[str | int]]:
     """The content of the file; nothing if it is missing or damaged, so that every file is read."""
     try:
         known = json.loads(path.read_text()) if path else {}
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
-    return known if isinstance(known, dict) else {}
+    if not isinstance(known, dict):
+        return {}
+    return {address: one for address, one in known.items() if isinstance(one, list)}

@@ -4,6 +4,7 @@ A part is a file `SOURCE-READING-CONTENT.parquet`: digests of the file that was 
 reading depends on, and of the part itself. So a damaged part is not believed, a changed file has another
 part, and two files with the same content share one. A run holds the folder alone. It writes its parts beside
 the others and renames them at its end. Parts that this run did not use go.
+Files with other names stay: the folder can be one of the shop's own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -25,13 +27,14 @@ from export_scripts.receipts.problems import Problems
 from export_scripts.receipts.reading.parts import Part
 from export_scripts.receipts.reading.source import Findings, Source
 from export_scripts.settings import EngineSettings
-from operations.errors import CestaError
+from operations.errors import CestaError, WontOverwrite
 from operations.records.atomic import flush, scratch_folder
 from operations.records.file_record import sha256
 
 FOLDER: Final = "parts"  # beside data
 STAGED: Final = ".partial-"
 DIGESTS: Final = "files.json"  # in it: the digests of local files
+PART: Final = re.compile(rf"(?:[0-9a-f]{{{DIGITS}}}-){{2}}[0-9a-f]{{{DIGITS}}}\.parquet")  # its name
 LEAST_FOR_WORKERS: Final = 1 << 25  # bytes of files; to start two workers takes as long as to read these
 
 Report = Callable[[float], None]
@@ -95,12 +98,14 @@ class Parts:
         for index, name in enumerate(names):
             found.join(made[name].findings if name in made else facts[name].findings(), index)
         source.report(found, problems)
+        if self.are_kept:
+            _warn_of_copies(source, files, names, problems)
         self._used.update(path.name for path in paths.values())
         return [(index, paths[name], facts[name]) for index, name in enumerate(names) if name in paths]
 
     def keep(self) -> None:
         """Keep the new parts of files that are still the same, and remove the parts that were not used."""
-        if self._folder is None or not self._folder.exists():
+        if self._folder is None or not _is_ours(self._folder):
             return
         flush(self._staged)
         for name, part in self._new.items():
@@ -109,7 +114,7 @@ class Parts:
                 kept = self._folder / f"{name}-{sha256(staged)[:DIGITS]}.parquet"
                 staged.rename(kept)
                 self._used.add(kept.name)
-        for path in self._folder.glob("*.parquet"):
+        for path in _parts_in(self._folder):
             if path.name not in self._used:
                 path.unlink()
         if self._used:
@@ -137,6 +142,11 @@ class Parts:
                     f"another etl writes to {folder.parent}; "
                     "wait for its end, or name another folder with --out"
                 ) from None
+            if not _is_ours(folder):
+                raise WontOverwrite(
+                    f"{folder} exists and has no {DIGESTS}, so cesta did not write it; "
+                    "name another folder with --out, or set etl.parts = false"
+                )
         return self._handle
 
     @cached_property
@@ -154,7 +164,7 @@ class Parts:
         if self._folder is None:
             return kept
         self._hold(self._folder)  # before a part is believed: another run removes what it does not use
-        for path in self._folder.glob("*.parquet"):
+        for path in _parts_in(self._folder):
             kept.setdefault(path.name.partition("-")[0], []).append(path)
         return kept
 
@@ -200,6 +210,34 @@ class Parts:
                 before += size
                 report(before / total)
                 yield made
+
+
+def _is_ours(folder: Path) -> bool:
+    """Is it a folder with nothing in it but what a run of etl, maybe a killed one, has written first?"""
+    if not folder.is_dir():
+        return False
+    parts = {path.name for path in _parts_in(folder)}
+    others = (path.name for path in folder.iterdir() if not path.name.startswith("."))
+    return (folder / DIGESTS).is_file() or parts.issuperset(others)
+
+
+def _parts_in(folder: Path) -> list[Path]:
+    """Return the files of the folder that have the name of a part. A link is no part."""
+    found = (path for path in folder.iterdir() if PART.fullmatch(path.name))
+    return [path for path in found if path.is_file() and not path.is_symlink()]
+
+
+def _warn_of_copies(
+    source: Source, files: Mapping[str, int], names: Sequence[str], problems: Problems
+) -> None:
+    copies = [index for index, name in enumerate(names) if files[name] != index]
+    if copies:
+        copy, first = source.parts[copies[0]], source.parts[files[names[copies[0]]]]
+        such = "file" if len(copies) == 1 else "files"
+        problems.warn(
+            f"{source.name}: {copy.name} holds the same as {first.name}, so its lines count twice; remove "
+            f"one of them unless both are meant ({len(copies)} such {such})"
+        )
 
 
 def _tell(report: Report, before: int, total: int, size: int) -> None:

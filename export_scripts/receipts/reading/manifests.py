@@ -23,7 +23,7 @@ def files_of(place: str, content: bytes) -> list[str] | Problem:
     try:
         text = content.decode("utf-8-sig")
         names = _of_unload(text) if text.lstrip().startswith("{") else text.splitlines()
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         what = 'it is no list of files: one address on a line, or {"entries": [{"url": "s3://…"}]}'
         return Problem(place, what, "unload the table again with a manifest, or write one")
     chosen = {_below(place, name.strip()) for name in names if name.strip()}
@@ -31,7 +31,10 @@ def files_of(place: str, content: bytes) -> list[str] | Problem:
 
 
 def _of_unload(text: str) -> list[str]:
-    return [str(entry["url"]) for entry in json.loads(text)["entries"]]
+    urls = [entry["url"] for entry in json.loads(text)["entries"]]
+    if not all(isinstance(url, str) for url in urls):
+        raise ValueError(urls)
+    return urls
 
 
 def _below(place: str, name: str) -> str:

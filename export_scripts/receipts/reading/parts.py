@@ -30,7 +30,20 @@ NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # the folder of rows whose key is null
 # Files below a folder of another table format include rows that are deleted since.
 OTHER_FORMATS = {"_delta_log": "a Delta table", ".hoodie": "a Hudi table", "metadata": "an Iceberg table"}
 ICEBERG = ".metadata.json"  # how its files in "metadata" end
-PASSED_OVER = "hidden files, files that start with an underscore and empty files are passed over"
+UNFINISHED = (
+    ".part",
+    ".partial",
+    ".filepart",
+    ".crdownload",
+    ".tmp",
+    ".temp",
+    ".swp",
+    "~",
+)  # of copies and editors
+PASSED_OVER = (
+    "hidden files, files that start with an underscore, unfinished copies such as x.csv.part and empty files "
+    "are passed over"
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,7 @@ class Part:
     name: str  # below the folder or the pattern; the file's own name if it was named itself
     path: Path | ObjectPath
     size: int  # bytes
-    version: str  # another one after a change: the time of the change, or the store's tag
+    version: str  # another one after a change: its time and the inode, or the store's tag
     keys: tuple[tuple[str, str | None], ...] = ()  # columns, from folders such as date=2024-01-01
 
     def open(self) -> pa.NativeFile:
@@ -116,7 +129,9 @@ def _in_manifest(text: str) -> Parts | Problem:
         if isinstance(found, Problem):
             return Problem(listed.name, f"it names {name}: {found.what}", found.way_out)
         parts += [replace(part, name=name, keys=_keys(name)) for part in found.files]
-    return Parts(listed.name, tuple(parts))
+    return _parts(listed.name, parts) or Problem(
+        listed.name, "all files that it names are empty", "check what was unloaded"
+    )
 
 
 def _on_disk(path: Path) -> Parts | Problem:
@@ -162,7 +177,8 @@ def _chosen(name: str, root: Path, found: Iterable[Path], what: str) -> Parts | 
 
 def _local_part(name: str, path: Path) -> Part:
     stat = path.stat()
-    return Part(name, path, stat.st_size, str(stat.st_mtime_ns), _keys(name))
+    # No program can set the time of a change (ctime) back, as it can that of a modification.
+    return Part(name, path, stat.st_size, f"{stat.st_ctime_ns} {stat.st_ino}", _keys(name))
 
 
 def _in_bucket(url: str) -> Parts | Problem:
@@ -212,7 +228,7 @@ def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
 
 def _holds_rows(name: str) -> bool:
     """Tell files of rows from marks such as _SUCCESS, and from what a program keeps beside them."""
-    return not any(part.startswith((".", "_")) for part in name.split("/"))
+    return not name.endswith(UNFINISHED) and not any(part.startswith((".", "_")) for part in name.split("/"))
 
 
 def _other_format(names: Iterable[str]) -> str:
@@ -226,8 +242,13 @@ def _other_format(names: Iterable[str]) -> str:
 
 
 def _parts(name: str, parts: Iterable[Part]) -> Parts | None:
-    files = tuple(part for part in parts if part.size)
-    return Parts(name, files) if files else None
+    """Return the files that are not empty, each once: links, or two names of a list, can lead to one file."""
+    files: dict[str, Part] = {}
+    for part in parts:
+        if part.size:
+            address = part.path.resolve() if isinstance(part.path, Path) else part.path
+            files.setdefault(str(address), part)
+    return Parts(name, tuple(files.values())) if files else None
 
 
 def _keys(name: str) -> tuple[tuple[str, str | None], ...]:
