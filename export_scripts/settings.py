@@ -17,6 +17,7 @@ from operations.drift.features import BY_NAME as FEATURES_BY_NAME
 from operations.settings import SHIPPED as BARS
 from operations.settings import ReleaseSettings, SettingsTable, merged, read_toml, validated
 
+LEAST_PERCENT = 0.01  # of a canary release, as in operations.releases.canary; nginx splits by this
 SHIPPED = Path(__file__).with_name("pipeline.toml")
 PATHS = (("data", "transactions"), ("data", "products"), ("etl", "spill"))  # relative to their file
 
@@ -215,15 +216,22 @@ class EngineSettings(SettingsTable):
 class RetrainSettings(SettingsTable):
     """The schedule of `cesta retrain`, and what a canary release may do worse."""
 
-    every_days: float = Field(gt=0)
+    every_days: float = Field(gt=0, le=366)
     percent: float = Field(ge=0, le=99.99)
-    minutes: float = Field(ge=0)
+    minutes: float = Field(ge=0, le=30 * 24 * 60)
     least_requests: int = Field(ge=1)
     errors: float = Field(ge=0, le=1)
     slow: float = Field(ge=0, le=1)
     unknown_items: float = Field(ge=0, le=1)
     undecided: Literal["promote", "end", "wait"]
     keep: int = Field(ge=2)
+
+    @field_validator("percent")
+    @classmethod
+    def _can_be_split(cls, percent: float) -> float:
+        if 0 < percent < LEAST_PERCENT:
+            raise ValueError(f"requests are split by hundredths: give 0, or at least {LEAST_PERCENT}")
+        return percent
 
 
 class PaperSettings(SettingsTable):

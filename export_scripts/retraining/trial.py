@@ -2,19 +2,16 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
 
 import structlog
 
 from export_scripts.retraining.changes import Changes
 from export_scripts.retraining.journal import Canary, Journal, Verdict
 from export_scripts.retraining.outcome import Outcome, Stopped
-from export_scripts.retraining.watch import watch
+from export_scripts.retraining.watch import MINUTE_S, watch
 from export_scripts.settings import RetrainSettings
 from operations.errors import CestaError
 from operations.releases.models.configs import canary_on_disk
-
-MINUTE_S: Final = 60.0
 
 log = structlog.get_logger()
 

@@ -16,6 +16,7 @@ from export_scripts.settings import RetrainSettings
 from operations.errors import NoAnswer
 from operations.gateway.traffic import Counts
 
+MINUTE_S: Final = 60.0
 LOOK_S: Final = 5.0  # the gateway's counts are a page of some kilobytes
 SILENCE_S: Final = 120.0  # without an answer; a supervisor, a gateway or a machine starts again in less
 
@@ -48,6 +49,9 @@ def watch(
     """
     heard_s = clock.now()
     while True:
+        # A clock that was set back would otherwise make a watch of an hour one of a year.
+        canary.until_s = min(canary.until_s, clock.now() + settings.minutes * MINUTE_S)
+        heard_s = min(heard_s, clock.now())
         try:
             add(canary, look(server, canary.release, active))
             heard_s = clock.now()

@@ -155,8 +155,10 @@ def _text(column: str, kind: str) -> str:
     """SQL of ids as text. pandas makes 7 to 7.0 in a column with empty cells, which etl reads as 7, too."""
     if kind not in FRACTIONS:
         return f"{column}::varchar"
-    whole = f"case when {column} = trunc({column}) and abs({column}) < 9e15 then {column}::bigint::varchar"
-    return f"{whole} when isnan({column}) then null else {column}::varchar end"
+    return (
+        f"case when isnan({column}) then null when {column} = trunc({column}) and abs({column}) < 9e15 "
+        f"then try_cast({column} as bigint)::varchar else {column}::varchar end"
+    )
 
 
 def _distinct_users(lines: str, kind: str) -> str:

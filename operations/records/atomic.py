@@ -167,7 +167,7 @@ def _sweep(parent: Path, prefix: str) -> None:
 
 
 def _behind_links(target: Path) -> Path:
-    """Return the folder itself, maybe on another disk. A link to it stays; one to nothing is refused later."""
+    """Return the folder that a link leads to, maybe on another disk; a link to nothing is refused later."""
     target = Path(target).absolute()
     return target.resolve() if target.exists() else target
 

@@ -4,7 +4,9 @@
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
+
+from pydantic import AfterValidator, Field
 
 from operations.records.json_record import JsonRecord
 from operations.releases.stores.store import Repository
@@ -12,11 +14,23 @@ from operations.releases.stores.store import Repository
 NAME: Final = "retraining.json"
 
 
+def _checked(text: str) -> str:
+    try:
+        moment(text).astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{text} is not in the years that are counted") from None
+    return text
+
+
+Moment = Annotated[str, AfterValidator(_checked)]  # in ISO 8601
+YEAR_S: Final = 366 * 86_400.0
+
+
 class EndedRun(JsonRecord, frozen=True):
     """A run of the loop that has ended."""
 
-    started_at: str  # ISO 8601, as all moments
-    ended_at: str
+    started_at: Moment
+    ended_at: Moment
     outcome: str
     exit_code: int
     sentence: str
@@ -28,8 +42,8 @@ class Retraining(JsonRecord, frozen=True):
 
     WAY_OUT: ClassVar = 'the next "cesta retrain" writes it anew'
 
-    every_s: float
-    started_at: str
+    every_s: float = Field(gt=0, le=YEAR_S)
+    started_at: Moment
     step: str | None = None  # None: the run has ended
     last: EndedRun | None = None
 

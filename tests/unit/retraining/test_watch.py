@@ -10,9 +10,10 @@ from export_scripts.retraining.journal import Canary, Journal
 from export_scripts.retraining.lock import locked
 from export_scripts.retraining.outcome import Outcome, Stopped, outcome_of
 from export_scripts.retraining.watch import SILENCE_S, watch
-from export_scripts.settings import load_settings
+from export_scripts.settings import LEAST_PERCENT, load_settings
 from operations.errors import CestaError, NoAnswer
 from operations.gateway.traffic import Traffic
+from operations.releases import canary
 from operations.releases.stores.store import open_repository
 from tests.running.scripted_server import Hours
 
@@ -52,6 +53,26 @@ def test_a_good_release_is_watched_to_the_end() -> None:
     begun_s = hours.now_s
     assert watched(hours, traffic(), traffic(1500)) == ("as good", 1500)
     assert hours.now_s == begun_s + 600
+
+
+@pytest.mark.parametrize("at", [1, 20])
+def test_a_clock_that_is_set_back_does_not_make_the_watch_a_year_long(at: int) -> None:
+    """It begins again at most: a machine starts with a wrong clock, and then asks for the time."""
+    hours, looks = Hours(), 0
+
+    class SetBack(Scripted):
+        def traffic(self) -> Traffic:
+            nonlocal looks
+            looks += 1
+            if looks == at:
+                hours.now_s -= 365 * 86_400
+            return super().traffic()
+
+    canary = Canary(release=2, percent=10, started_s=hours.now_s, until_s=hours.now_s + 600)
+    server = SetBack(traffic(), traffic(1500))
+    verdict = watch(server, canary, 1, SETTINGS, lambda: None, hours.clock)  # type: ignore[arg-type]
+    assert verdict.found == "as good"
+    assert looks <= at + 600 / 5 + 1
 
 
 def test_a_release_that_fails_is_not_watched_to_the_end() -> None:
@@ -111,3 +132,12 @@ def test_the_lock_is_free_again_after_a_run(tmp_path: Path) -> None:
     for _ in range(2):
         with locked(tmp_path):
             pass
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("percent", 0.001), ("minutes", float("inf")), ("every_days", float("inf"))]
+)
+def test_what_no_watch_can_do_is_refused_before_anything_is_trained(key: str, value: float) -> None:
+    assert LEAST_PERCENT == canary.LEAST_PERCENT
+    with pytest.raises(CestaError, match=f"retrain.{key}"):
+        load_settings(overrides={f"retrain.{key}": value})

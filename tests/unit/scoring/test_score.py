@@ -129,6 +129,38 @@ def test_a_list_of_users_is_sorted_and_tells_whom_it_leaves_out(
     assert (manifest.asked, manifest.left_out) == (4, 2)
 
 
+def test_whole_numbers_of_a_column_with_empty_cells_are_ids(tmp_path: Path) -> None:
+    """pandas makes them fractions, and etl reads 7.0 as 7."""
+    file = tmp_path / "users.parquet"
+    pq.write_table(pa.table({"user_id": [7.0, None, float("nan"), 12345678.0, 0.5]}), file)
+    with questions.open_file("users", file, "100MB", tmp_path) as found:
+        assert [key for keys, _, _ in found.batches() for key in keys] == ["0.5", "12345678", "7"]
+
+
+def test_a_list_of_which_nobody_can_be_scored_does_not_replace_a_result(
+    repository: Repository, tmp_path: Path
+) -> None:
+    file = tmp_path / "users.csv"
+    run(repository, tmp_path / "scores")
+    before = files_of(tmp_path / "scores")
+    file.write_text("user_id\nnobody\nno one\n")
+    with pytest.raises(
+        CestaError, match=r'none of its 2 users can be .* the first is "no one", and the release'
+    ):
+        run(repository, tmp_path / "scores", Wanted(K, users=file))
+    assert files_of(tmp_path / "scores") == before
+
+
+def test_ids_in_lists_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "users.parquet"
+    pq.write_table(pa.table({"user_id": [["u1"], ["u2"]]}), file)
+    with (
+        pytest.raises(CestaError, match=r"the column user_id is VARCHAR\[\]; give one id in each line"),
+        questions.open_file("users", file, "100MB", tmp_path),
+    ):
+        pass
+
+
 def test_the_same_bytes_come_from_any_number_of_workers(repository: Repository, tmp_path: Path) -> None:
     for workers in (1, 2):
         run(repository, tmp_path / str(workers), workers=workers)

@@ -78,3 +78,20 @@ def test_remains_of_killed_writers_go_with_the_next_write(tmp_path: Path) -> Non
         fcntl.flock(writing, fcntl.LOCK_EX)
         atomic.write_file(tmp_path / "metrics.json", b"whole")
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", young.name, held.name}
+
+
+def test_a_link_to_the_target_stays(tmp_path: Path) -> None:
+    """The folder lies on a larger disk, and the new one must, too."""
+    large, link = tmp_path / "large" / "data", tmp_path / "data"
+    large.mkdir(parents=True)
+    link.symlink_to(large)
+    for number in (1, 2):
+        with atomic.staged_folder(link, marker="m") as folder:
+            (folder / "m").write_text(str(number))
+        assert link.is_symlink()
+        assert (large / "m").read_text() == str(number)
+    with atomic.resumed_folder(link, marker="m") as folder:
+        (folder / "m").write_text("3")
+    assert link.is_symlink()
+    assert (large / "m").read_text() == "3"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["data", "data", "large", "m"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 from datetime import UTC, datetime
@@ -98,3 +99,25 @@ def test_the_ages_are_those_of_the_answering_release(tmp_path: Path) -> None:
 def test_a_release_without_moments_has_no_age() -> None:
     assert Ages().describe(NOW)["release_s"] is None
     assert list(Ages().metrics()) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        '"started_at": "yesterday"',
+        '"started_at": "0001-01-01T00:00+14:00"',
+        '"every_s": 1e300',
+        '"every_s": NaN',
+    ],
+)
+def test_a_state_that_cannot_be_counted_with_is_no_state(repository: Repository, wrong: str) -> None:
+    """Status and metrics go on: an edited file must not hide all other figures."""
+    key, value = wrong.split(": ", 1)
+    described = {"every_s": 604_800.0, "started_at": STATE.started_at} | {key.strip('"'): None}
+    fields = ", ".join(
+        f"{json.dumps(k)}: {json.dumps(v) if v is not None else value}" for k, v in described.items()
+    )
+    repository.write(NAME, f"{{{fields}}}".encode())
+    loop = read(repository)
+    assert loop.describe(NOW) is None
+    assert list(loop.metrics()) == []
