@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from operations.commands.options import Out, Repository
-from operations.drift.comparison import Finding
+from operations.drift.comparison import LEAST_OBSERVED, Finding
 from operations.drift.features import BY_NAME
 from operations.errors import CestaError
 from operations.outputs import ARTIFACTS, Outputs
@@ -62,17 +62,26 @@ def _live(server: str | None, gateway: str | None, page: Path, as_json: bool) ->
     from operations.gateway.remote import RemoteGateway, read_admin_key
 
     told = RemoteGateway(gateway, read_admin_key()).drift() if gateway else ask_supervisor(server or "")
-    if told["reference"] is None:
-        raise CestaError(told["reason"] or "the server has not answered yet; ask again when it is ready")
-    windows: dict[str, Any] = told["windows"]
-    findings = [Finding.of_object(one) for look in windows.values() for one in look["findings"]]
-    notes = [
-        f"The window of a{'n' if name == 'hour' else ''} {name} has {look['questions']:.0f} questions"
-        + ("." if look["complete"] else ", and is not compared yet.")
-        for name, look in windows.items()
-    ]
+    try:
+        if told["reference"] is None:
+            raise CestaError(told["reason"] or "the server has not answered yet; ask again when it is ready")
+        reference = {name: str(told["reference"][name]) for name in ("first", "last")}
+        windows: dict[str, Any] = told["windows"]
+        findings = [Finding.of_object(one) for look in windows.values() for one in look["findings"]]
+        findings = [found for found in findings if found.feature in BY_NAME]  # a newer server has more
+        notes = [
+            f"The window of a{'n' if name == 'hour' else ''} {name} has {look['questions']:.0f} questions"
+            + ("." if look["complete"] else ", and is not compared yet.")
+            for name, look in windows.items()
+        ]
+        release = int(told["release"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise CestaError(
+            f"{gateway or server} answers /v1/drift with something else than how far questions have drifted; "
+            "is it a cesta, and of this version?"
+        ) from None
     asked = "Questions of the last hour, day and week"
-    _tell(told, findings, page, as_json, asked, told["release"], told["reference"], tuple(notes), None)
+    _tell(told, findings, page, as_json, asked, release, reference, tuple(notes), None)
     return findings
 
 
@@ -99,7 +108,12 @@ def _receipts(
         notes.append(
             f"{found.unknown_sales:.2%} of the units sold are of items that the release does not know."
         )
-    if not found.findings:
+    if not found.findings and found.days >= 1:
+        notes.append(
+            f"The day up to {found.until} has too few receipts to decide; {LEAST_OBSERVED} are needed. "
+            "Is the time of the last one right?"
+        )
+    elif not found.findings:
         notes.append(f"{found.days:.1f} days are not enough to decide; a comparison needs one.")
     reference = {"first": released.record.first, "last": released.record.last}
     asked = f"{found.baskets:,} receipts from {found.since} to {found.until}"
@@ -141,7 +155,7 @@ def _table(summary: "Summary", findings: list[Finding]) -> Table:
         table.add_column(name, justify="right" if name in ("distance", "95 %", "threshold") else "left")
     for found in findings:
         table.add_row(
-            BY_NAME[found.feature].name,
+            found.feature,
             found.window,
             f"{found.distance:.3f}",
             f"{found.low:.3f}-{found.high:.3f}",

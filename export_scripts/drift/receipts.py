@@ -19,7 +19,7 @@ from ensemble.reference import Reference
 from export_scripts.drift.answers import answer
 from export_scripts.drift.counting import Baskets, Ints, count, labels_of
 from export_scripts.drift.record import answer_counts
-from export_scripts.receipts.shop import Shop, load_shop
+from export_scripts.receipts.shop import DAY_S, Shop, load_shop
 from operations.drift.comparison import Finding, compare
 from operations.drift.features import DAY, SCORES, WEEK, Histogram, Profile, of_counts
 from operations.drift.live import NO_RECORD
@@ -80,6 +80,13 @@ def open_release(repository: Repository, number: int | None) -> Released:
 def compare_receipts(data: Path, released: Released) -> Drift:
     """Compare etl's receipts after the release's last one. Raises CestaError if there are none."""
     shop, record = load_shop(data), released.record
+    if (shop.day == DAY_S) == record.last.isdecimal():
+        ours, its = ("times", "none") if shop.day == DAY_S else ("no times", "some")
+        raise CestaError(
+            f"{data} has receipts with {ours}, and those of release {released.manifest.release} have {its}: "
+            "what is new cannot be told; name a release of such receipts with --release, "
+            'or make one with "cesta build"'
+        )
     since = _time(record.last)
     start = shop.first_basket_at(since + 1)
     if start == shop.n_baskets:

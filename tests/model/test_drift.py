@@ -121,6 +121,27 @@ def test_without_new_receipts_the_way_out_is_named(built: Built) -> None:
         compare_receipts(built.data, released)
 
 
+def test_receipts_without_times_are_not_compared_with_a_release_that_has_them(built: Built) -> None:
+    """Its last moment is an ordinal, which as a time lies at the beginning of 1970."""
+    released = open_release(open_repository(built.repository), None)
+    untimed = replace(released, record=released.record.model_copy(update={"last": "1500"}))
+    with pytest.raises(CestaError, match=r"receipts with times, and those of release \d+ have none"):
+        compare_receipts(built.data, untimed)
+
+
+def test_one_receipt_of_a_wrong_time_is_told(
+    run: Run, built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its day is the last one, and nothing else is in it."""
+    monkeypatch.setattr(receipts, "COMPLETE", 1.0)
+    monkeypatch.setattr(
+        receipts, "_since", lambda baskets, time: baskets.part(len(baskets) - 1, len(baskets))
+    )
+    done = run()
+    assert done.exit_code == 0
+    assert "has too few receipts to decide; 30 are needed. Is the time" in done.stdout
+
+
 def test_a_release_without_a_reference_says_so(tmp_path: Path) -> None:
     repository = unpack_old_repository(tmp_path / "repository")
     with pytest.raises(CestaError) as refused:
