@@ -15,6 +15,7 @@ from export_scripts.commands.options import (
     Workers,
     chosen_settings,
 )
+from operations.address import split_address
 from operations.commands.install import prepare
 from operations.commands.options import ADDRESS, Address, Out, Repository
 from operations.errors import CestaError
@@ -75,11 +76,11 @@ def retrain(
     if gateway is None and not dry_run:
         prepare()  # a release is tried before it is loaded
     server = _server(gateway, target, address, supervisor, chosen)
-    if dry_run:
-        _print_plan(chosen, out, target, server)
-        return
-    keep_freed_memory()
     try:
+        if dry_run:
+            _print_plan(chosen, out, target, server)
+            return
+        keep_freed_memory()
         record = run(chosen, out, target, server)
     except (CestaError, OSError) as error:
         sentence = explain(error) if isinstance(error, OSError) else str(error)
@@ -96,12 +97,21 @@ def _server(
 
     if gateway:
         return RemoteServer(RemoteGateway(gateway, read_admin_key()))
+    for place in (address, supervisor):
+        split_address(place)  # a slip of the pen is told now, and not after the training
     return LocalServer(repository, address, supervisor, settings.release)
 
 
 def _print_plan(settings: "Settings", out: Path, repository: "AnyRepository", server: "Server") -> None:
+    from export_scripts.receipts.problems import Problems
+    from export_scripts.receipts.reading.parts import find_parts
     from export_scripts.retrain import stale_stages
     from export_scripts.retraining.plan import plan
 
+    problems = Problems()
+    for place in (settings.data.transactions, settings.data.products):
+        if place is not None:
+            find_parts(place, problems)
+    problems.raise_if_any()
     for sentence in plan(out, repository, server, settings.retrain, stale_stages(settings, out, repository)):
         print(sentence)

@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from export_scripts.receipts.meta import read_meta
 from export_scripts.retraining.journal import read_journal
 from export_scripts.retraining.server import Server
 from export_scripts.settings import RetrainSettings
 from operations.errors import CestaError
+from operations.outputs import Outputs
 from operations.releases.models.configs import canary_on_disk
 from operations.releases.repository import active_release, read_release
 from operations.releases.stores.store import Repository
@@ -21,6 +23,9 @@ def plan(
     if runs and runs[-1].outcome is None:
         yield f"The run of {runs[-1].started_at} was killed or is under way; this one would go on from there."
     yield _receipts(stale)
+    if active is not None and "etl" not in stale and _is_made_from_them(root, repository, active):
+        yield f"Release {active} is made from them, so it would end there: nothing is new."
+        return
     if active is None:
         yield f"It would publish a release in {repository}. None is active, so the next start serves it."
         return
@@ -43,6 +48,11 @@ def plan(
     else:
         yield "It would then become active; retrain.percent = 0 leaves out the canary release."
     yield f"It would keep the {settings.keep} releases that were active last and retire older ones."
+
+
+def _is_made_from_them(root: Path, repository: Repository, active: int) -> bool:
+    data = read_release(repository, active).data
+    return data is not None and data.fingerprint == read_meta(Outputs(root).data)["fingerprint"]
 
 
 def _receipts(stale: Sequence[str]) -> str:

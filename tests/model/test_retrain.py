@@ -302,6 +302,18 @@ def test_a_dry_run_tells_what_would_happen_and_changes_nothing(loop: CheapLoop) 
     assert {path: path.stat().st_mtime_ns for path in loop.root.rglob("*")} == before
 
 
+def test_a_dry_run_tells_that_nothing_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run would end after etl: no sentence speaks of a release that it would publish."""
+    loop = CheapLoop(tmp_path)
+    replace_training(monkeypatch, loop)
+    loop.sell(1)
+    loop.run()
+    stale = stale_stages(loop.settings, loop.out.root, loop.repository)
+    told = list(plan(loop.out.root, loop.repository, loop.server, loop.settings.retrain, stale))
+    assert told[-1] == "Release 1 is made from them, so it would end there: nothing is new."
+    assert not any("publish" in sentence for sentence in told)
+
+
 def test_the_record_keeps_the_last_hundred_runs(loop: CheapLoop) -> None:
     path = loop.out.root / "retraining.json"
     runs = json.loads(path.read_text())["runs"]
