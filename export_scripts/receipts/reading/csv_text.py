@@ -17,6 +17,7 @@ PACKED_PIECE = 1 << 20  # bytes: a read from a bucket is a request
 HEAD = 1 << 16  # bytes: the delimiter shows in them
 MOST_TIMES, MOST_UNPACKED = 200, 1 << 28  # receipts shrink to a tenth; from 256 MiB on, bytes count
 LONGEST_CHARACTER = 4  # bytes
+ZEROS = bytes(512)  # a sector of the disk; programs pad cells with fewer
 
 
 class CsvText(io.RawIOBase):
@@ -66,6 +67,10 @@ class CsvText(io.RawIOBase):
             self._unpacked += len(piece)
             if self._unpacked > MOST_UNPACKED and self._unpacked > MOST_TIMES * self._packed.tell():
                 raise OSError(f"it unpacks to over {MOST_TIMES} times its size: it holds no receipts")
+        if ZEROS in piece:
+            raise OSError(
+                "it has zero bytes in the place of lines, as a power failure or a broken copy leaves"
+            )
         return piece
 
     def _repaired(self, piece: bytes) -> bytes:

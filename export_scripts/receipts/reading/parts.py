@@ -111,6 +111,15 @@ def is_pattern(text: str) -> bool:
     return not PATTERN.isdisjoint(text)
 
 
+def without_secrets(place: str) -> str:
+    """Return an address without a password, and without a query, which can hold a signature."""
+    scheme, separator, rest = place.partition("://")
+    if not separator:
+        return place
+    host, *folders = rest.partition("?")[0].split("/")
+    return "/".join([f"{scheme}://{host.rpartition('@')[2]}", *folders])
+
+
 def _found(text: str) -> Parts | Problem:
     return _in_bucket(text) if "://" in text else _on_disk(Path(text))
 
@@ -127,7 +136,7 @@ def _in_manifest(text: str) -> Parts | Problem:
     parts = []
     for name, found in zip(names, run_all([partial(_found, name) for name in names]), strict=True):
         if isinstance(found, Problem):
-            return Problem(listed.name, f"it names {name}: {found.what}", found.way_out)
+            return Problem(listed.name, f"it names {without_secrets(name)}: {found.what}", found.way_out)
         parts += [replace(part, name=name, keys=_keys(name)) for part in found.files]
     return _parts(listed.name, parts) or Problem(
         listed.name, "all files that it names are empty", "check what was unloaded"
@@ -185,7 +194,9 @@ def _in_bucket(url: str) -> Parts | Problem:
     scheme, _, place = url.partition("://")
     if scheme not in STORES:
         return Problem(
-            url, f"{scheme}:// is no place that is read", "name a path, or a bucket as s3://… or gs://…"
+            without_secrets(url),
+            f"{scheme}:// is no place that is read",
+            "name a path, or a bucket as s3://… or gs://…",
         )
     bucket, *folders = place.split("/")
     split = next((i for i, folder in enumerate(folders) if is_pattern(folder)), len(folders))

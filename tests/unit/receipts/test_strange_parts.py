@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import structlog.testing
 
-from export_scripts.receipts.problems import Problems
+from export_scripts.receipts.problems import BadInput, Problems
 from export_scripts.receipts.reading.parts import find_parts, parts_state
 from operations.errors import WontOverwrite
 from tests.building.daily_sales import day, kept_parts, run, whole, write_days
@@ -112,3 +112,23 @@ def test_an_address_in_an_unload_is_a_text(tmp_path: Path, entry: str) -> None:
     problems = Problems()
     assert find_parts(tmp_path / "manifest.json", problems) is None
     assert "it is no list of files" in str(problems.collected[0])
+
+
+def test_zero_bytes_are_no_blank_lines(tmp_path: Path) -> None:
+    """After a power failure a file can have its length and not its last lines."""
+    sales = write_days(tmp_path / "sales")
+    path = sales / "2024-03-02.csv"
+    path.write_bytes(path.read_bytes()[:2000] + bytes(4096))
+    with pytest.raises(
+        BadInput, match=r"2024-03-02.csv: the file cannot be read: it has zero bytes in the place"
+    ):
+        run(sales, tmp_path / "out")
+
+
+def test_an_address_is_told_without_its_secrets(tmp_path: Path) -> None:
+    """A warehouse's list of signed addresses, of which etl reads none."""
+    (tmp_path / "sales.manifest").write_text("https://user:secret@host/a/b.csv?X-Amz-Signature=secret\n")
+    problems = Problems()
+    assert find_parts(tmp_path / "sales.manifest", problems) is None
+    assert "https://host/a/b.csv: https:// is no place that is read" in str(problems.collected[0])
+    assert "secret" not in str(problems.collected[0])
