@@ -139,8 +139,8 @@ class _Loop:
         by_hand = f'nothing is new since; "cesta release promote {release}" promotes it all the same'
         if history.was_rolled_back(self.repository, release):
             raise Stopped(Outcome.REFUSED, f"release {release} was rolled back, and {by_hand}")
-        for run in reversed(self.journal.earlier):
-            if run.release == release and run.outcome == Outcome.WORSE.word:
+        for run in reversed(self.journal.of_this_release()):
+            if run.outcome == Outcome.WORSE.word:
                 raise Stopped(
                     Outcome.WORSE,
                     f"release {release} was worse as the canary release of {run.started_at}, and {by_hand}",

@@ -106,6 +106,11 @@ class Journal:
         """The runs before this one, oldest first."""
         return [run for run in self._file.runs if run is not self.run]
 
+    def of_this_release(self) -> list[Run]:
+        """The earlier runs with the same release. A number alone names others in another repository."""
+        same = (self.run.release, self.run.digest)
+        return [run for run in self.earlier if (run.release, run.digest) == same]
+
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Record the beginning and the end of the run, whatever ends it."""

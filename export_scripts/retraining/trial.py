@@ -66,8 +66,8 @@ class Trial:
         running = canary_on_disk(self.changes.repository)
         if running is None or running.release != self.release:
             return None
-        for run in reversed(self.journal.earlier):
-            if run.canary and run.canary.release == self.release:
+        for run in reversed(self.journal.of_this_release()):
+            if run.canary:
                 canary = run.canary.model_copy(deep=True)
                 if run.outcome == Outcome.UNDECIDED.word:  # it waits for more requests
                     canary.until_s = self.changes.clock.now() + self.settings.minutes * MINUTE_S

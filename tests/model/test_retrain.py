@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +117,20 @@ def test_a_worse_release_is_ended_and_not_tried_again(loop: CheapLoop) -> None:
     loop.sell(3, "tea")
     loop.server.failures = 0
     assert loop.run().release == 3
+
+
+def test_a_number_in_a_new_repository_is_another_release(loop: CheapLoop) -> None:
+    """The record speaks of the old release 2. The new one is tried, and by its own counts."""
+    loop.server.failures = 5
+    ends(loop, Outcome.WORSE)
+    shutil.rmtree(loop.root / "repository")
+    assert loop.run().release == 1
+    loop.sell(3, "tea")
+    loop.server.failures = 0
+    run = loop.run()
+    assert (run.release, run.outcome) == (2, "promoted")
+    assert run.verdict
+    assert run.verdict.requests == 1200
 
 
 def test_the_gate_s_objections_keep_a_release_out(loop: CheapLoop) -> None:
