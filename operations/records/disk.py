@@ -30,7 +30,8 @@ def explain(error: OSError, path: Path | None = None) -> str:
     """
     if isinstance(error, shutil.Error):
         error = _first(error)
-    named = path or error.filename
+    target = error.filename2 if is_full(error) else None  # of a copy, whose source has room
+    named = path or target or error.filename
     place = str(named) if isinstance(named, str | Path) else ""
     return f"{place or 'the output'}: {error.strerror or error}; {_way_out(error.errno, place)}"
 

@@ -18,6 +18,7 @@ from operations.errors import CestaError, KeyKept
 from operations.gateway.keys import add_key, read_keys, revoke_key
 from operations.gateway.split import write_split
 from operations.records import atomic
+from operations.records.disk import explain
 from operations.releases import history, publish
 from operations.releases.models.configs import canary_on_disk
 from operations.releases.promote import promote
@@ -266,3 +267,9 @@ def repository_on_disk(tmp_path: Path) -> Repository:
         publish.publish(make_run(tmp_path / f"run-{seed}", seed), repository)
     promote(repository, 1)
     return repository
+
+
+def test_the_target_of_a_copy_is_named() -> None:
+    """The system's error has the source first, whose disk may have room."""
+    refused = OSError(errno.ENOSPC, "No space left on device", "/source/a", None, "/target/a")
+    assert explain(refused) == "/target/a: No space left on device; free some space"
