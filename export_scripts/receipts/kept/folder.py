@@ -184,28 +184,27 @@ class Parts:
         """Read the files: here if they are few, else by the workers of the engine."""
         # Here, since a run without new files needs no libraries of processes.
         from export_scripts.engines.engine import LOCAL, open_engine
-        from export_scripts.engines.local import open_local
 
         sizes = [source.parts[task.file].size for task in tasks]
-        total, before, within = max(sum(sizes), 1), 0, 0
-        chosen = self._engine
-        if chosen and (len(tasks) < 2 or sum(sizes) < LEAST_FOR_WORKERS):
-            chosen = None
-        sends = chosen is not None and chosen.name != LOCAL  # other machines do not see the folder
+        total, before = max(sum(sizes), 1), 0
+        chosen, one_by_one = self._engine, len(tasks) < 2 or sum(sizes) < LEAST_FOR_WORKERS
+        if chosen is None or one_by_one or (chosen.name == LOCAL and chosen.workers == 1):
+            reading = Reading(source, list(columns), self._staged)
+            for size, task in zip(sizes, tasks, strict=True):
+                yield make_part(reading, task, partial(_tell, report, before, total))
+                before += size
+            return
+        sends = chosen.name != LOCAL  # the workers of other machines do not see the folder
         reading = Reading(source, list(columns), None if sends else self._staged)
-
-        def tell(size: int) -> None:
-            nonlocal within
-            within += size
-            report((before + within) / total)
-
-        with open_engine(chosen) if chosen else open_local(1) as engine:
-            is_here = not sends and engine.workers == 1
-            work = partial(make_part, report=tell) if is_here else make_part
-            for size, made in zip(sizes, engine.map(work, tasks, reading), strict=True):
-                before, within = before + size, 0
+        with open_engine(chosen) as engine:
+            for size, made in zip(sizes, engine.map(make_part, tasks, reading), strict=True):
+                before += size
                 report(before / total)
                 yield made
+
+
+def _tell(report: Report, before: int, total: int, size: int) -> None:
+    report((before + size) / total)
 
 
 @contextmanager

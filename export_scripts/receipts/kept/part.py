@@ -88,7 +88,7 @@ class Made(NamedTuple):
 
 
 def make_part(reading: Reading, task: Task, report: Callable[[int], None] = lambda size: None) -> Made:
-    """Read one file; `report` takes the bytes of each batch."""
+    """Read one file; `report` takes the bytes that were read so far."""
     with ExitStack() as stack:
         folder = reading.folder or Path(stack.enter_context(TemporaryDirectory(prefix="cesta-part-")))
         path = folder / task.name
@@ -139,6 +139,7 @@ def _write_csv(
     source, columns = reading.source, reading.columns
     kinds: list[Kind] = []
     ends: list[Ends | None] = []
+    size = 0
     with ExitStack() as stack:
         writer = None
         for batch, rows in source.part_batches(source.parts[task.file], found, problems, columns or None):
@@ -159,7 +160,8 @@ def _write_csv(
                     ends[number] = end.join(_ends(values))
                 stored.append(values)
             writer.write_table(_table(rows, stored, kinds), GROUP_ROWS)
-            report(batch.nbytes)
+            size += batch.nbytes
+            report(size)
         if writer is not None:
             facts = PartFacts(
                 found.rows,
@@ -203,12 +205,13 @@ def _write_parquet(
 ) -> None:
     """Write all rows as they are: what reads them later decides which of them are headers."""
     source = reading.source
-    schema = pa.schema([source.schema.field(name) for name in reading.columns])
+    schema, size = pa.schema([source.schema.field(name) for name in reading.columns]), 0
     with pq.ParquetWriter(path, schema, compression="lz4") as writer:
         for batch in source.stored_batches(source.parts[task.file], problems, reading.columns):
             writer.write_batch(batch, GROUP_ROWS)
             found.rows += batch.num_rows
-            report(batch.nbytes)
+            size += batch.nbytes
+            report(size)
         writer.add_key_value_metadata({FACTS: json.dumps(asdict(PartFacts(found.rows)))})
 
 

@@ -389,7 +389,7 @@ def test_any_number_of_workers_makes_the_same_parts(
     monkeypatch.setattr(kept, "LEAST_FOR_WORKERS", 0)
     (sales / "2024-03-02.csv").write_text(day(2).replace(",3,", ",c,"))
     of_each = {}
-    for workers in (1, 2, 4):
+    for workers in [1, 2, 4]:
         out = tmp_path / str(workers)
         written = run(sales, out, engine__workers=workers)
         of_each[workers] = (written, [path.name for path in kept_parts(out)])
