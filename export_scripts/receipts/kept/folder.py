@@ -50,6 +50,7 @@ class Parts:
         """`code` returns the digest of the code that reads files; `stack` lets go of the folder."""
         self._folder, self._engine, self._code = folder, engine, code
         self._stack, self._scratch = stack or ExitStack(), Path()
+        self._handle: int | None = None  # of the folder, once it is held
         self._digests = Digests(folder and folder / DIGESTS)
         self._new: dict[str, Part] = {}  # name → the file that was read
         self._used: set[str] = set()
@@ -116,7 +117,7 @@ class Parts:
             self._digests.write()
         else:
             (self._folder / DIGESTS).unlink(missing_ok=True)
-        os.fsync(self._handle)
+        os.fsync(self._hold(self._folder))
 
     def close(self) -> None:
         """Remove the folder if it is empty: a failed run leaves nothing."""
@@ -124,35 +125,37 @@ class Parts:
             with suppress(OSError):
                 self._folder.rmdir()
 
-    @cached_property
-    def _handle(self) -> int:
-        """A handle of the folder, which from now on is this run's alone."""
-        assert self._folder is not None
-        self._folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self._folder, os.O_RDONLY)
-        self._stack.callback(os.close, handle)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CestaError(
-                f"another etl writes to {self._folder.parent}; "
-                "wait for its end, or name another folder with --out"
-            ) from None
-        return handle
+    def _hold(self, folder: Path) -> int:
+        """Return a handle of the folder, which from now on is this run's alone."""
+        if self._handle is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._handle = os.open(folder, os.O_RDONLY)
+            self._stack.callback(os.close, self._handle)
+            try:
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise CestaError(
+                    f"another etl writes to {folder.parent}; "
+                    "wait for its end, or name another folder with --out"
+                ) from None
+        return self._handle
 
     @cached_property
     def _staged(self) -> Path:
         """The place for new parts."""
         if self._folder is None:
             return self._scratch
-        assert self._handle
+        self._hold(self._folder)
         return self._stack.enter_context(scratch_folder(self._folder, STAGED))
 
     @cached_property
     def _kept(self) -> dict[str, list[Path]]:
         """The parts of earlier runs by the digest of the file that was read."""
         kept: dict[str, list[Path]] = {}
-        for path in self._folder.glob("*.parquet") if self._folder else ():
+        if self._folder is None:
+            return kept
+        self._hold(self._folder)  # before a part is believed: another run removes what it does not use
+        for path in self._folder.glob("*.parquet"):
             kept.setdefault(path.name.partition("-")[0], []).append(path)
         return kept
 
@@ -170,9 +173,6 @@ class Parts:
 
     def _find(self, name: str) -> Path | None:
         """Return the part of this name if its content is what was written."""
-        if self._folder is None:
-            return None
-        assert self._handle  # the folder is held before a part is believed
         for path in self._kept.get(name.partition("-")[0], ()):
             if path.name.startswith(f"{name}-") and path.stem.endswith(sha256(path)[:DIGITS]):
                 return path

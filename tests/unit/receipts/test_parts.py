@@ -7,7 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Read:
     """The names of the files that were read."""
     names: Read = []
 
-    def spy(reading: Reading, task: Task, **how: object) -> Made:
+    def spy(reading: Reading, task: Task, report: Callable[[int], None]) -> Made:
         names.append(reading.source.parts[task.file].name)
-        return make_part(reading, task, **how)  # type: ignore[arg-type]
+        return make_part(reading, task, report)
 
     monkeypatch.setattr(kept, "make_part", spy)
     return names
@@ -319,8 +319,8 @@ def test_an_old_file_is_not_read_for_its_digest(
 def test_a_file_that_changes_while_it_is_read_has_no_part(
     tmp_path: Path, sales: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def grow(reading: Reading, task: Task, **how: object) -> Made:
-        made = make_part(reading, task, **how)  # type: ignore[arg-type]
+    def grow(reading: Reading, task: Task, report: Callable[[int], None]) -> Made:
+        made = make_part(reading, task, report)
         path = reading.source.parts[task.file].path
         if path.name == "2024-03-02.csv":
             os.utime(str(path), ns=(0, 0))
