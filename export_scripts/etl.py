@@ -10,7 +10,6 @@ import structlog
 
 from export_scripts import complete_journey
 from export_scripts.durations import stage
-from export_scripts.freshness.code import SourceTree
 from export_scripts.receipts import meta
 from export_scripts.receipts.assembly import ShopData, assemble, check_no_products_needed
 from export_scripts.receipts.catalog import read_products
@@ -49,7 +48,7 @@ def etl(settings: Settings, out_dir: Path) -> Path:
     target = Outputs(out_dir).data
     with (
         _left_as_it_was(target.parent),
-        open_parts(target.parent, settings.etl.parts, settings.engine, _digest_of_reading) as parts,
+        open_parts(target.parent, settings.etl.parts, settings.engine) as parts,
         staged_folder(target, marker=meta.FILE) as folder,
     ):
         shop = write_shop(settings, target.parent, folder, parts)
@@ -71,10 +70,6 @@ def _left_as_it_was(folder: Path) -> Iterator[None]:
             for path in new:
                 path.rmdir()
         raise
-
-
-def _digest_of_reading() -> str:
-    return SourceTree().digest("export_scripts.receipts.kept.part")
 
 
 def write_shop(settings: Settings, out_dir: Path, folder: Path, parts: Parts | None = None) -> ShopData:

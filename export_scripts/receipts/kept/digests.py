@@ -13,11 +13,13 @@ import time
 from pathlib import Path
 from typing import Final
 
+from ensemble.candidate_sampler import blanks
 from export_scripts.receipts.reading.parts import Part
 from operations.records.atomic import write_file
 from operations.records.file_record import sha256
 
 DIGITS: Final = 32
+RECEIPTS: Final = Path(__file__).parents[1]
 SETTLED_S: Final = 2  # after a write; a second write within a tick of the clock leaves the same time
 
 State = list[int]
@@ -58,6 +60,12 @@ class Digests:
             if remembered[1:] == state:
                 return str(remembered[0])
         return sha256(path)[:DIGITS]
+
+
+def digest_of_code() -> str:
+    """Return what tells this code of reading from any other: all modules of receipts, and what is a blank."""
+    modules = [*sorted(RECEIPTS.rglob("*.py")), Path(blanks.__file__)]
+    return short_digest("".join(map(sha256, modules)))
 
 
 def short_digest(text: str) -> str:

@@ -19,7 +19,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from export_scripts.receipts.kept.digests import DIGITS, Digests, short_digest
+from export_scripts.receipts.kept.digests import DIGITS, Digests, digest_of_code, short_digest
 from export_scripts.receipts.kept.part import Made, PartFacts, Reading, Task, make_part, read_facts
 from export_scripts.receipts.problems import Problems
 from export_scripts.receipts.reading.parts import Part
@@ -44,11 +44,10 @@ class Parts:
         self,
         folder: Path | None = None,
         engine: EngineSettings | None = None,
-        code: Callable[[], str] = str,
         stack: ExitStack | None = None,
     ) -> None:
-        """`code` returns the digest of the code that reads files; `stack` lets go of the folder."""
-        self._folder, self._engine, self._code = folder, engine, code
+        """`stack` lets go of the folder."""
+        self._folder, self._engine = folder, engine
         self._stack, self._scratch = stack or ExitStack(), Path()
         self._handle: int | None = None  # of the folder, once it is held
         self._digests = Digests(folder and folder / DIGESTS)
@@ -169,7 +168,7 @@ class Parts:
 
     @cached_property
     def _code_digest(self) -> str:
-        return self._code()
+        return digest_of_code()
 
     def _find(self, name: str) -> Path | None:
         """Return the part of this name if its content is what was written."""
@@ -208,11 +207,11 @@ def _tell(report: Report, before: int, total: int, size: int) -> None:
 
 
 @contextmanager
-def open_parts(out: Path, is_kept: bool, engine: EngineSettings, code: Callable[[], str]) -> Iterator[Parts]:
+def open_parts(out: Path, is_kept: bool, engine: EngineSettings) -> Iterator[Parts]:
     """Yield the parts in the folder `out`, which are kept if the block ends without an error."""
     folder = out / FOLDER if is_kept else None
     with ExitStack() as stack:
-        parts = Parts(folder, engine, code, stack)
+        parts = Parts(folder, engine, stack)
         stack.callback(parts.close)  # after the lock and the new parts are gone
         yield parts
         parts.keep()
