@@ -2,29 +2,21 @@
 
 import fcntl
 import gzip
-import json
 import os
-import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from export_scripts.engines import engine
-from export_scripts.engines.local import ThisProcess
 from export_scripts.etl import etl
 from export_scripts.freshness.code import SourceTree
 from export_scripts.receipts.kept import digests
 from export_scripts.receipts.kept import folder as kept
-from export_scripts.receipts.kept import part as part_module
-from export_scripts.receipts.kept.kinds import kind_of, stored_as
 from export_scripts.receipts.kept.part import Made, Reading, Task, make_part
 from export_scripts.receipts.problems import BadInput, Problems
 from export_scripts.receipts.reading.opening import open_source
@@ -33,32 +25,15 @@ from export_scripts.settings import load_settings
 from operations.errors import CestaError
 from operations.records.file_record import sha256
 from tests import ROOT
-from tests.running.s3 import S3
+from tests.building.daily_sales import HEADER, day, kept_parts, run, whole, write_days
 
-HEADER = "basket_id,user_id,item_id,timestamp,quantity\n"
 Read = list[str]
-
-
-def day(number: int, *, first_basket: int = 0, quantity: str = "1") -> str:
-    """Receipts of one day, three lines each."""
-    baskets = range(first_basket or 1000 * number, (first_basket or 1000 * number) + 40)
-    lines = (
-        f"{basket},{basket % 7},{(basket + step) % 11},"
-        f"2024-03-{number:02} 10:{basket % 60:02}:00,{quantity}\n"
-        for basket in baskets
-        for step in (0, 1, 1)
-    )
-    return HEADER + "".join(lines)
 
 
 @pytest.fixture
 def sales(tmp_path: Path) -> Path:
     """Three days of receipts."""
-    folder = tmp_path / "sales"
-    folder.mkdir()
-    for number in (1, 2, 3):
-        (folder / f"2024-03-{number:02}.csv").write_text(day(number))
-    return folder
+    return write_days(tmp_path / "sales")
 
 
 @pytest.fixture
@@ -72,24 +47,6 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Read:
 
     monkeypatch.setattr(kept, "make_part", spy)
     return names
-
-
-def run(path: Path | str, out: Path, **settings: object) -> dict[str, bytes]:
-    """The written files of a run."""
-    overrides = {"data.transactions": path} | {key.replace("__", "."): v for key, v in settings.items()}
-    folder = etl(load_settings(overrides=overrides), out)
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
-
-
-def whole(path: Path, tmp_path: Path, **settings: object) -> dict[str, bytes]:
-    """The written files of a run that keeps nothing."""
-    written = run(path, tmp_path / "whole", etl__parts=False, **settings)
-    assert [folder.name for folder in (tmp_path / "whole").iterdir()] == ["data"]
-    return written
-
-
-def kept_parts(out: Path) -> list[Path]:
-    return sorted((out / "parts").glob("*.parquet"))
 
 
 def test_new_late_corrected_and_removed_files(tmp_path: Path, sales: Path, read: Read) -> None:
@@ -126,90 +83,6 @@ def test_a_renamed_file_is_not_read_again(tmp_path: Path, sales: Path, read: Rea
     assert read == []
     assert written == whole(sales, tmp_path)
     assert len(kept_parts(tmp_path / "out")) == 3
-
-
-FIRST = {
-    "basket_id": "1",
-    "user_id": "7",
-    "item_id": "5",
-    "timestamp": "2024-03-01 10:00:00",
-    "quantity": "1",
-}
-SECOND = FIRST | {"basket_id": "3"}
-
-
-@pytest.mark.parametrize(
-    ("files", "second"),
-    [
-        (1, {"user_id": "007", "item_id": "0x9", "timestamp": "2024-03-02T10:00:00", "quantity": "2.5"}),
-        (2, {"user_id": "007", "item_id": "0x9", "timestamp": "2024-03-02T10:00:00", "quantity": "2.5"}),
-        (2, {"user_id": "", "item_id": "crème", "timestamp": "2024-03-02", "quantity": "0"}),
-        (2, {"user_id": "NULL", "basket_id": "2-b", "item_id": "-8"}),
-        (2, {"user_id": "8.0", "item_id": "9223372036854775808", "timestamp": "1709290000"}),
-        (2, {"user_id": "'8", "item_id": "=5", "timestamp": "", "quantity": "-1"}),
-    ],
-)
-def test_kinds_of_cells_do_not_change_what_is_read(
-    tmp_path: Path, files: int, second: dict[str, str]
-) -> None:
-    """The judge is the same text in parquet, which is not typed. Numbers meet text in one file or in two."""
-    tables = []
-    for cells in (FIRST, SECOND | second):
-        other = {"item_id": "6", "basket_id": cells["basket_id"]}
-        lines = [cells, cells | other, cells | {"basket_id": f"{cells['basket_id']}9"}]
-        tables.append(pa.Table.from_pylist(lines))
-    joined = pa.concat_tables(tables)
-    pq.write_table(joined, tmp_path / "sales.parquet")
-    (tmp_path / "csv").mkdir()
-    for number, table in enumerate([joined] if files == 1 else tables):
-        pa.csv.write_csv(table, tmp_path / "csv" / f"{number}.csv")
-
-    def outcome(path: Path) -> object:
-        try:
-            written = run(path, tmp_path / f"out-{path.name}")
-        except BadInput as error:
-            return [(problem.what, problem.count, [v for _, v in problem.rows]) for problem in error.problems]
-        return {name: content for name, content in written.items() if name != "meta.json"}
-
-    assert outcome(tmp_path / "csv") == outcome(tmp_path / "sales.parquet")
-
-
-def test_a_column_that_goes_on_as_text_is_read_again_as_text(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The kind is chosen by the first rows."""
-    monkeypatch.setattr(part_module, "LOOKED_AT", 2)
-    (tmp_path / "a.csv").write_text("basket_id,item_id\n1,1\n1,2\n2,1\n2,x7\n")
-    run(tmp_path / "a.csv", tmp_path / "out")
-    assert part_module.read_facts(kept_parts(tmp_path / "out")[0]).kinds == ["integer", "text"]
-
-
-@pytest.mark.parametrize(
-    ("texts", "kind"),
-    [
-        (["1", "-20", ""], "integer"),
-        (["0", "999999999999999999"], "integer"),
-        (["01"], "text"),
-        (["+1"], "text"),
-        (["-0"], "text"),
-        ([" 1"], "text"),
-        (["0xF00000000"], "text"),  # eleven letters, and a number of eleven digits
-        (["2024-02-29 23:59:59"], "moment"),
-        (["2023-02-29 23:59:59"], "text"),
-        (["2024-02-29 23:59"], "text"),
-        (["2024-02-29 24:00:00"], "text"),
-        (["1970-01-01 00:00:00"], "text"),  # a placeholder
-    ],
-)
-def test_only_what_is_written_in_one_way_is_typed(texts: list[str], kind: str) -> None:
-    assert kind_of(pa.array(texts)) == kind
-
-
-def test_moments_are_seconds() -> None:
-    """2024-03-01 is day 19,783 since 1970: 19,783 × 86,400 s, and one more."""
-    seconds = stored_as("moment", pa.array(["2024-03-01 00:00:01"]))
-    assert seconds is not None
-    assert seconds.to_pylist() == [1_709_251_201]
 
 
 def test_a_warning_is_given_again_with_the_row(tmp_path: Path, sales: Path, read: Read) -> None:
@@ -272,7 +145,7 @@ DIES = """
 import os, sys
 from pathlib import Path
 from typing import Any
-from tests.unit.receipts import test_parts as tests
+from tests.building import daily_sales as tests
 rename, calls = Path.rename, iter(range(9))
 Path.rename = lambda *given: os._exit(9) if next(calls) == 2 else rename(*given)
 tests.run(Path(sys.argv[1]), Path(sys.argv[2]))
@@ -300,6 +173,8 @@ def test_an_old_file_is_not_read_for_its_digest(
         return sha256(path)
 
     monkeypatch.setattr(digests, "sha256", spy)
+    monkeypatch.setattr(kept, "digest_of_code", str)
+    monkeypatch.setattr(digests, "SETTLED_S", 3600)
     run(sales, tmp_path / "out")
     run(sales, tmp_path / "out")
     assert len(digested) == 6  # they are too young
@@ -392,90 +267,3 @@ def test_the_estimate_of_the_disk_counts_new_parts_only(tmp_path: Path, sales: P
     assert needs.spill == 0
     assert needs.output == pytest.approx(new + 10 * lines, abs=40)
     assert needs_of([source], "1GB").spill == known + new
-
-
-def test_any_number_of_workers_makes_the_same_parts(
-    tmp_path: Path, sales: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """1, 2 and 4 processes: the same bytes of data/, and of each part."""
-    monkeypatch.setattr(kept, "LEAST_FOR_WORKERS", 0)
-    (sales / "2024-03-02.csv").write_text(day(2).replace(",3,", ",c,"))
-    of_each = {}
-    for workers in [1, 2, 4]:
-        out = tmp_path / str(workers)
-        written = run(sales, out, engine__workers=workers)
-        of_each[workers] = (written, [path.name for path in kept_parts(out)])
-    assert of_each[1] == of_each[2] == of_each[4]
-
-
-def test_workers_of_other_machines_send_their_parts(
-    tmp_path: Path, sales: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They do not see the folder."""
-    monkeypatch.setattr(kept, "LEAST_FOR_WORKERS", 0)
-    expected = whole(sales, tmp_path)
-    monkeypatch.setattr(engine, "open_engine", lambda settings: nullcontext(Elsewhere()))
-    assert run(sales, tmp_path / "out", engine__name="ray") == expected
-    assert len(kept_parts(tmp_path / "out")) == 3
-
-
-class Elsewhere(ThisProcess):
-    """An engine whose workers get nothing but what can be pickled."""
-
-    def map(self, function: Any, partitions: Iterable[Any], shared: Any) -> Iterator[Any]:
-        assert shared.folder is None
-        shared = pickle.loads(pickle.dumps(shared))
-        return (pickle.loads(pickle.dumps(function(shared, partition))) for partition in partitions)
-
-
-def parquet(**columns: object) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
-
-
-def test_the_files_of_a_bucket_are_fetched_once(
-    tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """csv and parquet, also by workers; a new version of an object is another file."""
-    monkeypatch.setattr(kept, "LEAST_FOR_WORKERS", 0)
-    fetched: Read = []
-    find = kept.Parts._find
-
-    def spy(self: kept.Parts, name: str) -> Path | None:
-        found = find(self, name)
-        fetched.extend([] if found else [name])
-        return found
-
-    monkeypatch.setattr(kept.Parts, "_find", spy)
-    bucket = s3.bucket()
-
-    def put(name: str, content: bytes) -> None:
-        s3.request("PUT", f"/{bucket}/{name}", content)
-
-    def outcome(kind: str, path: Path | str, out: str, **settings: object) -> object:
-        fetched.clear()
-        written = run(path, tmp_path / out, **settings)
-        meta = {key: value for key, value in json.loads(written.pop("meta.json")).items() if key != "sources"}
-        return written, meta
-
-    for kind in ("csv", "parquet"):
-        local = tmp_path / kind
-        local.mkdir()
-        for number in (1, 2):
-            text = day(number).encode()
-            table = pa.csv.read_csv(pa.BufferReader(text)).to_pydict()
-            content = text if kind == "csv" else parquet(**table)
-            (local / f"{number}.{kind}").write_bytes(content)
-            put(f"{kind}/{number}.{kind}", content)
-        url = f"s3://{bucket}/{kind}"
-        expected = outcome(kind, local, "local", etl__parts=False)
-        assert outcome(kind, url, f"out-{kind}", engine__workers=2 if kind == "csv" else 1) == expected
-        assert len(fetched) == 2
-        assert outcome(kind, url, f"out-{kind}") == expected
-        assert fetched == []
-        put(f"{kind}/2.{kind}", (local / f"1.{kind}").read_bytes())
-        outcome(kind, url, f"out-{kind}")
-        assert len(fetched) == 1
-        assert len(kept_parts(tmp_path / f"out-{kind}")) == 2
