@@ -5,6 +5,7 @@ import ast
 from tests import ROOT
 
 TESTS = {
+    "make_part": "unit/receipts/test_part_workers.py",
     "count_part": "unit/snapshots/test_partitions.py",
     "make_histories": "unit/snapshots/test_partitions.py",
     "_rank": "model/test_evaluate.py",
