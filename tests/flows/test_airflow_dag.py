@@ -12,7 +12,7 @@ import pytest
 
 from tests import ROOT
 
-PYTHON = Path(os.environ.get("CESTA_AIRFLOW_ENV", ROOT / ".venv-airflow")) / "bin" / "python"
+PYTHON = Path(os.environ.get("CESTA_AIRFLOW_ENV", ROOT / "artifacts" / "airflow")) / "bin" / "python"
 PARSE = """
 import json, sys
 from airflow.dag_processing.dagbag import DagBag
