@@ -11,7 +11,6 @@ TESTS = {
     "_rank": "model/test_evaluate.py",
     "place_by_prior": "model/test_evaluate.py",
     "train_rank": "unit/snapshots/test_tower_ranks.py",  # a tower of the same quality, not the same bytes
-    "work": "unit/receipts/test_parts.py",  # make_part
     "score_partition": "unit/scoring/test_score.py",
     "compare_partition": "unit/scoring/test_score.py",
 }
