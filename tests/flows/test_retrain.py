@@ -131,13 +131,16 @@ def test_a_run_that_dies_alone_is_a_crash(prefect: PrefectServer, shop: WeeklySh
     with prefect.local.worker() as worker:
         run = prefect.start(DEPLOYMENT, **asked)
         prefect.await_task(run, "train", "Running")
-        (flow_run,) = [pid for pid in children(worker.pid) if "flow_engine" in command(pid)]
-        trainings = children(flow_run)
+        trainings = [pid for pid in children(worker.pid) if "--until" in command(pid)]
         assert trainings
-        kill(flow_run)
+        kill(parent(trainings[0]))
         assert prefect.await_end(run)["type"] == "CRASHED"
         prefect.await_run(run, 30, lambda _: not any(map(is_alive, trainings)))
 
 
 def command(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
