@@ -8,7 +8,7 @@ from operations.records.comparison import Comparison
 from operations.records.manifest import ReleaseManifest
 from operations.releases.compared import receipt_objections
 from operations.releases.gate import objections
-from operations.releases.listing import _against
+from operations.releases.overview.listing import _against
 from operations.settings import load_bars
 
 BARS = load_bars()
