@@ -53,7 +53,7 @@ SCRATCH: Final = "cesta-score-"
 
 
 class Wanted(NamedTuple):
-    """Whom the best ``k`` items are for: all users, or those of a file, or the baskets of one."""
+    """A choice of who gets the best ``k`` items: all users, or those of a file, or the baskets of one."""
 
     k: int
     users: Path | None = None

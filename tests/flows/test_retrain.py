@@ -126,7 +126,7 @@ def test_a_lost_machine_and_a_second_run(prefect: PrefectServer, shop: WeeklySho
 
 
 def test_a_run_that_dies_alone_is_a_crash(prefect: PrefectServer, shop: WeeklyShop) -> None:
-    """Its worker sees it at once. Its training ends, too."""
+    """The worker sees it at once. The training ends, too."""
     asked = {"out": str(shop.out), "settings": shop.settings(epochs=LONG), **NO_SERVER}
     with prefect.local.worker() as worker:
         run = prefect.start(DEPLOYMENT, **asked)

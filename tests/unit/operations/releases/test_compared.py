@@ -78,7 +78,7 @@ def test_a_loss_on_the_same_questions_counts_beyond_the_margin(
 
 
 def test_other_weeks_do_not_refuse_an_equal_release() -> None:
-    """Its own weeks are harder than those of the active release, as in December."""
+    """The candidate's own weeks are harder than those of the active release, as in December."""
     assert objections(candidate(0.0, 0.002, own=0.1), ACTIVE, BARS) == []
     alone = candidate(0.0, 0.002, own=0.1, digest="another release of that number")
     assert len(objections(alone, ACTIVE, BARS)) == 2
