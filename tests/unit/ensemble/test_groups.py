@@ -9,7 +9,7 @@ from tests.building.tiny_arrays import tiny_arrays
 
 
 def groups(of_item: list[list[int]], names: list[bytes], sales: list[float]) -> Groups:
-    """Groups of items whose sales are in row order, row 0 included; the rest of the arrays does not matter."""
+    """Groups of items whose sales are in row order, row 0 included. Other arrays do not matter."""
     score = np.log1p(np.array(sales)).astype(np.float32)
     categories = Categories(
         np.array(of_item, np.int32).reshape(len(sales), -1),
