@@ -13,8 +13,8 @@ LINT := .venv-lint
 OPERATOR := .venv-operator
 SCALE := .venv-scale
 FLOWS := .venv-flows
-MLFLOW := .venv-mlflow
-AIRFLOW := .venv-airflow
+MLFLOW := artifacts/mlflow
+AIRFLOW := artifacts/airflow
 FLOWS_HOME := export_scripts/flows
 OPTIONS :=
 PIP := bin/python -m pip --disable-pip-version-check
@@ -288,4 +288,4 @@ clean:  ## remove what was generated
 	rm -rf artifacts dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 clean-all: clean  ## remove the environments too
-	rm -rf $(APP) $(SERVING) $(MOTO) $(LINT) $(OPERATOR) $(SCALE) $(FLOWS) $(MLFLOW) $(AIRFLOW) .venv-peers
+	rm -rf $(APP) $(SERVING) $(MOTO) $(LINT) $(OPERATOR) $(SCALE) $(FLOWS) .venv-peers

@@ -134,7 +134,7 @@ def _measure(
         "baselines": {name: result(name) for name in baselines.RANKERS},
         "rivals": _describe_rivals(others, missing, result),
         "protocol": _describe_protocol(shop, split, arrays, hidden, contract),
-        "against": compared.json_object() if compared else None,
+        "against": compared.model_dump(mode="json", exclude_unset=True) if compared else None,
     }
 
 

@@ -54,7 +54,7 @@ SHOWN: Final = 60  # letters of an id
 
 
 class Wanted(NamedTuple):
-    """Whom the best ``k`` items are for: all users, or those of a file, or the baskets of one."""
+    """A choice of who gets the best ``k`` items: all users, or those of a file, or the baskets of one."""
 
     k: int
     users: Path | None = None

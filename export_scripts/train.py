@@ -28,9 +28,8 @@ from export_scripts.settings import Settings
 from export_scripts.snapshots import counts, partials
 from export_scripts.snapshots.leaks import check_leaks
 from export_scripts.snapshots.partials import PartialCounts
-from export_scripts.snapshots.retrieval.ranks import train_in_parallel
+from export_scripts.snapshots.retrieval.ranks import continue_in_parallel, train_in_parallel
 from export_scripts.snapshots.retrieval.tower import TrainedTower
-from export_scripts.snapshots.retrieval.training import continue_tower
 from export_scripts.snapshots.snapshot import snapshot
 from export_scripts.snapshots.splits import split_by_time
 from operations.errors import CestaError
@@ -59,7 +58,7 @@ def train(settings: Settings, data: Path, checkpoint: Path, warm_from: Path | No
 
         def train_tower() -> TrainedTower:
             if start:
-                return continue_tower(start.tower, shop, split.training, settings)
+                return continue_in_parallel(start.tower, shop, split.training, settings, engine)
             of_item = counts.categories(shop, split.training)[0].of_item
             return train_in_parallel(shop, split.training, of_item, settings, engine)
 

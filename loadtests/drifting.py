@@ -37,7 +37,7 @@ Change = Callable[[Basket, Basket, "Plan"], Basket]  # of a basket; the second i
 
 
 class Plan(NamedTuple):
-    """What is planted: a share of the baskets or items, and the items of the lost category."""
+    """The planted drift: a share of the baskets or items, and the items of the lost category."""
 
     share: float
     rng: np.random.Generator

@@ -28,6 +28,7 @@ USERS: Final = (
 )  # no id given; not of this release; of this release
 BASKETS: Final = ("empty", "unknown", "known")  # no ids given; none of this release; at least one
 STAGES: Final = ("parse", "sample", "respond")
+TURNS: Final = 10  # between two looks at the items' counts: some 60 series, each a call to Triton
 BASKET_SIZES: Final = (0, 1, 2, 3, 5, 10, 20, 50, 100)
 KEPT: Final = 10_000  # passes and baskets that wait to be added up: seconds of full load, 10 MB
 SECONDS: Final = (0.25e-3, 0.5e-3, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
@@ -65,6 +66,8 @@ class Tally:
         self._baskets: deque[list[int]] = deque(maxlen=KEPT)  # likewise: known item rows, by query
         self._by_category: NDArray[np.int64] = np.zeros(len(groups.categories) if groups else 0, np.int64)
         self._by_tenth: NDArray[np.int64] = np.zeros(len(TENTHS), np.int64)
+        self._turn = 0
+        self._items: list[tuple[Series, float]] = []  # as of the last such look
         self._sizes = _Histogram("cesta_sampler_basket_items", BASKET_SIZES)
         self._stages = {s: _Histogram("cesta_sampler_stage_seconds", SECONDS, stage=s) for s in STAGES}
 
@@ -94,6 +97,9 @@ class Tally:
         new = np.frombuffer(b"".join(self._new.pop() for _ in range(len(self._new))), np.int32)
         self._masks += np.bincount(new, minlength=len(self._masks))
         self._look_up_items()
+        if self._turn % TURNS == 0:
+            self._items = self._item_lines()
+        self._turn += 1
         name = "cesta_sampler_queries_total"
         counted = [
             *((Series(name, {"user": u, "basket": b}), n) for (u, b), n in self._queries.items()),
@@ -103,7 +109,7 @@ class Tally:
                 (Series("cesta_sampler_candidates_total", {"source": source}), self._proposed_by(bit))
                 for source, bit in SOURCES.items()
             ),
-            *self._items(),
+            *self._items,
             (Series("cesta_sampler_refused_total", {}), self._refused),
         ]
         histograms = (self._sizes, *self._stages.values())
@@ -118,7 +124,7 @@ class Tally:
         self._by_category += np.bincount(self._groups.category_of[rows], minlength=len(self._by_category))
         self._by_tenth += np.bincount(self._groups.tenth_of[rows], minlength=len(self._by_tenth))
 
-    def _items(self) -> list[tuple[Series, float]]:
+    def _item_lines(self) -> list[tuple[Series, float]]:
         """The counts by group."""
         if not self._groups:
             return []

@@ -48,7 +48,8 @@ def html(summary: Summary, findings: Sequence[Finding], daily: Daily | None = No
     """Render the page."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters.update(number=number, percent=percent)
-    names = dict.fromkeys(finding.feature for finding in findings)
+    drifted_first = sorted(findings, key=lambda finding: not finding.drifted)
+    names = dict.fromkeys(finding.feature for finding in drifted_first)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         summary=summary,
         drifted=[f"{BY_NAME[f.feature].title} ({f.window})" for f in findings if f.drifted],

@@ -81,7 +81,12 @@ def verdicts(
     """Is the candidate refused by the gate, and by the gate without the comparison?"""
     own = measure(pair.own, pair.own_owners, settings)
     compared = paired(pair.active, pair.candidate, pair.owners, settings)
-    against = {"release": ACTIVE, "digest": ACTIVE_DIGEST, "receipts": receipts.json_object(), **compared}
+    against = {
+        "release": ACTIVE,
+        "digest": ACTIVE_DIGEST,
+        "receipts": receipts.model_dump(mode="json"),
+        **compared,
+    }
     active = _manifest(ACTIVE, ACTIVE_DIGEST, active_own.as_metrics())
     ours, alone = own.as_metrics() | {"against": against}, own.as_metrics()
     return (

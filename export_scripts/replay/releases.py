@@ -6,6 +6,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pyarrow.parquet as pq
 
@@ -19,6 +20,8 @@ from export_scripts.settings import Settings
 from export_scripts.snapshots import partials
 from export_scripts.train import train
 from operations.records.contract import read_contract
+
+EARLIER: Final = "earlier.pt"
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def train_on(data: Path, end: int, folder: Path, settings: Settings, counts: Pat
     """Train on the baskets of ``data`` before number ``end``, in ``folder``; the CPU seconds it took.
 
     Trainings share the partial ``counts``. A killed training goes on where it was, and its seconds before do
-    not count then. One that has ended is loaded.
+    not count then. One that has ended is loaded. A checkpoint EARLIER there is what it goes on from.
     """
     tables, checkpoint = folder / "data", folder / "checkpoint.pt"
     write_part(data, end, tables)
@@ -48,7 +51,8 @@ def train_on(data: Path, end: int, folder: Path, settings: Settings, counts: Pat
         shared.symlink_to(counts.resolve())
     begun = time.process_time()
     if not checkpoint.exists():
-        train(settings, tables, checkpoint)
+        earlier = folder / EARLIER
+        train(settings, tables, checkpoint, earlier if earlier.exists() else None)
     cpu_s = time.process_time() - begun
     return load_trained(tables, checkpoint, settings), cpu_s
 

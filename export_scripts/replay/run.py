@@ -17,7 +17,7 @@ from export_scripts.receipts.shop import load_shop
 from export_scripts.replay.kept import KeptRelease, day_name, settings_name
 from export_scripts.replay.plan import WEEK, Plan
 from export_scripts.replay.questions import Asked
-from export_scripts.replay.releases import Trained, load_trained, train_on
+from export_scripts.replay.releases import EARLIER, Trained, load_trained, train_on
 from export_scripts.replay.trial import try_candidate, was_tried
 from export_scripts.settings import Settings
 
@@ -27,7 +27,6 @@ WORK: Final = "training"  # the folder of the release in making
 LAST: Final = "last"  # that of the last weekly one, which the next is compared with
 TRIALS: Final = "trials"
 COUNTS: Final = "counts"
-EARLIER: Final = "checkpoint.earlier.pt"  # the name that train knows
 COLD: Final = "cold"
 WARM: Final = "warm"
 
@@ -49,7 +48,7 @@ class Replay:
         """The replay below ``root`` that belongs to data and settings. Another has another folder.
 
         ``weeks``: in all, held out, with daily releases. With ``warm``, each training finds the checkpoint of
-        the last weekly release, and goes on with its tower if the settings allow it.
+        the last weekly release, and goes on with its tower.
         """
         shop = load_shop(data)
         chosen = (settings.splits, settings.sampler, settings.retrieval, settings.train)
@@ -101,7 +100,7 @@ class Replay:
         return trained
 
     def _bring_earlier(self, made: int, folder: Path) -> None:
-        """Have the checkpoint of a weekly release where a training looks for one to go on with."""
+        """Have the checkpoint of a weekly release in the folder of a training, which goes on from it."""
         last = self.folder / LAST / f"{made:03d}"
         if not last.exists():
             self._train(made)

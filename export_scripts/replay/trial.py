@@ -16,7 +16,7 @@ from ensemble.reference import Reference
 from export_scripts.engines.local import ThisProcess
 from export_scripts.quality.against import beside, hide_new_items, owners_of
 from export_scripts.quality.asked_by_id import IdQuestions, ask
-from export_scripts.quality.metrics import Ranks
+from export_scripts.quality.metrics import MISSED, Ranks
 from export_scripts.quality.questions import Questions
 from export_scripts.quality.rankers import ServedRanker
 from export_scripts.quality.receipts_compared import baskets_by_day, customers_of
@@ -57,11 +57,12 @@ def try_candidate(active: Trained, candidate: Trained, folder: Path) -> None:
     ours, ranker = candidate.released_before(start), _own_ranker(candidate, split)
     for name in (HEALTHY, SHUFFLED_MODEL, *FAULTS):
         rng = np.random.default_rng([start, len(name)])
-        broken, asked, own = FAULTS[name](shop, start, rng) if name in FAULTS else shop, ours, ranker
+        broken = FAULTS[name](shop, start, rng) if name in FAULTS else shop
         if broken is None or has_case(folder, name):
             continue
-        if name == SHUFFLED_MODEL:
-            asked, own = _mislabelled(candidate, ours, rng), _mislabelled_ranker(candidate, ranker, rng)
+        is_named = name != SHUFFLED_MODEL
+        asked = ours if is_named else _mislabelled(candidate, ours, rng)
+        own = ranker if is_named else None
         receipts = beside(released, broken)
         _keep(folder, name, _pair(released, asked, own, broken, candidate, split), receipts)
     write_file(folder / DONE, b"{}\n")
@@ -98,12 +99,15 @@ def read_case(folder: Path, name: str) -> tuple[Pair, ReceiptsCompared]:
 def _pair(
     active: Released,
     candidate: Reference,
-    ranker: ServedRanker,
+    ranker: ServedRanker | None,
     shop: Shop,
     trained: Trained,
     split: Split,
 ) -> Pair:
-    """Ask both about the newest receipts of ``shop``, and the candidate about its own test period."""
+    """Ask both about the newest receipts of ``shop``, and the candidate about its own test period.
+
+    Without a ``ranker`` it misses all of the latter, as one does that names wrong items.
+    """
     settings = trained.settings
     start = shop.first_basket_at(active.now)
     hidden = hide_new_items(shop, start, candidate, active, settings)
@@ -112,12 +116,15 @@ def _pair(
     rng = np.random.default_rng(settings.train.seed)
     warm, most = recommendable(candidate.sampler.arrays), settings.splits.hidden_per_basket
     own = hide_items(shop, test, shop.n_baskets, warm, most, rng).sample(settings.evaluate.queries, rng)
-    asked = Questions(shop, own, ranker.reference.sampler, [ranker])
+    own_ranks = np.full(len(own), float(MISSED))
+    if ranker:
+        asked = Questions(shop, own, ranker.reference.sampler, [ranker])
+        own_ranks = asked.rank(ThisProcess(), True, "own test period")[ServedRanker.NAME].ranks
     return Pair(
         active=ask(active.reference, questions),
         candidate=ask(candidate, questions),
         owners=owners_of(shop, hidden),
-        own=asked.rank(ThisProcess(), True, "own test period")[ServedRanker.NAME].ranks,
+        own=own_ranks,
         own_owners=owners_of(shop, own),
     )
 
@@ -138,11 +145,6 @@ def _mislabelled(trained: Trained, reference: Reference, rng: np.random.Generato
     ids = _shuffled(trained.shop.catalog["item_id"].tolist(), rng)
     model = trained.candidate.model
     return served_ranker(model, ids, reference.sampler, contract, contract.answers).reference
-
-
-def _mislabelled_ranker(trained: Trained, ranker: ServedRanker, rng: np.random.Generator) -> ServedRanker:
-    ids = _shuffled(trained.shop.catalog["item_id"].tolist(), rng)
-    return served_ranker(trained.candidate.model, ids, ranker.reference.sampler, read_contract())
 
 
 def _shuffled(ids: list[str], rng: np.random.Generator) -> list[str]:

@@ -43,7 +43,7 @@ def judge(canary: Canary, active: int, settings: RetrainSettings) -> Verdict:
 
 
 def _unclear(canary: Canary, ours: int, theirs: int, least: int) -> list[str]:
-    """What is missing for a judgement."""
+    """Name what is missing for a judgement."""
     if ours < least:
         return [f"it answered {ours} requests, and {least} are needed to judge it"]
     if theirs < least:

@@ -83,22 +83,22 @@ class LocalServer:
             raise NoAnswer(f"{url}: no answer ({reason}); does a supervisor run there?") from None
 
     def start_canary(self, release: int, percent: float) -> None:
-        """As ``cesta release canary`` does."""
+        """Do the same as ``cesta release canary``."""
         with self._control() as control:
             start_canary(self._repository, release, percent, control, bars=self._bars)
 
     def end_canary(self, release: int) -> None:
-        """As ``cesta release canary --percent 0`` does."""
+        """Do the same as ``cesta release canary --percent 0``."""
         with self._control() as control:
             stop_canary(self._repository, release, control)
 
     def promote(self, release: int, expected: int) -> None:
-        """As ``cesta release promote`` does."""
+        """Do the same as ``cesta release promote``."""
         with self._control() as control:
             promote(self._repository, release, control, bars=self._bars, expected=expected)
 
     def retire(self, keep: int) -> list[int]:
-        """As ``cesta release retire`` does."""
+        """Do the same as ``cesta release retire``."""
         with self._control() as control:
             return retire(self._repository, control, keep)
 
@@ -140,15 +140,15 @@ class RemoteServer:
             raise NoAnswer(str(error)) from None
 
     def start_canary(self, release: int, percent: float) -> None:
-        """As ``cesta release canary --gateway`` does."""
+        """Do the same as ``cesta release canary --gateway``."""
         self._gateway.canary(release, percent)
 
     def end_canary(self, release: int) -> None:
-        """As ``cesta release canary --gateway --percent 0`` does."""
+        """Do the same as ``cesta release canary --gateway --percent 0``."""
         self._gateway.canary(release, 0)
 
     def promote(self, release: int, expected: int) -> None:
-        """As ``cesta release promote --gateway`` does."""
+        """Do the same as ``cesta release promote --gateway``."""
         self._gateway.promote(release, expected=expected)
 
     def retire(self, keep: int) -> list[int]:

@@ -83,7 +83,7 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """All releases: age, data, HR@10 (hit rate), comparison with the active one; and who plays which part."""
-    from operations.releases.listing import list_releases, marks
+    from operations.releases.overview.listing import list_releases, marks
 
     listing = _remote(gateway).releases() if gateway else list_releases(_open(repository))
     if as_json:
@@ -106,7 +106,7 @@ def list_(
 @app.command()
 def index(repository: Place = REPOSITORY) -> None:
     """Write model_manifest.json at the repository's top: all releases in one file, for other programs."""
-    from operations.releases.index import NAME, write_index
+    from operations.releases.overview.index import NAME, write_index
 
     opened = _open(repository)
     written = write_index(opened)
@@ -126,7 +126,7 @@ def export_mlflow(
 
     Parameters, metrics and the manifest; also the report, if OUT/report.html shows the release's metrics.
     """
-    from operations.releases.mlflow_export import export_releases, read_report
+    from operations.releases.overview.mlflow_export import export_releases, read_report
 
     exported = export_releases(_open(repository), server, model, read_report(out))
     added = ", ".join(map(str, exported.added)) or "none"
@@ -165,7 +165,7 @@ def diff(
     repository: Place = REPOSITORY,
 ) -> None:
     """Differences of two releases: data, settings, metrics with their intervals, code, files."""
-    from operations.releases.diff import diff as run
+    from operations.releases.overview.diff import diff as run
     from operations.releases.repository import read_release
 
     opened = _open(repository)

@@ -17,7 +17,7 @@ from operations.address import host_of, is_near
 from operations.errors import BeingChanged, CestaError, NoAnswer
 from operations.gateway.traffic import Traffic
 from operations.releases.history import Record
-from operations.releases.listing import Listing
+from operations.releases.overview.listing import Listing
 
 KEY: Final = "CESTA_ADMIN_KEY"
 KEY_FILE: Final = "CESTA_ADMIN_KEY_FILE"

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import structlog
@@ -20,8 +21,8 @@ from operations.gateway.traffic import Traffic
 from operations.records.disk import explained
 from operations.releases.canary import LEAST_PERCENT, MOST_PERCENT, start_canary, stop_canary
 from operations.releases.history import Action, Record
-from operations.releases.listing import list_releases
 from operations.releases.model_control import ModelControl
+from operations.releases.overview.listing import list_releases
 from operations.releases.promote import promote, roll_back
 from operations.releases.retire import LEAST, retire
 from operations.releases.stores.store import Repository
@@ -70,7 +71,41 @@ class Operator:
     token: str
     read_traffic: Callable[[], Traffic]
 
-    def change(self, action: Action, caller: str, command: Callable[[ModelControl], Record]) -> Record:
+    def promote(self, release: int, asked: Promotion, caller: str) -> Record:
+        """Have the release served. Raises as ``_change`` does."""
+        command = partial(
+            promote,
+            self.repository,
+            release,
+            bars=self.bars,
+            force=asked.force,
+            expected=asked.expected,
+            who=caller,
+        )
+        return self._change(Action.PROMOTE, caller, command)
+
+    def share(self, release: int, asked: Share, caller: str) -> Record:
+        """Start a canary release with this share, or end it if the share is 0. Raises as ``_change`` does."""
+        if asked.percent == 0:
+            end = partial(stop_canary, self.repository, release, who=caller)
+            return self._change(Action.END_CANARY, caller, end)
+
+        start = partial(
+            start_canary,
+            self.repository,
+            release,
+            asked.percent,
+            bars=self.bars,
+            force=asked.force,
+            who=caller,
+        )
+        return self._change(Action.CANARY, caller, start)
+
+    def roll_back(self, caller: str) -> Record:
+        """Return to the release that was active before. Raises as ``_change`` does."""
+        return self._change(Action.ROLLBACK, caller, partial(roll_back, self.repository, who=caller))
+
+    def _change(self, action: Action, caller: str, command: Callable[[ModelControl], Record]) -> Record:
         """Run a release command and log its caller.
 
         Raises HTTPException: 409 if the command fails, 503 if another change is in progress.
@@ -120,49 +155,17 @@ def make_router(operator: Operator) -> APIRouter:
     @router.post("/releases/{release}/promote")
     def promote_release(release: int, caller: Caller, body: Promotion | None = None) -> JsonObject:
         """Have a release served, in the place of ``expected`` if that is given; ``force`` passes the gate."""
-        asked = body or Promotion()
-
-        def command(control: ModelControl) -> Record:
-            return promote(
-                operator.repository,
-                release,
-                control,
-                bars=operator.bars,
-                force=asked.force,
-                expected=asked.expected,
-                who=caller,
-            )
-
-        return operator.change(Action.PROMOTE, caller, command)
+        return operator.promote(release, body or Promotion(), caller)
 
     @router.post("/releases/{release}/canary")
     def canary_release(release: int, caller: Caller, body: Share) -> JsonObject:
         """Give a release this share of the requests; 0 ends it."""
-
-        def start(control: ModelControl) -> Record:
-            return start_canary(
-                operator.repository,
-                release,
-                body.percent,
-                control,
-                bars=operator.bars,
-                force=body.force,
-                who=caller,
-            )
-
-        def stop(control: ModelControl) -> Record:
-            return stop_canary(operator.repository, release, control, who=caller)
-
-        if body.percent == 0:
-            return operator.change(Action.END_CANARY, caller, stop)
-        return operator.change(Action.CANARY, caller, start)
+        return operator.share(release, body, caller)
 
     @router.post("/rollback")
     def roll_back_release(caller: Caller) -> JsonObject:
         """Return to the release that was active before."""
-        return operator.change(
-            Action.ROLLBACK, caller, lambda control: roll_back(operator.repository, control, who=caller)
-        )
+        return operator.roll_back(caller)
 
     @router.post("/retire")
     def retire_releases(caller: Caller, body: Kept | None = None) -> JsonObject:

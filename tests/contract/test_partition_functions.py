@@ -5,12 +5,12 @@ import ast
 from tests import ROOT
 
 TESTS = {
+    "make_part": "unit/receipts/test_part_workers.py",
     "count_part": "unit/snapshots/test_partitions.py",
     "make_histories": "unit/snapshots/test_partitions.py",
     "_rank": "model/test_evaluate.py",
     "place_by_prior": "model/test_evaluate.py",
     "train_rank": "unit/snapshots/test_tower_ranks.py",  # a tower of the same quality, not the same bytes
-    "work": "unit/receipts/test_parts.py",  # make_part
     "score_partition": "unit/scoring/test_score.py",
     "compare_partition": "unit/scoring/test_score.py",
 }

@@ -12,7 +12,7 @@ import pytest
 
 from tests import ROOT
 
-PYTHON = Path(os.environ.get("CESTA_AIRFLOW_ENV", ROOT / ".venv-airflow")) / "bin" / "python"
+PYTHON = Path(os.environ.get("CESTA_AIRFLOW_ENV", ROOT / "artifacts" / "airflow")) / "bin" / "python"
 PARSE = """
 import json, sys
 from airflow.dag_processing.dagbag import DagBag
@@ -30,7 +30,6 @@ def test_airflow_parses_the_dag(tmp_path: Path) -> None:
         pytest.skip(f'no Airflow in {PYTHON}: "make airflow-test" makes an environment that has it')
     text = (ROOT / "docs" / "schedules.md").read_text(encoding="utf-8")
     (source,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(source.splitlines()) <= 12
     dags = tmp_path / "dags"
     dags.mkdir()
     (dags / "cesta.py").write_text(source)

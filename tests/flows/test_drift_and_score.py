@@ -44,7 +44,7 @@ esac
 
 
 def test_a_drift_starts_a_retraining(answering: Verbs, tmp_path: Path) -> None:
-    """Its state names what has drifted, its plot is an artifact, and its event schedules retrain/on-drift."""
+    """The flow's state names what has drifted, its plot is an artifact, its event schedules a retraining."""
     server = answering(10)
     deployment = server.ask("/deployments/name/retrain/on-drift", method="GET")["id"]
     with server.local.worker():

@@ -25,7 +25,7 @@ from tests.building.runs import toy_run
 from tests.running.door import free_ports
 from tests.running.s3 import DIRECT
 
-HOME = Path(os.environ.get("CESTA_MLFLOW_ENV", ROOT / ".venv-mlflow")) / "bin"
+HOME = Path(os.environ.get("CESTA_MLFLOW_ENV", ROOT / "artifacts" / "mlflow")) / "bin"
 START_S = 120
 METRICS = {"known": {"n": 10, "hr_at_10": 0.25}, "protocol": {"queries": 10, "note": "not a number"}}
 

@@ -134,7 +134,7 @@ def test_a_number_in_a_new_repository_is_another_release(loop: CheapLoop) -> Non
 
 
 def test_the_gate_s_objections_keep_a_release_out(loop: CheapLoop) -> None:
-    """Its alert fires: the history has a failed promotion."""
+    """The alert fires: the history has a failed promotion."""
     sentence = ends(loop, Outcome.REFUSED, **{"release.hr_at_10": 0.3})
     assert "its hr_at_10 0.2000 is below the bar of 0.3000" in sentence
     assert read_journal(loop.out.root).runs[-1].objections
@@ -234,6 +234,7 @@ def test_a_full_disk_is_told_in_its_own_words(loop: CheapLoop, monkeypatch: pyte
 
     monkeypatch.setattr("export_scripts.retrain.publish", fill)
     ends(loop, Outcome.DISK_FULL)
+    assert releases(loop.repository) == [1]
 
 
 def test_a_second_run_ends_at_once(loop: CheapLoop) -> None:

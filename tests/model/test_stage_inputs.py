@@ -18,7 +18,7 @@ from tests.building.shops import make_shop
 
 READ: set[str] = set()
 WITHOUT_EFFECT = {  # etl only words a hint with it; any engine gives the same bytes
-    "etl": {"sampler"},
+    "etl": {"sampler", "engine"},
     **{stage: {"engine"} for stage in ("train", "evaluate", "export")},
 }
 

@@ -47,7 +47,7 @@ class Stages:
     def prepare(self, node: Node, out: Path, verb: str) -> None:
         """Copy what the stage reads into ``out``, a folder that ``node`` may see alone."""
         needed = ["data", "checkpoint.pt", "metrics.json"][: INPUTS[verb]]
-        copy = ["cp", "--recursive", *(self.out / name for name in needed), out]
+        copy: list[str | Path] = ["cp", "--recursive", *(self.out / name for name in needed), out]
         subprocess.run(node.command(*copy), check=True)
 
     def begin_again(self, node: Node, out: Path, workers: int, verb: str) -> subprocess.Popen[str]:

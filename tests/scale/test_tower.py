@@ -59,7 +59,7 @@ def ranks_of(node: Node) -> list[int]:
 
 
 def test_as_many_ranks_as_there_are_processors_train_a_tower(cluster: Cluster) -> None:
-    """Of nine workers that are asked for, each node has two."""
+    """Nine workers are asked for; each node has two."""
     with training(cluster, workers=9) as lines:
         assert lines.read() == begun(0)
         assert len(ranks_of(cluster.head) + ranks_of(cluster.other)) == 4

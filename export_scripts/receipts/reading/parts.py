@@ -19,7 +19,7 @@ from export_scripts.receipts.reading.manifests import files_of, is_manifest
 from operations.errors import CestaError
 from operations.records.object_file import ObjectFile
 from operations.records.object_path import ObjectPath
-from operations.releases.stores.parallel import run_all
+from operations.records.parallel import run_all
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta

@@ -93,10 +93,9 @@ def continue_tower(
     """Train a copy of ``tower`` on the baskets before ``end``, those that it has seen included.
 
     A trained tower gets the share ``retrieval.continued`` of the steps of a new one, in a small shop all of
-    them (LEAST_CONTINUED). A user that it has not
-    met starts from the unknown user's vector, an item from those of its categories. ``shop`` numbers users
-    and items as the shop of the earlier training. The result depends on nothing but the arguments. Raises
-    CestaError if the tower has seen baskets from ``end`` on.
+    them (LEAST_CONTINUED). A user that it has not met starts from the unknown user's vector, an item from
+    those of its categories. ``shop`` numbers users and items as the shop of the earlier training. The result
+    depends on nothing but the arguments. Raises CestaError if the tower has seen baskets from ``end`` on.
 
     A ``stretch`` before the last one returns a tower that has not reached ``end``, for the next stretch.
     """

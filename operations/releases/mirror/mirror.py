@@ -20,6 +20,7 @@ from operations.records.contract import ENSEMBLE
 from operations.records.disk import explained, make_folder, open_to_readers
 from operations.records.file_record import FileRecord, sha256
 from operations.records.manifest import ReleaseManifest
+from operations.records.parallel import run_all
 from operations.records.room import keep_room
 from operations.releases.mirror.holds import Holds
 from operations.releases.mirror.records import copy_records
@@ -30,7 +31,6 @@ from operations.releases.signatures.signature import check_signature
 from operations.releases.signatures.trust import find_trust
 from operations.releases.stores.bucket import BucketRepository
 from operations.releases.stores.folder import ROOM, FolderRepository
-from operations.releases.stores.parallel import run_all
 from operations.releases.stores.store import Repository
 
 MARK: Final = (

@@ -4,13 +4,13 @@ import re
 from typing import Final
 
 from operations.records.contract import NAMED, SAMPLER, SCORER
+from operations.records.parallel import run_all
 from operations.releases import history
 from operations.releases.models.configs import CANARY, FRONTS, PLACEHOLDER
 from operations.releases.repository import CONFIG
 from operations.releases.signatures import signature
 from operations.releases.stores.bucket import BucketRepository
 from operations.releases.stores.folder import FolderRepository
-from operations.releases.stores.parallel import run_all
 
 DEPTHS: Final = ("*", "*/*", "*/*/*")  # of folders, in which a record may lie
 

@@ -18,8 +18,8 @@ from operations.records.atomic import scratch_folder
 from operations.records.contract import ENSEMBLE, kind_of
 from operations.records.file_record import FileRecord, sha256
 from operations.records.object_path import ObjectPath
+from operations.records.parallel import run_all
 from operations.releases.stores.lease import Lease, create_once, is_abandoned, sign, take_over_dead
-from operations.releases.stores.parallel import run_all
 
 NUMBERS: Final = ".numbers"  # a folder with an object for each number that was ever taken; never deleted
 LOCK: Final = ".lock"

@@ -48,7 +48,7 @@ def groups(shop: Shop) -> Groups:
 
 @pytest.fixture(scope="module")
 def record(shop: Shop, groups: Groups) -> DriftRecord:
-    """Of all but the last week."""
+    """The record of all weeks but the last."""
     return record_of_receipts(shop, shop.first_basket_at(133 * 86_400), groups, SETTINGS)
 
 
@@ -78,7 +78,7 @@ def test_baskets_are_counted_by_period_and_feature() -> None:
 
 
 def test_a_steady_shop_raises_no_alarm(record: DriftRecord, shop: Shop, groups: Groups) -> None:
-    """Its thresholds are the least ones: nothing but chance lies between its weeks."""
+    """The shop's thresholds are the least ones: nothing but chance lies between its weeks."""
     last_week = baskets_of(shop, shop.first_basket_at(133 * 86_400), shop.n_baskets)
     assert alarms(record, last_week, groups) == set()
     assert record.thresholds[WEEK]["category"] == SETTINGS.least

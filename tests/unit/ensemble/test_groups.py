@@ -9,7 +9,7 @@ from tests.building.tiny_arrays import tiny_arrays
 
 
 def groups(of_item: list[list[int]], names: list[bytes], sales: list[float]) -> Groups:
-    """Of items whose sales are in row order, row 0 included; the rest of the arrays does not matter."""
+    """Groups of items whose sales are in row order, row 0 included. Other arrays do not matter."""
     score = np.log1p(np.array(sales)).astype(np.float32)
     categories = Categories(
         np.array(of_item, np.int32).reshape(len(sales), -1),
@@ -29,7 +29,7 @@ def labels(found: Groups) -> list[str]:
 
 
 def test_an_item_counts_for_its_category_and_its_tenth_of_the_sales() -> None:
-    """Of 10 sales, the first item has 6.5: it begins in the first tenth, the next one in the 7th."""
+    """The first item has 6.5 of 10 sales: it begins in the first tenth, the next one in the 7th."""
     found = groups([[0], [1], [2], [2], [0]], [b"", b"tea", b"milk"], [0, 6.5, 3, 0.5, 0])
     assert found.categories == ("tea", "milk", OTHER, NONE)
     assert labels(found) == [NONE, "tea", "milk", "milk", NONE]
@@ -43,7 +43,7 @@ def test_the_column_that_tells_most_about_a_sale_is_counted() -> None:
 
 
 def test_the_number_of_categories_is_bounded() -> None:
-    """Those that sell least are counted together, and so are categories without any sale."""
+    """Categories that sell least are counted together, and so are categories without any sale."""
     n = MOST_CATEGORIES + 3
     sales = [0.0, *(float(2 * n - item) for item in range(n))]
     found = groups([[i] for i in range(n + 1)], [b"", *(b"c%d" % i for i in range(n))], sales)

@@ -10,7 +10,7 @@ import pytest
 
 from ensemble.candidate_sampler.groups import NONE, OTHER, Groups
 from ensemble.candidate_sampler.ids import Ids, Rows
-from ensemble.candidate_sampler.metrics import HELP, KEPT, Reporter, Tally
+from ensemble.candidate_sampler.metrics import HELP, KEPT, TURNS, Reporter, Tally
 from ensemble.candidate_sampler.query import Query, Vocabulary
 from ensemble.candidate_sampler.sources import POPULAR, TOGETHER, USUAL
 
@@ -186,13 +186,18 @@ def test_every_family_says_what_it_means() -> None:
 
 
 def test_known_items_of_baskets_are_counted_by_group() -> None:
-    """Items 1 and 2 are of one category. The counts add up over looks, and unknown ids have no group."""
+    """Items 1 and 2 are of one category. Unknown ids have no group. Each tenth look shows new counts."""
     groups = Groups(("tea", OTHER, NONE), np.array([2, 0, 0, 1], np.uint8), np.array([10, 0, 9, 9], np.uint8))
     tally = Tally(groups)
     tally.sampled([Query(basket=[1, 2]), Query(unknown_items=2)], np.zeros((2, 1), np.int32))
     tally.lines()
     tally.sampled([Query(basket=[1, 3])], np.zeros((1, 1), np.int32))
-    categories = "cesta_sampler_basket_categories_total"
-    assert [value(tally, categories, category=label) for label in groups.categories] == [3, 1, 0]
-    tenths = "cesta_sampler_basket_tenths_total"
-    assert [value(tally, tenths, tenth=label) for label in ("1", "10", "unsold")] == [2, 2, 0]
+    for _ in range(TURNS - 1):
+        tally.lines()
+    counts = read_counts(tally)
+
+    def of(family: str, label: str, values: tuple[str, ...]) -> list[float]:
+        return [counts.get(f"cesta_sampler_basket_{family}_total{[(label, v)]}", 0) for v in values]
+
+    assert of("categories", "category", groups.categories) == [3, 1, 0]
+    assert of("tenths", "tenth", ("1", "10", "unsold")) == [2, 2, 0]

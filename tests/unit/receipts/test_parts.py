@@ -241,8 +241,10 @@ def test_the_code_that_reads_files_is_part_of_the_key() -> None:
         "operations/address.py",
         "operations/errors.py",
         *(f"operations/records/{name}.py" for name in ("file_record", "json_record", "place")),
-        *(f"operations/records/{name}.py" for name in ("object_file", "object_path")),
-        "operations/releases/stores/parallel.py",
+        *(
+            f"operations/records/{name}.py"
+            for name in ("object_file", "object_path", "object_store", "parallel")
+        ),
     }
 
 

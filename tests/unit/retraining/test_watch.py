@@ -41,7 +41,7 @@ def traffic(requests: float = 0, failed: float = 0, active: int = 1, canary: int
 
 
 def watched(hours: Hours, *answers: Traffic | Exception) -> tuple[str, int]:
-    """What is found, and the number of requests."""
+    """The finding, and the number of requests."""
     canary = Canary(release=2, percent=10, started_s=hours.now_s, until_s=hours.now_s + 600)
     server = Scripted(*answers)
     verdict = watch(server, canary, 1, SETTINGS, lambda: None, hours.clock)  # type: ignore[arg-type]
@@ -129,9 +129,11 @@ def test_a_damaged_record_is_named_with_the_way_out(tmp_path: Path) -> None:
 
 
 def test_the_lock_is_free_again_after_a_run(tmp_path: Path) -> None:
+    entered = 0
     for _ in range(2):
         with locked(tmp_path):
-            pass
+            entered += 1
+    assert entered == 2
 
 
 @pytest.mark.parametrize(

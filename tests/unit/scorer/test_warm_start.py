@@ -75,7 +75,7 @@ def weeks(tmp_path_factory: pytest.TempPathFactory) -> Weeks:
 
 @pytest.fixture
 def checkpoint(weeks: Weeks, tmp_path: Path) -> Path:
-    """That of the first day, where the next training writes."""
+    """The checkpoint of the first day, where the next training writes."""
     return Path(shutil.copy(weeks.first, tmp_path / "checkpoint.pt"))
 
 

@@ -119,7 +119,7 @@ def test_the_report_counts_items_and_lists() -> None:
 
 
 def test_a_sample_is_spread_over_all_partitions() -> None:
-    """Of eleven questions in partitions of four, the places 0, 5 and 10."""
+    """Eleven questions in partitions of four: the places 0, 5 and 10."""
     keys = [f"u{n}" for n in range(11)]
     parts = [Asked(n, own, own, [[]] * len(own)) for n, own in enumerate([keys[:4], keys[4:8], keys[8:]])]
     assert [part.keys for part in sampled(parts, 11, 3)] == [["u0"], ["u5"], ["u10"]]

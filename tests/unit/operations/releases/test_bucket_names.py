@@ -69,7 +69,7 @@ def test_every_verb_refuses_it_before_any_request(verb: str, url: str, tmp_path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        patch.setattr("operations.records.object_path._connect", lambda *_: pytest.fail("a connection"))
+        patch.setattr("operations.records.object_path.connect", lambda *_: pytest.fail("a connection"))
         done = CliRunner().invoke(make_app(), [*VERBS[verb], "--repository", url])
     assert isinstance(done.exception, CestaError), done.exception
     assert url in str(done.exception)

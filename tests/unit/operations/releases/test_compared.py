@@ -8,7 +8,7 @@ from operations.records.comparison import Comparison
 from operations.records.manifest import ReleaseManifest
 from operations.releases.compared import receipt_objections
 from operations.releases.gate import objections
-from operations.releases.listing import _against
+from operations.releases.overview.listing import _against
 from operations.settings import load_bars
 
 BARS = load_bars()
@@ -78,7 +78,7 @@ def test_a_loss_on_the_same_questions_counts_beyond_the_margin(
 
 
 def test_other_weeks_do_not_refuse_an_equal_release() -> None:
-    """Its own weeks are harder than those of the active release, as in December."""
+    """The candidate's own weeks are harder than those of the active release, as in December."""
     assert objections(candidate(0.0, 0.002, own=0.1), ACTIVE, BARS) == []
     alone = candidate(0.0, 0.002, own=0.1, digest="another release of that number")
     assert len(objections(alone, ACTIVE, BARS)) == 2

@@ -12,11 +12,11 @@ from operations.records import manifest
 from operations.records.contract import ENSEMBLE, NAMED, SAMPLER, SCORER, Config, read_config, tensors
 from operations.releases import publish
 from operations.releases.canary import start_canary, stop_canary
-from operations.releases.diff import diff
 from operations.releases.models import configs
 from operations.releases.models.configs import CANARY, PARTS, part_config
 from operations.releases.models.contracts import ServedContract
 from operations.releases.models.placing import models_of
+from operations.releases.overview.diff import diff
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import CONFIG, active_release, part_models, read_release, releases
 from operations.releases.retire import retire

@@ -10,7 +10,7 @@ import pytest
 from loadtests.faults.broken_releases import rewrite_manifest
 from operations.errors import BeingChanged
 from operations.releases.canary import start_canary
-from operations.releases.index import NAME, write_index
+from operations.releases.overview.index import NAME, write_index
 from operations.releases.repository import read_release
 from operations.releases.stores.store import Repository
 

@@ -16,9 +16,9 @@ from operations.records.contract import MODELS
 from operations.records.golden_answers import Answer, difference
 from operations.records.manifest import ReleaseManifest
 from operations.releases import history, publish
-from operations.releases.diff import diff
 from operations.releases.gate import objections
 from operations.releases.history import Action
+from operations.releases.overview.diff import diff
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, manifest_place, read_release, releases
 from operations.releases.retire import retire

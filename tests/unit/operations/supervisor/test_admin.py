@@ -112,7 +112,7 @@ def test_a_repository_that_cannot_be_read_is_said(
     def refuse(_: Repository) -> list[int]:
         raise PermissionError(13, "Permission denied", str(repository))
 
-    monkeypatch.setattr("operations.releases.listing.releases", refuse)
+    monkeypatch.setattr("operations.releases.overview.listing.releases", refuse)
     refused = Admin(repository).ask("GET", "/releases")
     assert refused.status_code == 503
     assert "the releases cannot be listed" in refused.json()["error"]

@@ -70,7 +70,7 @@ def test_gauges_tell_distance_bound_and_threshold(pages: Pages) -> None:
 
 
 def test_a_release_without_a_reference_is_told_and_not_measured(pages: Pages) -> None:
-    """Its page is not even read."""
+    """Triton's page is not even read."""
     drift = watch(pages, drift=None)
     pages.shutdown()
     drift.look(3)

@@ -13,8 +13,8 @@ from operations.records.comparison import Metric
 from operations.records.contract import ENSEMBLE
 from operations.records.manifest import GROUPS, Group, ReleaseManifest
 from operations.records.manifest import NAME as MANIFEST
-from operations.releases.listing import Canary, list_releases
 from operations.releases.models.placing import models_of
+from operations.releases.overview.listing import Canary, list_releases
 from operations.releases.repository import manifest_place
 from operations.releases.stores.store import Repository
 

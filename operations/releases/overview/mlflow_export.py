@@ -14,7 +14,7 @@ from operations.errors import CestaError
 from operations.outputs import Outputs
 from operations.records.manifest import NAME as MANIFEST
 from operations.records.manifest import ReleaseManifest
-from operations.releases.index import read_index
+from operations.releases.overview.index import read_index
 from operations.releases.repository import manifest_place, read_release
 from operations.releases.stores.store import Repository
 
