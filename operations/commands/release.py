@@ -92,11 +92,11 @@ def list_(
     if listing["damaged"]:
         print(f"nobody can tell which release is active: {listing['damaged']}", file=sys.stderr)
     parts, table = marks(listing), Table()
-    for column in ("release", "created at", "data until", "HR@10", "NDCG@10 against release", ""):
+    for column in ("release", "created (UTC)", "data until", "HR@10", "against (NDCG@10)", ""):
         table.add_column(column)
     for row in listing["releases"]:
         number, hit_rate = row["release"], row.get("hr_at_10")
-        created_at = "damaged" if "damaged" in row else row.get("created_at") or ""
+        created_at = "damaged" if "damaged" in row else (row.get("created_at") or "")[:16].replace("T", " ")
         measured = "not measured" if hit_rate is None else f"{hit_rate:.4f}"
         cells = (created_at, row.get("data_until") or "", "" if "damaged" in row else measured)
         table.add_row(str(number), *cells, row.get("against") or "", parts.get(number, ""))
