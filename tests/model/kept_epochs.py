@@ -53,8 +53,9 @@ def main() -> None:
             answers[way].append(found)
             line = describe(found, answers[WAYS[0]][-1])
             print(f"{seed:4} {way:8}{epoch:5} {rise:4}  {line}", flush=True)
-    for way in WAYS:
-        print(f" all {way:20}{describe(together(answers[way]), together(answers[WAYS[0]]))}")
+    users, mixture = (together(answers[way]) for way in WAYS)
+    for way, found in zip(WAYS, (users, mixture), strict=True):
+        print(f" all {way:20}{describe(found, users)}")
 
 
 def parse() -> argparse.Namespace:
