@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble.candidate_sampler.arrays import SamplerArrays
 from export_scripts.engines.local import ThisProcess
 from export_scripts.quality.groups import Groups
 from export_scripts.quality.metrics import gains, interval
@@ -29,6 +30,7 @@ from export_scripts.quality.questions import Questions
 from export_scripts.quality.rankers import ServedRanker
 from export_scripts.quality.served import served_ranker
 from export_scripts.receipts.shop import Shop, load_shop
+from export_scripts.scorer.ncf import NCF
 from export_scripts.scorer.resume import SavedTraining
 from export_scripts.scorer.training_set import make_periods
 from export_scripts.settings import Settings, load_settings
@@ -49,11 +51,12 @@ SMALL: Final = {"train.training_queries": 20_000, "train.validation_queries": 3_
 
 
 class Answers(NamedTuple):
-    """HR@10 and NDCG@10 (n, 2) of each question with its user and without, and what the questions are."""
+    """HR@10 and NDCG@10 (n, 2) of each question, with its user and without; its kind and its owner."""
 
     known: NDArray[np.float64]
     unknown: NDArray[np.float64]
-    groups: Groups
+    repeat: NDArray[np.bool_]
+    owners: NDArray[np.int64]
 
 
 class Trained(NamedTuple):
@@ -134,7 +137,7 @@ def recall(shop: Shop, tower: TrainedTower, settings: Settings, queries: int) ->
 
 def ask(shop: Shop, tower: TrainedTower, settings: Settings, queries: int) -> Answers:
     """Train a scorer with the tower; ask about the last days as ``cesta evaluate`` does."""
-    split, contract = split_by_time(shop, settings.splits), read_contract()
+    split = split_by_time(shop, settings.splits)
     with tempfile.TemporaryDirectory() as folder:
         counted = PartialCounts(shop, settings.sampler, Path(folder) / "counts", ThisProcess())
         saved = SavedTraining(Path(folder) / "training", {})
@@ -142,6 +145,12 @@ def ask(shop: Shop, tower: TrainedTower, settings: Settings, queries: int) -> An
         periods = make_periods(shop, split, arrays, settings, counted)
         model, prior, _ = fit_scorer(shop, arrays, periods, settings, saved)
         arrays = snapshot(shop, split.test, settings, prior, counted, tower)
+    return answer(shop, model, arrays, settings, queries)
+
+
+def answer(shop: Shop, model: NCF, arrays: SamplerArrays, settings: Settings, queries: int) -> Answers:
+    """Ask the scorer about the test period, whose release has the ``arrays``."""
+    split, contract = split_by_time(shop, settings.splits), read_contract()
     rng, most = np.random.default_rng(settings.train.seed), settings.splits.hidden_per_basket
     hidden = hide_items(shop, split.test, split.end, recommendable(arrays), most, rng).sample(queries, rng)
     sampler = sampler_of(arrays, settings, contract)
@@ -151,12 +160,13 @@ def ask(shop: Shop, tower: TrainedTower, settings: Settings, queries: int) -> An
         gains(questions.rank(ThisProcess(), user, "lists")[ServedRanker.NAME].ranks)[:, :2]
         for user in (True, False)
     )
-    return Answers(known, unknown, Groups.of(shop, arrays, hidden, split.test, settings))
+    groups = Groups.of(shop, arrays, hidden, split.test, settings)
+    return Answers(known, unknown, groups.repeat, groups.owners)
 
 
 def describe(answers: Answers, first: Answers) -> str:
     """Format the figures by kind of question, and the differences in NDCG@10 from the ``first``."""
-    repeat = answers.groups.repeat
+    repeat = answers.repeat
     pairs: Sequence[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]] = (
         (answers.known, first.known, np.ones(len(repeat), bool)),
         (answers.known, first.known, repeat),
@@ -168,7 +178,7 @@ def describe(answers: Answers, first: Answers) -> str:
         cell = "/".join(f"{mean:.4f}" for mean in mine[chosen].mean(0))
         if answers is not first:
             differences = (mine - theirs)[chosen][:, 1:]
-            bounds = interval(differences, answers.groups.owners[chosen], 1_000, np.random.default_rng(1))
+            bounds = interval(differences, answers.owners[chosen], 1_000, np.random.default_rng(1))
             cell += f" ({bounds[0][0]:+.4f} to {bounds[0][1]:+.4f})"
         cells.append(cell)
     return " ".join(cells)
