@@ -95,6 +95,7 @@ def test_a_build_leaves_a_whole_release(built: Outputs) -> None:
         "data",
         "checkpoint.pt",
         "counts",
+        "parts",
         "metrics.json",
         "report.html",
         "run",

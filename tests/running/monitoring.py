@@ -198,5 +198,8 @@ cesta_retraining_running 0
 cesta_retraining_next_timestamp_seconds 1.7e9
 cesta_retraining_ended_timestamp_seconds 1.7e9
 cesta_retraining_exit_code 0
+cesta_drift{{feature="category",window="day"}} 0.1
+cesta_drift_low{{feature="category",window="day"}} 0.05
+cesta_drift_threshold{{feature="category",window="day"}} 0.2
 cesta_supervisor_process_resident_memory_bytes 5e7
 """
