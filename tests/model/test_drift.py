@@ -122,7 +122,7 @@ def test_without_new_receipts_the_way_out_is_named(built: Built) -> None:
 
 
 def test_receipts_without_times_are_not_compared_with_a_release_that_has_them(built: Built) -> None:
-    """Its last moment is an ordinal, which as a time lies at the beginning of 1970."""
+    """The last moment is an ordinal, which as a time lies at the beginning of 1970."""
     released = open_release(open_repository(built.repository), None)
     untimed = replace(released, record=released.record.model_copy(update={"last": "1500"}))
     with pytest.raises(CestaError, match=r"receipts with times, and those of release \d+ have none"):

@@ -72,7 +72,7 @@ def test_a_file_with_two_names_is_read_once(tmp_path: Path) -> None:
 
 
 def test_a_copied_day_is_told(tmp_path: Path) -> None:
-    """Its lines count twice, as they would in two files that are meant."""
+    """The lines of the copy count twice, as they would in two files that are meant."""
     sales, out = write_days(tmp_path / "sales"), tmp_path / "out"
     (sales / "2024-03-03 (1).csv").write_text(day(3))
     for _ in range(2):  # also if both are old
