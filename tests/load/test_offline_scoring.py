@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from loadtests.offline_scoring.__main__ import are_equal, sections
+from loadtests.offline_scoring import are_equal, sections
 
 
 @pytest.mark.parametrize(

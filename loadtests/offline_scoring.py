@@ -51,7 +51,7 @@ def measure_all(out: Outputs, users: int, folder: Path, workers: Sequence[int]) 
         ]
         for n in workers
     }
-    loop = [sys.executable, "-m", "loadtests.offline_scoring.torch_loop"]
+    loop = [sys.executable, "-m", "loadtests.peers.torch_scoring"]
     commands[TORCH] = [*loop, str(out.root), str(K), str(folder / "torch.npz"), str(users)]
     items = len(load_arrays(out.run / "arrays").popularity.score) - 1
     return {name: _measured(command, folder, len(names), items) for name, command in commands.items()}

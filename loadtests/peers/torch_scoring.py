@@ -1,6 +1,6 @@
 """A plain loop that scores every user and item by the same network in torch, as a data scientist writes it.
 
-python -m loadtests.offline_scoring.torch_loop artifacts 20 scores.npz 500
+python -m loadtests.peers.torch_scoring artifacts 20 scores.npz 500
 
 One user at a time, the whole catalog in one batch. The features are those of the product's sampler, which the
 network was trained on; nothing else of the product takes part.
