@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -76,7 +77,10 @@ FAULTS: Final = (
 
 def children(pid: int) -> list[int]:
     """The processes that this one has started, by any of its threads."""
-    texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    texts: list[str] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has just ended
+            texts.append(path.read_text())
     return sorted({int(number) for text in texts for number in text.split()})
 
 

@@ -110,9 +110,10 @@ def prefect_server(folder: Path, python: Path) -> Iterator[PrefectServer]:
 def children(pid: int) -> list[int]:
     """The processes that a process has started, and theirs."""
     found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            found += [child, *children(child)]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has just ended
+            for child in map(int, task.read_text().split()):
+                found += [child, *children(child)]
     return found
 
 

@@ -15,8 +15,11 @@ def shared_memory(prefix: str) -> list[Path]:
 
 def children(pid: int) -> list[int]:
     """Return the processes that `pid` started, by any of its threads."""
-    lists = (task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/children"))
-    return [int(child) for child in " ".join(lists).split()]
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has just ended
+            found += map(int, task.read_text().split())
+    return found
 
 
 def command(pid: int) -> list[str]:
