@@ -132,7 +132,7 @@ def test_receipts_without_times_are_not_compared_with_a_release_that_has_them(bu
 def test_one_receipt_of_a_wrong_time_is_told(
     run: Run, built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its day is the last one, and nothing else is in it."""
+    """The day of that receipt is the last one, and nothing else is in it."""
     monkeypatch.setattr(receipts, "COMPLETE", 1.0)
     monkeypatch.setattr(
         receipts, "_since", lambda baskets, time: baskets.part(len(baskets) - 1, len(baskets))
