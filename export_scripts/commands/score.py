@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,12 +20,14 @@ def score(
     repository: Repository = None,
     release: Annotated[int | None, typer.Option(help="Its number; by default the active one.")] = None,
     users: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="csv or parquet with user_id; by default all users."),
+        str | None,
+        typer.Option(metavar="PLACE", help="csv or parquet with user_id; by default all users."),
     ] = None,
     baskets: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="csv or parquet with basket_id and item_id, and user_id if known."),
+        str | None,
+        typer.Option(
+            metavar="PLACE", help="csv or parquet with basket_id and item_id, and user_id if known."
+        ),
     ] = None,
     k: Annotated[int, typer.Option("--k", min=1, help="Items for each user or basket.")] = 20,
     compare: Annotated[
@@ -36,7 +37,8 @@ def score(
     change: Changes = None,
     engine: EngineName = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Partitions computed at once; by default one on each core.")
+        int | None,
+        typer.Option(min=1, help="Partitions computed at once; one on each core, or engine.workers on Ray."),
     ] = None,
 ) -> None:
     """Release → the best items for each user or basket (OUT/scores).
@@ -61,6 +63,8 @@ def score(
     if manifest.comparison:
         print_comparison(manifest.comparison, Console(width=110))
     if manifest.left_out:
-        told = f"{manifest.left_out} of {manifest.asked} have no rows; {place}/{LEFT_OUT} tells why"
+        told = (
+            f"{manifest.left_out} of {manifest.asked} have no rows; {place.rstrip('/')}/{LEFT_OUT} tells why"
+        )
         print(told, file=sys.stderr)
     print(f"{manifest.rows} rows of release {manifest.release} in {place}")
