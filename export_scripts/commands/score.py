@@ -6,12 +6,31 @@ from typing import Annotated
 
 import typer
 
-from export_scripts.commands.options import Changes, EngineName, File, chosen_settings
+from export_scripts.commands.options import Changes, EngineName, File, stage_options, takes
+from export_scripts.settings import Settings
 from operations.commands.options import Out, Repository
 from operations.outputs import ARTIFACTS, Outputs
 
 
+def scoring_options(
+    settings: File = None,
+    change: Changes = None,
+    engine: EngineName = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Partitions computed at once; one on each core, or engine.workers on Ray."),
+    ] = None,
+) -> Settings:
+    """The settings of scoring, which takes all cores of this machine."""
+    chosen = stage_options(settings, change, engine, workers)
+    if workers is None and chosen.engine.name == "local":
+        return stage_options(settings, change, engine, len(os.sched_getaffinity(0)))
+    return chosen
+
+
+@takes(scoring_options)
 def score(
+    chosen: Settings,
     out: Out = ARTIFACTS,
     to: Annotated[
         str | None,
@@ -33,13 +52,6 @@ def score(
     compare: Annotated[
         int, typer.Option(min=0, help="Also ask so many of them as the server does, and explain differences.")
     ] = 0,
-    settings: File = None,
-    change: Changes = None,
-    engine: EngineName = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Partitions computed at once; one on each core, or engine.workers on Ray."),
-    ] = None,
 ) -> None:
     """Release → the best items for each user or basket (OUT/scores).
 
@@ -55,10 +67,6 @@ def score(
     from operations.releases.stores.store import open_repository
 
     place, opened = to or str(Outputs(out).scores), open_repository(repository or Outputs(out).repository)
-    chosen = chosen_settings(settings, changes=change, engine=engine, workers=workers)
-    if workers is None and chosen.engine.name == "local":
-        cores = len(os.sched_getaffinity(0))
-        chosen = chosen_settings(settings, changes=change, engine=engine, workers=cores)
     manifest = run(chosen, opened, place, Wanted(k, users, baskets, compare), release)
     if manifest.comparison:
         print_comparison(manifest.comparison, Console(width=110))
