@@ -57,9 +57,11 @@ def takes(options: Options) -> Callable[[Verb], Verb]:
         shown = inspect.Signature([*(out | shared | own).values()])
 
         @wraps(verb)
-        def run(**given: Any) -> None:
-            settings = options(**{name: given.pop(name) for name in shared})
-            verb(settings, **given)
+        def run(*given: Any, **named: Any) -> None:
+            bound = shown.bind(*given, **named)
+            bound.apply_defaults()
+            settings = options(**{name: bound.arguments.pop(name) for name in shared})
+            verb(settings, **bound.arguments)
 
         run.__signature__ = shown  # type: ignore[attr-defined] # what typer makes options of
         run.__annotations__ = {name: parameter.annotation for name, parameter in shown.parameters.items()}
