@@ -9,7 +9,9 @@ The weights of the candidate were chosen on receipts before its test period. If 
 than that, the questions begin with the test period.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -77,7 +79,8 @@ def compare(
     except CestaError as error:
         found: dict[str, object] = {"problem": str(error)}
     else:
-        found = compare_with(active, shop, split, candidate, settings, contract, engine)
+        ours = partial(as_released, candidate=candidate, settings=settings, contract=contract, engine=engine)
+        found = compare_with(active, shop, split, ours, settings)
     return Comparison.model_validate(who | found)
 
 
@@ -85,19 +88,20 @@ def compare_with(
     active: Released,
     shop: Shop,
     split: Split,
-    candidate: Candidate,
+    release_at: Callable[[Shop, int], Reference],
     settings: Settings,
-    contract: Contract,
-    engine: Engine,
 ) -> dict[str, object]:
-    """The fields of a Comparison except those that name the active release."""
+    """The fields of a Comparison except those that name the active release.
+
+    ``release_at`` returns the candidate as it would have been released just before a basket.
+    """
     if shop.day != DAY_S:
         return {"problem": "receipts without times do not tell which of them are new"}
     found: dict[str, object] = {"receipts": beside(active, shop)}
     start = max(shop.first_basket_at(active.now), split.test)
     if start >= shop.n_baskets:
         return found | {"problem": "no receipt is newer than those of the active release"}
-    ours = as_released(shop, start, candidate, settings, contract, engine)
+    ours = release_at(shop, start)
     hidden = hide_new_items(shop, start, ours, active, settings)
     questions = IdQuestions.of(shop, hidden)
     ranks = ask(active.reference, questions), ask(ours, questions)

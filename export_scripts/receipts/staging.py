@@ -205,17 +205,7 @@ def _copied(
 
     with database.steps.step("checking columns", database.done):
         facts = _facts(database, relation, kept, source.schema) if rows else {}
-    return Table(
-        source.name,
-        database,
-        relation,
-        columns,
-        source.schema,
-        rows,
-        places,
-        dictionaries,
-        facts,
-    )
+    return Table(source.name, database, relation, columns, source.schema, rows, places, dictionaries, facts)
 
 
 def _part_of(source: Source, row: int, size: int) -> float:
