@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from operations.commands.options import Out, Repository
@@ -13,6 +12,7 @@ from operations.drift.comparison import LEAST_OBSERVED, Finding
 from operations.drift.features import BY_NAME
 from operations.errors import CestaError
 from operations.outputs import ARTIFACTS, Outputs
+from operations.terminal import PlainConsole
 
 if TYPE_CHECKING:
     from export_scripts.drift.page import Daily, Summary
@@ -142,10 +142,10 @@ def _tell(
     if as_json:
         print(json.dumps(told, indent=2, ensure_ascii=False))
         return
-    console = Console(width=130)
+    console = PlainConsole(width=130)
     console.print(_table(summary, list(findings)))
     for note in notes:
-        console.print(note, highlight=False, markup=False)
+        console.print(note, highlight=False)
     print(page)
 
 

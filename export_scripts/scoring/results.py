@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from operations.errors import WontOverwrite
+from operations.records import file_record
 from operations.records.atomic import resumed_folder, write_file
 from operations.records.disk import FILE_MODE
+from operations.records.file_record import FileRecord
 from operations.records.object_path import ObjectPath
+from operations.records.parallel import run_all
 from operations.records.place import Place
 
 MANIFEST: Final = "_manifest.json"  # readers of parquet folders pass over names that begin with "_"
 LEFT_OUT: Final = "_left_out.csv"
 COMPARISON: Final = "_comparison.csv"
 BESIDE: Final = (LEFT_OUT, COMPARISON, MANIFEST)
+NAMES: Final = ("partition=*", *BESIDE)
 
 
 def partition_name(number: int) -> str:
@@ -89,7 +93,7 @@ def open_results(place: str) -> Iterator[Results]:
     filling the folder.
     """
     if "://" not in place:
-        with resumed_folder(Path(place), marker=MANIFEST) as folder:
+        with resumed_folder(Path(place), marker=MANIFEST, names=NAMES) as folder:
             yield FolderResults(folder)
         return
     results = BucketResults(ObjectPath.at(place))
@@ -105,6 +109,16 @@ def read_manifest(place: str) -> tuple[bytes, Place] | None:
     """The manifest of the whole result at ``place``, and where it lies; None if there is none."""
     path: Place = (ObjectPath.at(place) if "://" in place else Path(place)) / MANIFEST
     return (path.read_bytes(), path) if path.exists() else None
+
+
+def describe_partitions(place: str) -> dict[str, FileRecord]:
+    """Digest and size of every file of a partition at ``place``, by name, whoever wrote it."""
+    if "://" not in place:
+        return file_record.describe(Path(place).glob("partition=*/[!.]*"), Path(place))
+    root = ObjectPath.at(place)
+    paths = {path.relative_to(root).as_posix(): path for path in root.files()}
+    names = [name for name in paths if name not in BESIDE]
+    return dict(zip(names, run_all([paths[name].describe for name in names]), strict=True))
 
 
 def _is_ours(name: str) -> bool:

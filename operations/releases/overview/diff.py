@@ -41,8 +41,8 @@ def _files(release: ReleaseManifest) -> dict[str, str]:
     """Files by their names without the release's number and without the contract in a model's name."""
     files = {}
     for name, file in release.files.items():
-        model, _, rest = name.split("/", 2)
-        files[f"{kind_of(model) or model}/{rest}"] = f"{file.bytes:,} bytes, {file.sha256[:12]}…"
+        model, *others = name.split("/", 2)
+        files["/".join([kind_of(model) or model, *others[1:]])] = f"{file.bytes:,} bytes, {file.sha256[:12]}…"
     return files
 
 

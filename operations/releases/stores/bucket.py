@@ -8,7 +8,6 @@ import tempfile
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,7 +18,14 @@ from operations.records.contract import ENSEMBLE, kind_of
 from operations.records.file_record import FileRecord, sha256
 from operations.records.object_path import ObjectPath
 from operations.records.parallel import run_all
-from operations.releases.stores.lease import Lease, create_once, is_abandoned, sign, take_over_dead
+from operations.releases.stores.lease import (
+    Lease,
+    age_s,
+    create_once,
+    is_abandoned,
+    sign,
+    take_over_dead,
+)
 
 NUMBERS: Final = ".numbers"  # a folder with an object for each number that was ever taken; never deleted
 LOCK: Final = ".lock"
@@ -171,7 +177,7 @@ class BucketRepository:
             return False
         moments = [path.modified() for path in (claim, *files)]
         last = max((moment for moment in moments if moment is not None), default=None)
-        if last is not None and (datetime.now(UTC) - last).total_seconds() < PUBLISHING_S:
+        if last is not None and age_s(last, self.root / NUMBERS) < PUBLISHING_S:
             return False
         claim.write_bytes(RETIRED)
         return True
