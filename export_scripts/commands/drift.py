@@ -100,10 +100,15 @@ def _receipts(
         "until": found.until,
         "days": round(found.days, 2),
         "baskets": found.baskets,
+        "in_future": found.in_future,
         "unknown_sales": found.unknown_sales,
         "findings": [finding.as_object() for finding in found.findings],
     }
     notes = []
+    if found.in_future:
+        notes.append(
+            f"{found.in_future:,} receipts in the future are left out. Is the clock of a till wrong?"
+        )
     if found.unknown_sales is not None:
         notes.append(
             f"{found.unknown_sales:.2%} of the units sold are of items that the release does not know."

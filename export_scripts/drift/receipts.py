@@ -1,7 +1,7 @@
 """Compares receipts that a release has not seen with its reference."""
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,9 @@ from ensemble.reference import Reference
 from export_scripts.drift.answers import answer
 from export_scripts.drift.counting import Baskets, Ints, count, labels_of
 from export_scripts.drift.record import answer_counts
+from export_scripts.receipts.assembly import time_range
 from export_scripts.receipts.shop import DAY_S, Shop, load_shop
+from export_scripts.receipts.times.calendar import now_at_the_latest
 from operations.drift.comparison import Finding, compare
 from operations.drift.features import DAY, SCORES, WEEK, Histogram, Profile, of_counts
 from operations.drift.live import NO_RECORD
@@ -59,6 +61,7 @@ class Drift:
     until: str  # the last of the new receipts
     days: float  # that they cover
     baskets: int
+    in_future: int  # receipts that are left out: a till's clock is wrong
     unknown_sales: float | None  # share of the units sold that are of items the release does not know
     findings: tuple[Finding, ...]
     daily: dict[str, list[tuple[float, float]]]  # feature → (day after the release, distance)
@@ -78,8 +81,9 @@ def open_release(repository: Repository, number: int | None) -> Released:
 
 
 def compare_receipts(data: Path, released: Released) -> Drift:
-    """Compare etl's receipts after the release's last one. Raises CestaError if there are none."""
-    shop, record = load_shop(data), released.record
+    """Compare etl's receipts after the release's last one, up to now. Raises CestaError if there are none."""
+    whole, record = load_shop(data), released.record
+    shop = without_future(whole)
     if (shop.day == DAY_S) == record.last.isdecimal():
         ours, its = ("times", "none") if shop.day == DAY_S else ("no times", "some")
         raise CestaError(
@@ -89,7 +93,12 @@ def compare_receipts(data: Path, released: Released) -> Drift:
         )
     since = _time(record.last)
     start = shop.first_basket_at(since + 1)
-    if start == shop.n_baskets:
+    if start >= shop.n_baskets:
+        if shop.day == DAY_S and since > now_at_the_latest():
+            raise CestaError(
+                f"release {released.manifest.release} has a receipt of {record.last}, which is in the future, "
+                "so what is new cannot be told; correct or remove that receipt and build again"
+            )
         raise CestaError(
             f"{data} has no receipts after {record.last}, the last one of release "
             f'{released.manifest.release}; add new ones and run "cesta etl"'
@@ -109,9 +118,25 @@ def compare_receipts(data: Path, released: Released) -> Drift:
         until=shop.last,
         days=days,
         baskets=len(baskets),
+        in_future=whole.n_baskets - shop.n_baskets,
         unknown_sales=unknown_sales(data, start, shop, released),
         findings=tuple(findings),
         daily=_daily(baskets, end, days, released),
+    )
+
+
+def without_future(shop: Shop) -> Shop:
+    """The receipts up to now. One of a wrong time would be the last one, in a window of its own."""
+    kept = shop.first_basket_at(int(now_at_the_latest()) + 1) if shop.day == DAY_S else shop.n_baskets
+    if kept in (0, shop.n_baskets):
+        return shop
+    return replace(
+        shop,
+        offsets=shop.offsets[: kept + 1],
+        items=shop.items[: shop.offsets[kept]],
+        users=shop.users[:kept],
+        times=shop.times[:kept],
+        last=time_range(shop.times[kept - 1 : kept])[0],
     )
 
 
@@ -157,7 +182,7 @@ def unknown_sales(data: Path, start: int, shop: Shop, released: Released) -> flo
                 read = file.read_row_group(group, columns=["quantity"])["quantity"].to_numpy()
                 quantities.append(read[max(first - skipped, 0) :].astype(np.float64))
             skipped += rows
-    units = np.concatenate(quantities)
+    units = np.concatenate(quantities)[: len(shop.items) - first]
     rows_of = _rows(released.chain.sampler.arrays.item_ids, shop.catalog["item_id"].tolist())
     unknown = rows_of[shop.items[first:]] == 0
     return float(units[unknown].sum() / units.sum()) if units.sum() > 0 else None

@@ -155,7 +155,8 @@ def _sweep(parent: Path, prefix: str) -> None:
     """Remove files and folders of this prefix that no process holds a lock on."""
     for path in parent.glob(f"{prefix}*"):
         try:
-            is_young = time.time() - path.stat().st_mtime < MINUTE_S  # its lock may not be set yet
+            # Its lock may not be set yet. One that is far ahead is old: the clock was set back since.
+            is_young = abs(time.time() - path.stat().st_mtime) < MINUTE_S
             handle = os.open(path, os.O_RDONLY)
         except (FileNotFoundError, PermissionError):
             continue

@@ -142,6 +142,24 @@ def test_one_receipt_of_a_wrong_time_is_told(
     assert "has too few receipts to decide; 30 are needed. Is the time" in done.stdout
 
 
+def test_receipts_in_the_future_are_left_out(
+    run: Run, built: Built, released: Released, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A till whose clock is wrong must not silence the comparison of all others."""
+    now = pd.Timestamp("2017-12-28T00:00:00Z").timestamp()
+    monkeypatch.setattr(receipts, "now_at_the_latest", lambda: now)
+    times = pd.read_parquet(built.data / "baskets.parquet")["time"]
+    told = json.loads(run("--json").stdout)
+    assert told["in_future"] == (times > now).sum() > 0
+    assert told["until"] == pd.Timestamp(times[times <= now].max(), unit="s").isoformat() + "Z"
+    assert {finding["window"] for finding in told["findings"]} == {DAY, WEEK}
+    assert told["unknown_sales"] == 0
+    assert f"{told['in_future']:,} receipts in the future" in run().stdout
+    monkeypatch.setattr(receipts, "now_at_the_latest", lambda: now - 30 * 86_400)
+    with pytest.raises(CestaError, match="which is in the future, so what is new cannot be told"):
+        compare_receipts(built.data, released)
+
+
 def test_a_release_without_a_reference_says_so(tmp_path: Path) -> None:
     repository = unpack_old_repository(tmp_path / "repository")
     with pytest.raises(CestaError) as refused:
