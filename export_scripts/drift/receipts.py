@@ -96,8 +96,8 @@ def compare_receipts(data: Path, released: Released) -> Drift:
     if start >= shop.n_baskets:
         if shop.day == DAY_S and since > now_at_the_latest():
             raise CestaError(
-                f"release {released.manifest.release} has a receipt of {record.last}, which is in the future, "
-                "so what is new cannot be told; correct or remove that receipt and build again"
+                f"release {released.manifest.release} has a receipt of {record.last}, which is in the "
+                "future, so what is new cannot be told; correct or remove that receipt and build again"
             )
         raise CestaError(
             f"{data} has no receipts after {record.last}, the last one of release "
