@@ -85,9 +85,7 @@ def metrics_text(release: ReleaseManifest) -> str:
     return json.dumps(release.json_object().get("metrics"), sort_keys=True)
 
 
-def _known_versions(
-    client: "MlflowClient", model: str, repository: Repository
-) -> dict[tuple[int, str], str]:
+def _known_versions(client: "MlflowClient", model: str, repository: Repository) -> dict[tuple[int, str], str]:
     """(release, digest) → version, of the versions that came from this repository.
 
     A repository that was made anew has other releases under the same numbers.

@@ -5,9 +5,8 @@ Cloud Storage do. Each use tests that the store honours the condition, and refus
 """
 
 import tempfile
-import threading
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -95,23 +94,18 @@ class BucketRepository:
     def lock(self) -> Iterator[None]:
         """Hold the repository's lock, renewed until the block ends; BeingChanged if another holds it."""
         lease = Lease(self.root / LOCK)
-        try:
-            lease.take()
-        except BeingChanged:
-            raise
-        except CestaError as error:
-            raise CestaError(f"nothing was changed, since {self} could not be locked: {error}") from None
-        over = threading.Event()
-        renewing = threading.Thread(target=lease.renew_until, args=(over,), daemon=True)
-        renewing.start()
-        self._lease = lease
-        try:
-            yield
-        finally:
-            self._lease = None
-            over.set()
-            renewing.join()
-            lease.release()
+        with ExitStack() as held:
+            try:
+                held.enter_context(lease.held())
+            except BeingChanged:
+                raise
+            except CestaError as error:
+                raise CestaError(f"nothing was changed, since {self} could not be locked: {error}") from None
+            self._lease = lease
+            try:
+                yield
+            finally:
+                self._lease = None
 
     def stage(self) -> AbstractContextManager[Path]:
         """An empty local folder to assemble a release in; deleted when the block ends."""

@@ -6,7 +6,8 @@ import secrets
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,20 @@ class Lease:
         self.path = path
         self._content = b""
         self._renewed_s = 0.0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock, renewed until the block ends. Raises as `take`."""
+        self.take()
+        over = threading.Event()
+        renewing = threading.Thread(target=self.renew_until, args=(over,), daemon=True)
+        renewing.start()
+        try:
+            yield
+        finally:
+            over.set()
+            renewing.join()
+            self.release()
 
     def take(self) -> None:
         """Create the lock, or take over one whose holder is dead. Raises BeingChanged if it is held."""

@@ -8,8 +8,9 @@ import pytest
 
 from export_scripts.score import Wanted, score
 from export_scripts.scoring import questions
+from export_scripts.scoring.results import open_results
 from export_scripts.settings import load_settings
-from operations.errors import WontOverwrite
+from operations.errors import CestaError, WontOverwrite
 from operations.records.object_path import ObjectPath
 from operations.releases.stores.store import Repository
 from tests.building.scored import publish_release, random_scorer
@@ -60,6 +61,16 @@ def test_a_changed_result_in_a_bucket_is_scored_again(repository: Repository, s3
     (ObjectPath.at(place) / FIRST).unlink()
     run(repository, place)
     assert (ObjectPath.at(place) / FIRST).exists()
+
+
+def test_two_runs_do_not_mix_in_a_bucket(repository: Repository, s3) -> None:
+    """The second one could write partitions of another release between those of the first."""
+    place = f"s3://{s3.bucket()}/scores"
+    with open_results(place), pytest.raises(CestaError, match=r"scores is being changed by another cesta"):
+        run(repository, place)
+    run(repository, place)
+    names = [path.name for path in ObjectPath.at(place).files()]
+    assert names == ["_manifest.json", "scores.parquet", "scores.parquet"]
 
 
 def test_a_file_of_others_in_a_result_is_not_lost(repository: Repository, tmp_path: Path) -> None:
