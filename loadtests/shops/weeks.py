@@ -65,16 +65,17 @@ def _table(name: str, values: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Add a week, and print its file."""
+    """Add a week, and print its file; 1 if none is left."""
     parser = argparse.ArgumentParser(
         prog="python -m loadtests.shops.weeks",
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("folder", type=Path)
-    newest = add_week(parser.parse_args(arguments).folder)
-    print(newest or "no week is left")
-    return 0
+    folder = parser.parse_args(arguments).folder
+    newest = add_week(folder)
+    print(newest or f"no week is left; delete {folder} to begin again")
+    return 0 if newest else 1
 
 
 if __name__ == "__main__":
