@@ -29,7 +29,7 @@ from operations.releases.activation import activate
 from operations.releases.gate import check_gate
 from operations.releases.history import Action
 from operations.releases.publish import publish, published_as
-from operations.releases.repository import active_release, read_release
+from operations.releases.repository import read_release
 from operations.releases.stores.store import Repository
 
 DAY_S: Final = 86_400.0
@@ -73,10 +73,11 @@ class _Loop:
     active: int | None = field(init=False)  # at the beginning; nobody else may change it meanwhile
 
     def __post_init__(self) -> None:
-        self.active = self.journal.run.active_before = active_release(self.repository)
+        self.active = self.journal.run.active_before = history.known_active(self.repository)
 
     def run(self) -> tuple[Outcome, str]:
         """Run all steps; how it ended, and a sentence."""
+        self._check_active()
         etl, *others = stages(self.settings, self.out.root, self.repository)
         self._run_stage(etl)
         facts, run = read_meta(self.out.data), self.journal.run
@@ -101,6 +102,18 @@ class _Loop:
         with self.journal.step("promote"):
             changes.promote(release.release)
         return self._finish(release.release, said)
+
+    def _check_active(self) -> None:
+        """Raise CestaError, before anything is trained, if the active release cannot be compared with."""
+        if self.active is None:
+            return
+        try:
+            read_release(self.repository, self.active)
+        except CestaError as error:
+            raise CestaError(
+                f"{error}; release {self.active} is the active one, and nothing can be compared with it: "
+                'restore its files, or type "cesta release promote" with another one'
+            ) from None
 
     def _run_stage(self, stage: Stage) -> None:
         with self.journal.step(stage.name) as step:
