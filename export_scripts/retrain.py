@@ -124,11 +124,11 @@ class _Loop:
         return data is not None and data.fingerprint == fingerprint
 
     def _end_without_news(self, active: int) -> tuple[Outcome, str]:
-        """Nothing is new. If a run was killed after its promotion, do what it could not do any more."""
+        """Nothing is new. If a run was ended after its promotion, do what it could not do any more."""
         last = self.journal.earlier[-1] if self.journal.earlier else None
-        if last and last.outcome is None and last.release == active:
+        if last and last.outcome in (None, Outcome.INTERRUPTED.word) and last.release == active:
             self.journal.run.release = active
-            return self._finish(active, ", by a run that was killed then")
+            return self._finish(active, ", by a run that was ended then")
         return Outcome.NOTHING_NEW, f"nothing new: release {active} is made from these receipts"
 
     def _publish(self) -> ReleaseManifest:
