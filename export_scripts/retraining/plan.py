@@ -9,8 +9,9 @@ from export_scripts.retraining.server import Server
 from export_scripts.settings import RetrainSettings
 from operations.errors import CestaError
 from operations.outputs import Outputs
+from operations.releases.history import known_active
 from operations.releases.models.configs import canary_on_disk
-from operations.releases.repository import active_release, read_release
+from operations.releases.repository import read_release
 from operations.releases.stores.store import Repository
 
 
@@ -18,7 +19,7 @@ def plan(
     root: Path, repository: Repository, server: Server, settings: RetrainSettings, stale: Sequence[str]
 ) -> Iterator[str]:
     """Yield a sentence a step. ``stale`` names the stages that would run if no result of theirs changes."""
-    active = active_release(repository)
+    active = known_active(repository)
     runs = read_journal(root).runs
     if runs and runs[-1].outcome is None:
         yield f"The run of {runs[-1].started_at} was killed or is under way; this one would go on from there."
