@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ensemble.candidate_sampler.groups import Groups, groups_of
+from ensemble.candidate_sampler.groups import TENTHS, Groups, groups_of
 from ensemble.candidate_sampler.ids import Ids, Rows
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import SOURCES
@@ -21,7 +21,7 @@ from export_scripts.drift.counting import Baskets, Ints, count, labels_of
 from export_scripts.drift.record import answer_counts
 from export_scripts.receipts.shop import DAY_S, Shop, load_shop
 from operations.drift.comparison import Finding, compare
-from operations.drift.features import DAY, SCORES, WEEK, Histogram, Profile, of_counts
+from operations.drift.features import DAY, SCORES, UNSOLD, WEEK, Histogram, Profile, of_counts
 from operations.drift.live import NO_RECORD
 from operations.errors import CestaError
 from operations.records.contract import GRAPH
@@ -59,7 +59,7 @@ class Drift:
     until: str  # the last of the new receipts
     days: float  # that they cover
     baskets: int
-    unknown_sales: float | None  # share of the units sold that are of items the release does not know
+    unknown_sales: float | None  # share of the units sold, of items that the release never saw sold
     findings: tuple[Finding, ...]
     daily: dict[str, list[tuple[float, float]]]  # feature → (day after the release, distance)
 
@@ -78,7 +78,7 @@ def open_release(repository: Repository, number: int | None) -> Released:
 
 
 def compare_receipts(data: Path, released: Released) -> Drift:
-    """Compare etl's receipts after the release's last one. Raises CestaError if there are none."""
+    """Compare etl's receipts after the release's last one; nothing is found if there are none."""
     shop, record = load_shop(data), released.record
     if (shop.day == DAY_S) == record.last.isdecimal():
         ours, its = ("times", "none") if shop.day == DAY_S else ("no times", "some")
@@ -90,10 +90,7 @@ def compare_receipts(data: Path, released: Released) -> Drift:
     since = _time(record.last)
     start = shop.first_basket_at(since + 1)
     if start == shop.n_baskets:
-        raise CestaError(
-            f"{data} has no receipts after {record.last}, the last one of release "
-            f'{released.manifest.release}; add new ones and run "cesta etl"'
-        )
+        return Drift(released.manifest.release, record.last, record.last, 0.0, 0, None, (), {})
     baskets = in_rows_of(shop, start, released)
     end = int(shop.times[-1]) + 1
     days = (end - 1 - since) / shop.day
@@ -148,7 +145,7 @@ def profile(baskets: Baskets, released: Released, questions: int = QUESTIONS) ->
 
 
 def unknown_sales(data: Path, start: int, shop: Shop, released: Released) -> float | None:
-    """The share of the units sold from basket ``start`` on that are of items unknown to the release."""
+    """The share of the units sold, from basket ``start`` on, of items that the release never saw sold."""
     with pq.ParquetFile(data / "interactions.parquet") as file:
         first, skipped, quantities = int(shop.offsets[start]), 0, [np.zeros(0)]
         for group in range(file.num_row_groups):
@@ -159,7 +156,9 @@ def unknown_sales(data: Path, start: int, shop: Shop, released: Released) -> flo
             skipped += rows
     units = np.concatenate(quantities)
     rows_of = _rows(released.chain.sampler.arrays.item_ids, shop.catalog["item_id"].tolist())
-    unknown = rows_of[shop.items[first:]] == 0
+    unsold = released.groups.tenth_of == TENTHS.index(UNSOLD)
+    unsold[0] = True  # the row of unknown items
+    unknown = unsold[rows_of[shop.items[first:]]]
     return float(units[unknown].sum() / units.sum()) if units.sum() > 0 else None
 
 
