@@ -21,7 +21,7 @@ DRIFTED: Final = 10  # exit code; 1 is an error, as everywhere
 
 Release = Annotated[int | None, typer.Option(help="A release's number; by default the active one.")]
 Server = Annotated[
-    str | None, typer.Option(metavar="HOST:PORT", help="A supervisor: compare what it was asked.")
+    str | None, typer.Option(metavar="HOST:PORT", help="A supervisor: compare what its server was asked.")
 ]
 Gateway = Annotated[
     str | None,
@@ -41,10 +41,10 @@ def drift(
 ) -> None:
     """Compare new receipts or questions with those of a release.
 
-    By default the receipts in OUT/data after the release's last one, which
-    "cesta etl" has read; with --server or --gateway the questions of the last
-    hour, day and week. Exit code 10 says drift: "cesta retrain" is due. 0 says
-    none, or not enough to decide.
+    It compares the receipts in OUT/data that are newer than the release: run
+    "cesta etl" first. With --server or --gateway it compares the questions of
+    the last hour, day and week. Exit code 10 means drift: run "cesta retrain".
+    0 means no drift, nothing new, or not enough to decide.
     """
     if server and gateway:
         raise CestaError("--server and --gateway name two sources; give one of them")
@@ -111,9 +111,14 @@ def _receipts(
         )
     if found.unknown_sales is not None:
         notes.append(
-            f"{found.unknown_sales:.2%} of the units sold are of items that the release does not know."
+            f"{found.unknown_sales:.2%} of the units sold are of items that the release never saw sold."
         )
-    if not found.findings and found.days >= 1:
+    if not found.baskets:
+        notes.append(
+            f"{outputs.data} has no receipts after {found.since}, the last one of release {found.release}; "
+            'add new ones and run "cesta etl"'
+        )
+    elif not found.findings and found.days >= 1:
         notes.append(
             f"The day up to {found.until} has too few receipts to decide; {LEAST_OBSERVED} are needed. "
             "Is the time of the last one right?"
@@ -151,11 +156,19 @@ def _tell(
     console.print(_table(summary, list(findings)))
     for note in notes:
         console.print(note, highlight=False)
+    print(_verdict(findings))
     print(page)
 
 
+def _verdict(findings: "list[Finding] | tuple[Finding, ...]") -> str:
+    drifted = [f"{found.feature} ({found.window})" for found in findings if found.drifted]
+    if drifted:
+        return f'Drift: {", ".join(drifted)}. "cesta retrain" trains on the new receipts.'
+    return "No drift." if findings else "Nothing was compared."
+
+
 def _table(summary: "Summary", findings: list[Finding]) -> Table:
-    table = Table(title=f"{summary.asked}, and release {summary.release}", title_justify="left")
+    table = Table(title=f"{summary.asked}, compared with release {summary.release}", title_justify="left")
     for name in ("feature", "window", "distance", "95 %", "threshold", "", "what changed most"):
         table.add_column(name, justify="right" if name in ("distance", "95 %", "threshold") else "left")
     for found in findings:

@@ -23,7 +23,7 @@ def plan(
     runs = read_journal(root).runs
     if runs and runs[-1].outcome is None:
         yield f"The run of {runs[-1].started_at} was killed or is under way; this one would go on from there."
-    yield _receipts(stale)
+    yield _receipts(stale, Outputs(root))
     if active is not None and "etl" not in stale and _is_made_from_them(root, repository, active):
         yield f"Release {active} is made from them, so it would end there: nothing is new."
         return
@@ -56,7 +56,9 @@ def _is_made_from_them(root: Path, repository: Repository, active: int) -> bool:
     return data is not None and data.fingerprint == read_meta(Outputs(root).data)["fingerprint"]
 
 
-def _receipts(stale: Sequence[str]) -> str:
+def _receipts(stale: Sequence[str], outputs: Outputs) -> str:
+    if "etl" in stale and not outputs.data.exists():
+        return f"No receipts were read into {outputs.data} yet: etl, train, evaluate and export would run."
     if "etl" in stale:
         return (
             "The receipts or their settings are new since the last etl: it would run. If the data "

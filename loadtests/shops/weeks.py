@@ -42,7 +42,9 @@ def add_week(folder: Path) -> Path | None:
             )
             database.execute(query)
             part.rename(_file(receipts, week))
-    write_file(folder / SETTINGS, _settings(receipts, products).encode())
+    settings = folder / SETTINGS
+    if not settings.exists():  # a reader may have added his own
+        write_file(settings, _settings(receipts, products).encode())
     return _file(receipts, chosen[-1]) if chosen else None
 
 

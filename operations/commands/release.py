@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from operations.commands.options import Out
 from operations.errors import CestaError
@@ -169,10 +169,10 @@ def diff(
     from operations.releases.repository import read_release
 
     opened = _open(repository)
-    table = Table("", f"release {one}", f"release {other}")
+    table = Table(Column(no_wrap=True), f"release {one}", f"release {other}")
     for row in run(read_release(opened, one), read_release(opened, other)):
         table.add_row(*row)
-    PlainConsole().print(table)
+    PlainConsole(width=130).print(table)
 
 
 @app.command()
