@@ -72,7 +72,7 @@ serve: install  ## serve the published release on 127.0.0.1:8000 (HTTP) and :800
 stack: install  ## gateway on 127.0.0.1:8080 before it all, with Prometheus on :9090 and Alertmanager on :9093
 	@exec $(APP)/bin/cesta stack
 
-load: install  ## shoppers and an open loop against the published release, held to loadtests/budgets.toml
+load: install  ## shoppers and an open loop against the published release, held to loadtests/load/budgets.toml
 	@$(APP)/bin/python -m loadtests.load
 
 bench: install  ## cesta beside what people would use instead, in one run (20 minutes; needs wrk and nginx)

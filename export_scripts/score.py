@@ -62,8 +62,8 @@ class Wanted(NamedTuple):
     """A choice of who gets the best ``k`` items: all users, or those of a file, or the baskets of one."""
 
     k: int
-    users: Path | None = None
-    baskets: Path | None = None
+    users: Path | str | None = None
+    baskets: Path | str | None = None
     compared: int = 0  # questions that are asked both ways
 
 
@@ -146,15 +146,15 @@ def score(
 def _open_questions(settings: Settings, files: ReleaseFiles, wanted: Wanted) -> Iterator[Questions]:
     if wanted.users and wanted.baskets:
         raise CestaError("--users and --baskets: give one of them")
-    path = wanted.users or wanted.baskets
-    if path is None:
+    place = wanted.users or wanted.baskets
+    if place is None:
         yield all_users(load_arrays(files.arrays), files.digest)
         return
     kind: Kind = "users" if wanted.users else "baskets"
     spill = settings.etl.spill or Path(tempfile.gettempdir())
     with (
         scratch_folder(spill, SCRATCH) as folder,
-        open_file(kind, path, settings.etl.memory, folder) as questions,
+        open_file(kind, str(place), settings.etl.memory, folder) as questions,
     ):
         yield questions
 

@@ -146,10 +146,9 @@ def run_perf_analyzer(
 
 def run_in_process(run: Path, questions: Path, *, batch: int, seconds: float) -> Load:
     """Run the chain without a server and without a generator, one process per core."""
-    command = [sys.executable, "-m", "loadtests.limit", str(questions), f"--run={run}", f"--batch={batch}"]
-    printed, _ = _run(
-        [*command, f"--seconds={seconds}"], env={"OMP_NUM_THREADS": "1"}
-    )  # one thread per process
+    command = [sys.executable, "-m", "loadtests.bench.limit", str(questions), f"--run={run}"]
+    options = [f"--batch={batch}", f"--seconds={seconds}"]
+    printed, _ = _run([*command, *options], env={"OMP_NUM_THREADS": "1"})  # one thread per process
     return Load(**_read_result(printed))
 
 

@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from ensemble.candidate_sampler.arrays import load_arrays
-from loadtests.environments import ROOT
 from loadtests.growth_offline.measured import measure
-from loadtests.machine import ask_how_busy, describe_machine, remark_on
+from loadtests.running.environments import ROOT
+from loadtests.running.machine import ask_how_busy, describe_machine, remark_on
 from loadtests.tables import DOCUMENT, fill
 from operations.errors import CestaError
 from operations.outputs import ARTIFACTS, Outputs

@@ -16,9 +16,9 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.environments import ROOT
-from loadtests.machine import remark_on
-from loadtests.results import HALF, Row
+from loadtests.bench.results import HALF, Row
+from loadtests.running.environments import ROOT
+from loadtests.running.machine import remark_on
 
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
 _COLUMNS: Final = (

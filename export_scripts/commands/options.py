@@ -1,8 +1,14 @@
-"""Options that the offline verbs share, and the settings that result from them."""
+"""Options that the offline verbs share, and the settings that result from them.
 
+A verb with ``@takes(stage_options)`` has them behind its ``out``, and gets their settings as ``chosen``.
+"""
+
+import inspect
 import json
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -33,6 +39,52 @@ Until = Annotated[
     Literal["etl", "train", "evaluate", "export"] | None,
     typer.Option(help="Stop after this stage. No release is published."),
 ]
+
+
+Options = Callable[..., Settings]
+Verb = Callable[..., None]
+
+CHOSEN: Final = "chosen"  # the parameter of a verb that gets the settings
+
+
+def takes(options: Options) -> Callable[[Verb], Verb]:
+    """Give a verb the options of ``options``, whose settings it gets as its first parameter, ``chosen``."""
+
+    def decorate(verb: Verb) -> Verb:
+        own, shared = (dict(inspect.signature(function).parameters) for function in (verb, options))
+        del own[CHOSEN]
+        out = {"out": own.pop("out")}
+        shown = inspect.Signature([*(out | shared | own).values()])
+
+        @wraps(verb)
+        def run(**given: Any) -> None:
+            settings = options(**{name: given.pop(name) for name in shared})
+            verb(settings, **given)
+
+        run.__signature__ = shown  # type: ignore[attr-defined] # what typer makes options of
+        run.__annotations__ = {name: parameter.annotation for name, parameter in shown.parameters.items()}
+        return run
+
+    return decorate
+
+
+def receipts_options(
+    settings: File = None,
+    transactions: Transactions = None,
+    products: Products = None,
+    change: Changes = None,
+    engine: EngineName = None,
+    workers: Workers = None,
+) -> Settings:
+    """The settings of verbs that begin with receipts."""
+    return chosen_settings(settings, transactions, products, change, engine, workers)
+
+
+def stage_options(
+    settings: File = None, change: Changes = None, engine: EngineName = None, workers: Workers = None
+) -> Settings:
+    """The settings of verbs that begin with what an earlier stage wrote."""
+    return chosen_settings(settings, changes=change, engine=engine, workers=workers)
 
 
 def chosen_settings(

@@ -6,16 +6,8 @@ from typing import Annotated
 import typer
 
 from export_scripts.commands.memory import keep_freed_memory, return_freed_memory
-from export_scripts.commands.options import (
-    Changes,
-    EngineName,
-    File,
-    Products,
-    Transactions,
-    Until,
-    Workers,
-    chosen_settings,
-)
+from export_scripts.commands.options import Until, receipts_options, stage_options, takes
+from export_scripts.settings import Settings
 from operations.commands.install import prepare
 from operations.commands.options import ADDRESS, Address, Force, Offline, Out, Repository
 from operations.errors import NotActive
@@ -23,26 +15,19 @@ from operations.outputs import ARTIFACTS, Outputs
 from operations.terminal import PlainConsole
 
 
-def etl(
-    out: Out = ARTIFACTS,
-    settings: File = None,
-    transactions: Transactions = None,
-    products: Products = None,
-    change: Changes = None,
-    engine: EngineName = None,
-    workers: Workers = None,
-) -> None:
+@takes(receipts_options)
+def etl(chosen: Settings, out: Out = ARTIFACTS) -> None:
     """Receipts and products → interactions and catalog (OUT/data)."""
     from export_scripts.etl import etl as run
 
     return_freed_memory()
-    print(run(chosen_settings(settings, transactions, products, change, engine, workers), out))
+    print(run(chosen, out))
 
 
+@takes(stage_options)
 def train(
+    chosen: Settings,
     out: Out = ARTIFACTS,
-    settings: File = None,
-    change: Changes = None,
     warm_from: Annotated[
         Path | None,
         typer.Option(
@@ -51,22 +36,19 @@ def train(
             "retrieval.warm_starts allows it.",
         ),
     ] = None,
-    engine: EngineName = None,
-    workers: Workers = None,
 ) -> None:
     """Interactions → checkpoint (OUT/checkpoint.pt)."""
     from export_scripts.train import train as run
 
     keep_freed_memory()
     outputs = Outputs(out)
-    chosen = chosen_settings(settings, changes=change, engine=engine, workers=workers)
     print(run(chosen, outputs.data, outputs.checkpoint, warm_from))
 
 
+@takes(stage_options)
 def evaluate(
+    chosen: Settings,
     out: Out = ARTIFACTS,
-    settings: File = None,
-    change: Changes = None,
     rivals: Annotated[
         bool,
         typer.Option(
@@ -81,8 +63,6 @@ def evaluate(
             help="Ask its active release the same newest questions, for the gate; cesta build does.",
         ),
     ] = None,
-    engine: EngineName = None,
-    workers: Workers = None,
 ) -> None:
     """Checkpoint → metrics on the test period (OUT/metrics.json).
 
@@ -94,43 +74,35 @@ def evaluate(
 
     keep_freed_memory()
     outputs = Outputs(out)
-    chosen = chosen_settings(settings, changes=change, engine=engine, workers=workers)
     active = open_repository(against) if against else None
     metrics = run(chosen, outputs.data, outputs.checkpoint, outputs.metrics, rivals, against=active)
     print_report(metrics, PlainConsole())
     print(metrics.with_name(NAME))
 
 
+@takes(stage_options)
 def export(
+    chosen: Settings,
     out: Out = ARTIFACTS,
-    settings: File = None,
-    change: Changes = None,
     tensorrt: Annotated[
         bool,
         typer.Option(
             "--tensorrt", help="Also run the graph in TensorRT and compare it with the CPU; needs a GPU."
         ),
     ] = False,
-    engine: EngineName = None,
-    workers: Workers = None,
 ) -> None:
     """Checkpoint → run: ONNX graph, arrays and manifest (OUT/run)."""
     from export_scripts.export import export as run
 
     keep_freed_memory()
     outputs = Outputs(out)
-    chosen = chosen_settings(settings, changes=change, engine=engine, workers=workers)
     print(run(chosen, outputs.data, outputs.checkpoint, outputs.metrics, outputs.run, tensorrt))
 
 
+@takes(receipts_options)
 def build(
+    chosen: Settings,
     out: Out = ARTIFACTS,
-    settings: File = None,
-    transactions: Transactions = None,
-    products: Products = None,
-    change: Changes = None,
-    engine: EngineName = None,
-    workers: Workers = None,
     repository: Repository = None,
     until: Until = None,
     promote: Annotated[bool, typer.Option(help="Have the release served if the gate agrees.")] = True,
@@ -150,7 +122,6 @@ def build(
     from operations.releases.stores.store import open_repository
 
     keep_freed_memory()
-    chosen = chosen_settings(settings, transactions, products, change, engine, workers)
     target = open_repository(repository or Outputs(out).repository)
     if until:
         for stage in stages(chosen, out, target):

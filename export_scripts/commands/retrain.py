@@ -7,15 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from export_scripts.commands.memory import keep_freed_memory
-from export_scripts.commands.options import (
-    Changes,
-    EngineName,
-    File,
-    Products,
-    Transactions,
-    Workers,
-    chosen_settings,
-)
+from export_scripts.commands.options import receipts_options, takes
+from export_scripts.settings import Settings
 from operations.address import split_address
 from operations.commands.install import prepare
 from operations.commands.options import ADDRESS, Address, Out, Repository
@@ -26,20 +19,15 @@ from operations.records.disk import explain
 
 if TYPE_CHECKING:
     from export_scripts.retraining.server import Server
-    from export_scripts.settings import Settings
     from operations.releases.stores.store import Repository as AnyRepository
 
 SUPERVISOR = "127.0.0.1:8003"
 
 
+@takes(receipts_options)
 def retrain(
+    chosen: Settings,
     out: Out = ARTIFACTS,
-    settings: File = None,
-    transactions: Transactions = None,
-    products: Products = None,
-    change: Changes = None,
-    engine: EngineName = None,
-    workers: Workers = None,
     repository: Repository = None,
     address: Address = ADDRESS,
     supervisor: Annotated[
@@ -72,7 +60,6 @@ def retrain(
     from export_scripts.retraining.outcome import outcome_of
     from operations.releases.stores.store import open_repository
 
-    chosen = chosen_settings(settings, transactions, products, change, engine, workers)
     target = open_repository(repository or Outputs(out).repository)
     if gateway is None and not dry_run:
         prepare()  # a release is tried before it is loaded
@@ -92,7 +79,7 @@ def retrain(
 
 
 def _server(
-    gateway: str | None, repository: "AnyRepository", address: str, supervisor: str, settings: "Settings"
+    gateway: str | None, repository: "AnyRepository", address: str, supervisor: str, settings: Settings
 ) -> "Server":
     from export_scripts.retraining.server import LocalServer, RemoteServer
     from operations.gateway.remote import RemoteGateway, read_admin_key
@@ -104,7 +91,7 @@ def _server(
     return LocalServer(repository, address, supervisor, settings.release)
 
 
-def _print_plan(settings: "Settings", out: Path, repository: "AnyRepository", server: "Server") -> None:
+def _print_plan(settings: Settings, out: Path, repository: "AnyRepository", server: "Server") -> None:
     from export_scripts.receipts.problems import Problems
     from export_scripts.receipts.reading.parts import find_parts
     from export_scripts.retrain import stale_stages

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from operations.errors import CestaError
 from operations.records.contract import GRAPH, SAMPLER, SCORER, Contract
 from operations.records.manifest import ReleaseManifest
 
@@ -24,7 +25,8 @@ class ReleaseFiles:
     def here(self) -> "ReleaseFiles":
         """The same files on this machine, which may be another one than that of ``open_release``.
 
-        A bucket's release is fetched. Raises CestaError if a folder cannot be seen from here.
+        A bucket's release is fetched. Raises CestaError if a folder cannot be seen from here, or if the
+        repository has another release under this number by now.
         """
         if self.graph.exists():
             return self
@@ -34,7 +36,12 @@ class ReleaseFiles:
 
         local = local_files(open_repository(self.repository))
         local.refresh()
-        return files_of(self.repository, local.folder.root, local.fetch(self.release))
+        found = files_of(self.repository, local.folder.root, local.fetch(self.release))
+        if found.digest != self.digest:
+            raise CestaError(
+                f"{self.repository}: release {self.release} is another one than when scoring began; run again"
+            )
+        return found
 
 
 def files_of(repository: str, folder: Path, described: ReleaseManifest) -> ReleaseFiles:

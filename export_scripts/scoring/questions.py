@@ -16,6 +16,7 @@ import duckdb
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from export_scripts.receipts.database import Database, literal, open_database
 from operations.errors import CestaError
+from operations.records.object_path import ObjectPath
 
 Kind = Literal["users", "baskets"]
 
@@ -84,20 +85,22 @@ def all_users(arrays: SamplerArrays, release_digest: str, batch: int = 10_000) -
 
 
 @contextmanager
-def open_file(kind: Kind, path: Path, memory: str, spill: Path) -> Iterator[Questions]:
+def open_file(kind: Kind, place: str, memory: str, spill: Path) -> Iterator[Questions]:
     """Read the users or baskets of a csv or parquet file. What exceeds ``memory`` is spilled to a folder.
 
-    ``path`` may be a pattern. Raises CestaError for a file that cannot be read, or lacks a column.
+    ``place`` is a path, a pattern, or an object of a bucket, which is downloaded into ``spill``. Raises
+    CestaError for a file that cannot be read, or lacks a column.
     """
+    path = _downloaded(place, spill) if "://" in place else Path(place)
     with open_database(memory, spill) as database:
-        table = _read(database, kind, path)
+        table = _read(database, kind, path, place)
         count, digest = 0, hashlib.sha256(kind.encode())
         for batch in database.batches(f"select * from {table}"):
             count += len(batch)
             for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 digest.update(repr(row).encode())
         if not count:
-            raise CestaError(f"{path} has no {kind[:-1]}; give a file with at least one line")
+            raise CestaError(f"{place} has no {kind[:-1]}; give a file with at least one line")
 
         def batches() -> Iterator[tuple[list[str], list[str], list[list[str]]]]:
             for batch in database.batches(f"select * from {table}"):
@@ -107,23 +110,30 @@ def open_file(kind: Kind, path: Path, memory: str, spill: Path) -> Iterator[Ques
                 else:
                     yield columns[0], columns[1], columns[2]
 
-        yield Questions(kind, str(path), count, digest.hexdigest(), batches)
+        yield Questions(kind, place, count, digest.hexdigest(), batches)
 
 
-def _read(database: Database, kind: Kind, path: Path) -> str:
-    """The table of the distinct questions of a file, sorted by key."""
+def _downloaded(url: str, folder: Path) -> Path:
+    parent, _, name = url.rpartition("/")
+    path = folder / name
+    (ObjectPath.at(parent) / name).download(path)
+    return path
+
+
+def _read(database: Database, kind: Kind, path: Path, place: str) -> str:
+    """The table of the distinct questions of a file, sorted by key; errors name its ``place``."""
     name = literal(str(path))
     reader = f"read_csv({name}, {CSV})" if path.suffix.lower() == ".csv" else f"read_parquet({name})"
     if path.suffix.lower() not in (".csv", ".parquet"):
-        raise CestaError(f"{path} is neither .csv nor .parquet; name it by what it is")
+        raise CestaError(f"{place} is neither .csv nor .parquet; name it by what it is")
     try:
         lines = database.create("view", "lines", f"select * from {reader}")
         found = {row[0]: row[1] for row in database.rows(f"describe {lines}")}
         if missing := [column for column in COLUMNS[kind] if column not in found]:
             raise CestaError(
-                f"{path} has the columns {', '.join(found)}; --{kind} needs {' and '.join(missing)}"
+                f"{place} has the columns {', '.join(found)}; --{kind} needs {' and '.join(missing)}"
             )
-        _refuse_nested(found, path)
+        _refuse_nested(found, place)
         if kind == "users":
             return database.create("table", "questions", _distinct_users(lines, found["user_id"]))
         basket, item = (_text(name, found[name]) for name in COLUMNS[kind])
@@ -133,22 +143,22 @@ def _read(database: Database, kind: Kind, path: Path) -> str:
             "given",
             f"select {basket} as basket_id, {user} as user_id, {item} as item_id from {lines}",
         )
-        _refuse_two_users(database, given, path)
+        _refuse_two_users(database, given, place)
         return database.create("table", "questions", _baskets(given))
     except duckdb.OutOfMemoryException as error:
-        raise CestaError(f"{path} was not sorted: {error}; raise etl.memory, or free some space") from None
+        raise CestaError(f"{place} was not sorted: {error}; raise etl.memory, or free some space") from None
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
         raise CestaError(
-            f"{path} cannot be read: {reason}; give parquet, or a csv in UTF-8 with commas and a header line"
+            f"{place} cannot be read: {reason}; give parquet, or a csv in UTF-8 with commas and a header line"
         ) from None
 
 
-def _refuse_nested(columns: Mapping[str, str], path: Path) -> None:
+def _refuse_nested(columns: Mapping[str, str], place: str) -> None:
     for name in ("user_id", "basket_id", "item_id"):
         kind = columns.get(name, "")
         if kind.endswith("]") or kind.startswith(NESTED):
-            raise CestaError(f"{path}: the column {name} is {kind}; give one id in each line")
+            raise CestaError(f"{place}: the column {name} is {kind}; give one id in each line")
 
 
 def _text(column: str, kind: str) -> str:
@@ -175,11 +185,11 @@ def _baskets(given: str) -> str:
     )
 
 
-def _refuse_two_users(database: Database, given: str, path: Path) -> None:
+def _refuse_two_users(database: Database, given: str, place: str) -> None:
     two = database.rows(
         f"select basket_id, min(user_id), max(user_id) from {given} where user_id <> '' "
         "group by basket_id having min(user_id) <> max(user_id) order by basket_id limit 1"
     )
     if two:
         basket, one, other = two[0]
-        raise CestaError(f'{path}: basket "{basket}" has the users {one} and {other}; a basket has one user')
+        raise CestaError(f'{place}: basket "{basket}" has the users {one} and {other}; a basket has one user')

@@ -27,7 +27,7 @@ from loadtests.attack import run, tables
 from loadtests.attack.honest import ask_honestly
 from loadtests.attack.report import judge
 from loadtests.attack.target import start_target
-from loadtests.processes import stop_on_sigterm
+from loadtests.running.processes import stop_on_sigterm
 from operations.outputs import Outputs
 
 SETTLES_S: Final = 3.0  # of honest requests before the first attack and after the last one

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtests.attack.place import Place
-from loadtests.environments import ROOT
-from loadtests.processes import MarkedProcesses
-from loadtests.servers import READY_WITHIN_S
+from loadtests.running.environments import ROOT
+from loadtests.running.processes import MarkedProcesses
+from loadtests.running.servers import READY_WITHIN_S
 from operations.gateway.keys import add_key
 from operations.gateway.nginx import Gateway, GatewaySettings
 

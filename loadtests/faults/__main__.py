@@ -31,10 +31,10 @@ from rich.console import Console
 from loadtests.faults import tables
 from loadtests.faults.kinds import FAULTS, Programs
 from loadtests.generators import keep_open_loop_running
-from loadtests.machine import ask_how_busy, describe_machine
-from loadtests.processes import MarkedProcesses, stop_on_sigterm
 from loadtests.questions import stream, visits_of_test_month
-from loadtests.servers import ask
+from loadtests.running.machine import ask_how_busy, describe_machine
+from loadtests.running.processes import MarkedProcesses, stop_on_sigterm
+from loadtests.running.servers import ask
 from loadtests.switching.replies import Reply, read_replies, select_due
 from loadtests.wires import GATEWAY, write_requests
 from operations.gateway.keys import MAX_RATE, add_key

@@ -26,10 +26,10 @@ from rich.console import Console
 
 from loadtests.faults.broken_releases import KINDS, Spoil
 from loadtests.generators import keep_open_loop_running
-from loadtests.machine import ask_how_busy, describe_machine, remark_on
-from loadtests.processes import stop_on_sigterm
 from loadtests.questions import stream, visits_of_test_month
-from loadtests.servers import READY_WITHIN_S, start_supervised
+from loadtests.running.machine import ask_how_busy, describe_machine, remark_on
+from loadtests.running.processes import stop_on_sigterm
+from loadtests.running.servers import READY_WITHIN_S, start_supervised
 from loadtests.switching.replies import Reply, read_replies, select_due, summarise
 from loadtests.tables import fill
 from loadtests.wires import GENERATE, write_requests

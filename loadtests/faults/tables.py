@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from loadtests.machine import remark_on
+from loadtests.running.machine import remark_on
 from loadtests.tables import fill
 
 MARK: Final = "faults"

@@ -23,15 +23,15 @@ from typing import Any, Final
 from rich.console import Console
 
 from loadtests import generators
-from loadtests.budgets import FILE, load_shares
 from loadtests.gateway import cost_tables
 from loadtests.gateway.front import IN_FLIGHT, make_guard, open_bare_proxy, open_gateway
 from loadtests.gateway.shares import BROKEN, share_of
 from loadtests.generators import GeneratorError, Load
-from loadtests.machine import ask_how_busy, describe_machine
-from loadtests.processes import stop_on_sigterm
+from loadtests.load.budgets import FILE, load_shares
 from loadtests.questions import Question, stream, visits_of_test_month, with_placeholder
-from loadtests.servers import SERVERS, start_server
+from loadtests.running.machine import ask_how_busy, describe_machine
+from loadtests.running.processes import stop_on_sigterm
+from loadtests.running.servers import SERVERS, start_server
 from loadtests.wires import GATEWAY, GENERATE, Wire, read_keys, write_messages, write_requests
 from operations.outputs import Outputs
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.machine import remark_on
+from loadtests.running.machine import remark_on
 from loadtests.tables import fill
 
 _COLUMNS: Final = ("load", "asked", "requests/s", "p99 ms")

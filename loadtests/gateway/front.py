@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from loadtests.ports import find_free_port
-from loadtests.processes import MarkedProcesses, NotReadyError
+from loadtests.running.ports import find_free_port
+from loadtests.running.processes import MarkedProcesses, NotReadyError
 from operations.errors import CestaError
 from operations.gateway.keys import MAX_RATE, add_key
 from operations.gateway.nginx import Gateway, GatewaySettings, accepts, find_nginx

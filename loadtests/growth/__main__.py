@@ -38,15 +38,15 @@ from export_scripts.scorer.graph import write_graph
 from export_scripts.settings import load_settings
 from export_scripts.snapshots.snapshot import limits
 from loadtests import generators
+from loadtests.bench.results import OURS, WHOLE
 from loadtests.growth import tables
 from loadtests.growth.catalogs import grow, grow_network
-from loadtests.machine import ask_how_busy, describe_machine
 from loadtests.peers.chain import WORKERS
 from loadtests.peers.whole_catalog import load_network, save_network
-from loadtests.processes import MarkedProcesses, process_name, stop_on_sigterm
 from loadtests.questions import Question, stream, visits_of_test_month
-from loadtests.results import OURS, WHOLE
-from loadtests.servers import READY_WITHIN_S, SERVERS, Running, ask, start_server
+from loadtests.running.machine import ask_how_busy, describe_machine
+from loadtests.running.processes import MarkedProcesses, process_name, stop_on_sigterm
+from loadtests.running.servers import READY_WITHIN_S, SERVERS, Running, ask, start_server
 from loadtests.wires import Wire, write_requests
 from operations.outputs import Outputs
 from operations.records import manifest

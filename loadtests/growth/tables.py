@@ -5,8 +5,8 @@ from math import log10
 from pathlib import Path
 from typing import Any, Final
 
-from loadtests.environments import ROOT
-from loadtests.machine import remark_on
+from loadtests.running.environments import ROOT
+from loadtests.running.machine import remark_on
 from loadtests.tables import fill
 
 DOCUMENT: Final = ROOT / "docs" / "performance.md"

@@ -25,8 +25,8 @@ from loadtests.growth_offline import tables
 from loadtests.growth_offline.memory_limit import parse_memory
 from loadtests.growth_offline.records import RESULTS, Record, keep, read_records
 from loadtests.growth_offline.stages import STAGES, measure_stages, release_files
-from loadtests.machine import ask_how_busy, describe_machine
-from loadtests.processes import stop_on_sigterm
+from loadtests.running.machine import ask_how_busy, describe_machine
+from loadtests.running.processes import stop_on_sigterm
 from loadtests.shops.__main__ import write_named
 from loadtests.shops.chain import SIZES
 from loadtests.shops.tables import SETTINGS

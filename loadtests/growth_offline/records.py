@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from loadtests.environments import ROOT
+from loadtests.running.environments import ROOT
 
 RESULTS: Final = ROOT / "docs" / "measurements" / "growth-offline.json"
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from export_scripts.settings import load_settings
-from loadtests.environments import ROOT
 from loadtests.growth_offline.figures import by_lines, exponent, stage_names, step_names, values
 from loadtests.growth_offline.records import RESULTS, Records, read_records
 from loadtests.growth_offline.stages import BAR
 from loadtests.growth_offline.tables import NOT_MEASURED, SHORTEST_STEP_S, markdown
+from loadtests.running.environments import ROOT
 from loadtests.tables import fill
 
 DOCUMENT: Final = ROOT / "docs" / "scale.md"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from export_scripts.settings import load_settings
-from loadtests.environments import ROOT
 from loadtests.growth_offline.measured import Measured, measure
+from loadtests.running.environments import ROOT
 from loadtests.shops.tables import SETTINGS
 from operations.outputs import Outputs
 from operations.records import manifest

@@ -5,7 +5,6 @@ from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any, Final
 
-from loadtests.environments import ROOT
 from loadtests.growth_offline.figures import (
     by_lines,
     exponent,
@@ -15,7 +14,8 @@ from loadtests.growth_offline.figures import (
 )
 from loadtests.growth_offline.records import Records
 from loadtests.growth_offline.stages import BAR, STAGES
-from loadtests.machine import remark_on
+from loadtests.running.environments import ROOT
+from loadtests.running.machine import remark_on
 from loadtests.tables import fill
 
 DOCUMENT: Final = ROOT / "docs" / "performance.md"

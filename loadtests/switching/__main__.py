@@ -30,10 +30,10 @@ from typing import Any, Final
 from rich.console import Console
 
 from loadtests import generators
-from loadtests.machine import ask_how_busy, describe_machine
-from loadtests.processes import stop_on_sigterm
 from loadtests.questions import stream, visits_of_test_month
-from loadtests.servers import READY_WITHIN_S, Running, ask, start_supervised
+from loadtests.running.machine import ask_how_busy, describe_machine
+from loadtests.running.processes import stop_on_sigterm
+from loadtests.running.servers import READY_WITHIN_S, Running, ask, start_supervised
 from loadtests.switching import tables
 from loadtests.switching.replies import find_mistakes, read_replies, select_around, select_due, summarise
 from loadtests.switching.variants import compute_answers, write_variant

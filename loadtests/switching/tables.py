@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from loadtests.environments import ROOT
-from loadtests.machine import remark_on
+from loadtests.running.environments import ROOT
+from loadtests.running.machine import remark_on
 from loadtests.tables import fill
 
 DOCUMENT: Final = ROOT / "docs" / "performance.md"

@@ -26,9 +26,9 @@ from rich.console import Console
 
 from export_scripts.settings import load_settings
 from loadtests import generators
-from loadtests.machine import ask_how_busy, describe_machine
-from loadtests.processes import MarkedProcesses, process_name, stop_on_sigterm
-from loadtests.servers import READY_WITHIN_S, Running, start_supervised
+from loadtests.running.machine import ask_how_busy, describe_machine
+from loadtests.running.processes import MarkedProcesses, process_name, stop_on_sigterm
+from loadtests.running.servers import READY_WITHIN_S, Running, start_supervised
 from loadtests.users import tables
 from loadtests.users.drawn import Sizes, draw_questions, write_drawn_run
 from loadtests.wires import GENERATE, write_requests

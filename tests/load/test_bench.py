@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from loadtests import bench, tables
-from loadtests.environments import NotInstalledError, ensure_environment
-from loadtests.measure import Plan
-from loadtests.results import Measured
-from loadtests.servers import SERVERS
+import loadtests.bench.__main__ as bench
+from loadtests import tables
+from loadtests.bench.measure import Plan
+from loadtests.bench.results import Measured
+from loadtests.running.environments import NotInstalledError, ensure_environment
+from loadtests.running.servers import SERVERS
 from operations.outputs import Outputs
 
 ROW = Measured("any", "peer", "HTTP JSON", "off", 1, 10.0, 1.0, 2.0, 0, {"worker": 5.0}, 0.1, 9.0)
@@ -70,13 +71,13 @@ def test_a_busy_machine_is_told_in_the_document(results: dict[str, Any]) -> None
 
 
 def test_every_peer_with_pins_is_a_server() -> None:
-    pinned = {path.stem for path in (Path(bench.__file__).parent / "peers").glob("*.txt")}
+    pinned = {path.stem for path in (Path(tables.__file__).parent / "peers").glob("*.txt")}
     assert pinned == {server.peer for server in SERVERS if server.peer}
 
 
 def test_every_app_of_a_peer_is_a_server() -> None:
     """A module that is run with a port. torch_scoring scores offline."""
-    folder = Path(bench.__file__).parent / "peers"
+    folder = Path(tables.__file__).parent / "peers"
     programs = {path.stem for path in folder.glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
     assert programs - {"torch_scoring"} == {server.module for server in SERVERS if server.module}
 
@@ -85,7 +86,7 @@ def test_an_environment_that_is_there_is_not_made_again(tmp_path: Path) -> None:
     """The stamp of the environment holds the hash of the pinned versions."""
     import hashlib
 
-    pins = Path(bench.__file__).parent / "peers" / "litserve.txt"
+    pins = Path(tables.__file__).parent / "peers" / "litserve.txt"
     (tmp_path / "litserve").mkdir()
     (tmp_path / "litserve" / ".installed").write_text(hashlib.sha256(pins.read_bytes()).hexdigest())
     assert ensure_environment("litserve", tmp_path) == tmp_path / "litserve" / "bin" / "python"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.budgets import Budget, UnknownBudgetError, find_broken_limits, load_budget
-from loadtests.shapes import SHAPES
+from loadtests.load.budgets import Budget, UnknownBudgetError, find_broken_limits, load_budget
+from loadtests.load.shapes import SHAPES
 
 KEPT = {"p50_ms": 10.0, "p95_ms": 20.0, "p99_ms": 30.0, "error_rate": 0.0, "requests_per_s": 50.0}
 BUDGET = Budget(**KEPT)

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from loadtests import generators
-from loadtests.budgets import UnknownBudgetError, load_shares
 from loadtests.gateway import cost, cost_tables, grpc_loop
 from loadtests.gateway.front import open_bare_proxy
 from loadtests.gateway.shares import BROKEN, KEPT, UNDECIDED, Share, ranks_outside, share_of
 from loadtests.generators import Load
+from loadtests.load.budgets import UnknownBudgetError, load_shares
 from loadtests.questions import PLACEHOLDER, Question, with_placeholder
 from loadtests.tables import DOCUMENT
 from loadtests.wires import GENERATE, write_messages, write_requests
@@ -195,7 +195,7 @@ def test_the_bare_proxy_passes_requests_on_and_logs_them(hearer: Hearer, tmp_pat
         find_nginx()
     except CestaError as error:
         pytest.skip(str(error))
-    from loadtests.servers import ask
+    from loadtests.running.servers import ask
     from loadtests.wires import Answer, Wire
 
     wire = Wire(

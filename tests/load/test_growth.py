@@ -12,13 +12,13 @@ import pytest
 
 import loadtests.growth.__main__ as growth
 from export_scripts.settings import load_settings
-from loadtests.agreement import agree
-from loadtests.environments import ROOT
+from loadtests.bench.agreement import agree
 from loadtests.growth import tables
 from loadtests.peers.chain import Chain
 from loadtests.peers.whole_catalog import WholeCatalog
-from loadtests.processes import MarkedProcesses
 from loadtests.questions import Question, stream, visits_of_test_month
+from loadtests.running.environments import ROOT
+from loadtests.running.processes import MarkedProcesses
 from loadtests.wires import PLAIN, Answer
 from operations.outputs import Outputs
 from tests.running import needs

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from loadtests import bench, load
-from loadtests.budgets import FILE
+import loadtests.bench.__main__ as bench
+import loadtests.load.__main__ as load
+from loadtests.bench.measure import Plan, measure_server, prepare
 from loadtests.gateway import cost
-from loadtests.measure import Plan, measure_server, prepare
-from loadtests.servers import SERVERS, Running, start_server
+from loadtests.load.budgets import FILE
+from loadtests.running.servers import SERVERS, Running, start_server
 from operations.outputs import Outputs
 from tests.running import needs
 from tests.running.door import Door, open_door

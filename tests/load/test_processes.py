@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.processes import MarkedProcesses, NotReadyError
+from loadtests.running.processes import MarkedProcesses, NotReadyError
 
 LEAVES_A_DAEMON = """
 import subprocess, sys, time
@@ -60,7 +60,7 @@ def test_a_program_that_is_told_to_end_takes_its_server_along(tmp_path: Path) ->
     """It receives SIGTERM, which `make` and service managers send."""
     program = (
         "import pathlib, sys, time\n"
-        "from loadtests.processes import MarkedProcesses, stop_on_sigterm\n"
+        "from loadtests.running.processes import MarkedProcesses, stop_on_sigterm\n"
         "stop_on_sigterm()\n"
         "command = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
         f"with MarkedProcesses(command, {{}}, pathlib.Path({str(tmp_path)!r})) as server:\n"

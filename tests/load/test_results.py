@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from loadtests import tables
-from loadtests.agreement import DisagreementError, agree, check
+from loadtests.bench.agreement import DisagreementError, agree, check
+from loadtests.bench.results import HALF, Measured, catalog_share, ratios_of, rows_of
 from loadtests.questions import Question
-from loadtests.results import HALF, Measured, catalog_share, ratios_of, rows_of
 from loadtests.wires import Answer
 
 ONE = Measured(

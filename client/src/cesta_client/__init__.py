@@ -15,7 +15,7 @@ from ._errors import (
     Unavailable,
 )
 from ._recommender import Recommender
-from ._transport import AsyncTransport, Reply, Transport
+from ._transports.interface import AsyncTransport, Reply, Transport
 from ._values import Query, Reason, Recommendation, Recommendations
 from ._version import __version__
 

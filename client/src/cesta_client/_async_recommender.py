@@ -10,11 +10,11 @@ from types import TracebackType
 
 from . import _check
 from ._call import Call, make_canary, split_into_batches
-from ._connect import connect_async
 from ._digest import check_own, is_of_another_question, log_mistaken, with_nonce
-from ._endpoint import Protocol, make_endpoint
 from ._errors import CestaError, InvalidRequest, Unavailable
-from ._transport import AsyncTransport, Reply, Tensors
+from ._transports.connect import connect_async
+from ._transports.endpoint import Protocol, make_endpoint
+from ._transports.interface import AsyncTransport, Reply, Tensors
 from ._values import Query, Recommendations
 from ._wire import answers_in, tensors_of
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ._errors import ServerError
-from ._transport import Reply, Tensors
+from ._transports.interface import Reply, Tensors
 
 _log = logging.getLogger("cesta_client")
 _DIGESTED = ("basket", "user_id", "exclude", "categories")  # in the order of the digest

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._errors import ServerError
-from ._transport import Reply, Tensors
+from ._transports.interface import Reply, Tensors
 from ._values import Query, Recommendation, Recommendations, reasons_in
 
 MODEL = "recommender"

@@ -16,7 +16,7 @@ import numpy as np
 
 from ._errors import CestaError
 from ._limits import MAX_K
-from ._transport import Reply, Tensors
+from ._transports.interface import Reply, Tensors
 from ._values import Query, Reason, Recommendation
 
 __all__ = ["FakeShop", "SeenRequest"]

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from cesta_client import AsyncRecommender, Recommender, TimedOut, Unavailable, _grpc_calls
+from cesta_client import AsyncRecommender, Recommender, TimedOut, Unavailable
+from cesta_client._transports import grpc_calls
 from tests.running.scripted_shops import ask, every_client
 
 
@@ -41,7 +42,7 @@ def test_a_call_is_not_cancelled_when_its_caller_s_time_is_over(kind, grpc_shop,
     """Neither by the client, nor by a deadline on the wire, nor when client and event loop end."""
     with pytest.raises(TimedOut, match=f"no answer from {grpc_shop.address} within 0.2 s"):
         ask(kind, grpc_shop.address, timeout_s=0.2)
-    assert slow.arrived.get(timeout=10) > _grpc_calls.RUN_OUT_S / 2
+    assert slow.arrived.get(timeout=10) > grpc_calls.RUN_OUT_S / 2
     slow.release()
     assert slow.alive.get(timeout=10)
 
@@ -81,7 +82,7 @@ def test_the_last_call_closes_the_channel(grpc_shop, slow, monkeypatch):
         shop.recommend(timeout_s=0.05)
     begun = time.monotonic()
     shop.close()
-    assert _grpc_calls.CLOSE_S <= time.monotonic() - begun < _grpc_calls.CLOSE_S + 1
+    assert grpc_calls.CLOSE_S <= time.monotonic() - begun < grpc_calls.CLOSE_S + 1
     assert not closed.is_set()
     slow.release()
     assert closed.wait(10)
@@ -90,7 +91,7 @@ def test_the_last_call_closes_the_channel(grpc_shop, slow, monkeypatch):
 @every_client
 def test_a_server_that_owes_too_many_answers_is_asked_no_more(kind, grpc_shop, slow, monkeypatch):
     """The refusal comes at once. When the answers have arrived, the server is asked again."""
-    monkeypatch.setattr(_grpc_calls, "MAX_ABANDONED", 3)
+    monkeypatch.setattr(grpc_calls, "MAX_ABANDONED", 3)
 
     async def questions(shop):
         for _ in range(3):

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from cesta_client import Recommender, Unavailable
-from cesta_client._endpoint import make_endpoint
+from cesta_client._transports.endpoint import make_endpoint
 from tests.running.proxy import Proxy, proxy
 from tests.running.scripted_shops import GrpcShop, HttpShop, ask, every_client
 

@@ -14,7 +14,7 @@ from ssl import SSLContext, create_default_context
 from typing import Literal
 from urllib.parse import urlsplit
 
-from ._errors import InvalidRequest
+from .._errors import InvalidRequest
 
 Protocol = Literal["grpc", "http"]
 

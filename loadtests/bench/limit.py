@@ -1,6 +1,6 @@
 """Measures the limit: the reference in batches, in one process per core, without any server.
 
-python -m loadtests.limit questions.json --run artifacts/run --batch 32 --seconds 3
+python -m loadtests.bench.limit questions.json --run artifacts/run --batch 32 --seconds 3
 """
 
 import argparse
@@ -66,7 +66,7 @@ def measure(run: Path, questions: list[dict[str, Any]], batch: int, seconds: flo
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the chain without a server."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.limit", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m loadtests.bench.limit", description=main.__doc__)
     parser.add_argument("questions", type=Path, help="a file with a JSON list of questions")
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--batch", type=int, default=32)

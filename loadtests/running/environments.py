@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+ROOT: Final = Path(__file__).resolve().parents[2]
 PEERS: Final = ROOT / ".venv-peers"
 _STAMP: Final = ".installed"
 
@@ -18,7 +18,7 @@ class NotInstalledError(Exception):
 
 def ensure_environment(peer: str, folder: Path = PEERS) -> Path:
     """The interpreter of the peer's environment. A missing or old one is made from `peers/<peer>.txt`."""
-    pins = Path(__file__).with_name("peers") / f"{peer}.txt"
+    pins = ROOT / "loadtests" / "peers" / f"{peer}.txt"
     home, digest = folder / peer, hashlib.sha256(pins.read_bytes()).hexdigest()
     python, stamp = home / "bin" / "python", home / _STAMP
     if stamp.exists() and stamp.read_text(encoding="utf-8") == digest:

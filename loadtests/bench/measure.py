@@ -9,15 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from loadtests import agreement, generators
+from loadtests import generators
+from loadtests.bench import agreement
+from loadtests.bench.results import HALF, LIMIT, WHOLE, Measured
 from loadtests.gateway.front import IN_FLIGHT, make_guard
 from loadtests.generators import Load
 from loadtests.peers.chain import Chain
 from loadtests.peers.whole_catalog import WholeCatalog
-from loadtests.processes import process_name
 from loadtests.questions import Question, stream, visits_of_test_month
-from loadtests.results import HALF, LIMIT, WHOLE, Measured
-from loadtests.servers import GRPC, Running, Server, ask, start_server
+from loadtests.running.processes import process_name
+from loadtests.running.servers import GRPC, Running, Server, ask, start_server
 from loadtests.wires import TRITON, Answer, Wire, write_perf_analyzer_input, write_requests
 from operations.outputs import Outputs
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from tritonclient.utils import InferenceServerException
 
-from ._endpoint import Endpoint
-from ._errors import CestaError, ServerError, TimedOut, Unavailable
-from ._grpc_calls import GrpcCalls
-from ._status import error_of_grpc
-from ._transport import Reply, Tensors
-from ._wire import OUTPUTS
+from .._errors import CestaError, ServerError, TimedOut, Unavailable
+from .._wire import OUTPUTS
+from .endpoint import Endpoint
+from .grpc_calls import GrpcCalls
+from .interface import Reply, Tensors
+from .status import error_of_grpc
 
 
 class GrpcTransport:

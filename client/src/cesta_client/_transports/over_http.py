@@ -6,11 +6,11 @@ import time
 from collections import deque
 from http.client import HTTPException
 
-from . import _v2_http
-from ._bounded_http import BoundedConnection, Response
-from ._endpoint import Endpoint
-from ._errors import TimedOut, Unavailable
-from ._transport import Reply, Tensors
+from .._errors import TimedOut, Unavailable
+from . import v2_http
+from .bounded_http import BoundedConnection, Response
+from .endpoint import Endpoint
+from .interface import Reply, Tensors
 
 
 class HttpTransport:
@@ -18,13 +18,13 @@ class HttpTransport:
 
     def __init__(self, to: Endpoint) -> None:
         self._to = to
-        self._path = _v2_http.path_of(to)
+        self._path = v2_http.path_of(to)
         self._tls = to.ssl_context()
         self._idle: deque[BoundedConnection] = deque()  # append and pop are atomic
         self._closed = False
 
     def infer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
-        body, headers = _v2_http.request(tensors, self._to, request_id)
+        body, headers = v2_http.request(tensors, self._to, request_id)
         try:
             response = self._post(body, headers, time.monotonic() + timeout_s)
         except TimeoutError as error:
@@ -33,7 +33,7 @@ class HttpTransport:
             raise Unavailable(f"{self._to.address}: {error or type(error).__name__}") from error
         except HTTPException as error:  # the error's own text would be the bytes received
             raise Unavailable(f"{self._to.address} does not speak HTTP ({type(error).__name__})") from error
-        return _v2_http.reply(response.status, response.headers, response.body, self._to)
+        return v2_http.reply(response.status, response.headers, response.body, self._to)
 
     def close(self) -> None:
         self._closed = True

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from loadtests.environments import ROOT, ensure_environment
 from loadtests.gateway.front import Guard, open_gateway
 from loadtests.peers.chain import GUARD, RUN
-from loadtests.ports import find_free_port
-from loadtests.processes import MarkedProcesses
 from loadtests.questions import Question
+from loadtests.running.environments import ROOT, ensure_environment
+from loadtests.running.ports import find_free_port
+from loadtests.running.processes import MarkedProcesses
 from loadtests.wires import BINARY, GATEWAY_ALL, GENERATE, LISTED, OPEN_INFERENCE, PLAIN, Answer, Wire
 from operations.outputs import Outputs
 

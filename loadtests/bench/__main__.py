@@ -20,14 +20,15 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from loadtests import agreement, tables
-from loadtests.environments import NotInstalledError
+from loadtests import tables
+from loadtests.bench import agreement
+from loadtests.bench.measure import Plan, measure_limit, measure_server, prepare
+from loadtests.bench.results import Measured, catalog_share, ratios_of, rows_of
 from loadtests.generators import GeneratorError
-from loadtests.machine import ask_how_busy, describe_machine
-from loadtests.measure import Plan, measure_limit, measure_server, prepare
-from loadtests.processes import NotReadyError, stop_on_sigterm
-from loadtests.results import Measured, catalog_share, ratios_of, rows_of
-from loadtests.servers import SERVERS, Server
+from loadtests.running.environments import NotInstalledError
+from loadtests.running.machine import ask_how_busy, describe_machine
+from loadtests.running.processes import NotReadyError, stop_on_sigterm
+from loadtests.running.servers import SERVERS, Server
 from operations.outputs import Outputs
 
 QUICK: Final = ("cesta", "FastAPI, reference")  # the servers of --quick; the limit is always measured

@@ -6,10 +6,10 @@ import asyncio
 
 import aiohttp
 
-from . import _v2_http
-from ._endpoint import Endpoint
-from ._errors import TimedOut, Unavailable
-from ._transport import Reply, Tensors
+from .._errors import TimedOut, Unavailable
+from . import v2_http
+from .endpoint import Endpoint
+from .interface import Reply, Tensors
 
 
 class AsyncHttpTransport:
@@ -17,19 +17,19 @@ class AsyncHttpTransport:
 
     def __init__(self, to: Endpoint) -> None:
         self._to = to
-        self._url = f"{'https' if to.ssl else 'http'}://{to.host_and_port}{_v2_http.path_of(to)}"
+        self._url = f"{'https' if to.ssl else 'http'}://{to.host_and_port}{v2_http.path_of(to)}"
         self._tls = to.ssl_context()
         self._session: aiohttp.ClientSession | None = None
 
     async def ainfer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
-        body, headers = _v2_http.request(tensors, self._to, request_id)
+        body, headers = v2_http.request(tensors, self._to, request_id)
         try:
             status, response_headers, content = await asyncio.wait_for(self._post(body, headers), timeout_s)
         except TimeoutError as error:
             raise TimedOut(f"no answer from {self._to.address} within {timeout_s:.2g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{self._to.address}: {error or type(error).__name__}") from error
-        return _v2_http.reply(status, response_headers, content, self._to)
+        return v2_http.reply(status, response_headers, content, self._to)
 
     async def aclose(self) -> None:
         if self._session is not None:

@@ -13,11 +13,11 @@ from urllib.request import proxy_bypass
 
 import tritonclient.grpc as triton
 
-from ._endpoint import Endpoint
-from ._errors import Unavailable
-from ._transport import Tensors
-from ._version import USER_AGENT
-from ._wire import MODEL
+from .._errors import Unavailable
+from .._version import USER_AGENT
+from .._wire import MODEL
+from .endpoint import Endpoint
+from .interface import Tensors
 
 RUN_OUT_S = 30.0  # a server that has not answered by then hangs; it does not process the cancellation either
 MAX_ABANDONED = 64  # a server that owes so many answers gets no more questions

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from ._endpoint import Endpoint
-from ._transport import AsyncTransport, Transport
+from .endpoint import Endpoint
+from .interface import AsyncTransport, Transport
 
 
 def connect(to: Endpoint) -> Transport:
     if to.protocol == "grpc":
-        from ._transport_grpc import (
+        from .over_grpc import (
             GrpcTransport,
         )  # each import takes 0.2 s, so only the protocol in use is imported
 
         return GrpcTransport(to)
-    from ._transport_http import HttpTransport
+    from .over_http import HttpTransport
 
     return HttpTransport(to)
 
 
 def connect_async(to: Endpoint) -> AsyncTransport:
     if to.protocol == "grpc":
-        from ._transport_grpc import AsyncGrpcTransport
+        from .over_grpc import AsyncGrpcTransport
 
         return AsyncGrpcTransport(to)
-    from ._transport_http_async import AsyncHttpTransport
+    from .over_http_async import AsyncHttpTransport
 
     return AsyncHttpTransport(to)

@@ -18,12 +18,12 @@ from typing import Final
 import numpy as np
 
 from loadtests import open_loop
-from loadtests.budgets import FILE, find_broken_limits, load_budget
-from loadtests.environments import ROOT
-from loadtests.processes import stop_on_sigterm
+from loadtests.load.budgets import FILE, find_broken_limits, load_budget
+from loadtests.load.shapes import SHAPES
 from loadtests.questions import stream, visits_of_test_month
-from loadtests.servers import SERVERS, start_server
-from loadtests.shapes import SHAPES
+from loadtests.running.environments import ROOT
+from loadtests.running.processes import stop_on_sigterm
+from loadtests.running.servers import SERVERS, start_server
 from loadtests.wires import GENERATE, WIRES, read_keys
 from operations.outputs import Outputs
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from tritonclient.http import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
-from ._endpoint import Endpoint
-from ._errors import ServerError
-from ._status import error_of_http, text_in
-from ._transport import Reply, Tensors
-from ._version import USER_AGENT
-from ._wire import MODEL, OUTPUTS
+from .._errors import ServerError
+from .._version import USER_AGENT
+from .._wire import MODEL, OUTPUTS
+from .endpoint import Endpoint
+from .interface import Reply, Tensors
+from .status import error_of_http, text_in
 
 
 def path_of(to: Endpoint) -> str:

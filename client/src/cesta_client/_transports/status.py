@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from ._errors import (
+from .._errors import (
     CestaError,
     InvalidRequest,
     ServerError,

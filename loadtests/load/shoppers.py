@@ -1,6 +1,6 @@
 """Locust's shoppers. They replay the test month's real baskets, with the month's gaps between visits.
 
-    locust -f loadtests/shoppers.py --headless --shape smoke --host 127.0.0.1:8000
+    locust -f loadtests/load/shoppers.py --headless --shape smoke --host 127.0.0.1:8000
     locust … --wire grpc --host 127.0.0.1:8001
     CESTA_KEYS=KEY locust … --path /v1/recommend --host 127.0.0.1:8080
 
@@ -22,9 +22,9 @@ from locust import LoadTestShape, User, events, task
 from locust.env import Environment
 
 from cesta_client import Recommender
-from loadtests.budgets import FILE, find_broken_limits, load_budget
+from loadtests.load.budgets import FILE, find_broken_limits, load_budget
+from loadtests.load.shapes import SHAPES
 from loadtests.questions import Question, Visit, gaps_between, visits_of_test_month
-from loadtests.shapes import SHAPES
 from loadtests.wires import GENERATE, WIRES, Wire, read_keys
 
 TIMEOUT_S = 5.0

@@ -1,0 +1,1 @@
+"""Compares cesta with other servers, on the same questions."""

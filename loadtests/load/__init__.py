@@ -1,0 +1,1 @@
+"""Sends shoppers and an open loop to a release, and holds it to budgets."""

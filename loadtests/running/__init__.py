@@ -1,0 +1,1 @@
+"""Starts the servers that are measured, and describes the machine under them."""
