@@ -244,7 +244,8 @@ class PaperSettings(SettingsTable):
     candidates: int = Field(ge=1)
     first_epochs: int = Field(ge=1)
     patience: int = Field(ge=1)
-    negatives: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    negatives: int = Field(ge=1)
+    gmf_negatives: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     gmf_dimensions: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     mlp_dimensions: tuple[Annotated[int, Field(ge=2)], ...] = Field(min_length=1)
     gmf_rates: Range

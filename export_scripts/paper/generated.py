@@ -69,15 +69,16 @@ def _lengths(users: int, items: int, ratings: int, rng: np.random.Generator) -> 
 
 
 def _affinity(vectors: NDArray[np.float64], taste: NDArray[np.float64]) -> NDArray[np.float64]:
-    affinity = vectors @ taste
-    return (affinity - affinity.mean()) / affinity.std()
+    affinity: NDArray[np.float64] = vectors @ taste
+    affinity -= affinity.mean()
+    return affinity / affinity.std()
 
 
 def _draw(
     log_odds: NDArray[np.float64], length: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw without replacement by the Gumbel trick: the items chosen, and all others."""
-    order = np.argpartition(-(log_odds + rng.gumbel(size=len(log_odds))), length - 1)
+    order: NDArray[np.int64] = np.argpartition(-(log_odds + rng.gumbel(size=len(log_odds))), length - 1)
     return order[:length], order[length:]
 
 

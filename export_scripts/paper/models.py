@@ -28,7 +28,7 @@ GMF, MLP = "GMF", "MLP"
 NEUMF, PRETRAINED, HISTORY = "NeuMF", "NeuMF, pre-trained", "NeuMF + history"
 NAMES = (GMF, MLP, NEUMF, PRETRAINED, HISTORY)
 
-FOR_BRANCHES = 0.6  # of the time, for GMF and MLP; what they leave goes to the others
+FOR_BRANCHES = 0.5  # of the time, for GMF and MLP; what they leave goes to the others
 FOR_NEUMF = 0.5  # of the rest, for NeuMF from noise; the pre-trained one gets what it leaves
 THREADS = 2
 START_STD = 0.1  # of GMF's vectors, as in Rendle et al. 2020
@@ -68,14 +68,15 @@ class Training:
         }
         best = max(quality, key=lambda alpha: quality[alpha])
         low, high = self.settings.fine_tuning_rates
+        shift = math.log(gmf.choice.negatives / mlp.choice.negatives)
         candidates = with_rates(replace(base, alpha=best), (math.sqrt(low * high), low, high))
         return self._fit(
             PRETRAINED,
             candidates,
             1,
             deadline,
-            start=lambda alpha: pretrained(gmf.held, mlp.held, alpha),
-            start_again=lambda alpha: pretrained(gmf.model, mlp.model, alpha),
+            start=lambda alpha: pretrained(gmf.held, mlp.held, alpha, shift),
+            start_again=lambda alpha: pretrained(gmf.model, mlp.model, alpha, shift),
         )
 
     def _fit(
@@ -154,12 +155,11 @@ def draw_candidates(name: str, settings: PaperSettings) -> list[Choice]:
         place = rng.random(4) if number else np.full(4, 0.5)
         rate, l2 = _between(rates, place[0]), _between(settings.l2, place[1])
         width = widths[int(place[2] * len(widths))]
-        negatives = settings.negatives[int(place[3] * len(settings.negatives))]
-        candidates.append(
-            Choice(rate, negatives, gmf=width, gmf_l2=l2)
-            if name == GMF
-            else Choice(rate, negatives, mlp=width, mlp_l2=l2)
-        )
+        if name == GMF:
+            negatives = settings.gmf_negatives[int(place[3] * len(settings.gmf_negatives))]
+            candidates.append(Choice(rate, negatives, gmf=width, gmf_l2=l2))
+        else:
+            candidates.append(Choice(rate, settings.negatives, mlp=width, mlp_l2=l2))
     return candidates
 
 
@@ -210,8 +210,11 @@ def _network(shape: NCFShape) -> NCF:
 
 
 @torch.no_grad()
-def pretrained(gmf: NCF, mlp: NCF, alpha: float) -> NCF:
-    """Make a NeuMF that scores as α times a trained GMF plus 1 - α times a trained MLP (eq. 13)."""
+def pretrained(gmf: NCF, mlp: NCF, alpha: float, shift: float = 0.0) -> NCF:
+    """Make a NeuMF that scores as α times a trained GMF plus 1 - α times a trained MLP (eq. 13).
+
+    ``shift`` is added to GMF's scores: the log odds differ if both had other numbers of negatives.
+    """
     shape = replace(gmf.shape, mlp=mlp.shape.mlp, hidden=mlp.shape.hidden)
     with _seeding:
         model = _network(shape)
@@ -223,6 +226,6 @@ def pretrained(gmf: NCF, mlp: NCF, alpha: float) -> NCF:
     }
     weights["gmf_weights"] = alpha * gmf.gmf_weights
     weights["out.weight"] = (1 - alpha) * mlp.out.weight
-    weights["item_bias.weight"] = alpha * gmf.item_bias.weight + (1 - alpha) * mlp.item_bias.weight
+    weights["item_bias.weight"] = alpha * (gmf.item_bias.weight + shift) + (1 - alpha) * mlp.item_bias.weight
     model.load_state_dict(weights, strict=False)
     return model

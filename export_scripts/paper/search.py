@@ -29,6 +29,7 @@ log = structlog.get_logger()
 SLOWER = 1 / 3  # of the rate, each time that the hold-out stops rising
 FRUITLESS = 2  # rates in a row without a better epoch that end the training
 SEARCHING = 0.4  # of the time of a model, at most; the rest is for training the winner twice
+SHORT_BRACKET = 0.5  # of the time to search, at most, for the bracket with the shortest start
 SPARE = 1.3  # times the expected time of the last training is kept for it
 
 Start = Callable[[Choice], Trainer]
@@ -119,12 +120,11 @@ def choose_and_fit(
     """
     began = time.monotonic()
     searching = deadline.share(SEARCHING)
-    run, trained = find_best(name, judge, candidates, epochs, searching)
-    tried, searched = len(trained), sum(other.trained for other in trained)
+    run, tried, trained = find_best(name, judge, candidates, epochs, searching)
     before = run.trained
     cut = climb(name, run, patience, deadline)
     run.go_back()
-    held, epochs_done = run.trainer.model, searched + run.trained - before
+    held = run.trainer.model
     anew = again(run.choice)
     whole = all(
         anew.train_epoch(rate, np.random.default_rng((judge.seed, epoch)), deadline)
@@ -135,7 +135,7 @@ def choose_and_fit(
         held=held,
         choice=run.choice,
         rates=tuple(run.rates),
-        epochs=epochs_done,
+        epochs=trained + run.trained - before,
         candidates=tried,
         validation=run.quality,
         seconds=time.monotonic() - began,
@@ -146,30 +146,32 @@ def choose_and_fit(
 
 def find_best(
     name: str, judge: Judge, candidates: Sequence[Choice], epochs: int, deadline: Deadline
-) -> tuple[Run, list[Run]]:
-    """The best of all brackets' winners, and all candidates that were trained.
+) -> tuple[Run, int, int]:
+    """The best of all brackets' winners, the number of candidates, and that of all their epochs.
 
     The first candidate is always trained. Its speed tells how many others there is time for.
     """
     first = Run(judge, candidates[0])
     while first.trained < epochs and first.train_epoch(first.choice.rate, deadline):
         pass
-    runs, winners = [first], [first]
-    left = list(candidates[1:])
-    bracket = [first]
+    winners, tried, trained = [first], 1, first.trained
+    left, bracket = list(candidates[1:]), [first]
+    share = deadline.share(SHORT_BRACKET)
     while left and deadline.seconds_left:
-        part = _affordable(len(left), first.seconds_per_epoch * epochs, deadline)
-        added = [Run(judge, choice) for choice in left[:part]]
-        runs += added
-        winners.append(halve(name, bracket + added, epochs, deadline))
-        left, bracket, epochs = left[part:], [], 4 * epochs
-    return max(winners, key=lambda run: run.quality[1]), runs
+        part = _affordable(len(left), first.seconds_per_epoch * epochs, share)
+        bracket += [Run(judge, choice) for choice in left[:part]]
+        trained -= sum(run.trained for run in bracket)
+        winners.append(halve(name, bracket, epochs, deadline))
+        trained += sum(run.trained for run in bracket)
+        tried += part
+        left, bracket, epochs, share = left[part:], [], 4 * epochs, deadline
+    return max(winners, key=lambda run: run.quality[1]), tried, trained
 
 
 def _affordable(left: int, seconds: float, deadline: Deadline) -> int:
     """How many candidates a bracket can have if one takes ``seconds`` for the first comparison.
 
-    A bracket of n costs about n (1 + log2(n) / 2) first comparisons. The longer bracket gets a third.
+    A bracket of n costs about n (1 + log2(n) / 2) first comparisons. A third is left for a longer bracket.
     """
     part = left if left < 6 else 2 * left // 3
     while part > 1 and seconds * part * (1 + math.log2(part) / 2) > deadline.seconds_left:

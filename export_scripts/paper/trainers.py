@@ -93,7 +93,6 @@ class FactorTrainer:
     def __init__(self, model: NCF, examples: Examples, choice: Choice):
         self.model = model
         self._examples, self._choice = examples, choice
-        self._met = examples.met(examples.training)
 
     def train_epoch(self, rate: float, rng: np.random.Generator, deadline: Deadline) -> bool:
         tables = (self.model.user_gmf, self.model.item_gmf, self.model.item_bias)
@@ -106,7 +105,7 @@ class FactorTrainer:
             _descend(
                 self._examples.users[places],
                 self._examples.items[places],
-                self._met,
+                self._examples.trained,
                 users,
                 items,
                 bias[:, 0],
@@ -157,7 +156,6 @@ class BatchTrainer:
         self.model = model
         self._examples, self._choice = examples, choice
         self._batch_size, self._history = batch_size, history
-        self._met = examples.met(examples.training)
         self._optimizer = torch.optim.Adam(model.parameters(), lr=choice.rate, fused=True)
         self._penalty = L2Penalty(model, examples, choice)
 
@@ -170,7 +168,7 @@ class BatchTrainer:
             if deadline.seconds_left == 0:
                 return False
             users = self._examples.users[places]
-            negatives = draw_negatives(self._met, users, self._choice.negatives, rng)
+            negatives = draw_negatives(self._examples.trained, users, self._choice.negatives, rng)
             items = np.column_stack([self._examples.items[places], negatives])
             scores = score(self.model, users, self._examples.history(places, self._history), items)
             truth = torch.zeros_like(scores)
