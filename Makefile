@@ -215,7 +215,7 @@ SHOWN := artifacts/flows
 
 flows: install $(FLOWS)/.installed  ## one retraining on the demo's next week by Prefect, its pages on loopback (12 minutes at first)
 	@test -d $(SHOWN)/artifacts/repository || { $(APP)/bin/python -m loadtests.shops.weeks $(SHOWN) && \
-		$(APP)/bin/cesta build --settings $(SHOWN)/shop.toml --out $(SHOWN)/artifacts $(OPTIONS); }
+		$(APP)/bin/cesta build --settings $(SHOWN)/shop.toml --out $(SHOWN)/artifacts $(filter-out --stay,$(OPTIONS)); }
 	$(APP)/bin/python -m loadtests.shops.weeks $(SHOWN)
 	@exec $(FLOWS)/bin/python $(FLOWS_HOME)/show.py $(SHOWN) $(OPTIONS)
 

@@ -14,9 +14,10 @@ from export_scripts.receipts import meta
 from export_scripts.receipts.assembly import ShopData, assemble, check_no_products_needed
 from export_scripts.receipts.catalog import read_products
 from export_scripts.receipts.database import open_database
+from export_scripts.receipts.files import NAMES
 from export_scripts.receipts.hints import find_hints
 from export_scripts.receipts.kept.folder import Parts, open_parts
-from export_scripts.receipts.problems import Problems, printable
+from export_scripts.receipts.problems import Problems
 from export_scripts.receipts.reading.opening import open_source
 from export_scripts.receipts.room import check_room, needs_of, told_in_one_sentence
 from export_scripts.receipts.steps import Steps
@@ -24,6 +25,7 @@ from export_scripts.receipts.transactions import read_lines
 from export_scripts.settings import Settings
 from operations.outputs import Outputs
 from operations.records.atomic import scratch_folder, staged_folder
+from operations.terminal import printable
 
 SPILL = ".etl-spill-"  # prefix of the folder of a run
 
@@ -43,13 +45,13 @@ def etl(settings: Settings, out_dir: Path) -> Path:
     meta.json             fingerprint, time range, counts, dropped lines by reason, columns present
 
     The same input writes the same bytes. Raises BadInput with all problems of both tables, and WontOverwrite
-    if `out_dir`/data was not written by cesta. Neither leaves anything behind.
+    if `out_dir`/data, or a file in it, was not written by cesta. Neither leaves anything behind.
     """
     target = Outputs(out_dir).data
     with (
         _left_as_it_was(target.parent),
         open_parts(target.parent, settings.etl.parts, settings.engine) as parts,
-        staged_folder(target, marker=meta.FILE) as folder,
+        staged_folder(target, marker=meta.FILE, names=NAMES) as folder,
     ):
         shop = write_shop(settings, target.parent, folder, parts)
     log = structlog.get_logger()

@@ -35,7 +35,7 @@ from export_scripts.snapshots.snapshot import save_snapshot, snapshot
 from operations.errors import CestaError
 from operations.records import file_record, manifest
 from operations.records.atomic import staged_folder
-from operations.records.contract import GRAPH, Contract, read_contract
+from operations.records.contract import GRAPH, TABLES, Contract, read_contract
 from operations.records.file_record import FileRecord
 from operations.records.golden_answers import Answer, GoldenAnswer, Request
 from operations.records.json_record import read_json
@@ -44,6 +44,7 @@ from operations.records.sampler_code import sampler_code
 from operations.shipped.commit import find_commit
 
 GOLDEN_REQUESTS = 8
+NAMES = (GRAPH, TABLES, "arrays", manifest.NAME)  # in a run folder
 TENSORRT_BATCHES = (1, 16, 64)  # the engine's least, best and largest
 
 
@@ -64,7 +65,7 @@ def export(
         counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
         tower = continue_in_parallel(load_tower(checkpoint), shop, shop.n_baskets, settings, engine)
         arrays = snapshot(shop, shop.n_baskets, settings, prior, partials=counted, tower=tower)
-    with staged_folder(run, marker=manifest.NAME) as folder:
+    with staged_folder(run, marker=manifest.NAME, names=NAMES) as folder:
         write_graph(fold(model), shop.catalog["item_id"].tolist(), contract, folder)
         parts = write_parts(arrays, settings, contract, folder)
         compared: dict[str, JsonValue] = {}

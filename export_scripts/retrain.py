@@ -29,7 +29,7 @@ from operations.releases.activation import activate
 from operations.releases.gate import check_gate
 from operations.releases.history import Action
 from operations.releases.publish import publish, published_as
-from operations.releases.repository import active_release, read_release
+from operations.releases.repository import read_release
 from operations.releases.stores.store import Repository
 
 DAY_S: Final = 86_400.0
@@ -73,10 +73,11 @@ class _Loop:
     active: int | None = field(init=False)  # at the beginning; nobody else may change it meanwhile
 
     def __post_init__(self) -> None:
-        self.active = self.journal.run.active_before = active_release(self.repository)
+        self.active = self.journal.run.active_before = history.known_active(self.repository)
 
     def run(self) -> tuple[Outcome, str]:
         """Run all steps; how it ended, and a sentence."""
+        self._check_active()
         etl, *others = stages(self.settings, self.out.root, self.repository)
         self._run_stage(etl)
         facts, run = read_meta(self.out.data), self.journal.run
@@ -102,6 +103,18 @@ class _Loop:
             changes.promote(release.release)
         return self._finish(release.release, said)
 
+    def _check_active(self) -> None:
+        """Raise CestaError, before anything is trained, if the active release cannot be compared with."""
+        if self.active is None:
+            return
+        try:
+            read_release(self.repository, self.active)
+        except CestaError as error:
+            raise CestaError(
+                f"{error}; release {self.active} is the active one, and nothing can be compared with it: "
+                'restore its files, or type "cesta release promote" with another one'
+            ) from None
+
     def _run_stage(self, stage: Stage) -> None:
         with self.journal.step(stage.name) as step:
             step.outcome = "done" if stage.run() else "fresh"
@@ -111,11 +124,11 @@ class _Loop:
         return data is not None and data.fingerprint == fingerprint
 
     def _end_without_news(self, active: int) -> tuple[Outcome, str]:
-        """Nothing is new. If a run was killed after its promotion, do what it could not do any more."""
+        """Nothing is new. If a run was ended after its promotion, do what it could not do any more."""
         last = self.journal.earlier[-1] if self.journal.earlier else None
-        if last and last.outcome is None and last.release == active:
+        if last and last.outcome in (None, Outcome.INTERRUPTED.word) and last.release == active:
             self.journal.run.release = active
-            return self._finish(active, ", by a run that was killed then")
+            return self._finish(active, ", by a run that was ended then")
         return Outcome.NOTHING_NEW, f"nothing new: release {active} is made from these receipts"
 
     def _publish(self) -> ReleaseManifest:

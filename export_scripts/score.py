@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
+import structlog
 from pydantic import JsonValue
 
 from ensemble.candidate_sampler.arrays import load_arrays
@@ -38,6 +39,7 @@ from export_scripts.scoring.results import (
     LEFT_OUT,
     MANIFEST,
     Results,
+    describe_partitions,
     open_results,
     partition_name,
     read_manifest,
@@ -45,12 +47,15 @@ from export_scripts.scoring.results import (
 from export_scripts.settings import Settings
 from operations.errors import CestaError
 from operations.records.atomic import scratch_folder
+from operations.records.file_record import FileRecord
 from operations.records.json_record import JsonRecord
 from operations.releases.stores.store import Repository
 
 MOST_PLACES: Final = 1_000  # more would be most of a shop's catalog for everybody
 SCRATCH: Final = "cesta-score-"
 SHOWN: Final = 60  # letters of an id
+
+log = structlog.get_logger()
 
 
 class Wanted(NamedTuple):
@@ -167,14 +172,23 @@ def _check_places(k: int, files: ReleaseFiles) -> int:
 
 
 def _find_whole(place: str, facts: Facts, wanted: Wanted) -> ResultManifest | None:
-    """The manifest of a whole result of the same questions; None if there is none."""
+    """The manifest of a whole result of the same questions; None if there is none.
+
+    A result whose partitions were changed, deleted or added by hand is not whole.
+    """
     found = read_manifest(place)
     if found is None:
         return None
     manifest = ResultManifest.parse(*found)
     same = {**facts.json_object(), "compared": wanted.compared}
     described = manifest.json_object()
-    return manifest if all(described.get(name) == value for name, value in same.items()) else None
+    if any(described.get(name) != value for name, value in same.items()):
+        return None
+    written = {part.name: FileRecord(sha256=part.sha256, bytes=part.bytes) for part in manifest.partitions}
+    if describe_partitions(place) != written:
+        log.warning("result changed since it was written: scored again", place=place)
+        return None
+    return manifest
 
 
 @step("partitions")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from export_scripts import complete_journey
 from operations.drift.features import BY_NAME as FEATURES_BY_NAME
@@ -24,6 +24,8 @@ PATHS = (("data", "transactions"), ("data", "products"), ("etl", "spill"))  # re
 Unset = BeforeValidator(lambda value: None if value == "" else value)  # toml has no null
 OptionalTable = Annotated[Path | str | None, BeforeValidator(lambda value: _place(value))]
 OptionalName = Annotated[str | None, Unset]
+Positive = Annotated[float, Field(gt=0)]
+Range = Annotated[tuple[Positive, Positive], AfterValidator(lambda bounds: _ascending(bounds))]
 Key = tuple[Annotated[str, Field(min_length=1)], ...]  # columns whose values together name one thing
 
 
@@ -239,17 +241,20 @@ class PaperSettings(SettingsTable):
 
     seed: int
     minutes: float = Field(gt=0)
-    negatives: int = Field(ge=1)
-    gmf_dimensions: int = Field(ge=1)
-    mlp_dimensions: int = Field(ge=1)
-    hidden: tuple[int, ...] = Field(min_length=1)
-    history: int = Field(ge=1)
-    epochs: int = Field(ge=1)
+    candidates: int = Field(ge=1)
+    first_epochs: int = Field(ge=1)
     patience: int = Field(ge=1)
+    negatives: int = Field(ge=1)
+    gmf_negatives: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    gmf_dimensions: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    mlp_dimensions: tuple[Annotated[int, Field(ge=2)], ...] = Field(min_length=1)
+    gmf_rates: Range
+    rates: Range
+    l2: Range
+    fine_tuning_rates: Range
+    alphas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(min_length=1)
     batch_size: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
-    fine_tuning_rate: float = Field(gt=0)
-    l2: float = Field(ge=0)
+    history: int = Field(ge=1)
 
 
 class Settings(SettingsTable):
@@ -305,6 +310,12 @@ def _place(value: object) -> object:
     if value == "":
         return None
     return Path(value) if isinstance(value, str) and "://" not in value else value
+
+
+def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"{bounds[0]:g} is above {bounds[1]:g}: write the smaller one first")
+    return bounds
 
 
 def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:

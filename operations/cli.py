@@ -85,7 +85,7 @@ def _add_verb(app: typer.Typer, name: str, entry_point: EntryPoint | None) -> No
     app.command(
         name,
         rich_help_panel=MAKING_PANEL,
-        help="Not installed here.",
+        help=f"Not installed here: needs cesta[{_extra(name)}].",
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},  # those of the real verb
     )(_make_refusal(name, reason))
 

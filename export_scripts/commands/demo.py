@@ -1,12 +1,11 @@
 """`cesta demo`: build, serve and ask once, on the Complete Journey."""
 
-from rich.console import Console
-
 from export_scripts.commands.memory import keep_freed_memory
 from export_scripts.settings import load_settings
 from operations.commands.install import prepare
 from operations.commands.options import Out
 from operations.outputs import ARTIFACTS
+from operations.terminal import PlainConsole
 
 
 def demo(out: Out = ARTIFACTS) -> None:
@@ -15,4 +14,4 @@ def demo(out: Out = ARTIFACTS) -> None:
 
     prepare()
     keep_freed_memory()
-    run(load_settings(), out, Console(width=110))
+    run(load_settings(), out, PlainConsole())

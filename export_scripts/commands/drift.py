@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from operations.commands.options import Out, Repository
@@ -13,6 +12,7 @@ from operations.drift.comparison import LEAST_OBSERVED, Finding
 from operations.drift.features import BY_NAME
 from operations.errors import CestaError
 from operations.outputs import ARTIFACTS, Outputs
+from operations.terminal import PlainConsole
 
 if TYPE_CHECKING:
     from export_scripts.drift.page import Daily, Summary
@@ -21,7 +21,7 @@ DRIFTED: Final = 10  # exit code; 1 is an error, as everywhere
 
 Release = Annotated[int | None, typer.Option(help="A release's number; by default the active one.")]
 Server = Annotated[
-    str | None, typer.Option(metavar="HOST:PORT", help="A supervisor: compare what it was asked.")
+    str | None, typer.Option(metavar="HOST:PORT", help="A supervisor: compare what its server was asked.")
 ]
 Gateway = Annotated[
     str | None,
@@ -41,10 +41,10 @@ def drift(
 ) -> None:
     """Compare new receipts or questions with those of a release.
 
-    By default the receipts in OUT/data after the release's last one, which
-    "cesta etl" has read; with --server or --gateway the questions of the last
-    hour, day and week. Exit code 10 says drift: "cesta retrain" is due. 0 says
-    none, or not enough to decide.
+    It compares the receipts in OUT/data that are newer than the release: run
+    "cesta etl" first. With --server or --gateway it compares the questions of
+    the last hour, day and week. Exit code 10 means drift: run "cesta retrain".
+    0 means no drift, nothing new, or not enough to decide.
     """
     if server and gateway:
         raise CestaError("--server and --gateway name two sources; give one of them")
@@ -100,15 +100,25 @@ def _receipts(
         "until": found.until,
         "days": round(found.days, 2),
         "baskets": found.baskets,
+        "in_future": found.in_future,
         "unknown_sales": found.unknown_sales,
         "findings": [finding.as_object() for finding in found.findings],
     }
     notes = []
+    if found.in_future:
+        notes.append(
+            f"{found.in_future:,} receipts in the future are left out. Is the clock of a till wrong?"
+        )
     if found.unknown_sales is not None:
         notes.append(
-            f"{found.unknown_sales:.2%} of the units sold are of items that the release does not know."
+            f"{found.unknown_sales:.2%} of the units sold are of items that the release never saw sold."
         )
-    if not found.findings and found.days >= 1:
+    if not found.baskets:
+        notes.append(
+            f"{outputs.data} has no receipts after {found.since}, the last one of release {found.release}; "
+            'add new ones and run "cesta etl"'
+        )
+    elif not found.findings and found.days >= 1:
         notes.append(
             f"The day up to {found.until} has too few receipts to decide; {LEAST_OBSERVED} are needed. "
             "Is the time of the last one right?"
@@ -142,15 +152,23 @@ def _tell(
     if as_json:
         print(json.dumps(told, indent=2, ensure_ascii=False))
         return
-    console = Console(width=130)
+    console = PlainConsole(width=130)
     console.print(_table(summary, list(findings)))
     for note in notes:
-        console.print(note, highlight=False, markup=False)
+        console.print(note, highlight=False)
+    print(_verdict(findings))
     print(page)
 
 
+def _verdict(findings: "list[Finding] | tuple[Finding, ...]") -> str:
+    drifted = [f"{found.feature} ({found.window})" for found in findings if found.drifted]
+    if drifted:
+        return f'Drift: {", ".join(drifted)}. "cesta retrain" trains on the new receipts.'
+    return "No drift." if findings else "Nothing was compared."
+
+
 def _table(summary: "Summary", findings: list[Finding]) -> Table:
-    table = Table(title=f"{summary.asked}, and release {summary.release}", title_justify="left")
+    table = Table(title=f"{summary.asked}, compared with release {summary.release}", title_justify="left")
     for name in ("feature", "window", "distance", "95 %", "threshold", "", "what changed most"):
         table.add_column(name, justify="right" if name in ("distance", "95 %", "threshold") else "left")
     for found in findings:

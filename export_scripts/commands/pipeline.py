@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from export_scripts.commands.memory import keep_freed_memory, return_freed_memory
 from export_scripts.commands.options import Until, receipts_options, stage_options, takes
@@ -13,6 +12,7 @@ from operations.commands.install import prepare
 from operations.commands.options import ADDRESS, Address, Force, Offline, Out, Repository
 from operations.errors import NotActive
 from operations.outputs import ARTIFACTS, Outputs
+from operations.terminal import PlainConsole
 
 
 @takes(receipts_options)
@@ -76,7 +76,7 @@ def evaluate(
     outputs = Outputs(out)
     active = open_repository(against) if against else None
     metrics = run(chosen, outputs.data, outputs.checkpoint, outputs.metrics, rivals, against=active)
-    print_report(metrics, Console(width=110))
+    print_report(metrics, PlainConsole())
     print(metrics.with_name(NAME))
 
 
@@ -134,7 +134,7 @@ def build(
     try:
         release = run(chosen, out, promotion, target)
     except NotActive:
-        print_report(Outputs(out).metrics, Console(width=110))
+        print_report(Outputs(out).metrics, PlainConsole())
         raise
-    print_report(Outputs(out).metrics, Console(width=110))
+    print_report(Outputs(out).metrics, PlainConsole())
     print(f"release {release} in {target}")

@@ -1,5 +1,6 @@
 """`cesta retrain`: the loop from new receipts to a release that shops have tried."""
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,6 +68,7 @@ def retrain(
         if dry_run:
             _print_plan(chosen, out, target, server)
             return
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # undoes a change that is under way
         keep_freed_memory()
         record = run(chosen, out, target, server)
     except (CestaError, OSError) as error:

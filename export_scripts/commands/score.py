@@ -58,18 +58,17 @@ def score(
     Of the whole catalog, as parquet files: readers see no unfinished result. A
     run that was killed goes on where it was when it is started again.
     """
-    from rich.console import Console
-
     from export_scripts.score import Wanted
     from export_scripts.score import score as run
     from export_scripts.scoring.comparison import print_comparison
     from export_scripts.scoring.results import LEFT_OUT
     from operations.releases.stores.store import open_repository
+    from operations.terminal import PlainConsole
 
     place, opened = to or str(Outputs(out).scores), open_repository(repository or Outputs(out).repository)
     manifest = run(chosen, opened, place, Wanted(k, users, baskets, compare), release)
     if manifest.comparison:
-        print_comparison(manifest.comparison, Console(width=110))
+        print_comparison(manifest.comparison, PlainConsole())
     if manifest.left_out:
         told = (
             f"{manifest.left_out} of {manifest.asked} have no rows; {place.rstrip('/')}/{LEFT_OUT} tells why"

@@ -1,7 +1,7 @@
 """Compares receipts that a release has not seen with its reference."""
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ensemble.candidate_sampler.groups import Groups, groups_of
+from ensemble.candidate_sampler.groups import TENTHS, Groups, groups_of
 from ensemble.candidate_sampler.ids import Ids, Rows
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import SOURCES
@@ -19,9 +19,11 @@ from ensemble.reference import Reference
 from export_scripts.drift.answers import answer
 from export_scripts.drift.counting import Baskets, Ints, count, labels_of
 from export_scripts.drift.record import answer_counts
+from export_scripts.receipts.assembly import time_range
 from export_scripts.receipts.shop import DAY_S, Shop, load_shop
+from export_scripts.receipts.times.calendar import now_at_the_latest
 from operations.drift.comparison import Finding, compare
-from operations.drift.features import DAY, SCORES, WEEK, Histogram, Profile, of_counts
+from operations.drift.features import DAY, SCORES, UNSOLD, WEEK, Histogram, Profile, of_counts
 from operations.drift.live import NO_RECORD
 from operations.errors import CestaError
 from operations.records.contract import GRAPH
@@ -59,7 +61,8 @@ class Drift:
     until: str  # the last of the new receipts
     days: float  # that they cover
     baskets: int
-    unknown_sales: float | None  # share of the units sold that are of items the release does not know
+    in_future: int  # receipts that are left out: a till's clock is wrong
+    unknown_sales: float | None  # share of the units sold, of items that the release never saw sold
     findings: tuple[Finding, ...]
     daily: dict[str, list[tuple[float, float]]]  # feature → (day after the release, distance)
 
@@ -78,8 +81,10 @@ def open_release(repository: Repository, number: int | None) -> Released:
 
 
 def compare_receipts(data: Path, released: Released) -> Drift:
-    """Compare etl's receipts after the release's last one. Raises CestaError if there are none."""
-    shop, record = load_shop(data), released.record
+    """Compare etl's receipts after the release's last one, up to now; nothing is found if there are none."""
+    whole, record = load_shop(data), released.record
+    shop = without_future(whole)
+    in_future = whole.n_baskets - shop.n_baskets
     if (shop.day == DAY_S) == record.last.isdecimal():
         ours, its = ("times", "none") if shop.day == DAY_S else ("no times", "some")
         raise CestaError(
@@ -89,11 +94,13 @@ def compare_receipts(data: Path, released: Released) -> Drift:
         )
     since = _time(record.last)
     start = shop.first_basket_at(since + 1)
-    if start == shop.n_baskets:
-        raise CestaError(
-            f"{data} has no receipts after {record.last}, the last one of release "
-            f'{released.manifest.release}; add new ones and run "cesta etl"'
-        )
+    if start >= shop.n_baskets:
+        if shop.day == DAY_S and since > now_at_the_latest():
+            raise CestaError(
+                f"release {released.manifest.release} has a receipt of {record.last}, which is in the "
+                "future, so what is new cannot be told; correct or remove that receipt and build again"
+            )
+        return Drift(released.manifest.release, record.last, record.last, 0.0, 0, in_future, None, (), {})
     baskets = in_rows_of(shop, start, released)
     end = int(shop.times[-1]) + 1
     days = (end - 1 - since) / shop.day
@@ -109,9 +116,25 @@ def compare_receipts(data: Path, released: Released) -> Drift:
         until=shop.last,
         days=days,
         baskets=len(baskets),
+        in_future=in_future,
         unknown_sales=unknown_sales(data, start, shop, released),
         findings=tuple(findings),
         daily=_daily(baskets, end, days, released),
+    )
+
+
+def without_future(shop: Shop) -> Shop:
+    """The receipts up to now. One of a wrong time would be the last one, in a window of its own."""
+    kept = shop.first_basket_at(int(now_at_the_latest()) + 1) if shop.day == DAY_S else shop.n_baskets
+    if kept in (0, shop.n_baskets):
+        return shop
+    return replace(
+        shop,
+        offsets=shop.offsets[: kept + 1],
+        items=shop.items[: shop.offsets[kept]],
+        users=shop.users[:kept],
+        times=shop.times[:kept],
+        last=time_range(shop.times[kept - 1 : kept])[0],
     )
 
 
@@ -148,7 +171,7 @@ def profile(baskets: Baskets, released: Released, questions: int = QUESTIONS) ->
 
 
 def unknown_sales(data: Path, start: int, shop: Shop, released: Released) -> float | None:
-    """The share of the units sold from basket ``start`` on that are of items unknown to the release."""
+    """The share of the units sold, from basket ``start`` on, of items that the release never saw sold."""
     with pq.ParquetFile(data / "interactions.parquet") as file:
         first, skipped, quantities = int(shop.offsets[start]), 0, [np.zeros(0)]
         for group in range(file.num_row_groups):
@@ -157,9 +180,11 @@ def unknown_sales(data: Path, start: int, shop: Shop, released: Released) -> flo
                 read = file.read_row_group(group, columns=["quantity"])["quantity"].to_numpy()
                 quantities.append(read[max(first - skipped, 0) :].astype(np.float64))
             skipped += rows
-    units = np.concatenate(quantities)
+    units = np.concatenate(quantities)[: len(shop.items) - first]
     rows_of = _rows(released.chain.sampler.arrays.item_ids, shop.catalog["item_id"].tolist())
-    unknown = rows_of[shop.items[first:]] == 0
+    unsold = released.groups.tenth_of == TENTHS.index(UNSOLD)
+    unsold[0] = True  # the row of unknown items
+    unknown = unsold[rows_of[shop.items[first:]]]
     return float(units[unknown].sum() / units.sum()) if units.sum() > 0 else None
 
 

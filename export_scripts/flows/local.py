@@ -1,5 +1,6 @@
 """A Prefect server and a worker on loopback, as processes that end with the block. Imports no Prefect."""
 
+import json
 import os
 import signal
 import socket
@@ -11,8 +12,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 HERE: Final = Path(__file__).resolve().parent
 START_S: Final = 120.0
@@ -38,6 +40,39 @@ class Local:
         """Run a program in this environment and wait for it."""
         command = [self.interpreter, *words]
         return subprocess.run(command, cwd=HERE, env={**self.variables, **variables}, text=True, check=False)
+
+    def ask(self, path: str, body: object = None, method: str = "POST") -> Any:
+        """Send a request to the server's API; the answer's JSON."""
+        data = None if method == "GET" else json.dumps(body or {}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.pages}/api{path}", data, headers, method=method)
+        with DIRECT.open(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def start(self, deployment: str, **parameters: object) -> str:
+        """Have a worker run a deployment, with its own parameters and these; the id of the run."""
+        found = self.ask(f"/deployments/name/{deployment}", method="GET")
+        run = self.ask(f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})
+        return str(run["id"])
+
+    def set_parameters(self, deployment: str, **parameters: object) -> None:
+        """Change parameters of a deployment; the others stay."""
+        found = self.ask(f"/deployments/name/{deployment}", method="GET")
+        self.ask(f"/deployments/{found['id']}", {"parameters": found["parameters"] | parameters}, "PATCH")
+
+    def await_run_of(self, deployment: str, since: datetime, seconds: float = 60) -> str:
+        """Wait until something, such as an event, has started a run of a deployment; the id of the run."""
+        found = self.ask(f"/deployments/name/{deployment}", method="GET")
+        wanted = {
+            "deployment_id": {"any_": [found["id"]]},
+            "expected_start_time": {"after_": since.isoformat()},
+        }
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if runs := self.ask("/flow_runs/filter", {"flow_runs": wanted}):
+                return str(runs[0]["id"])
+            time.sleep(LOOK_S)  # plain HTTP cannot be told
+        raise RuntimeError(f"no run of {deployment} has started for {seconds:g} s")
 
     @contextmanager
     def worker(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:

@@ -28,6 +28,23 @@ async def show_metrics(path: Path) -> None:
     await acreate_table_artifact(rows, key="metrics", description=f"from {path}")
 
 
+async def show_findings(findings: list[dict[str, Any]], key: str) -> None:
+    """Show what `cesta drift` has compared, and what drifted first, as a table."""
+    rows = [
+        {
+            "feature": finding["feature"],
+            "window": finding["window"],
+            "": "DRIFT" if finding["drifted"] else "",
+            "distance": round(finding["distance"], 3),
+            "95 %": f"{finding['low']:.3f} to {finding['high']:.3f}",
+            "threshold": round(finding["threshold"], 3),
+            "changed most": _largest(finding["changes"]),
+        }
+        for finding in sorted(findings, key=lambda finding: not finding["drifted"])
+    ]
+    await acreate_table_artifact(rows, key=key, description="what is asked or sold now, beside the release")
+
+
 async def show_page(path: Path, key: str) -> None:
     """Show each plot of an HTML page, and the place of the page, which holds its tables, too."""
     if not path.exists():
@@ -36,6 +53,14 @@ async def show_page(path: Path, key: str) -> None:
     await acreate_markdown_artifact(f"The whole page: `{path.resolve()}` on the worker's machine.", key=key)
     for number, (label, image) in enumerate(plots(page), start=1):
         await acreate_image_artifact(image, key=f"{key}-plot-{number}", description=label)
+
+
+def _largest(changes: list[dict[str, Any]]) -> str:
+    """The label whose share changed most: before → now."""
+    if not changes:
+        return ""
+    most = max(changes, key=lambda change: abs(change["now"] - change["before"]))
+    return f"{most['label']}: {most['before']:.1%} → {most['now']:.1%}"
 
 
 def plots(page: str) -> list[tuple[str, str]]:

@@ -1,12 +1,14 @@
 """Registers the flows with a Prefect server: pool, queues, deployments, what follows the loss of a worker.
 
-Run it again after a change. PREFECT_API_URL names the server, CESTA_OUT the folder of the build:
+Run it again after a change. PREFECT_API_URL names the server, CESTA_OUT the folder of the build,
+CESTA_SETTINGS the shop's toml, if it has one:
 
-    CESTA_OUT=/srv/shop/artifacts python register.py
+    CESTA_OUT=/srv/shop/artifacts CESTA_SETTINGS=/srv/shop/shop.toml python register.py
 """
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -66,16 +68,25 @@ async def register() -> None:
         await goes_on.acreate()
 
 
-def deploy(out: str) -> None:
-    """Create or change the deployments of prefect.yaml, for the build in ``out``."""
+def deploy(out: str, settings: str | None) -> None:
+    """Create or change the deployments of prefect.yaml, for the build in ``out``, and print their names."""
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    variables = os.environ | {"CESTA_OUT": str(Path(out).absolute())}
-    subprocess.run(command, cwd=HERE, env=variables, check=True)
+    chosen = {
+        "CESTA_OUT": str(Path(out).absolute()),
+        "CESTA_SETTINGS": str(Path(settings).absolute()) if settings else "",
+    }
+    done = subprocess.run(
+        command, cwd=HERE, env=os.environ | chosen, capture_output=True, text=True, check=False
+    )
+    names = re.findall(r"Deployment '([^']+)'", done.stdout)
+    if done.returncode or not names:
+        sys.exit(f"{done.stdout}{done.stderr}\nprefect deploy ended with {done.returncode}")
+    print("registered:", ", ".join(names), flush=True)
 
 
 if __name__ == "__main__":
-    chosen = os.environ.get("CESTA_OUT")
-    if not chosen:
+    chosen_out = os.environ.get("CESTA_OUT")
+    if not chosen_out:
         sys.exit("set CESTA_OUT to the folder of the build, such as /srv/shop/artifacts")
     asyncio.run(register())
-    deploy(chosen)
+    deploy(chosen_out, os.environ.get("CESTA_SETTINGS"))

@@ -1,43 +1,62 @@
-"""Shows a retraining: a Prefect server, its pages and a worker on loopback, and a run of the flow `retrain`.
+"""Shows the loop: a Prefect server, its pages and a worker on loopback, and runs of `drift` and `retrain`.
 
 python show.py FOLDER [--stay] [OPTIONS OF CESTA BUILD …]
 
 FOLDER has receipts and a shop.toml; `make flows` writes them. --stay keeps the pages until Ctrl-C.
 """
 
-import json
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from local import serve
+from local import Local, serve
 
 STAY: Final = "--stay"
-DEPLOYMENT: Final = "retrain/weekly"
+DRIFT: Final = "drift/daily"
+WEEKLY: Final = "retrain/weekly"
+ON_DRIFT: Final = "retrain/on-drift"
 
 
 def show(folder: Path, options: Sequence[str], stay: bool) -> int:
-    """Run the flow once; 0 if its run has completed."""
+    """Run both flows once; 0 if both runs have completed."""
     out = folder.resolve()
     with serve(out / "prefect") as local:
         print(f"Prefect's pages: {local.pages}", flush=True)
-        registered = local.python("register.py", CESTA_OUT=str(out / "artifacts"))
+        registered = local.python(
+            "register.py", CESTA_OUT=str(out / "artifacts"), CESTA_SETTINGS=str(out / "shop.toml")
+        )
         if registered.returncode:
             return registered.returncode
-        parameters = {
-            "settings": str(out / "shop.toml"),
-            "options": list(options),
-            "release_verb": "build",  # nobody serves this release
-            "release_options": ["--offline"],
-        }
-        with local.worker():
-            run = local.prefect(
-                "deployment", "run", DEPLOYMENT, "--watch", "--params", json.dumps(parameters)
+        for deployment in (WEEKLY, ON_DRIFT):  # "build", for nobody serves this release
+            local.set_parameters(
+                deployment, options=list(options), release_verb="build", release_options=["--offline"]
             )
+        local.set_parameters(DRIFT, options=list(options))
+        with local.worker():
+            code = _run(local)
             if stay:
                 _stay(f"{local.pages} stays until Ctrl-C")
-    return run.returncode
+    return code
+
+
+def _run(local: Local) -> int:
+    """Look for a drift, and retrain: by the drift's event, or else as each week."""
+    began = datetime.now(UTC)
+    look = local.start(DRIFT)
+    if code := _watch(local, look, DRIFT):
+        return code
+    drifted = local.ask(f"/flow_runs/{look}", method="GET")["state_name"] == "Drifted"
+    deployment = ON_DRIFT if drifted else WEEKLY
+    run = local.await_run_of(ON_DRIFT, began) if drifted else local.start(WEEKLY)
+    return _watch(local, run, deployment)
+
+
+def _watch(local: Local, run: str, deployment: str) -> int:
+    """Print what a run logs, until it ends."""
+    print(f"{deployment}: {local.pages}/runs/flow-run/{run}", flush=True)
+    return local.prefect("flow-run", "watch", run).returncode
 
 
 def _stay(sentence: str) -> None:

@@ -59,6 +59,21 @@ async def run_stage(stage: str, build: Build) -> State[None]:
     retry_condition_fn=is_worth_a_retry,
     cache_policy=NO_CACHE,
 )
-async def run_verb(words: list[str], answers: tuple[int, ...] = (0,), refusals: tuple[int, ...] = ()) -> Done:
-    """Run a verb whose exit codes mean more than success; ``answers`` and ``refusals`` as in ``run``."""
-    return await run(*words, log=get_run_logger().info, answers=answers, refusals=refusals)
+async def run_verb(
+    words: list[str],
+    answers: tuple[int, ...] = (0,),
+    refusals: tuple[int, ...] = (),
+    for_programs: bool = False,
+) -> Done:
+    """Run a verb whose exit codes mean more than success; ``answers`` and ``refusals`` as in ``run``.
+
+    What it prints ``for_programs``, such as long JSON, stays out of the run's log.
+    """
+    log = get_run_logger().info
+    return await run(
+        *words, log=log, answers=answers, refusals=refusals, log_answer=_drop if for_programs else log
+    )
+
+
+def _drop(line: str) -> None:
+    """Log nothing."""

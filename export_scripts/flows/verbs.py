@@ -16,6 +16,8 @@ GRACE_S: Final = 20.0  # from SIGTERM to SIGKILL
 LONGEST_LINE: Final = 2**20  # bytes
 USAGE: Final = 2  # exit code for a mistyped option
 
+Log = Callable[[str], object]
+
 
 class Done(NamedTuple):
     """A verb that has ended: its exit code, its lines on stdout, and the last line on stderr."""
@@ -38,10 +40,15 @@ class Refused(VerbError):  # noqa: N818 - the name itself says what happened
 
 
 async def run(
-    *words: str, log: Callable[[str], None], answers: tuple[int, ...] = (0,), refusals: tuple[int, ...] = ()
+    *words: str,
+    log: Log,
+    answers: tuple[int, ...] = (0,),
+    refusals: tuple[int, ...] = (),
+    log_answer: Log | None = None,
 ) -> Done:
     """Run ``cesta words…``, logging its lines, and return what it said if its exit code is among ``answers``.
 
+    ``log_answer`` gets the lines of stdout, by default ``log``.
     The verb ends with this process, however that ends. A cancelled call, as at a time limit, ends the verb.
     Raises Refused for an exit code among ``refusals`` or a mistyped option, and VerbError for any other.
     """
@@ -52,7 +59,9 @@ async def run(
         limit=LONGEST_LINE,
     )  # fmt: skip
     try:
-        lines, said = await asyncio.gather(_read(process.stdout, log), _read(process.stderr, log))
+        lines, said = await asyncio.gather(
+            _read(process.stdout, log_answer or log), _read(process.stderr, log)
+        )
         code = await process.wait()
     except BaseException:
         await _end(process)
@@ -72,7 +81,7 @@ def find_command() -> str:
     return found
 
 
-async def _read(stream: asyncio.StreamReader | None, log: Callable[[str], None]) -> list[str]:
+async def _read(stream: asyncio.StreamReader | None, log: Log) -> list[str]:
     """Log the lines of a stream as they come, and return those that hold a word."""
     assert stream
     lines = []

@@ -4,6 +4,10 @@ NCF is neural collaborative filtering. Each line of a file has these cells, with
 
 train, test   user, item, rating and optionally a time stamp
 negatives     (user,item), then items that the user never chose; line n belongs to line n of the test file
+
+The authors' ml-1m.test.negative has lines with the test item among its own negatives. Their evaluation
+(evaluate.py of hexiangnan/neural_collaborative_filtering) collects the scores of a line by item, so an item
+that stands twice in a line is ranked once. This module leaves out the second place in the same way.
 """
 
 import gzip
@@ -30,7 +34,8 @@ class Protocol:
     times: NDArray[np.float64]  # (n,) 0 if the file has no time stamps
     test_users: Rows  # (m,)
     test_items: Rows  # (m,)
-    negatives: Rows  # (m, k)
+    negatives: Rows  # (m, k) 0 in place of the test item and of an item that already stands in the line
+    own_negatives: int  # lines with the test item among its negatives
     n_users: int  # rows, row 0 included
     n_items: int
 
@@ -71,6 +76,7 @@ def read_protocol(train: Path, test: Path, negatives: Path) -> Protocol:
         np.concatenate([training.items, testing.items, sampled.ravel()]), return_inverse=True
     )
     n, m = len(training.users), len(testing.users)
+    own = sampled == testing.items[:, None]
     users, items = users + 1, items + 1
     # The later one of two ratings of one pair counts.
     _, last = np.unique((users[:n] * (len(item_ids) + 1) + items[:n])[::-1], return_index=True)
@@ -91,7 +97,8 @@ def read_protocol(train: Path, test: Path, negatives: Path) -> Protocol:
         times=training.times[places],
         test_users=users[n:],
         test_items=items[n : n + m],
-        negatives=items[n + m :].reshape(sampled.shape),
+        negatives=np.where(own | _repeats(sampled), 0, items[n + m :].reshape(sampled.shape)),
+        own_negatives=int(own.any(1).sum()),
         n_users=len(user_ids) + 1,
         n_items=len(item_ids) + 1,
     )
@@ -160,10 +167,6 @@ def _read_negatives(path: Path, testing: _Ratings, test: Path) -> Rows:
                 f"{len(row)} negatives, the lines above have {len(rows[0])}",
                 "give all the same number",
             )
-        if item in row:
-            raise _format_error(
-                path, number, f"test item {item} is among its own negatives", "draw another negative"
-            )
         rows.append(row)
     if len(rows) < len(testing.users):
         user = testing.users[len(rows)]
@@ -172,6 +175,15 @@ def _read_negatives(path: Path, testing: _Ratings, test: Path) -> Rows:
             f"for user {user}; take both files from one split"
         )
     return np.array(rows, np.int64)
+
+
+def _repeats(rows: Rows) -> NDArray[np.bool_]:
+    """(m, k) marks the values that stand further left in the same row."""
+    order = np.argsort(rows, axis=1, kind="stable")
+    ordered = np.take_along_axis(rows, order, 1)
+    marks = np.zeros(rows.shape, bool)
+    np.put_along_axis(marks, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], 1)
+    return marks
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

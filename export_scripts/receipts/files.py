@@ -16,6 +16,7 @@ from export_scripts.receipts import meta
 from operations.outputs import ITEMS
 
 TABLES = ("interactions", "baskets", "catalog", "users")  # in the order of the fingerprint
+NAMES = (*(f"{table}.parquet" for table in TABLES), ITEMS, meta.FILE)  # of all files
 GROUP_ROWS = 1 << 17  # of each table, whatever the batches are: the same shop gives the same bytes
 INTERACTIONS = pa.schema(
     [

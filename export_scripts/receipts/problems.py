@@ -8,19 +8,11 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from operations.errors import CestaError
+from operations.terminal import printable
 
 SHOWN_ROWS = 5  # enough to see the pattern, few enough to read
 SHOWN_NAMES = 20
 LONGEST = 60  # letters of a cell or a name
-
-
-def printable(text: str) -> str:
-    """Write letters that a terminal does not print as escapes: nothing in a file can steer the terminal."""
-    return text if text.isprintable() else "".join(map(_escaped, text))
-
-
-def _escaped(letter: str) -> str:
-    return letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
 
 
 def _cut(text: str) -> str:

@@ -43,6 +43,7 @@ def stage(
     Returns None if the source cannot be used, with a problem added.
     """
     names = [name for name in source.schema.names if name in set(wanted)]
+    source.warn_of_keys(names, problems)
     if source.kind == "csv":
         return table_of_csv(source, names, database, problems)
     if names and database.parts.are_kept and not all(part.is_local for part in source.parts):

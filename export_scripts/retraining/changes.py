@@ -8,7 +8,7 @@ from export_scripts.retraining.outcome import Outcome, Stopped
 from export_scripts.retraining.server import Server
 from export_scripts.retraining.watch import Clock
 from operations.errors import BeingChanged, CestaError, NoAnswer
-from operations.releases.repository import active_release
+from operations.releases.history import known_active
 from operations.releases.stores.store import Repository
 
 BUSY_S: Final = 120.0  # a server that has just started loads its other releases for so long
@@ -43,7 +43,7 @@ class Changes:
 
     def check_active(self) -> None:
         """Raise Stopped if another release has become the active one."""
-        now = active_release(self.repository)
+        now = known_active(self.repository)
         if now != self.active:
             raise Stopped(
                 Outcome.OVERTAKEN,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import structlog
 from pydantic import BaseModel, Field, ValidationError
@@ -20,7 +20,7 @@ from operations.gateway.traffic import Counts
 from operations.records.atomic import write_file
 from operations.records.json_record import first_problem
 from operations.records.room import keep_room, write_with_room
-from operations.releases.retraining import EndedRun, Retraining, write_retraining
+from operations.releases.retraining import EndedRun, Moment, Retraining, write_retraining
 from operations.releases.stores.store import Repository
 
 NAME: Final = "retraining.json"
@@ -36,10 +36,10 @@ class Step(BaseModel, extra="allow"):
     name: str
     started_at: str
     seconds: float | None = None
-    outcome: Literal["done", "fresh", "failed"] | None = None
+    outcome: str | None = None  # done, fresh or failed; later versions may have more
 
 
-class Canary(BaseModel, extra="allow"):
+class Canary(BaseModel, extra="allow", allow_inf_nan=False):
     """A canary release under watch: its share, and the counts of both releases since it began."""
 
     release: int
@@ -63,7 +63,7 @@ class Figure(BaseModel, extra="allow"):
 class Verdict(BaseModel, extra="allow"):
     """What was found about a canary release."""
 
-    found: Literal["as good", "worse", "undecided"]
+    found: str  # as good, worse or undecided
     requests: int  # of the canary release
     objections: list[str]
     figures: list[Figure]
@@ -72,8 +72,8 @@ class Verdict(BaseModel, extra="allow"):
 class Run(BaseModel, extra="allow"):
     """One run, from its start to its end. Without an outcome it was killed."""
 
-    started_at: str
-    ended_at: str | None = None
+    started_at: Moment
+    ended_at: Moment | None = None
     outcome: str | None = None
     exit_code: int | None = None
     sentence: str | None = None
@@ -191,9 +191,14 @@ def _ended(run: Run) -> EndedRun:
         ended_at=run.ended_at or run.started_at,
         outcome=run.outcome or "",
         exit_code=run.exit_code or 0,
-        sentence=run.sentence or "",
+        sentence=_without_receipts(run.sentence or ""),
         release=run.release,
     )
+
+
+def _without_receipts(sentence: str) -> str:
+    """The lines that quote no cell of a receipt, which may name a customer: shops can read the status."""
+    return "\n".join(line for line in sentence.split("\n") if not line.lstrip().startswith("row "))
 
 
 def _now() -> str:

@@ -9,8 +9,9 @@ from export_scripts.retraining.server import Server
 from export_scripts.settings import RetrainSettings
 from operations.errors import CestaError
 from operations.outputs import Outputs
+from operations.releases.history import known_active
 from operations.releases.models.configs import canary_on_disk
-from operations.releases.repository import active_release, read_release
+from operations.releases.repository import read_release
 from operations.releases.stores.store import Repository
 
 
@@ -18,11 +19,11 @@ def plan(
     root: Path, repository: Repository, server: Server, settings: RetrainSettings, stale: Sequence[str]
 ) -> Iterator[str]:
     """Yield a sentence a step. ``stale`` names the stages that would run if no result of theirs changes."""
-    active = active_release(repository)
+    active = known_active(repository)
     runs = read_journal(root).runs
     if runs and runs[-1].outcome is None:
         yield f"The run of {runs[-1].started_at} was killed or is under way; this one would go on from there."
-    yield _receipts(stale)
+    yield _receipts(stale, Outputs(root))
     if active is not None and "etl" not in stale and _is_made_from_them(root, repository, active):
         yield f"Release {active} is made from them, so it would end there: nothing is new."
         return
@@ -55,7 +56,9 @@ def _is_made_from_them(root: Path, repository: Repository, active: int) -> bool:
     return data is not None and data.fingerprint == read_meta(Outputs(root).data)["fingerprint"]
 
 
-def _receipts(stale: Sequence[str]) -> str:
+def _receipts(stale: Sequence[str], outputs: Outputs) -> str:
+    if "etl" in stale and not outputs.data.exists():
+        return f"No receipts were read into {outputs.data} yet: etl, train, evaluate and export would run."
     if "etl" in stale:
         return (
             "The receipts or their settings are new since the last etl: it would run. If the data "

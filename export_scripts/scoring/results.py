@@ -10,15 +10,21 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from operations.errors import WontOverwrite
+from operations.records import file_record
 from operations.records.atomic import resumed_folder, write_file
 from operations.records.disk import FILE_MODE
+from operations.records.file_record import FileRecord
 from operations.records.object_path import ObjectPath
+from operations.records.parallel import run_all
 from operations.records.place import Place
+from operations.releases.stores.lease import Lease
 
 MANIFEST: Final = "_manifest.json"  # readers of parquet folders pass over names that begin with "_"
 LEFT_OUT: Final = "_left_out.csv"
 COMPARISON: Final = "_comparison.csv"
+LOCK: Final = "_lock"  # of a bucket, while a run fills it
 BESIDE: Final = (LEFT_OUT, COMPARISON, MANIFEST)
+NAMES: Final = ("partition=*", *BESIDE)
 
 
 def partition_name(number: int) -> str:
@@ -65,19 +71,22 @@ class FolderResults:
 class BucketResults:
     """A result in a bucket. Implements ``Results``."""
 
-    def __init__(self, root: ObjectPath) -> None:
-        self._root = root
+    def __init__(self, root: ObjectPath, lease: Lease) -> None:
+        self._root, self._lease = root, lease
 
     def names(self) -> list[str]:
-        return [path.relative_to(self._root).as_posix() for path in self._root.files()]
+        names = (path.relative_to(self._root).as_posix() for path in self._root.files())
+        return [name for name in names if name != LOCK]
 
     def read(self, name: str) -> bytes:
         return (self._root / name).read_bytes()
 
     def write(self, name: str, content: bytes) -> None:
+        self._lease.check()
         (self._root / name).write_bytes(content)
 
     def delete(self, name: str) -> None:
+        self._lease.check()
         (self._root / name).unlink(missing_ok=True)
 
 
@@ -86,25 +95,38 @@ def open_results(place: str) -> Iterator[Results]:
     """Yield what an earlier run left unfinished at ``place``; the block writes the manifest last.
 
     Raises WontOverwrite for a place with files that are no result, and CestaError if another process is
-    filling the folder.
+    filling the place.
     """
     if "://" not in place:
-        with resumed_folder(Path(place), marker=MANIFEST) as folder:
+        with resumed_folder(Path(place), marker=MANIFEST, names=NAMES) as folder:
             yield FolderResults(folder)
         return
-    results = BucketResults(ObjectPath.at(place))
-    names = results.names()
-    if strangers := [name for name in names if not _is_ours(name)]:
-        raise WontOverwrite(f"{place}/{strangers[0]} is not of a result of cesta; choose another prefix")
-    if MANIFEST in names:
-        results.delete(MANIFEST)  # nobody reads a mixture of the two results
-    yield results
+    root = ObjectPath.at(place)
+    lease = Lease(root / LOCK)
+    with lease.held():
+        results = BucketResults(root, lease)
+        names = results.names()
+        if strangers := [name for name in names if not _is_ours(name)]:
+            raise WontOverwrite(f"{place}/{strangers[0]} is not of a result of cesta; choose another prefix")
+        if MANIFEST in names:
+            results.delete(MANIFEST)  # nobody reads a mixture of the two results
+        yield results
 
 
 def read_manifest(place: str) -> tuple[bytes, Place] | None:
     """The manifest of the whole result at ``place``, and where it lies; None if there is none."""
     path: Place = (ObjectPath.at(place) if "://" in place else Path(place)) / MANIFEST
     return (path.read_bytes(), path) if path.exists() else None
+
+
+def describe_partitions(place: str) -> dict[str, FileRecord]:
+    """Digest and size of every file of a partition at ``place``, by name, whoever wrote it."""
+    if "://" not in place:
+        return file_record.describe(Path(place).glob("partition=*/[!.]*"), Path(place))
+    root = ObjectPath.at(place)
+    paths = {path.relative_to(root).as_posix(): path for path in root.files()}
+    names = [name for name in paths if name not in (*BESIDE, LOCK)]
+    return dict(zip(names, run_all([paths[name].describe for name in names]), strict=True))
 
 
 def _is_ours(name: str) -> bool:

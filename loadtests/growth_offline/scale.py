@@ -143,7 +143,8 @@ def sections(records: Records, prices: Prices, cores: int) -> dict[str, str]:
     rows.append(["**price of a build**", *(NOT_MEASURED if c is None else f"{c:,.2f}" for c in costs), ""])
     said = (
         f"Prices of this table: {prices.core_hour:g} for a core and an hour, {prices.gib_hour:g} for a GiB "
-        f"of memory and an hour, {prices.disk_gib_month:g} for a GiB of disk and a month, on {cores} cores."
+        f"of memory and an hour, {prices.disk_gib_month:g} for a GiB of disk and a month, on {cores} cores. "
+        "The price is arithmetic in every column."
     )
     return {"scale": f"{markdown(rows)}\n\n{said}"}
 

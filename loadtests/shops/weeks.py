@@ -42,7 +42,9 @@ def add_week(folder: Path) -> Path | None:
             )
             database.execute(query)
             part.rename(_file(receipts, week))
-    write_file(folder / SETTINGS, _settings(receipts, products).encode())
+    settings = folder / SETTINGS
+    if not settings.exists():  # a reader may have added his own
+        write_file(settings, _settings(receipts, products).encode())
     return _file(receipts, chosen[-1]) if chosen else None
 
 
@@ -65,16 +67,17 @@ def _table(name: str, values: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Add a week, and print its file."""
+    """Add a week, and print its file; 1 if none is left."""
     parser = argparse.ArgumentParser(
         prog="python -m loadtests.shops.weeks",
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("folder", type=Path)
-    newest = add_week(parser.parse_args(arguments).folder)
-    print(newest or "no week is left")
-    return 0
+    folder = parser.parse_args(arguments).folder
+    newest = add_week(folder)
+    print(newest or f"no week is left; delete {folder} to begin again")
+    return 0 if newest else 1
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from operations.commands.options import Out
 from operations.errors import CestaError
 from operations.outputs import ARTIFACTS, Outputs
+from operations.terminal import PlainConsole
 
 Ids = Annotated[
     list[str] | None,
@@ -77,7 +77,7 @@ def ask(
         ]
         print(json.dumps({"release": answer.release, "items": items}, ensure_ascii=False))
     else:
-        Console(width=110).print(answer_table("What goes in next", answer, read_items(Outputs(out).data)))
+        PlainConsole().print(answer_table("What goes in next", answer, read_items(Outputs(out).data)))
 
 
 def read_key(file: Path) -> str:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from operations.outputs import ARTIFACTS, Outputs
+from operations.terminal import PlainConsole
 
 GATEWAY = Outputs(ARTIFACTS).gateway
 
@@ -66,7 +66,7 @@ def list_(folder: Folder = GATEWAY) -> None:
     table = Table("key", "role", "requests/s", "created at", "sha256")
     for key in read_keys(folder):
         table.add_row(key.name, key.role, str(key.rate), key.created_at, key.sha256[:12])
-    Console(width=110).print(table)
+    PlainConsole().print(table)
 
 
 @app.command()

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from operations.commands.options import Out
 from operations.errors import CestaError
 from operations.outputs import ARTIFACTS, Outputs
 from operations.releases.stores.store import Repository, open_repository
 from operations.settings import load_bars
+from operations.terminal import PlainConsole
 
 if TYPE_CHECKING:
     from operations.gateway.remote import RemoteGateway
@@ -100,7 +100,7 @@ def list_(
         measured = "not measured" if hit_rate is None else f"{hit_rate:.4f}"
         cells = (created_at, row.get("data_until") or "", "" if "damaged" in row else measured)
         table.add_row(str(number), *cells, row.get("against") or "", parts.get(number, ""))
-    Console(width=110).print(table)
+    PlainConsole().print(table)
 
 
 @app.command()
@@ -169,10 +169,10 @@ def diff(
     from operations.releases.repository import read_release
 
     opened = _open(repository)
-    table = Table("", f"release {one}", f"release {other}")
+    table = Table(Column(no_wrap=True), f"release {one}", f"release {other}")
     for row in run(read_release(opened, one), read_release(opened, other)):
         table.add_row(*row)
-    Console(width=110).print(table)
+    PlainConsole(width=130).print(table)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from operations.drift.divergence import distances
-from operations.drift.features import FEATURES, Feature, Histogram, Profile
+from operations.drift.features import FEATURES, KNOWN, UNKNOWN, UNSOLD, Feature, Histogram, Profile
 from operations.records.drift_record import DriftRecord
 
 LEAST_OBSERVED: Final = 30  # with fewer observations the interval is not to be trusted
@@ -55,6 +55,7 @@ class Finding(NamedTuple):
 
 def compare(record: DriftRecord, asked: Profile, window: str) -> list[Finding]:
     """The findings for the features that ``asked`` has and that the record has a threshold for."""
+    asked = _with_unsold_as_unknown(asked)
     thresholds = record.thresholds.get(window, {})
     return [
         _compare(feature, record, asked[feature.name], window, thresholds[feature.name])
@@ -64,6 +65,27 @@ def compare(record: DriftRecord, asked: Profile, window: str) -> list[Finding]:
         and feature.name in thresholds
         and asked[feature.name].observations >= LEAST_OBSERVED
     ]
+
+
+def _with_unsold_as_unknown(asked: Profile) -> Profile:
+    """Count items that the release lists and never saw sold as unknown, as its expected share does.
+
+    A products table may list items before their first sale. Each release would drift by their sales.
+    """
+    items, tenths = asked.get("unknown_items"), asked.get("popularity")
+    unsold = tenths.counts.get(UNSOLD, 0.0) if tenths else 0.0
+    if not items or not tenths or not unsold:
+        return asked
+    kinds = {
+        KNOWN: max(items.counts.get(KNOWN, 0.0) - unsold, 0.0),
+        UNKNOWN: items.counts.get(UNKNOWN, 0.0) + unsold,
+    }
+    sold = {label: n for label, n in tenths.counts.items() if label != UNSOLD}
+    return {
+        **asked,
+        "unknown_items": Histogram(kinds, items.observations),
+        "popularity": Histogram(sold, tenths.observations),
+    }
 
 
 def _compare(

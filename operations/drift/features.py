@@ -13,6 +13,7 @@ HOURS: Final = tuple(f"{hour:02}" for hour in range(24))
 WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 KNOWN, UNKNOWN = KINDS = ("known", "unknown")
 NONE, NAMED = USERS = ("none", "named")
+UNSOLD: Final = "unsold"  # the sampler's label; a contract test compares
 SCORES: Final = tuple(map(str, range(1, 11)))
 
 HOUR, DAY, WEEK = "hour", "day", "week"

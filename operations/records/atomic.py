@@ -6,8 +6,9 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
@@ -83,14 +84,15 @@ def overwrite(target: Path, content: bytes, at: int = 0) -> None:
 
 
 @contextmanager
-def staged_folder(target: Path, *, marker: str) -> Iterator[Path]:
+def staged_folder(target: Path, *, marker: str, names: Collection[str] = ("*",)) -> Iterator[Path]:
     """Yield an empty folder that replaces `target` when the block ends, and is deleted if it raises.
 
-    `marker` is a file that every folder of this kind holds. Raises WontOverwrite, before and after the block,
-    if `target` is neither empty nor holds it: somebody else wrote that folder.
+    `marker` is a file that every folder of this kind holds. `names` are patterns of what may be in it.
+    Raises WontOverwrite, before and after the block, if `target` is neither empty nor holds the marker, or if
+    it holds a file or folder with another name: somebody else wrote that, and it would be lost.
     """
     target = _behind_links(target)
-    _refuse_strangers(target, marker)
+    _refuse_strangers(target, marker, names)
     target.parent.mkdir(parents=True, exist_ok=True)
     # The dot hides the unfinished folder from everything that lists releases or data folders.
     tmp = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
@@ -98,20 +100,21 @@ def staged_folder(target: Path, *, marker: str) -> Iterator[Path]:
         tmp.chmod(0o755)  # mkdtemp's 0700 would lock out a server of another user
         yield tmp
         flush(tmp)
-        _refuse_strangers(target, marker)
+        _refuse_strangers(target, marker, names)
         _swap_in(tmp, target)
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
 
 
 @contextmanager
-def resumed_folder(target: Path, *, marker: str) -> Iterator[Path]:
+def resumed_folder(target: Path, *, marker: str, names: Collection[str] = ("*",)) -> Iterator[Path]:
     """Yield a folder beside `target`, which replaces it when the block ends. A killed block's files stay.
 
-    `marker` and WontOverwrite are those of `staged_folder`. Raises CestaError if another process fills it.
+    `marker`, `names` and WontOverwrite are those of `staged_folder`. Raises CestaError if another process
+    fills it.
     """
     target = _behind_links(target)
-    _refuse_strangers(target, marker)
+    _refuse_strangers(target, marker, names)
     folder = target.with_name(f".{target.name}.unfinished")
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -123,7 +126,7 @@ def resumed_folder(target: Path, *, marker: str) -> Iterator[Path]:
     try:
         yield folder
         flush(folder)
-        _refuse_strangers(target, marker)
+        _refuse_strangers(target, marker, names)
         _swap_in(folder, target)
     finally:
         os.close(handle)  # this ends the lock
@@ -152,7 +155,8 @@ def _sweep(parent: Path, prefix: str) -> None:
     """Remove files and folders of this prefix that no process holds a lock on."""
     for path in parent.glob(f"{prefix}*"):
         try:
-            is_young = time.time() - path.stat().st_mtime < MINUTE_S  # its lock may not be set yet
+            # Its lock may not be set yet. One that is far ahead is old: the clock was set back since.
+            is_young = abs(time.time() - path.stat().st_mtime) < MINUTE_S
             handle = os.open(path, os.O_RDONLY)
         except (FileNotFoundError, PermissionError):
             continue
@@ -172,7 +176,7 @@ def _behind_links(target: Path) -> Path:
     return target.resolve() if target.exists() else target
 
 
-def _refuse_strangers(target: Path, marker: str) -> None:
+def _refuse_strangers(target: Path, marker: str, names: Collection[str]) -> None:
     if not target.exists() and not target.is_symlink():
         return
     ours = target.is_dir() and ((target / marker).is_file() or not any(target.iterdir()))
@@ -180,6 +184,18 @@ def _refuse_strangers(target: Path, marker: str) -> None:
         raise WontOverwrite(
             f"{target} exists and has no {marker}, so cesta did not write it; choose another folder"
         )
+    strangers = [path for path in sorted(target.iterdir()) if not _is_known(path.name, names)]
+    if strangers:
+        others = f" and {len(strangers) - 1:,} more" if len(strangers) > 1 else ""
+        raise WontOverwrite(
+            f"{strangers[0]}{others} would be lost, since {target} is written anew; cesta did not write "
+            f"{'them' if others else 'it'}: move {'them' if others else 'it'} elsewhere"
+        )
+
+
+def _is_known(name: str, names: Collection[str]) -> bool:
+    """Is it a name of these patterns, or one of the hidden files that file managers leave?"""
+    return name.startswith(".") or any(fnmatchcase(name, pattern) for pattern in names)
 
 
 def flush(folder: Path) -> None:

@@ -6,6 +6,7 @@ from typing import ClassVar, Final, Self
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from operations.errors import CestaError
+from operations.records.disk import explain
 from operations.records.place import Place
 
 EXPECTED: Final = {  # pydantic's name of a problem → the clause for the user
@@ -33,8 +34,11 @@ class JsonRecord(BaseModel, frozen=True, extra="allow"):
 
     @classmethod
     def read(cls, path: Place) -> Self:
-        """Read a record from a file. Raises CestaError naming the file and the first wrong or missing key."""
-        return cls.parse(path.read_bytes(), path)
+        """Read a record from a file. Raises CestaError naming the file and the first wrong or missing key.
+
+        The same for a file that the disk does not give out; FileNotFoundError if there is none.
+        """
+        return cls.parse(_read(path), path)
 
     @classmethod
     def parse(cls, content: bytes, path: Place) -> Self:
@@ -56,13 +60,22 @@ class JsonRecord(BaseModel, frozen=True, extra="allow"):
 
 def read_json(path: Place, way_out: str) -> dict[str, JsonValue]:
     """Read a JSON object from a file. Raises CestaError, which ends with ``way_out``, if it holds none."""
-    return _parse_json(path.read_bytes(), path, way_out)
+    return _parse_json(_read(path), path, way_out)
+
+
+def _read(path: Place) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # a damaged disk, a folder of this name
+        raise CestaError(f"{path} cannot be read: {explain(error)}") from error
 
 
 def _parse_json(content: bytes, path: Place, way_out: str) -> dict[str, JsonValue]:
     try:
         described = json.loads(content.decode("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CestaError(f"{path} is damaged: {error}; {way_out}") from None
     if not isinstance(described, dict):
         raise CestaError(f"{path} is damaged: it holds no JSON object; {way_out}")

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 import structlog
 
 from operations.errors import CestaError, NotActive
-from operations.releases.history import Record
+from operations.releases.history import Record, known_active
 from operations.releases.model_control import ModelControl
 from operations.releases.promote import promote
-from operations.releases.repository import active_release
 from operations.releases.serving_mark import may_be_served
 from operations.releases.stores.store import Repository
 from operations.releases.switch import served_release
@@ -32,9 +31,10 @@ def activate(
 ) -> Record:
     """Promote ``release`` in the server at ``address`` (host:port of gRPC), if it serves ``repository``.
 
-    The next start of a server serves the release if ``address`` is None, if no release is active yet, or if
+    The next start of a server serves the release if ``address`` is None, if no release was ever active, or if
     nobody serves the repository. Raises NotActive if the gate objects and not ``force``, if the promotion
-    fails, or if a server somewhere else may serve the repository. The active release then stays as it is.
+    fails, if a server somewhere else may serve the repository, or if the repository has lost the config that
+    says what is active. The active release then stays as it is.
     """
     try:
         with _server_of(repository, address) as control:
@@ -45,7 +45,7 @@ def activate(
 
 @contextmanager
 def _server_of(repository: Repository, address: str | None) -> Iterator[ModelControl | None]:
-    if address is None or active_release(repository) is None:
+    if address is None or known_active(repository) is None:
         yield None
         return
     with ModelControl(address) as control:

@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Final, TypedDict, Unpack
 
 from operations.errors import CestaError
-from operations.releases.repository import active_release
+from operations.records.contract import ENSEMBLE
+from operations.releases.repository import CONFIG, active_release
 from operations.releases.stores.store import Repository
 
 NAME: Final = "promotions.jsonl"
@@ -85,6 +86,22 @@ def read(repository: Repository) -> list[Record]:
 def is_switch(record: Record) -> bool:
     """Has this change made a release the active one?"""
     return "failed" not in record and record["what"] in SWITCHES
+
+
+def known_active(repository: Repository) -> int | None:
+    """The active release; None if none ever was. Raises CestaError if one was, and its config is gone.
+
+    A damaged repository is not an empty one: a first release passes no gate and is promoted behind the back
+    of a running server.
+    """
+    active = active_release(repository)
+    if active is None and (line := _switched_to(repository)):
+        raise CestaError(
+            f"{repository / ENSEMBLE / CONFIG} is missing, but release {line[-1]} was promoted there, so the "
+            "repository is damaged and not new; put the file back, or type "
+            f'"cesta release promote {line[-1]} --offline" and restart its server'
+        )
+    return active
 
 
 def line_of_succession(repository: Repository) -> list[int]:

@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from operations.drift.live import Follower
+from operations.drift.windows import SLOT_S
 from operations.errors import CestaError
 from operations.records.manifest import ReleaseManifest
 from operations.supervisor.watchdog import Ending
@@ -41,6 +42,7 @@ class DriftWatch(Collector):
         )
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is near
         self._follower, self._failed = Follower(), False
+        self._offset_s = _offset_s()
 
     def follow(self, ending: Ending) -> None:
         """Look at intervals until ``ending``."""
@@ -62,7 +64,7 @@ class DriftWatch(Collector):
         """Compare once. Raises CestaError, OSError or HTTPException if page or manifest cannot be read."""
         if release is None:
             return
-        if release != self._follower.release:
+        if self._is_clock_set() or release != self._follower.release:
             described = self._read(release)
             self._follower.begin(release, described.drift, described.contract.candidates or 0)
         if self._follower.record is not None:
@@ -70,6 +72,14 @@ class DriftWatch(Collector):
             with self._opener.open(self._url, timeout=TIMEOUT_S) as page:
                 text = page.read().decode("utf-8", errors="replace")
             self._follower.see(text, canaries, time.time())
+
+    def _is_clock_set(self) -> bool:
+        """Was the machine's clock set since the last look? Then the windows hold other hours than told."""
+        before, self._offset_s = self._offset_s, _offset_s()
+        if abs(self._offset_s - before) < SLOT_S:
+            return False
+        log.info("drift begins anew", reason=f"the clock was set by {self._offset_s - before:+.0f} s")
+        return True
 
     def report(self) -> dict[str, Any]:
         """Return the answer of ``GET /v1/drift``."""
@@ -103,3 +113,8 @@ class DriftWatch(Collector):
             "1 if the release that answers has a reference to compare with",
             value=float(self._follower.record is not None),
         )
+
+
+def _offset_s() -> float:
+    """The clock on the wall less the one that nobody sets."""
+    return time.time() - time.monotonic()

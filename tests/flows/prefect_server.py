@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
+import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from export_scripts.flows.local import DIRECT, Local, serve
-from tests import ROOT
+from export_scripts.flows.local import Local, serve
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 LOOK_S = 0.3
@@ -25,27 +23,13 @@ class PrefectServer:
 
     local: Local
 
-    def ask(self, path: str, body: object = None, method: str = "POST") -> Any:
-        """Send a request to the API; the answer's JSON."""
-        data = json.dumps(body or {}).encode() if method == "POST" else None
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self.local.pages}/api{path}", data, headers, method=method)
-        with DIRECT.open(request, timeout=30) as answer:
-            return json.loads(answer.read() or b"null")
-
     def with_variables(self, **variables: str) -> PrefectServer:
         """The same server, for workers with other variables."""
         return PrefectServer(replace(self.local, variables={**self.local.variables, **variables}))
 
-    def start(self, deployment: str, **parameters: object) -> str:
-        """Have a worker run a deployment; the id of the run."""
-        found = self.ask(f"/deployments/name/{deployment}", method="GET")
-        run = self.ask(f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})
-        return str(run["id"])
-
     def run(self, run_id: str) -> Mapping[str, Any]:
         """What the server knows of a run."""
-        found: Mapping[str, Any] = self.ask(f"/flow_runs/{run_id}", method="GET")
+        found: Mapping[str, Any] = self.local.ask(f"/flow_runs/{run_id}", method="GET")
         return found
 
     def tasks(self, run_id: str) -> list[tuple[str, str]]:
@@ -53,7 +37,7 @@ class PrefectServer:
         asked = {"flow_runs": {"id": {"any_": [run_id]}}, "sort": "EXPECTED_START_TIME_ASC"}
         return [
             (task["name"].rpartition("-")[0], task["state_name"])
-            for task in self.ask("/task_runs/filter", asked)
+            for task in self.local.ask("/task_runs/filter", asked)
         ]
 
     def await_run(
@@ -88,19 +72,19 @@ class PrefectServer:
     def logs(self, run_id: str) -> str:
         """The lines of a run."""
         asked = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
-        return "\n".join(line["message"] for line in self.ask("/logs/filter", asked))
+        return "\n".join(line["message"] for line in self.local.ask("/logs/filter", asked))
 
     def artifacts(self, run_id: str) -> dict[str, Mapping[str, Any]]:
         """The artifacts of a run by key."""
         asked = {"artifacts": {"flow_run_id": {"any_": [run_id]}}}
-        return {artifact["key"]: artifact for artifact in self.ask("/artifacts/filter", asked)}
+        return {artifact["key"]: artifact for artifact in self.local.ask("/artifacts/filter", asked)}
 
 
 @contextmanager
 def prefect_server(folder: Path, python: Path) -> Iterator[PrefectServer]:
     """Start a server with its files in ``folder`` and register the flows, for a build below it."""
     with serve(folder, str(python)) as local:
-        command = {"CESTA_COMMAND": str(ROOT / ".venv" / "bin" / "cesta")}
+        command = {"CESTA_COMMAND": str(Path(sys.executable).with_name("cesta"))}
         local = replace(local, variables={**local.variables, **command})
         done = local.python("register.py", CESTA_OUT=str(folder / "unused"))
         assert done.returncode == 0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-
-import pytest
+from typing import NamedTuple
 
 from tests import ROOT
 from tests.flows.prefect_server import PrefectServer, is_alive
@@ -13,38 +12,44 @@ from tests.flows.prefect_server import PrefectServer, is_alive
 HERE = Path(__file__).parent
 
 
-def run_command(prefect: PrefectServer, folder: Path, script: str, limit_s: float = 60) -> tuple[str, int]:
-    """Run a command in the place of `cesta`: the state of its task, and how often it ran."""
-    tries = folder / "tries"
-    command = folder / "cesta"
-    command.write_text(f"#!/bin/sh\necho $$ >> {tries}\n{script}\n")
-    command.chmod(0o755)
-    words = [prefect.local.interpreter, str(HERE / "exit_codes.py"), str(ROOT / "export_scripts" / "flows")]
-    variables = {**prefect.local.variables, "CESTA_COMMAND": str(command)}
-    done = subprocess.run([*words, str(limit_s)], env=variables, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    state = next(line.removeprefix("STATE ") for line in done.stdout.splitlines() if "STATE" in line)
-    return state, len(tries.read_text().splitlines())
+class Case(NamedTuple):
+    """A script in the place of `cesta`, the state of its task, and how often it runs."""
+
+    script: str
+    state: str
+    tries: int
+    limit_s: float = 60
 
 
-@pytest.mark.parametrize(
-    ("script", "state", "tries"),
-    [
-        ("exit 0", "Completed", 1),
-        ("exit 4", "Completed", 1),  # an answer
-        ("exit 3", "Failed", 1),  # a refusal
-        ("exit 2", "Failed", 1),  # a mistyped option
-        ("exit 1", "Failed", 3),
-        ("kill -9 $$", "Failed", 3),  # out of memory
-    ],
-)
-def test_refusals_are_not_repeated(
-    prefect: PrefectServer, tmp_path: Path, script: str, state: str, tries: int
+CASES = {
+    "success": Case("exit 0", "Completed", 1),
+    "an answer": Case("exit 4", "Completed", 1),
+    "a refusal": Case("exit 3", "Failed", 1),
+    "a mistyped option": Case("exit 2", "Failed", 1),
+    "a failure": Case("exit 1", "Failed", 3),
+    "no memory": Case("kill -9 $$", "Failed", 3),
+    "a hanging verb": Case("exec sleep 600", "TimedOut", 3, limit_s=2),
+}
+
+
+def test_refusals_are_not_repeated_and_a_time_limit_ends_the_verb(
+    prefect: PrefectServer, tmp_path: Path
 ) -> None:
-    assert run_command(prefect, tmp_path, script) == (state, tries)
-
-
-def test_a_time_limit_ends_the_verb(prefect: PrefectServer, tmp_path: Path) -> None:
-    state, tries = run_command(prefect, tmp_path, "exec sleep 60", limit_s=2)
-    assert (state, tries) == ("TimedOut", 3)
-    assert [pid for pid in (tmp_path / "tries").read_text().split() if is_alive(int(pid))] == []
+    commands: list[Path] = []
+    for name, case in CASES.items():
+        command = tmp_path / name.replace(" ", "-")
+        command.write_text(f"#!/bin/sh\necho $$ >> {command}.tries\n{case.script}\n")
+        command.chmod(0o755)
+        commands.append(command)
+    words = [prefect.local.interpreter, HERE / "exit_codes.py", ROOT / "export_scripts/flows"]
+    for case, command in zip(CASES.values(), commands, strict=True):
+        words += [str(case.limit_s), command]
+    done = subprocess.run(
+        words, env=dict(prefect.local.variables), capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    states = [line.removeprefix("STATE ") for line in done.stdout.splitlines() if "STATE" in line]
+    pids = [Path(f"{command}.tries").read_text().split() for command in commands]
+    found = [(state, len(tries)) for state, tries in zip(states, pids, strict=True)]
+    assert found == [(case.state, case.tries) for case in CASES.values()]
+    assert [pid for pid in pids[-1] if is_alive(int(pid))] == []

@@ -11,6 +11,8 @@ from export_scripts.build import Promotion, build
 from export_scripts.settings import load_settings
 from tests.building.shops import make_shop
 
+BASKETS, DAYS = 600, 60
+LATE = 80  # baskets: eight days
 CHEAP = """
 [data]
 transactions = "{receipts}"
@@ -34,13 +36,12 @@ class WeeklyShop:
 
     def __init__(self, root: Path) -> None:
         self.root, self.out, self.folder = root, root / "artifacts", root / "receipts"
-        shop = make_shop(root / "all", np.random.default_rng(1))
+        shop = make_shop(root / "all", np.random.default_rng(1), baskets=BASKETS, days=DAYS)
         lines = pd.read_csv(shop.transactions, dtype=str, keep_default_na=False)
-        baskets = lines["basket_id"].unique()
-        self._late = lines["basket_id"].isin(baskets[-20:])
-        self._lines, self._products = lines, shop.products
+        late = lines["basket_id"].isin(lines["basket_id"].unique()[-LATE:])
+        self._early, self._late, self._products = lines[~late], lines[late], shop.products
         self.folder.mkdir()
-        self._write(lines[~self._late], "week-1.csv")
+        self._write(self._early, "week-1.csv")
 
     def _write(self, lines: pd.DataFrame, name: str) -> None:
         lines.to_csv(self.folder / f".{name}", index=False)
@@ -51,9 +52,13 @@ class WeeklyShop:
         settings = load_settings(Path(self.settings()))
         assert build(settings, self.out, Promotion()) == 1
 
-    def next_week(self) -> None:
-        """The last baskets arrive."""
-        self._write(self._lines[self._late], "week-2.csv")
+    def next_week(self, per_basket: int = 1) -> None:
+        """The last baskets arrive. So many of them in a row are one, to make a shop of larger baskets."""
+        number = pd.factorize(self._late["basket_id"])[0] // per_basket
+        merged = self._late.copy()
+        for column in ("basket_id", "user_id", "timestamp"):
+            merged[column] = self._late[column].groupby(number).transform("first")
+        self._write(merged.drop_duplicates(["basket_id", "item_id"]), "week-2.csv")
 
     def settings(self, more: str = "", epochs: int = 2) -> str:
         """The path of a toml for a build in seconds, with ``more`` tables."""

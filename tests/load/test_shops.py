@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from export_scripts.settings import load_settings
-from loadtests.shops import chain
+from loadtests.shops import chain, instacart
 from loadtests.shops.__main__ import main
 from loadtests.shops.assortment import Assortment
 from loadtests.shops.chain import Chain, Size
@@ -122,3 +122,25 @@ def test_days_are_files_with_the_same_lines(tmp_path: Path, kind: str) -> None:
         assert of_day == sorted(of_day, key=lambda line: line[3])
         lines += of_day
     assert sorted(lines) == sorted(whole.fetchall())
+
+
+def test_orders_of_a_sample_without_dates_end_on_the_same_day(tmp_path: Path) -> None:
+    """Two users: one orders twice, three days apart; the second time an item is bought again."""
+    (tmp_path / "sample.csv").write_text(
+        "order_id,user_id,order_number,order_hour_of_day,days_since_prior_order,product_id,"
+        "add_to_cart_order,reordered\n"
+        "5,1,1,9,,70,1,0\n6,1,2,8,3,70,1,1\n6,1,2,8,3,71,2,0\n7,2,1,7,,70,1,0\n"
+    )
+    written = {}
+    for form in instacart.FORMS:
+        instacart.main([str(tmp_path / "sample.csv"), str(tmp_path / form), "--form", form])
+        written[form] = (tmp_path / form / "transactions.csv").read_text().splitlines()
+    assert written["all"] == [
+        "basket_id,user_id,item_id,timestamp",
+        "5,1,70,2024-12-28 09:00:00",
+        "7,2,70,2024-12-31 07:00:00",
+        "6,1,70,2024-12-31 08:00:00",
+        "6,1,71,2024-12-31 08:00:00",
+    ]
+    assert written["first-purchases"] == [line for line in written["all"] if line[:6] != "6,1,70"]
+    assert written["without-users-and-times"] == ["basket_id,item_id", "5,70", "7,70", "6,70", "6,71"]

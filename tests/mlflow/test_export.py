@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 import urllib.error
@@ -98,7 +99,10 @@ def ask(server: str, path: str, **query: str) -> Any:
 
 
 def test_releases_become_versions_with_aliases(mlflow: str, repository: Repository, tmp_path: Path) -> None:
-    """A second export adds nothing; after a promotion it moves the champion and ends the challenger."""
+    """A second export adds nothing; after a promotion it moves the champion and ends the challenger.
+
+    Release 1 of a repository that is made anew is another one, whatever its number.
+    """
     out = tmp_path / "out"
     out.mkdir()
     (out / "metrics.json").write_text(json.dumps(METRICS))
@@ -124,6 +128,14 @@ def test_releases_become_versions_with_aliases(mlflow: str, repository: Reposito
     export(mlflow, repository, out)
     model = ask(mlflow, "registered-models/get", name="cesta")["registered_model"]
     assert {a["alias"]: a["version"] for a in model["aliases"]} == {"champion": "2"}
+
+    shutil.rmtree(str(repository))
+    made_anew = open_repository(str(repository))
+    publish(toy_run(tmp_path / "run-3", 3, metrics=METRICS), made_anew)
+    promote(made_anew, 1)
+    assert "added: 1" in export(mlflow, made_anew, out)
+    model = ask(mlflow, "registered-models/get", name="cesta")["registered_model"]
+    assert {a["alias"]: a["version"] for a in model["aliases"]} == {"champion": "3"}
 
 
 def test_a_server_that_is_not_there_is_named(repository: Repository, tmp_path: Path) -> None:

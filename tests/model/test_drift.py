@@ -115,10 +115,17 @@ def test_half_a_day_decides_nothing(run: Run, built: Built, monkeypatch: pytest.
     assert "are not enough to decide" in done.stdout
 
 
-def test_without_new_receipts_the_way_out_is_named(built: Built) -> None:
-    released = open_release(open_repository(built.repository), None)
-    with pytest.raises(CestaError, match=r'no receipts after .*; add new ones and run "cesta etl"'):
-        compare_receipts(built.data, released)
+def test_without_new_receipts_nothing_is_compared(
+    run: Run, built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A closed day is no error: a scheduler that asks each night would report it."""
+    found = open_release(open_repository(built.repository), None)
+    newest = replace(found, record=found.record.model_copy(update={"last": "2018-01-01T05:01:20Z"}))
+    monkeypatch.setattr(receipts, "open_release", lambda *_: newest)
+    done = run()
+    assert done.exit_code == 0
+    assert "no receipts after 2018-01-01T05:01:20Z, the last one of release 1; add new ones" in done.stdout
+    assert "Nothing was compared." in done.stdout
 
 
 def test_receipts_without_times_are_not_compared_with_a_release_that_has_them(built: Built) -> None:
@@ -140,6 +147,24 @@ def test_one_receipt_of_a_wrong_time_is_told(
     done = run()
     assert done.exit_code == 0
     assert "has too few receipts to decide; 30 are needed. Is the time" in done.stdout
+
+
+def test_receipts_in_the_future_are_left_out(
+    run: Run, built: Built, released: Released, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A till whose clock is wrong must not silence the comparison of all others."""
+    now = pd.Timestamp("2017-12-28T00:00:00Z").timestamp()
+    monkeypatch.setattr(receipts, "now_at_the_latest", lambda: now)
+    times = pd.read_parquet(built.data / "baskets.parquet")["time"]
+    told = json.loads(run("--json").stdout)
+    assert told["in_future"] == (times > now).sum() > 0
+    assert told["until"] == pd.Timestamp(times[times <= now].max(), unit="s").isoformat() + "Z"
+    assert {finding["window"] for finding in told["findings"]} == {DAY, WEEK}
+    assert told["unknown_sales"] == 0
+    assert f"{told['in_future']:,} receipts in the future" in run().stdout
+    monkeypatch.setattr(receipts, "now_at_the_latest", lambda: now - 30 * 86_400)
+    with pytest.raises(CestaError, match="which is in the future, so what is new cannot be told"):
+        compare_receipts(built.data, released)
 
 
 def test_a_release_without_a_reference_says_so(tmp_path: Path) -> None:

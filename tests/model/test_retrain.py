@@ -307,6 +307,21 @@ def end_of_child(work: Callable[[], None]) -> int:
     return os.WTERMSIG(os.waitpid(child, 0)[1])
 
 
+def test_the_next_run_finishes_one_that_was_interrupted_after_its_promotion(
+    loop: CheapLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(keep: int) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.server, "retire", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run()
+    last = read_journal(loop.out.root).runs[-1]
+    assert (last.outcome, last.exit_code, active_release(loop.repository)) == ("interrupted", 130, 2)
+    assert steps(loop.run()) == ["etl fresh", "retire done"]
+
+
 def test_a_dry_run_tells_what_would_happen_and_changes_nothing(loop: CheapLoop) -> None:
     before = {path: path.stat().st_mtime_ns for path in loop.root.rglob("*")}
     stale = stale_stages(loop.settings, loop.out.root, loop.repository)

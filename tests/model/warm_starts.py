@@ -175,6 +175,9 @@ def describe(answers: Answers, first: Answers) -> str:
     )
     cells = []
     for mine, theirs, chosen in pairs:
+        if not chosen.any():  # no user is known, or nobody buys anything again
+            cells.append("-")
+            continue
         cell = "/".join(f"{mean:.4f}" for mean in mine[chosen].mean(0))
         if answers is not first:
             differences = (mine - theirs)[chosen][:, 1:]

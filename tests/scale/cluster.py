@@ -23,6 +23,7 @@ from tests.running.processes import children
 
 SUBNET = "10.213.7"
 PORT = 6379
+HEAD = ["--port", str(PORT), "--include-dashboard", "false"]
 ADDRESS = f"{SUBNET}.1:{PORT}"
 CPUS = 2  # of each node
 OBJECTS = 100 * 2**20  # bytes of its object store
@@ -57,12 +58,29 @@ class Node:
         self.process.wait()
 
 
-@dataclass
 class Cluster:
-    """The head, where the stages are started, and the other node."""
+    """The head, where the stages are started, and the other node, in place of which a new one can come."""
 
-    head: Node
-    other: Node
+    def __init__(self, names: Sequence[str], logs: Path) -> None:
+        self._names, self._logs = names, logs
+        self.head = start(names[0], f"{SUBNET}.1", ["--head", *HEAD], logs)
+        self.other = self._start_other()
+
+    def _start_other(self) -> Node:
+        try:
+            return start(self._names[1], f"{SUBNET}.2", ["--address", ADDRESS], self._logs)
+        except BaseException:
+            self.head.kill()
+            raise
+
+    def renew(self) -> None:
+        """Start the other node again if it is lost."""
+        if self.other.process.poll() is not None:
+            self.other = self._start_other()
+
+    def end(self) -> None:
+        self.other.kill()
+        self.head.kill()
 
 
 @contextmanager
@@ -71,17 +89,11 @@ def two_nodes(logs: Path) -> Iterator[Cluster]:
     own = uuid.uuid4().hex[:8]
     names = [f"cesta-{own}-{k}" for k in range(2)]
     with wired(names):
-        head = start(
-            names[0], f"{SUBNET}.1", ["--head", "--port", str(PORT), "--include-dashboard", "false"], logs
-        )
+        cluster = Cluster(names, logs)
         try:
-            other = start(names[1], f"{SUBNET}.2", ["--address", ADDRESS], logs)
-            try:
-                yield Cluster(head, other)
-            finally:
-                other.kill()
+            yield cluster
         finally:
-            head.kill()
+            cluster.end()
 
 
 @contextmanager

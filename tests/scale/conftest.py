@@ -1,11 +1,10 @@
-"""One cluster for the tests that leave it whole, and one for each test that does not."""
+"""One cluster for all tests."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -21,13 +20,13 @@ def needs() -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with two_nodes(tmp_path_factory.mktemp("cluster")) as nodes:
-        yield nodes
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with two_nodes(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def fragile_cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A cluster for a test that takes a node away."""
-    with two_nodes(tmp_path) as nodes:
-        yield nodes
+def cluster(nodes: Cluster) -> Cluster:
+    """The one cluster, with two nodes: after a test that took one away, with a new one."""
+    nodes.renew()
+    return nodes

@@ -57,12 +57,10 @@ def test_a_partition_that_kills_each_of_its_workers_ends_in_a_sentence(cluster: 
     assert outcome(run)["sentence"].startswith("the Ray cluster lost a partition in each of 2 tries: ")
 
 
-def test_the_partitions_of_a_lost_node_are_computed_on_the_other(
-    fragile_cluster: Cluster, tmp_path: Path
-) -> None:
-    run = begin(fragile_cluster.head, "wait_for", list(range(6)), shared=tmp_path)
-    until(lambda: len(waiting(tmp_path)) == 4 and len(fragile_cluster.other.tasks()) == 2, PATIENCE_S)
-    fragile_cluster.other.kill()
+def test_the_partitions_of_a_lost_node_are_computed_on_the_other(cluster: Cluster, tmp_path: Path) -> None:
+    run = begin(cluster.head, "wait_for", list(range(6)), shared=tmp_path)
+    until(lambda: len(waiting(tmp_path)) == 4 and len(cluster.other.tasks()) == 2, PATIENCE_S)
+    cluster.other.kill()
     (tmp_path / "go").touch()
     assert outcome(run) == {"results": list(range(6))}
 

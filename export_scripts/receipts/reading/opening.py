@@ -38,6 +38,7 @@ class Opened:
     kind: Kind
     columns: list[tuple[str, pa.DataType]]
     rows: int | None = None
+    twice: tuple[str, ...] = ()  # columns that the names of folders have, too
 
     @property
     def is_empty(self) -> bool:
@@ -61,7 +62,10 @@ def open_source(path: Path | str, problems: Problems) -> Source | None:
         problems.add(disagreement)
         return None
     schema = _common_schema(found.name, opened, problems)
-    return None if schema is None else Source(found.name, opened[0].kind, [o.part for o in opened], schema)
+    if schema is None:
+        return None
+    twice = {column: one.part.name for one in reversed(opened) for column in one.twice}
+    return Source(found.name, opened[0].kind, [one.part for one in opened], schema, twice)
 
 
 def _opened(found: Parts, problems: Problems) -> list[Opened]:
@@ -107,7 +111,8 @@ def _with_keys(opened: Opened) -> Opened:
     stored = {name for name, _ in opened.columns}
     keys = tuple(dict(pair for pair in opened.part.keys if pair[0] not in stored).items())
     columns = [*opened.columns, *((key, pa.string()) for key, _ in keys)]
-    return replace(opened, part=replace(opened.part, keys=keys), columns=columns)
+    twice = tuple(key for key, _ in opened.part.keys if key in stored)
+    return replace(opened, part=replace(opened.part, keys=keys), columns=columns, twice=twice)
 
 
 def _listed_twice(name: str, opened: Sequence[Opened]) -> Problem | None:

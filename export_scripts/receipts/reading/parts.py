@@ -130,13 +130,18 @@ def _in_manifest(text: str) -> Parts | Problem:
     if isinstance(listed, Problem):
         return listed
     with listed.files[0].open() as file:
-        names = files_of(text, file.read())
-    if isinstance(names, Problem):
-        return names
+        sizes = files_of(text, file.read())
+    if isinstance(sizes, Problem):
+        return sizes
     parts = []
-    for name, found in zip(names, run_all([partial(_found, name) for name in names]), strict=True):
+    found_of = run_all([partial(_found, name) for name in sizes])
+    for (name, size), found in zip(sizes.items(), found_of, strict=True):
         if isinstance(found, Problem):
             return Problem(listed.name, f"it names {without_secrets(name)}: {found.what}", found.way_out)
+        present = sum(part.size for part in found.files)
+        if size is not None and size != present:
+            what = f"it names {without_secrets(name)} with {size:,} bytes, and there are {present:,}"
+            return Problem(listed.name, what, "copy or unload the file again")
         parts += [replace(part, name=name, keys=_keys(name)) for part in found.files]
     return _parts(listed.name, parts) or Problem(
         listed.name, "all files that it names are empty", "check what was unloaded"
@@ -199,6 +204,8 @@ def _in_bucket(url: str) -> Parts | Problem:
             "name a path, or a bucket as s3://… or gs://…",
         )
     bucket, *folders = place.split("/")
+    if any(name in (".", "..") or not name.isprintable() for name in folders):
+        return Problem(without_secrets(url), "no object has such a name", "check the address")
     split = next((i for i, folder in enumerate(folders) if is_pattern(folder)), len(folders))
     prefix = "/".join(filter(None, folders[:split]))
     pattern = list(filter(None, folders[split:]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, Literal
 
 import numpy as np
@@ -55,10 +56,21 @@ class Findings:
 class Source:
     """The files of one table in the order of their names, with the columns that all of them have."""
 
-    def __init__(self, name: str, kind: Kind, parts: Sequence[Part], schema: pa.Schema) -> None:
-        """`schema`: columns from csv and from folders are text; those of parquet have their stored types."""
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        parts: Sequence[Part],
+        schema: pa.Schema,
+        twice: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """`schema`: columns from csv and from folders are text; those of parquet have their stored types.
+
+        `twice`: columns of files that their folders name, too, and such a file.
+        """
         self.name = name  # of the file, the folder or the pattern, for messages
         self.kind, self.parts, self.schema = kind, tuple(parts), schema
+        self._twice = twice
         self.repaired = (
             False  # after reading: bytes that are not UTF-8 became U+FFFD, so that rows can be reported
         )
@@ -107,7 +119,7 @@ class Source:
         """
         chosen = list(self.schema.names if columns is None else columns)
         schema = pa.schema([self.schema.field(name) for name in chosen])
-        stored = self._stored(chosen)
+        stored = self._stored(part, chosen)
         headers = RepeatedHeaders(stored, found.headers)
         try:
             for batch, rows in self._batches(part, index, stored, found.csv):
@@ -125,11 +137,20 @@ class Source:
         """Yield all rows of a parquet part, headers among them. Raises Unreadable, with a problem added."""
         schema = pa.schema([self.schema.field(name) for name in columns])
         try:
-            for batch, _ in parquet_batches(part, 0, self._stored(columns)):
+            for batch, _ in parquet_batches(part, 0, self._stored(part, columns)):
                 yield _filled(batch, part, schema)
         except UNREADABLE as error:
             problems.add(problem_of(self._named(part), error))
             raise Unreadable(self.name) from None
+
+    def warn_of_keys(self, columns: Collection[str], problems: Problems) -> None:
+        """Say which of these columns are both in files and in the names of their folders."""
+        for name in (name for name in columns if name in self._twice):
+            problems.warn(
+                f'{self.name}: the column "{name}" is in {self._twice[name]} itself and in the name of its '
+                "folder; the values in the files count. If those of the folders should, remove the column "
+                "from the files"
+            )
 
     def report(self, found: Findings, problems: Problems) -> None:
         """Add what all parts hold to `problems` and `warn`s. Raises Unreadable if there is no row."""
@@ -141,12 +162,12 @@ class Source:
                 problems.add(problem_of_no_rows(self.name))
             raise Unreadable(self.name)
 
-    def _stored(self, columns: Sequence[str]) -> list[str]:
-        """Return the columns to read from the files; others are in the names of folders.
+    def _stored(self, part: Part, columns: Sequence[str]) -> list[str]:
+        """Return the columns to read from the part; others are in the names of its folders.
 
         A csv is read with all of its columns, because a header among the rows is recognised by them.
         """
-        keys = {key for key, _ in self.parts[0].keys}
+        keys = {key for key, _ in part.keys}
         stored = [name for name in self.schema.names if name not in keys]
         if self.kind == "csv":
             return stored

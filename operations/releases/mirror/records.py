@@ -3,7 +3,8 @@
 import re
 from typing import Final
 
-from operations.records.contract import NAMED, SAMPLER, SCORER
+from operations.errors import StoreError
+from operations.records.contract import ENSEMBLE, NAMED, SAMPLER, SCORER
 from operations.records.parallel import run_all
 from operations.releases import history
 from operations.releases.models.configs import CANARY, FRONTS, PLACEHOLDER
@@ -27,13 +28,17 @@ def copy_records(bucket: BucketRepository, folder: FolderRepository, *, named: b
     """Have the records in a folder be those of the bucket; the configs of the fronts change last.
 
     ``named`` copies the named configs, too. Triton reloads all versions of a part whose named config changes,
-    so that is for the time before it starts.
+    so that is for the time before it starts. Raises StoreError for a bucket that was emptied: it says nothing
+    about what is to be served.
     """
 
     def is_record(name: str) -> bool:
         return bool(_RECORD.fullmatch(name) or (named and _NAMED.fullmatch(name)))
 
-    found = [path.key for path in (bucket / "").listed() if is_record(path.key)]
+    objects = [path.key for path in (bucket / "").listed()]
+    if not objects and (folder / ENSEMBLE / CONFIG).exists():
+        raise StoreError(f"{bucket} is empty; restore it, or delete its mirror {folder}")
+    found = [name for name in objects if is_record(name)]
     names = sorted(found, key=lambda name: (name.partition("/")[0] in FRONTS, name))
     contents = run_all([(bucket / name).read_bytes for name in names])
     for name, content in zip(names, contents, strict=True):

@@ -1,5 +1,6 @@
 """The differences between two releases, by their manifests."""
 
+import hashlib
 from collections.abc import Iterator
 from typing import Final
 
@@ -27,7 +28,16 @@ def _values(release: ReleaseManifest) -> dict[str, object]:
     values = release.json_object()
     groups = {group: measured for group in GROUPS if (measured := release.measured(group)).n}
     metrics = {group: {metric: _text(about, metric) for metric in METRICS} for group, about in groups.items()}
-    return {name: values.get(name) for name in SHOWN} | {"metrics": metrics}
+    shown: dict[str, object] = {name: values.get(name) for name in SHOWN} | {"metrics": metrics}
+    if release.data and release.data.baskets_by_day:
+        days = _days(release.data.baskets_by_day)
+        shown["data"] = {**release.data.json_object(), "baskets_by_day": days}
+    return shown
+
+
+def _days(counts: str) -> str:
+    """A number for each day would fill pages."""
+    return f"{len(counts.split())} days, {hashlib.sha256(counts.encode()).hexdigest()[:12]}…"
 
 
 def _text(measured: Measured, metric: Metric) -> str:
@@ -41,8 +51,8 @@ def _files(release: ReleaseManifest) -> dict[str, str]:
     """Files by their names without the release's number and without the contract in a model's name."""
     files = {}
     for name, file in release.files.items():
-        model, _, rest = name.split("/", 2)
-        files[f"{kind_of(model) or model}/{rest}"] = f"{file.bytes:,} bytes, {file.sha256[:12]}…"
+        model, *others = name.split("/", 2)
+        files["/".join([kind_of(model) or model, *others[1:]])] = f"{file.bytes:,} bytes, {file.sha256[:12]}…"
     return files
 
 

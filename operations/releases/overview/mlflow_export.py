@@ -51,11 +51,15 @@ def export_releases(
     index = read_index(repository)
     try:
         client = MlflowClient(tracking_uri=server, registry_uri=server)
-        versions, added = _known_versions(client, model, repository), []
+        of_digests = _known_versions(client, model, repository)
+        versions: dict[int, str] = {}
+        added: list[int] = []
         for entry in index["releases"]:
             number = entry["release"]
-            if number not in versions:
-                release = read_release(repository, number)
+            release = read_release(repository, number)
+            if known := of_digests.get((number, release.digest)):
+                versions[number] = known
+            else:
                 page = (reports or {}).get(metrics_text(release))
                 versions[number] = _add(client, repository, release, model, page)
                 added.append(number)
@@ -81,8 +85,11 @@ def metrics_text(release: ReleaseManifest) -> str:
     return json.dumps(release.json_object().get("metrics"), sort_keys=True)
 
 
-def _known_versions(client: "MlflowClient", model: str, repository: Repository) -> dict[int, str]:
-    """Release → version, of the versions that came from this repository."""
+def _known_versions(client: "MlflowClient", model: str, repository: Repository) -> dict[tuple[int, str], str]:
+    """(release, digest) → version, of the versions that came from this repository.
+
+    A repository that was made anew has other releases under the same numbers.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
@@ -94,7 +101,7 @@ def _known_versions(client: "MlflowClient", model: str, repository: Repository) 
         return {}
     found = client.search_model_versions(f"name = '{model}'")
     return {
-        int(version.tags[RELEASE]): str(version.version)
+        (int(version.tags[RELEASE]), version.tags.get(DIGEST, "")): str(version.version)
         for version in found
         if version.tags.get(REPOSITORY) == str(repository)
     }

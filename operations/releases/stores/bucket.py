@@ -5,10 +5,8 @@ Cloud Storage do. Each use tests that the store honours the condition, and refus
 """
 
 import tempfile
-import threading
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,7 +17,14 @@ from operations.records.contract import ENSEMBLE, kind_of
 from operations.records.file_record import FileRecord, sha256
 from operations.records.object_path import ObjectPath
 from operations.records.parallel import run_all
-from operations.releases.stores.lease import Lease, create_once, is_abandoned, sign, take_over_dead
+from operations.releases.stores.lease import (
+    Lease,
+    age_s,
+    create_once,
+    is_abandoned,
+    sign,
+    take_over_dead,
+)
 
 NUMBERS: Final = ".numbers"  # a folder with an object for each number that was ever taken; never deleted
 LOCK: Final = ".lock"
@@ -89,23 +94,18 @@ class BucketRepository:
     def lock(self) -> Iterator[None]:
         """Hold the repository's lock, renewed until the block ends; BeingChanged if another holds it."""
         lease = Lease(self.root / LOCK)
-        try:
-            lease.take()
-        except BeingChanged:
-            raise
-        except CestaError as error:
-            raise CestaError(f"nothing was changed, since {self} could not be locked: {error}") from None
-        over = threading.Event()
-        renewing = threading.Thread(target=lease.renew_until, args=(over,), daemon=True)
-        renewing.start()
-        self._lease = lease
-        try:
-            yield
-        finally:
-            self._lease = None
-            over.set()
-            renewing.join()
-            lease.release()
+        with ExitStack() as held:
+            try:
+                held.enter_context(lease.held())
+            except BeingChanged:
+                raise
+            except CestaError as error:
+                raise CestaError(f"nothing was changed, since {self} could not be locked: {error}") from None
+            self._lease = lease
+            try:
+                yield
+            finally:
+                self._lease = None
 
     def stage(self) -> AbstractContextManager[Path]:
         """An empty local folder to assemble a release in; deleted when the block ends."""
@@ -171,7 +171,7 @@ class BucketRepository:
             return False
         moments = [path.modified() for path in (claim, *files)]
         last = max((moment for moment in moments if moment is not None), default=None)
-        if last is not None and (datetime.now(UTC) - last).total_seconds() < PUBLISHING_S:
+        if last is not None and age_s(last, self.root / NUMBERS) < PUBLISHING_S:
             return False
         claim.write_bytes(RETIRED)
         return True

@@ -6,7 +6,8 @@ import secrets
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,20 @@ class Lease:
         self.path = path
         self._content = b""
         self._renewed_s = 0.0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock, renewed until the block ends. Raises as `take`."""
+        self.take()
+        over = threading.Event()
+        renewing = threading.Thread(target=self.renew_until, args=(over,), daemon=True)
+        renewing.start()
+        try:
+            yield
+        finally:
+            over.set()
+            renewing.join()
+            self.release()
 
     def take(self) -> None:
         """Create the lock, or take over one whose holder is dead. Raises BeingChanged if it is held."""
@@ -61,13 +76,12 @@ class Lease:
         if modified is None:
             raise BeingChanged(f"{self.path} was just given back by another cesta; try again")
         content, tag = self.path.read_tagged()
-        age_s = (datetime.now(UTC) - modified).total_seconds()
-        holder = json.loads(content)
-        is_free = age_s > LEASE_S or _is_dead(holder)
+        holder = _holder(content)
+        is_free = _is_dead(holder) or age_s(modified, self.path.parent) > LEASE_S
         if not is_free or not self.path.replace_tagged(signed, tag):
             raise BeingChanged(
-                f"{self.path.parent} is being changed by another cesta ({holder['who']}); wait until it is "
-                f"done. The lock of a killed one ends after {LEASE_S:.0f} s"
+                f"{self.path.parent} is being changed by another cesta ({holder.get('who', 'unknown')}); "
+                f"wait until it is done. The lock of a killed one ends after {LEASE_S:.0f} s"
             )
 
 
@@ -81,6 +95,20 @@ def sign() -> bytes:
         "token": secrets.token_hex(16),
     }
     return json.dumps(about).encode()
+
+
+def age_s(modified: datetime, folder: ObjectPath) -> float:
+    """Seconds since an object was ``modified``, by the store's clock: this machine's may be hours ahead.
+
+    The store tells its time by the date of a new object in ``folder``.
+    """
+    probe = folder / f".now-{secrets.token_hex(8)}"
+    probe.write_bytes(sign())
+    try:
+        now = probe.modified()
+    finally:
+        probe.unlink(missing_ok=True)
+    return ((now or datetime.now(UTC)) - modified).total_seconds()
 
 
 def create_once(path: ObjectPath, content: bytes) -> bool:
@@ -98,7 +126,7 @@ def create_once(path: ObjectPath, content: bytes) -> bool:
 def is_abandoned(path: ObjectPath) -> bool:
     """Was the object signed on this machine, by a process that has ended?"""
     try:
-        return _is_dead(json.loads(path.read_bytes()))
+        return _is_dead(_holder(path.read_bytes()))
     except FileNotFoundError:
         return False
 
@@ -106,12 +134,21 @@ def is_abandoned(path: ObjectPath) -> bool:
 def take_over_dead(path: ObjectPath, content: bytes) -> bool:
     """Replace an object that ``is_abandoned``; False if it is not, or if another process was faster."""
     before, tag = path.read_tagged()
-    return _is_dead(json.loads(before)) and path.replace_tagged(content, tag)
+    return _is_dead(_holder(before)) and path.replace_tagged(content, tag)
 
 
-def _is_dead(holder: dict[str, Any]) -> bool:  # JSON of `sign`
+def _holder(content: bytes) -> dict[str, Any]:
+    """The JSON of `sign`; {} for an object that somebody else wrote, which then ends by its age."""
+    with suppress(ValueError, RecursionError):
+        described = json.loads(content)
+        if isinstance(described, dict):
+            return described
+    return {}
+
+
+def _is_dead(holder: dict[str, Any]) -> bool:
     """Was this signed on this machine, by a process that has ended?"""
-    return holder.get("machine") == _machine() and not Path(f"/proc/{holder['process']}").exists()
+    return holder.get("machine") == _machine() and not Path(f"/proc/{holder.get('process')}").exists()
 
 
 def _machine() -> str:

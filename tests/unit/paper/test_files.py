@@ -53,6 +53,13 @@ def test_a_rating_of_0_is_none_and_a_second_rating_replaces_the_first(read: Read
     assert protocol.repeats == 1
 
 
+def test_an_item_stands_once_in_a_line_of_negatives(read: Read) -> None:
+    """The authors' file has the test item among its negatives. Their code keeps one score for each item."""
+    protocol = read(negatives="(1,20)\t40\t20\n(4,30)\t50\t50\n")
+    assert protocol.negatives.tolist() == [[4, 0], [5, 0]]
+    assert protocol.own_negatives == 1
+
+
 def test_blank_lines_windows_lines_and_gz(read: Read, tmp_path: Path) -> None:
     plain = read()
     again = read(train=TRAIN.replace("\n", "\r\n") + "\r\n\n")
@@ -89,7 +96,6 @@ def test_blank_lines_windows_lines_and_gz(read: Read, tmp_path: Path) -> None:
             "(4,30) does not match (1,20) in line 1 of test; put both files into the same order",
         ),
         ({"negatives": "(1,21)\t40\t50\n"}, "(1,21) does not match (1,20) in line 1 of test"),
-        ({"negatives": "(1,20)\t40\t20\n"}, "line 1: test item 20 is among its own negatives"),
         ({"negatives": "(1,20)\t40\t50\n(4,30)\t50\n"}, "line 2: 1 negatives, the lines above have 2"),
         ({"negatives": "(1,20)\n"}, "line 1: no negatives after the pair"),
         ({"negatives": "1\t20\t40\n"}, 'line 1: it starts with "1"; write (user,item)'),

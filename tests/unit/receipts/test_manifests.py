@@ -51,6 +51,35 @@ def test_a_manifest_in_a_bucket(tmp_path: Path, s3: S3) -> None:
     assert found.files[0].open().read() == b"basket_id,item_id\n1,2\n"
 
 
+@pytest.mark.parametrize("name", ["/etc/passwd", "0000_part_00.csv\n/etc/passwd"])
+def test_a_manifest_in_a_bucket_reads_no_file_of_this_machine(s3: S3, name: str) -> None:
+    bucket = s3.bucket()
+    s3.request("PUT", f"/{bucket}/unload/manifest", name.encode())
+    problems = Problems()
+    assert find_parts(f"s3://{bucket}/unload/manifest", problems) is None
+    assert "names /etc/passwd, a file of this machine" in problems.collected[0].what
+
+
+def test_names_in_a_bucket_may_lead_to_another_folder(s3: S3) -> None:
+    bucket = s3.bucket()
+    s3.request("PUT", f"/{bucket}/sales/1.csv", b"basket_id,item_id\n1,2\n")
+    s3.request("PUT", f"/{bucket}/lists/manifest", b"../sales/1.csv\n./../sales/1.csv")
+    found = find_parts(f"s3://{bucket}/lists/manifest", Problems())
+    assert found
+    assert [part.name for part in found.files] == [f"s3://{bucket}/sales/1.csv"]
+
+
+@pytest.mark.parametrize("size", [21, 23])
+def test_a_file_of_another_size_than_was_unloaded_is_refused(tmp_path: Path, size: int) -> None:
+    """A copy that ended half-way: a csv would be read without its last lines."""
+    write_parts(tmp_path)
+    entry = {"url": "part-0.csv", "meta": {"content_length": size, "record_count": 1}}
+    (tmp_path / "manifest").write_text(json.dumps({"entries": [entry]}))
+    problems = Problems()
+    assert find_parts(tmp_path / "manifest", problems) is None
+    assert f"/part-0.csv with {size} bytes, and there are 22" in problems.collected[0].what
+
+
 def test_another_manifest_is_another_state(tmp_path: Path) -> None:
     """A build runs etl again once the manifest names another file."""
     write_parts(tmp_path)
@@ -70,6 +99,12 @@ def test_another_manifest_is_another_state(tmp_path: Path) -> None:
         ('{"files": []}', "it is no list of files"),
         ('{"entries": [', "it is no list of files"),
         ('{"entries": [1]}', "it is no list of files"),
+        (
+            '{"entries": [{"url": "part-0.csv", "meta": {"content_length": "many"}}]}',
+            "it is no list of files",
+        ),
+        ("s3://bucket/../secret.csv\n", "it names s3://bucket/../secret.csv: no object has such a name"),
+        ("s3://bucket/a\0b.csv\n", "no object has such a name"),
     ],
 )
 def test_a_manifest_that_cannot_be_used_is_refused(tmp_path: Path, content: str, what: str) -> None:

@@ -132,3 +132,39 @@ def test_an_address_is_told_without_its_secrets(tmp_path: Path) -> None:
     assert find_parts(tmp_path / "sales.manifest", problems) is None
     assert "https://host/a/b.csv: https:// is no place that is read" in str(problems.collected[0])
     assert "secret" not in str(problems.collected[0])
+
+
+def hive(folder: Path, *names: str, column: str = "timestamp") -> Path:
+    """A file of one day in each folder; those whose folder is no key have the column themselves."""
+    for number, name in enumerate(names, 1):
+        lines = [line.split(",") for line in day(number).splitlines()]
+        place = lines[0].index(column)
+        file = folder / name / "sales.csv"
+        file.parent.mkdir(parents=True)
+        kept = [line[:place] + line[place + 1 :] if "=" in name else line for line in lines]
+        file.write_text("\n".join(map(",".join, kept)))
+    return folder
+
+
+@pytest.mark.parametrize("names", [("a", "b/timestamp=2024-03-02"), ("a/timestamp=2024-03-01", "b")])
+def test_a_column_may_be_in_the_names_of_some_folders_only(tmp_path: Path, names: tuple[str, str]) -> None:
+    """A program that wrote plain files now writes hive folders, or the other way round."""
+    sales, out = hive(tmp_path / "sales", *names), tmp_path / "out"
+    written = run(sales, out)
+    assert run(sales, out) == written
+    times = pq.read_table(out / "data" / "baskets.parquet")["time"].to_numpy() // 86_400
+    assert sorted(set(times.tolist())) == [19_783, 19_784]
+
+
+def test_a_used_column_that_the_folder_names_too_is_told(tmp_path: Path) -> None:
+    """The two may differ: the day of the export and the day of the receipt."""
+    folder = tmp_path / "sales" / "timestamp=2025-01-01" / "quantity=5"
+    folder.mkdir(parents=True)
+    (folder / "sales.csv").write_text(day(1))
+    with structlog.testing.capture_logs() as logs:
+        run(tmp_path / "sales", tmp_path / "out")
+    told = [str(log["event"]) for log in logs if "name of its folder" in str(log["event"])]
+    assert len(told) == 2
+    assert told[0].startswith(
+        'sales: the column "timestamp" is in timestamp=2025-01-01/quantity=5/sales.csv '
+    )

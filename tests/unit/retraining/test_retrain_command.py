@@ -1,5 +1,6 @@
-"""What `cesta retrain` refuses before anything is read or trained."""
+"""`cesta retrain` as a command: what it refuses before anything is read, and how a signal ends it."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,19 @@ def test_a_dry_run_tells_that_there_are_no_receipts(
 def test_an_address_that_is_none_is_told_at_once(tmp_path: Path, wrong: dict[str, str]) -> None:
     with pytest.raises(CestaError, match=r"is not an address; write host:port"):
         retrain(tmp_path / "out", transactions=str(tmp_path), dry_run=True, **wrong)  # type: ignore[arg-type]
+
+
+def test_sigterm_interrupts_a_run_as_ctrl_c_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd and Kubernetes send it. The run records its end, and undoes a change that is under way."""
+
+    def work(*_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("export_scripts.retrain.retrain", work)
+    monkeypatch.setenv("CESTA_ADMIN_KEY", "key")
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            retrain(tmp_path / "out", transactions=str(tmp_path), gateway="http://127.0.0.1:1")
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from ensemble.candidate_sampler.groups import TENTHS
 from ensemble.candidate_sampler.metrics import BASKET_SIZES
 from operations.drift.comparison import Finding, compare
 from operations.drift.counters import gained, read_page
-from operations.drift.features import DAY, HOUR, SIZE_BOUNDS, SIZES, WEEK, Histogram
+from operations.drift.features import DAY, HOUR, SIZE_BOUNDS, SIZES, UNSOLD, WEEK, Histogram
 from operations.drift.live import LEAST, NO_RECORD, Follower
 from operations.records.drift_record import DriftRecord
 from tests.building.drift_pages import RECORD, page
@@ -44,6 +45,28 @@ def test_fewer_unknown_items_are_no_drift() -> None:
     record = record.model_copy(update={"features": {"unknown_items": kept}})
     (found,) = compare(record, {"unknown_items": Histogram({"known": 900.0, "unknown": 0.0}, 900)}, HOUR)
     assert (found.distance, found.drifted) == (0, False)
+
+
+def test_listed_items_that_never_sold_count_as_unknown() -> None:
+    """The products table names items before their first sale; a release expects new items to be unknown."""
+    record = DriftRecord.model_validate(
+        RECORD.model_dump()
+        | {
+            "features": {
+                "unknown_items": {"counts": {"known": 970, "unknown": 30}, "observations": 1000},
+                "popularity": {"counts": {"1": 500, "2": 500, UNSOLD: 0}, "observations": 1000},
+            },
+            "thresholds": {WEEK: {"unknown_items": 0.04, "popularity": 0.04}},
+        }
+    )
+    asked = {
+        "unknown_items": Histogram({"known": 9_950, "unknown": 50}, 10_000),
+        "popularity": Histogram({"1": 4_850, "2": 4_850, UNSOLD: 250}, 10_000),
+    }
+    unknown, popularity = compare(record, asked, WEEK)
+    assert (unknown.drifted, popularity.drifted) == (False, False)
+    assert unknown.words() == ""
+    assert {c.label: c.now for c in popularity.changes} == {"1": 0.5, "2": 0.5, UNSOLD: 0}
 
 
 def test_what_was_asked_earlier_leaves_the_hour() -> None:
@@ -110,9 +133,10 @@ def test_the_answer_can_be_read_back() -> None:
     assert [Finding.of_object(one) for one in told] == [*findings(following, HOUR).values()]
 
 
-def test_the_sizes_are_those_of_the_sampler_s_histogram() -> None:
+def test_the_labels_are_those_of_the_sampler() -> None:
     assert SIZE_BOUNDS == BASKET_SIZES
     assert len(SIZES) == len(SIZE_BOUNDS) + 1
+    assert TENTHS[-1] == UNSOLD
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", ""])

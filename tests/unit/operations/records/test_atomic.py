@@ -68,12 +68,15 @@ def test_a_secret_is_never_readable_for_others(tmp_path: Path, monkeypatch: pyte
 
 
 def test_remains_of_killed_writers_go_with_the_next_write(tmp_path: Path) -> None:
-    """Recent files stay, and so does a file that is being written: it is locked."""
-    old, young, held = (tmp_path / f".metrics.json.partial-{name}" for name in ("old", "young", "held"))
-    for leftover in (old, young, held):
+    """Recent files stay, and so does a file that is being written: it is locked.
+
+    The clock was set back by a day since one was left.
+    """
+    names = ("old", "ahead", "young", "held")
+    old, ahead, young, held = (tmp_path / f".metrics.json.partial-{name}" for name in names)
+    for leftover, age_s in ((old, 100), (ahead, -86_400), (young, 0), (held, 100)):
         leftover.write_bytes(b"half")
-        if leftover != young:
-            os.utime(leftover, (time.time() - 100,) * 2)
+        os.utime(leftover, (time.time() - age_s,) * 2)
     with held.open("rb") as writing:
         fcntl.flock(writing, fcntl.LOCK_EX)
         atomic.write_file(tmp_path / "metrics.json", b"whole")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,7 @@ from loadtests.faults.broken_releases import rewrite_manifest
 from operations.errors import BeingChanged
 from operations.releases.canary import start_canary
 from operations.releases.overview.index import NAME, write_index
-from operations.releases.repository import read_release
+from operations.releases.repository import manifest_place, read_release
 from operations.releases.stores.store import Repository
 
 
@@ -37,11 +39,24 @@ def test_the_index_lists_what_the_repository_holds(repository: Repository) -> No
         assert all(name.startswith(folders) for name in listed)
 
 
-def test_a_damaged_release_hides_no_other(repository: Repository) -> None:
-    repository.write("recommender/2/manifest.json", b"{")
+@pytest.mark.parametrize("content", [b"{", b'{"a":' * 100_000], ids=["cut off", "nested"])
+def test_a_damaged_release_hides_no_other(repository: Repository, content: bytes) -> None:
+    repository.write("recommender/2/manifest.json", content)
     index = write_index(repository)
     assert index["damaged"] == [2]
     assert [entry["release"] for entry in index["releases"]] == [1]
+
+
+def test_a_manifest_that_the_disk_does_not_give_out_hides_no_other(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    place = manifest_place(repository, 2)
+    read = type(place).read_bytes
+    monkeypatch.setattr(type(place), "read_bytes", lambda path: (fail if path == place else read)(path))
+    assert write_index(repository)["damaged"] == [2]
 
 
 def test_no_index_is_written_within_a_change(repository: Repository) -> None:

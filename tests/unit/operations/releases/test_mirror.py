@@ -271,6 +271,22 @@ def test_the_release_used_longest_ago_leaves_first(
     assert releases(mirror.folder) == [1, 3, 4, 5]
 
 
+def test_a_clock_that_was_set_back_keeps_no_release(
+    mirror: Mirror, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Release 1 was used in the year 2100, by the clock of then."""
+    for _ in range(2):
+        add(repository, tmp_path, active=True)
+    mirror.refresh()
+    use(mirror, 1, 4_102_444_800)
+    monkeypatch.setattr(holds, "RECENT_S", 60.0)
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda folder: Usage(0, 0, 1e12 * (releases(mirror.folder) == []))
+    )
+    mirror.fetch(3)
+    assert releases(mirror.folder) == [3]
+
+
 def test_a_retired_release_leaves_with_the_next_one_that_comes(
     mirror: Mirror, repository: Repository, tmp_path: Path
 ) -> None:
@@ -347,6 +363,21 @@ def test_a_start_without_the_store_goes_on_with_the_records(
     path.write_bytes(b"?" * path.stat().st_size)
     with pytest.raises(CestaError, match="is not what the manifest lists"):
         start.check(1, check_intact)
+
+
+@pytest.mark.parametrize("left", ["is empty; restore it", "no such bucket"])
+def test_a_start_beside_a_bucket_that_was_emptied_goes_on(
+    mirror: Mirror, repository: Repository, s3: S3, left: str
+) -> None:
+    mirror.fetch(1)
+    repository.delete_folder("")
+    if left == "no such bucket":
+        s3.request("DELETE", "/" + str(repository).split("/")[2])
+    start = local_files(repository)
+    start.refresh(starting=True)
+    assert start.check(1, check_intact).release == active_release(mirror.folder)
+    with pytest.raises(StoreError, match=left):
+        start.refresh()
 
 
 def test_a_first_start_without_the_store_is_refused(repository: Repository, network: BadNetwork) -> None:

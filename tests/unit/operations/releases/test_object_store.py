@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -204,11 +204,43 @@ def test_the_lock_of_a_killed_operator_is_taken_over(
     (repository / bucket.LOCK).write_bytes(json.dumps(holder).encode())
     with pytest.raises(CestaError, match=r"\(one who is dead\); wait until it is done"), repository.lock():
         pass
-    later = datetime.now(UTC) - timedelta(seconds=2 * lease.LEASE_S)
-    monkeypatch.setattr(ObjectPath, "modified", lambda path: later)
+    let_time_pass(monkeypatch)
     with repository.lock():
         assert "one who is dead" not in (repository / bucket.LOCK).read_text()
-    assert not (repository / bucket.LOCK).exists()
+    assert [path.name for path in (repository / "").listed() if path.name.startswith(".")] == []
+
+
+def let_time_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock becomes older than it may, by the store's clock."""
+    modified, older = ObjectPath.modified, timedelta(seconds=2 * lease.LEASE_S)
+    changed = {bucket.LOCK: older}
+    monkeypatch.setattr(
+        ObjectPath, "modified", lambda path: modified(path) - changed.get(path.name, timedelta())
+    )
+
+
+def test_a_clock_that_is_ahead_takes_no_lock_from_a_living_operator(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one writes at the same time, and their releases would mix."""
+    holder = {"who": "one who lives", "machine": "another", "process": 1}
+    (repository / bucket.LOCK).write_bytes(json.dumps(holder).encode())
+    clock = type("Clock", (), {"now": lambda zone: datetime.now(zone) + timedelta(hours=2)})
+    monkeypatch.setattr(lease, "datetime", clock)
+    with pytest.raises(CestaError, match=r"\(one who lives\)"), repository.lock():
+        pass
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}"])
+def test_a_lock_that_nobody_can_read_ends_by_its_age(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    (repository / bucket.LOCK).write_bytes(content)
+    with pytest.raises(CestaError, match=r"\(unknown\); wait"), repository.lock():
+        pass
+    let_time_pass(monkeypatch)
+    with repository.lock():
+        pass
 
 
 def test_the_lock_of_one_who_died_on_this_machine_is_taken_over_at_once(repository: Repository) -> None:

@@ -14,7 +14,7 @@ from operations.errors import CestaError, NotPromoted
 from operations.records import manifest
 from operations.records.contract import MODELS
 from operations.records.golden_answers import Answer, difference
-from operations.records.manifest import ReleaseManifest
+from operations.records.manifest import DataRecord, ReleaseManifest
 from operations.releases import history, publish
 from operations.releases.gate import objections
 from operations.releases.history import Action
@@ -283,6 +283,17 @@ def test_a_diff_lists_what_differs(repository: Repository) -> None:
     rows = {what: (one, other) for what, one, other in diff(*(read_release(repository, n) for n in (1, 2)))}
     assert rows.keys() - {"created_at"} == {"candidate_sampler/arrays/clock.now.npy"}
     assert rows["candidate_sampler/arrays/clock.now.npy"][0].startswith("136 bytes, ")
+
+
+def test_a_diff_counts_days_instead_of_listing_them(repository: Repository) -> None:
+    """A year of daily numbers would hide everything else."""
+    one, other = (read_release(repository, n) for n in (1, 2))
+    days = [
+        release.model_copy(update={"data": DataRecord(baskets_by_day=text)})
+        for release, text in ((one, "7 8 9"), (other, "7 8 9 10"))
+    ]
+    rows = {what: (mine, theirs) for what, mine, theirs in diff(*days)}
+    assert [text.split(",")[0] for text in rows["data.baskets_by_day"]] == ["3 days", "4 days"]
 
 
 WANT = Answer(item_ids=("a", "b", "c"), scores=(3.0, 2.0, 2.0), reasons=(1, 2, 4))

@@ -83,3 +83,21 @@ def test_each_gauge_is_explained(pages: Pages) -> None:
     text = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
     assert len(names) == 5
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_a_clock_that_is_set_begins_the_windows_anew(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine starts in 1970 and is told the time later: a minute of questions is no week of them."""
+    clock = {"time": 1_000.0}
+    monkeypatch.setattr("operations.supervisor.drift.time.time", lambda: clock["time"])
+    monkeypatch.setattr("operations.supervisor.drift.time.monotonic", lambda: 7.0)
+    drift = watch(pages)
+    pages.text = page(0, 0, 0)
+    drift.look(3)
+    clock["time"] = 1_714_996_800.0
+    pages.text = page(500, 500, 500, tea=250, milk=250)
+    drift.look(3)
+    assert not any(look["complete"] for look in drift.report()["windows"].values())
+    pages.text = page(1000, 1000, 1000, tea=500, milk=500)
+    drift.look(3)
+    complete = {name: look["complete"] for name, look in drift.report()["windows"].items()}
+    assert complete == {"hour": True, "day": False, "week": False}

@@ -1,10 +1,11 @@
-"""The flow `retrain` on a Prefect server: a worker types the stages of real builds of a small shop."""
+"""The flows on a Prefect server: a worker types the real verbs, for a small shop."""
 
 from __future__ import annotations
 
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from operations.releases.stores.store import open_repository
 from tests.flows.prefect_server import PrefectServer, children, is_alive, kill
 from tests.flows.weekly_shop import WeeklyShop
 
-DEPLOYMENT = "retrain/weekly"
+WEEKLY, ON_DRIFT = "retrain/weekly", "retrain/on-drift"
 NO_SERVER = {"release_verb": "build", "release_options": ["--offline"]}
 STAGES = ["etl", "train", "evaluate", "export"]
 LONG = 400  # epochs: a training that is still at work when its worker dies
@@ -55,28 +56,36 @@ def chat() -> Iterator[Chat]:
     chat.close()
 
 
-def test_a_week_of_receipts_becomes_a_release(prefect: PrefectServer, shop: WeeklyShop) -> None:
-    """Nothing is new at first, so every stage is cached. A new week makes release 2, and its artifacts."""
+def test_a_drift_becomes_a_release_and_its_lists(prefect: PrefectServer, shop: WeeklyShop) -> None:
+    """Baskets grow by half: `cesta drift` ends with 10, so the event starts retrain/on-drift, which makes
+    release 2. `cesta score` writes its lists. Each flow shows its table and its plots.
+    """
     shop.build()
-    forced = {**NO_SERVER, "release_options": ["--offline", "--force"]}
-    asked = {"out": str(shop.out), "settings": shop.settings(), **forced}
-    repository = open_repository(shop.out / "repository")
+    shop.next_week(per_basket=2)
+    asked = {"out": str(shop.out), "settings": shop.settings("\n[release]\nlost_sales = 1\nlost_day = 1\n")}
+    prefect.local.set_parameters(ON_DRIFT, **asked, **NO_SERVER)
+    began = datetime.now(UTC)
     with prefect.local.worker():
-        run = prefect.start(DEPLOYMENT, **asked)
-        assert prefect.await_end(run)["name"] == "Completed", prefect.logs(run)
-        prefect.await_tasks(run, [(stage, "Cached") for stage in STAGES])
-        assert releases(repository) == [1]
+        look = prefect.local.start("drift/daily", **asked)
+        state = prefect.await_end(look)
+        assert state["name"] == "Drifted", prefect.logs(look)
+        retraining = prefect.local.await_run_of(ON_DRIFT, began)
+        assert prefect.await_end(retraining)["name"] == "Completed", prefect.logs(retraining)
+        prefect.await_tasks(retraining, [("etl", "Cached"), *((s, "Completed") for s in STAGES[1:])])
+        scoring = prefect.local.start("score/weekly", out=str(shop.out))
+        scored = prefect.await_end(scoring)
 
-        shop.next_week()
-        run = prefect.start(DEPLOYMENT, **asked)
-        assert prefect.await_end(run)["name"] == "Completed", prefect.logs(run)
-        prefect.await_tasks(run, [(stage, "Completed") for stage in [*STAGES, "release"]])
-    assert active_release(repository) == 2
-    shown = prefect.artifacts(run)
-    assert {"metrics", "report", "report-plot-1"} <= set(shown)
+    assert state["message"].startswith("drifted: basket_size")
+    shown = prefect.artifacts(look)
+    assert {"drift", "drift-plot-1"} <= set(shown)
+    assert json.loads(shown["drift-findings"]["data"])[0]["feature"] == "basket_size"
+    assert active_release(open_repository(shop.out / "repository")) == 2
+    shown = prefect.artifacts(retraining)
+    assert {"report", "report-plot-1"} <= set(shown)
     measured = json.loads((shop.out / "metrics.json").read_text())
     assert json.loads(shown["metrics"]["data"])[0]["hr_at_10"] == measured["known"]["hr_at_10"]
     assert shown["report-plot-1"]["data"].startswith("data:image/svg+xml;base64,")
+    assert scored["message"] == f"600 rows of release 2 in {shop.out}/scores", prefect.logs(scoring)
 
 
 def test_a_refusal_is_told_and_not_repeated(prefect: PrefectServer, shop: WeeklyShop, chat: Chat) -> None:
@@ -88,11 +97,11 @@ def test_a_refusal_is_told_and_not_repeated(prefect: PrefectServer, shop: Weekly
     shop.next_week()
     shop.settings("\n[release]\nhr_at_10 = 0.999\n")
     with prefect.with_variables(CESTA_WEBHOOK_FILE=str(hook)).local.worker():
-        run = prefect.start(DEPLOYMENT, **asked)
+        run = prefect.local.start(WEEKLY, **asked)
         state = prefect.await_end(run)
     assert state["name"] == "Refused"
     assert "0.999" in state["message"]
-    tries = prefect.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+    tries = prefect.local.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
     assert {task["run_count"] for task in tries} == {1}
     assert active_release(open_repository(shop.out / "repository")) == 1
     (told,) = chat.texts
@@ -106,10 +115,10 @@ def test_a_lost_machine_and_a_second_run(prefect: PrefectServer, shop: WeeklySho
     """
     asked = {"out": str(shop.out), "settings": shop.settings(epochs=LONG), **NO_SERVER}
     with prefect.local.worker() as worker:
-        run = prefect.start(DEPLOYMENT, **asked)
+        run = prefect.local.start(WEEKLY, **asked)
         prefect.await_task(run, "train", "Running")
         prefect.await_run(run, 120, lambda _: (shop.out / "training").exists())
-        waiting = prefect.start("retrain/daily", **asked)
+        waiting = prefect.local.start("retrain/daily", **asked)
         lost = children(worker.pid)
         kill(worker.pid, *lost)
     prefect.await_run(run, 30, lambda _: not any(map(is_alive, lost)))
@@ -129,7 +138,7 @@ def test_a_run_that_dies_alone_is_a_crash(prefect: PrefectServer, shop: WeeklySh
     """The worker sees it at once. The training ends, too."""
     asked = {"out": str(shop.out), "settings": shop.settings(epochs=LONG), **NO_SERVER}
     with prefect.local.worker() as worker:
-        run = prefect.start(DEPLOYMENT, **asked)
+        run = prefect.local.start(WEEKLY, **asked)
         prefect.await_task(run, "train", "Running")
         trainings = [pid for pid in children(worker.pid) if "--until" in command(pid)]
         assert trainings
