@@ -4,7 +4,6 @@ import csv
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +15,15 @@ from ensemble.candidate_sampler.sources import SOURCES
 from ensemble.reference import Reference
 from export_scripts.score import ResultManifest, Wanted, score
 from export_scripts.scoring import partition, questions
-from export_scripts.scoring.release import open_release
-from export_scripts.scoring.results import COMPARISON, LEFT_OUT, MANIFEST, partition_name
+from export_scripts.scoring.results import COMPARISON, LEFT_OUT, MANIFEST
 from export_scripts.settings import Settings, load_settings
 from operations.errors import CestaError, WontOverwrite
 from operations.records.object_path import ObjectPath
-from operations.releases.mirror.local_files import FOLDER_VARIABLE
 from operations.releases.stores.store import Repository, open_repository
 from tests import ROOT
 from tests.building.old_releases import unpack_old_repository
 from tests.building.scored import publish_release, random_scorer
 from tests.building.world import arrays_of, random_shop, tower_of
-from tests.running.s3 import S3
 from tests.running.small_disk import small_disk
 
 ITEMS, USERS, K = 60, 12, 7
@@ -358,32 +354,6 @@ def test_a_bucket_has_the_manifest_last(
     (root / "photo.jpg").write_bytes(b"")
     with pytest.raises(WontOverwrite, match=r"photo\.jpg is not of a result of cesta"):
         run(repository, place, Wanted(3))
-
-
-def test_release_list_and_result_lie_in_a_bucket(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3: S3
-) -> None:
-    """Another machine, whose mirror is empty, fetches the same release, and refuses another one."""
-    bucket = f"s3://{s3.bucket()}"
-    place, shop = ObjectPath.at(bucket), random_shop(np.random.default_rng(4), 20, 2, 10)
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "here"))
-    repository = open_repository(f"{bucket}/releases")
-    publish_release(tmp_path, shop, arrays_of(shop), random_scorer(3, 21), repository, **NO_LOSS)
-    (place / "users.csv").write_text("user_id\nu2\nu1\n")
-    manifest = run(repository, f"{bucket}/scores/", Wanted(K, users=f"{bucket}/users.csv"))
-    assert (manifest.rows, manifest.source) == (2 * K, f"{bucket}/users.csv")
-    written = (place / "scores" / partition_name(0)).read_bytes()
-    with open_release(repository, None) as files:
-        monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "there"))
-        there = replace(files, graph=tmp_path / "unseen", arrays=tmp_path / "unseen")
-        assert there.here().graph.is_relative_to(tmp_path / "there")
-        facts = partition.Facts.model_validate(
-            {name: getattr(manifest, name) for name in partition.Facts.model_fields}
-        )
-        asked = questions.Asked(0, ["u1", "u2"], ["u1", "u2"], [[], []])
-        assert partition.score_partition(partition.Shared(there, facts), asked).content == written
-        with pytest.raises(CestaError, match=r"release 1 is another one than when scoring began; run again"):
-            replace(there, digest="0").here()
 
 
 def test_the_comparison_lies_beside_the_result(repository: Repository, tmp_path: Path) -> None:
