@@ -45,7 +45,7 @@ def main() -> None:
     given = parse()
     before = load_tower_of_before(given.before)
     changes = dict(change.split("=", 1) for change in given.set)
-    print("shop                 seed tower   HR@10/NDCG@10: known repeat explore no user")
+    print("seed tower   HR@10/NDCG@10: known repeat explore no user")
     found: dict[str, list[Answers]] = {way: [] for way in WAYS}
     for data in given.data:
         whole = load_shop(data)
@@ -55,10 +55,11 @@ def main() -> None:
             for way, answers in compare(shop, settings, before, given.queries).items():
                 found[way].append(answers)
                 line = describe(answers, found[WAYS[0]][-1])
-                print(f"{data.parent.name[-20:]:20} {seed:4} {way:6}  {line}", flush=True)
+                print(f"{data}\n{seed:4} {way:6}  {line}", flush=True)
     first, now = (together(found[way], len(given.seeds)) for way in WAYS)
     for way, answers in zip(WAYS, (first, now), strict=True):
-        print(f"all, {len(answers.known):,} questions{'':8} {way:6}  {describe(answers, first)}")
+        print(f" all {way:6}  {describe(answers, first)}")
+    print(f"{len(now.known):,} questions")
 
 
 def parse() -> argparse.Namespace:
