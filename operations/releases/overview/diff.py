@@ -28,9 +28,9 @@ def _values(release: ReleaseManifest) -> dict[str, object]:
     values = release.json_object()
     groups = {group: measured for group in GROUPS if (measured := release.measured(group)).n}
     metrics = {group: {metric: _text(about, metric) for metric in METRICS} for group, about in groups.items()}
-    shown = {name: values.get(name) for name in SHOWN} | {"metrics": metrics}
+    shown: dict[str, object] = {name: values.get(name) for name in SHOWN} | {"metrics": metrics}
     if release.data and release.data.baskets_by_day:
-        shown["data"] = values["data"] | {"baskets_by_day": _days(release.data.baskets_by_day)}
+        shown["data"] = {**release.data.json_object(), "baskets_by_day": _days(release.data.baskets_by_day)}
     return shown
 
 
