@@ -153,7 +153,8 @@ def _tell(
         print(json.dumps(told, indent=2, ensure_ascii=False))
         return
     console = PlainConsole(width=130)
-    console.print(_table(summary, list(findings)))
+    if findings:
+        console.print(_table(summary, list(findings)))
     for note in notes:
         console.print(note, highlight=False)
     print(_verdict(findings))

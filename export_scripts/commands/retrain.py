@@ -47,14 +47,14 @@ def retrain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do; change nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record of the run.")] = False,
 ) -> None:
-    """New receipts → a release that is active, once shops have tried it.
+    """New receipts → a release that becomes active unless it is worse.
 
-    For cron, a systemd timer or a CronJob. It runs what is not fresh of etl,
-    train, evaluate and export, publishes, asks the gate, gives the release a
-    share of the requests, compares both releases in the same minutes, promotes
-    it or ends it, and retires old ones. Start it again if it was killed.
-    OUT/retraining.json records each run. Each way to end has an exit code:
-    docs/operations.md lists them. Its settings are the table retrain of a toml.
+    Start it by cron, a systemd timer or a CronJob. It runs the stages that are
+    not fresh, publishes the release and asks the gate. It gives the release a
+    share of the requests, compares it with the active one in the same minutes,
+    promotes it or ends it, and retires old releases. A run that was killed goes
+    on when it is started again. OUT/retraining.json records each run. Its
+    settings are the table retrain of a toml. docs/operations.md has the exit codes.
     """
     from export_scripts.retrain import retrain as run
     from export_scripts.retraining.outcome import outcome_of

@@ -217,7 +217,10 @@ def _await_release(
             server.check_stubs()
         alive_s, probed_s = now_s if _is_alive(control) else alive_s, time.monotonic()
         if now_s - began_s > limit_s or (alive_s and probed_s - alive_s > SILENT_S):
-            raise ServerError(f"tritonserver does not get ready and does not end:\n{server.log_tail}")
+            raise ServerError(
+                f"tritonserver is not ready after {now_s - began_s:.0f} s; start it again when the machine "
+                f"is less busy. Its last lines:\n{server.log_tail}"
+            )
     failure = loading.exception() if loading.done() else None
     if loading.done() and failure is None:
         return loading.result()

@@ -120,11 +120,11 @@ def test_without_new_receipts_nothing_is_compared(
 ) -> None:
     """A closed day is no error: a scheduler that asks each night would report it."""
     found = open_release(open_repository(built.repository), None)
-    newest = replace(found, record=found.record.model_copy(update={"last": "2018-01-01T05:01:20Z"}))
+    newest = replace(found, record=found.record.model_copy(update={"last": "2019-01-01T00:00:00Z"}))
     monkeypatch.setattr(receipts, "open_release", lambda *_: newest)
     done = run()
     assert done.exit_code == 0
-    assert "no receipts after 2018-01-01T05:01:20Z, the last one of release 1; add new ones" in done.stdout
+    assert "no receipts after 2019-01-01T00:00:00Z, the last one of release 1; add new ones" in done.stdout
     assert "Nothing was compared." in done.stdout
 
 

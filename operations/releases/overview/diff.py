@@ -30,8 +30,7 @@ def _values(release: ReleaseManifest) -> dict[str, object]:
     metrics = {group: {metric: _text(about, metric) for metric in METRICS} for group, about in groups.items()}
     shown: dict[str, object] = {name: values.get(name) for name in SHOWN} | {"metrics": metrics}
     if release.data and release.data.baskets_by_day:
-        days = _days(release.data.baskets_by_day)
-        shown["data"] = {**release.data.json_object(), "baskets_by_day": days}
+        shown["data"] = {**release.data.json_object(), "baskets_by_day": _days(release.data.baskets_by_day)}
     return shown
 
 
