@@ -86,22 +86,18 @@ def overwrite(target: Path, content: bytes, at: int = 0) -> None:
 def staged_folder(target: Path, *, marker: str) -> Iterator[Path]:
     """Yield an empty folder that replaces `target` when the block ends, and is deleted if it raises.
 
+    Folders that killed processes left are deleted first.
     `marker` is a file that every folder of this kind holds. Raises WontOverwrite, before and after the block,
     if `target` is neither empty nor holds it: somebody else wrote that folder.
     """
     target = _behind_links(target)
     _refuse_strangers(target, marker)
-    target.parent.mkdir(parents=True, exist_ok=True)
     # The dot hides the unfinished folder from everything that lists releases or data folders.
-    tmp = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-    try:
-        tmp.chmod(0o755)  # mkdtemp's 0700 would lock out a server of another user
+    with scratch_folder(target.parent, f".{target.name}.partial-") as tmp:
         yield tmp
         flush(tmp)
         _refuse_strangers(target, marker)
         _swap_in(tmp, target)
-    finally:
-        shutil.rmtree(tmp, ignore_errors=True)
 
 
 @contextmanager
@@ -141,7 +137,7 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        folder.chmod(0o755)
+        folder.chmod(0o755)  # mkdtemp's 0700 would lock out a server of another user
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

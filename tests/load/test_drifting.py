@@ -22,7 +22,7 @@ def baskets(change: str, **plan: object) -> set[Basket]:
     [
         ("none", {}, {("i0001", "i0002"), ("i0002", "i0003")}),
         ("other-ids", {}, {("0i0001", "0i0002"), ("0i0002", "0i0003")}),
-        ("new-assortment", {"new": {"i0002"}}, {("i0001", "new-i0002"), ("new-i0002", "i0003")}),
+        ("new-assortment", {"new": {"i0002"}}, {("i0001", "99000i0002"), ("99000i0002", "i0003")}),
         ("lost-category", {"lost": {"i0002", "i0003"}}, {("i0001",), ()}),
     ],
 )
