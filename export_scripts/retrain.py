@@ -124,7 +124,12 @@ class _Loop:
         return data is not None and data.fingerprint == fingerprint
 
     def _end_without_news(self, active: int) -> tuple[Outcome, str]:
-        """Nothing is new. If a run was ended after its promotion, do what it could not do any more."""
+        """Nothing is new. If a run was ended in or after its promotion, do what it could not do any more."""
+        if history.is_half_promoted(self.repository):
+            self.journal.run.release = active
+            with self.journal.step("promote"):
+                Changes(self.server, self.repository, active, self.clock).promote(active)
+            return self._finish(active, ", whose promotion had been killed")
         last = self.journal.earlier[-1] if self.journal.earlier else None
         if last and last.outcome in (None, Outcome.INTERRUPTED.word) and last.release == active:
             self.journal.run.release = active
