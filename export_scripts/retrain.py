@@ -78,6 +78,7 @@ class _Loop:
     def run(self) -> tuple[Outcome, str]:
         """Run all steps; how it ended, and a sentence."""
         self._check_active()
+        self._finish_promotion()
         etl, *others = stages(self.settings, self.out.root, self.repository)
         self._run_stage(etl)
         facts, run = read_meta(self.out.data), self.journal.run
@@ -115,6 +116,12 @@ class _Loop:
                 'restore its files, or type "cesta release promote" with another one'
             ) from None
 
+    def _finish_promotion(self) -> None:
+        """Make a promotion again that was killed before its record: the old release may still answer."""
+        if self.active is not None and history.is_half_promoted(self.repository):
+            with self.journal.step("promote"):
+                Changes(self.server, self.repository, self.active, self.clock).promote(self.active)
+
     def _run_stage(self, stage: Stage) -> None:
         with self.journal.step(stage.name) as step:
             step.outcome = "done" if stage.run() else "fresh"
@@ -124,12 +131,7 @@ class _Loop:
         return data is not None and data.fingerprint == fingerprint
 
     def _end_without_news(self, active: int) -> tuple[Outcome, str]:
-        """Nothing is new. If a run was ended in or after its promotion, do what it could not do any more."""
-        if history.is_half_promoted(self.repository):
-            self.journal.run.release = active
-            with self.journal.step("promote"):
-                Changes(self.server, self.repository, active, self.clock).promote(active)
-            return self._finish(active, ", whose promotion had been killed")
+        """Nothing is new. If a run was ended after its promotion, do what it could not do any more."""
         last = self.journal.earlier[-1] if self.journal.earlier else None
         if last and last.outcome in (None, Outcome.INTERRUPTED.word) and last.release == active:
             self.journal.run.release = active

@@ -324,7 +324,7 @@ def test_a_promotion_that_is_killed_before_its_record_is_made_again(
     assert end_of_child(killed) == signal.SIGKILL
     assert (active_release(loop.repository), history.line_of_succession(loop.repository)) == (2, [1, 2])
     run = loop.run()
-    assert (steps(run), loop.server.changes) == (["etl fresh", "promote done", "retire done"], ["promote 2"])
+    assert (steps(run), loop.server.changes) == (["promote done", "etl fresh", "retire done"], ["promote 2"])
     assert history.read(loop.repository)[-1]["release"] == 2
     assert loop.run().outcome == "nothing new"
 
