@@ -19,7 +19,7 @@ import numpy as np
 import cesta_client
 from ensemble.candidate_sampler.query import MAX_BASKET
 from export_scripts.receipts.shop import Shop, load_shop
-from loadtests.shops.assortment import is_replaced, replacement
+from loadtests.shops.new_items import is_replaced, replacement
 from operations.commands.ask import read_key
 from operations.outputs import ARTIFACTS, Outputs
 

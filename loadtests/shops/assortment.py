@@ -1,73 +1,52 @@
-"""A new assortment: a share of the items is sold under new ids, which the products then list, too.
+"""The items of a generated shop: how much each one sells, and draws of items."""
 
-python -m loadtests.shops.assortment artifacts/flows --share 0.1
-
-Rewrites the newest week of `loadtests.shops.weeks`, and writes FOLDER/products.parquet. `loadtests.drifting
-new-assortment` asks for the same items under the same new ids.
-"""
-
-import argparse
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
-from zlib import crc32
 
-import duckdb
+import numpy as np
+from numpy.typing import NDArray
 
-from export_scripts.complete_journey import tables
-from loadtests.shops.weeks import RECEIPTS
+SHIFT: Final = 8.0  # of the Zipf–Mandelbrot law 1 / (rank + shift): the best seller has 1.3 % of the lines
 
-PRODUCTS: Final = "products.parquet"
-_PREFIX: Final = "99"  # a new id is a number if the old one was, and longer than any other
+Numbers = NDArray[np.int64]
 
 
-def is_replaced(item: str, share: float) -> bool:
-    """Tell whether the item is one of this share of all; the same ones each time."""
-    return crc32(item.encode()) < share * 2**32
+class Assortment:
+    """Items by rank, the best seller first, in groups (categories, seasons, sets) of equal size.
+
+    All draws are in proportion to sales, and come from the ``rng`` that is passed.
+    """
+
+    def __init__(self, items: int, groups: int, rng: np.random.Generator):
+        self.group: Numbers = rng.permutation(np.arange(items) % groups)  # (items,) no group is empty
+        sales = 1 / (np.arange(items) + SHIFT)
+        self._members = np.argsort(self.group, kind="stable")  # group by group, best sellers first
+        self._starts = np.searchsorted(self.group[self._members], np.arange(groups + 1))
+        self._all = _shares(sales)
+        self._groups = _shares(np.bincount(self.group, sales, groups).astype(np.float64))
+        self._grouped = np.concatenate([[0.0], np.cumsum(sales[self._members])])
+
+    def draw(self, n: int, rng: np.random.Generator) -> Numbers:
+        """(n,) ranks of items."""
+        return _places(self._all, rng.random(n))
+
+    def draw_groups(self, n: int, rng: np.random.Generator) -> Numbers:
+        """(n,) numbers of groups."""
+        return _places(self._groups, rng.random(n))
+
+    def draw_within(self, groups: Numbers, rng: np.random.Generator) -> Numbers:
+        """Return for each of the ``groups`` (n,) the rank of one of its items."""
+        first, last = self._starts[groups], self._starts[groups + 1] - 1
+        low, high = self._grouped[first], self._grouped[last + 1]
+        at = np.searchsorted(self._grouped, low + rng.random(len(groups)) * (high - low), "right") - 1
+        drawn: Numbers = self._members[np.clip(at, first, last)]  # rounding may reach a neighbour
+        return drawn
 
 
-def replacement(item: str) -> str:
-    """The id of the item that is sold in its place."""
-    return f"{_PREFIX}{item:0>8}"
+def _shares(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    sums = np.cumsum(weights)
+    shares: NDArray[np.float64] = sums / sums[-1]
+    return shares
 
 
-def replace_items(folder: Path, share: float) -> Path:
-    """Sell this share of the items under new ids in the newest week; its file."""
-    newest, products = max((folder / RECEIPTS).glob("week-*.parquet")), tables()[1]
-    with duckdb.connect() as database:
-        ids = database.sql(f"SELECT DISTINCT product_id FROM '{products}'").fetchall()
-        old = [item for (item,) in ids if is_replaced(str(item), share)]
-        new = [int(replacement(str(item))) for item in old]
-        database.execute("CREATE TABLE pairs AS SELECT unnest(?) AS product_id, unnest(?) AS new", [old, new])
-        renamed = (
-            "SELECT sold.* REPLACE (coalesce(new, product_id) AS product_id) "
-            "FROM '{}' AS sold {} pairs USING (product_id)"
-        )
-        _write(database, renamed.format(newest, "LEFT JOIN"), newest)
-        listed = f"SELECT * FROM '{products}' UNION ALL {renamed.format(products, 'JOIN')}"
-        _write(database, listed, folder / PRODUCTS)
-    return newest
-
-
-def _write(database: duckdb.DuckDBPyConnection, query: str, target: Path) -> None:
-    """Replace a file by the result of a query. Its hidden name is passed over by etl until it is whole."""
-    part = target.with_name(f".{target.name}")
-    database.execute(f"COPY ({query} ORDER BY ALL) TO '{part}' (FORMAT parquet)")
-    part.replace(target)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Replace items, and print the two files."""
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtests.shops.assortment",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--share", type=float, default=0.1, help="of the items")
-    given = parser.parse_args(arguments)
-    print(replace_items(given.folder, given.share), given.folder / PRODUCTS)
-
-
-if __name__ == "__main__":
-    main()
+def _places(shares: NDArray[np.float64], random: NDArray[np.float64]) -> Numbers:
+    return np.minimum(np.searchsorted(shares, random, "right"), len(shares) - 1)
