@@ -78,6 +78,7 @@ class _Loop:
     def run(self) -> tuple[Outcome, str]:
         """Run all steps; how it ended, and a sentence."""
         self._check_active()
+        self._finish_promotion()
         etl, *others = stages(self.settings, self.out.root, self.repository)
         self._run_stage(etl)
         facts, run = read_meta(self.out.data), self.journal.run
@@ -114,6 +115,12 @@ class _Loop:
                 f"{error}; release {self.active} is the active one, and nothing can be compared with it: "
                 'restore its files, or type "cesta release promote" with another one'
             ) from None
+
+    def _finish_promotion(self) -> None:
+        """Make a promotion again that was killed before its record: the old release may still answer."""
+        if self.active is not None and history.is_half_promoted(self.repository):
+            with self.journal.step("promote"):
+                Changes(self.server, self.repository, self.active, self.clock).promote(self.active)
 
     def _run_stage(self, stage: Stage) -> None:
         with self.journal.step(stage.name) as step:

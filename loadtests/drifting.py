@@ -19,6 +19,7 @@ import numpy as np
 import cesta_client
 from ensemble.candidate_sampler.query import MAX_BASKET
 from export_scripts.receipts.shop import Shop, load_shop
+from loadtests.shops.new_items import is_replaced, replacement
 from operations.commands.ask import read_key
 from operations.outputs import ARTIFACTS, Outputs
 
@@ -58,7 +59,7 @@ def other_ids(basket: Basket, before: Basket, plan: Plan) -> Basket:
 
 def new_assortment(basket: Basket, before: Basket, plan: Plan) -> Basket:
     """Some items were replaced by new ones."""
-    return basket._replace(items=tuple(f"new-{i}" if i in plan.new else i for i in basket.items))
+    return basket._replace(items=tuple(replacement(i) if i in plan.new else i for i in basket.items))
 
 
 def lost_category(basket: Basket, before: Basket, plan: Plan) -> Basket:
@@ -113,16 +114,16 @@ def main() -> None:
 
 
 def plan_of(shop: Shop, share: float, rng: np.random.Generator) -> Plan:
-    """Draw the new items; the lost category is the finest one that sells most."""
+    """The lost category is the finest one that sells most."""
     ids = shop.catalog["item_id"].to_numpy()
-    new = ids[1:][rng.random(shop.n_items - 1) < share]
+    new = frozenset(item for item in ids[1:].tolist() if is_replaced(item, share))
     lost: frozenset[str] = frozenset()
     if shop.category_columns:
         names = shop.catalog[shop.category_columns[-1]].to_numpy().astype(str)
         sold = names[shop.items]
         values, counts = np.unique(sold[sold != ""], return_counts=True)
         lost = frozenset(ids[names == values[counts.argmax()]].tolist()) if len(values) else lost
-    return Plan(share, rng, frozenset(new.tolist()), lost)
+    return Plan(share, rng, new, lost)
 
 
 def changed(shop: Shop, change: str, plan: Plan, rng: np.random.Generator) -> Iterator[Basket]:

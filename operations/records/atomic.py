@@ -87,23 +87,19 @@ def overwrite(target: Path, content: bytes, at: int = 0) -> None:
 def staged_folder(target: Path, *, marker: str, names: Collection[str] = ("*",)) -> Iterator[Path]:
     """Yield an empty folder that replaces `target` when the block ends, and is deleted if it raises.
 
-    `marker` is a file that every folder of this kind holds. `names` are patterns of what may be in it.
-    Raises WontOverwrite, before and after the block, if `target` is neither empty nor holds the marker, or if
-    it holds a file or folder with another name: somebody else wrote that, and it would be lost.
+    Folders that killed processes left are deleted first. `marker` is a file that every folder of this kind
+    holds. `names` are patterns of what may be in it. Raises WontOverwrite, before and after the block, if
+    `target` is neither empty nor holds the marker, or if it holds a file or folder with another name:
+    somebody else wrote that, and it would be lost.
     """
     target = _behind_links(target)
     _refuse_strangers(target, marker, names)
-    target.parent.mkdir(parents=True, exist_ok=True)
     # The dot hides the unfinished folder from everything that lists releases or data folders.
-    tmp = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-    try:
-        tmp.chmod(0o755)  # mkdtemp's 0700 would lock out a server of another user
+    with scratch_folder(target.parent, f".{target.name}.partial-") as tmp:
         yield tmp
         flush(tmp)
         _refuse_strangers(target, marker, names)
         _swap_in(tmp, target)
-    finally:
-        shutil.rmtree(tmp, ignore_errors=True)
 
 
 @contextmanager
@@ -144,7 +140,7 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        folder.chmod(0o755)
+        folder.chmod(0o755)  # mkdtemp's 0700 would lock out a server of another user
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

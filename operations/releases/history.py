@@ -104,6 +104,12 @@ def known_active(repository: Repository) -> int | None:
     return active
 
 
+def is_half_promoted(repository: Repository) -> bool:
+    """Was a promotion killed between its configs and its record? The server may not have switched then."""
+    line = _switched_to(repository)
+    return bool(line) and line[-1] != active_release(repository)
+
+
 def line_of_succession(repository: Repository) -> list[int]:
     """Releases that were active, oldest first: the last is the active one, the one before it the previous.
 

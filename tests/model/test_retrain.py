@@ -307,6 +307,28 @@ def end_of_child(work: Callable[[], None]) -> int:
     return os.WTERMSIG(os.waitpid(child, 0)[1])
 
 
+def test_a_promotion_that_is_killed_before_its_record_is_made_again(
+    loop: CheapLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configs name the new release, and the server may still answer with the old one."""
+
+    def die(repository: object, what: history.Action, release: int, **details: Any) -> NoReturn:
+        assert what is history.Action.PROMOTE, what
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("it lives")
+
+    def killed() -> None:
+        monkeypatch.setattr(history, "append", die)
+        loop.run(**{"retrain.percent": 0})
+
+    assert end_of_child(killed) == signal.SIGKILL
+    assert (active_release(loop.repository), history.line_of_succession(loop.repository)) == (2, [1, 2])
+    run = loop.run()
+    assert (steps(run), loop.server.changes) == (["promote done", "etl fresh", "retire done"], ["promote 2"])
+    assert history.read(loop.repository)[-1]["release"] == 2
+    assert loop.run().outcome == "nothing new"
+
+
 def test_the_next_run_finishes_one_that_was_interrupted_after_its_promotion(
     loop: CheapLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

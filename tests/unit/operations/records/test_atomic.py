@@ -83,6 +83,21 @@ def test_remains_of_killed_writers_go_with_the_next_write(tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", young.name, held.name}
 
 
+def test_a_folder_that_a_killed_writer_left_goes_with_the_next(tmp_path: Path) -> None:
+    """Each one may hold all receipts of a shop. One that is being filled stays."""
+    leftover = tmp_path / ".data.partial-killed"
+    leftover.mkdir()
+    (leftover / "interactions.parquet").write_text("half")
+    os.utime(leftover, (time.time() - 100,) * 2)
+    with atomic.staged_folder(tmp_path / "data", marker="m") as held:
+        os.utime(held, (time.time() - 100,) * 2)
+        with atomic.staged_folder(tmp_path / "data", marker="m") as other:
+            (other / "m").write_text("1")
+        assert {path.name for path in tmp_path.iterdir()} == {"data", held.name}
+        (held / "m").write_text("2")
+    assert [path.name for path in tmp_path.rglob("*")] == ["data", "m"]
+
+
 def test_a_link_to_the_target_stays(tmp_path: Path) -> None:
     """The folder lies on a larger disk, and the new one must, too."""
     large, link = tmp_path / "large" / "data", tmp_path / "data"
