@@ -107,7 +107,7 @@ def _receipts(
     notes = []
     if found.in_future:
         notes.append(
-            f"{found.in_future:,} receipts in the future are left out. Is the clock of a till wrong?"
+            f"Receipts in the future are left out: {found.in_future:,}. Is the clock of a till wrong?"
         )
     if found.unknown_sales is not None:
         notes.append(

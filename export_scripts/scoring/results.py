@@ -75,8 +75,7 @@ class BucketResults:
         self._root, self._lease = root, lease
 
     def names(self) -> list[str]:
-        names = (path.relative_to(self._root).as_posix() for path in self._root.files())
-        return [name for name in names if name != LOCK]
+        return list(_objects(self._root))
 
     def read(self, name: str) -> bytes:
         return (self._root / name).read_bytes()
@@ -124,9 +123,14 @@ def describe_partitions(place: str) -> dict[str, FileRecord]:
     if "://" not in place:
         return file_record.describe(Path(place).glob("partition=*/[!.]*"), Path(place))
     root = ObjectPath.at(place)
+    paths = {name: path for name, path in _objects(root).items() if name not in BESIDE}
+    return dict(zip(paths, run_all([path.describe for path in paths.values()]), strict=True))
+
+
+def _objects(root: ObjectPath) -> dict[str, ObjectPath]:
+    """The objects of a result by name, without those of its lock."""
     paths = {path.relative_to(root).as_posix(): path for path in root.files()}
-    names = [name for name in paths if name not in (*BESIDE, LOCK)]
-    return dict(zip(names, run_all([paths[name].describe for name in names]), strict=True))
+    return {name: path for name, path in paths.items() if name != LOCK and not name.startswith(".")}
 
 
 def _is_ours(name: str) -> bool:

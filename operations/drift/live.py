@@ -85,8 +85,8 @@ class Follower:
         }
 
 
-def zone_of(name: str) -> tzinfo:
-    """A time zone by its name; UTC for "" and for a name that this machine does not know."""
-    with contextlib.suppress(ZoneInfoNotFoundError, ValueError):
+def zone_of(name: str) -> tzinfo | None:
+    """A time zone by its name; UTC for "", and None for a name that this machine does not know."""
+    with contextlib.suppress(ZoneInfoNotFoundError, ValueError, OSError):
         return ZoneInfo(name) if name else UTC
-    return UTC
+    return None

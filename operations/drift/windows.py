@@ -16,9 +16,9 @@ SERIES: Final = 256  # at most; the sampler has about 100
 
 
 class Windows:
-    """What one release was asked; 4 MiB."""
+    """What one release was asked; 4 MiB. Without a ``zone``, nobody knows the hours of the shop's clock."""
 
-    def __init__(self, zone: tzinfo) -> None:
+    def __init__(self, zone: tzinfo | None) -> None:
         self._zone = zone
         self._columns: dict[Key, int] = {}
         self._counts: NDArray[np.float64] = np.zeros((SLOTS, SERIES))
@@ -50,7 +50,7 @@ class Windows:
         counts = {key: float(sums[column]) for key, column in self._columns.items() if column < SERIES}
         by_hour, by_weekday = np.zeros(24), np.zeros(7)
         of_queries = [c for key, c in self._columns.items() if key.family == "queries_total" and c < SERIES]
-        for row in rows:
+        for row in rows if self._zone else ():
             at = datetime.fromtimestamp(int(self._numbers[row]) * SLOT_S, self._zone)
             asked = max(float(self._counts[row, of_queries].sum()), 0.0)
             by_hour[at.hour] += asked

@@ -1,6 +1,7 @@
 """Writes a file or folder whole or not at all: staged beside its target, flushed to disk, renamed."""
 
 import fcntl
+import glob
 import os
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ from typing import Final
 from operations.errors import CestaError, WontOverwrite
 
 MINUTE_S: Final = 60
+OLD: Final = ".old"  # end of the name of a folder that is being replaced
 
 
 def write_file(target: Path, content: bytes, staged_in: Path | None = None, mode: int | None = None) -> None:
@@ -93,13 +95,14 @@ def staged_folder(target: Path, *, marker: str, names: Collection[str] = ("*",))
     somebody else wrote that, and it would be lost.
     """
     target = _behind_links(target)
+    _restore(target)
     _refuse_strangers(target, marker, names)
     # The dot hides the unfinished folder from everything that lists releases or data folders.
-    with scratch_folder(target.parent, f".{target.name}.partial-") as tmp:
-        yield tmp
-        flush(tmp)
+    with scratch_folder(target.parent, f".{target.name}.partial-") as folder:
+        yield folder
+        flush(folder)
         _refuse_strangers(target, marker, names)
-        _swap_in(tmp, target)
+        _swap_in(folder, target)
 
 
 @contextmanager
@@ -110,6 +113,7 @@ def resumed_folder(target: Path, *, marker: str, names: Collection[str] = ("*",)
     fills it.
     """
     target = _behind_links(target)
+    _restore(target)
     _refuse_strangers(target, marker, names)
     folder = target.with_name(f".{target.name}.unfinished")
     folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +153,7 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 def _sweep(parent: Path, prefix: str) -> None:
     """Remove files and folders of this prefix that no process holds a lock on."""
-    for path in parent.glob(f"{prefix}*"):
+    for path in parent.glob(f"{glob.escape(prefix)}*"):
         try:
             # Its lock may not be set yet. One that is far ahead is old: the clock was set back since.
             is_young = abs(time.time() - path.stat().st_mtime) < MINUTE_S
@@ -194,6 +198,14 @@ def _is_known(name: str, names: Collection[str]) -> bool:
     return name.startswith(".") or any(fnmatchcase(name, pattern) for pattern in names)
 
 
+def _restore(target: Path) -> None:
+    """Give the folder its name back that a process renamed in `_swap_in` before it was killed."""
+    if not target.exists() and not target.is_symlink():
+        for old in target.parent.glob(f".{glob.escape(target.name)}.*{OLD}"):
+            old.rename(target)
+            return
+
+
 def flush(folder: Path) -> None:
     """Flush a folder and everything in it from memory to the disk."""
     for path in [*folder.rglob("*"), folder]:
@@ -212,7 +224,7 @@ def _flush_path(path: Path) -> None:
 
 def _swap_in(tmp: Path, target: Path) -> None:
     """Rename `tmp` to `target`. An existing folder is renamed first, and back if that fails."""
-    old = tmp.with_name(tmp.name + ".old")
+    old = tmp.with_name(tmp.name + OLD)
     if target.exists():
         target.rename(old)
     try:

@@ -69,7 +69,7 @@ def _read(path: Place) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:  # a damaged disk, a folder of this name
-        raise CestaError(f"{path} cannot be read: {explain(error)}") from error
+        raise CestaError(explain(error)) from error
 
 
 def _parse_json(content: bytes, path: Place, way_out: str) -> dict[str, JsonValue]:

@@ -10,7 +10,7 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from operations.drift.live import Follower
+from operations.drift.live import Follower, zone_of
 from operations.drift.windows import SLOT_S
 from operations.errors import CestaError
 from operations.records.manifest import ReleaseManifest
@@ -67,6 +67,10 @@ class DriftWatch(Collector):
         if self._is_clock_set() or release != self._follower.release:
             described = self._read(release)
             self._follower.begin(release, described.drift, described.contract.candidates or 0)
+            if described.drift and zone_of(zone := described.drift.timezone) is None:
+                log.warning(
+                    "hours not compared", reason=f"no time zone {zone} on this machine; install tzdata"
+                )
         if self._follower.record is not None:
             canaries = self._canaries()
             with self._opener.open(self._url, timeout=TIMEOUT_S) as page:

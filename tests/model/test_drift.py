@@ -161,7 +161,7 @@ def test_receipts_in_the_future_are_left_out(
     assert told["until"] == pd.Timestamp(times[times <= now].max(), unit="s").isoformat() + "Z"
     assert {finding["window"] for finding in told["findings"]} == {DAY, WEEK}
     assert told["unknown_sales"] == 0
-    assert f"{told['in_future']:,} receipts in the future" in run().stdout
+    assert f"in the future are left out: {told['in_future']:,}." in run().stdout
     monkeypatch.setattr(receipts, "now_at_the_latest", lambda: now - 30 * 86_400)
     with pytest.raises(CestaError, match="which is in the future, so what is new cannot be told"):
         compare_receipts(built.data, released)

@@ -72,10 +72,13 @@ class Lease:
             self._content, self._renewed_s = renewed, time.monotonic()
 
     def _take_over(self, signed: bytes) -> None:
-        modified = self.path.modified()
+        try:
+            content, tag = self.path.read_tagged()
+            modified = self.path.modified()  # later than the tag: a holder who renews meanwhile keeps it
+        except FileNotFoundError:
+            modified = None
         if modified is None:
             raise BeingChanged(f"{self.path} was just given back by another cesta; try again")
-        content, tag = self.path.read_tagged()
         holder = _holder(content)
         is_free = _is_dead(holder) or age_s(modified, self.path.parent) > LEASE_S
         if not is_free or not self.path.replace_tagged(signed, tag):

@@ -149,3 +149,14 @@ def test_hours_are_those_of_the_receipts_clock(zone: str) -> None:
     windows.add(NOON_S, {key: 7.0 for _, key in read_page(page(7, 0, 0), 3) if key.family == "queries_total"})
     profile, asked = windows.profile(NOON_S, HOUR)
     assert (asked, profile["hour"].counts["14" if zone else "12"]) == (7, 7)
+
+
+def test_hours_of_a_clock_that_nobody_knows_are_not_compared() -> None:
+    """The machine has no tzdata. In Greenwich's hours a healthy shop of Berlin would drift."""
+    following = follower(RECORD.model_copy(update={"timezone": "Europe/Nowhere"}))
+    following.see(page(0, 0, 0), 0, NOON_S)
+    following.see(page(0, 0, 0), 0, NOON_S + 1)
+    following.see(page(600, 600, 6, tea=300, milk=300), 0, NOON_S + 7 * 86_400 - 3600)
+    found = findings(following, WEEK)
+    assert "unknown_items" in found
+    assert not {"hour", "weekday"} & found.keys()

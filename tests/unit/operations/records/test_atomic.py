@@ -4,6 +4,8 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,38 @@ def test_a_link_to_the_target_stays(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert (large / "m").read_text() == "3"
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["data", "data", "large", "m"]
+
+
+@pytest.mark.parametrize("folder_of", [atomic.staged_folder, atomic.resumed_folder])
+def test_a_process_killed_between_two_renames_costs_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder_of: Callable[..., AbstractContextManager[Path]]
+) -> None:
+    """A run that fails after that gives the folder back, as any failed run does."""
+    target, rename = tmp_path / "data [1]", Path.rename
+    with folder_of(target, marker="m") as folder:
+        (folder / "m").write_text("good")
+
+    def kill(path: Path, other: Path) -> Path:
+        if path == target:
+            return rename(path, other)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", kill)
+    with pytest.raises(KeyboardInterrupt), folder_of(target, marker="m") as folder:
+        (folder / "m").write_text("newer")
+    assert not target.exists()
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="bad"), folder_of(target, marker="m"):
+        raise ValueError("bad input")
+    assert (target / "m").read_text() == "good"
+
+
+def test_what_a_killed_process_staged_goes_with_the_next_folder(tmp_path: Path) -> None:
+    """Nightly kills for lack of memory would fill the disk."""
+    left = tmp_path / ".data.partial-killed"
+    left.mkdir()
+    (left / "half.parquet").touch()
+    os.utime(left, (time.time() - 100,) * 2)
+    with atomic.staged_folder(tmp_path / "data", marker="m") as folder:
+        (folder / "m").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
