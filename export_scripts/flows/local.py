@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 HERE: Final = Path(__file__).resolve().parent
-START_S: Final = 120.0
+START_S: Final = 300.0  # it makes its database at first
 LOOK_S: Final = 0.2
 END_S: Final = 30.0
 DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
