@@ -9,7 +9,7 @@ from typing import Any, Final
 from prefect.artifacts import acreate_image_artifact, acreate_markdown_artifact, acreate_table_artifact
 
 MEASURED: Final = ("hr_at_10", "ndcg_at_10", "mrr")
-KINDS: Final = {"known": "known customer", "unknown": "unknown customer"}
+KINDS: Final = ("known", "unknown")
 SVG: Final = re.compile(r"<svg[^>]*>.*?</svg>", re.DOTALL)
 BOX: Final = re.compile(r'viewBox="0 0 (\d+) (\d+)"')
 LABEL: Final = re.compile(r'aria-label="([^"]*)"')
@@ -17,13 +17,13 @@ STYLE: Final = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 
 async def show_metrics(path: Path) -> None:
-    """Show the metrics of a build as a table."""
+    """Show the metrics of a build as a table. Prefect hides a column that has no name."""
     if not path.exists():
         return
     metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     rows = [
-        {"": name, **{key: metrics[kind].get(key) for key in MEASURED}}
-        for kind, name in KINDS.items()
+        {"customer": kind, **{key: metrics[kind].get(key) for key in MEASURED}}
+        for kind in KINDS
         if isinstance(metrics.get(kind), dict)
     ]
     await acreate_table_artifact(rows, key="metrics", description=f"from {path}")
@@ -35,7 +35,7 @@ async def show_findings(findings: list[dict[str, Any]], key: str) -> None:
         {
             "feature": finding["feature"],
             "window": finding["window"],
-            "": "DRIFT" if finding["drifted"] else "",
+            "verdict": "DRIFT" if finding["drifted"] else "",
             "distance": round(finding["distance"], 3),
             "95 %": f"{finding['low']:.3f} to {finding['high']:.3f}",
             "threshold": round(finding["threshold"], 3),

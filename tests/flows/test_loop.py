@@ -38,7 +38,8 @@ def test_a_drift_becomes_a_release_and_its_lists(prefect: PrefectServer, shop: W
     assert state["message"] == f"drifted: hour; {shop.out}/drift.html"
     shown = prefect.artifacts(look)
     assert str(shop.out / "drift.html") in shown["drift"]["data"]
-    assert json.loads(shown["drift-findings"]["data"])[0]["feature"] == "hour"
+    first = json.loads(shown["drift-findings"]["data"])[0]
+    assert (first["feature"], first["verdict"]) == ("hour", "DRIFT")
     assert active_release(open_repository(shop.out / "repository")) == 2
     shown = prefect.artifacts(retraining)
     assert {"report", "report-plot-1"} <= set(shown)
