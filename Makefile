@@ -213,7 +213,7 @@ $(FLOWS)/.installed: $(FLOWS_HOME)/requirements.lock
 
 SHOWN := artifacts/flows
 
-flows: install $(FLOWS)/.installed  ## one retraining on the demo's next week by Prefect, its pages on loopback (12 minutes at first)
+flows: install $(FLOWS)/.installed  ## a look for drift and a retraining on the demo's next week by Prefect, pages on loopback (12 minutes at first)
 	@test -d $(SHOWN)/artifacts/repository || { $(APP)/bin/python -m loadtests.shops.weeks $(SHOWN) && \
 		$(APP)/bin/cesta build --settings $(SHOWN)/shop.toml --out $(SHOWN)/artifacts $(filter-out --stay,$(OPTIONS)); }
 	$(APP)/bin/python -m loadtests.shops.weeks $(SHOWN)

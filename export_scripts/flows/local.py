@@ -13,12 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
 HERE: Final = Path(__file__).resolve().parent
-START_S: Final = 120.0
+START_S: Final = 300.0  # it makes its database at first
 LOOK_S: Final = 0.2
+BUSY_S: Final = 60.0
 END_S: Final = 30.0
 DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -42,12 +44,19 @@ class Local:
         return subprocess.run(command, cwd=HERE, env={**self.variables, **variables}, text=True, check=False)
 
     def ask(self, path: str, body: object = None, method: str = "POST") -> Any:
-        """Send a request to the server's API; the answer's JSON."""
+        """Send a request to the server's API, again while its database is locked; the answer's JSON."""
         data = None if method == "GET" else json.dumps(body or {}).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.pages}/api{path}", data, headers, method=method)
-        with DIRECT.open(request, timeout=30) as answer:
-            return json.loads(answer.read() or b"null")
+        until = time.monotonic() + BUSY_S
+        while True:
+            try:
+                with DIRECT.open(request, timeout=30) as answer:
+                    return json.loads(answer.read() or b"null")
+            except urllib.error.HTTPError as error:
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > until:
+                    raise
+            time.sleep(LOOK_S)
 
     def start(self, deployment: str, **parameters: object) -> str:
         """Have a worker run a deployment, with its own parameters and these; the id of the run."""

@@ -9,20 +9,21 @@ from typing import Any, Final
 from prefect.artifacts import acreate_image_artifact, acreate_markdown_artifact, acreate_table_artifact
 
 MEASURED: Final = ("hr_at_10", "ndcg_at_10", "mrr")
-KINDS: Final = {"known": "known customer", "unknown": "unknown customer"}
+KINDS: Final = ("known", "unknown")
 SVG: Final = re.compile(r"<svg[^>]*>.*?</svg>", re.DOTALL)
+BOX: Final = re.compile(r'viewBox="0 0 (\d+) (\d+)"')
 LABEL: Final = re.compile(r'aria-label="([^"]*)"')
 STYLE: Final = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 
 async def show_metrics(path: Path) -> None:
-    """Show the metrics of a build as a table."""
+    """Show the metrics of a build as a table. Prefect hides a column that has no name."""
     if not path.exists():
         return
     metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     rows = [
-        {"": name, **{key: metrics[kind].get(key) for key in MEASURED}}
-        for kind, name in KINDS.items()
+        {"customer": kind, **{key: metrics[kind].get(key) for key in MEASURED}}
+        for kind in KINDS
         if isinstance(metrics.get(kind), dict)
     ]
     await acreate_table_artifact(rows, key="metrics", description=f"from {path}")
@@ -34,7 +35,7 @@ async def show_findings(findings: list[dict[str, Any]], key: str) -> None:
         {
             "feature": finding["feature"],
             "window": finding["window"],
-            "": "DRIFT" if finding["drifted"] else "",
+            "verdict": "DRIFT" if finding["drifted"] else "",
             "distance": round(finding["distance"], 3),
             "95 %": f"{finding['low']:.3f} to {finding['high']:.3f}",
             "threshold": round(finding["threshold"], 3),
@@ -64,12 +65,17 @@ def _largest(changes: list[dict[str, Any]]) -> str:
 
 
 def plots(page: str) -> list[tuple[str, str]]:
-    """The SVG plots of an HTML page: label and data URL. Each has the page's style, so it stands alone."""
-    style = "".join(STYLE.findall(page))
+    """The SVG plots of an HTML page: label and data URL.
+
+    Each has the page's style, so it stands alone, on a card of its own colour: Prefect's pages may be dark in
+    a browser that prefers light ones. Numbers reach over the plot's edge, so it gets a margin.
+    """
+    style = "".join(STYLE.findall(page)) + "svg { background: var(--card) }"
     images = []
     for drawing in SVG.findall(page):
         label = LABEL.search(drawing)
-        opened = drawing.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
+        framed = BOX.sub(lambda box: f'viewBox="-10 -10 {int(box[1]) + 34} {int(box[2]) + 20}"', drawing, 1)
+        opened = framed.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
         alone = opened.replace(">", f"><style><![CDATA[{style}]]></style>", 1)
         encoded = base64.b64encode(alone.encode()).decode()
         images.append((label[1] if label else "", f"data:image/svg+xml;base64,{encoded}"))

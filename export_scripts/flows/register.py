@@ -27,7 +27,9 @@ HERE: Final = Path(__file__).resolve().parent
 POOL: Final = "cesta"
 QUEUE: Final = "retrain"
 BEAT: Final = "prefect.flow-run.heartbeat"
-ENDS: Final = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+# An event has the state's name, also one that a flow has chosen. A run that ends otherwise would run again.
+STATES: Final = ("Completed", "Drifted", "Failed", "Refused", "GaveUp", "TimedOut", "Cancelled", "Crashed")
+ENDS: Final = {f"prefect.flow-run.{state}" for state in STATES}
 SILENCE: Final = timedelta(seconds=90)  # three beats
 
 

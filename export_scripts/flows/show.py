@@ -54,9 +54,11 @@ def _run(local: Local) -> int:
 
 
 def _watch(local: Local, run: str, deployment: str) -> int:
-    """Print what a run logs, until it ends."""
+    """Print the events of a run until it ends, and then why it ended so."""
     print(f"{deployment}: {local.pages}/runs/flow-run/{run}", flush=True)
-    return local.prefect("flow-run", "watch", run).returncode
+    code = local.prefect("flow-run", "watch", run).returncode
+    print(local.ask(f"/flow_runs/{run}", method="GET")["state"]["message"], flush=True)
+    return code
 
 
 def _stay(sentence: str) -> None:

@@ -52,7 +52,7 @@ class PrefectServer:
             time.sleep(LOOK_S)
         raise AssertionError(f"{self.run(run_id)['state']} after {seconds} s\n{self.logs(run_id)}")
 
-    def await_end(self, run_id: str, seconds: float = 240) -> Mapping[str, Any]:
+    def await_end(self, run_id: str, seconds: float = 400) -> Mapping[str, Any]:
         """Wait until a run has ended; its state."""
         run = self.await_run(run_id, seconds, lambda run: run["state_type"] in FINAL)
         state: Mapping[str, Any] = run["state"]

@@ -24,7 +24,7 @@ dimensions = 8
 uniform_negatives = 16
 
 [train]
-epochs = {epochs}
+epochs = 2
 
 [evaluate]
 bootstrap = 20
@@ -52,17 +52,16 @@ class WeeklyShop:
         settings = load_settings(Path(self.settings()))
         assert build(settings, self.out, Promotion()) == 1
 
-    def next_week(self, per_basket: int = 1) -> None:
-        """The last baskets arrive. So many of them in a row are one, to make a shop of larger baskets."""
-        number = pd.factorize(self._late["basket_id"])[0] // per_basket
-        merged = self._late.copy()
-        for column in ("basket_id", "user_id", "timestamp"):
-            merged[column] = self._late[column].groupby(number).transform("first")
-        self._write(merged.drop_duplicates(["basket_id", "item_id"]), "week-2.csv")
+    def next_week(self, at_night: bool = False) -> None:
+        """The last baskets arrive; perhaps the shop sells all of them at three in the night."""
+        lines = self._late
+        if at_night:
+            lines = lines.assign(timestamp=lines["timestamp"].str[:10] + "T03:00:00")
+        self._write(lines, "week-2.csv")
 
-    def settings(self, more: str = "", epochs: int = 2) -> str:
-        """The path of a toml for a build in seconds, with ``more`` tables."""
+    def settings(self) -> str:
+        """The path of a toml for a build in seconds."""
         path = self.root / "shop.toml"
-        text = CHEAP.format(receipts=self.folder, products=self._products, epochs=epochs)
-        path.write_text(text + more)
+        text = CHEAP.format(receipts=self.folder, products=self._products)
+        path.write_text(text)
         return str(path)
