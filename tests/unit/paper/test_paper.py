@@ -38,7 +38,7 @@ from export_scripts.paper.table import print_report
 from export_scripts.paper.trainers import Choice, Deadline
 from export_scripts.settings import load_settings
 from operations.errors import CestaError
-from tests.unit.paper.world import SMALL, rng, settings, tastes
+from tests.building.tastes import SMALL, rng, settings, tastes
 
 
 @pytest.fixture(scope="module", autouse=True)

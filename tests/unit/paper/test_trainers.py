@@ -13,7 +13,7 @@ from export_scripts.paper.examples import (
 )
 from export_scripts.paper.models import new_model
 from export_scripts.paper.trainers import Choice, Deadline, FactorTrainer, L2Penalty, make_trainer
-from tests.unit.paper.world import one_user, rng, tastes
+from tests.building.tastes import one_user, rng, tastes
 
 GMF, MLP = Choice(0.1, 4, gmf=8, gmf_l2=0.01), Choice(0.01, 4, mlp=8, mlp_l2=0.01)
 

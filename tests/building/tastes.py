@@ -1,4 +1,4 @@
-"""A small world for the tests of `cesta paper`: four tastes."""
+"""A small world for the tests of `cesta paper`: users of four tastes."""
 
 from collections.abc import Sequence
 
