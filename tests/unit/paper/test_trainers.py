@@ -1,5 +1,7 @@
 """One epoch of training, by the compiled loop and by batches."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -11,11 +13,19 @@ from export_scripts.paper.examples import (
     measure_quality,
     score,
 )
+from export_scripts.paper.measure import use_one_thread
 from export_scripts.paper.models import new_model
 from export_scripts.paper.trainers import Choice, Deadline, FactorTrainer, L2Penalty, make_trainer
 from tests.building.tastes import one_user, rng, tastes
 
 GMF, MLP = Choice(0.1, 4, gmf=8, gmf_l2=0.01), Choice(0.01, 4, mlp=8, mlp_l2=0.01)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Use one thread, as the command does: two would wait for each other on a busy machine."""
+    with use_one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
