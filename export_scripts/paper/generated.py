@@ -56,11 +56,9 @@ def _lengths(users: int, items: int, ratings: int, rng: np.random.Generator) -> 
     most = items - NEGATIVES
     if not LEAST * users <= ratings <= most * users:
         raise SystemExit(f"{users} users need {LEAST * users} to {most * users} ratings, not {ratings}")
-    lengths = LEAST + np.exp(rng.normal(4.2, 1.2, users))
-    lengths = np.clip(
-        LEAST + (lengths - LEAST) * (ratings / users - LEAST) / (lengths - LEAST).mean(), LEAST, most
-    )
-    lengths = lengths.astype(np.int64)
+    tail = np.exp(rng.normal(0, 1.2, users))
+    wished = LEAST + tail * (ratings / users - LEAST) / tail.mean()
+    lengths: NDArray[np.int64] = np.clip(wished, LEAST, most).astype(np.int64)
     while missing := ratings - int(lengths.sum()):
         step = 1 if missing > 0 else -1
         open_ = np.flatnonzero(lengths < most if step > 0 else lengths > LEAST)
@@ -71,7 +69,8 @@ def _lengths(users: int, items: int, ratings: int, rng: np.random.Generator) -> 
 def _affinity(vectors: NDArray[np.float64], taste: NDArray[np.float64]) -> NDArray[np.float64]:
     affinity: NDArray[np.float64] = vectors @ taste
     affinity -= affinity.mean()
-    return affinity / affinity.std()
+    affinity /= affinity.std()
+    return affinity
 
 
 def _draw(

@@ -17,7 +17,7 @@ from export_scripts.paper.examples import (
 from export_scripts.paper.files import Protocol
 from export_scripts.paper.models import new_model
 from export_scripts.paper.trainers import Choice
-from tests.unit.paper.world import USERS, one_user, rng, tastes
+from tests.building.tastes import USERS, one_user, rng, tastes
 
 
 def test_the_last_item_by_time_is_held_out() -> None:

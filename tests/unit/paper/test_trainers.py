@@ -1,15 +1,31 @@
 """One epoch of training, by the compiled loop and by batches."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 
-from export_scripts.paper.examples import Examples, make_examples, score
+from export_scripts.paper.examples import (
+    Examples,
+    make_examples,
+    make_validation_questions,
+    measure_quality,
+    score,
+)
+from export_scripts.paper.measure import use_one_thread
 from export_scripts.paper.models import new_model
 from export_scripts.paper.trainers import Choice, Deadline, FactorTrainer, L2Penalty, make_trainer
-from tests.unit.paper.world import one_user, rng, tastes
+from tests.building.tastes import one_user, rng, tastes
 
 GMF, MLP = Choice(0.1, 4, gmf=8, gmf_l2=0.01), Choice(0.01, 4, mlp=8, mlp_l2=0.01)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Use one thread, as the command does: two would wait for each other on a busy machine."""
+    with use_one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +98,18 @@ def test_the_deadline_ends_an_epoch(choice: Choice, examples: Examples) -> None:
     assert 29 < share.seconds_left <= 30
     deadline.stop()
     assert not trainer.train_epoch(choice.rate, rng(), share)
+
+
+@pytest.mark.parametrize(("gmf", "history"), [(0, 0), (8, 4)])
+def test_networks_learn_the_tastes(gmf: int, history: int, examples: Examples) -> None:
+    """MLP alone, and NeuMF with a basket. The start is popularity, which is no help here."""
+    choice = Choice(0.02, 4, gmf=gmf, gmf_l2=0.002, mlp=8, mlp_l2=0.002)
+    model = new_model(choice, examples, 7)
+    questions = make_validation_questions(examples, history, rng())
+    start = measure_quality(model, questions)[1]
+    trainer = make_trainer(model, examples, choice, 128, history)
+    best = 0.0
+    for epoch in range(25):
+        assert trainer.train_epoch(0.02 * (1 - epoch / 25), np.random.default_rng(epoch), Deadline(300))
+        best = max(best, measure_quality(model, questions)[1])
+    assert best > start + 0.15

@@ -1,4 +1,4 @@
-"""A small world for the tests of `cesta paper`: four tastes."""
+"""A small world for the tests of `cesta paper`: users of four tastes."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ USERS = 200
 SMALL = {
     "paper.candidates": 2,
     "paper.first_epochs": 1,
-    "paper.patience": 12,
+    "paper.patience": 2,
     "paper.gmf_negatives": [4],
     "paper.gmf_dimensions": [8],
     "paper.mlp_dimensions": [8],
@@ -19,7 +19,7 @@ SMALL = {
     "paper.rates": [0.02, 0.03],
     "paper.l2": [0.001, 0.002],
     "paper.alphas": [0.3, 0.5],
-    "paper.batch_size": 64,
+    "paper.batch_size": 128,
     "paper.history": 4,
 }
 
