@@ -103,13 +103,13 @@ def test_the_deadline_ends_an_epoch(choice: Choice, examples: Examples) -> None:
 @pytest.mark.parametrize(("gmf", "history"), [(0, 0), (8, 4)])
 def test_networks_learn_the_tastes(gmf: int, history: int, examples: Examples) -> None:
     """MLP alone, and NeuMF with a basket. The start is popularity, which is no help here."""
-    choice = Choice(0.02, 4, gmf=gmf, gmf_l2=0.002, mlp=8, mlp_l2=0.002)
+    choice = Choice(0.01, 4, gmf=gmf, gmf_l2=0.0002, mlp=32, mlp_l2=0.0002)
     model = new_model(choice, examples, 7)
     questions = make_validation_questions(examples, history, rng())
     start = measure_quality(model, questions)[1]
     trainer = make_trainer(model, examples, choice, 128, history)
     best = 0.0
     for epoch in range(25):
-        assert trainer.train_epoch(0.02 * (1 - epoch / 25), np.random.default_rng(epoch), Deadline(300))
+        assert trainer.train_epoch(choice.rate * (1 - epoch / 25), np.random.default_rng(epoch), Deadline(300))
         best = max(best, measure_quality(model, questions)[1])
     assert best > start + 0.15
