@@ -29,7 +29,7 @@ from export_scripts.snapshots.splits import HiddenItems, Split, as_queries, hide
 log = structlog.get_logger()
 
 EASE_ITEMS: Final = (
-    8_000  # best sellers: 8 CPU s and 0.8 GB; all 27,000 of the demo would take 6 min and 9 GB
+    8_000  # best sellers: 8 CPU s and 0.8 GB; all 27,000 of the demo would take 5 min and 9 GB
 )
 CHOOSING_ITEMS: Final = 3_000  # best sellers while l2 is chosen: a twentieth of the time for each value
 CHOOSING_QUERIES: Final = 1_000  # of the validation period
