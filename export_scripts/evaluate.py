@@ -19,9 +19,12 @@ from export_scripts.engines.local import ThisProcess
 from export_scripts.quality import baselines, report
 from export_scripts.quality.against import Candidate, compare
 from export_scripts.quality.cold import hide_cold, measure_cold_items
+from export_scripts.quality.ease import EaseOnReceipts
+from export_scripts.quality.ease_fitting import fit_ease_on_receipts
 from export_scripts.quality.groups import Groups
 from export_scripts.quality.losses import measure_full_catalog, measure_recall
 from export_scripts.quality.metrics import calibration
+from export_scripts.quality.paired import compare_with_best, measure_new_only
 from export_scripts.quality.questions import Questions
 from export_scripts.quality.rankers import Ranker, ServedRanker, UntrainedRankers
 from export_scripts.quality.results import (
@@ -41,7 +44,7 @@ from export_scripts.snapshots.leaks import check_leaks
 from export_scripts.snapshots.partials import PartialCounts
 from export_scripts.snapshots.retrieval.ranks import continue_in_parallel
 from export_scripts.snapshots.snapshot import recommendable, sampler_of, snapshot
-from export_scripts.snapshots.splits import HiddenItems, Split, hide_items, split_by_time
+from export_scripts.snapshots.splits import Split, hide_items, split_by_time
 from operations.records import file_record
 from operations.records.atomic import write_file
 from operations.records.contract import Contract, read_contract
@@ -104,9 +107,11 @@ def _measure(
     sampler = sampler_of(arrays, settings, contract)
     served = served_ranker(model, shop.catalog["item_id"].tolist(), sampler, contract)
     others, missing = train_rivals(shop, split, arrays, sampler, settings, contract) if rivals else ([], {})
-    rankers: list[Ranker] = [served, UntrainedRankers(arrays), *others]
-    questions = Questions(shop, hidden, sampler, rankers)
     groups = Groups.of(shop, arrays, hidden, split.test, settings)
+    simple = tuple(baselines.RANKERS) if groups.named.any() else baselines.WITHOUT_USERS
+    ease = fit_ease_on_receipts(shop, split, arrays, counted, settings)
+    rankers: list[Ranker] = [served, UntrainedRankers(arrays, simple), ease, *others]
+    questions = Questions(shop, hidden, sampler, rankers)
     asked = ThisProcess() if others else engine  # rivals hold functions that only this process has
     with_users = questions.rank(asked, True, "evaluate")
     without_users = questions.rank(asked, False, "no user")
@@ -131,15 +136,19 @@ def _measure(
         ),
         "curve": load_curve(checkpoint).epochs,
         "calibration": calibration(known.chances, known.ranks),
-        "baselines": {name: result(name) for name in baselines.RANKERS},
-        "rivals": _describe_rivals(others, missing, result),
-        "protocol": _describe_protocol(shop, split, arrays, hidden, contract),
+        "baselines": {name: result(name) for name in simple},
+        "rivals": _describe_rivals([ease, *others], missing, result),
+        "new_only": measure_new_only(groups, with_users, without_users),
+        "best_other": compare_with_best(groups, with_users, without_users),
+        "protocol": _describe_protocol(shop, split, arrays, groups, contract),
         "against": compared.model_dump(mode="json", exclude_unset=True) if compared else None,
     }
 
 
 def _describe_rivals(
-    rivals: Sequence[Rival], missing: Mapping[str, str], result: Callable[[str], RankerResult]
+    rivals: Sequence[EaseOnReceipts | Rival],
+    missing: Mapping[str, str],
+    result: Callable[[str], RankerResult],
 ) -> dict[str, MeasuredRival | MissingRival]:
     """The results of the rivals by name, then the reason of each one that is missing."""
     described: dict[str, MeasuredRival | MissingRival] = {}
@@ -151,13 +160,14 @@ def _describe_rivals(
 
 
 def _describe_protocol(
-    shop: Shop, split: Split, arrays: SamplerArrays, hidden: HiddenItems, contract: Contract
+    shop: Shop, split: Split, arrays: SamplerArrays, groups: Groups, contract: Contract
 ) -> ProtocolRecord:
     return {
-        "queries": len(hidden),
+        "queries": len(groups.hidden),
         "test_from": int(shop.times[split.test]) if split.test < shop.n_baskets else None,
         "ranked_items": len(arrays.popularity.order),
         "candidates": contract.candidates,
+        "known_users": int(groups.named.sum()),
         "note": NOTE,
     }
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.query import Query
+from export_scripts.quality.metrics import Bought
 
 Values = NDArray[np.float64]
 Scores = NDArray[np.float32]
@@ -44,6 +45,9 @@ RANKERS: Final[dict[str, Callable[[Evidence], Values]]] = {
 }
 
 
+WITHOUT_USERS: Final = ("popularity", "co-occurrence")  # the others equal one of these without a user
+
+
 class Pool:
     """The items that can be recommended: ``rows`` (pool,), best seller first, and the column of each item."""
 
@@ -61,6 +65,10 @@ class Pool:
         sums = np.bincount(columns[inside], weights, minlength=len(self.rows))
         return sums.astype(np.float64, copy=False)  # with weights it is float64, whatever numpy's stubs say
 
+    def recency(self, past: "Past") -> Values:
+        """Sum exp(-age / 60 days) over a user's purchases by item: (pool,)."""
+        return self.sums(past.items, np.repeat(past.decay, past.sizes))
+
     def without(self, scores: Scores, query: Query) -> Scores:
         """Set the ``scores`` (pool,) of the basket's items to -inf, in place."""
         columns = self.columns[query.basket]
@@ -75,6 +83,11 @@ class Past(NamedTuple):
     sizes: NDArray[np.int64]  # (baskets,)
     items: NDArray[np.int32]  # flat, basket after basket
 
+    @property
+    def decay(self) -> Values:
+        """(baskets,) exp(-age / 60 days)."""
+        return np.exp(-self.ages / 60)
+
 
 def past(arrays: SamplerArrays, query: Query) -> Past:
     """The baskets of the query's user before the query; none for the unknown user."""
@@ -87,9 +100,19 @@ def past(arrays: SamplerArrays, query: Query) -> Past:
     return Past((now - histories.times[start:end]) / float(arrays.clock.day), sizes, items)
 
 
+def bought_before(arrays: SamplerArrays, queries: list[Query]) -> Bought:
+    """What the users of the queries bought before."""
+    parts = [past(arrays, query).items for query in queries]
+    offsets = np.concatenate(
+        [np.zeros(1, np.int64), np.cumsum([len(part) for part in parts], dtype=np.int64)]
+    )
+    return Bought(np.concatenate([np.zeros(0, np.int32), *parts]), offsets)
+
+
 def evidence(arrays: SamplerArrays, pool: Pool, query: Query) -> Evidence:
     """Compute the five signals for one query."""
-    ages, sizes, items = past(arrays, query)
+    before = past(arrays, query)
+    _, sizes, items = before
     in_basket = np.zeros(len(pool.columns), bool)
     in_basket[query.basket] = True
     common = np.zeros(len(items) + 1, np.int64)
@@ -98,14 +121,13 @@ def evidence(arrays: SamplerArrays, pool: Pool, query: Query) -> Evidence:
     similarity = (common[ends] - common[ends - sizes]) / np.sqrt(
         np.maximum(sizes * max(len(query.basket), 1), 1)
     )
-    decay = np.exp(-ages / 60)
     partners, cosines = _partners(arrays, query)
     return Evidence(
         popularity=pool.popularity,
         frequency=pool.sums(items),
-        recency=pool.sums(items, np.repeat(decay, sizes)),
+        recency=pool.recency(before),
         cosine=pool.sums(partners, cosines),
-        overlap=pool.sums(items, np.repeat(decay * similarity, sizes)),
+        overlap=pool.sums(items, np.repeat(before.decay * similarity, sizes)),
     )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from export_scripts.quality import baselines
-from export_scripts.quality.metrics import Placement, Ranks, Rows, summary, variety
+from export_scripts.quality.metrics import Placement, Ranks, Rows, interval, summary, variety
 from export_scripts.quality.results import Lists, RankerResult, Summary
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import Settings
@@ -32,6 +32,7 @@ class Groups:
     hidden: HiddenItems
     owners: NDArray[np.int64]  # number of the query's user; of its basket for an unknown user
     repeat: Bools  # did the user buy the hidden item before?
+    named: Bools  # does the basket name its user?
     sizes: NDArray[np.int64]  # items in the query's basket
     support: NDArray[np.int64]  # (items,) baskets with the item before the period
     baskets: int  # all baskets before the period
@@ -51,6 +52,7 @@ class Groups:
             # Unknown users are resampled by basket.
             owners=np.where(users > 0, users, shop.n_users + hidden.baskets),
             repeat=bought_before(shop, arrays, hidden, hidden.items[:, None])[:, 0],
+            named=users > 0,
             sizes=np.diff(shop.offsets)[hidden.baskets] - 1,
             support=counts.support(shop, start),
             baskets=start,
@@ -63,10 +65,13 @@ class Groups:
 
         Users are resampled, or baskets if the queries come from fewer than LEAST_OWNERS users.
         """
-        rng, owners = np.random.default_rng(self.seed), self.owners[chosen]
-        if len(np.unique(owners)) < LEAST_OWNERS:
-            owners = self.hidden.baskets[chosen]
-        return summary(ranks[chosen], owners, self.resamples, rng)
+        rng = np.random.default_rng(self.seed)
+        return summary(ranks[chosen], drawn_owners(self, chosen), self.resamples, rng)
+
+    def intervals(self, values: NDArray[np.float64], chosen: Bools) -> NDArray[np.float64]:
+        """(m, 2) bounds of the means of ``values`` (chosen, m); the same resamples as in ``summarise``."""
+        rng = np.random.default_rng(self.seed)
+        return interval(values, drawn_owners(self, chosen), self.resamples, rng)
 
     def summarise_ranker(self, known: Placement, unknown: Placement) -> RankerResult:
         """Summarise one ranker by kind of query, from its placements with the users and without."""
@@ -93,6 +98,12 @@ class Groups:
         repeats = round(float(bought[places].mean()), 4) if places.any() else None
         pool = self.arrays.popularity.order
         return {**variety(top, pool, self.support, self.baskets), "repeats": repeats}
+
+
+def drawn_owners(groups: Groups, chosen: Bools | slice) -> NDArray[np.int64]:
+    """What is resampled for the ``chosen`` queries: users, or baskets if there are few users."""
+    owners = groups.owners[chosen]
+    return owners if len(np.unique(owners)) >= LEAST_OWNERS else groups.hidden.baskets[chosen]
 
 
 def bought_before(shop: Shop, arrays: SamplerArrays, hidden: HiddenItems, rows: Rows) -> Bools:

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from export_scripts.quality.results import Calibration, Summary, Variety
+from export_scripts.quality.results import Calibrated, Calibration, Summary, Variety
 
 MISSED: Final = 2**31 - 1
 TOP: Final = 10
@@ -27,11 +27,27 @@ Rows = NDArray[np.int32]
 Scores = NDArray[np.float32]
 
 
+class Bought(NamedTuple):
+    """What the customer of each query bought before it."""
+
+    items: Rows  # flat, query after query; repeated as often as bought
+    offsets: NDArray[np.int64]  # (n + 1,) into items
+
+    @classmethod
+    def nothing(cls, queries: int) -> "Bought":
+        return cls(np.zeros(0, np.int32), np.zeros(queries + 1, np.int64))
+
+    def of(self, query: int) -> Rows:
+        """The items of one query."""
+        return self.items[self.offsets[query] : self.offsets[query + 1]]
+
+
 class Placement(NamedTuple):
     """A ranker's result for a batch of queries."""
 
     ranks: Ranks  # (n,) of the hidden item
     top: Rows  # (n, TOP) item rows, best first; 0 pads
+    new_ranks: Ranks  # (n,) without the items that the customer bought before; MISSED if it is one of them
     chances: NDArray[np.float32] | None = None  # (n, TOP) their probabilities, if the ranker predicts any
 
 
@@ -87,33 +103,46 @@ def ranks_in_lists(rows: NDArray[np.object_], hidden: NDArray[np.object_]) -> Ra
     return np.where(hits.any(1), hits.argmax(1), MISSED).astype(np.float64)
 
 
-def place(rows: Rows, scores: Scores, hidden: Rows) -> Placement:
+def place(rows: Rows, scores: Scores, hidden: Rows, bought: Bought | None = None) -> Placement:
     """Rank the items ``rows`` ((m,), or (n, m) padded with 0) by ``scores`` (n, m), except those with -inf.
 
     Ties count half, so a constant scorer gains nothing. The rank of a ``hidden`` item (n,) that is not ranked
-    is MISSED.
+    is MISSED. New ranks leave out what was ``bought``.
     """
+    bought = bought or Bought.nothing(len(scores))
+    is_bought = np.zeros(rows.max(initial=0) + 1, np.bool_)
     rows = np.broadcast_to(rows, scores.shape)
-    ranks, top = np.empty(len(scores)), np.zeros((len(scores), TOP), np.int32)
-    _place(rows, np.ascontiguousarray(scores, np.float32), hidden, ranks, top)
-    return Placement(ranks, top)
+    ranks, new_ranks = np.empty(len(scores)), np.empty(len(scores))
+    top = np.zeros((len(scores), TOP), np.int32)
+    scores = np.ascontiguousarray(scores, np.float32)
+    _place(rows, scores, hidden, *bought, is_bought, ranks, new_ranks, top)
+    return Placement(ranks, top, new_ranks)
 
 
 @numba.njit(cache=True)
-def _place(rows, scores, hidden, ranks, top):  # type: ignore[no-untyped-def]  # numba infers the types
+def _place(  # type: ignore[no-untyped-def]  # numba infers the types
+    rows, scores, hidden, bought, offsets, is_bought, ranks, new_ranks, top
+):
     best = np.empty(top.shape[1], np.float32)
     for i in range(scores.shape[0]):
+        for k in range(offsets[i], offsets[i + 1]):
+            if bought[k] < len(is_bought):
+                is_bought[bought[k]] = True
         hidden_score = np.float32(-np.inf)
         for j in range(scores.shape[1]):
             if rows[i, j] == hidden[i]:
                 hidden_score = scores[i, j]
         better, ties, filled = 0, -1, 0
+        bought_better, bought_ties = 0, 0
         for j in range(scores.shape[1]):
             score = scores[i, j]
             if rows[i, j] == 0 or score == -np.inf:
                 continue
             better += score > hidden_score
             ties += score == hidden_score
+            if score >= hidden_score and is_bought[rows[i, j]]:
+                bought_better += score > hidden_score
+                bought_ties += score == hidden_score
             if filled == best.shape[0] and score <= best[filled - 1]:
                 continue
             filled = min(filled + 1, best.shape[0])
@@ -123,6 +152,13 @@ def _place(rows, scores, hidden, ranks, top):  # type: ignore[no-untyped-def]  #
                 at -= 1
             best[at], top[i, at] = score, rows[i, j]
         ranks[i] = better + ties / 2 if hidden_score > -np.inf else MISSED
+        new_ranks[i] = ranks[i]
+        if hidden_score > -np.inf:
+            is_new = not is_bought[hidden[i]]
+            new_ranks[i] = better - bought_better + (ties - bought_ties) / 2 if is_new else MISSED
+        for k in range(offsets[i], offsets[i + 1]):
+            if bought[k] < len(is_bought):
+                is_bought[bought[k]] = False
 
 
 def variety(top: Rows, pool: Rows, support: NDArray[np.int64], baskets: int) -> Variety:
@@ -155,8 +191,19 @@ def variety(top: Rows, pool: Rows, support: NDArray[np.int64], baskets: int) -> 
 def calibration(chances: NDArray[np.float32], ranks: Ranks, bins: int = 10) -> Calibration:
     """Compare the predicted probabilities (n, TOP) of the lists' places with the observed hits.
 
-    ``expected`` is the HR@10 that the probabilities predict. The places are sorted by probability and divided
-    into ``bins`` groups of equal size.
+    A probability is a share among the candidates. It is conditional on the hidden item being one of them, so
+    the queries where it is one are compared separately, too.
+    """
+    is_candidate = ranks < MISSED
+    given = _calibration(chances[is_candidate], ranks[is_candidate], bins)
+    over_all = _calibration(chances, ranks, bins)
+    return {**over_all, "given_candidate": {**given, "n": int(is_candidate.sum())}}
+
+
+def _calibration(chances: NDArray[np.float32], ranks: Ranks, bins: int) -> Calibrated:
+    """``expected`` is the HR@10 that the probabilities predict.
+
+    The places are sorted by probability and divided into ``bins`` groups of equal size.
     """
     n = len(ranks)
     if n == 0:

@@ -10,6 +10,7 @@ from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts.durations import step
 from export_scripts.engines.interface import Engine
 from export_scripts.progress import Progress
+from export_scripts.quality.baselines import bought_before
 from export_scripts.quality.metrics import TOP, Placement
 from export_scripts.quality.rankers import QueryBatch, Ranker
 from export_scripts.receipts.shop import Shop
@@ -66,8 +67,10 @@ def _rank(questions: Questions, chosen: _Chosen) -> dict[str, Placement]:
     """Have every ranker rank the queries of one partition."""
     parts: dict[str, list[Placement]] = {name: [] for ranker in questions.rankers for name in ranker.names}
     for hidden in questions.hidden.part(chosen.places).batches(chosen.batch):
-        queries = as_queries(questions.shop, hidden, chosen.known_user)
-        query_batch = QueryBatch(queries, hidden.items, questions.sampler.sample(queries))
+        known = as_queries(questions.shop, hidden)
+        queries = known if chosen.known_user else as_queries(questions.shop, hidden, known_user=False)
+        bought = bought_before(questions.sampler.arrays, known)
+        query_batch = QueryBatch(queries, hidden.items, questions.sampler.sample(queries), bought)
         for ranker in questions.rankers:
             for name, placement in ranker.place(query_batch).items():
                 parts[name].append(placement)
@@ -76,10 +79,13 @@ def _rank(questions: Questions, chosen: _Chosen) -> dict[str, Placement]:
 
 def _join(parts: list[Placement]) -> Placement:
     if not parts:
-        return Placement(np.zeros(0), np.zeros((0, TOP), np.int32), np.zeros((0, TOP), np.float32))
+        return Placement(
+            np.zeros(0), np.zeros((0, TOP), np.int32), np.zeros(0), np.zeros((0, TOP), np.float32)
+        )
     chances = [part.chances for part in parts if part.chances is not None]
     return Placement(
         np.concatenate([part.ranks for part in parts]),
         np.concatenate([part.top for part in parts]),
+        np.concatenate([part.new_ranks for part in parts]),
         np.concatenate(chances) if chances else None,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.batch import Candidates
@@ -18,8 +19,22 @@ from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.reference import Reference
 from export_scripts.quality import baselines
 from export_scripts.quality.baselines import Pool
-from export_scripts.quality.metrics import TOP, Placement, Rows, Scores, place, ranks_in_lists
+from export_scripts.quality.metrics import (
+    MISSED,
+    TOP,
+    Bought,
+    Placement,
+    Ranks,
+    Rows,
+    Scores,
+    place,
+    ranks_in_lists,
+)
 from operations.records.contract import GRAPH
+
+NO_CANDIDATES: Final = Candidates(
+    np.zeros((0, 0), np.int32), np.zeros((0, 0, 0), np.float32), np.zeros((0, 0), np.int32)
+)
 
 MadeFrom = tuple[Mapping[str, bytes], list[str], CandidateSampler]  # of a ServedRanker
 
@@ -30,6 +45,7 @@ class QueryBatch(NamedTuple):
     queries: list[Query]
     hidden: Rows
     candidates: Candidates
+    bought: Bought | None = None  # by the customers before, whether the queries name them or not
 
 
 class Ranker(Protocol):
@@ -70,28 +86,39 @@ class ServedRanker:
         odds = np.exp(answers.scores - answers.scores[:, :1])  # best first: the softmax's usual shift
         chances = (odds / odds.sum(1, keepdims=True))[:, :TOP]
         ranks = ranks_in_lists(answers.item_ids, self._ids[batch.hidden])
-        return {self.NAME: Placement(ranks, np.array(top, np.int32), chances)}
+        bought = batch.bought or Bought.nothing(len(ranks))
+        new_ranks = self._ranks_of_new(answers.item_ids, ranks, batch.hidden, bought)
+        return {self.NAME: Placement(ranks, np.array(top, np.int32), new_ranks, chances)}
+
+    def _ranks_of_new(
+        self, item_ids: NDArray[np.object_], ranks: Ranks, hidden: Rows, bought: Bought
+    ) -> Ranks:
+        """(n,) ranks of the ``hidden`` items in the lists without what was bought before."""
+        new_ranks = ranks.copy()
+        for i in np.flatnonzero(ranks < MISSED):
+            past = set(bought.of(i).tolist())
+            better = sum(self._rows[item_id] in past for item_id in item_ids[i, : int(ranks[i])])
+            new_ranks[i] = MISSED if int(hidden[i]) in past else ranks[i] - better
+        return new_ranks
 
 
 class UntrainedRankers:
     """The baselines, each over all items that can be recommended."""
 
-    names = tuple(baselines.RANKERS)
-
-    def __init__(self, arrays: SamplerArrays):
-        self._arrays, self._pool = arrays, Pool(arrays)
+    def __init__(self, arrays: SamplerArrays, names: Sequence[str] = tuple(baselines.RANKERS)):
+        self._arrays, self._pool, self.names = arrays, Pool(arrays), names
 
     def place(self, batch: QueryBatch) -> dict[str, Placement]:
         pool = self._pool
         shape = (len(batch.queries), len(pool.rows))
-        values = {name: np.empty(shape, np.float32) for name in baselines.RANKERS}
+        values = {name: np.empty(shape, np.float32) for name in self.names}
         for i, query in enumerate(batch.queries):
             evidence = baselines.evidence(self._arrays, pool, query)
             for name, scores in values.items():
                 scores[i] = pool.without(baselines.scores(pool, name, evidence), query)
-        return {name: place(pool.rows, scores, batch.hidden) for name, scores in values.items()}
+        return {name: place(pool.rows, scores, batch.hidden, batch.bought) for name, scores in values.items()}
 
 
 def place_candidates(batch: QueryBatch, scores: Scores) -> Placement:
     """Rank the hidden items by the ``scores`` (n, C) of the sampler's candidates."""
-    return place(batch.candidates.rows, scores, batch.hidden)
+    return place(batch.candidates.rows, scores, batch.hidden, batch.bought)

@@ -14,15 +14,17 @@ from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
 
+from export_scripts.quality import grids
+from export_scripts.quality.grids import Grid, best_other, has_users, measured_rows, rows
 from export_scripts.quality.plots import METRIC, Axis, Plot, Points, axis, dots, lines, number, percent
 from export_scripts.quality.results import (
+    Calibrated,
     Calibration,
     CandidateShares,
     ColdResult,
     ColdSummary,
     Lists,
     Metrics,
-    RankerResult,
     Shares,
     SourceShares,
 )
@@ -37,50 +39,30 @@ NOTHING: Final = (
 )
 
 
-class Row(NamedTuple):
-    """A ranker's line in the tables; the result is None if the ranker was not measured."""
-
-    name: str
-    result: RankerResult | None
-    note: str = ""  # a rival's settings, or how to install what is missing
-    ours: bool = False
-
-
-class MeasuredRow(NamedTuple):
-    """A measured ranker and its HR@10 for known users."""
-
-    name: str
-    result: RankerResult
-    hr: float
-    ours: bool
-
-
-def rows(metrics: Metrics) -> list[Row]:
-    """Baselines, then rivals, then cesta."""
-    table = [Row(name, result) for name, result in metrics.get("baselines", {}).items()]
-    for name, rival in metrics.get("rivals", {}).items():
-        table.append(Row(name, rival if "known" in rival else None, rival["note"]))
-    return [*table, Row("cesta", metrics, ours=True)]
-
-
 def html(metrics: Metrics) -> str:
     """Render the page of one metrics.json."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters.update(number=number, percent=percent)
-    ranked = sorted(_measured(metrics), key=lambda row: row.hr, reverse=True)
-    kinds = {"known user": metrics["known"], "unknown user": metrics["unknown"]}
-    kinds |= {"repeat": metrics["repeat"], "explore": metrics["explore"]}
+    ranked = sorted(measured_rows(metrics), key=lambda row: row.hr, reverse=True)
+    users = has_users(metrics)
+    kinds = {"known user" if users else "all": metrics["known"]}
+    if users:
+        kinds |= {"unknown user": metrics["unknown"]}
+        kinds |= {"repeat": metrics["repeat"], "explore": metrics["explore"]}
     sizes = {f"{name} in the basket": group for name, group in metrics["by_basket_size"].items()}
     supports = {f"sold {name} times": group for name, group in metrics["by_support"].items()}
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         metrics=metrics,
         since=_date(metrics["protocol"]["test_from"]),
+        users=users,
         table=rows(metrics),
+        new_only=grids.new_only(metrics),
+        best_other=grids.with_best_other(metrics),
         ranked=ranked,
         rankers=dots({row.name: row.result["known"] for row in ranked}, "cesta"),
         groups=dots(kinds | sizes | supports),
-        cold=dots(_cold_groups(metrics["cold"])),
-        recall=_recall(metrics["candidates"], metrics["protocol"]["candidates"]),
+        cold=dots(_cold_groups(metrics["cold"], users)),
+        recall=_recall(metrics["candidates"], metrics["protocol"]["candidates"], users),
         curve=_curve(metrics.get("curve") or []),
         calibration=_calibration(metrics["calibration"]),
         readings=readings(metrics),
@@ -99,55 +81,30 @@ def print_report(path: Path, console: Console) -> None:
             NOTHING.format(items=metrics["protocol"]["ranked_items"]), style="yellow", highlight=False
         )
         return
-    title = f"test-month protocol, {metrics['protocol']['queries']:,} queries; last three columns: HR@10"
-    table = Table(title=title, title_justify="left")
-    for name in ("ranker", "HR@10", "95 %", "NDCG@10", "MRR", "repeat", "explore", "no user"):
-        table.add_column(name, justify="left" if name == "ranker" else "right", no_wrap=name != "ranker")
-    for row in rows(metrics):
-        if row.ours:
-            table.add_section()
-        table.add_row(row.name, *_cells(row.result), style="bold" if row.ours else None)
-    console.print(table)
+    console.print(_table(grids.rankers(metrics)))
     for name, rival in metrics.get("rivals", {}).items():
         console.print(f"{name}: {rival['note']}", style="dim", highlight=False, markup=False)
+    for grid in (grids.with_best_other(metrics), grids.new_only(metrics)):
+        if grid:
+            console.print(_table(grid))
     console.print(_describe_sampler_loss(metrics), highlight=False)
-    console.print(_describe_cold(metrics["cold"]), highlight=False)
-    console.print(_sources(metrics["candidates"]["by_source"]))
+    console.print(_describe_cold(metrics["cold"], has_users(metrics)), highlight=False)
+    console.print(_table(grids.sources(metrics)))
     if against := metrics.get("against"):
         console.print(_describe_against(against), highlight=False, markup=False)
 
 
-def _measured(metrics: Metrics) -> list[MeasuredRow]:
-    return [
-        MeasuredRow(row.name, row.result, row.result["known"][METRIC] or 0, row.ours)
-        for row in rows(metrics)
-        if row.result is not None
-    ]
-
-
-def _cells(result: RankerResult | None) -> list[str]:
-    if result is None:
-        return []
-    known = result["known"]
-    interval = "-".join(map(number, known["interval"][METRIC])) if known["interval"] else ""
-    by_kind = [result["repeat"], result["explore"], result["unknown"]]
-    return [
-        number(known[METRIC]),
-        interval,
-        number(known["ndcg_at_10"]),
-        number(known["mrr"]),
-        *(number(kind[METRIC]) for kind in by_kind),
-    ]
-
-
-def _sources(by_source: dict[str, SourceShares]) -> Table:
-    """The recall of each source, one line a source."""
-    table = Table()
-    for name in ("source", "recall", "repeat", "explore", "alone", "alone, explore"):
-        table.add_column(name, justify="left" if name == "source" else "right")
-    for name, source in by_source.items():
-        shares = [source["recall"], source["repeat"], source["explore"]]
-        table.add_row(name, *map(number, [*shares, source["alone"]["recall"], source["alone"]["explore"]]))
+def _table(grid: Grid) -> Table:
+    """A table for the terminal; text is on the left and may be wrapped, and numbers are not."""
+    table = Table(title=grid.title or None, title_justify="left")
+    for k, name in enumerate(grid.header):
+        is_text = k == 0 or name in grids.TEXT
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
+    for line in grid.lines:
+        ours = line[0] == grids.OURS
+        if ours:
+            table.add_section()
+        table.add_row(*line, style="bold" if ours else None)
     return table
 
 
@@ -157,19 +114,14 @@ def readings(metrics: Metrics) -> dict[str, str]:
         "rankers": _describe_comparison(metrics),
         "groups": _describe_kinds(metrics),
         "recall": _describe_sampler_loss(metrics),
-        "cold": _describe_cold(metrics["cold"]),
+        "cold": _describe_cold(metrics["cold"], has_users(metrics)),
         "calibration": _describe_calibration(metrics["calibration"]),
         "lists": _describe_lists(metrics["lists"]),
     }
 
 
-def _best_other(metrics: Metrics) -> MeasuredRow | None:
-    others = [row for row in _measured(metrics) if not row.ours and row.result["known"]["n"]]
-    return max(others, key=lambda row: row.hr, default=None)
-
-
 def _describe_comparison(metrics: Metrics) -> str:
-    best, ours = _best_other(metrics), metrics["known"][METRIC]
+    best, ours = best_other(metrics), metrics["known"][METRIC]
     if best is None or ours is None:
         return "No test basket had two items that can be ranked, so there is nothing to compare."
     difference = ""
@@ -184,6 +136,8 @@ def _describe_comparison(metrics: Metrics) -> str:
 
 def _describe_kinds(metrics: Metrics) -> str:
     unknown = percent(metrics["unknown"][METRIC])
+    if not has_users(metrics):
+        return f"No query names a user. From the basket alone cesta finds {unknown}."
     repeat, explore = percent(metrics["repeat"][METRIC]), percent(metrics["explore"][METRIC])
     if not metrics["repeat"]["n"]:
         return f"No user bought a hidden item before. From the basket alone cesta finds {unknown}."
@@ -197,8 +151,11 @@ def _describe_sampler_loss(metrics: Metrics) -> str:
     recall, catalog = metrics["candidates"], metrics["full_catalog"]
     text = (
         f"{percent(recall['recall'])} of the hidden items are among the {metrics['protocol']['candidates']} "
-        f"candidates ({percent(recall['repeat'])} of repeat, {percent(recall['explore'])} of explore)."
+        "candidates"
     )
+    if has_users(metrics):
+        text += f" ({percent(recall['repeat'])} of repeat, {percent(recall['explore'])} of explore)"
+    text += "."
     loss = catalog["known"]["loss"]
     if loss is None:
         return text
@@ -215,21 +172,21 @@ def _cost(loss: float | None, measure: str) -> str:
     return f"{'costs' if loss >= 0 else 'gains'} {percent(abs(loss))} of {measure}"
 
 
-def _cold_groups(cold: ColdResult) -> dict[str, ColdSummary]:
-    return {
+def _cold_groups(cold: ColdResult, users: bool) -> dict[str, ColdSummary]:
+    groups = {
         "all cold items": cold["all"],
         "sold before": cold["sold"],
         "never sold before": cold["never_sold"],
-        "repeat": cold["repeat"],
-        "explore": cold["explore"],
     }
+    return groups | ({"repeat": cold["repeat"], "explore": cold["explore"]} if users else {})
 
 
-def _describe_cold(cold: ColdResult) -> str:
+def _describe_cold(cold: ColdResult, users: bool) -> str:
     bar, n = cold["fewer_than"], cold["all"]["n"]
     if not n:
         return f"No hidden item was cold: in fewer than {bar} baskets before, with a category."
-    kinds = {"repeat": cold["repeat"], "explore": cold["explore"], "never sold": cold["never_sold"]}
+    kinds = {"repeat": cold["repeat"], "explore": cold["explore"]} if users else {}
+    kinds |= {"never sold": cold["never_sold"]}
     by_kind = ", ".join(f"{name} {number(kind[METRIC])}" for name, kind in kinds.items())
     return (
         f"Cold items, in fewer than {bar} baskets before, are measured separately ({n:,} queries): "
@@ -238,15 +195,23 @@ def _describe_cold(cold: ColdResult) -> str:
 
 
 def _describe_calibration(calibration: Calibration) -> str:
-    expected, observed = calibration["expected"], calibration["observed"]
-    if expected is None or observed is None:
+    given = calibration.get("given_candidate")
+    over_all = f"Over all queries {_promise(calibration)}."
+    if calibration["expected"] is None:
         return "There are no queries to compare predictions with."
-    sentence = (
-        f"The scores predict an HR@10 of {percent(expected)}; the observed HR@10 is {percent(observed)}."
+    if not given or given["expected"] is None:
+        return over_all
+    return (
+        "A probability is a share among the candidates: it is conditional on the hidden item being one. Over "
+        f"the {given['n']:,} queries where it is one, {_promise(given)}. {over_all}"
     )
-    if expected <= observed:
-        return sentence
-    return f"{sentence} The scorer has learnt only from queries whose hidden item is a candidate."
+
+
+def _promise(calibrated: Calibrated) -> str:
+    return (
+        f"the scores predict an HR@10 of {percent(calibrated['expected'])}, and the observed HR@10 is "
+        f"{percent(calibrated['observed'])}"
+    )
 
 
 def _describe_lists(variety: Lists) -> str:
@@ -281,7 +246,7 @@ class Recall(NamedTuple):
     sources: dict[str, SourceShares]
 
 
-def _recall(candidates: CandidateShares, c: int) -> Recall:
+def _recall(candidates: CandidateShares, c: int, users: bool) -> Recall:
     at: dict[int, Shares] = {int(n): shares for n, shares in candidates["at"].items()}
     at[c] = candidates
     sizes = sorted(at)
@@ -289,11 +254,10 @@ def _recall(candidates: CandidateShares, c: int) -> Recall:
     def points(values: list[float | None]) -> Points:
         return [(float(n), value) for n, value in zip(sizes, values, strict=True) if value is not None]
 
-    by_kind = {
-        "repeat": points([at[n]["repeat"] for n in sizes]),
-        "all": points([at[n]["recall"] for n in sizes]),
-        "explore": points([at[n]["explore"] for n in sizes]),
-    }
+    by_kind = {"all": points([at[n]["recall"] for n in sizes])}
+    if users:
+        repeat, explore = ([at[n]["repeat"] for n in sizes], [at[n]["explore"] for n in sizes])
+        by_kind = {"repeat": points(repeat), **by_kind, "explore": points(explore)}
     marks = [(f"{n:,}", 100 * n / sizes[-1]) for n in sizes]
     sources = {
         name: shares for name, shares in candidates["by_source"].items() if shares["recall"] is not None
@@ -324,12 +288,11 @@ def _calibration(calibration: Calibration) -> Plot | None:
     """Plot observed against predicted probabilities, with the diagonal."""
     if not calibration["bins"]:
         return None
-    scale = axis(max(max(b["predicted"], b["observed"]) for b in calibration["bins"]))
-    points_of = {
-        "as predicted": [(0.0, 0.0), (scale.end, scale.end)],
-        "observed": [(b["predicted"], b["observed"]) for b in calibration["bins"]],
-    }
-    return lines(points_of, scale, scale)
+    given = calibration.get("given_candidate")
+    kinds = {"all queries": calibration["bins"], "hidden item is a candidate": given["bins"] if given else []}
+    scale = axis(max(max(b["predicted"], b["observed"]) for bins in kinds.values() for b in bins))
+    observed = {name: [(b["predicted"], b["observed"]) for b in bins] for name, bins in kinds.items()}
+    return lines({"as predicted": [(0.0, 0.0), (scale.end, scale.end)]} | observed, scale, scale)
 
 
 def _date(seconds: int | None) -> str:

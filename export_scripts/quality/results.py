@@ -119,12 +119,49 @@ class CalibrationBin(TypedDict):
     n: int
 
 
-class Calibration(TypedDict):
+class Calibrated(TypedDict):
     """Expected and observed HR@10, in all and by predicted probability."""
 
     expected: float | None
     observed: float | None
     bins: list[CalibrationBin]
+
+
+class CalibratedCandidates(Calibrated):
+    """The same over the ``n`` queries whose hidden item is a candidate."""
+
+    n: int
+
+
+class Calibration(Calibrated):
+    """Over all queries, and given that the hidden item is a candidate, as the scorer has learnt it."""
+
+    given_candidate: NotRequired[CalibratedCandidates]  # missing in metrics of older versions
+
+
+class Difference(TypedDict):
+    """The mean of the differences query by query, with its 95 % interval."""
+
+    difference: float
+    interval: list[float]
+
+
+class NewOnly(TypedDict):
+    """A ranker's metrics where all that the customer bought before is taken out of lists and queries.
+
+    The same queries are asked with the customer and without; ``customer_adds`` is the paired difference.
+    """
+
+    known: Summary
+    unknown: Summary
+    customer_adds: dict[str, Difference]  # by metric
+
+
+class BestOther(Difference):
+    """The ranker that is best beside cesta in one metric, its value, and cesta's paired difference to it."""
+
+    ranker: str
+    value: float
 
 
 class ProtocolRecord(TypedDict):
@@ -134,6 +171,7 @@ class ProtocolRecord(TypedDict):
     test_from: int | None
     ranked_items: int
     candidates: int
+    known_users: NotRequired[int]  # queries that name a user; missing in metrics of older versions
     note: str
 
 
@@ -150,5 +188,7 @@ class Metrics(RankerResult):
     calibration: Calibration
     baselines: dict[str, RankerResult]
     rivals: dict[str, MeasuredRival | MissingRival]
+    new_only: NotRequired[dict[str, NewOnly]]  # by ranker; this and the next: missing in older metrics
+    best_other: NotRequired[dict[str, dict[str, BestOther]]]  # by kind of query and metric
     protocol: ProtocolRecord
     against: dict[str, JsonValue] | None  # a Comparison with the active release, if there was one

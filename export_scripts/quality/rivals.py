@@ -1,9 +1,9 @@
 """Published models, trained on the same receipts: ``cesta evaluate --all`` compares cesta with them.
 
-item-kNN, iALS and EASE describe users by their purchases. A row of their matrix is a user, or a basket of an
-unknown user. Its values are numbers n of baskets with the item, or log(1 + n). A query becomes such a row:
-the user's history plus the query's basket, which counts several times; without a user, the basket alone. Only
-the basket's items are left out of the ranking.
+item-kNN, iALS and EASE on customers describe users by their purchases. A row of their matrix is a user, or a
+basket of an unknown user. Its values are numbers n of baskets with the item, or log(1 + n). A query becomes
+such a row: the user's history plus the query's basket, which counts several times; without a user, the basket
+alone. Only the basket's items are left out of the ranking.
 
 LightGBM's lambdarank and the plain NeuMF (neural matrix factorisation) rank the sampler's candidates. They
 are trained on the scorer's training set. LightGBM gets the scorer's features. The plain NeuMF has no features
@@ -19,22 +19,21 @@ from itertools import product
 from typing import Any, Final, NamedTuple, Protocol, TypedDict
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse as sp
 import structlog
 import torch
 from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
-from ensemble.candidate_sampler.batch import Candidates
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts.quality import baselines
 from export_scripts.quality.baselines import TIE_BREAK, Pool
+from export_scripts.quality.ease_fitting import EASE_ITEMS, ease_weights
 from export_scripts.quality.metrics import TOP, Placement, place
 from export_scripts.quality.questions import BATCH
-from export_scripts.quality.rankers import QueryBatch, place_candidates
+from export_scripts.quality.rankers import NO_CANDIDATES, QueryBatch, place_candidates
 from export_scripts.receipts.shop import Shop
 from export_scripts.scorer.fitting import fit
 from export_scripts.scorer.ncf import NCF, NCFShape
@@ -46,24 +45,20 @@ from operations.records.contract import Contract
 
 log = structlog.get_logger()
 
+EASE: Final = "EASE on customers"  # its rows are users; those of quality/ease.py are receipts
 NOT_INSTALLED: Final = "not installed: pip install 'cesta[rivals]'"
 NEEDS: Final = {
     "item-kNN": "implicit",
     "iALS": "implicit",
-    "EASE": "",
+    EASE: "",
     "LightGBM": "lightgbm",
     "plain NeuMF": "",
 }
-EASE_ITEMS = 8_000  # best sellers; the inverse for all 27,000 would take 6 GB and forty times as long
 BASKET_WEIGHTS = (1, 10)  # how often the query's basket counts, beside the user's history
 CHOOSING_QUERIES = 1_000  # of the validation period; the standard error of HR@10 is 0.012
 PLAIN_NEUMF = {"epochs": 10, "learning_rate": 0.002}  # more epochs, because its vectors start at random
 NEUMF_WIDTH = 32
 MOST_TREES = 1_000  # validation stops far earlier
-
-NO_CANDIDATES: Final = Candidates(
-    np.zeros((0, 0), np.int32), np.zeros((0, 0, 0), np.float32), np.zeros((0, 0), np.int32)
-)
 
 Matrix = sp.csr_array
 ScoreRows = Callable[[Matrix], NDArray[np.floating[Any]]]  # (n, pool) → (n, pool)
@@ -101,7 +96,7 @@ class UserItem:
         scores = values.astype(np.float32)
         for row, query in zip(scores, batch.queries, strict=True):
             pool.without(row, query)
-        return {self.names[0]: place(pool.rows, scores, batch.hidden)}
+        return {self.names[0]: place(pool.rows, scores, batch.hidden, batch.bought)}
 
 
 class Booster(Protocol):
@@ -316,20 +311,10 @@ def fit_ials(x: Matrix, alpha: float, regularization: float) -> ScoreRows:
 
 
 def fit_ease(x: Matrix, l2: float) -> ScoreRows:
-    """Embarrassingly shallow autoencoder (Steck 2019, eq. 8) over the EASE_ITEMS best sellers.
-
-    With P the inverse of X'X + l2: B = -P / diag(P), with a diagonal of 0. The rest of the pool scores 0.
-    """
+    """Embarrassingly shallow autoencoder (Steck 2019) over the EASE_ITEMS best sellers; the rest scores 0."""
     n, pool = min(EASE_ITEMS, x.shape[1]), x.shape[1]
     best = x[:, :n]  # the pool is sorted by sales
-    gram = (best.T @ best).toarray()
-    gram[np.diag_indices(n)] += l2
-    factor, _ = scipy.linalg.lapack.spotrf(gram, lower=False, overwrite_a=True)
-    inverse, _ = scipy.linalg.lapack.spotri(factor, lower=False, overwrite_c=True)
-    del gram, factor
-    inverse = np.triu(inverse) + np.triu(inverse, 1).T
-    weights = inverse / -np.diag(inverse)
-    weights[np.diag_indices(n)] = 0
+    weights = ease_weights((best.T @ best).toarray(), l2)
 
     def score(rows: Matrix) -> NDArray[np.float32]:
         return np.pad(rows[:, :n] @ weights, ((0, 0), (0, pool - n)))
@@ -340,7 +325,7 @@ def fit_ease(x: Matrix, l2: float) -> ScoreRows:
 TUNABLE_MODELS: Final[dict[str, TunableModel]] = {
     "item-kNN": TunableModel(fit_item_knn, {"neighbours": (50, 200)}),
     "iALS": TunableModel(fit_ials, {"alpha": (1, 5), "regularization": (1, 10)}),
-    "EASE": TunableModel(fit_ease, {"l2": (30, 300)}),
+    EASE: TunableModel(fit_ease, {"l2": (30, 300)}),
 }
 
 

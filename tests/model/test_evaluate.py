@@ -11,6 +11,7 @@ import pytest
 from export_scripts import evaluate
 from export_scripts.etl import etl
 from export_scripts.quality import rivals
+from export_scripts.quality.ease import EaseOnReceipts
 from export_scripts.receipts.shop import load_shop
 from export_scripts.scorer.checkpoint import save_checkpoint
 from export_scripts.scorer.fitting import fit, new_model
@@ -79,6 +80,7 @@ def test_random_receipts_give_chance(report: dict[str, Any]) -> None:
     assert n > 200
     noise = 3 * np.sqrt(CHANCE * (1 - CHANCE) / n)
     measured = [report["known"], report["unknown"], *(b["known"] for b in report["baselines"].values())]
+    measured.append(report["rivals"][EaseOnReceipts.NAME]["known"])
     for group in measured:
         assert abs(group["hr_at_10"] - CHANCE) < noise
 
@@ -129,6 +131,31 @@ def test_the_report_is_complete(report: dict[str, Any]) -> None:
     assert report["protocol"]["ranked_items"] == ITEMS
 
 
+def test_new_items_are_asked_with_the_customer_and_without(report: dict[str, Any]) -> None:
+    """All rankers answer the queries about new items. Popularity knows nobody: without what the customer
+    bought before, its lists are the same in both, and find at least what they found with it.
+    """
+    rankers = {"cesta": report, **report["baselines"], **report["rivals"]}
+    assert report["new_only"].keys() == rankers.keys()
+    for name, measured in report["new_only"].items():
+        for kind in ("known", "unknown"):
+            assert measured[kind].keys() == GROUPS
+            assert measured[kind]["n"] == report["explore"]["n"]
+            assert measured[kind]["hr_at_10"] >= rankers[name]["explore"]["hr_at_10"] or kind == "unknown"
+    popularity = report["new_only"]["popularity"]
+    assert popularity["known"] == popularity["unknown"]
+    assert popularity["customer_adds"]["hr_at_10"] == {"difference": 0.0, "interval": [0.0, 0.0]}
+
+
+def test_the_best_other_ranker_is_named(report: dict[str, Any]) -> None:
+    """Cesta's value is its own figure: the other's and the difference."""
+    others = {**report["baselines"], **report["rivals"]}
+    for kind in ("known", "unknown", "repeat", "explore"):
+        best = report["best_other"][kind]["hr_at_10"]
+        assert best["value"] == max(other[kind]["hr_at_10"] for other in others.values())
+        assert best["value"] + best["difference"] == pytest.approx(report[kind]["hr_at_10"], abs=2e-4)
+
+
 def test_intervals_hold_their_means(report: dict[str, Any]) -> None:
     for name in ("hr_at_10", "ndcg_at_10", "mrr"):
         low, high = report["known"]["interval"][name]
@@ -153,7 +180,7 @@ def test_rivals_are_measured_alike_and_missing_ones_named(
     data, checkpoint = prepared / "data", prepared / "checkpoint.pt"
     evaluate.evaluate(settings, data, checkpoint, path, rivals=True)
     report = json.loads(path.read_text())
-    assert report["rivals"].keys() == rivals.NEEDS.keys()
+    assert report["rivals"].keys() == {EaseOnReceipts.NAME, *rivals.NEEDS}
     for name, package in rivals.NEEDS.items():
         if package:
             assert report["rivals"][name] == {"note": rivals.NOT_INSTALLED}

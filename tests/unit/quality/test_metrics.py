@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from export_scripts.quality import metrics
-from export_scripts.quality.metrics import MISSED, calibration, gains, place, ranks_in_lists, summary, variety
+from export_scripts.quality.metrics import (
+    MISSED,
+    Bought,
+    calibration,
+    gains,
+    place,
+    ranks_in_lists,
+    summary,
+    variety,
+)
 
 ROWS = np.arange(10, 15, dtype=np.int32)
 
@@ -99,6 +108,17 @@ def test_padding_and_blocked_items_are_not_ranked() -> None:
     assert place(rows, scores, np.array([11], np.int32)).ranks.tolist() == [1]
 
 
+def test_new_ranks_leave_out_what_was_bought() -> None:
+    """Items 10 and 11 are better, 13 is as good. The first customer bought 11 and 13 and an item beyond the
+    list, the second nothing, and the third the hidden item itself.
+    """
+    scores = np.tile(np.array([5, 4, 3, 3, 1], np.float32), (3, 1))
+    bought = Bought(np.array([11, 13, 11, 99, 12], np.int32), np.array([0, 4, 4, 5]))
+    placed = place(ROWS, scores, np.array([12, 12, 12], np.int32), bought)
+    assert placed.ranks.tolist() == [2.5, 2.5, 2.5]
+    assert placed.new_ranks.tolist() == [1, 2.5, MISSED]
+
+
 def test_variety_of_one_list_for_all() -> None:
     """Every query gets the same two of four items: half of the catalog, two items' worth, a Gini of one half.
 
@@ -131,8 +151,18 @@ def test_calibration_compares_promise_and_outcome() -> None:
     ]
 
 
+def test_calibration_given_that_the_item_is_a_candidate() -> None:
+    """The list that misses drops out: the other promises 0.8 and hits; rank 40 is a candidate as well."""
+    chances = np.array([[0.6, 0.2], [0.6, 0.2], [0.3, 0.1]], np.float32)
+    given = calibration(chances, np.array([0.0, MISSED, 40]), bins=2)["given_candidate"]
+    assert (given["n"], given["expected"], given["observed"]) == (2, 0.6, 0.5)
+    assert [part["observed"] for part in given["bins"]] == [0.0, 0.5]
+
+
 def test_calibration_of_nothing() -> None:
-    assert calibration(np.zeros((0, 10), np.float32), np.zeros(0))["bins"] == []
+    empty = calibration(np.zeros((0, 10), np.float32), np.zeros(0))
+    assert empty["bins"] == []
+    assert empty["given_candidate"] == {"expected": None, "observed": None, "bins": [], "n": 0}
 
 
 def test_intervals_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

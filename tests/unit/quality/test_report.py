@@ -31,6 +31,16 @@ def ranker(hr: float) -> dict[str, Any]:
     return {name: group(value) for name, value in kinds.items()} | {"lists": lists}
 
 
+def new_only(hr: float) -> dict[str, Any]:
+    added = {"difference": -0.002, "interval": [-0.01, 0.006]}
+    adds = {"hr_at_10": added, "ndcg_at_10": added}
+    return {"known": group(hr), "unknown": group(hr + 0.002), "customer_adds": adds}
+
+
+def beside(value: float) -> dict[str, Any]:
+    return {"ranker": "<b>lend</b>", "value": value, "difference": 0.04, "interval": [0.031, 0.05]}
+
+
 def cold() -> dict[str, Any]:
     return {"fewer_than": 5} | {name: group(0.02, 300) | {"recall": 0.17} for name in COLD}
 
@@ -63,6 +73,17 @@ def measured() -> dict[str, Any]:
             "expected": 0.31,
             "observed": 0.24,
             "bins": [{"predicted": p, "observed": p / 2, "n": 9} for p in (0.01, 0.1)],
+            "given_candidate": {
+                "expected": 0.52,
+                "observed": 0.5,
+                "bins": [{"predicted": p, "observed": p, "n": 9} for p in (0.01, 0.1)],
+                "n": 14_000,
+            },
+        },
+        "new_only": {name: new_only(hr) for name, hr in (("popularity", 0.01), ("cesta", 0.09))},
+        "best_other": {
+            kind: {"hr_at_10": beside(0.2), "ndcg_at_10": beside(0.1)}
+            for kind in ("known", "unknown", "repeat", "explore", "new_known", "new_unknown")
         },
         "baselines": {"popularity": ranker(0.05), "<b>lend</b>": ranker(0.2)},
         "rivals": {
@@ -74,6 +95,7 @@ def measured() -> dict[str, Any]:
             "test_from": 1_512_345_678,
             "ranked_items": 26_826,
             "candidates": 600,
+            "known_users": 22_130,
             "note": "One item is hidden.",
         },
     }
@@ -94,7 +116,9 @@ def nothing() -> dict[str, Any]:
         "calibration": {"expected": None, "observed": None, "bins": []},
         "baselines": {"popularity": empty},
         "rivals": {},
-        "protocol": measured()["protocol"] | {"queries": 0, "test_from": None},
+        "new_only": {},
+        "best_other": {},
+        "protocol": measured()["protocol"] | {"queries": 0, "test_from": None, "known_users": 0},
     }
 
 
@@ -104,7 +128,16 @@ def without_users() -> dict[str, Any]:
     for groups in (shop, *shop["baselines"].values()):
         groups |= {"repeat": NOBODY, "lists": groups["lists"] | {"repeats": None}}
     shop["candidates"] |= {"repeat": None}
-    return shop
+    shop["protocol"] |= {"known_users": 0}
+    return shop | {"new_only": {}}
+
+
+def terminal(metrics: dict[str, Any], folder: Path) -> str:
+    """What is printed."""
+    path, out = folder / "metrics.json", StringIO()
+    path.write_text(json.dumps(metrics))
+    report.print_report(path, Console(file=out, width=110))
+    return out.getvalue()
 
 
 class Balanced(HTMLParser):
@@ -156,10 +189,47 @@ def test_the_page_says_what_was_measured() -> None:
 
 
 def test_older_metrics_tell_of_hits_alone() -> None:
-    """They have no NDCG@10 of the whole catalog."""
+    """They have no NDCG@10 of the whole catalog, and nothing that is compared query by query."""
     older = measured()
     del older["full_catalog"]["known"]["ndcg_loss"]
-    assert "the sampler costs 4.0 % of HR@10 (2,000 queries)" in report.html(older)
+    del older["new_only"], older["best_other"]
+    del older["protocol"]["known_users"], older["calibration"]["given_candidate"]
+    page = report.html(older)
+    assert "the sampler costs 4.0 % of HR@10 (2,000 queries)" in page
+    assert "New items only" not in page
+    assert "<th>explore</th>" in page
+
+
+def test_predictions_are_compared_with_and_without_the_condition() -> None:
+    """A probability is conditional on the hidden item being a candidate."""
+    page = report.html(measured())
+    assert (
+        "Over the 14,000 queries where it is one, the scores predict an HR@10 of 52.0 %, and the observed "
+        "HR@10 is 50.0 %. Over all queries the scores predict an HR@10 of 31.0 %, and the observed HR@10 is "
+        "24.0 %."
+    ) in page
+
+
+def test_comparisons_stand_in_both_reports(tmp_path: Path) -> None:
+    """Differences with their intervals, to the best other ranker and from the customer among new items."""
+    text = terminal(measured(), tmp_path)
+    for shown in (report.html(measured()), text):
+        assert "+0.040 (+0.031 to +0.050)" in shown
+        assert "-0.002 (-0.010 to +0.006)" in shown
+
+
+@pytest.mark.parametrize("kind", ["page", "terminal"])
+def test_without_users_nothing_is_said_about_them(kind: str, tmp_path: Path) -> None:
+    """Neither known and unknown users nor repeat and explore: all queries are asked in one way."""
+    shop = without_users()
+    text = (
+        terminal(shop, tmp_path)
+        if kind == "terminal"
+        else report.html(shop).split("<body>")[1].split("<h2>Legend")[0]
+    )
+    for word in ("explore", "repeat", "no user", "known user", "New items", "new only"):
+        assert word not in text
+    assert "+0.040 (+0.031 to +0.050)" in text
 
 
 def test_names_are_text() -> None:
@@ -211,11 +281,7 @@ def test_numbers_are_rounded_and_missing_ones_are_dashes(value: float | None, te
 @pytest.mark.parametrize("shop", [measured, without_users])
 def test_the_terminal_table_fits(shop: Any, tmp_path: Path) -> None:
     """It has at most 110 columns. Ours is last, and a missing row has the way to get it."""
-    path = tmp_path / "metrics.json"
-    path.write_text(json.dumps(shop()))
-    out = StringIO()
-    report.print_report(path, Console(file=out, width=110))
-    lines = out.getvalue().splitlines()
+    lines = terminal(shop(), tmp_path).splitlines()
     assert max(map(len, lines)) <= 110
     our_row = next(line for line in lines if "cesta " in line)
     assert "0.240" in our_row

@@ -10,7 +10,7 @@ from ensemble.candidate_sampler.query import Query
 from export_scripts.quality import rivals
 from export_scripts.quality.baselines import Pool
 from export_scripts.quality.metrics import MISSED
-from export_scripts.quality.rankers import QueryBatch
+from export_scripts.quality.rankers import NO_CANDIDATES, QueryBatch
 from tests.building.tiny_arrays import NOW, tiny_arrays
 
 
@@ -81,9 +81,7 @@ def test_the_basket_is_not_recommended(arrays: SamplerArrays) -> None:
     """All other items are ranked over the whole pool, repeats included; popularity breaks ties."""
     pool = Pool(arrays)
     ranker = rivals.UserItem("any", arrays, pool, lambda rows: np.ones(rows.shape), 1)
-    questions = QueryBatch(
-        [Query(user_row=1, basket=[1], now=NOW)], np.array([2], np.int32), rivals.NO_CANDIDATES
-    )
+    questions = QueryBatch([Query(user_row=1, basket=[1], now=NOW)], np.array([2], np.int32), NO_CANDIDATES)
     placed = ranker.place(questions)["any"]
     assert placed.top[0, :3].tolist() == [2, 3, 4]
     assert placed.ranks.tolist() == [0]
