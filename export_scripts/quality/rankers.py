@@ -95,7 +95,7 @@ class ServedRanker:
     ) -> Ranks:
         """(n,) ranks of the ``hidden`` items in the lists without what was bought before."""
         new_ranks = ranks.copy()
-        for i in np.flatnonzero(ranks < MISSED):
+        for i in np.flatnonzero(ranks < MISSED).tolist():
             past = set(bought.of(i).tolist())
             better = sum(self._rows[item_id] in past for item_id in item_ids[i, : int(ranks[i])])
             new_ranks[i] = MISSED if int(hidden[i]) in past else ranks[i] - better

@@ -110,6 +110,7 @@ def test_networks_learn_the_tastes(gmf: int, history: int, examples: Examples) -
     trainer = make_trainer(model, examples, choice, 128, history)
     best = 0.0
     for epoch in range(25):
-        assert trainer.train_epoch(choice.rate * (1 - epoch / 25), np.random.default_rng(epoch), Deadline(300))
+        rate = choice.rate * (1 - epoch / 25)
+        assert trainer.train_epoch(rate, np.random.default_rng(epoch), Deadline(300))
         best = max(best, measure_quality(model, questions)[1])
     assert best > start + 0.15
