@@ -15,13 +15,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import pandas as pd
+import duckdb
 
 from loadtests.shops.tables import SETTINGS
 
-LAST_DAY: Final = pd.Timestamp("2024-12-31")
-COLUMNS: Final = {"order_id": "basket_id", "user_id": "user_id", "product_id": "item_id"}
-FORMS: Final = ("all", "first-purchases", "without-users-and-times")
+LAST_DAY: Final = "2024-12-31"
+FORMS: Final = {
+    "all": "order_id AS basket_id, user_id, product_id AS item_id, timestamp",
+    "first-purchases": "order_id AS basket_id, user_id, product_id AS item_id, timestamp",
+    "without-users-and-times": "order_id AS basket_id, product_id AS item_id",
+}
+DATED: Final = """
+    WITH orders AS (SELECT DISTINCT order_id, user_id, order_number, order_hour_of_day AS hour,
+                           coalesce(days_since_prior_order, 0) AS days FROM read_csv(?)),
+    days AS (SELECT *, sum(days) OVER (PARTITION BY user_id ORDER BY order_number) AS day FROM orders),
+    dated AS (SELECT order_id, hour, (day - max(day) OVER (PARTITION BY user_id))::INT AS day FROM days)
+    SELECT lines.*, ?::TIMESTAMP + to_days(day) + to_hours(hour) AS timestamp
+    FROM read_csv(?) AS lines JOIN dated USING (order_id)
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,35 +44,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("sample", type=Path, help="df_sample.csv")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--form", choices=FORMS, default=FORMS[0])
+    parser.add_argument("--form", choices=FORMS, default="all")
     given = parser.parse_args(arguments)
-    lines = in_form(dated(pd.read_csv(given.sample)), given.form)
     given.folder.mkdir(parents=True, exist_ok=True)
-    lines.to_csv(given.folder / "transactions.csv", index=False)
+    lines, baskets = write(given.sample, given.folder / "transactions.csv", given.form)
     (given.folder / SETTINGS).write_text('[data]\ntransactions = "transactions.csv"\n', encoding="utf-8")
-    print(f"{given.folder / SETTINGS}: {len(lines):,} lines, {lines['basket_id'].nunique():,} baskets")
+    print(f"{given.folder / SETTINGS}: {lines:,} lines, {baskets:,} baskets")
     return 0
 
 
-def dated(sample: pd.DataFrame) -> pd.DataFrame:
-    """Return the lines in the order of time, with a column ``timestamp``."""
-    orders = sample.drop_duplicates("order_id").sort_values(["user_id", "order_number"])
-    days = orders["days_since_prior_order"].fillna(0).groupby(orders["user_id"]).cumsum()
-    last = days.groupby(orders["user_id"]).transform("max")
-    hours = orders["order_hour_of_day"]
-    orders["timestamp"] = LAST_DAY + pd.to_timedelta(days - last, unit="D") + pd.to_timedelta(hours, unit="h")
-    lines = sample.merge(orders[["order_id", "timestamp"]], on="order_id")
-    return lines.sort_values(["timestamp", "order_id", "add_to_cart_order"], ignore_index=True)
-
-
-def in_form(lines: pd.DataFrame, form: str) -> pd.DataFrame:
-    """Return etl's columns of the lines that the ``form`` has."""
-    if form == "first-purchases":
-        lines = lines[lines["reordered"] == 0]
-    columns = [*COLUMNS, "timestamp"]
-    if form == "without-users-and-times":
-        columns = ["order_id", "product_id"]
-    return lines[columns].rename(columns=COLUMNS)
+def write(sample: Path, target: Path, form: str) -> tuple[int, int]:
+    """Write etl's columns of the lines that the ``form`` has, in order of time; count lines and baskets."""
+    wanted = "WHERE reordered = 0" if form == "first-purchases" else ""
+    order = "ORDER BY dated.timestamp, order_id, add_to_cart_order"
+    with duckdb.connect() as database:
+        database.execute(f"CREATE TABLE dated AS {DATED}", [str(sample), LAST_DAY, str(sample)])
+        database.sql(f"SELECT {FORMS[form]} FROM dated {wanted} {order}").write_csv(str(target))
+        counts = f"SELECT count(*), count(DISTINCT order_id) FROM dated {wanted}"
+        lines, baskets = database.sql(counts).fetchall()[0]
+    return lines, baskets
 
 
 if __name__ == "__main__":
