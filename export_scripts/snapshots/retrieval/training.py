@@ -30,7 +30,7 @@ from export_scripts.thread_count import ThreadCount
 from operations.errors import CestaError
 
 SCALE_SAMPLE = 1_000  # queries and items whose inner products give the scale
-LEAST_CONTINUED: Final = 160_000  # queries of a tower that goes on; they take 5 CPU seconds
+LEAST_CONTINUED: Final = 160_000  # queries of a tower that goes on; a new one then takes at most 25 CPU s
 
 
 def train_tower(shop: Shop, end: int, of_item: NDArray[np.int32], settings: Settings) -> TrainedTower:
@@ -92,10 +92,11 @@ def continue_tower(
 ) -> TrainedTower:
     """Train a copy of ``tower`` on the baskets before ``end``, those that it has seen included.
 
-    A trained tower gets the share ``retrieval.continued`` of the steps of a new one, in a small shop all of
-    them (LEAST_CONTINUED). A user that it has not met starts from the unknown user's vector, an item from
-    those of its categories. ``shop`` numbers users and items as the shop of the earlier training. The result
-    depends on nothing but the arguments. Raises CestaError if the tower has seen baskets from ``end`` on.
+    A trained tower gets the share ``retrieval.continued`` of the steps of a new one. If these are few, as in
+    a small shop, a new tower is trained instead (LEAST_CONTINUED). A user that a trained tower has not met
+    starts from the unknown user's vector, an item from those of its categories. ``shop`` numbers users and
+    items as the shop of the earlier training. The result depends on nothing but the arguments. Raises
+    CestaError if the tower has seen baskets from ``end`` on.
 
     A ``stretch`` before the last one returns a tower that has not reached ``end``, for the next stretch.
     """
@@ -111,12 +112,15 @@ def continue_tower(
     examples = Examples(shop, end, recommendable, sampled, settings.retrieval)
     if not len(examples):
         return replace(tower, end=end)
+    continued = round(settings.retrieval.continued * examples.steps)
+    if tower.steps and continued * examples.size < LEAST_CONTINUED:
+        tower = new_tower(shop, counts.categories(shop, end)[0].of_item, settings)
     tower = deepcopy(tower)
     seeds = [settings.train.seed, tower.steps]
     network, rng = tower.network, np.random.default_rng(seeds)
     if not stretch.first:
         network.admit(recommendable, tower.known_users)
-    steps = _continued_steps(examples, settings.retrieval.continued) if tower.steps else examples.steps
+    steps = continued if tower.steps else examples.steps
     alone = (ranks, stretch) == (ALONE, WHOLE)
     own = rng if alone else np.random.default_rng([*seeds, stretch.first, ranks.rank])
     threads_each = max(1, torch.get_num_threads() // ranks.size)
@@ -131,14 +135,6 @@ def continue_tower(
     if stretch.end < steps:
         return tower
     return replace(tower, end=end, steps=tower.steps + steps, scale=_scale(network, examples, rng))
-
-
-def _continued_steps(examples: Examples, share: float) -> int:
-    """Return the steps of a trained tower that goes on: a ``share`` of a new one's, in a small shop more.
-
-    A fifth of few steps is too little for unknown users.
-    """
-    return max(round(share * examples.steps), min(examples.steps, LEAST_CONTINUED // examples.size))
 
 
 def train_step(

@@ -20,12 +20,13 @@ from export_scripts.scorer.checkpoint import load_earlier_tower
 from export_scripts.scorer.resume import SavedTraining
 from export_scripts.settings import Settings, load_settings
 from export_scripts.snapshots import partials
+from export_scripts.snapshots.retrieval import training
 from export_scripts.train import train
 from operations.errors import CestaError
 from tests.building.shops import Shop, make_shop
 
 CHEAP: dict[str, Any] = {
-    "retrieval.epochs": 1,
+    "retrieval.epochs": 5,
     "retrieval.dimensions": 4,
     "retrieval.uniform_negatives": 16,
     "retrieval.warm_starts": 2,
@@ -41,6 +42,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def goes_on() -> Iterator[None]:
+    """The towers of these small shops go on, as those of large ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "LEAST_CONTINUED", 0)
+        yield
 
 
 @dataclass(frozen=True)

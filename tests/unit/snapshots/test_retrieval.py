@@ -68,6 +68,12 @@ def restored_threads() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tower of this small shop goes on, as that of a large one."""
+    monkeypatch.setattr(training, "LEAST_CONTINUED", 0)
+
+
 @pytest.fixture(scope="module")
 def early() -> TrainedTower:
     """A tower of the baskets before number 150."""
@@ -162,17 +168,19 @@ def test_going_on_learns_the_later_baskets(early: TrainedTower) -> None:
     assert all(torch.equal(table, state[name]) for name, table in early.network.state_dict().items())
 
 
-def test_going_on_takes_a_share_of_the_steps(early: TrainedTower, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three epochs of 2 batches of 64 by basket 150, of 3 batches by basket 250: a new tower takes 9 steps.
-
-    Of these two thirds are 6, but a shop of 9 * 64 queries goes on for all of them if so many are the least.
-    """
+def test_going_on_takes_a_share_of_the_steps(early: TrainedTower) -> None:
+    """Three epochs of 2 batches of 64 by basket 150, of 3 batches by basket 250: two thirds of 9 steps."""
     assert early.steps == 6
-    assert continue_tower(early, SHOP, 250, settings_of(continued=0.67)).steps == 6 + 9
-    monkeypatch.setattr(training, "LEAST_CONTINUED", 7 * 64)
-    assert continue_tower(early, SHOP, 250, settings_of(continued=0.67)).steps == 6 + 7
-    monkeypatch.setattr(training, "LEAST_CONTINUED", 0)
     assert continue_tower(early, SHOP, 250, settings_of(continued=0.67)).steps == 6 + 6
+
+
+def test_a_small_shop_gets_a_new_tower(early: TrainedTower, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tower that went on would see 6 batches of 64."""
+    chosen = settings_of(continued=0.67)
+    monkeypatch.setattr(training, "LEAST_CONTINUED", 6 * 64)
+    assert continue_tower(early, SHOP, 250, chosen).steps == 6 + 6
+    monkeypatch.setattr(training, "LEAST_CONTINUED", 6 * 64 + 1)
+    assert_same(continue_tower(early, SHOP, 250, chosen).vectors(), vectors(SHOP, 250, chosen))
 
 
 def test_a_saved_tower_goes_on_as_if_it_had_stayed(early: TrainedTower) -> None:

@@ -14,7 +14,7 @@ from export_scripts.engines.interface import WorkerLost
 from export_scripts.engines.local import ThisProcess, open_local
 from export_scripts.settings import load_settings
 from export_scripts.snapshots import counts
-from export_scripts.snapshots.retrieval import ranks
+from export_scripts.snapshots.retrieval import ranks, training
 from export_scripts.snapshots.retrieval.examples import Examples
 from export_scripts.snapshots.retrieval.ranks import continue_in_parallel, train_in_parallel
 from export_scripts.snapshots.retrieval.tower import TrainedTower
@@ -27,6 +27,7 @@ SHOP = random_shop(np.random.default_rng(0))
 SMALL: dict[str, Any] = {
     "retrieval.dimensions": 8,
     "retrieval.epochs": 6,
+    "retrieval.continued": 1.0,
     "retrieval.uniform_negatives": 32,
     "sampler.min_support": 1,
 }
@@ -39,7 +40,7 @@ def averaged_by_hand(ranks: int, stretch: int, tower: TrainedTower, end: int) ->
     seeds, marks = [7, tower.steps], counts.support(SHOP, end) >= SETTINGS.sampler.min_support
     examples = Examples(SHOP, end, marks, np.ones(SHOP.n_baskets, bool), SETTINGS.retrieval)
     tower.network.admit(marks, tower.known_users)
-    steps = examples.steps  # so few that a trained tower goes on for all of them, too
+    steps = examples.steps  # of a trained tower, too
     for step, chosen in enumerate(examples.draw(steps, np.random.default_rng(seeds))):
         if step % stretch == 0:
             own = [np.random.default_rng([*seeds, step, rank]) for rank in range(ranks)]
@@ -86,6 +87,7 @@ def test_a_lost_rank_costs_the_steps_of_its_stretch(monkeypatch: pytest.MonkeyPa
     """Six steps in stretches of four: the second is lost three times. As many more train it on."""
     monkeypatch.setattr(ranks, "LEAST_BASKETS", 10)
     monkeypatch.setattr(ranks, "STRETCH", 4)
+    monkeypatch.setattr(training, "LEAST_CONTINUED", 0)  # or the small shop would get a new tower
     engine = OneFree(lost=(1, 2, 3))
     trained = train_in_parallel(SHOP, END, OF_ITEM, SETTINGS, engine)
     assert engine.calls == 5
