@@ -226,14 +226,14 @@ flows-lint: $(FLOWS)/.installed  ## style and types of the flows, in the environ
 	$(FLOWS)/bin/ruff check $(FLOWS_HOME)
 	cd $(FLOWS_HOME) && $(abspath $(FLOWS))/bin/mypy --strict --python-version 3.11 --cache-dir $(CURDIR)/.mypy_cache/flows .
 
-$(AIRFLOW)/.installed: tests/flows/airflow-requirements.txt
+$(AIRFLOW)/.installed: tests/airflow/requirements.txt
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(AIRFLOW)
-	$(AIRFLOW)/$(PIP) install --quiet --requirement tests/flows/airflow-requirements.txt
+	$(AIRFLOW)/$(PIP) install --quiet --requirement tests/airflow/requirements.txt
 	@touch $@
 
 airflow-test: install $(AIRFLOW)/.installed  ## the DAG of docs/schedules.md, parsed by Airflow (1 minute)
-	CESTA_AIRFLOW_ENV=$(CURDIR)/$(AIRFLOW) $(APP)/bin/python -m pytest tests/flows/test_airflow_dag.py
+	CESTA_AIRFLOW_ENV=$(CURDIR)/$(AIRFLOW) $(APP)/bin/python -m pytest tests/airflow
 
 $(MLFLOW)/.installed: pyproject.toml client/pyproject.toml constraints.txt tests/mlflow/requirements.txt
 	@$(CHECK_PYTHON)

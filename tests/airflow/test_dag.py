@@ -43,7 +43,8 @@ def test_airflow_parses_the_dag(tmp_path: Path) -> None:
         next(line for line in done.stdout.splitlines() if line.startswith("DAG")).partition(" ")[2]
     )
     names = [task[0] for task in tasks]
-    assert names == ["etl", "train", "evaluate", "export", "release"]
+    assert names == ["etl", "train", "evaluate", "export", "retrain"]
     assert [task[1] for task in tasks] == [[], *([name] for name in names[:-1])]
     assert [task[2] for task in tasks] == [2, 2, 2, 2, 0]
-    assert all("cesta build" in task[3] for task in tasks)
+    assert all(task[3].endswith(f"--until {task[0]}") for task in tasks[:-1])
+    assert "cesta retrain" in tasks[-1][3]
