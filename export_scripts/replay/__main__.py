@@ -84,7 +84,7 @@ def _run(given: argparse.Namespace) -> int:
         "commit": find_commit(),
         "changes": given.changes or [],
     }
-    figures = {**described, **collect(replay, until, cold=cold)}
+    figures = {**described, **collect(replay, until, cold=cold, schedules=given.schedules)}
     results = replay.folder / RESULTS
     results.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     for name, content in document.sections(figures).items():

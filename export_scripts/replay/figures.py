@@ -25,7 +25,7 @@ Figures = dict[str, Any]
 class _Answered:
     """Everything that a schedule answered in some days, (n,) each."""
 
-    def __init__(self, replay: Replay, days: Sequence[DayQuestions], schedule: str, numbers: range):
+    def __init__(self, replay: Replay, days: Sequence[DayQuestions], schedule: str, numbers: Sequence[int]):
         plan = replay.plan
         ranks = [replay.kept(plan.made_on(schedule, day)).read(day_name(day)) for day in numbers]
         chosen = [days[day] for day in numbers]
@@ -34,7 +34,13 @@ class _Answered:
         self.repeat = _joined([day.repeat for day in chosen], np.bool_)
 
 
-def collect(replay: Replay, until: int, redrawn: int = REDRAWN, cold: Replay | None = None) -> Figures:
+def collect(
+    replay: Replay,
+    until: int,
+    redrawn: int = REDRAWN,
+    cold: Replay | None = None,
+    schedules: Sequence[str] = tuple(EVERY_DAYS),
+) -> Figures:
     """The figures of the days before ``until`` that are there. A week counts once all its days are.
 
     A warm replay is compared with the ``cold`` one of the same schedule, another with COMPARED_WITH.
@@ -42,7 +48,7 @@ def collect(replay: Replay, until: int, redrawn: int = REDRAWN, cold: Replay | N
     shop = load_shop(replay.data)
     asked, plan = Asked(shop, replay.settings), replay.plan
     days = [asked.on(plan.midnight(day)) for day in range(until)]
-    schedules = {name: _schedule(replay, shop, days, name, until, cold) for name in EVERY_DAYS}
+    found = {name: _schedule(replay, shop, days, name, until, cold) for name in schedules}
     folders = [replay.kept(made).folder / TRIALS for made in range(WEEK, until, WEEK)]
     trials = [folder for folder in folders if was_tried(folder)]
     return {
@@ -50,7 +56,7 @@ def collect(replay: Replay, until: int, redrawn: int = REDRAWN, cold: Replay | N
         "first_day": _date(plan.first),
         "weeks": until // WEEK,
         "chosen_weeks": plan.chosen_days // WEEK,
-        "schedules": {name: found for name, found in schedules.items() if found["weeks"]},
+        "schedules": {name: figures for name, figures in found.items() if figures["weeks"]},
         "gate": judge(trials, replay.settings, redrawn) if len(trials) > 1 else {},
     }
 
@@ -97,7 +103,7 @@ def _over(
     cold: Replay | None,
 ) -> Figures:
     """A schedule's figures over weeks, and its difference from another one's on the same questions."""
-    numbers = range(weeks[0].start, weeks[-1].stop)
+    numbers = [day for week in weeks for day in week]
     answered = _Answered(replay, days, schedule, numbers)
     found: Figures = {"weeks": len(weeks), **_summaries(answered, replay)}
     beside, named = (cold, schedule) if cold else (replay, COMPARED_WITH)
