@@ -45,6 +45,7 @@ ELSEWHERE = {  # the beginning of a command → why it is not tried here
     "make stack": "the fixture of this module starts it",
     "cesta export --tensorrt": "needs a GPU",
     "cesta retrain": "test_retrain.py",
+    "[ $? -eq 10 ] && cesta retrain": "test_retrain.py",
     "cesta drift": "test_drift.py, test_drift_live.py",
     "cesta serve": "test_cli_live.py",
     "cesta build": "test_build.py",
@@ -58,6 +59,7 @@ ELSEWHERE = {  # the beginning of a command → why it is not tried here
     "pkill -9 -f 'triton_python_backend_stub": "test_supervised.py kills the stub of its own server",
     "curl -s http://127.0.0.1:8000/v2/logging": "test_server.py",
     "python -m loadtests": "measures",
+    "CESTA_KEY_FILE=key .venv/bin/python -m loadtests": "measures",
     "ps -o": "needs the gateway's own folder",
 }
 
