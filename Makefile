@@ -202,7 +202,7 @@ $(SCALE)/.installed: pyproject.toml client/pyproject.toml constraints.txt tests/
 		--editable './client' --editable '.[train,test]'
 	@touch $@
 
-scale: $(SCALE)/.installed  ## stages on a Ray cluster of two nodes, which lose workers, disks and a node (8 minutes; root)
+scale: $(SCALE)/.installed  ## stages on a Ray cluster of two nodes, which lose workers, disks and a node (7 minutes; root)
 	$(SCALE)/bin/python -m pytest --timeout 900 tests/scale
 
 $(FLOWS)/.installed: $(FLOWS_HOME)/requirements.lock
@@ -219,7 +219,7 @@ flows: install $(FLOWS)/.installed  ## a look for drift and a retraining on the 
 	$(APP)/bin/python -m loadtests.shops.weeks $(SHOWN)
 	@exec $(FLOWS)/bin/python $(FLOWS_HOME)/show.py $(SHOWN) $(OPTIONS)
 
-flows-test: install $(FLOWS)/.installed flows-lint  ## the flows on a server of their own, with a worker that is killed (6 minutes)
+flows-test: install $(FLOWS)/.installed flows-lint  ## the flows on a server of their own, with a worker that is killed (4 minutes)
 	CESTA_FLOWS_ENV=$(CURDIR)/$(FLOWS) $(APP)/bin/python -m pytest --timeout 900 tests/flows
 
 flows-lint: $(FLOWS)/.installed  ## style and types of the flows, in the environment that has Prefect
