@@ -19,8 +19,8 @@ from export_scripts.engines.local import ThisProcess
 from export_scripts.quality import baselines, report
 from export_scripts.quality.against import Candidate, compare
 from export_scripts.quality.cold import hide_cold, measure_cold_items
-from export_scripts.quality.ease import EaseOnReceipts
-from export_scripts.quality.ease_fitting import fit_ease_on_receipts
+from export_scripts.quality.ease.fitting import fit_ease_on_receipts
+from export_scripts.quality.ease.ranker import EaseOnReceipts
 from export_scripts.quality.groups import Groups
 from export_scripts.quality.losses import measure_full_catalog, measure_recall
 from export_scripts.quality.metrics import calibration

@@ -58,7 +58,7 @@ class FittedModel:
 
 @dataclass(frozen=True)
 class Judge:
-    """What is needed to train a candidate and to measure it."""
+    """The data and the seed with which candidates are trained and measured."""
 
     start: Start
     validation: Questions

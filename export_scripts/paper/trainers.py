@@ -29,7 +29,7 @@ POSITIVES_AT_ONCE = 50_000  # of the compiled loop, between two looks at the clo
 
 @dataclass(frozen=True)
 class Choice:
-    """What is chosen on the hold-out, apart from the number of epochs."""
+    """A candidate's settings, which the hold-out chooses; the number of epochs is no part of them."""
 
     rate: float  # of the first epoch
     negatives: int  # per positive

@@ -101,7 +101,7 @@ class Groups:
 
 
 def drawn_owners(groups: Groups, chosen: Bools | slice) -> NDArray[np.int64]:
-    """What is resampled for the ``chosen`` queries: users, or baskets if there are few users."""
+    """Return the owners to resample for the ``chosen`` queries: users, or baskets if there are few users."""
     owners = groups.owners[chosen]
     return owners if len(np.unique(owners)) >= LEAST_OWNERS else groups.hidden.baskets[chosen]
 

@@ -30,7 +30,7 @@ from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from export_scripts.quality import baselines
 from export_scripts.quality.baselines import TIE_BREAK, Pool
-from export_scripts.quality.ease_fitting import EASE_ITEMS, ease_weights
+from export_scripts.quality.ease.fitting import EASE_ITEMS, ease_weights
 from export_scripts.quality.metrics import TOP, Placement, place
 from export_scripts.quality.questions import BATCH
 from export_scripts.quality.rankers import NO_CANDIDATES, QueryBatch, place_candidates
@@ -45,7 +45,7 @@ from operations.records.contract import Contract
 
 log = structlog.get_logger()
 
-EASE: Final = "EASE on customers"  # its rows are users; those of quality/ease.py are receipts
+EASE: Final = "EASE on customers"  # its rows are users; those of quality/ease/ are receipts
 NOT_INSTALLED: Final = "not installed: pip install 'cesta[rivals]'"
 NEEDS: Final = {
     "item-kNN": "implicit",

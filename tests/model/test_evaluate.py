@@ -11,7 +11,7 @@ import pytest
 from export_scripts import evaluate
 from export_scripts.etl import etl
 from export_scripts.quality import rivals
-from export_scripts.quality.ease import EaseOnReceipts
+from export_scripts.quality.ease.ranker import EaseOnReceipts
 from export_scripts.receipts.shop import load_shop
 from export_scripts.scorer.checkpoint import save_checkpoint
 from export_scripts.scorer.fitting import fit, new_model

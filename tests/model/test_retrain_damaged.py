@@ -84,5 +84,5 @@ def test_a_damaged_repository_is_no_empty_one(
 
 
 def files(loop: CheapLoop) -> set[Path]:
-    """Those of the repository, without the loop's own record."""
+    """The repository's files without the loop's own record."""
     return {path for path in (loop.root / "repository").rglob("*") if path.name != "retraining.json"}

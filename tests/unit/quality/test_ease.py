@@ -6,15 +6,15 @@ import torch
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.query import Query
-from export_scripts.quality import ease_fitting
-from export_scripts.quality.ease import EaseOnReceipts
-from export_scripts.quality.ease_fitting import (
+from export_scripts.quality.ease import fitting
+from export_scripts.quality.ease.fitting import (
     RECENCIES,
     choose,
     ease_weights,
     fit_ease_on_receipts,
     gram_matrix,
 )
+from export_scripts.quality.ease.ranker import EaseOnReceipts
 from export_scripts.quality.rankers import NO_CANDIDATES, QueryBatch
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import Settings, load_settings
@@ -137,12 +137,12 @@ def test_validation_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(known_user)
         return ranker._recency if known_user else float(ranker._weights.max())
 
-    monkeypatch.setattr(ease_fitting, "_ndcg", ndcg)
+    monkeypatch.setattr(fitting, "_ndcg", ndcg)
     settings, shop = load_settings(), shop_of(habits(), 26)
     arrays = arrays_of(shop, SPLIT.test, settings.sampler.min_support)
     choice = choose(shop, SPLIT, arrays, PartialCounts(shop, settings.sampler), settings)
-    assert choice == (min(ease_fitting.L2S), max(RECENCIES))  # the smallest l2 has the largest weights
-    assert asked == [False] * len(ease_fitting.L2S) + [True] * len(RECENCIES)
+    assert choice == (min(fitting.L2S), max(RECENCIES))  # the smallest l2 has the largest weights
+    assert asked == [False] * len(fitting.L2S) + [True] * len(RECENCIES)
 
 
 def test_without_questions_the_settings_are_the_usual_ones() -> None:

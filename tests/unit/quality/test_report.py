@@ -133,7 +133,7 @@ def without_users() -> dict[str, Any]:
 
 
 def terminal(metrics: dict[str, Any], folder: Path) -> str:
-    """What is printed."""
+    """Return the printed report."""
     path, out = folder / "metrics.json", StringIO()
     path.write_text(json.dumps(metrics))
     report.print_report(path, Console(file=out, width=110))

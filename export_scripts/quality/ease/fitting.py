@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from export_scripts.durations import step
-from export_scripts.quality.ease import EaseOnReceipts, Weights
+from export_scripts.quality.ease.ranker import EaseOnReceipts, Weights
 from export_scripts.quality.metrics import Ranks, gains
 from export_scripts.quality.questions import BATCH
 from export_scripts.quality.rankers import NO_CANDIDATES, QueryBatch

@@ -1,0 +1,1 @@
+"""EASE on receipts: the ranker, and how it is fitted."""
