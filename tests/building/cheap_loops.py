@@ -95,3 +95,13 @@ def replace_training(patch: pytest.MonkeyPatch, loop: CheapLoop) -> None:
     patch.setattr(inputs, "SourceTree", Unread)
     for stage in (train, evaluate, export):
         patch.setattr(build, stage.__name__, stage)
+
+
+def make_loop_with_news(root: Path, monkeypatch: pytest.MonkeyPatch) -> CheapLoop:
+    """Make a shop with release 1 of its first day, and the receipts of the second."""
+    loop = CheapLoop(root)
+    replace_training(monkeypatch, loop)
+    loop.sell(1)
+    assert loop.run().release == 1
+    loop.sell(2, "eggs")
+    return loop

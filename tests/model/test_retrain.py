@@ -26,19 +26,13 @@ from operations.releases.models.configs import canary_on_disk
 from operations.releases.promote import promote, roll_back
 from operations.releases.repository import active_release, releases
 from operations.releases.retraining import read_retraining
-from tests.building.cheap_loops import CheapLoop, replace_training
+from tests.building.cheap_loops import CheapLoop, make_loop_with_news, replace_training
 from tests.building.runs import make_run
 
 
 @pytest.fixture
 def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheapLoop:
-    """A shop with release 1 of its first day, and the receipts of the second."""
-    loop = CheapLoop(tmp_path)
-    replace_training(monkeypatch, loop)
-    loop.sell(1)
-    assert loop.run().release == 1
-    loop.sell(2, "eggs")
-    return loop
+    return make_loop_with_news(tmp_path, monkeypatch)
 
 
 def ends(loop: CheapLoop, outcome: Outcome, **settings: Any) -> str:

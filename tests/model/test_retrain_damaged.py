@@ -13,19 +13,13 @@ from operations.errors import CestaError, NotActive
 from operations.releases import publish
 from operations.releases.activation import activate
 from operations.releases.promote import promote
-from tests.building.cheap_loops import CheapLoop, replace_training
+from tests.building.cheap_loops import CheapLoop, make_loop_with_news
 from tests.building.runs import make_run
 
 
 @pytest.fixture
 def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheapLoop:
-    """A shop with release 1 of its first day, and the receipts of the second."""
-    loop = CheapLoop(tmp_path)
-    replace_training(monkeypatch, loop)
-    loop.sell(1)
-    assert loop.run().release == 1
-    loop.sell(2, "eggs")
-    return loop
+    return make_loop_with_news(tmp_path, monkeypatch)
 
 
 def lose_the_config(ensemble: Path) -> None:
