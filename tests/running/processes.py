@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 from pathlib import Path
 
 
@@ -23,14 +24,22 @@ def children(pid: int) -> list[int]:
 
 
 def command(pid: int) -> list[str]:
-    """Return the command line of `pid`."""
-    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    """Return the command line of `pid`; empty if it has ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    return []
 
 
 def stub_of(server: int, model: str) -> int:
     """Return the process that runs the only instance of `model`."""
-    (stub,) = [pid for pid in children(server) if f"/{model}/" in command(pid)[1]]
+    (stub,) = [pid for pid in children(server) if f"/{model}/" in " ".join(command(pid))]
     return stub
+
+
+def end(pid: int) -> None:
+    """Kill `pid`, unless it has just ended by itself."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 class Watched:

@@ -44,12 +44,23 @@ def send(
 
 def send_grpc(live: Live, request: service_pb2.ModelInferRequest) -> tuple[str, str]:
     """gRPC's code and text; ("OK", "") for an answer."""
+    ((code, answer),) = send_together(live, [request])
+    return code, answer if isinstance(answer, str) else ""
+
+
+def send_together(
+    live: Live, requests: Sequence[service_pb2.ModelInferRequest], timeout_s: float = TIMEOUT_S
+) -> list[tuple[str, str | service_pb2.ModelInferResponse]]:
+    """Send all before the first answer is awaited; gRPC's code and text of each, or "OK" and its answer."""
+    answers: list[tuple[str, str | service_pb2.ModelInferResponse]] = []
     with grpc.insecure_channel(live.grpc) as channel:
-        try:
-            service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=TIMEOUT_S)
-        except grpc.RpcError as error:
-            return error.code().name, error.details()
-    return "OK", ""
+        infer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+        for call in [infer.future(request, timeout=timeout_s) for request in requests]:
+            try:
+                answers.append(("OK", call.result()))
+            except grpc.RpcError as error:
+                answers.append((error.code().name, error.details()))
+    return answers
 
 
 def tensor(name: str, data: Sequence[Any], shape: object = None, datatype: str = "BYTES") -> dict[str, Any]:
@@ -99,8 +110,12 @@ def by_binary(live: Live, ids: Ids) -> tuple[object, str]:
 
 
 def by_grpc(live: Live, ids: Ids) -> tuple[object, str]:
+    return send_grpc(live, one_query(ids))
+
+
+def one_query(ids: Ids) -> service_pb2.ModelInferRequest:
     inputs = [(name, [1, len(values)]) for name, values in ids.items()]
-    return send_grpc(live, grpc_request(*inputs, raw=[packed(*values) for values in ids.values()]))
+    return grpc_request(*inputs, raw=[packed(*values) for values in ids.values()])
 
 
 WIRES = {"json": by_json, "generate": by_generate, "binary": by_binary, "grpc": by_grpc}

@@ -18,7 +18,7 @@ from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
 from operations.server.runtime_folder import sweep
-from tests.running.processes import Watched, children, command
+from tests.running.processes import Watched, children, command, end
 
 CESTA = [sys.executable, "-m", "operations.cli"]
 FREE_PORTS = ["--http-port=0", "--grpc-port=0", "--metrics-port=0", "--supervisor-port=0"]
@@ -52,7 +52,7 @@ class Supervised:
     def look(self) -> None:
         """Record the server and the stubs that run now; not those of a trial, which listens elsewhere."""
         port = f"--grpc-port={self.addresses['grpc'].rpartition(':')[2]}"
-        (triton,) = (pid for pid in children(self.process.pid) if port in _options(pid))
+        (triton,) = (pid for pid in children(self.process.pid) if port in command(pid))
         options = " ".join(command(triton))
         self.shm_prefix = re.search(r"shm-region-prefix-name=(\S+)", options)[1]
         self.runtime = Path(re.search(r"--backend-directory=(\S+)/backends", options)[1])
@@ -100,11 +100,11 @@ class Supervised:
     def kill(self) -> None:
         """End what still runs and remove its remains, for a test that failed."""
         if self.process.poll() is None:
-            for pid in (*children(self.process.pid), self.process.pid):
-                os.kill(pid, signal.SIGKILL)
+            for pid in (self.process.pid, *children(self.process.pid)):
+                end(pid)
         for watched in self.processes:
             if not watched.ended(0):
-                os.kill(watched.pid, signal.SIGKILL)
+                end(watched.pid)
         self.process.wait()
         self._reader.join(20)
         for stream in (self.process.stdout, self.process.stderr):
@@ -124,11 +124,3 @@ class Supervised:
                 self._events.put(json.loads(line))
             except ValueError:
                 self.not_events.append(line.rstrip())
-
-
-def _options(pid: int) -> list[str]:
-    """The command line of a process; empty if it has ended."""
-    try:
-        return command(pid)
-    except OSError:
-        return []

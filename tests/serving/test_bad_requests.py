@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import struct
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from tritonclient.grpc import service_pb2
 
 from tests.running.live import MODEL, Live
-from tests.running.questions import Question, over_grpc
 from tests.running.raw_requests import (
     GENERATE,
     INFER,
     WIRES,
     binary,
-    by_grpc,
     check_text,
     grpc_request,
     numbers,
+    one_query,
     packed,
     send,
     send_grpc,
+    send_together,
     tensor,
 )
 
@@ -85,26 +85,28 @@ def test_one_bad_query_refuses_its_whole_request(uncached: Live) -> None:
 
 @pytest.mark.alone
 def test_bad_requests_leave_those_of_the_same_batch_alone(uncached: Live) -> None:
-    """Full requests keep the sampler busy while bad and good ones queue up and form a batch."""
-    good = [Question((item,), uncached.user_ids[0]) for item in uncached.item_ids[:6]]
-    expected = [over_grpc(uncached, [question]).item_ids.tolist() for question in good]
-    full = [
-        Question(tuple(uncached.item_ids[:200]), uncached.user_ids[0], tuple(uncached.item_ids[200:1200]))
-    ] * 64
-    requests = FULL + len(good) + len(OURS)
-    before = _settled(uncached, 0)
-    with ThreadPoolExecutor(requests) as threads:
-        for _ in range(FULL):
-            threads.submit(over_grpc, uncached, full)
-        answers = [threads.submit(over_grpc, uncached, [question]) for question in good]
-        refusals = [threads.submit(by_grpc, uncached, ids) for ids, _ in OURS.values()]
-    after = _settled(uncached, before["success"] + before["fail"] + requests)
+    """Full requests keep the sampler busy while others queue up. Repeated until a batch was formed."""
+    good = [one_query({"basket": [item.encode()]}) for item in uncached.item_ids[:6]]
+    expected = [_item_ids(answer) for _, answer in send_together(uncached, good)]
+    items = packed(*(item.encode() for item in uncached.item_ids[:200])) * 64
+    excluded = packed(*(item.encode() for item in uncached.item_ids[200:1200])) * 64
+    full = [grpc_request(("basket", [64, 200]), ("exclude", [64, 1000]), raw=[items, excluded])] * FULL
+    requests = [*full, *good, *(one_query(ids) for ids, _ in OURS.values())]
+    executions = len(requests)
+    while executions == len(requests):
+        before = _settled(uncached, 0)
+        answers = send_together(uncached, requests, timeout_s=60)[FULL:]
+        after = _settled(uncached, before["success"] + before["fail"] + len(requests))
+        executions = after["execution"] - before["execution"]
 
-    assert [answer.result().item_ids.tolist() for answer in answers] == expected
-    for refusal, (_, sentence) in zip(refusals, OURS.values(), strict=True):
-        code, text = refusal.result()
-        assert (code, sentence in text) == ("INVALID_ARGUMENT", True)
-    assert after["execution"] - before["execution"] < requests  # batches there were
+        assert [_item_ids(answer) for _, answer in answers[: len(good)]] == expected
+        for (code, text), (_, sentence) in zip(answers[len(good) :], OURS.values(), strict=True):
+            assert (code, sentence in text) == ("INVALID_ARGUMENT", True)
+
+
+def _item_ids(answer: service_pb2.ModelInferResponse) -> bytes:
+    raw = zip(answer.outputs, answer.raw_output_contents, strict=True)
+    return {output.name: content for output, content in raw}["item_ids"]
 
 
 def _settled(live: Live, requests: int) -> dict[str, int]:

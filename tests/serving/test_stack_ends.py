@@ -164,7 +164,7 @@ def test_the_next_start_removes_what_a_killed_stack_left(start: StartStack, out:
     stack = start()
     stack.await_ready()
     supervisor, nginx = stack.pid("gateway/supervisor"), stack.pid("gateway/run/nginx")
-    (triton,) = (pid for pid in children(supervisor) if command(pid)[0].endswith("tritonserver"))
+    (triton,) = (pid for pid in children(supervisor) if "tritonserver" in "".join(command(pid)[:1]))
     still = [Watched(children(nginx)[0]), Watched(triton)]
     for process in still:
         os.kill(process.pid, signal.SIGSTOP)

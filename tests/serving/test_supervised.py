@@ -5,7 +5,6 @@ pytest tests/serving/test_supervised.py -s   prints the seconds of each.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -81,9 +80,8 @@ def of(model: str) -> Callable[[int], int]:
 
     def stub(triton: int) -> int:
         for pid in children(triton):
-            with contextlib.suppress(FileNotFoundError):  # Triton forks some that soon end
-                if f"/{model}/1/" in command(pid)[1]:
-                    return pid
+            if f"/{model}/1/" in " ".join(command(pid)):
+                return pid
         raise AssertionError(f"no process of {model} 1")
 
     return stub
