@@ -14,6 +14,7 @@ local folder
 local last_faults  -- what this process could not read, which is logged once
 
 local MISSING = 2  -- the number of ENOENT
+local NEVER = 2 ^ 40
 
 -- Returns a file's text, `instead` if there is none, or nil and the reason why it cannot be read.
 local function read_file(name, instead)
@@ -30,6 +31,13 @@ local function read_file(name, instead)
   return text, fault
 end
 
+-- Adds the entry of a secret, unless it was forgotten. The last word is the Unix time of its end.
+local function add_entry(entries, key, hash, expires_s)
+  if not shared:get("forgotten:" .. hash) then
+    entries["key:" .. hash] = key.name .. " " .. key.role .. " " .. key.rate .. " " .. expires_s
+  end
+end
+
 -- Returns the entries of the keys in a text of keys.json, or nil.
 local function entries_of(text)
   local keys, entries = cjson.decode(text), {}
@@ -40,8 +48,10 @@ local function entries_of(text)
     if type(key) ~= "table" or not (key.sha256 and key.name and key.role and tonumber(key.rate)) then
       return nil
     end
-    if not shared:get("forgotten:" .. key.sha256) then
-      entries["key:" .. key.sha256] = key.name .. " " .. key.role .. " " .. key.rate
+    local expires_s = tonumber(key.expires_s) or NEVER
+    add_entry(entries, key, key.sha256, expires_s)
+    if key.old_sha256 then
+      add_entry(entries, key, key.old_sha256, math.min(expires_s, tonumber(key.old_expires_s) or 0))
     end
   end
   return entries
@@ -125,8 +135,8 @@ function state.follow()
 end
 
 local read_entry = memo(2048, function(entry)
-  local name, role, rate = entry:match("^(%S+) (%S+) (%S+)$")
-  return {name = name, role = role, rate = tonumber(rate)}
+  local name, role, rate, expires_s = entry:match("^(%S+) (%S+) (%S+) (%S+)$")
+  return {name = name, role = role, rate = tonumber(rate), expires_s = tonumber(expires_s)}
 end)
 
 -- Refuses a key whose entry in keys.json could not be deleted, until nginx starts again. Returns whether it is noted.
@@ -136,13 +146,11 @@ function state.forget(hash)
   return noted
 end
 
--- Returns name, role and rate of the key with this SHA-256, or nil.
+-- Returns name, role and rate of the key with this SHA-256, or nil if there is none or it has expired.
 function state.key(hash)
   local entry = shared:get("key:" .. hash)
-  if not entry then
-    return nil
-  end
-  return read_entry(entry)
+  local key = entry and read_entry(entry)
+  return key and ngx.now() < key.expires_s and key or nil
 end
 
 -- Returns the share of sessions that the canary release answers, in percent.
