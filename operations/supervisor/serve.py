@@ -36,6 +36,7 @@ from operations.supervisor.app import make_app
 from operations.supervisor.drift import DriftWatch
 from operations.supervisor.embedded import EmbeddedServer, open_server
 from operations.supervisor.metrics import Metrics
+from operations.supervisor.operation_log import OperationLog
 from operations.supervisor.server_log import log_handler
 from operations.supervisor.status import Status
 from operations.supervisor.threads import run_in_thread, run_unattended
@@ -131,7 +132,7 @@ def _operator(settings: ServerSettings, repository: Repository, gateway: Path, m
     def count() -> Traffic:
         return read_traffic(repository, gateway, page, metrics.canaries())
 
-    return Operator(repository, connect, load_bars(), admin_token(gateway), count)
+    return Operator(repository, connect, load_bars(), admin_token(gateway), count, OperationLog(gateway))
 
 
 def _announce(server: EmbeddedServer, listener: socket.socket) -> None:

@@ -58,7 +58,7 @@ local HTTP = {
   ["/healthz"] = route("health", GET, {open = true, answer = health.answer}),
   ["/readyz"] = route("health", GET, {open = true, answer = health.answer}),
 }
-local ADMIN = route("admin", GET_POST, {role = "admin", location = "@admin"})
+local ADMIN = route("admin", GET_POST, {role = "admin", location = "@admin", uses = {"idempotency-key"}})
 local UNKNOWN = route("other", GET_POST, {unknown = true, stranger = 404})
 
 local SERVICE = "/inference.GRPCInferenceService/"
