@@ -49,7 +49,7 @@ def test_an_admin_promotes_and_rolls_back_through_the_gateway(running: Stack) ->
     assert running.ask("/admin/releases/2/promote", running.shop, method="POST")[0] == 403
     promoted = running.change("/admin/releases/2/promote")
     assert (promoted["state"], promoted["result"]["before"]) == ("succeeded", 1), promoted
-    assert {"verify", "trial", "load scorer", "switch"} <= {step["step"] for step in promoted["steps"]}
+    assert {"verify", "trial", "load ncf_scorer", "switch"} <= {step["step"] for step in promoted["steps"]}
     assert running.recommend() == 2
     assert running.change("/admin/rollback")["state"] == "succeeded"
     assert running.recommend() == 1
