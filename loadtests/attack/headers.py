@@ -31,6 +31,8 @@ OTHERS: Final = tuple(
     + [("Accept-Encoding", "gzip;q=x"), ("Host", ""), ("Host", "a/b"), ("Host", "[::1"), ("Cookie", "=;=")]
     + [("X-Request-Id", value) for value in ("", "a b", "x" * 65, "%0a", "é", "../..")]
     + [("X-Session-Id", value) for value in ("", "x" * 4000, "\xff\xfe")]
+    + [(name, value) for name in ("X-Placement", "X-Variant") for value in ('"} 1', "a|b", "x" * 65, "\xff")]
+    + [("Idempotency-Key", value) for value in ("", "x" * 4000, "\xff", "a b")]
     + [("Authorization", value) for value in ("", "Bearer", "Bearer ", "Basic eDp5", "Bearer \xff")]
     + [("traceparent", value) for value in ("00-x", f"00-{'0' * 32}-{'0' * 16}-01", "ff")]
     + [("grpc-timeout", value) for value in ("0n", "1S", "-1S", "99999999999H", "x")]
@@ -46,6 +48,7 @@ PATHS: Final = (
     ("GET", "/healthz", b""),
     ("GET", "/readyz", b""),
     ("GET", "/admin/releases", b""),
+    ("GET", "/admin/operations", b""),
     ("GET", "/nothing-here", b""),
 )
 NAMES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_!#$%&'*+.^`|~"

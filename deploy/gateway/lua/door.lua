@@ -2,6 +2,7 @@
 -- paths.
 
 local answers = require("answers")
+local context = require("context")
 local grpc = require("grpc")
 local health = require("health")
 local identity = require("identity")
@@ -104,8 +105,10 @@ function door.finish()
     limits.give_place_back(ctx.key.name)
   end
   door.leave()
+  local key = var.key_name
   metrics.count({
-    route = var.route, key = var.key_name, release = var.release, model = var.asked_model,
+    route = var.route, key = key, release = var.release, model = var.asked_model,
+    context = key ~= "" and context.labels(key),
     status = tonumber(var.said_status), grpc = var.left == "" and tonumber(var.grpc_status) or nil,
     seconds = ngx.now() - ngx.req.start_time(), upstream_s = tonumber(var.behind_s),
   })

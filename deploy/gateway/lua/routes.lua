@@ -31,8 +31,9 @@ local GET = {methods = set("GET", "HEAD"), allow = "GET, HEAD"}
 local GET_POST = {methods = set("GET", "POST"), allow = "GET, POST"}
 
 local ALWAYS = {
-  "host", "connection", "authorization", "x-request-id", "x-session-id", "traceparent", "user-agent", "accept",
-  "content-type", "content-length", "content-encoding", "transfer-encoding", "expect", "x-forwarded-for",
+  "host", "connection", "authorization", "x-request-id", "x-session-id", "x-placement", "x-variant", "traceparent",
+  "user-agent", "accept", "content-type", "content-length", "content-encoding", "transfer-encoding", "expect",
+  "x-forwarded-for",
 }
 
 local function route(name, allowed, options)
