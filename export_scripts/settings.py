@@ -17,6 +17,7 @@ from operations.drift.features import BY_NAME as FEATURES_BY_NAME
 from operations.settings import SHIPPED as BARS
 from operations.settings import ReleaseSettings, SettingsTable, merged, read_toml, validated
 
+MOST_EXPLORE = 10  # log odds: at 10 every new item stands before every repeat
 LEAST_PERCENT = 0.01  # of a canary release, as in operations.releases.canary; nginx splits by this
 SHIPPED = Path(__file__).with_name("pipeline.toml")
 PATHS = (("data", "transactions"), ("data", "products"), ("etl", "spill"))  # relative to their file
@@ -165,6 +166,23 @@ class TrainSettings(SettingsTable):
     validation_queries: int = Field(ge=1)
 
 
+class RankingSettings(SettingsTable):
+    """How a release orders its lists. A change needs no training."""
+
+    explore: float | Literal["auto"]
+
+    @field_validator("explore", mode="before")
+    @classmethod
+    def _is_number_or_auto(cls, value: object) -> object:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value != "auto" and not (is_number and -MOST_EXPLORE <= value <= MOST_EXPLORE):
+            raise ValueError(
+                f'write "auto", or a number from {-MOST_EXPLORE} (bought before comes first) '
+                f"to {MOST_EXPLORE} (new to the customer comes first)"
+            )
+        return value
+
+
 class EvaluateSettings(SettingsTable):
     """The measurement of the test period."""
 
@@ -266,6 +284,7 @@ class Settings(SettingsTable):
     sampler: SamplerSettings
     retrieval: RetrievalSettings
     train: TrainSettings
+    ranking: RankingSettings
     evaluate: EvaluateSettings
     release: ReleaseSettings
     drift: DriftSettings

@@ -1,6 +1,6 @@
 """Plots of the report as numbers in percent of the axes; ``report.html.j2`` draws them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from export_scripts.quality.results import Summary
@@ -9,6 +9,7 @@ METRIC: Final = "hr_at_10"
 NONE: Final = "-"  # shown where there is no number
 STEPS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)  # between two marks of an axis
 MOST_MARKS: Final = 6
+LABEL: Final = 4  # width of a mark's label, in percent
 
 Points = list[tuple[float, float]]  # (x, y)
 
@@ -48,6 +49,26 @@ class Plot(NamedTuple):
     y: list[tuple[str, float]]
 
 
+class Mark(NamedTuple):
+    """A point with a label, which is ``lift`` lines above it; an empty label is not drawn."""
+
+    x: float
+    y: float
+    label: str
+    title: str
+    lift: int = 0
+
+
+class Field(NamedTuple):
+    """A line of marks, one mark of them that stands out, single marks, and the axes as of a Plot."""
+
+    line: list[Mark]
+    chosen: Mark
+    single: list[Mark]
+    x: list[tuple[str, float]]
+    y: list[tuple[str, float]]
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """Format a number such as 0.238; a dash for None."""
     return NONE if value is None else f"{value:.{digits}f}"
@@ -80,6 +101,30 @@ def dots(groups: Mapping[str, Summary], ours: str = "") -> tuple[list[Dot], Axis
             low, high = map(at, interval[METRIC])
             plotted.append(Dot(name, number(value), at(value), low, high, f"{group['n']:,}", name == ours))
     return plotted, scale
+
+
+def field(line: Sequence[Mark], chosen: Mark, single: Sequence[Mark]) -> Field:
+    """Plot a line of marks, the ``chosen`` one among them, and ``single`` marks, whose labels are lifted.
+
+    Of labels on the line that would cover each other, the first is drawn, and that of ``chosen`` always.
+    """
+    drawn = [*line, *single]
+    x, y = (axis(max(mark[k] for mark in drawn)) for k in (0, 1))
+
+    def placed(mark: Mark) -> Mark:
+        return mark._replace(x=round(100 * mark.x / x.end, 2), y=round(100 * mark.y / y.end, 2))
+
+    in_use, on_line = placed(chosen), []
+    labelled = [in_use]
+    for mark in map(placed, line):
+        if is_free := all(max(abs(mark.x - m.x), abs(mark.y - m.y)) > LABEL for m in labelled):
+            labelled.append(mark)
+        on_line.append(mark if is_free else mark._replace(label=""))
+    lifted: list[Mark] = []
+    for mark in sorted(map(placed, single)):
+        near = [m.lift for m in lifted if abs(mark.x - m.x) < LABEL and abs(mark.y - m.y) < 4 * LABEL]
+        lifted.append(mark._replace(lift=max(near, default=-1) + 1))
+    return Field(on_line, in_use, lifted, x.marks, y.marks)
 
 
 def lines(points_of: Mapping[str, Points], x: Axis, y: Axis) -> Plot:

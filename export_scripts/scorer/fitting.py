@@ -1,4 +1,4 @@
-"""Fit the scorer: train until validation stops improving, then raise items that are new to a user."""
+"""Fit the scorer: train until validation stops improving, then choose how far new items are raised."""
 
 from copy import deepcopy
 
@@ -13,6 +13,7 @@ from ensemble.candidate_sampler.features import FEATURES
 from export_scripts.durations import step
 from export_scripts.progress import Progress
 from export_scripts.scorer.checkpoint import UNTRAINED, Curve
+from export_scripts.scorer.explore import NEW_TO_USER
 from export_scripts.scorer.ncf import NCF, NCFShape
 from export_scripts.scorer.prior import moments
 from export_scripts.scorer.resume import SavedTraining, Stateful
@@ -26,8 +27,7 @@ LEAST_BATCHES, LEAST_BATCH = 20, 32  # a small shop gets smaller batches before 
 VALIDATION_BATCH = 256
 MOST_THREADS = 2  # three and more give other last bits than one and two
 TOP = 10  # places of the list that HR@10 and NDCG@10 look at
-RISES = [step / 10 for step in range(13)]  # tried by raise_new_items, in the score's unit, log odds
-NEW_TO_USER = FEATURES.index("new_to_user")
+RISES = [step / 10 for step in range(13)]  # tried by choose_explore, in the score's unit, log odds
 SCALE_SAMPLE = 4_000  # training queries from which the features' mean and spread are taken
 
 
@@ -129,8 +129,8 @@ def best_epoch(curve: list[dict[str, float]]) -> int:
 
 
 @torch.no_grad()
-def raise_new_items(model: NCF, validation: TrainingSet, price: float) -> float:
-    """Raise the scores of items that are new to the user, and return by how much.
+def choose_explore(model: NCF, validation: TrainingSet, price: float) -> float:
+    """Return by how much to raise the scores of items that are new to the user.
 
     A list of the likeliest items holds few new ones, because a repeat is likelier than any single new item.
     Half of the purchases are new items, though. Of the RISES that cost at most the share ``price`` of
@@ -146,8 +146,7 @@ def raise_new_items(model: NCF, validation: TrainingSet, price: float) -> float:
     least = (1 - price) * max(each["ndcg_at_10"] for each in quality)
     affordable = [i for i, each in enumerate(quality) if each["ndcg_at_10"] >= least]
     chosen = max(affordable, key=lambda i: (ranks[i][hidden_is_new] < TOP).sum())  # the first of equals
-    model.wide.weight[0, NEW_TO_USER] += RISES[chosen] * model.feature_std[NEW_TO_USER]
-    log.info("leaned to new", added=RISES[chosen], before=quality[0], after=quality[chosen])
+    log.info("explore", added=RISES[chosen], before=quality[0], after=quality[chosen])
     return RISES[chosen]
 
 

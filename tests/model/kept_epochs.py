@@ -24,7 +24,8 @@ import numpy as np
 
 from export_scripts.engines.local import ThisProcess
 from export_scripts.receipts.shop import Shop, load_shop
-from export_scripts.scorer.fitting import fit, new_model, raise_new_items
+from export_scripts.scorer.explore import add_explore
+from export_scripts.scorer.fitting import choose_explore, fit, new_model
 from export_scripts.scorer.prior import fit_prior
 from export_scripts.scorer.training_set import collect, collect_training_sets, make_periods
 from export_scripts.settings import Settings, load_settings
@@ -89,7 +90,8 @@ def compare(shop: Shop, settings: Settings, queries: int) -> list[tuple[int, flo
     found = []
     for validation in (users, mixture):
         model, curve = fit(deepcopy(untrained), training, validation, chosen)
-        rise = raise_new_items(model, validation, chosen.price_of_new)
+        rise = choose_explore(model, validation, chosen.price_of_new)
+        add_explore(model, rise)
         found.append((curve.kept, rise, answer(shop, model, release, settings, queries)))
     return found
 
