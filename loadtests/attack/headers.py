@@ -71,9 +71,8 @@ def conditions(tally: Tally) -> None:
             allowed = {expected[method, path], 400} | ({304, 206, 412, 416} if path == "/v1/items" else set())
             if status not in allowed:
                 named = ": ".join(header)
-                tally.blame(
-                    f"{method} {path} with {named} gives {status or 'no answer'}, not {expected[method, path]}"
-                )
+                usual = expected[method, path]
+                tally.blame(f"{method} {path} with {named} gives {status or 'no answer'}, not {usual}")
 
 
 def metadata(tally: Tally) -> None:
