@@ -30,6 +30,7 @@ Name = Annotated[str, typer.Argument(help="1 to 32 of a-z, 0-9 and -; it names t
 class Role(StrEnum):
     shop = "shop"
     admin = "admin"
+    browser = "browser"
 
 
 @app.callback()
@@ -57,16 +58,27 @@ def keys() -> None:
 def add(
     name: Name,
     role: Annotated[
-        Role, typer.Option(help="shop may ask for recommendations; admin may change releases, too.")
+        Role,
+        typer.Option(
+            help="shop may ask for recommendations; admin may change releases, too; "
+            "browser only makes tokens for pages."
+        ),
     ] = Role.shop,
     rate: Annotated[int, typer.Option(help="Requests per second; a burst may hold as many again.")] = 50,
     expires: Annotated[str, typer.Option(help="When it ends: 90d, 12h, 30m, or never.")] = "never",
+    origin: Annotated[
+        list[str] | None, typer.Option(help="browser: https://… of a page that tokens serve; repeatable.")
+    ] = None,
+    session_rate: Annotated[
+        int | None, typer.Option(help="browser: requests per second of one visitor.", show_default="5")
+    ] = None,
     folder: Folder = GATEWAY,
 ) -> None:
     """Make a key and print it. It cannot be shown again."""
     from operations.gateway.keys import add_key
 
-    secret = add_key(folder, name, role.value, rate, _end(expires))
+    end = _end(expires)
+    secret = add_key(folder, name, role.value, rate, end, origins=origin or (), session_rate=session_rate)
     print(secret, flush=True)  # before it is announced: if that fails, the key is not lost
     _apply(folder)
 

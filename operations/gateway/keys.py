@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -27,10 +27,15 @@ from operations.errors import CestaError, KeyKept
 from operations.records.atomic import overwrite, write_file
 from operations.records.disk import FILE_MODE, explain, explained, make_folder
 
-Role = Literal["shop", "admin"]
+Role = Literal["shop", "admin", "browser"]
 
 FILE: Final = "keys.json"
 MAX_RATE: Final = 100_000
+MAX_ORIGINS: Final = 20
+SESSION_RATE: Final = 5  # requests per second of one visitor's page, unless the key has another
+_ORIGIN: Final = re.compile(  # as browsers send it: lower case, no path; without TLS only on this machine
+    r"https://[a-z0-9.-]{1,200}(:\d{1,5})?|http://(localhost|127\.0\.0\.1)(:\d{1,5})?"
+)
 _ENTRY: Final = re.compile(r"\{")
 _COMMA: Final = re.compile(r"\s*,")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
@@ -51,6 +56,8 @@ class Key:
     expires_s: int | None = None
     old_sha256: str | None = None
     old_expires_s: int | None = None
+    origins: list[str] | None = None  # of a browser key: the pages that its tokens serve
+    session_rate: int | None = None  # of a browser key: requests per second of one visitor
 
     def has_expired(self) -> bool:
         return self.expires_s is not None and time.time() >= self.expires_s
@@ -68,14 +75,27 @@ def read_keys(folder: Path) -> list[Key]:
     return [Key(**described) for described in _read(folder)]
 
 
-def add_key(folder: Path, name: str, role: Role, rate: int, expires_s: int | None = None) -> str:
-    """Make a key and return it. The file cannot give it back. `expires_s` is a Unix time; None: never."""
+def add_key(
+    folder: Path,
+    name: str,
+    role: Role,
+    rate: int,
+    expires_s: int | None = None,
+    *,
+    origins: Sequence[str] = (),
+    session_rate: int | None = None,
+) -> str:
+    """Make a key and return it. The file cannot give it back. `expires_s` is a Unix time; None: never.
+
+    A key of the role browser needs `origins`, such as https://shop.example; other keys have none.
+    """
     if not _NAME.fullmatch(name):
         raise CestaError(f'"{name}" cannot name a key; use 1 to 32 of a-z, 0-9 and -')
     _check_rate(rate)
+    about = _pages_of(role, origins, session_rate)
     secret = _make_secret()
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
-    key = Key(name, role, rate, _hash(secret), created_at, expires_s)
+    key = Key(name, role, rate, _hash(secret), created_at, expires_s, **about)
     with explained(f'the key "{name}" was not added'):
         make_folder(folder)
         with _lock(folder):
@@ -176,6 +196,26 @@ def _make_secret() -> str:
 def _described(key: Key) -> dict[str, Any]:
     """Return the fields of a key that have a value."""
     return {name: value for name, value in asdict(key).items() if value is not None}
+
+
+def _pages_of(role: Role, origins: Sequence[str], session_rate: int | None) -> dict[str, Any]:
+    """Return the fields of a browser key's pages. Raises CestaError if they do not fit the role."""
+    if role != "browser":
+        if origins or session_rate is not None:
+            raise CestaError(
+                f"a key of the role {role} has no origins and no rate per session; leave them out"
+            )
+        return {}
+    if not 1 <= len(origins) <= MAX_ORIGINS:
+        raise CestaError(f"a key of the role browser has 1 to {MAX_ORIGINS} origins; got {len(origins)}")
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise CestaError(
+                f'"{origin}" is no origin; write https://shop.example, with a port if it is not the usual one'
+            )
+    session_rate = SESSION_RATE if session_rate is None else session_rate
+    _check_rate(session_rate)
+    return {"origins": sorted(set(origins)), "session_rate": session_rate}
 
 
 def _hash(secret: str) -> str:

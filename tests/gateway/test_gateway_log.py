@@ -222,5 +222,6 @@ def test_the_metrics_are_as_prometheus_wants_them(own_door: Door) -> None:
             "at_triton",
             "workers",
             "start_time_seconds",
+            "context_requests_total",
         ),
     }

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from operations.gateway.control import TOKEN, announce
+from operations.gateway.keys import add_key
 from operations.server.process import Server
 from tests import ROOT
 from tests.running.door import OPERATION, Answer, Door, OpenDoor, Supervisor, free_ports
@@ -26,7 +28,11 @@ OPERATIONS = [
     if method != "parameters"
 ]
 LARGE = b" " * 70_000
-BODIES = {"/v1/recommend": {"basket": ["i1"]}, "/v1/recommend/batch": {"queries": [{"basket": ["i1"]}]}}
+BODIES = {
+    "/v1/recommend": {"basket": ["i1"]},
+    "/v1/recommend/batch": {"queries": [{"basket": ["i1"]}]},
+    "/v1/tokens": {"user_id": "900"},
+}
 ADMIN_BODY = {"percent": 5}
 ITEMS = {"items": {"i1": {"name": "Eggs", "department": "dairy"}}}
 
@@ -42,7 +48,11 @@ def closed(open_gateway: OpenDoor) -> Door:
 @pytest.fixture(scope="module")
 def open_(open_gateway: OpenDoor, triton: Server, supervisor: Supervisor) -> Door:
     door = open_gateway(triton_http=triton.http)
-    (door.settings.folder / "items.json").write_text(json.dumps(ITEMS))
+    folder = door.settings.folder
+    (folder / "items.json").write_text(json.dumps(ITEMS))
+    (folder / TOKEN).write_text("a secret")
+    door.keys["browser"] = add_key(folder, "browser", "browser", 1000, origins=["https://shop.example"])
+    assert announce(folder)
     return door
 
 
@@ -87,13 +97,14 @@ def test_every_documented_answer_is_given(path: str, method: str, open_: Door, c
     body = ADMIN_BODY if path.startswith("/admin/") and method == "post" else BODIES.get(path)
     url, verb = path.replace("{release}", "1").replace("{id}", OPERATION["id"]), method.upper()
     answers = [open_.ask(url, body, method=verb)]
-    answers += [open_.ask(url, body, key=key, method=verb) for key in ("admin", None)]
+    answers += [open_.ask(url, body, key=key, method=verb) for key in ("admin", "browser", None)]
     answers.append(closed.ask(url, body, key="admin", method=verb))
     slow = "slow-admin" if path.startswith("/admin/") else "slow-shop"
     with ThreadPoolExecutor(20) as threads:
         answers += threads.map(lambda _: open_.ask(url, body, key=slow, method=verb), range(60))
     statuses = {check(path, method, answer) for answer in answers}
-    statuses.add(check(path, method, open_.ask(url, body, key="admin", method="DELETE")))
+    key = "browser" if path == "/v1/tokens" else "admin"
+    statuses.add(check(path, method, open_.ask(url, body, key=key, method="DELETE")))
     if body is not None:
         wrong: list[tuple[Any, dict[str, str]]] = [
             ([], {}),
@@ -101,7 +112,7 @@ def test_every_documented_answer_is_given(path: str, method: str, open_: Door, c
             (body, {"Content-Type": "text/plain"}),
         ]
         for sent, headers in wrong:
-            statuses.add(check(path, method, open_.ask(url, sent, key="admin", headers=headers)))
+            statuses.add(check(path, method, open_.ask(url, sent, key=key, headers=headers)))
     if path == "/v1/items":
         tag = {"If-None-Match": open_.ask(path).headers["etag"]}
         statuses.add(check(path, method, open_.ask(path, headers=tag)))
