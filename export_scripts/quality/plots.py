@@ -1,6 +1,7 @@
 """Plots of the report as numbers in percent of the axes; ``report.html.j2`` draws them."""
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Final, NamedTuple
 
 from export_scripts.quality.results import Summary
@@ -9,7 +10,9 @@ METRIC: Final = "hr_at_10"
 NONE: Final = "-"  # shown where there is no number
 STEPS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)  # between two marks of an axis
 MOST_MARKS: Final = 6
-LABEL: Final = 4  # width of a mark's label, in percent
+LABEL: Final = 4  # width of a label on the line, in percent
+LINE: Final = 5  # height of a label in percent, and distance of two lifts
+DIGIT: Final = 2  # width of a single mark's label
 
 Points = list[tuple[float, float]]  # (x, y)
 
@@ -122,8 +125,9 @@ def field(line: Sequence[Mark], chosen: Mark, single: Sequence[Mark]) -> Field:
         on_line.append(mark if is_free else mark._replace(label=""))
     lifted: list[Mark] = []
     for mark in sorted(map(placed, single)):
-        near = [m.lift for m in lifted if abs(mark.x - m.x) < LABEL and abs(mark.y - m.y) < 4 * LABEL]
-        lifted.append(mark._replace(lift=max(near, default=-1) + 1))
+        taken = [m.y + LINE * m.lift for m in lifted if abs(mark.x - m.x) < DIGIT]
+        free = (k for k in count() if all(abs(mark.y + LINE * k - height) >= LINE for height in taken))
+        lifted.append(mark._replace(lift=next(free)))
     return Field(on_line, in_use, lifted, x.marks, y.marks)
 
 
