@@ -13,7 +13,7 @@ from operations.errors import CestaError
 from operations.outputs import ARTIFACTS, Outputs
 from operations.terminal import PlainConsole
 
-WIDTH: Final = 150
+WIDTH: Final = 130
 MOST: Final = 10  # items of the answer, unless --k says otherwise
 
 Item = Annotated[

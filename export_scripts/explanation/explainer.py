@@ -120,8 +120,13 @@ class AskedQuestion:
         order = np.argsort(-self._scores[: self.size], kind="stable")  # as TopK: of equals the first
         self._order: list[int] = order.tolist()
         self.ranked: list[int] = self._rows[order].tolist()  # rows of the candidates, best first
-        self._average = self._features[: self.size].mean(0, dtype=np.float64)
         self._evidence = Evidence(explainer.sampler.arrays, query, explainer.item_id)
+
+    @cached_property
+    def _average(self) -> Float:
+        """(F,) the features' means over the candidates, of which there is at least one."""
+        average: Float = self._features[: self.size].mean(0, dtype=np.float64)
+        return average
 
     @cached_property
     def proposed(self) -> Candidates:

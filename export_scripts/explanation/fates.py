@@ -61,7 +61,8 @@ def early_fate(item_id: str, row: int, query: Query, arrays: SamplerArrays) -> F
         return Fate(item_id, Stage.IN_BASKET)
     if row in query.exclude:
         return Fate(item_id, Stage.EXCLUDED)
-    if query.wanted and not set(query.wanted) & set(arrays.categories.of_item[row].tolist()):
+    own = {number for number in arrays.categories.of_item[row].tolist() if number}  # 0 is no category
+    if query.wanted and not own & set(query.wanted):
         return Fate(item_id, Stage.OTHER_CATEGORY)
     return None
 

@@ -55,14 +55,22 @@ def test_json_holds_the_parts_of_each_score(out: Path) -> None:
     assert (other["stage"], other["explanation"]) == ("unknown", None)
 
 
+def test_an_empty_answer_has_no_baseline(out: Path) -> None:
+    excluded = ",".join(f"i{row:04d}" for row in range(1, 21))
+    told = json.loads(run("--out", out, "--exclude", excluded, "--item", "i0003", "--json").stdout)
+    assert (told["candidates"], told["baseline"]["score"], told["items"]) == (0, None, [])
+    assert told["others"][0]["stage"] == "excluded"
+    assert "0 explanations took" in run("--out", out, "--exclude", excluded).stdout
+
+
 def test_a_longer_list_than_an_answer_is_refused(out: Path) -> None:
     with pytest.raises(CestaError, match=r"^--k 6: an answer of release 1 has 5 items; --item tells about"):
         run("--out", out, "--k", "6")
 
 
 def test_a_bad_question_is_refused_as_the_server_does(out: Path) -> None:
-    with pytest.raises(CestaError, match=r'^unknown category "nowhere"'):
-        run("--out", out, "--category", "nowhere")
+    with pytest.raises(CestaError, match=r"^basket holds an id of 129 bytes; at most 128 are allowed"):
+        run("--out", out, "--basket", "x" * 129)
 
 
 def test_an_empty_repository_is_named(tmp_path: Path) -> None:
