@@ -13,7 +13,6 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Depends, Header
-from fastapi.exceptions import HTTPException
 from pydantic import BaseModel, field_validator
 
 from operations.errors import BeingChanged, CestaError
@@ -27,6 +26,7 @@ from operations.releases.promote import promote, roll_back
 from operations.releases.retire import LEAST, retire
 from operations.releases.stores.store import Repository
 from operations.settings import ReleaseSettings
+from operations.supervisor.problems import Problem
 
 log = structlog.get_logger()
 
@@ -108,7 +108,7 @@ class Operator:
     def _change(self, action: Action, caller: str, command: Callable[[ModelControl], Record]) -> Record:
         """Run a release command and log its caller.
 
-        Raises HTTPException: 409 if the command fails, 503 if another change is in progress.
+        Raises Problem: 409 if the command fails, 503 if another change is in progress.
         """
         with self._connected(action, caller) as control:
             record = command(control)
@@ -129,8 +129,9 @@ class Operator:
                 yield control
         except CestaError as error:
             log.warning("admin", what=str(action), by=caller, failed=str(error))
-            code = 503 if isinstance(error, BeingChanged) else 409  # the gateway adds Retry-After to a 503
-            raise HTTPException(code, str(error)) from None
+            if isinstance(error, BeingChanged):
+                raise Problem(503, str(error), "change_in_progress") from None
+            raise Problem(409, str(error), "change_refused") from None
 
 
 def make_router(operator: Operator) -> APIRouter:
@@ -140,7 +141,7 @@ def make_router(operator: Operator) -> APIRouter:
         x_cesta_admin: Annotated[str, Header()] = "", x_cesta_key: Annotated[str, Header()] = ""
     ) -> str:
         if not secrets.compare_digest(x_cesta_admin.encode(), operator.token.encode()):
-            raise HTTPException(403, "ask the gateway, with a key of the role admin")
+            raise Problem(403, "ask the gateway, with a key of the role admin", "not_allowed")
         return f"key:{x_cesta_key}"
 
     router = APIRouter(prefix="/admin")
