@@ -27,6 +27,7 @@ def model_config(name):
 
 def test_the_public_names_are_these():
     assert sorted(cesta_client.__all__) == [
+        "AnswerWarning",
         "AsyncRecommender",
         "AsyncTransport",
         "CestaError",
