@@ -1,6 +1,6 @@
 """The categories of two releases: which ones vanish, and how much customers buy from them.
 
-Callers name categories in their requests. A category that a release does not know makes a request an error.
+Callers name categories in their requests. A category that a release does not know matches nothing.
 """
 
 import io
@@ -37,7 +37,7 @@ def category_objections(
         more = f" and {len(large) - NAMED} more" if len(large) > NAMED else ""
         against.append(
             f"it lacks categories that release {active.release} has, with their shares of the purchases: "
-            f"{named}{more}; requests that name them would be refused (release.lost_category)"
+            f"{named}{more}; requests that name them would find nothing (release.lost_category)"
         )
     if len(lost) > bars.lost_categories * len(theirs):
         named = ", ".join(f'"{name}"' for name in lost[:NAMED])
