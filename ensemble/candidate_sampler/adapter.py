@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .digest import INPUTS, query_digest
+from .digest import INPUTS, query_digest, warned
 from .groups import groups_of
 from .metrics import Reporter, Tally
 from .query import BadRequest, Query
@@ -94,7 +94,10 @@ def _responses(parsed: list[list[Asked] | BadRequest], outputs: dict[str, Any]) 
             responses.append(_refusal(found))
             continue
         part = slice(start, start := start + len(found))
-        tensors = [pb_utils.Tensor(name, array[part]) for name, array in outputs.items()]
+        own = {name: array[part] for name, array in outputs.items()}
+        if any(query.unknown_categories for query, _ in found):
+            own["digest"] = warned(own["digest"], [query.unknown_categories for query, _ in found])
+        tensors = [pb_utils.Tensor(name, array) for name, array in own.items()]
         responses.append(pb_utils.InferenceResponse(tensors))
     return responses
 

@@ -6,7 +6,7 @@ copy them, and so that two releases with an equal array could share its pages.
 
 import json
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,9 @@ class Popularity(NamedTuple):
     order: Int  # every recommendable item row, best seller first
     score: Float  # (items,) log share of baskets, shifted so that 0 is "never sold"
     recent: Float  # (items,) the same over the last 28 days
+
+
+NO_CATEGORY: Final = 0  # it has no members: who asks for it alone gets nothing
 
 
 class Categories(NamedTuple):

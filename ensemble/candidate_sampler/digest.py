@@ -13,12 +13,20 @@ Definition. The digest is SHA-256, as 64 lower-case hexadecimal digits in ASCII,
 
 Empty ids are padding: they are skipped and not counted. An absent input counts 0 ids. ``nonce`` is not part
 of the digest. Clients outside this repository may depend on this text, so it does not change.
+
+Warnings follow the digest in the same output, because a further output would cost every answer time. Each is
+a code, a colon and what it is about: ``unknown_category:Cheese``. A request without any has the digest alone;
+in others, shorter rows are padded with "".
 """
 
 import hashlib
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Collection, Sequence
+from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+UNKNOWN_CATEGORY: Final = b"unknown_category:"
 INPUTS: Final = ("basket", "user_id", "exclude", "categories")  # in the order of the digest
 
 
@@ -30,3 +38,12 @@ def query_digest(*inputs: Collection[bytes]) -> bytes:
         written += len(present).to_bytes(4, "little")
         written += b"".join([len(i).to_bytes(4, "little") + i for i in present])
     return hashlib.sha256(written).hexdigest().encode()
+
+
+def warned(digests: NDArray[Any], unknown_categories: Sequence[Sequence[bytes]]) -> NDArray[Any]:
+    """(batch, 1) digests of one request, with the warnings of each query: (batch, 1 + most warnings)."""
+    told = np.full((len(digests), 1 + max(map(len, unknown_categories))), b"", np.object_)
+    told[:, :1] = digests
+    for row, names in zip(told, unknown_categories, strict=True):
+        row[1 : 1 + len(names)] = [UNKNOWN_CATEGORY + name for name in names]
+    return told

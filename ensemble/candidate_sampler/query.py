@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
+from .arrays import NO_CATEGORY
 from .blanks import ASCII_BLANKS, trimmed
 from .ids import Rows
 
@@ -24,10 +25,11 @@ class Query:
     user_row: int = 0
     basket: list[int] = field(default_factory=list)
     exclude: list[int] = field(default_factory=list)
-    wanted: list[int] = field(default_factory=list)  # category numbers
+    wanted: list[int] = field(default_factory=list)  # category numbers, or NO_CATEGORY if none is known
     now: int | None = None  # None: the moment the arrays were made for
     named: bool = field(default=False, compare=False)  # a user id was given; counted, like the next
     unknown_items: int = field(default=0, compare=False)  # distinct ids of the basket without a row
+    unknown_categories: tuple[bytes, ...] = ()  # they match nothing; the answer names them
 
 
 class Vocabulary:
@@ -46,8 +48,9 @@ class Vocabulary:
     ) -> Query:
         """Look all ids up, without the blanks around them, as the release has them (CHAR columns are padded).
 
-        Empty ids are padding; unknown items and users are legal, categories are not.
-        Raises BadRequest for too many ids, an id that is too long or not UTF-8, or an unknown category.
+        Empty ids are padding; unknown items, users and categories are legal. An unknown category matches
+        nothing: with known ones beside it the query is about those, without any its answer is empty.
+        Raises BadRequest for too many ids, or an id that is too long or not UTF-8.
         """
         user_id = user_id.strip()
         user_row = self._users.find_one(user_id) if user_id else 0
@@ -58,23 +61,19 @@ class Vocabulary:
                 _check_id("user_id", user_id)
         basket_rows, unknown_items = _rows("basket", basket, MAX_BASKET, self._items)
         excluded, _ = _rows("exclude", exclude, MAX_EXCLUDE, self._items)
+        wanted, unknown_categories = _rows("categories", categories, MAX_CATEGORIES, self._categories)
+        if unknown_categories:
+            wanted = wanted or [NO_CATEGORY]
         return Query(
             user_row=user_row,
             basket=basket_rows,
             exclude=excluded,
-            wanted=self._numbers(categories),
+            wanted=wanted,
             now=now,
             named=bool(user_id),
             unknown_items=len(unknown_items),
+            unknown_categories=tuple(unknown_categories),
         )
-
-    def _numbers(self, names: Collection[bytes]) -> list[int]:
-        numbers, unknown = _rows("categories", names, MAX_CATEGORIES, self._categories)
-        if unknown:
-            raise BadRequest(
-                f"unknown category {_quoted(unknown[0])}; use a value of a category column, in its spelling"
-            )
-        return numbers
 
 
 def _rows(what: str, ids: Collection[bytes], most: int, known: Rows) -> tuple[list[int], list[bytes]]:

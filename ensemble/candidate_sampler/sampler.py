@@ -10,7 +10,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import SamplerArrays, load_arrays, load_limits
+from .arrays import NO_CATEGORY, SamplerArrays, load_arrays, load_limits
 from .batch import Candidates, Derived, Limits, Queries, Tables, Touched, new_scratch
 from .features import FEATURES
 from .ids import Ids, Rows
@@ -79,7 +79,7 @@ class CandidateSampler:
         _check_rows("user", users, 0, self._users)
         _check_rows("basket item", baskets, 1, self._items)
         _check_rows("excluded item", excludes, 1, self._items)
-        _check_rows("category", wanted, 1, self._categories)
+        _check_rows("category", wanted, NO_CATEGORY, self._categories)
         user_vectors, basket_vectors = query_vectors(self.arrays.retrieval, users, basket_offsets, baskets)
         nothing = np.zeros((batch, 0), np.int32)
         return self._run(

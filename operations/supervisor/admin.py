@@ -14,7 +14,6 @@ from typing import Annotated, Final
 
 import structlog
 from fastapi import APIRouter, Depends, Header
-from fastapi.exceptions import HTTPException
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, field_validator
 
@@ -31,6 +30,7 @@ from operations.releases.stores.store import Repository
 from operations.releases.switch import Steps
 from operations.settings import ReleaseSettings
 from operations.supervisor.operation_log import KEPT, Asked, KeyReused, Operation, OperationLog
+from operations.supervisor.problems import Problem
 
 log = structlog.get_logger()
 
@@ -147,8 +147,8 @@ class Operator:
     ) -> Operation:
         """Start a command as an operation, unless its Idempotency-Key has started it before.
 
-        Raises HTTPException: 409 if another release than ``expected`` is active or this server is pinned, 422
-        for an Idempotency-Key of another request.
+        Raises Problem: 409 if another release than ``expected`` is active or this server is pinned, 422 for
+        an Idempotency-Key of another request.
         """
 
         def work(steps: Steps) -> dict[str, object]:
@@ -168,7 +168,9 @@ class Operator:
             return self.operations.start(Asked(str(action), caller.who, request, caller.key), work, check)
         except CestaError as error:
             log.warning("admin", what=str(action), by=caller.who, refused=str(error))
-            raise HTTPException(422 if isinstance(error, KeyReused) else 409, str(error)) from None
+            if isinstance(error, KeyReused):
+                raise Problem(422, str(error), "idempotency_key_reused") from None
+            raise Problem(409, str(error), "change_refused") from None
 
 
 def make_router(operator: Operator) -> APIRouter:
@@ -180,7 +182,7 @@ def make_router(operator: Operator) -> APIRouter:
         idempotency_key: Annotated[str, Header(max_length=MAX_KEY)] = "",
     ) -> Caller:
         if not secrets.compare_digest(x_cesta_admin.encode(), operator.token.encode()):
-            raise HTTPException(403, "ask the gateway, with a key of the role admin")
+            raise Problem(403, "ask the gateway, with a key of the role admin", "not_allowed")
         return Caller(f"key:{x_cesta_key}", idempotency_key)
 
     router = APIRouter(prefix="/admin")
@@ -222,7 +224,7 @@ def make_router(operator: Operator) -> APIRouter:
         """Return how far an operation is, or how it ended."""
         operation = operator.operations.find(id)
         if operation is None:
-            raise HTTPException(404, f"no operation {id}; the last {KEPT} are kept")
+            raise Problem(404, f"no operation {id}; the last {KEPT} are kept", "no_such_operation")
         return operation.describe()
 
     @router.get("/traffic")

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import HTTPException, RequestValidationError
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
@@ -19,6 +19,7 @@ from operations.supervisor.admin import Operator, make_router
 from operations.supervisor.canary import DEADLINE_S
 from operations.supervisor.drift import DriftWatch
 from operations.supervisor.metrics import CONTENT_TYPE, Metrics
+from operations.supervisor.problems import Problem, pointer_to, problem_response
 from operations.supervisor.status import Status
 from operations.supervisor.watchdog import INTERVAL_S, Watchdog
 
@@ -53,7 +54,7 @@ def make_app(
         await _await_fresh_health(watchdog)
         health = watchdog.health
         if not health.ready:
-            raise HTTPException(503, health.reason)
+            raise Problem(503, health.reason, "not_ready")
         return {"ready": True, "release": health.release}
 
     @app.get("/v1/status")
@@ -65,7 +66,7 @@ def make_app(
     async def compare() -> dict[str, Any]:
         """How far what is asked is from what the active release was made of."""
         if drift is None:
-            raise HTTPException(404, "this supervisor does not watch for drift")
+            raise Problem(404, "this supervisor does not watch for drift", "not_watched")
         return drift.report()
 
     @app.get("/metrics")
@@ -97,25 +98,31 @@ async def _with_request_id(request: Request, respond: Callable[[Request], Awaita
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
+    request_id = request.state.request_id
     if isinstance(error, StarletteHTTPException):
-        return _error(request, error.status_code, str(error.detail), dict(error.headers or {}))
+        known = (
+            {"code": error.code, "pointer": error.pointer, "retry_s": error.retry_s}
+            if isinstance(error, Problem)
+            else {}
+        )
+        return problem_response(request_id, error.status_code, str(error.detail), error.headers, **known)
     assert isinstance(error, RequestValidationError)
-    problems = (
-        "{}: {}".format(".".join(map(str, problem["loc"][1:] or problem["loc"])), problem["msg"])
-        for problem in error.errors()
+    problems = error.errors()
+    places = [problem["loc"][1:] or problem["loc"] for problem in problems]
+    sentences = (
+        f"{'.'.join(map(str, place))}: {problem['msg']}"
+        for place, problem in zip(places, problems, strict=True)
     )
-    return _error(request, 400, "; ".join(problems))
+    first = problems[0]["loc"]
+    pointer = pointer_to(first[1:]) if first[0] == "body" and problems[0]["type"] != "json_invalid" else None
+    return problem_response(request_id, 400, "; ".join(sentences), code="invalid_body", pointer=pointer)
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
     """Answer for a repository that cannot be read now."""
-    return _error(request, 503, str(error))
+    return problem_response(request.state.request_id, 503, str(error), code="repository_unreadable")
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
-    return _error(request, 500, "the supervisor failed; its log says why")
-
-
-def _error(request: Request, code: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    body = {"error": text, "request_id": request.state.request_id}
-    return JSONResponse(body, code, headers=headers)
+    sentence = "the supervisor failed; its log says why"
+    return problem_response(request.state.request_id, 500, sentence, code="supervisor_failed")

@@ -27,7 +27,7 @@ from operations.records.contract import (
 )
 from tests import ROOT
 
-DIGEST: Tensors = {"digest": ("STRING", [1])}
+DIGEST: Tensors = {"digest": ("STRING", [-1])}  # and the warnings after it
 DTYPES = {"INT32": np.int32, "FP32": np.float32, "STRING": np.object_}
 
 

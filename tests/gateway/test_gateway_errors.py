@@ -100,8 +100,12 @@ def test_what_is_no_http_is_refused_in_json(door: Door, status: int, head: bytes
 
     first, _, body = received.partition(b"\r\n\r\n")
     assert first.startswith(b"HTTP/1.1 %d " % status)
-    assert b"Content-Type: application/json\r\n" in first + b"\r\n"
-    assert set(json.loads(body)) == {"error", "request_id"}
+    assert b"Content-Type: application/problem+json\r\n" in first + b"\r\n"
+    problem = json.loads(body)
+    assert (problem["status"], problem["detail"]) == (status, problem["error"])
+    assert problem["code"] == {414: "address_too_long", 431: "headers_too_large"}.get(
+        status, "unreadable_request"
+    )
 
 
 def test_a_sane_request_id_is_kept_and_any_other_replaced(door: Door) -> None:

@@ -38,16 +38,23 @@ def test_a_key_has_its_rate_and_as_much_in_a_burst(door: Door) -> None:
     refused = next(answer for answer in answers if answer.status == 429)
     assert refused.headers["retry-after"] == "1"
     assert refused.error == "too many requests for this key; try again later"
-    assert door.recommend("i1").status == 200
+    assert refused.body["code"] == "rate_exceeded"
+    assert refused.headers["ratelimit-policy"] == '"single";q=5;w=1'
+    assert refused.headers["ratelimit"].startswith('"single";r=0;t=')
+    unhurried = door.recommend("i1")
+    assert unhurried.status == 200
+    assert "ratelimit" not in unhurried.headers  # more than half of the quota is left
 
 
 def test_a_batch_is_limited_by_itself(open_gateway: OpenDoor, triton: Server) -> None:
     """A key of 5 requests per second may send 9 batches per minute, 4 of them at once."""
     door = open_gateway(triton_http=triton.http, workers=1)
     batch = {"queries": [{}]}
-    statuses = [door.ask("/v1/recommend/batch", batch, key="slow-shop").status for _ in range(8)]
+    answers = [door.ask("/v1/recommend/batch", batch, key="slow-shop") for _ in range(8)]
 
-    assert statuses == [200] * 5 + [429] * 3
+    assert [answer.status for answer in answers] == [200] * 5 + [429] * 3
+    assert answers[-1].headers["ratelimit-policy"] == '"batch";q=4;w=26'
+    assert 3 <= int(answers[-1].headers["retry-after"]) <= 7  # 6.4 s for each batch
 
 
 def test_batches_and_single_questions_are_counted_apart(open_gateway: OpenDoor, triton: Server) -> None:

@@ -83,51 +83,61 @@ def test_a_batch_answers_each_query_in_order(door: Door) -> None:
     assert [each["items"] for each in answer.body["answers"]] == single_answers
 
 
-REFUSED: dict[str, tuple[Any, str]] = {
-    "cut off": (b'{"basket": ["i1"', "the body is not JSON: "),
-    "nothing": (b"", "the body is not JSON: "),
-    "not UTF-8": (b'{"basket": ["k\xe4se"]}', "the body is not UTF-8"),
-    "nested deeply": (b"[" * 60_000, "the body is not JSON: "),
-    "a list": ([], 'an object such as {"basket": [...]} is wanted; got a list'),
-    "null": (b"null", 'an object such as {"basket": [...]} is wanted; got null'),
-    "another key": ({"user": "900"}, 'unknown key "user"; known are basket, exclude, categories, user_id, k'),
-    "the request id": ({"id": "x"}, 'unknown key "id"'),
-    "a prototype": (b'{"__proto__": {}}', 'unknown key "__proto__"'),
-    "text for a list": ({"basket": "i1"}, "basket is a list of strings; got a string"),
-    "numbers": ({"basket": ["i1", 5]}, "basket holds a number; ids are strings"),
-    "a list in a list": ({"exclude": [["i1"]]}, "exclude holds a list; ids are strings"),
-    "null in a list": ({"categories": [None]}, "categories holds null; ids are strings"),
-    "a list of users": ({"user_id": ["1", "2"]}, "user_id is a string; got a list"),
-    "k 0": ({"k": 0}, "k is a whole number from 1 to 20; got 0"),
-    "k 21": ({"k": 21}, "k is a whole number from 1 to 20; got 21"),
-    "k 1.5": ({"k": 1.5}, "k is a whole number from 1 to 20; got 1.5"),
-    "k text": ({"k": "5"}, 'k is a whole number from 1 to 20; got "5"'),
+REFUSED: dict[str, tuple[Any, str, str | None, str]] = {  # body, code, JSON pointer, sentence
+    "cut off": (b'{"basket": ["i1"', "not_json", None, "the body is not JSON: "),
+    "nothing": (b"", "not_json", None, "the body is not JSON: "),
+    "not UTF-8": (b'{"basket": ["k\xe4se"]}', "not_utf8", None, "the body is not UTF-8"),
+    "nested deeply": (b"[" * 60_000, "not_json", None, "the body is not JSON: "),
+    "a list": ([], "wrong_type", "", 'an object such as {"basket": [...]} is wanted; got a list'),
+    "null": (b"null", "wrong_type", "", 'an object such as {"basket": [...]} is wanted; got null'),
+    "another key": (
+        {"user": "900"},
+        "unknown_field",
+        "/user",
+        'unknown key "user"; known are basket, exclude, categories, user_id, k',
+    ),
+    "the request id": ({"id": "x"}, "unknown_field", "/id", 'unknown key "id"'),
+    "an odd key": ({"a/b~": 1}, "unknown_field", "/a~1b~0", 'unknown key "a/b~"'),
+    "a long key": ({"x" * 41: 1}, "unknown_field", "", 'unknown key "xxx'),
+    "a prototype": (b'{"__proto__": {}}', "unknown_field", "/__proto__", 'unknown key "__proto__"'),
+    "text for a list": ({"basket": "i1"}, "wrong_type", "/basket", "basket is a list of strings; got a"),
+    "numbers": ({"basket": ["i1", 5]}, "wrong_type", "/basket/1", "basket holds a number; ids are strings"),
+    "a list in a list": ({"exclude": [["i1"]]}, "wrong_type", "/exclude/0", "exclude holds a list; ids are"),
+    "null in a list": ({"categories": [None]}, "wrong_type", "/categories/0", "categories holds null; ids"),
+    "a list of users": ({"user_id": ["1", "2"]}, "wrong_type", "/user_id", "user_id is a string; got a list"),
+    "k 0": ({"k": 0}, "out_of_range", "/k", "k is a whole number from 1 to 20; got 0"),
+    "k 21": ({"k": 21}, "out_of_range", "/k", "k is a whole number from 1 to 20; got 21"),
+    "k 1.5": ({"k": 1.5}, "out_of_range", "/k", "k is a whole number from 1 to 20; got 1.5"),
+    "k text": ({"k": "5"}, "wrong_type", "/k", 'k is a whole number from 1 to 20; got "5"'),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_understood_is_refused_in_a_sentence(door: Door, case: str) -> None:
-    body, sentence = REFUSED[case]
+    """A program finds the kind of fault and its place in code and pointer."""
+    body, code, pointer, sentence = REFUSED[case]
     answer = door.ask("/v1/recommend", body)
 
     assert answer.status == 400
     assert answer.error.startswith(sentence)
+    assert (answer.body["code"], answer.body.get("pointer")) == (code, pointer)
 
 
-REFUSED_BATCHES: dict[str, tuple[Any, str]] = {
-    "no list": ({"queries": {}}, "queries is a list of queries; got an object"),
-    "none": ({"queries": []}, "queries has 0 entries; 1 to 32 are allowed"),
-    "too many": ({"queries": [{}] * 33}, "queries has 33 entries; 1 to 32 are allowed"),
-    "a bad one": ({"queries": [{}, {"k": 0}]}, "queries[1]: k is a whole number"),
-    "a query alone": ({"basket": []}, 'unknown key "basket"; known are queries'),
-    "null": ({"queries": [None]}, "queries[0]: an object such as"),
+REFUSED_BATCHES: dict[str, tuple[Any, str, str]] = {  # body, JSON pointer, sentence
+    "no list": ({"queries": {}}, "/queries", "queries is a list of queries; got an object"),
+    "none": ({"queries": []}, "/queries", "queries has 0 entries; 1 to 32 are allowed"),
+    "too many": ({"queries": [{}] * 33}, "/queries", "queries has 33 entries; 1 to 32 are allowed"),
+    "a bad one": ({"queries": [{}, {"k": 0}]}, "/queries/1/k", "queries[1]: k is a whole number"),
+    "a query alone": ({"basket": []}, "/basket", 'unknown key "basket"; known are queries'),
+    "null": ({"queries": [None]}, "/queries/0", "queries[0]: an object such as"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED_BATCHES)
 def test_a_batch_that_cannot_be_understood_is_refused_whole(door: Door, case: str) -> None:
-    body, sentence = REFUSED_BATCHES[case]
+    body, pointer, sentence = REFUSED_BATCHES[case]
     answer = door.ask("/v1/recommend/batch", body)
 
     assert answer.status == 400
     assert answer.error.startswith(sentence)
+    assert answer.body["pointer"] == pointer

@@ -34,9 +34,12 @@ class Answer:
     @property
     def error(self) -> str:
         """The sentence of the error; fails unless the answer is an error as documented."""
-        assert self.headers["content-type"] == "application/json"
-        assert set(self.body) == {"error", "request_id"}
-        assert self.body["request_id"] == self.headers["x-request-id"]
+        body = self.body
+        assert self.headers["content-type"] == "application/problem+json"
+        assert set(body) - {"pointer"} == {"type", "title", "status", "detail", "code", "error", "request_id"}
+        assert (body["status"], body["error"]) == (self.status, body["detail"])
+        assert body["type"] == f"urn:problem-type:cesta:{body['code']}"
+        assert body["request_id"] == self.headers["x-request-id"]
         return self.body["error"]
 
 

@@ -16,10 +16,11 @@ from ._errors import (
 )
 from ._recommender import Recommender
 from ._transports.interface import AsyncTransport, Reply, Transport
-from ._values import Query, Reason, Recommendation, Recommendations
+from ._values import AnswerWarning, Query, Reason, Recommendation, Recommendations
 from ._version import __version__
 
 __all__ = [
+    "AnswerWarning",
     "AsyncRecommender",
     "AsyncTransport",
     "CestaError",

@@ -2,6 +2,7 @@
 
 The cache finds an answer by a 64-bit hash, which whoever controls one input can forge. A release therefore
 returns a digest of each query with its answer. ensemble/candidate_sampler/digest.py of cesta defines it.
+In the same tensor, the warnings of each query follow its digest.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from ._errors import ServerError
 from ._transports.interface import Reply, Tensors
+from ._values import AnswerWarning
 
 _log = logging.getLogger("cesta_client")
 _DIGESTED = ("basket", "user_id", "exclude", "categories")  # in the order of the digest
@@ -23,7 +25,20 @@ _DIGESTED = ("basket", "user_id", "exclude", "categories")  # in the order of th
 def is_of_another_question(reply: Reply, tensors: Tensors) -> bool:
     """Tell whether the answer has digests that are not those of the question. Old releases have none."""
     digests = reply.tensors.get("digest")
-    return digests is not None and digests.tolist() != digests_of(tensors)
+    return digests is not None and digests[..., :1].tolist() != digests_of(tensors)
+
+
+def warnings_in(reply: Reply, count: int) -> list[list[AnswerWarning]]:
+    """The warnings for each of `count` queries. Old releases have none."""
+    told = reply.tensors.get("digest")
+    if told is None or told.ndim != 2 or told.shape[1] < 2:
+        return [[]] * count
+    return [[_warning(text) for text in row if text] for row in told[:, 1:].tolist()]
+
+
+def _warning(text: bytes) -> AnswerWarning:
+    code, _, value = text.decode(errors="replace").partition(":")
+    return AnswerWarning(code, value)
 
 
 def log_mistaken(reply: Reply, request_id: str) -> None:

@@ -47,17 +47,37 @@ class Recommendation:
     reasons: tuple[Reason, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerWarning:
+    """A part of the query that had no effect. The answer is still right for the rest.
+
+    `code` is for programs: "unknown_category" says that the release has no category `value`, which matches
+    nothing. Newer servers may send other codes.
+    """
+
+    code: str
+    value: str
+
+
 class Recommendations(list[Recommendation]):
     """The recommendations for one query, best first: k items, or fewer if no more are possible.
 
-    `release` is the release that answered. An empty list has it, too.
+    `release` is the release that answered, and `warnings` tells what it could not use. An empty list has
+    both.
     """
 
-    __slots__ = ("release",)
+    __slots__ = ("release", "warnings")
 
-    def __init__(self, items: Iterable[Recommendation] = (), *, release: int) -> None:
+    def __init__(
+        self,
+        items: Iterable[Recommendation] = (),
+        *,
+        release: int,
+        warnings: Iterable[AnswerWarning] = (),
+    ) -> None:
         super().__init__(items)
         self.release = release
+        self.warnings = tuple(warnings)
 
 
 @dataclass(frozen=True, slots=True, init=False)

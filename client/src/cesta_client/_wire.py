@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ._digest import warnings_in
 from ._errors import ServerError
 from ._transports.interface import Reply, Tensors
 from ._values import Query, Recommendation, Recommendations, reasons_in
@@ -65,9 +66,10 @@ def answers_in(reply: Reply, queries: Sequence[Query]) -> list[Recommendations]:
     try:
         release = int(reply.model_version)
         columns = [_rows(reply, name, len(queries)) for name in _COLUMNS]
+        warnings = warnings_in(reply, len(queries))
         return [
-            Recommendations(_ranked(zip(*rows, strict=True), query.k), release=release)
-            for query, *rows in zip(queries, *columns, strict=True)
+            Recommendations(_ranked(zip(*rows, strict=True), query.k), release=release, warnings=told)
+            for query, told, *rows in zip(queries, warnings, *columns, strict=True)
         ]
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ServerError(f"the server's answer cannot be read: {error!r}") from error

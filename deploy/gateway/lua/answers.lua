@@ -1,13 +1,19 @@
 -- Answers to callers: JSON with a sentence over HTTP, a status in headers or trailers over gRPC.
 
 local cjson = require("cjson.safe")
-local utf8 = require("utf8_text")
+local problems = require("problems")
 
 local answers = {}
 
--- Ends the request with a status and a sentence; by default that of variables.conf. It is raised as a table, so that `run` can tell it from a fault.
-function answers.refuse(status, text)
-  error({status = status, text = text}, 0)
+-- Ends the request with a status; problems.lua describes the rest. It is raised as a table, so that `run` can tell it from
+-- a fault.
+function answers.refuse(status, text, code, pointer)
+  error({status = status, text = text, code = code, pointer = pointer}, 0)
+end
+
+-- Ends the request with a status and the time after which it may succeed.
+function answers.refuse_for_now(status, code, retry_s, text)
+  error({status = status, text = text, code = code, retry_s = retry_s}, 0)
 end
 
 local function traced(fault)
@@ -17,7 +23,7 @@ local function traced(fault)
   return debug.traceback(fault, 2)
 end
 
--- Calls `work` with the arguments after it and returns its result, or nil and what was refused: {status, text}.
+-- Calls `work` with the arguments after it and returns its result, or nil and what was refused.
 -- The text of a fault in these scripts goes into the request log, not to the caller.
 function answers.run(work, ...)
   local good, result = xpcall(work, traced, ...)
@@ -42,8 +48,7 @@ local function is_plain(text)
   return true
 end
 
--- Returns a string as JSON.
-function answers.quoted(text)
+local function quoted(text)
   return is_plain(text) and '"' .. text .. '"' or cjson.encode(text)
 end
 
@@ -65,16 +70,22 @@ function answers.send(status, body)
   ngx.print(body)
 end
 
--- Returns the sentence of a refusal. It may quote what a caller sent, which need not be UTF-8.
-function answers.sentence(refusal)
-  ngx.status = refusal.status
-  local text = refusal.text or ngx.var.error_text
-  return utf8.is_valid(text) and text or (text:gsub("[\128-\255]", "?"))
+-- Returns a problem as JSON. `error` repeats `detail` for clients of before problem details.
+local function encode(problem)
+  local detail = quoted(problem.detail)
+  return table.concat({
+    '{"type": "urn:problem-type:cesta:', problem.code, '", "title": ', quoted(problem.title),
+    ', "status": ', problem.status, ', "detail": ', detail, ', "code": "', problem.code, '"',
+    problem.pointer and ', "pointer": ' .. quoted(problem.pointer) or "",
+    ', "error": ', detail, ', "request_id": "', ngx.var.id, '"}\n',
+  })
 end
 
 function answers.send_error(refusal)
-  local sentence = answers.quoted(answers.sentence(refusal))
-  answers.send(refusal.status, '{"error": ' .. sentence .. ', "request_id": "' .. ngx.var.id .. '"}\n')
+  local problem, header = problems.of(refusal), ngx.header
+  header["Content-Type"] = "application/problem+json"
+  header["Retry-After"] = problem.retry_s
+  answers.send(problem.status, encode(problem))
 end
 
 return answers

@@ -74,7 +74,8 @@ local function refuse_stranger(status, text)
     metrics.add("unlogged", 1)
   end
   if not may then
-    answers.refuse(429, "too many requests without a valid key from this address; try again later")
+    answers.refuse_for_now(429, "address_rate_exceeded", nil,
+      "too many requests without a valid key from this address; try again later")
   end
   answers.refuse(status, text)
 end
@@ -83,7 +84,7 @@ end
 local function enter(key)
   local entered = limits.enter(key)
   if not entered then
-    answers.refuse(429)
+    answers.refuse_for_now(429, "too_many_in_flight")
   end
   ngx.var.entered = entered
   ngx.on_abort(function()
@@ -117,8 +118,9 @@ function door.finish()
 end
 
 local function check_rate(limit, key)
-  if not limit(key) then
-    answers.refuse(429)
+  local may, wait_s = limit(key)
+  if not may then
+    answers.refuse_for_now(429, "rate_exceeded", math.max(1, math.ceil(wait_s)))
   end
 end
 
@@ -301,16 +303,19 @@ local function refuse_unread(status, text)
 end
 
 -- nginx calls some faults of a caller 5xx. They count as nobody's failure but his.
-local CALLERS_FAULT = {[501] = 400, [505] = 400}
+local CALLERS_FAULT = {
+  [501] = {400, "this transfer encoding is not known; send a Content-Length"},
+  [505] = {400, "this version of HTTP is not known; use 1.1 or 2"},
+}
 
 -- Answers what nginx itself refuses, such as a request that it cannot read.
 function door.refused(send_error)
   drop_headers(routes.unknown.headers)
-  local status, text = ngx.status, ngx.var.error_text
+  local status = ngx.status
   if status == 405 then  -- TRACE and CONNECT
     ngx.header["Allow"] = routes.http(path_of(ngx.var.request_uri)).allow
   end
-  local _, refusal = answers.run(refuse_unread, CALLERS_FAULT[status] or status, text)
+  local _, refusal = answers.run(refuse_unread, unpack(CALLERS_FAULT[status] or {status}))
   send_error(refusal)
 end
 

@@ -1,6 +1,7 @@
 -- ModelInfer over gRPC, in the one form that cesta_client writes. Triton is asked over HTTP.
 
 local answers = require("answers")
+local problems = require("problems")
 local protobuf = require("protobuf")
 local question = require("question")
 local triton = require("triton")
@@ -11,7 +12,7 @@ local REPEATED = {parameters = true, inputs = true, outputs = true, raw = true}
 local grpc = {}
 
 local function refuse(text)
-  answers.refuse(400, text)
+  answers.refuse(400, text, "unreadable_message")
 end
 
 local function read_tensor(body, field)
@@ -74,7 +75,7 @@ local function encode(answer)
 end
 
 function grpc.answer(request)
-  local answer = triton.ask(request.inputs, request.count, "", "")
+  local answer = triton.ask(request.inputs, request.count, triton.WHOLE, "")
   grpc.send(encode(answer))
 end
 
@@ -95,9 +96,14 @@ function grpc.send(message)
   send(message, 0, "")
 end
 
+-- The trailers of an error have its code, the input that it is about, and the time after which to ask again.
 function grpc.send_error(refusal)
-  local sentence = answers.sentence(refusal)
-  send("", ngx.var.grpc_code, sentence)
+  local problem, var = problems.of(refusal), ngx.var
+  ngx.status = problem.status  -- of which nginx computes grpc_code
+  local code = var.grpc_code
+  var.problem_code, var.problem_pointer = problem.code, escaped(problem.pointer or "")
+  var.problem_retry = problem.retry_s or ""
+  send("", code, problem.detail)
 end
 
 return grpc

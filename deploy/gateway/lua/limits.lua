@@ -20,6 +20,7 @@ local SLACK = 32       -- requests that workers may let in beyond a burst, becau
 local limits = {}
 
 -- The generic cell rate algorithm: `name` may go on if it has stayed below `rate` per second, with `burst` more at once.
+-- Returns that, the seconds until it has the whole burst again, and if it may not, those until it may.
 local function below_rate(dictionary, name, rate, burst)
   local now, step = ngx.now(), 1 / rate
   local due = dictionary:get(name) or now
@@ -28,11 +29,12 @@ local function below_rate(dictionary, name, rate, burst)
     due = now
     dictionary:set(name, due)
   end
-  if due - now > burst * step then
-    return false
+  local behind = due - now
+  if behind > burst * step then
+    return false, behind, behind - burst * step
   end
   dictionary:incr(name, step, now, math.ceil(burst * step) + 1)
-  return true
+  return true, behind + step
 end
 
 -- Counts a request of a key that has just begun. Returns nil if the key has too many. Counting comes before the check,
@@ -65,15 +67,33 @@ function limits.leave(entered)
 end
 
 function limits.session(key)
-  return below_rate(sessions, key.name .. " " .. key.session, key.session_rate, key.session_rate)
+  local may, _, wait_s = below_rate(sessions, key.name .. " " .. key.session, key.session_rate, key.session_rate)
+  return may, wait_s
+end
+
+-- Sends the draft RateLimit fields of the IETF (draft-ietf-httpapi-ratelimit-headers): the quota, and what is left of it.
+local function tell(policy, rate, burst, behind)
+  local left = math.max(0, math.floor(burst - behind * rate))
+  ngx.header["RateLimit-Policy"] = string.format('"%s";q=%d;w=%d', policy, burst, math.ceil(burst / rate))
+  ngx.header["RateLimit"] = string.format('"%s";r=%d;t=%d', policy, left, math.ceil(behind))
+end
+
+-- Returns whether a key may go on by this policy, and if not, the seconds until it may. While less than half of the quota
+-- is left, the answer tells the quota: a client far below its rate has no use for it, and it takes time.
+local function within(policy, key, rate, burst)
+  local may, behind, wait_s = below_rate(rates, policy .. ":" .. key.name, rate, burst)
+  if behind * rate > burst / 2 then
+    tell(policy, rate, burst, behind)
+  end
+  return may, wait_s
 end
 
 function limits.single(key)
-  return below_rate(rates, "single:" .. key.name, key.rate, key.rate)
+  return within("single", key, key.rate, key.rate)
 end
 
 function limits.batch(key)
-  return below_rate(rates, "batch:" .. key.name, key.rate / BATCH, math.max(4, math.floor(key.rate / BATCH)))
+  return within("batch", key, key.rate / BATCH, math.max(4, math.floor(key.rate / BATCH)))
 end
 
 -- Returns whether a caller without a key may have an answer, and whether the request is to be logged. `address` is

@@ -65,19 +65,19 @@ end
 local function check_text(body, name, pattern, form)
   local value = body[name]
   if value ~= nil and (type(value) ~= "string" or not value:find(pattern) or #value > 128) then
-    answers.refuse(400, name .. " is " .. form)
+    answers.refuse(400, name .. " is " .. form, "wrong_type", "/" .. name)
   end
 end
 
 local function read_wish(text)
   local body = query.parse(text)
   if type(body) ~= "table" or text:find("^%s*%[") then
-    answers.refuse(400, 'an object such as {"user_id": "2070"} is wanted')
+    answers.refuse(400, 'an object such as {"user_id": "2070"} is wanted', "wrong_type")
   end
   for name, value in pairs(body) do
     if not ASKED[name] then
       local known = '"; known are user_id, session_id, lifetime_s'
-      answers.refuse(400, 'unknown key "' .. question.cut(name, 40) .. known)
+      answers.refuse(400, 'unknown key "' .. question.cut(name, 40) .. known, "unknown_field")
     end
     if value == cjson.null then
       body[name] = nil
@@ -87,7 +87,7 @@ local function read_wish(text)
   check_text(body, "session_id", "^[!-~]+$", "1 to 128 printable ASCII characters without blanks")
   local lifetime_s = body.lifetime_s or DEFAULT_S
   if type(lifetime_s) ~= "number" or not (lifetime_s >= LEAST_S and lifetime_s <= MOST_S) then
-    answers.refuse(400, "lifetime_s is a number of " .. LEAST_S .. " to " .. MOST_S)
+    answers.refuse(400, "lifetime_s is a number of " .. LEAST_S .. " to " .. MOST_S, "out_of_range", "/lifetime_s")
   end
   return body, math.floor(lifetime_s)
 end
@@ -115,7 +115,7 @@ end
 function pages.admit(caller)
   local origin = ngx.var.http_origin
   if not origin or not caller.origins[origin] then
-    answers.refuse(403, "this token serves pages of other origins")
+    answers.refuse(403, "this token serves pages of other origins", "wrong_origin")
   end
   local header = ngx.header
   header["Access-Control-Allow-Origin"] = origin
@@ -131,7 +131,7 @@ function pages.bind(asked_query, caller)
   end
   local asked = asked_query.user_id
   if asked ~= nil and asked ~= cjson.null and asked ~= caller.user_id then
-    answers.refuse(403, "this token is for another customer")
+    answers.refuse(403, "this token is for another customer", "wrong_customer", "/user_id")
   end
   asked_query.user_id = caller.user_id
 end

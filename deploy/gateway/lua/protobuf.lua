@@ -7,7 +7,7 @@ local char = string.char
 local protobuf = {}
 
 local function refuse(text)
-  answers.refuse(400, text)
+  answers.refuse(400, text, "unreadable_message")
 end
 
 local function read_varint(bytes, at, stop)  -- returns a value below 2^28 and its end

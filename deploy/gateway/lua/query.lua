@@ -4,6 +4,7 @@ local answers = require("answers")
 local buffer = require("string.buffer")
 local cjson = require("cjson.safe").new()
 local order = require("order")
+local problems = require("problems")
 local question = require("question")
 local tensor = require("tensor")
 local utf8 = require("utf8_text")
@@ -20,8 +21,20 @@ local packed = buffer.new(4096)
 
 local query = {}
 
-local function refuse(text)
-  answers.refuse(400, text)
+-- `place` is {words, pointer}: how a sentence about this query begins, and the JSON pointer to it. `path` leads on from there.
+local function refuse(place, code, text, path)
+  answers.refuse(400, place.words .. text, code, place.pointer .. (path or ""))
+end
+
+local function refuse_body(code, text)
+  answers.refuse(400, text, code)
+end
+
+query.ROOT = {words = "", pointer = ""}
+
+-- Returns the place of a batch's query, counted from 1.
+function query.place(n)
+  return {words = "queries[" .. n - 1 .. "]: ", pointer = "/queries/" .. n - 1}
 end
 
 -- Lua's tables do not tell an empty list from an empty object, so the text does. It is read only where that matters.
@@ -50,7 +63,7 @@ end
 local function decode(text)
   local value, fault = cjson.decode(text)
   if value == nil then
-    refuse("the body is not JSON: " .. fault)
+    refuse_body("not_json", "the body is not JSON: " .. fault)
   end
   return value
 end
@@ -62,18 +75,27 @@ function query.parse(body)
   end
   local text = utf8.without_mark(body)
   if not utf8.is_valid(text) then
-    refuse("the body is not UTF-8")
+    refuse_body("not_utf8", "the body is not UTF-8")
   end
   local value = decode(utf8.without_half_pairs(text))
   if utf8.has_raw_controls(text) then
-    refuse("the body is not JSON: a control character within a string")
+    refuse_body("not_json", "the body is not JSON: a control character within a string")
   end
   return value
 end
 
-local function check_keys(value, known, where, text)
+local function refuse_other_kind(place, example, got)
+  refuse(place, "wrong_type", 'an object such as {"' .. example .. '": [...]} is wanted; got ' .. got)
+end
+
+local function refuse_unknown(place, key, known)
+  local path = #key <= 40 and "/" .. problems.pointer_part(key) or ""
+  refuse(place, "unknown_field", 'unknown key "' .. question.cut(key, 40) .. '"; known are ' .. table.concat(known, ", "), path)
+end
+
+local function check_keys(value, known, place, text)
   if type(value) ~= "table" or #value > 0 or next(value) == nil and text:find("^%s*%[") then
-    refuse(where .. 'an object such as {"' .. known[1] .. '": [...]} is wanted; got ' .. kind(value))
+    refuse_other_kind(place, known[1], kind(value))
   end
   for key in pairs(value) do
     local good = false
@@ -81,28 +103,32 @@ local function check_keys(value, known, where, text)
       good = good or key == known[n]
     end
     if not good then
-      refuse(where .. 'unknown key "' .. question.cut(key, 40) .. '"; known are ' .. table.concat(known, ", "))
+      refuse_unknown(place, key, known)
     end
   end
 end
 
+local function refuse_no_list(place, name, got)
+  refuse(place, "wrong_type", name .. " is a list of strings; got " .. got, "/" .. name)
+end
+
 -- Returns a list's ids, sorted, unique and not empty: the cache compares bytes.
-local function read_ids(value, name, where, text)
+local function read_ids(value, name, place, text)
   if value == nil or value == cjson.null then
     return {}
   end
   if type(value) ~= "table" or next(value) ~= nil and #value == 0 then
-    refuse(where .. name .. " is a list of strings; got " .. kind(value))
+    refuse_no_list(place, name, kind(value))
   end
   if next(value) == nil then
     if is_object(text, name) then
-      refuse(where .. name .. " is a list of strings; got an object")
+      refuse_no_list(place, name, "an object")
     end
     return value
   end
   for n = 1, #value do
     if type(value[n]) ~= "string" then
-      refuse(where .. name .. " holds " .. kind(value[n]) .. "; ids are strings")
+      refuse(place, "wrong_type", name .. " holds " .. kind(value[n]) .. "; ids are strings", "/" .. name .. "/" .. n - 1)
     end
   end
   order.sort(value)
@@ -139,63 +165,67 @@ local function shown(value)
   return value == -math.huge and "-Infinity" or tostring(value)
 end
 
-local function read_k(value, where)
+local function read_k(value, place)
   if value == nil then
     return DEFAULT_K
   end
   if type(value) ~= "number" or value ~= math.floor(value) or value < 1 or value > MAX_K then
-    refuse(where .. "k is a whole number from 1 to " .. MAX_K .. "; got " .. question.cut(shown(value), 40))
+    local code = type(value) == "number" and "out_of_range" or "wrong_type"
+    refuse(place, code, "k is a whole number from 1 to " .. MAX_K .. "; got " .. question.cut(shown(value), 40), "/k")
   end
   return value
 end
 
-local function read(value, where, text)
-  check_keys(value, KNOWN, where, text)
+local function read(value, place, text)
+  check_keys(value, KNOWN, place, text)
   local inputs = {}
   for _, name in ipairs(LISTS) do
-    local ids = read_ids(value[name], name, where, text)
+    local ids = read_ids(value[name], name, place, text)
     if #ids > 0 or name == "basket" then  -- always sent, like user_id: Triton batches requests with the same inputs
       inputs[#inputs + 1] = input_of(name, ids)
     end
   end
   local user = value.user_id
   if user ~= nil and user ~= cjson.null and type(user) ~= "string" then
-    refuse(where .. "user_id is a string; got " .. kind(user))
+    refuse(place, "wrong_type", "user_id is a string; got " .. kind(user), "/user_id")
   end
   local known = type(user) == "string" and user ~= ""
   table.insert(inputs, 2, input_of("user_id", known and {user} or {}))
-  return {inputs = inputs, k = read_k(value.k, where)}
+  return {inputs = inputs, k = read_k(value.k, place), place = place}
 end
 
--- Returns {inputs, k} of one query. `text` is the body, `where` begins the sentence of a refusal.
-function query.read(value, where, text)
-  return read(value, where, text)
+-- Returns {inputs, k, place} of a query that is the body.
+function query.read(value, text)
+  return read(value, query.ROOT, text)
 end
 
+-- Returns the queries of a batch.
 function query.read_many(value, most, text)
-  check_keys(value, {"queries"}, "", text)
+  local root = query.ROOT
+  check_keys(value, {"queries"}, root, text)
   local queries = value.queries
-  if type(queries) ~= "table" or next(queries) ~= nil and #queries == 0 then
-    refuse("queries is a list of queries; got " .. (queries == nil and "undefined" or kind(queries)))
+  local got = queries == nil and "undefined" or kind(queries)
+  if got == "a list" and #queries == 0 and is_object(text, "queries") then
+    got = "an object"
   end
-  if #queries == 0 and is_object(text, "queries") then
-    refuse("queries is a list of queries; got an object")
+  if got ~= "a list" then
+    refuse(root, "wrong_type", "queries is a list of queries; got " .. got, "/queries")
   end
   if #queries < 1 or #queries > most then
-    refuse("queries has " .. #queries .. " entries; 1 to " .. most .. " are allowed")
+    refuse(root, "out_of_range", "queries has " .. #queries .. " entries; 1 to " .. most .. " are allowed", "/queries")
   end
   local found, nested = {}, nil
   for n = 1, #queries do
-    local where = "queries[" .. n - 1 .. "]: "
+    local place = query.place(n)
     if type(queries[n]) == "table" and next(queries[n]) == nil then
       if nested == nil then
         nested = has_list_in_list(text)  -- once: it reads the whole body
       end
       if nested then
-        refuse(where .. 'an object such as {"basket": [...]} is wanted; got a list')
+        refuse_other_kind(place, "basket", "a list")
       end
     end
-    found[n] = read(queries[n], where, "")
+    found[n] = read(queries[n], place, "")
   end
   return found
 end
@@ -241,6 +271,21 @@ function query.write_items(text, answer, k)
     at = last + 1
   end
   text:put("]")
+end
+
+-- Writes the warnings of an answer to one query. ensemble/candidate_sampler/digest.py defines them: a code, a colon and
+-- what it is about. Codes of a newer sampler are passed on.
+function query.write_warnings(text, answer, place)
+  local listed = {}
+  for n, warning in ipairs(answer.warnings[1] or {}) do
+    local code, value = warning:match("^([%w_]+):(.*)$")
+    local known = code == "unknown_category"
+    listed[n] = cjson.encode({
+      code = code or "other", value = value or warning, pointer = known and place.pointer .. "/categories" or nil,
+      detail = known and 'release ' .. answer.release .. ' has no category "' .. value .. '"; it matches nothing' or warning,
+    })
+  end
+  text:put(',"warnings":[', table.concat(listed, ","), "]")
 end
 
 return query

@@ -21,8 +21,8 @@ for _, name in ipairs(INPUTS) do
   KNOWN[name] = true
 end
 
-local function refuse(text)
-  answers.refuse(400, text)
+local function refuse(text, name)
+  answers.refuse(400, text, "unreadable_tensors", name and "/" .. name)
 end
 
 -- Cuts a text for a sentence, at a character's end.
@@ -52,21 +52,21 @@ function question.count(inputs)
     end
     seen[name] = true
     if input.datatype ~= "BYTES" then
-      refuse(name .. " has another datatype than BYTES")
+      refuse(name .. " has another datatype than BYTES", name)
     end
     local most = name == "user_id" and 1 or MAX_IDS
     local shape = input.shape
     if type(shape) ~= "table" or #shape ~= 2 or not whole(shape[1]) or not whole(shape[2]) or shape[2] > most then
-      refuse(name .. " has a shape other than [queries, 0 to " .. most .. "]")
+      refuse(name .. " has a shape other than [queries, 0 to " .. most .. "]", name)
     end
     count = count or shape[1]
     if shape[1] ~= count or count < 1 or count > MAX_QUERIES then
-      refuse(name .. " holds " .. shape[1] .. " queries; 1 to " .. MAX_QUERIES .. " are allowed, as many in each input")
+      refuse(name .. " holds " .. shape[1] .. " queries; 1 to " .. MAX_QUERIES .. " are allowed, as many in each input", name)
     end
     user = name == "user_id" and input or user
   end
   if user and user.shape[2] ~= 1 or not user and count > 1 then
-    refuse('several queries need user_id, one each; "" stands for unknown')
+    refuse('several queries need user_id, one each; "" stands for unknown', "user_id")
   end
   return count
 end

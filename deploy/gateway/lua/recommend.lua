@@ -14,10 +14,13 @@ local recommend = {}
 local text = buffer.new(8192)  -- no other request runs while one writes
 
 -- Asks one query. Returns its answer as JSON that ends with `ending`.
-local function ask(asked, where, ending)
-  local answer = triton.ask(asked.inputs, 1, where, "")
+local function ask(asked, ending)
+  local answer = triton.ask(asked.inputs, 1, asked.place, "")
   text:reset():put('{"release":', answer.release, ',"items":')
   query.write_items(text, answer, asked.k)
+  if answer.warnings then
+    query.write_warnings(text, answer, asked.place)
+  end
   return text:put(ending):get()
 end
 
@@ -26,8 +29,8 @@ function recommend.one(body)
   if caller.session then
     pages.bind(parsed, caller)
   end
-  local asked = query.read(parsed, "", body)
-  answers.send(200, ask(asked, "", ',"request_id":"' .. ngx.ctx.id .. '"}\n'))
+  local asked = query.read(parsed, body)
+  answers.send(200, ask(asked, ',"request_id":"' .. ngx.ctx.id .. '"}\n'))
 end
 
 -- Asks some queries at the same time and adds their answers to `found`.
@@ -35,7 +38,7 @@ local function ask_part(queries, first, last, found)
   local threads = {}
   ngx.ctx.asked_since = ngx.ctx.began_s
   for n = first, last do
-    threads[n] = ngx.thread.spawn(answers.run, ask, queries[n], "queries[" .. n - 1 .. "]: ", "}")
+    threads[n] = ngx.thread.spawn(answers.run, ask, queries[n], "}")
   end
   local refused
   for n = first, last do

@@ -10,7 +10,7 @@ cjson.decode_invalid_numbers(false)
 local tensors = {}
 
 local function refuse(text)
-  answers.refuse(400, text)
+  answers.refuse(400, text, "unreadable_tensors")
 end
 
 local function is_whole(value)
@@ -60,7 +60,7 @@ function tensors.read(body)
 end
 
 function tensors.answer(request)
-  local answer = triton.ask(request.inputs, request.count, "", ngx.ctx.id)
+  local answer = triton.ask(request.inputs, request.count, triton.WHOLE, ngx.ctx.id)
   ngx.header["Content-Type"] = "application/octet-stream"
   ngx.header["Inference-Header-Content-Length"] = answer.head_bytes
   ngx.header["Content-Length"] = #answer.body

@@ -22,14 +22,27 @@ function triton.init(triton_address)
   address = http.address_of(triton_address)
 end
 
--- The sampler's sentences describe the request. Other texts of Triton are not passed on.
-local SUBJECTS = {"^unknown category ", "^basket ", "^exclude ", "^categories ", "^user_id "}
+-- The place of a query that is not part of a batch in JSON.
+triton.WHOLE = {words = "", pointer = ""}
 
-local function sentence_in(text)
+-- The sampler's sentences describe the request. Other texts of Triton are not passed on.
+local SENTENCES = {  -- how one begins, with the input → the code
+  {"^unknown (category) ", "unknown_category"},  -- of releases made before these became warnings
+  {"^(%l[%l_]*) has %d+ %l+; at most ", "too_many_ids"},
+  {"^(%l[%l_]*) holds an id of %d+ bytes", "id_too_long"},
+  {"^(%l[%l_]*) holds an id that is not UTF%-8", "not_utf8"},
+  {"^(%l[%l_]*) ", "out_of_range"},
+}
+local POINTERS = {  -- by the word in the sentence
+  basket = "/basket", exclude = "/exclude", categories = "/categories", category = "/categories", user_id = "/user_id",
+}
+
+local function read_sentence(text)
   local sentence = text:match("in ensemble '[^']*', (.*)$")
-  for _, subject in ipairs(SUBJECTS) do
-    if sentence and sentence:find(subject) then
-      return sentence
+  for _, kind in ipairs(sentence and SENTENCES or {}) do
+    local input = sentence:match(kind[1])
+    if input and POINTERS[input] then
+      return {text = sentence, code = kind[2], path = POINTERS[input]}
     end
   end
 end
@@ -43,19 +56,19 @@ local function error_in(text)
   return type(body) == "table" and type(body.error) == "string" and body.error or ""
 end
 
--- Returns the sampler's sentence if the caller is to blame.
+-- Returns the sampler's sentence if the caller is to blame: {text, code, path}.
 local function sentence_of(status, text)
-  return status == 400 and sentence_in(error_in(text))
+  return status == 400 and read_sentence(error_in(text))
 end
 
--- Refuses what Triton refused. `where` begins the sampler's sentence.
-local function refuse(status, text, where)
+-- Refuses what Triton refused. `place` is that of the query.
+local function refuse(status, text, place)
   local sentence = sentence_of(status, text)
   if sentence then
-    answers.refuse(400, where .. sentence)
+    answers.refuse(400, place.words .. sentence.text, sentence.code, place.pointer .. sentence.path)
   end
   if status == 503 then  -- a full queue, or a release that is not ready
-    answers.refuse(503)
+    answers.refuse_for_now(503, "not_ready")
   end
   ngx.var.trouble = "Triton answers " .. status .. ": " .. error_in(text):sub(1, 200)
   refuse_as_unreachable()
@@ -79,7 +92,7 @@ local function send(model, timeout_ms, head, raws)
   local ctx = ngx.ctx
   local key_name = ctx.key.name
   if not limits.take_place(key_name) then
-    answers.refuse(503)
+    answers.refuse_for_now(503, "overloaded")
   end
   ctx.places = (ctx.places or 0) + 1
   local began = ngx.now()
@@ -134,24 +147,45 @@ local function decode(head, body, id)
   return {release = read.release, outputs = read.outputs, body = body, head_bytes = size}
 end
 
--- Tells whether the answer is to this question. Releases without digests have no cache.
+-- Reads the warnings of a row: `width` texts from `at` on, of which empty ones are padding. Returns their end.
+local function read_warnings(answer, at, width, row)
+  for _ = 1, width do
+    local first, last = tensor.bounds(answer.body, at)
+    if not first then
+      return nil
+    end
+    if last >= first then
+      answer.warnings = answer.warnings or {}
+      answer.warnings[row] = answer.warnings[row] or {}
+      table.insert(answer.warnings[row], answer.body:sub(first, last))
+    end
+    at = last + 1
+  end
+  return at
+end
+
+-- Tells whether the answer is to this question, and reads its warnings, which follow each digest. Releases without
+-- digests have no cache.
 local function fits(answer, digests)
   local output = answer.outputs.digest
   if not output then
     return true
   end
-  local at = answer.head_bytes + output.at
+  local at, warnings = answer.head_bytes + output.at, (output.shape[2] or 1) - 1
   for row = 1, #digests do
     local first, last = tensor.bounds(answer.body, at)
     if not first or answer.body:sub(first, last) ~= digests[row] then
       return false
     end
-    at = last + 1
+    at = warnings == 0 and last + 1 or read_warnings(answer, last + 1, warnings, row)
+    if not at then
+      return false
+    end
   end
   return true
 end
 
-local function ask_model(model, inputs, count, where, id, nonce)
+local function ask_model(model, inputs, count, place, id, nonce)
   ngx.ctx.model = model
   local head, body, left_ms = nil, nil, TIMEOUT_MS
   if model ~= MODEL then
@@ -171,7 +205,7 @@ local function ask_model(model, inputs, count, where, id, nonce)
     refuse_as_unreachable()
   end
   if head.status ~= 200 then
-    refuse(head.status, body, where)
+    refuse(head.status, body, place)
   end
   if covered then
     metrics.add("canary_failures", 1)
@@ -179,20 +213,20 @@ local function ask_model(model, inputs, count, where, id, nonce)
   return decode(head, body, id)
 end
 
--- Returns the answer to `count` queries as `decode` reads it. `where` begins the sentence of a refusal. The answer brings
+-- Returns the answer to `count` queries as `decode` reads it. `place` is that of the query in the body. The answer brings
 -- `id` back; for its trace, a traced request always has one.
 --
 -- If the cache answers with another question's answer, Triton is asked once more, past the cache.
-function triton.ask(inputs, count, where, id)
+function triton.ask(inputs, count, place, id)
   local ctx = ngx.ctx
   id = ctx.trace_header and ctx.id or id
   local model = split.model()
   local digests = question.digests(inputs, count)
-  local answer = ask_model(model, inputs, count, where, id)
+  local answer = ask_model(model, inputs, count, place, id)
   if not fits(answer, digests) then
     metrics.add("cache_mismatches", 1)
     ngx.var.trouble = "Triton's cache held another question's answer"
-    answer = ask_model(model, inputs, count, where, id, ngx.var.request_id .. math.random(1, 2 ^ 31))
+    answer = ask_model(model, inputs, count, place, id, ngx.var.request_id .. math.random(1, 2 ^ 31))
     if not fits(answer, digests) then
       refuse_as_unreachable()
     end

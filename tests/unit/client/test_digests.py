@@ -7,7 +7,16 @@ import logging
 import numpy as np
 import pytest
 
-from cesta_client import AsyncRecommender, InvalidRequest, Query, Recommender, Reply, ServerError, TimedOut
+from cesta_client import (
+    AnswerWarning,
+    AsyncRecommender,
+    InvalidRequest,
+    Query,
+    Recommender,
+    Reply,
+    ServerError,
+    TimedOut,
+)
 from cesta_client._digest import digests_of
 from tests.running.scripted_shops import ask, every_client, every_protocol
 
@@ -134,3 +143,20 @@ def test_both_protocols_carry_digest_and_nonce(kind, protocol, digests, http_sho
     assert len(shop.seen) == len(digests)
     if len(digests) == 2 and protocol == "grpc":
         assert [i.name for i in shop.seen[1][0].inputs] == ["basket", "user_id", "nonce"]
+
+
+@every_client
+def test_warnings_follow_the_digest_of_their_query(kind, caplog):
+    """Codes of newer servers come through, and a query without warnings has none."""
+    queries = [Query(["milk"]), Query(["tea"])]
+    cache = Cache()
+    recommend_many(kind, cache, queries)
+    (first,), (second,) = digests_of(cache.seen[0])
+    warned = Cache([[first, b"unknown_category:K\xc3\xa4se: alt", b"new_code:x"], [second, b"", b""]])
+    answers = recommend_many(kind, warned, queries)
+    assert len(warned.seen) == 1
+    assert [answer.warnings for answer in answers] == [
+        (AnswerWarning("unknown_category", "Käse: alt"), AnswerWarning("new_code", "x")),
+        (),
+    ]
+    assert caplog.records == []

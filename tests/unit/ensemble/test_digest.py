@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cesta_client import Query
 from cesta_client._digest import digests_of
 from cesta_client._wire import tensors_of
-from ensemble.candidate_sampler.digest import INPUTS, query_digest
+from ensemble.candidate_sampler.digest import INPUTS, query_digest, warned
 
 NOTHING = b"\0\0\0\0"
 ids = st.lists(st.text(max_size=8), max_size=5)
@@ -69,3 +69,12 @@ def test_the_client_computes_the_same_digest(queries: list[Query]) -> None:
     tensors = tensors_of(queries)
     assert digests_of(tensors) == expected
     assert digests_of(tensors | {"nonce": np.array([[b"1"]] * len(queries), object)}) == expected
+
+
+def test_warnings_follow_the_digest() -> None:
+    """Shorter rows of a request are padded."""
+    told = warned(np.array([[b"d1"], [b"d2"]], object), [(b"Cheese", b"Tea"), ()])
+    assert told.tolist() == [
+        [b"d1", b"unknown_category:Cheese", b"unknown_category:Tea"],
+        [b"d2", b"", b""],
+    ]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pytest
 
+from ensemble.candidate_sampler.arrays import NO_CATEGORY
 from ensemble.candidate_sampler.blanks import BLANKS
 from ensemble.candidate_sampler.ids import Ids, Rows
 from ensemble.candidate_sampler.query import (
@@ -115,10 +116,6 @@ def test_unknown_items_and_users_are_legal() -> None:
         ),
         ({"exclude": [b"ok\xff"]}, r'exclude holds an id that is not UTF-8 at byte 2: "ok\xff"'),
         ({"user_id": b"\x80"}, r'user_id holds an id that is not UTF-8 at byte 0: "\x80"'),
-        (
-            {"categories": [b"Drinks"]},
-            'unknown category "Drinks"; use a value of a category column, in its spelling',
-        ),
         ({"categories": [b"\xc3"]}, r'categories holds an id that is not UTF-8 at byte 0: "\xc3"'),
         ({"basket": [b"\x1b[31m\n\xff"]}, r'not UTF-8 at byte 6: "\x1b[31m\x0a\xff"'),  # safe in a log
     ],
@@ -127,6 +124,15 @@ def test_an_illegal_query_is_refused_with_value_and_limit(request_: dict[str, ob
     with pytest.raises(BadRequest) as refused:
         SHOP.query(**request_)  # type: ignore[arg-type]
     assert str(refused.value).endswith(message)
+
+
+def test_an_unknown_category_matches_nothing() -> None:
+    """The query is about the known ones beside it. Without any it asks for no item, not for all of them."""
+    both = SHOP.query(categories=[b"Drinks", b"drinks", b"Cheese"])
+    assert (both.wanted, both.unknown_categories) == ([1], (b"Cheese", b"Drinks"))
+
+    none = SHOP.query(categories=[b"Drinks"])
+    assert (none.wanted, none.unknown_categories) == ([NO_CATEGORY], (b"Drinks",))
 
 
 def test_the_limits_themselves_are_allowed() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble.candidate_sampler import kernels
-from ensemble.candidate_sampler.arrays import load_arrays, save_arrays
+from ensemble.candidate_sampler.arrays import NO_CATEGORY, load_arrays, save_arrays
 from ensemble.candidate_sampler.kernels import sample_batch
 from ensemble.candidate_sampler.largest import largest
 from ensemble.candidate_sampler.query import MAX_BASKET, MAX_EXCLUDE, Query
@@ -53,7 +53,7 @@ def test_basket_and_excluded_items_never_come_back() -> None:
         (Query(basket=[0]), "basket item row 0 is outside 1 … 6"),
         (Query(exclude=[-1]), "excluded item row -1 is outside 1 … 6"),
         (Query(user_row=3), "user row 3 is outside 0 … 2"),
-        (Query(wanted=[3]), "category row 3 is outside 1 … 2"),
+        (Query(wanted=[3]), "category row 3 is outside 0 … 2"),
     ],
 )
 def test_a_row_outside_its_table_is_refused(query: Query, message: str) -> None:
@@ -134,6 +134,13 @@ def test_a_filtered_list_is_filled_although_the_best_sellers_are_excluded() -> N
 def test_a_filter_lets_nothing_else_through() -> None:
     shop_filter = Query(user_row=1, basket=[1], wanted=[2], now=60 * DAY)  # kind b
     assert sorted(proposed(sampler_of(ARRAYS, fill=10).sample([shop_filter]))) == [3, 4, 6]
+
+
+def test_no_category_at_all_gives_an_empty_list() -> None:
+    """A query whose categories are all unknown must not become one without a filter."""
+    candidates = sampler_of(ARRAYS, fill=10).sample([Query(user_row=1, basket=[1], wanted=[NO_CATEGORY])])
+    assert not candidates.rows.any()
+    assert not candidates.sources.any()
 
 
 def test_a_category_that_is_wholly_in_the_basket_gives_an_empty_list() -> None:

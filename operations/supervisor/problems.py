@@ -1,0 +1,80 @@
+"""Errors of the supervisor's app as problem details (RFC 9457), in the gateway's form.
+
+Each has a code that programs read. docs/errors.md lists the codes; deploy/gateway/lua/problems.lua has the
+gateway's own.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from fastapi.exceptions import HTTPException
+from fastapi.responses import JSONResponse
+
+CONTENT_TYPE: Final = "application/problem+json"
+TYPE: Final = "urn:problem-type:cesta:"
+
+TITLES: Final = {
+    "invalid_body": "The body has a wrong value",
+    "not_allowed": "This key may not do that",
+    "no_such_path": "There is no such path",
+    "wrong_method": "The path does not know the method",
+    "change_refused": "The change was refused or failed, and nothing has changed",
+    "idempotency_key_reused": "The Idempotency-Key belongs to another request",
+    "no_such_operation": "There is no such operation",
+    "change_in_progress": "Another change is in progress",
+    "not_ready": "The recommender is not ready",
+    "repository_unreadable": "The repository cannot be read now",
+    "not_watched": "This supervisor does not watch for drift",
+    "supervisor_failed": "The supervisor failed",
+    "refused": "The request cannot be served",
+}
+_BY_STATUS: Final = {
+    400: "invalid_body",
+    403: "not_allowed",
+    404: "no_such_path",
+    405: "wrong_method",
+    409: "change_refused",
+    500: "supervisor_failed",
+    503: "not_ready",
+}
+RETRY_S: Final = 1  # the watchdog looks every second; nobody knows how long another change takes
+
+
+class Problem(HTTPException):
+    """Ends a request with a status, a sentence and one of TITLES' codes.
+
+    Args:
+        pointer: a JSON pointer (RFC 6901) to the field of the body that the sentence is about.
+        retry_s: when to try again; a 503 has RETRY_S unless it is given.
+    """
+
+    def __init__(
+        self, status: int, sentence: str, code: str, *, pointer: str | None = None, retry_s: int | None = None
+    ) -> None:
+        super().__init__(status, sentence)
+        self.code, self.pointer, self.retry_s = code, pointer, retry_s
+
+
+def problem_response(
+    request_id: str, status: int, sentence: str, headers: Mapping[str, str] | None = None, **known: Any
+) -> JSONResponse:
+    """Return an error as problem details. ``known``: ``code``, ``pointer`` and ``retry_s`` of a `Problem`."""
+    code = known.get("code") or _BY_STATUS.get(status, "refused")
+    body = {
+        "type": f"{TYPE}{code}",
+        "title": TITLES[code],
+        "status": status,
+        "detail": sentence,
+        "code": code,
+        **({"pointer": known["pointer"]} if known.get("pointer") is not None else {}),
+        "error": sentence,  # what clients of before problem details read
+        "request_id": request_id,
+    }
+    retry_s = known.get("retry_s") or (RETRY_S if status == 503 else None)
+    retry = {"Retry-After": str(retry_s)} if retry_s else {}
+    return JSONResponse(body, status, headers={**retry, **(headers or {})}, media_type=CONTENT_TYPE)
+
+
+def pointer_to(place: Iterable[str | int]) -> str:
+    """Return the JSON pointer to a place in a body: ``("queries", 0)`` → ``/queries/0``."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in place)
