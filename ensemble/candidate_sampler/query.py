@@ -29,9 +29,7 @@ class Query:
     now: int | None = None  # None: the moment the arrays were made for
     named: bool = field(default=False, compare=False)  # a user id was given; counted, like the next
     unknown_items: int = field(default=0, compare=False)  # distinct ids of the basket without a row
-    unknown_categories: tuple[
-        bytes, ...
-    ] = ()  # that were asked for: they match nothing, and the answer names them
+    unknown_categories: tuple[bytes, ...] = ()  # they match nothing; the answer names them
 
 
 class Vocabulary:

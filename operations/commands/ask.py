@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -87,9 +88,20 @@ def ask(
             }
             for item in answer
         ]
-        print(json.dumps({"release": answer.release, "items": items}, ensure_ascii=False))
+        warnings = [{"code": warning.code, "value": warning.value} for warning in answer.warnings]
+        told = {"warnings": warnings} if warnings else {}
+        print(json.dumps({"release": answer.release, "items": items, **told}, ensure_ascii=False))
     else:
+        for warning in answer.warnings:
+            print(told_of(warning.code, warning.value, answer.release), file=sys.stderr)
         PlainConsole().print(answer_table("What goes in next", answer, read_items(Outputs(out).data)))
+
+
+def told_of(code: str, value: str, release: int) -> str:
+    """Return a warning as a sentence."""
+    if code == "unknown_category":
+        return f'release {release} has no category "{value}"; it matches nothing'
+    return f"release {release} warns: {code}: {value}"
 
 
 def read_key(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""The supervisor's work for the gateway: passing on its metrics, and giving the canary its share of requests.
+"""The supervisor's work for the gateway: metrics, the canary's share of requests, and categories.
 
 It also probes whether the gateway accepts connections, because a dead gateway counts no failures. Otherwise
 both sides meet only in the gateway's folder, which containers share.
@@ -14,12 +14,14 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from operations.errors import CestaError
+from operations.gateway.categories import write_categories
 from operations.gateway.control import TOKEN, announce, is_listening, read_metrics
 from operations.gateway.nginx import GatewaySettings, accepts
 from operations.gateway.request_metrics import RequestMetrics
 from operations.gateway.split import write_split
 from operations.records.atomic import write_file
 from operations.releases.models.configs import canary_on_disk
+from operations.releases.repository import active_release
 from operations.releases.stores.store import Repository
 
 FOLDER_INTERVAL_S: Final = 1.0  # how long a canary release may wait for its requests
@@ -30,16 +32,20 @@ log = structlog.get_logger()
 
 
 class GatewayLink:
-    """Links one gateway to one repository inside a `with` block. Without a canary, nothing is split off."""
+    """Links one gateway to one repository inside a `with` block.
+
+    Of a server that was started with the release `pinned`, the categories are that one's, and nothing is
+    split off.
+    """
 
     def __init__(
         self,
         settings: GatewaySettings,
         repository: Repository,
         registry: CollectorRegistry,
-        has_canary: bool = True,
+        pinned: int | None = None,
     ) -> None:
-        self.settings, self._has_canary = settings, has_canary
+        self.settings, self._pinned = settings, pinned
         self._repository = repository
         registry.register(RequestMetrics(settings.folder))
         self._up = Gauge(
@@ -47,11 +53,14 @@ class GatewayLink:
         )
         self._ending = threading.Event()
         follow_s = STORE_INTERVAL_S if repository.is_remote else FOLDER_INTERVAL_S
-        self._threads = [
-            threading.Thread(target=self._repeat, args=task, daemon=True)
-            for task in ((self.follow, follow_s, "split not followed"), (self.probe, PROBE_S, "not probed"))
-        ]
+        tasks = (
+            (self.follow, follow_s, "split not followed"),
+            (self.list_categories, follow_s, "categories not listed"),
+            (self.probe, PROBE_S, "not probed"),
+        )
+        self._threads = [threading.Thread(target=self._repeat, args=task, daemon=True) for task in tasks]
         self._percent: float | None = None
+        self._listed: int | None = None  # the release whose categories the gateway has
 
     def __enter__(self) -> Self:
         admin_token(self.settings.folder)
@@ -66,13 +75,21 @@ class GatewayLink:
 
     def follow(self) -> None:
         """Write the split when the canary's share has changed, and have the gateway read it."""
-        canary = canary_on_disk(self._repository) if self._has_canary else None
+        canary = canary_on_disk(self._repository) if self._pinned is None else None
         percent = canary.percent if canary else 0.0
         if percent != self._percent:
             write_split(self.settings.folder, percent)
             announce(self.settings.folder)
             log.info("split", percent=percent, release=canary.release if canary else None)
             self._percent = percent
+
+    def list_categories(self) -> None:
+        """Write the categories of the release that answers when it has changed."""
+        release = active_release(self._repository) if self._pinned is None else self._pinned
+        if release is not None and release != self._listed:
+            if not write_categories(self._repository, release, self.settings.folder):
+                log.warning("categories not listed", release=release, reason="its arrays do not tell them")
+            self._listed = release
 
     def probe(self) -> None:
         """Record whether nginx accepts connections, and whether a worker answers on the control socket.

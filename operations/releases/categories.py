@@ -1,11 +1,12 @@
 """The categories of two releases: which ones vanish, and how much customers buy from them.
 
-Callers name categories in their requests. A category that a release does not know makes a request an error.
+Callers name categories in their requests. A category that a release does not know matches nothing.
 """
 
 import io
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ def category_objections(
         more = f" and {len(large) - NAMED} more" if len(large) > NAMED else ""
         against.append(
             f"it lacks categories that release {active.release} has, with their shares of the purchases: "
-            f"{named}{more}; requests that name them would be refused (release.lost_category)"
+            f"{named}{more}; requests that name them would find nothing (release.lost_category)"
         )
     if len(lost) > bars.lost_categories * len(theirs):
         named = ", ".join(f'"{name}"' for name in lost[:NAMED])
@@ -53,19 +54,39 @@ def category_shares(repository: Repository, release: ReleaseManifest) -> dict[st
 
     A release that is damaged must not keep another one from replacing it.
     """
-    folder = f"{models_of(release)[SAMPLER]}/{release.release}/arrays"
-
-    def read(name: str) -> NDArray[np.generic]:
-        content = io.BytesIO((repository / f"{folder}/{name}.npy").read_bytes())
-        return np.load(content, allow_pickle=False)  # type: ignore[no-any-return]
-
     try:
-        text, ends = read("category_names.blob").tobytes(), read("category_names.offsets").tolist()
-        names = [text[start:end].decode() for start, end in pairwise(ends)]
+        read = _reader(repository, release)
         sales = np.expm1(read("popularity.score").astype(np.float64))  # per 10,000 baskets
         members, offsets = read("categories.members"), read("categories.members_offsets")
         sums = np.concatenate([[0.0], np.cumsum(sales[members])])[offsets]
+        names = _names(read)
     except (OSError, ValueError, IndexError, EOFError):
         return None
     shares = np.diff(sums) / max(float(sales.sum()), 1e-9)
     return {name: float(share) for name, share in zip(names, shares, strict=False) if name}
+
+
+def category_sizes(repository: Repository, release: ReleaseManifest) -> dict[str, int] | None:
+    """Category → the number of its items in a release; None if the arrays do not tell."""
+    try:
+        read = _reader(repository, release)
+        names, sizes = _names(read), np.diff(read("categories.members_offsets").astype(np.int64)).tolist()
+    except (OSError, ValueError, IndexError, EOFError):
+        return None
+    return {name: size for name, size in zip(names, sizes, strict=False) if name}
+
+
+def _reader(repository: Repository, release: ReleaseManifest) -> Callable[[str], NDArray[Any]]:
+    folder = f"{models_of(release)[SAMPLER]}/{release.release}/arrays"
+
+    def read(name: str) -> NDArray[Any]:
+        content = io.BytesIO((repository / f"{folder}/{name}.npy").read_bytes())
+        return np.asarray(np.load(content, allow_pickle=False))
+
+    return read
+
+
+def _names(read: Callable[[str], NDArray[Any]]) -> list[str]:
+    """The names by number; the first is empty."""
+    text, ends = read("category_names.blob").tobytes(), read("category_names.offsets").tolist()
+    return [text[start:end].decode() for start, end in pairwise(ends)]

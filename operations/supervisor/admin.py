@@ -147,8 +147,8 @@ class Operator:
     ) -> Operation:
         """Start a command as an operation, unless its Idempotency-Key has started it before.
 
-        Raises Problem: 409 if another release than ``expected`` is active or this server is pinned, 422
-        for an Idempotency-Key of another request.
+        Raises Problem: 409 if another release than ``expected`` is active or this server is pinned, 422 for
+        an Idempotency-Key of another request.
         """
 
         def work(steps: Steps) -> dict[str, object]:
@@ -169,7 +169,7 @@ class Operator:
         except CestaError as error:
             log.warning("admin", what=str(action), by=caller.who, refused=str(error))
             if isinstance(error, KeyReused):
-                raise Problem(422, str(error), "key_reused") from None
+                raise Problem(422, str(error), "idempotency_key_reused") from None
             raise Problem(409, str(error), "change_refused") from None
 
 

@@ -74,7 +74,7 @@ class Operation:
     ended_at: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)  # by step, once it has ended
     result: JsonObject | None = None
-    failure: JsonObject | None = None  # status and sentence
+    failure: JsonObject | None = None  # status, code of problems.py and sentence
     key: str = ""
     fingerprint: str = ""
     steps: Steps = field(default_factory=Steps, repr=False)
@@ -187,12 +187,11 @@ def _stored(operation: Operation) -> JsonObject:
 
 def _describe(error: BaseException) -> JsonObject:
     if isinstance(error, BeingChanged):
-        return {"status": 503, "error": str(error)}
-    if isinstance(error, CestaError):
-        return {"status": 409, "error": str(error)}
-    if isinstance(error, OSError):
-        return {"status": 409, "error": explain(error)}
-    return {"status": 500, "error": "the supervisor failed; its log says why"}
+        return {"status": 503, "code": "change_in_progress", "error": str(error)}
+    if isinstance(error, CestaError | OSError):
+        sentence = explain(error) if isinstance(error, OSError) else str(error)
+        return {"status": 409, "code": "change_refused", "error": sentence}
+    return {"status": 500, "code": "supervisor_failed", "error": "the supervisor failed; its log says why"}
 
 
 def _read(path: Path) -> list[Operation]:
@@ -208,7 +207,7 @@ def _read(path: Path) -> list[Operation]:
         if operation.state == State.RUNNING:
             operation.state, operation.ended_at = State.INTERRUPTED, _now()
             ended = "the supervisor ended meanwhile; list the releases to see what is active"
-            operation.failure = {"status": 500, "error": ended}
+            operation.failure = {"status": 500, "code": "supervisor_failed", "error": ended}
     return operations
 
 

@@ -19,7 +19,7 @@ TITLES: Final = {
     "no_such_path": "There is no such path",
     "wrong_method": "The path does not know the method",
     "change_refused": "The change was refused or failed, and nothing has changed",
-    "key_reused": "The Idempotency-Key belongs to another request",
+    "idempotency_key_reused": "The Idempotency-Key belongs to another request",
     "no_such_operation": "There is no such operation",
     "change_in_progress": "Another change is in progress",
     "not_ready": "The recommender is not ready",

@@ -109,8 +109,7 @@ def _serve(
             stack.enter_context(mark_served(repository))
             operator = None
             if gateway:
-                has_canary = pinned is None
-                stack.enter_context(GatewayLink(gateway, repository, metrics.registry, has_canary))
+                stack.enter_context(GatewayLink(gateway, repository, metrics.registry, pinned))
                 operator = _operator(settings, repository, gateway.folder, metrics, pinned)
             stack.enter_context(_run_app(make_app(watchdog, status, metrics, operator, drift), listener))
             _wait(watching)

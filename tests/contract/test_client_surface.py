@@ -173,14 +173,14 @@ def test_it_depends_on_numpy_and_tritonclient_only():
 
 
 def test_it_imports_nothing_but_its_dependencies_and_the_standard_library():
-    """aiohttp comes with tritonclient[http]."""
+    """aiohttp comes with tritonclient[http], grpc with tritonclient[grpc]."""
     imported = {
         name.partition(".")[0]
         for path in (SOURCE / "cesta_client").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         for name in _imports(node)
     }
-    assert imported - set(sys.stdlib_module_names) == {"numpy", "tritonclient", "aiohttp"}
+    assert imported - set(sys.stdlib_module_names) == {"numpy", "tritonclient", "aiohttp", "grpc"}
 
 
 def _imports(node):

@@ -74,13 +74,20 @@ def test_asyncio_sends_its_key(door: Door, wire: str) -> None:
 
 def test_errors_of_the_gateway_are_the_client_s_own(door: Door, wire: str) -> None:
     """The client retries none: a wrong key stays wrong, and retries would add requests to too many."""
-    with connected(door, wire, None) as nobody, pytest.raises(Unauthorized, match="a valid key is needed"):
-        nobody.recommend()
+    with connected(door, wire, None) as nobody:
+        with pytest.raises(Unauthorized, match="a valid key is needed") as stranger:
+            nobody.recommend(request_id="unknown-1")
+        assert (stranger.value.code, stranger.value.retry_after_s) == ("no_valid_key", None)
+        assert stranger.value.request_id
     with connected(door, wire, "slow-shop") as slow, ThreadPoolExecutor(20) as threads:
         requests = [threads.submit(slow.recommend, [f"i{n}"]) for n in range(40)]
         refused = [error for request in requests if (error := request.exception())]
     assert {type(error) for error in refused} == {Throttled}
     assert "too many requests" in str(refused[0])
+    assert {(error.code, error.retry_after_s) for error in refused} <= {
+        ("rate_exceeded", 1),
+        ("too_many_in_flight", 1),
+    }
 
 
 # ---- raw gRPC

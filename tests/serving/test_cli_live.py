@@ -78,8 +78,17 @@ def test_ask_in_a_category_prints_only_its_items(live: Live) -> None:
 
 
 def test_ask_repeats_the_server_s_sentence(live: Live) -> None:
-    done = cesta("ask", f"--address={live.grpc}", "--timeout-s=20", "--category=no such shelf")
-    assert refused(done).startswith('unknown category "no such shelf"; use a value of')
+    done = cesta("ask", f"--address={live.grpc}", "--timeout-s=20", f"--basket={'x' * 129}")
+    assert refused(done).startswith("item id 'xxx")
+
+
+def test_ask_names_an_unknown_category(live: Live) -> None:
+    """On stderr beside a table, and in the JSON."""
+    options = (f"--address={live.grpc}", "--timeout-s=20", "--category=no such shelf")
+    table, as_json = cesta("ask", *options), cesta("ask", "--json", *options)
+    assert 'release 1 has no category "no such shelf"' in table.stderr
+    warnings = [{"code": "unknown_category", "value": "no such shelf"}]
+    assert json.loads(as_json.stdout) | {"release": 1} == {"release": 1, "items": [], "warnings": warnings}
 
 
 def test_ask_without_a_server_says_so() -> None:

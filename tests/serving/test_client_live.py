@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cesta_client import (
+    AnswerWarning,
     AsyncRecommender,
     InvalidRequest,
     Query,
@@ -76,9 +77,19 @@ def test_a_known_category_is_accepted(live, shop):
     assert shop.recommend(categories=live.categories[:1]).release == live.release
 
 
-def test_an_unknown_category_is_refused_in_the_servers_words(shop):
-    with pytest.raises(InvalidRequest, match="no such shelf"):
-        shop.recommend(categories=["no such shelf"])
+def test_an_unknown_category_matches_nothing_and_is_named(live, shop):
+    """Beside a known one the answer is that of the known one; in a batch each query has its own warnings."""
+    warning = AnswerWarning("unknown_category", "no such shelf")
+    known = live.categories[0]
+    queries = [
+        Query(categories=["no such shelf"]),
+        Query(categories=[known]),
+        Query(categories=[known, "no such shelf"]),
+    ]
+    none, alone, both = shop.recommend_many(queries)
+    assert (list(none), none.warnings) == ([], (warning,))
+    assert alone.warnings == ()
+    assert (ids(both), both.warnings) == (ids(alone), (warning,))
 
 
 def test_many_queries_get_the_answers_they_get_alone(live, shop):

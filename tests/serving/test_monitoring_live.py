@@ -64,7 +64,7 @@ def shop_a_little(live: Live, turn: int) -> None:
     ):
         over_generate(live, [question])
     with pytest.raises(HTTPError, match="400"):
-        over_generate(live, [Question(categories=(f"unknown {turn}",))])
+        over_generate(live, [Question((f"{turn}".rjust(129, "x"),))])
 
 
 def dashboard_queries() -> dict[str, str]:

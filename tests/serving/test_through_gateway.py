@@ -7,15 +7,18 @@ import sys
 import uuid
 from collections.abc import Iterator
 
+import grpc
 import pytest
+from tritonclient.grpc import service_pb2_grpc
 
-from cesta_client import InvalidRequest, Recommender
+from cesta_client import Recommender
 from operations.gateway.traffic import Counts, read_traffic
 from operations.releases.stores.store import open_repository
 from tests.running import needs
 from tests.running.door import Door, open_door
 from tests.running.gateway_log import wait_for
 from tests.running.live import Live
+from tests.running.raw_requests import one_query
 
 pytestmark = pytest.mark.triton
 
@@ -33,7 +36,6 @@ REFUSED = {
     "1001 excludes": ({"exclude": [str(n) for n in range(1001)]}, "exclude has 1001 ids; at most 1000 are"),
     "a long id": ({"basket": ["x" * 129]}, "basket holds an id of 129 bytes; at most 128 are allowed: "),
     "a long user": ({"user_id": "y" * 129}, "user_id holds an id of 129 bytes; at most 128 are allowed: "),
-    "an unknown category": ({"categories": ["x"]}, 'unknown category "x"; use a value of a category'),
 }
 
 
@@ -50,13 +52,44 @@ def test_the_sampler_s_own_sentence_reaches_the_shop(door: Door, case: str) -> N
     assert answer.error.startswith(f"queries[1]: {sentence}")
 
 
+def test_an_unknown_category_is_a_warning(door: Door, live: Live) -> None:
+    """The answer names it, with its place in a batch. Other answers have no warnings."""
+    query = {"categories": ['Käse 100% "x"']}
+    told = door.ask("/v1/recommend", query).body
+    assert told["items"] == []
+    assert told["warnings"] == [
+        {
+            "code": "unknown_category",
+            "value": 'Käse 100% "x"',
+            "pointer": "/categories",
+            "detail": f'release {live.release} has no category "Käse 100% "x""; it matches nothing',
+        }
+    ]
+    batch = door.ask("/v1/recommend/batch", {"queries": [{"k": 1}, query]}).body["answers"]
+    assert "warnings" not in batch[0]
+    assert batch[1]["warnings"][0]["pointer"] == "/queries/1/categories"
+
+
 @pytest.mark.parametrize("wire", ["grpc", "http"])
 def test_the_sentence_reaches_the_client_letter_by_letter(door: Door, wire: str) -> None:
-    """gRPC carries it escaped."""
+    """gRPC carries it escaped. A warning comes whole, too."""
     address = door.settings.grpc if wire == "grpc" else door.settings.http
-    client = Recommender(address, protocol=wire, api_key=door.keys["shop"], timeout_s=5)
-    with client as shop, pytest.raises(InvalidRequest, match=r'^unknown category "Käse 100%"; use a value'):
-        shop.recommend(["1"], categories=["Käse 100%"])
+    with Recommender(address, protocol=wire, api_key=door.keys["shop"], timeout_s=5) as shop:
+        answer = shop.recommend(["1"], categories=["Käse 100%"])
+        assert [(warning.code, warning.value) for warning in answer.warnings] == [
+            ("unknown_category", "Käse 100%")
+        ]
+    key = {"authorization": f"Bearer {door.keys['shop']}"}
+    if wire == "grpc":
+        with grpc.insecure_channel(address) as channel:
+            ask = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+            with pytest.raises(grpc.RpcError) as refused:
+                ask(
+                    one_query({"basket": ["Käse 100%".encode() * 20]}), metadata=tuple(key.items()), timeout=5
+                )
+        assert refused.value.details().startswith("basket holds an id of 200 bytes; at most 128 are allowed")
+        trailers = dict(refused.value.trailing_metadata())
+        assert (trailers["cesta-code"], trailers["cesta-pointer"]) == ("id_too_long", "/basket")
 
 
 def test_an_id_that_fills_the_body_is_refused_by_the_sampler(door: Door) -> None:

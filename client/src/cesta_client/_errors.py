@@ -8,8 +8,9 @@
     ├── TimedOut         no answer within timeout_s
     └── ServerError      the server failed, or its answer cannot be read
 
-The text is the server's own if it sent one. Exceptions of tritonclient, gRPC, sockets and aiohttp never
-reach the caller directly; they are the `__cause__`.
+The text is the server's own if it sent one. A gateway also sends what a program can use: see `CestaError`.
+Exceptions of tritonclient, gRPC, sockets and aiohttp never reach the caller directly; they are the
+`__cause__`.
 """
 
 
@@ -17,7 +18,28 @@ reach the caller directly; they are the `__cause__`.
 
 
 class CestaError(Exception):
-    """Any failure to recommend."""
+    """Any failure to recommend.
+
+    Attributes:
+        code: tells kinds of errors apart, such as "too_many_ids". docs/errors.md of cesta lists them, and
+            newer servers may send others. Empty if the server sent none.
+        pointer: the JSON pointer (RFC 6901) to the value that the error is about, such as "/basket".
+        retry_after_s: the seconds after which the request may succeed, if the server told them.
+        request_id: the id under which the gateway has logged the request.
+    """
+
+    def __init__(
+        self,
+        text: str = "",
+        *,
+        code: str = "",
+        pointer: str | None = None,
+        retry_after_s: float | None = None,
+        request_id: str = "",
+    ) -> None:
+        super().__init__(text)
+        self.code, self.pointer = code, pointer
+        self.retry_after_s, self.request_id = retry_after_s, request_id
 
 
 class InvalidRequest(CestaError):

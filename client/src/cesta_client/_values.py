@@ -62,7 +62,8 @@ class AnswerWarning:
 class Recommendations(list[Recommendation]):
     """The recommendations for one query, best first: k items, or fewer if no more are possible.
 
-    `release` answered, and `warnings` tells what it could not use. An empty list has both.
+    `release` is the release that answered, and `warnings` tells what it could not use. An empty list has
+    both.
     """
 
     __slots__ = ("release", "warnings")

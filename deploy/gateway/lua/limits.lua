@@ -67,7 +67,8 @@ function limits.leave(entered)
 end
 
 function limits.session(key)
-  return below_rate(sessions, key.name .. " " .. key.session, key.session_rate, key.session_rate)
+  local may, _, wait_s = below_rate(sessions, key.name .. " " .. key.session, key.session_rate, key.session_rate)
+  return may, wait_s
 end
 
 -- Sends the draft RateLimit fields of the IETF (draft-ietf-httpapi-ratelimit-headers): the quota, and what is left of it.

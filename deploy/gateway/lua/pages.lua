@@ -65,7 +65,7 @@ end
 local function check_text(body, name, pattern, form)
   local value = body[name]
   if value ~= nil and (type(value) ~= "string" or not value:find(pattern) or #value > 128) then
-    answers.refuse(400, name .. " is " .. form, type(value) == "string" and "out_of_range" or "wrong_type", "/" .. name)
+    answers.refuse(400, name .. " is " .. form, "wrong_type", "/" .. name)
   end
 end
 
@@ -115,7 +115,7 @@ end
 function pages.admit(caller)
   local origin = ngx.var.http_origin
   if not origin or not caller.origins[origin] then
-    answers.refuse(403, "this token serves pages of other origins")
+    answers.refuse(403, "this token serves pages of other origins", "wrong_origin")
   end
   local header = ngx.header
   header["Access-Control-Allow-Origin"] = origin
@@ -131,7 +131,7 @@ function pages.bind(asked_query, caller)
   end
   local asked = asked_query.user_id
   if asked ~= nil and asked ~= cjson.null and asked ~= caller.user_id then
-    answers.refuse(403, "this token is for another customer")
+    answers.refuse(403, "this token is for another customer", "wrong_customer", "/user_id")
   end
   asked_query.user_id = caller.user_id
 end

@@ -23,6 +23,8 @@ local CODES = {  -- code → title
   -- others, in the order of their status
   no_valid_key = "A valid key is needed",
   not_allowed = "This key may not do that",
+  wrong_origin = "The token serves pages of other origins",
+  wrong_customer = "The token is for another customer",
   no_such_path = "There is no such path",
   wrong_method = "The path does not know the method",
   too_slow = "The request took too long to arrive",

@@ -66,6 +66,7 @@ local HTTP = {
   }),
   ["/v1/tokens"] = route("tokens", POST, {json = true, body = true, answer = pages.issue, roles = BROWSERS}),
   ["/v1/items"] = route("items", GET, {location = "@items", uses = {"if-none-match", "accept-encoding"}}),
+  ["/v1/categories"] = route("categories", GET, {location = "@categories", uses = {"if-none-match", "accept-encoding"}}),
   ["/v1/status"] = route("status", GET, {location = "@supervisor"}),
   ["/v1/drift"] = route("drift", GET, {location = "@supervisor"}),
   ["/healthz"] = route("health", GET, {open = true, answer = health.answer}),

@@ -76,7 +76,7 @@ def test_a_call_of_another_thread_is_answered_after_close(grpc_shop, slow):
 def test_the_last_call_closes_the_channel(grpc_shop, slow, monkeypatch):
     closed = threading.Event()
     shop = Recommender(grpc_shop.address)
-    channel = shop._transport._calls._client
+    channel = shop._transport._calls._channel
     monkeypatch.setattr(channel, "close", closed.set)
     with pytest.raises(TimedOut):
         shop.recommend(timeout_s=0.05)
@@ -126,7 +126,7 @@ def test_a_server_that_owes_too_many_answers_is_asked_no_more(kind, grpc_shop, s
 def test_a_call_that_could_not_start_leaves_nothing_behind(grpc_shop):
     shop = Recommender(grpc_shop.address, retries=0)
     calls = shop._transport._calls
-    calls._client.close()
+    calls._channel.close()
     with pytest.raises(Unavailable, match="Channel closed"):
         shop.recommend()
     assert (calls._running, calls._abandoned) == (set(), set())

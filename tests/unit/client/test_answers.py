@@ -1,6 +1,7 @@
 """The requests that the client sends over HTTP and gRPC, and its results for every answer and status."""
 
 import json
+import pickle
 
 import grpc
 import pytest
@@ -119,6 +120,45 @@ def test_every_grpc_code_is_an_error_of_ours(kind, code, error, grpc_shop):
     assert type(failed.value) is error
     if error is InvalidRequest:
         assert str(failed.value) == "no such luck"
+
+
+PROBLEM = {
+    "type": "urn:problem-type:cesta:too_many_ids",
+    "detail": "basket has 201 items; at most 200 are allowed",
+    "code": "too_many_ids",
+    "pointer": "/basket",
+    "error": "an old sentence",
+    "request_id": "r-1",
+    "planted": {"field": [1]},
+}
+
+
+@every_client
+@pytest.mark.parametrize("change", [{}, {"code": 5, "pointer": ["x"], "request_id": None}])
+def test_problem_details_over_http_are_attributes_of_the_error(kind, change, http_shop):
+    """Fields of newer servers are ignored, and those of another type are as none."""
+    body = json.dumps(PROBLEM | change).encode()
+    http_shop.script = [(400, {"Retry-After": "7"}, body)]
+    with pytest.raises(InvalidRequest, match="basket has 201 items") as failed:
+        ask(kind, http_shop.address, protocol="http")
+    error = failed.value
+    told = ("", None, "") if change else ("too_many_ids", "/basket", "r-1")
+    assert (error.code, error.pointer, error.request_id) == told
+    assert error.retry_after_s == 7
+    assert pickle.loads(pickle.dumps(error)).pointer == error.pointer
+
+
+@every_client
+def test_trailers_over_grpc_are_attributes_of_the_error(kind, grpc_shop):
+    def refuse(context):
+        context.set_trailing_metadata((("cesta-code", "rate_exceeded"), ("retry-after", "7")))
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests for this key")
+
+    grpc_shop.script = [refuse]
+    with pytest.raises(Throttled, match="too many requests") as failed:
+        ask(kind, grpc_shop.address)
+    error = failed.value
+    assert (error.code, error.pointer, error.retry_after_s) == ("rate_exceeded", None, 7)
 
 
 @every_client

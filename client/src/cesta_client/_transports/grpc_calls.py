@@ -11,7 +11,8 @@ from concurrent.futures import Future, wait
 from typing import Any, TypeAlias
 from urllib.request import proxy_bypass
 
-import tritonclient.grpc as triton
+import grpc
+from tritonclient.grpc import InferResult, service_pb2, service_pb2_grpc
 
 from .._errors import Unavailable
 from .._version import USER_AGENT
@@ -31,7 +32,7 @@ _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.primary_user_agent", USER_AGENT),
 ]
 
-Call: TypeAlias = Future[Any]  # of tritonclient's InferResult, or its InferenceServerException
+Call: TypeAlias = Future[Any]  # of tritonclient's InferResult, or grpc's RpcError
 
 
 class GrpcCalls:
@@ -39,9 +40,8 @@ class GrpcCalls:
 
     def __init__(self, to: Endpoint) -> None:
         self._to = to
-        self._client = triton.InferenceServerClient(
-            to.address, ssl=to.ssl, root_certificates=to.root_certificates, channel_args=_options(to)
-        )
+        self._channel = _open_channel(to)
+        self._infer = service_pb2_grpc.GRPCInferenceServiceStub(self._channel).ModelInfer
         self._running: set[Call] = set()  # add and discard are atomic
         self._abandoned: set[Call] = set()
         self._closed = False
@@ -63,24 +63,22 @@ class GrpcCalls:
         self._running.add(call)
         call.add_done_callback(self._forget)
 
-        def end(result: Any, error: Exception | None) -> None:
-            if error is None:
-                call.set_result(result)
-            else:
+        def end(answer: Any) -> None:
+            try:
+                call.set_result(InferResult(answer.result()))
+            except (grpc.RpcError, grpc.FutureCancelledError) as error:
                 call.set_exception(error)
 
         try:
-            self._client.async_infer(
-                MODEL,
-                _inputs(tensors),
-                end,
-                request_id=request_id,
-                client_timeout=timeout_s + RUN_OUT_S,
-                headers={**self._to.headers, **headers},
+            started = self._infer.future(
+                _request(tensors, request_id),
+                timeout=timeout_s + RUN_OUT_S,
+                metadata=tuple({**self._to.headers, **headers}.items()),
             )
         except BaseException as error:
             call.set_exception(error)
             raise
+        started.add_done_callback(end)
         return call
 
     def abandon(self, call: Call) -> None:
@@ -93,13 +91,13 @@ class GrpcCalls:
         wait(frozenset(self._running), timeout=CLOSE_S)
         self._closed = True
         if not self._running:
-            self._client.close()
+            self._channel.close()
 
     def _forget(self, call: Call) -> None:
         self._running.discard(call)
         if self._closed and not self._running:
             # In a thread of its own, because this one belongs to the channel and would wait for itself.
-            threading.Thread(target=self._client.close, name="cesta-close").start()
+            threading.Thread(target=self._channel.close, name="cesta-close").start()
 
 
 def _options(to: Endpoint) -> list[tuple[str, int | str]]:
@@ -108,8 +106,18 @@ def _options(to: Endpoint) -> list[tuple[str, int | str]]:
     return [*_OPTIONS, ("grpc.enable_http_proxy", 0)] if direct else _OPTIONS
 
 
-def _inputs(tensors: Tensors) -> list[triton.InferInput]:
-    inputs = [triton.InferInput(name, tensor.shape, "BYTES") for name, tensor in tensors.items()]
-    for inp, tensor in zip(inputs, tensors.values(), strict=True):
-        inp.set_data_from_numpy(tensor)
-    return inputs
+def _open_channel(to: Endpoint) -> grpc.Channel:
+    if not to.ssl:
+        return grpc.insecure_channel(to.address, options=_options(to))
+    roots = to.root_certificates.read_bytes() if to.root_certificates else None
+    return grpc.secure_channel(to.address, grpc.ssl_channel_credentials(roots), options=_options(to))
+
+
+def _request(tensors: Tensors, request_id: str) -> Any:
+    """The message, which tritonclient's own client would hide behind errors without their trailers."""
+    request = service_pb2.ModelInferRequest(model_name=MODEL, id=request_id)
+    for name, tensor in tensors.items():
+        request.inputs.add(name=name, datatype="BYTES", shape=tensor.shape)
+        ids: list[bytes] = tensor.ravel().tolist()
+        request.raw_input_contents.append(b"".join([len(i).to_bytes(4, "little") + i for i in ids]))
+    return request

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import grpc
 from tritonclient.utils import InferenceServerException
 
 from .._errors import CestaError, ServerError, TimedOut, Unavailable
@@ -30,7 +31,7 @@ class GrpcTransport:
             finally:
                 if not call.done():
                     self._calls.abandon(call)
-        except (InferenceServerException, TimeoutError, ValueError) as error:
+        except (grpc.RpcError, TimeoutError, ValueError) as error:
             raise _failure(error, self._to.address, timeout_s) from error
         return _reply(result, self._to.address)
 
@@ -53,7 +54,7 @@ class AsyncGrpcTransport:
             finally:
                 if not call.done():
                     self._calls.abandon(call)
-        except (InferenceServerException, TimeoutError, ValueError) as error:
+        except (grpc.RpcError, TimeoutError, ValueError) as error:
             raise _failure(error, self._to.address, timeout_s) from error
         return _reply(result, self._to.address)
 
@@ -76,5 +77,7 @@ def _failure(error: Any, address: str, timeout_s: float) -> CestaError:
         return late
     if isinstance(error, ValueError):  # gRPC raises it for a channel that another thread closed
         return Unavailable(f"{address}: {error}")
-    failure = error_of_grpc(str(error.status()), str(error.message()), address)
-    return late if isinstance(failure, TimedOut) else failure
+    trailers = {name: str(value) for name, value in error.trailing_metadata() or ()}
+    trailers |= {name: str(value) for name, value in error.initial_metadata() or () if name == "x-request-id"}
+    failure = error_of_grpc(error.code().name, error.details() or "", trailers, address)
+    return late if isinstance(failure, TimedOut) and not failure.code else failure

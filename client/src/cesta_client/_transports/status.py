@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from typing import TypedDict
 
 from .._errors import (
     CestaError,
@@ -39,26 +41,53 @@ _BY_HTTP_STATUS: dict[int, type[CestaError]] = {
 _TRITON_PREFIX = re.compile(r"^(in ensemble '[^']*', )?(\[request id: [^\]]*\] )?")
 
 
-def error_of_grpc(code: str, text: str, address: str) -> CestaError:
-    """The error for a gRPC `code` as tritonclient writes it, for example "StatusCode.UNAVAILABLE"."""
-    name = code.removeprefix("StatusCode.")
-    return _error(_BY_GRPC_CODE.get(name, ServerError), text, address, name)
+class Told(TypedDict, total=False):
+    """What the server told beside its text: the keywords of `CestaError`."""
+
+    code: str
+    pointer: str | None
+    retry_after_s: float | None
+    request_id: str
 
 
-def error_of_http(status: int, text: str, address: str) -> CestaError:
-    return _error(_BY_HTTP_STATUS.get(status, ServerError), text, address, f"HTTP {status}")
+def error_of_grpc(code: str, text: str, trailers: Mapping[str, str], address: str) -> CestaError:
+    """The error for a gRPC `code`, for example "UNAVAILABLE". A gateway's trailers tell the rest."""
+    told = Told(
+        code=trailers.get("cesta-code", ""),
+        pointer=trailers.get("cesta-pointer"),
+        retry_after_s=_seconds(trailers.get("retry-after")),
+        request_id=trailers.get("x-request-id", ""),
+    )
+    return _error(_BY_GRPC_CODE.get(code, ServerError), text, told, address, code)
 
 
-def text_in(body: bytes) -> str:
-    """The text of Triton's {"error": text}. Empty for other bodies, such as a gateway's HTML page."""
+def error_of_http(status: int, headers: Mapping[str, str], body: bytes, address: str) -> CestaError:
+    """The error for an HTTP answer: problem details (RFC 9457), Triton's {"error": text}, or any body."""
     try:
-        return str(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
-        return ""
+        problem = json.loads(body)
+        text = str(problem["detail"] if "code" in problem else problem["error"])
+    except (ValueError, KeyError, TypeError):  # such as a proxy's HTML page
+        problem, text = {}, ""
+    told = Told(
+        code=_text(problem.get("code")) or "",
+        pointer=_text(problem.get("pointer")),
+        retry_after_s=_seconds(headers.get("retry-after")),
+        request_id=_text(problem.get("request_id")) or "",
+    )
+    return _error(_BY_HTTP_STATUS.get(status, ServerError), text, told, address, f"HTTP {status}")
 
 
-def _error(kind: type[CestaError], text: str, address: str, code: str) -> CestaError:
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _seconds(value: str | None) -> float | None:
+    """The seconds of Retry-After. A date is not read: it would need this machine's clock to be right."""
+    return float(value) if value and value.isascii() and value.isdigit() else None
+
+
+def _error(kind: type[CestaError], text: str, told: Told, address: str, status: str) -> CestaError:
     text = _TRITON_PREFIX.sub("", text)
     if kind is InvalidRequest and text:
-        return kind(text)  # the text is about the request; the address would add nothing
-    return kind(f"{address}: {text} ({code})" if text else f"{address} answered {code}")
+        return kind(text, **told)  # the text is about the request; the address would add nothing
+    return kind(f"{address}: {text} ({status})" if text else f"{address} answered {status}", **told)

@@ -12,7 +12,7 @@ from .._version import USER_AGENT
 from .._wire import MODEL, OUTPUTS
 from .endpoint import Endpoint
 from .interface import Headers, Reply, Tensors
-from .status import error_of_http, text_in
+from .status import error_of_http
 
 
 def path_of(to: Endpoint) -> str:
@@ -43,7 +43,7 @@ def reply(status: int, headers: Mapping[str, str], body: bytes, to: Endpoint) ->
         CestaError: the server refused, or its answer cannot be read.
     """
     if status != 200:
-        raise error_of_http(status, text_in(body), to.address)
+        raise error_of_http(status, headers, body, to.address)
     length = headers.get("inference-header-content-length")
     try:
         result = InferenceServerClient.parse_response_body(
