@@ -5,6 +5,7 @@ class and a field of Settings. The defaults of [release] are in operations/relea
 promote` reads them where export_scripts is not installed.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -174,8 +175,8 @@ class RankingSettings(SettingsTable):
     @field_validator("explore", mode="before")
     @classmethod
     def _is_number_or_auto(cls, value: object) -> object:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value != "auto" and not (is_number and -MOST_EXPLORE <= value <= MOST_EXPLORE):
+        number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.inf
+        if value != "auto" and not -MOST_EXPLORE <= number <= MOST_EXPLORE:
             raise ValueError(
                 f'write "auto", or a number from {-MOST_EXPLORE} (bought before comes first) '
                 f"to {MOST_EXPLORE} (new to the customer comes first)"

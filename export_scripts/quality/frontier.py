@@ -58,8 +58,10 @@ def measure_frontier(groups: Groups, placed: Placement, explore: float, chosen: 
     ``chosen`` is the value that validation chose. Without a query of both kinds there are no points.
     """
     has_both = groups.repeat.any() and (groups.named & ~groups.repeat).any()
-    values = values_around(explore, chosen) if has_both and placed.moved is not None else ()
-    points = [_point(groups, value, placed.moved[:, k]) for k, value in enumerate(values)]
+    if placed.moved is None or not has_both:
+        return {"explore": explore, "chosen": chosen, "points": []}
+    values = zip(values_around(explore, chosen), placed.moved.T, strict=True)
+    points = [_point(groups, value, ranks) for value, ranks in values]
     return {"explore": explore, "chosen": chosen, "points": points}
 
 

@@ -112,7 +112,7 @@ def field(line: Sequence[Mark], chosen: Mark, single: Sequence[Mark]) -> Field:
     Of labels on the line that would cover each other, the first is drawn, and that of ``chosen`` always.
     """
     drawn = [*line, *single]
-    x, y = (axis(max(mark[k] for mark in drawn)) for k in (0, 1))
+    x, y = axis(max(mark.x for mark in drawn)), axis(max(mark.y for mark in drawn))
 
     def placed(mark: Mark) -> Mark:
         return mark._replace(x=round(100 * mark.x / x.end, 2), y=round(100 * mark.y / y.end, 2))
