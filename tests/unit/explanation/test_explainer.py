@@ -181,6 +181,15 @@ def test_the_stage_at_which_an_item_is_lost(
     assert (loss.fate.stage, loss.fate.place, loss.fate.of) == (stage, place, of)
     assert (loss.explanation is not None) == (stage is Stage.RANKED)
     assert ("usual" in loss.sources) == (stage in (Stage.RANKED, Stage.CUT))
+    assert bool(loss.misses) == (stage is Stage.NOT_PROPOSED)
+
+
+def test_the_prior_of_a_cut_item_is_shared_out_exactly(small: Explainer) -> None:
+    """It is the popularity alone: that of item 4 beside the average of 1, 2 and 3."""
+    loss = small.ask(small.vocabulary.query(user_id=b"u1")).explain_loss("i0004")
+    score = small.sampler.arrays.popularity.score
+    parts = dict.fromkeys(set(GROUPS) - {VECTORS}, 0.0) | {"popularity": float(score[4] - score[1:4].mean())}
+    assert loss.prior == pytest.approx(parts, abs=1e-6)
 
 
 def test_the_basket_comes_before_what_is_excluded(small: Explainer) -> None:
