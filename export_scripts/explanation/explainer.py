@@ -18,7 +18,7 @@ from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.nearest import Nearest
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
-from ensemble.candidate_sampler.sources import SOURCES
+from ensemble.candidate_sampler.sources import POPULAR, SOURCES
 from export_scripts.explanation.evidence import Contributor, Evidence, text_of
 from export_scripts.explanation.fates import Fate, Stage, early_fate, late_fate
 from export_scripts.explanation.groups import VECTORS, columns
@@ -152,7 +152,8 @@ class AskedQuestion:
             explanation = self._explain(fate.place)
             return Loss(fate, explanation.sources, explanation)
         if fate.stage is Stage.NOT_PROPOSED:
-            return Loss(fate, misses=misses(arrays, self._explainer.limits, self._query, row))
+            limits = self._explainer.limits | {"popular": self._best_sellers()}
+            return Loss(fate, misses=misses(arrays, limits, self._query, row))
         place = int(np.flatnonzero(self.proposed.rows[0] == row)[0])
         sources = self._proposed_by(row, int(self.proposed.sources[0, place]))
         return Loss(fate, sources, prior=self._prior_parts(self.proposed.features[0, place]))
@@ -215,6 +216,12 @@ class AskedQuestion:
         return float(worth[0]), dict.fromkeys(self._explainer.columns, 0.0) | dict(
             zip(players, values, strict=True)
         )
+
+    def _best_sellers(self) -> int:
+        """How far down the best sellers were proposed: further where the other sources gave few items."""
+        order = self._explainer.sampler.arrays.popularity.order
+        proposed = self.proposed.rows[0, (self.proposed.sources[0] & POPULAR) > 0]
+        return int(np.flatnonzero(np.isin(order, proposed)).max(initial=-1)) + 1
 
     def _prior_parts(self, values: NDArray[np.float32]) -> dict[str, float]:
         """What each group adds to the prior, beside the average candidate. The prior is linear: exact."""

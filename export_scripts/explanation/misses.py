@@ -21,7 +21,10 @@ class Miss:
 
 
 def misses(arrays: SamplerArrays, limits: Mapping[str, int], query: Query, row: int) -> dict[str, Miss]:
-    """The miss of each source by its name, for an item that a question leaves open."""
+    """The miss of each source by its name, for an item that a question leaves open.
+
+    ``limits`` are the sampler's; ``popular`` is how many best sellers were proposed.
+    """
     found = {"usual": _usual(query), "together": _together(query)}
     place = _place(arrays.popularity.order, row)
     if place is None:

@@ -12,6 +12,7 @@ import pytest
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.query import BadRequest
 from ensemble.reference import Reference
+from export_scripts.explanation.evidence import Contributor
 from export_scripts.explanation.explainer import Explainer
 from export_scripts.explanation.fates import Stage
 from export_scripts.explanation.groups import GROUPS, VECTORS
@@ -217,6 +218,17 @@ def test_the_places_of_what_is_cut_follow_the_candidates(explainer: Explainer) -
     assert sum(fate.stage is Stage.RANKED for fate in fates) == asked.size == LIMITS["capacity"]
     assert places[LIMITS["capacity"]] == LIMITS["capacity"] + 1
     assert places[-1] <= len(places)
+
+
+def test_best_sellers_that_fill_a_short_list_are_counted_as_proposed(explainer: Explainer) -> None:
+    """15 are proposed in any case, and 60 if nothing else is."""
+    asked = explainer.ask(explainer.vocabulary.query())
+    order = explainer.sampler.arrays.popularity.order.tolist()
+    last, next_one = (asked.explain_loss(explainer.item_id(row)) for row in order[59:61])
+    assert last.fate.stage in (Stage.CUT, Stage.RANKED)
+    assert last.sources == {"popular": Contributor("best_seller", "60")}
+    assert next_one.misses["popular"].place == 61
+    assert next_one.misses["popular"].proposed == 60
 
 
 def test_what_is_no_id_is_refused(small: Explainer) -> None:
