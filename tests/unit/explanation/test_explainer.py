@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from export_scripts.explanation.explainer import Explainer
 from export_scripts.explanation.fates import Stage
 from export_scripts.explanation.groups import GROUPS, VECTORS
 from export_scripts.explanation.scorer import CandidateScorer
-from export_scripts.scorer.graph import FoldedNCF, build_graph
+from export_scripts.scorer.graph import FoldedNCF, Table, build_graph
 from export_scripts.scoring.release import open_release
 from operations.errors import CestaError
 from operations.records.contract import Contract
@@ -111,6 +112,40 @@ def test_the_wide_part_is_the_weight_times_the_distance_from_the_average(
     assert dict(zip(GROUPS, one.groups, strict=True))[VECTORS].wide == pytest.approx(
         float(biases[place] - biases.mean()), abs=1e-5
     )
+
+
+def test_the_networks_part_is_the_mean_over_all_orders_of_the_groups(explainer: Explainer) -> None:
+    """The network alone, in numpy, for all 40,320 orders in which the groups take the item's values."""
+    query, scorer, names = explainer.vocabulary.query([b"i0005", b"i0009"], b"u3"), small_scorer(), [*GROUPS]
+    asked = explainer.ask(query)
+    (one,) = asked.explain_first(1)
+    found = explainer.sampler.sample([query])
+    rows, own = found.rows[0, : asked.size], found.features[0, : asked.size].astype(float)
+    place = rows.tolist().index(explainer.row(one.item_id))
+
+    def queried(users: Table, items: Table) -> np.ndarray:
+        return users[query.user_row] + items[query.basket].sum(0) / np.sqrt(len(query.basket))
+
+    def network(rows: np.ndarray, features: np.ndarray) -> float:
+        first = (
+            features @ scorer.features + scorer.item_mlp[rows] + queried(scorer.user_mlp, scorer.basket_mlp)
+        )
+        mlp = np.maximum(first, 0) @ scorer.out
+        return float((mlp[:, 0] + scorer.item_gmf[rows] @ queried(scorer.user_gmf, scorer.basket_gmf)).mean())
+
+    worth = []
+    for coalition in range(2 ** len(names)):
+        members = [name for player, name in enumerate(names) if coalition >> player & 1]
+        mixed, columns = own.copy(), [FEATURES.index(of) for name in members for of in GROUPS[name]]
+        mixed[:, columns] = own[place, columns]
+        worth.append(network(np.full_like(rows, rows[place]) if VECTORS in members else rows, mixed))
+    added, orders = np.zeros(len(names)), list(permutations(range(len(names))))
+    for order in orders:
+        coalition = 0
+        for player in order:
+            added[player] += worth[coalition | 1 << player] - worth[coalition]
+            coalition |= 1 << player
+    assert [part.network for part in one.groups] == pytest.approx(added / len(orders), abs=2e-5)
 
 
 def test_a_network_that_reads_one_group_gives_nothing_to_others(tmp_path: Path, opened: ExitStack) -> None:
