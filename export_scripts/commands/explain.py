@@ -65,7 +65,10 @@ def explain(
                 _bytes(items), (user or "").encode(), _bytes(excluded), _bytes(category or [])
             )
             asked = explainer.ask(query)
-            answer, losses = asked.explain_first(first), [asked.explain_loss(one) for one in others]
+            answer, losses = (
+                asked.explain_first(first),
+                [asked.explain_loss(one) for one in dict.fromkeys(others)],
+            )
         except BadRequest as error:
             raise CestaError(str(error)) from None
         report = Report(

@@ -5,7 +5,7 @@ The baseline is the average candidate of the same question. Training compares ca
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
@@ -18,10 +18,11 @@ from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.nearest import Nearest
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
-from ensemble.candidate_sampler.sources import SOURCES
+from ensemble.candidate_sampler.sources import POPULAR, SOURCES
 from export_scripts.explanation.evidence import Contributor, Evidence, text_of
 from export_scripts.explanation.fates import Fate, Stage, early_fate, late_fate
 from export_scripts.explanation.groups import VECTORS, columns
+from export_scripts.explanation.misses import Miss, misses
 from export_scripts.explanation.scorer import CandidateScorer
 from export_scripts.explanation.shapley import coalitions, shapley_values
 from export_scripts.scoring.files import ReleaseFiles
@@ -72,18 +73,21 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Loss:
-    """Why an item is not in the answer, or where it is; with an explanation if it was scored."""
+    """Why an item is not in the answer, or where it is."""
 
     fate: Fate
-    sources: dict[str, Contributor | None]  # of an item that was proposed
-    explanation: Explanation | None
+    sources: dict[str, Contributor | None] = field(default_factory=dict)  # of an item that was proposed
+    explanation: Explanation | None = None  # of an item that was scored
+    prior: dict[str, float] = field(default_factory=dict)  # of a cut item: see ``_prior_parts``
+    misses: dict[str, Miss] = field(default_factory=dict)  # of an item that no source proposes
 
 
 class Explainer:
     """Explains answers of one release. Not thread-safe, as its samplers."""
 
     def __init__(self, files: ReleaseFiles):
-        arrays, limits = load_arrays(files.arrays), load_limits(files.arrays)
+        arrays, self.limits = load_arrays(files.arrays), load_limits(files.arrays)
+        limits = self.limits
         nearest, items = Nearest.load(files.arrays, arrays, limits), len(arrays.popularity.score)
         self.sampler = CandidateSampler(arrays, limits, nearest)
         self.proposing = CandidateSampler(arrays, limits | {"capacity": min(items, limits["width"])}, nearest)
@@ -142,13 +146,17 @@ class AskedQuestion:
         arrays, row = self._explainer.sampler.arrays, self._explainer.row(item_id)
         fate = early_fate(item_id, row, self._query, arrays)
         if fate:
-            return Loss(fate, {}, None)
+            return Loss(fate)
         fate = late_fate(item_id, row, self.ranked, self.proposed, arrays)
         if fate.stage is Stage.RANKED and fate.place:
             explanation = self._explain(fate.place)
             return Loss(fate, explanation.sources, explanation)
-        (found,) = np.nonzero(self.proposed.rows[0] == row)
-        return Loss(fate, self._proposed_by(row, int(self.proposed.sources[0, found].sum())), None)
+        if fate.stage is Stage.NOT_PROPOSED:
+            limits = self._explainer.limits | {"popular": self._best_sellers()}
+            return Loss(fate, misses=misses(arrays, limits, self._query, row))
+        place = int(np.flatnonzero(self.proposed.rows[0] == row)[0])
+        sources = self._proposed_by(row, int(self.proposed.sources[0, place]))
+        return Loss(fate, sources, prior=self._prior_parts(self.proposed.features[0, place]))
 
     def _explain(self, rank: int) -> Explanation:
         """Explain the candidate at ``rank``. Raises CestaError if the parts do not add up to the score."""
@@ -208,6 +216,22 @@ class AskedQuestion:
         return float(worth[0]), dict.fromkeys(self._explainer.columns, 0.0) | dict(
             zip(players, values, strict=True)
         )
+
+    def _best_sellers(self) -> int:
+        """How far down the best sellers were proposed: further where the other sources gave few items."""
+        order = self._explainer.sampler.arrays.popularity.order
+        proposed = self.proposed.rows[0, (self.proposed.sources[0] & POPULAR) > 0]
+        return int(np.flatnonzero(np.isin(order, proposed)).max(initial=-1)) + 1
+
+    def _prior_parts(self, values: NDArray[np.float32]) -> dict[str, float]:
+        """What each group adds to the prior, beside the average candidate. The prior is linear: exact."""
+        weights = self._explainer.sampler.arrays.prior.weights.astype(np.float64)
+        parts = weights * (values - self._average)
+        return {
+            name: float(parts[of_group].sum())
+            for name, of_group in self._explainer.columns.items()
+            if name != VECTORS
+        }
 
     def _proposed_by(self, row: int, bits: int) -> dict[str, Contributor | None]:
         who = self._evidence.proposers(row, bits)

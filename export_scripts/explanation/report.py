@@ -47,9 +47,12 @@ class Report:
         names = {item_id: item.get("name", "") for item_id, item in (items or {}).items()}
         shown: list[Table | str] = [self._answer_table(names)]
         for loss in self.losses:
-            sentence = f"{_named(loss.fate.item_id, names)}: {loss.fate.sentence}"
-            proposed_by = "" if loss.explanation else _sources(loss.sources, names)
-            shown.append(sentence + (f"; proposed by {proposed_by}" if proposed_by else ""))
+            shown.append(f"{_named(loss.fate.item_id, names)}: {loss.fate.sentence}")
+            if loss.prior:
+                beside = f"{sum(loss.prior.values()):+.2f} beside the average candidate"
+                shown.append(f"  prior: {beside}: {_largest(loss.prior)}")
+                shown.append(f"  proposed by {_sources(loss.sources, names)}")
+            shown += [f"  {source}: {miss.sentence}" for source, miss in loss.misses.items()]
             if loss.explanation:
                 shown.append(_detail_table(loss.explanation, names))
         return shown
@@ -63,8 +66,7 @@ class Report:
         for column in ("rank", "item", "score", "above or below the average by", "proposed by"):
             table.add_column(column, justify="right" if column in ("rank", "score") else "left")
         for one in self.answer:
-            by_size = sorted(one.groups, key=lambda part: -abs(part.total))
-            adds = ", ".join(f"{_words(part.group)} {part.total:+.2f}" for part in by_size[:SHOWN])
+            adds = _largest({part.group: part.total for part in one.groups})
             named = _named(one.item_id, names)
             table.add_row(str(one.rank), named, f"{one.score:.2f}", adds, _sources(one.sources, names))
         return table
@@ -86,6 +88,12 @@ def _detail_table(one: Explanation, names: Mapping[str, str]) -> Table:
                 table.add_row(f"  {of.feature}", *figures, "", "", _contributor(of.contributor, names))
     table.add_row("score", "", "", "", "", f"{one.score:.3f}", "", style="bold")
     return table
+
+
+def _largest(parts: Mapping[str, float]) -> str:
+    """The groups that add or cost most."""
+    by_size = sorted(parts.items(), key=lambda part: -abs(part[1]))
+    return ", ".join(f"{_words(group)} {part:+.2f}" for group, part in by_size[:SHOWN])
 
 
 def _sources(sources: Sources, names: Mapping[str, str]) -> str:
@@ -140,5 +148,7 @@ def _loss(loss: Loss) -> dict[str, Any]:
         "of": fate.of,
         "sentence": fate.sentence,
         "sources": {name: asdict(who) if who else None for name, who in loss.sources.items()},
+        "prior": loss.prior or None,
+        "misses": {name: asdict(miss) for name, miss in loss.misses.items()},
         "explanation": _explanation(loss.explanation) if loss.explanation else None,
     }

@@ -42,6 +42,14 @@ def test_tables_show_the_answer_and_the_items_that_were_asked_about(out: Path) -
     assert "explanations took " in result.stdout
 
 
+def test_an_item_that_is_not_proposed_shows_how_far_each_source_was(out: Path) -> None:
+    shown = run("--out", out, "--user", "u1", "--item", ",".join(f"i{row:04d}" for row in range(1, 21)))
+    assert (
+        "no source proposes it, so it is no candidate\n  usual: the customer never bought it\n"
+        in shown.stdout
+    )
+
+
 def test_json_holds_the_parts_of_each_score(out: Path) -> None:
     told = json.loads(run("--out", out, "--user", "u1", "--item", "nothing", "--k", "3", "--json").stdout)
     assert told["release"] == 1

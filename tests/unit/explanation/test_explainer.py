@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ import pytest
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.query import BadRequest
 from ensemble.reference import Reference
+from export_scripts.explanation.evidence import Contributor
 from export_scripts.explanation.explainer import Explainer
 from export_scripts.explanation.fates import Stage
 from export_scripts.explanation.groups import GROUPS, VECTORS
 from export_scripts.explanation.scorer import CandidateScorer
-from export_scripts.scorer.graph import FoldedNCF, build_graph
+from export_scripts.scorer.graph import FoldedNCF, Table, build_graph
 from export_scripts.scoring.release import open_release
 from operations.errors import CestaError
 from operations.records.contract import Contract
@@ -112,6 +114,40 @@ def test_the_wide_part_is_the_weight_times_the_distance_from_the_average(
     )
 
 
+def test_the_networks_part_is_the_mean_over_all_orders_of_the_groups(explainer: Explainer) -> None:
+    """The network alone, in numpy, for all 40,320 orders in which the groups take the item's values."""
+    query, scorer, names = explainer.vocabulary.query([b"i0005", b"i0009"], b"u3"), small_scorer(), [*GROUPS]
+    asked = explainer.ask(query)
+    (one,) = asked.explain_first(1)
+    found = explainer.sampler.sample([query])
+    rows, own = found.rows[0, : asked.size], found.features[0, : asked.size].astype(float)
+    place = rows.tolist().index(explainer.row(one.item_id))
+
+    def queried(users: Table, items: Table) -> np.ndarray:
+        return users[query.user_row] + items[query.basket].sum(0) / np.sqrt(len(query.basket))
+
+    def network(rows: np.ndarray, features: np.ndarray) -> float:
+        first = (
+            features @ scorer.features + scorer.item_mlp[rows] + queried(scorer.user_mlp, scorer.basket_mlp)
+        )
+        mlp = np.maximum(first, 0) @ scorer.out
+        return float((mlp[:, 0] + scorer.item_gmf[rows] @ queried(scorer.user_gmf, scorer.basket_gmf)).mean())
+
+    worth = []
+    for coalition in range(2 ** len(names)):
+        members = [name for player, name in enumerate(names) if coalition >> player & 1]
+        mixed, columns = own.copy(), [FEATURES.index(of) for name in members for of in GROUPS[name]]
+        mixed[:, columns] = own[place, columns]
+        worth.append(network(np.full_like(rows, rows[place]) if VECTORS in members else rows, mixed))
+    added, orders = np.zeros(len(names)), list(permutations(range(len(names))))
+    for order in orders:
+        coalition = 0
+        for player in order:
+            added[player] += worth[coalition | 1 << player] - worth[coalition]
+            coalition |= 1 << player
+    assert [part.network for part in one.groups] == pytest.approx(added / len(orders), abs=2e-5)
+
+
 def test_a_network_that_reads_one_group_gives_nothing_to_others(tmp_path: Path, opened: ExitStack) -> None:
     features = np.zeros((len(FEATURES), 4), np.float32)
     features[FEATURES.index("popularity")] = 1
@@ -181,6 +217,15 @@ def test_the_stage_at_which_an_item_is_lost(
     assert (loss.fate.stage, loss.fate.place, loss.fate.of) == (stage, place, of)
     assert (loss.explanation is not None) == (stage is Stage.RANKED)
     assert ("usual" in loss.sources) == (stage in (Stage.RANKED, Stage.CUT))
+    assert bool(loss.misses) == (stage is Stage.NOT_PROPOSED)
+
+
+def test_the_prior_of_a_cut_item_is_shared_out_exactly(small: Explainer) -> None:
+    """It is the popularity alone: that of item 4 beside the average of 1, 2 and 3."""
+    loss = small.ask(small.vocabulary.query(user_id=b"u1")).explain_loss("i0004")
+    score = small.sampler.arrays.popularity.score
+    parts = dict.fromkeys(set(GROUPS) - {VECTORS}, 0.0) | {"popularity": float(score[4] - score[1:4].mean())}
+    assert loss.prior == pytest.approx(parts, abs=1e-6)
 
 
 def test_the_basket_comes_before_what_is_excluded(small: Explainer) -> None:
@@ -208,6 +253,17 @@ def test_the_places_of_what_is_cut_follow_the_candidates(explainer: Explainer) -
     assert sum(fate.stage is Stage.RANKED for fate in fates) == asked.size == LIMITS["capacity"]
     assert places[LIMITS["capacity"]] == LIMITS["capacity"] + 1
     assert places[-1] <= len(places)
+
+
+def test_best_sellers_that_fill_a_short_list_are_counted_as_proposed(explainer: Explainer) -> None:
+    """15 are proposed in any case, and 60 if nothing else is."""
+    asked = explainer.ask(explainer.vocabulary.query())
+    order = explainer.sampler.arrays.popularity.order.tolist()
+    last, next_one = (asked.explain_loss(explainer.item_id(row)) for row in order[59:61])
+    assert last.fate.stage in (Stage.CUT, Stage.RANKED)
+    assert last.sources == {"popular": Contributor("best_seller", "60")}
+    assert next_one.misses["popular"].place == 61
+    assert next_one.misses["popular"].proposed == 60
 
 
 def test_what_is_no_id_is_refused(small: Explainer) -> None:
