@@ -27,11 +27,11 @@ class BeingChanged(CestaError):  # noqa: N818 - as above
 
 
 class KeyKept(CestaError):  # noqa: N818 - as above
-    """A key that was to be revoked, whose file could not be changed. ``sha256`` is the key's."""
+    """A key that was to be revoked, whose file could not be changed. ``hashes`` are its secrets' SHA-256."""
 
-    def __init__(self, sha256: str, why: str) -> None:
+    def __init__(self, hashes: tuple[str, ...], why: str) -> None:
         super().__init__(why)
-        self.sha256 = sha256
+        self.hashes = hashes
 
 
 class NoAnswer(CestaError):  # noqa: N818 - as above

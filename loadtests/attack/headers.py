@@ -31,6 +31,10 @@ OTHERS: Final = tuple(
     + [("Accept-Encoding", "gzip;q=x"), ("Host", ""), ("Host", "a/b"), ("Host", "[::1"), ("Cookie", "=;=")]
     + [("X-Request-Id", value) for value in ("", "a b", "x" * 65, "%0a", "é", "../..")]
     + [("X-Session-Id", value) for value in ("", "x" * 4000, "\xff\xfe")]
+    + [(name, value) for name in ("X-Placement", "X-Variant") for value in ('"} 1', "a|b", "x" * 65, "\xff")]
+    + [("Origin", value) for value in ("", "null", "https://" + "x" * 4000, "\xff")]
+    + [("Authorization", f"Bearer cestat.{value}") for value in ("", "e30.x", "x" * 4000 + ".x")]
+    + [("Idempotency-Key", value) for value in ("", "x" * 4000, "\xff", "a b")]
     + [("Authorization", value) for value in ("", "Bearer", "Bearer ", "Basic eDp5", "Bearer \xff")]
     + [("traceparent", value) for value in ("00-x", f"00-{'0' * 32}-{'0' * 16}-01", "ff")]
     + [("grpc-timeout", value) for value in ("0n", "1S", "-1S", "99999999999H", "x")]
@@ -41,32 +45,36 @@ PATHS: Final = (
     ("POST", "/v1/recommend", b'{"basket": ["x"]}'),
     ("POST", "/v1/recommend/batch", b'{"queries": [{"basket": ["x"]}]}'),
     ("POST", "/v2/models/recommender/infer", b"{}"),
+    ("POST", "/v1/tokens", b"{}"),
+    ("OPTIONS", "/v1/recommend", b""),
     ("GET", "/v1/items", b""),
+    ("GET", "/v1/categories", b""),
     ("GET", "/v1/status", b""),
     ("GET", "/healthz", b""),
     ("GET", "/readyz", b""),
     ("GET", "/admin/releases", b""),
+    ("GET", "/admin/operations", b""),
     ("GET", "/nothing-here", b""),
 )
+CACHED: Final = ("/v1/items", "/v1/categories")
 NAMES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_!#$%&'*+.^`|~"
 
 
 def conditions(tally: Tally) -> None:
-    """A condition or a range on a path changes nothing; the client may keep /v1/items by its ETag."""
+    """A condition or a range on a path changes nothing; the client may keep CACHED by their ETags."""
     key = tally.place.keys["attacker"]
     with Line(tally.place.http) as line:
-        expected = {path: _ask(line, method, path, body, (), key) for method, path, body in PATHS}
+        expected = {(method, path): _ask(line, method, path, body, (), key) for method, path, body in PATHS}
         cases = [(path, header) for path in PATHS for header in CONDITIONS]
         for number in tally.beats(RATE):
             (method, path, body), header = cases[number % len(cases)]
             status = _ask(line, method, path, body, (header,), key)
             tally.count(status or NONE)
-            allowed = {expected[path], 400} | ({304, 206, 412, 416} if path == "/v1/items" else set())
+            allowed = {expected[method, path], 400} | ({304, 206, 412, 416} if path in CACHED else set())
             if status not in allowed:
                 named = ": ".join(header)
-                tally.blame(
-                    f"{method} {path} with {named} gives {status or 'no answer'}, not {expected[path]}"
-                )
+                usual = expected[method, path]
+                tally.blame(f"{method} {path} with {named} gives {status or 'no answer'}, not {usual}")
 
 
 def metadata(tally: Tally) -> None:

@@ -29,6 +29,15 @@ def ask(
     exclude: Excluded = None,
     category: Categories = None,
     k: Annotated[int, typer.Option(help="How many recommendations.")] = 10,
+    session: Annotated[
+        str | None, typer.Option(help="A visit, which stays with one release at a gateway; logged there.")
+    ] = None,
+    placement: Annotated[
+        str | None, typer.Option(help="Where the answer is shown; a gateway logs and counts it.")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="The arm of an experiment; a gateway logs and counts it.")
+    ] = None,
     address: Annotated[
         str, typer.Option(envvar="CESTA_ADDRESS", help="host:port of the server.")
     ] = "127.0.0.1:8001",
@@ -63,6 +72,9 @@ def ask(
                 k=k,
                 exclude=read_ids("--exclude", exclude),
                 categories=category or None,
+                session_id=session,
+                placement=placement,
+                variant=variant,
             )
     except cesta_client.CestaError as error:
         raise CestaError(str(error)) from None

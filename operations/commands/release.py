@@ -50,6 +50,10 @@ Gateway = Annotated[
 Offline = Annotated[bool, typer.Option(help="Change only what the next start serves.")]
 Release = Annotated[int, typer.Argument(help="A release's number.")]
 Force = Annotated[bool, typer.Option(help="Pass the gate despite its objections, which are recorded.")]
+Expected = Annotated[
+    int | None,
+    typer.Option(help="Do nothing unless this release is the active one: for scripts and pipelines."),
+]
 Bars = Annotated[Path | None, typer.Option(help="A toml with your own bars in its release table.")]
 
 
@@ -182,6 +186,7 @@ def promote(
     address: Address = None,
     offline: Offline = False,
     force: Force = False,
+    expected_release: Expected = None,
     settings: Bars = None,
     gateway: Gateway = None,
 ) -> None:
@@ -193,11 +198,12 @@ def promote(
     from operations.releases.promote import promote as run
 
     if gateway:
-        _print(_remote(gateway, offline, settings).promote(release, force))
+        _print(_remote(gateway, offline, settings).promote(release, force, expected_release))
         return
     opened = _open(repository)
     with _server(opened, address, offline) as control:
-        _print(run(opened, release, control, bars=load_bars(settings), force=force))
+        bars = load_bars(settings)
+        _print(run(opened, release, control, bars=bars, force=force, expected=expected_release))
 
 
 @app.command()
@@ -237,17 +243,21 @@ def canary(
 
 @app.command()
 def rollback(
-    repository: Place = REPOSITORY, address: Address = None, offline: Offline = False, gateway: Gateway = None
+    repository: Place = REPOSITORY,
+    address: Address = None,
+    offline: Offline = False,
+    expected_release: Expected = None,
+    gateway: Gateway = None,
 ) -> None:
     """Return to the previous release; in milliseconds, since it is still loaded. Without the gate."""
     from operations.releases.promote import roll_back as run
 
     if gateway:
-        _print(_remote(gateway, offline).roll_back())
+        _print(_remote(gateway, offline).roll_back(expected_release))
         return
     opened = _open(repository)
     with _server(opened, address, offline) as control:
-        _print(run(opened, control))
+        _print(run(opened, control, expected=expected_release))
 
 
 @app.command()

@@ -38,6 +38,12 @@ ResponseCache = Annotated[
         envvar="CESTA_RESPONSE_CACHE", help=r"Bytes of memory, 0 for none, or redis://\[user@]host\[:port]."
     ),
 ]
+PinnedRelease = Annotated[
+    int | None,
+    typer.Option(
+        envvar="CESTA_RELEASE", help="Serve this release, whichever is active: for a cluster's own files."
+    ),
+]
 GatewayFolder = Annotated[
     Path | None,
     typer.Option(help="A gateway's folder: count its requests, and let its admins change releases."),
@@ -57,6 +63,7 @@ def serve(
     supervisor_port: SupervisorPort = 8003,
     config: NamedConfig = "",
     response_cache: ResponseCache = str(64 * 2**20),
+    release: PinnedRelease = None,
     gateway: GatewayFolder = None,
     gateway_http: GatewayAddress = "127.0.0.1:8080",
 ) -> None:
@@ -64,7 +71,8 @@ def serve(
 
     It listens on loopback. Ctrl-C and SIGTERM stop it after the requests in
     flight. A server that dies, hangs or no longer recommends is started again
-    with the active release.
+    with the active release. With --release it serves that release only, and
+    nothing changes it but a start with another one.
     """
     from operations.server.process import ServerSettings
     from operations.server.response_cache import parse_cache
@@ -73,6 +81,8 @@ def serve(
 
     beside = _gateway(gateway, gateway_http) if gateway else None
     _read_store(repository)
+    if release is not None:
+        _check_release(repository, release)
     settings = ServerSettings(
         repository=repository,
         host=host,
@@ -83,8 +93,8 @@ def serve(
         config=config,
         response_cache=parse_cache(response_cache),
     )
-    prepare(lambda: check_repository(settings))
-    run(settings, supervisor_port, beside)
+    prepare(lambda: None if release else check_repository(settings))
+    run(settings, supervisor_port, beside, release)
 
 
 def _gateway(folder: Path, http: str) -> "GatewaySettings":
@@ -112,6 +122,21 @@ def _read_store(repository: str) -> None:
     opened = open_repository(repository)
     if not local_files(opened).has_records:
         releases(opened)
+
+
+def _check_release(repository: str, release: int) -> None:
+    """Raise CestaError, with the releases that there are, if a repository lacks a release."""
+    from operations.releases.mirror.local_files import local_files
+    from operations.releases.repository import releases
+    from operations.releases.stores.store import open_repository
+
+    opened = open_repository(repository)
+    if local_files(opened).is_copy:
+        return  # the mirror may have it where the store is away; the start says so if not
+    known = releases(opened)
+    if release not in known:
+        listed = ", ".join(map(str, known)) or "none"
+        raise CestaError(f"--release {release}: {repository} has no such release; releases: {listed}")
 
 
 def stack(

@@ -32,12 +32,16 @@ log = structlog.get_logger()
 
 
 class GatewayLink:
-    """Links one gateway to one repository inside a `with` block."""
+    """Links one gateway to one repository inside a `with` block. Without a canary, nothing is split off."""
 
     def __init__(
-        self, settings: GatewaySettings, repository: Repository, registry: CollectorRegistry
+        self,
+        settings: GatewaySettings,
+        repository: Repository,
+        registry: CollectorRegistry,
+        has_canary: bool = True,
     ) -> None:
-        self.settings = settings
+        self.settings, self._has_canary = settings, has_canary
         self._repository = repository
         registry.register(RequestMetrics(settings.folder))
         self._up = Gauge(
@@ -67,7 +71,7 @@ class GatewayLink:
 
     def follow(self) -> None:
         """Write the split when the canary's share has changed, and have the gateway read it."""
-        canary = canary_on_disk(self._repository)
+        canary = canary_on_disk(self._repository) if self._has_canary else None
         percent = canary.percent if canary else 0.0
         if percent != self._percent:
             write_split(self.settings.folder, percent)

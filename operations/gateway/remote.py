@@ -1,11 +1,16 @@
-"""The release commands of a gateway elsewhere, asked with a key of the role admin."""
+"""The release commands of a gateway elsewhere, asked with a key of the role admin.
+
+A change is an operation: the gateway answers at once, and this module asks how far it is until it has ended.
+"""
 
 import json
 import os
 import re
 import socket
 import ssl
+import time
 import urllib.request
+import uuid
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -24,8 +29,15 @@ KEY_FILE: Final = "CESTA_ADMIN_KEY_FILE"
 KEY_FORM: Final = re.compile(r"[!-~]+")  # what a header can hold
 WAY_OUT: Final = f'set {KEY_FILE} or {KEY} to a key of "cesta keys add NAME --role admin"'
 NEVER_SENT: Final = (ConnectionRefusedError, socket.gaierror, ssl.SSLError)  # reasons of a URLError
-TIMEOUT_S: Final = 31 * 60  # the gateway waits for a promotion for 30 minutes
+TIMEOUT_S: Final = 31 * 60  # of a change: scorer, sampler and ensemble may each take 600 s to load
+ANSWER_S: Final = 60.0  # of one request: the list of a bucket takes some seconds
+FIRST_WAIT_S: Final = 0.1  # before the first look at an operation; each wait is twice the one before
+LAST_WAIT_S: Final = 2.0
+SILENT_S: Final = 60.0  # how long a gateway may be away while an operation runs
+PASSING: Final = {429: NoAnswer, 502: NoAnswer, 503: BeingChanged, 504: NoAnswer}
+NO_HEADERS: Final[Mapping[str, str]] = {}
 
+JsonObject = Mapping[str, object]
 Environment = Mapping[str, str]
 
 
@@ -41,15 +53,16 @@ class RemoteGateway:
 
     def promote(self, release: int, force: bool = False, expected: int | None = None) -> Record:
         """Promote; only in the place of the release ``expected``, if it is given."""
-        body = {"force": force} | ({} if expected is None else {"expected": expected})
-        return self._change(f"/admin/releases/{release}/promote", body)
+        body: JsonObject = {"force": force, **_expecting(expected)}
+        return self._record(f"/admin/releases/{release}/promote", body)
 
     def canary(self, release: int, percent: float, force: bool = False) -> Record:
         """Give the release this share of the requests; 0 ends that."""
-        return self._change(f"/admin/releases/{release}/canary", {"percent": percent, "force": force})
+        return self._record(f"/admin/releases/{release}/canary", {"percent": percent, "force": force})
 
-    def roll_back(self) -> Record:
-        return self._change("/admin/rollback", {})
+    def roll_back(self, expected: int | None = None) -> Record:
+        """Roll back; only from the release ``expected``, if it is given."""
+        return self._record("/admin/rollback", _expecting(expected))
 
     def releases(self) -> Listing:
         """Every release, and which one is active, previous or canary."""
@@ -58,7 +71,7 @@ class RemoteGateway:
 
     def retire(self, keep: int) -> list[int]:
         """Delete old releases as ``operations.releases.retire`` does; their numbers."""
-        retired: list[int] = self._ask("/admin/retire", json.dumps({"keep": keep}).encode())["retired"]
+        retired: list[int] = self._change("/admin/retire", {"keep": keep})["retired"]
         return retired
 
     def traffic(self) -> Traffic:
@@ -70,17 +83,45 @@ class RemoteGateway:
         """How far what is asked has drifted: the answer of ``GET /v1/drift``."""
         return self._ask("/v1/drift", None)
 
-    def _change(self, path: str, body: Mapping[str, object]) -> Record:
-        record: Record = self._ask(path, json.dumps(body).encode())
+    def _record(self, path: str, body: JsonObject) -> Record:
+        record: Record = self._change(path, body)
         return record
 
-    def _ask(self, path: str, body: bytes | None) -> Any:
-        request = urllib.request.Request(self._url + path, body, self._headers)
+    def _change(self, path: str, body: JsonObject) -> Any:
+        """Start an operation, wait for its end, and return its result."""
+        key = {"Idempotency-Key": str(uuid.uuid4())}
+        operation = self._await_end(self._ask(path, json.dumps(body).encode(), key))
+        if operation["state"] == "succeeded":
+            return operation["result"]
+        failure = operation["failure"]
+        kind = NoAnswer if operation["state"] == "interrupted" else CestaError
+        kind = BeingChanged if failure["status"] == 503 else kind
+        raise kind(f"{self._url}{path}: {failure['status']}: {failure['error']}")
+
+    def _await_end(self, operation: Any) -> Any:
+        """Ask for an operation until it has ended. The gateway may start again meanwhile."""
+        path, wait_s = f"/admin/operations/{operation['id']}", FIRST_WAIT_S
+        until_s = time.monotonic() + self._timeout_s
+        silent_s = time.monotonic() + SILENT_S
+        while operation["state"] == "running":
+            if time.monotonic() > until_s:
+                raise NoAnswer(f"{self._url}{path}: it still runs after {self._timeout_s:g} s")
+            time.sleep(wait_s)
+            wait_s = min(2 * wait_s, LAST_WAIT_S)
+            try:
+                operation, silent_s = self._ask(path, None), time.monotonic() + SILENT_S
+            except (NoAnswer, BeingChanged):
+                if time.monotonic() > silent_s:
+                    raise
+        return operation
+
+    def _ask(self, path: str, body: bytes | None, headers: Mapping[str, str] = NO_HEADERS) -> Any:
+        request = urllib.request.Request(self._url + path, body, {**self._headers, **headers})
         try:
-            with self._opener.open(request, timeout=self._timeout_s) as answer:
+            with self._opener.open(request, timeout=min(self._timeout_s, ANSWER_S)) as answer:
                 return json.load(answer)
         except HTTPError as error:
-            kind = BeingChanged if error.code == 503 else CestaError
+            kind = PASSING.get(error.code, CestaError)
             raise kind(f"{self._url}{path}: {error.code}: {_sentence(error)}") from None
         except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
@@ -89,6 +130,10 @@ class RemoteGateway:
             else:
                 way_out = "list the releases, for a change may have been made"
             raise NoAnswer(f"{self._url}{path}: no answer ({reason}); {way_out}") from None
+
+
+def _expecting(release: int | None) -> JsonObject:
+    return {} if release is None else {"expected_release": release}
 
 
 def read_admin_key(environment: Environment = os.environ) -> str:

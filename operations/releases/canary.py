@@ -25,6 +25,7 @@ from operations.releases.stores.listed_bucket import listed
 from operations.releases.stores.store import Repository
 from operations.releases.switch import (
     Change,
+    Steps,
     agreed_release,
     record_failure,
     served_release,
@@ -46,6 +47,7 @@ def start_canary(
     bars: ReleaseSettings | None = None,
     force: bool = False,
     who: str | None = None,
+    steps: Steps | None = None,
 ) -> history.Record:
     """Have ``release`` answer ``percent`` (0.01 to 99.99) of the requests as ``recommender_canary``.
 
@@ -55,7 +57,7 @@ def start_canary(
     if not LEAST_PERCENT <= percent <= MOST_PERCENT:
         raise CestaError(f"--percent {percent:g}: use {LEAST_PERCENT} to {MOST_PERCENT} or, to end it, 0")
     repository = listed(repository)
-    change = Change(repository, Action.CANARY, release, control, who)
+    change = Change(repository, Action.CANARY, release, control, who, steps or Steps())
 
     def check() -> None:
         if release == agreed_release(repository, control):
@@ -69,21 +71,26 @@ def start_canary(
 
 
 def stop_canary(
-    repository: Repository, release: int, control: ModelControl | None = None, *, who: str | None = None
+    repository: Repository,
+    release: int,
+    control: ModelControl | None = None,
+    *,
+    who: str | None = None,
+    steps: Steps | None = None,
 ) -> history.Record:
     """Send every request to the active release again. Raises CestaError if it is not the canary release."""
     repository = listed(repository)
-    change = Change(repository, Action.END_CANARY, release, control, who)
+    change = Change(repository, Action.END_CANARY, release, control, who, steps or Steps())
     with repository.lock():
         canary = canary_on_disk(repository)
         if canary is None or canary.release != release:
             actual = f"release {canary.release} is" if canary else "there is none"
             raise CestaError(f"release {release} is not the canary release of {repository}; {actual}")
-        with record_failure(change) as steps:
+        with record_failure(change):
             served = Served(require_active(repository), history.previous(repository))
             if control and served_release(repository, control) not in served.loaded:
                 agreed_release(repository, control)  # raises; a server that fell back may end a canary, too
-            with steps.run("write"):
+            with change.steps.run("write"):
                 end_canary(repository)
                 configs = configs_of(repository, served)
                 write_configs(repository, configs)

@@ -1,6 +1,7 @@
 """Promote a release, or roll back to the previous one. Either ends a canary release."""
 
 from contextlib import closing
+from functools import partial
 from typing import Final
 
 from operations.errors import CestaError
@@ -15,7 +16,7 @@ from operations.releases.signatures.trust import find_trust
 from operations.releases.stores.listed_bucket import listed
 from operations.releases.stores.store import Repository
 from operations.releases.stores.waiting import wait_for_lock
-from operations.releases.switch import Change, record_failure, switch_front
+from operations.releases.switch import Change, Steps, record_failure, switch_front
 from operations.settings import ReleaseSettings
 
 MOMENT_S: Final = 1.0  # how long another change may keep a rollback waiting; a switch takes milliseconds
@@ -30,20 +31,18 @@ def promote(
     force: bool = False,
     expected: int | None = None,
     who: str | None = None,
+    steps: Steps | None = None,
 ) -> history.Record:
     """Have ``release`` served, by the server of ``control`` or else from the next start on; its record.
 
     Raises NotPromoted, which names the step and its reason; the release before still answers. ``force``
     promotes against the gate's objections. The record holds them, and ``who`` promoted. With ``expected``,
     only that release is replaced: another one that is active was promoted by somebody else meanwhile.
+    ``steps`` shows another thread how far it is.
     """
     repository = listed(repository)
-    change = Change(repository, Action.PROMOTE, release, control, who)
-
-    def check() -> None:
-        if expected is not None and (active := active_release(repository)) != expected:
-            raise CestaError(f"release {active} is the active one, not {expected}: somebody else promoted it")
-
+    change = Change(repository, Action.PROMOTE, release, control, who, steps or Steps())
+    check = partial(check_expected, repository, expected)
     with closing(change.local), admitted(change, bars, force=force, check=check) as result:
         served = Served(release, _previous(repository, release, change.before))
         with switch_front(change, served, result.release):
@@ -51,28 +50,44 @@ def promote(
 
 
 def roll_back(
-    repository: Repository, control: ModelControl | None = None, *, who: str | None = None
+    repository: Repository,
+    control: ModelControl | None = None,
+    *,
+    expected: int | None = None,
+    who: str | None = None,
+    steps: Steps | None = None,
 ) -> history.Record:
     """Return to the release that was active before this one; in milliseconds while it is still loaded.
+
+    With ``expected``, only that release is left: after another rollback or promotion, this one would leave a
+    release that the caller does not mean.
 
     Raises CestaError if there is none, and NotPromoted as ``promote`` does.
     """
     repository = listed(repository)
+    check = partial(check_expected, repository, expected)
     with wait_for_lock(repository, MOMENT_S):
-        change = Change(repository, Action.ROLLBACK, _way_back(repository), control, who)
-        with record_failure(change) as steps:
+        check()
+        change = Change(repository, Action.ROLLBACK, _way_back(repository), control, who, steps or Steps())
+        with record_failure(change):
             described = read_release(repository, change.release)
             if control is not None and is_at_hand(change, described, control):
                 # Its files were checked when it was loaded; its publisher may no longer be trusted.
-                with steps.run("verify"):
+                with change.steps.run("verify"):
                     check_signature(repository, change.release, find_trust())
                 served = Served(change.release, _previous(repository, change.release, change.before))
                 with switch_front(change, served, described, ask_golden=False):
                     return change.record()
-    with closing(change.local), admitted(change, gate=False) as result:
+    with closing(change.local), admitted(change, gate=False, check=check) as result:
         served = Served(change.release, _previous(repository, change.release, change.before))
         with switch_front(change, served, result.release):
             return change.record(**result.details)
+
+
+def check_expected(repository: Repository, expected: int | None) -> None:
+    """Raise CestaError, with both names, if another release than ``expected`` is active. None: any may be."""
+    if expected is not None and (active := active_release(repository)) != expected:
+        raise CestaError(f"release {active} is the active one, not {expected}: somebody else changed it")
 
 
 def _way_back(repository: Repository) -> int:

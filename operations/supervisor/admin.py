@@ -2,42 +2,61 @@
 
 Callers authenticate with the token stored in the gateway's folder. X-Cesta-Key names the key on whose behalf
 the gateway calls; the audit log and the repository's history record that name.
+
+A change is answered with 202 and the path of its operation, which tells step by step how far it is.
 """
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Final
 
 import structlog
 from fastapi import APIRouter, Depends, Header
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, field_validator
 
-from operations.errors import BeingChanged, CestaError
+from operations.errors import CestaError
 from operations.gateway.traffic import Traffic
 from operations.records.disk import explained
 from operations.releases.canary import LEAST_PERCENT, MOST_PERCENT, start_canary, stop_canary
-from operations.releases.history import Action, Record
+from operations.releases.history import Action
 from operations.releases.model_control import ModelControl
 from operations.releases.overview.listing import list_releases
-from operations.releases.promote import promote, roll_back
+from operations.releases.promote import check_expected, promote, roll_back
 from operations.releases.retire import LEAST, retire
 from operations.releases.stores.store import Repository
+from operations.releases.switch import Steps
 from operations.settings import ReleaseSettings
+from operations.supervisor.operation_log import KEPT, Asked, KeyReused, Operation, OperationLog
 from operations.supervisor.problems import Problem
 
 log = structlog.get_logger()
 
 JsonObject = Mapping[str, object]
+MAX_KEY: Final = 255  # letters of an Idempotency-Key
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: the gateway's key, and the request's Idempotency-Key or ""."""
+
+    who: str
+    key: str = ""
 
 
 class Promotion(BaseModel, extra="forbid"):
     """The optional body of a promotion."""
 
     force: bool = False
-    expected: int | None = None
+    expected_release: int | None = None
+
+
+class Return(BaseModel, extra="forbid"):
+    """The optional body of a rollback."""
+
+    expected_release: int | None = None
 
 
 class Share(BaseModel, extra="forbid"):
@@ -70,25 +89,27 @@ class Operator:
     bars: ReleaseSettings
     token: str
     read_traffic: Callable[[], Traffic]
+    operations: OperationLog
+    pinned: int | None = None  # the release that the server was started with, whatever the repository says
 
-    def promote(self, release: int, asked: Promotion, caller: str) -> Record:
-        """Have the release served. Raises as ``_change`` does."""
+    def promote(self, release: int, asked: Promotion, caller: Caller) -> Operation:
+        """Have the release served. Raises as ``_start`` does."""
         command = partial(
             promote,
             self.repository,
             release,
             bars=self.bars,
             force=asked.force,
-            expected=asked.expected,
-            who=caller,
+            expected=asked.expected_release,
+            who=caller.who,
         )
-        return self._change(Action.PROMOTE, caller, command)
+        return self._start(Action.PROMOTE, caller, release, asked, command, asked.expected_release)
 
-    def share(self, release: int, asked: Share, caller: str) -> Record:
-        """Start a canary release with this share, or end it if the share is 0. Raises as ``_change`` does."""
+    def share(self, release: int, asked: Share, caller: Caller) -> Operation:
+        """Start a canary release with this share, or end it if the share is 0. Raises as ``_start`` does."""
         if asked.percent == 0:
-            end = partial(stop_canary, self.repository, release, who=caller)
-            return self._change(Action.END_CANARY, caller, end)
+            end = partial(stop_canary, self.repository, release, who=caller.who)
+            return self._start(Action.END_CANARY, caller, release, asked, end)
 
         start = partial(
             start_canary,
@@ -97,85 +118,123 @@ class Operator:
             asked.percent,
             bars=self.bars,
             force=asked.force,
-            who=caller,
+            who=caller.who,
         )
-        return self._change(Action.CANARY, caller, start)
+        return self._start(Action.CANARY, caller, release, asked, start)
 
-    def roll_back(self, caller: str) -> Record:
-        """Return to the release that was active before. Raises as ``_change`` does."""
-        return self._change(Action.ROLLBACK, caller, partial(roll_back, self.repository, who=caller))
+    def roll_back(self, asked: Return, caller: Caller) -> Operation:
+        """Return to the release that was active before. Raises as ``_start`` does."""
+        command = partial(roll_back, self.repository, who=caller.who, expected=asked.expected_release)
+        return self._start(Action.ROLLBACK, caller, None, asked, command, asked.expected_release)
 
-    def _change(self, action: Action, caller: str, command: Callable[[ModelControl], Record]) -> Record:
-        """Run a release command and log its caller.
+    def retire(self, asked: Kept, caller: Caller) -> Operation:
+        """Delete old releases. Raises as ``_start`` does."""
 
-        Raises Problem: 409 if the command fails, 503 if another change is in progress.
+        def command(*, control: ModelControl, steps: Steps) -> JsonObject:
+            with steps.run("retire"):
+                return {"retired": retire(self.repository, control, asked.keep)}
+
+        return self._start(Action.RETIRE, caller, None, asked, command)
+
+    def _start(
+        self,
+        action: Action,
+        caller: Caller,
+        release: int | None,
+        asked: BaseModel,
+        command: Callable[..., Mapping[str, object]],
+        expected: int | None = None,
+    ) -> Operation:
+        """Start a command as an operation, unless its Idempotency-Key has started it before.
+
+        Raises Problem: 409 if another release than ``expected`` is active or this server is pinned, 422
+        for an Idempotency-Key of another request.
         """
-        with self._connected(action, caller) as control:
-            record = command(control)
-        log.info("admin", what=str(action), by=caller, release=record["release"], before=record["before"])
-        return record
 
-    def retire(self, caller: str, keep: int) -> list[int]:
-        """Delete old releases and log the caller; their numbers. Raises as ``change`` does."""
-        with self._connected(Action.RETIRE, caller) as control:
-            retired = retire(self.repository, control, keep)
-        log.info("admin", what=str(Action.RETIRE), by=caller, releases=retired)
-        return retired
-
-    @contextmanager
-    def _connected(self, action: Action, caller: str) -> Iterator[ModelControl]:
-        try:
+        def work(steps: Steps) -> dict[str, object]:
             with self.control() as control, explained(f"{action}: nothing was changed"):
-                yield control
+                return dict(command(control=control, steps=steps))
+
+        def check() -> None:
+            if self.pinned is not None:
+                raise CestaError(
+                    f"this server serves release {self.pinned} because it was started with --release "
+                    f"{self.pinned}; start it with another release, or without the option"
+                )
+            check_expected(self.repository, expected)
+
+        request = asked.model_dump() | ({} if release is None else {"release": release})
+        try:
+            return self.operations.start(Asked(str(action), caller.who, request, caller.key), work, check)
         except CestaError as error:
-            log.warning("admin", what=str(action), by=caller, failed=str(error))
-            if isinstance(error, BeingChanged):
-                raise Problem(503, str(error), "change_in_progress") from None
+            log.warning("admin", what=str(action), by=caller.who, refused=str(error))
+            if isinstance(error, KeyReused):
+                raise Problem(422, str(error), "idempotency_key_reused") from None
             raise Problem(409, str(error), "change_refused") from None
 
 
 def make_router(operator: Operator) -> APIRouter:
-    """Return the routes below /admin. Plain functions, which FastAPI runs in threads: promotions are slow."""
+    """Return the routes below /admin. Plain functions, which FastAPI runs in threads: a store may be slow."""
 
     def authenticate(
-        x_cesta_admin: Annotated[str, Header()] = "", x_cesta_key: Annotated[str, Header()] = ""
-    ) -> str:
+        x_cesta_admin: Annotated[str, Header()] = "",
+        x_cesta_key: Annotated[str, Header()] = "",
+        idempotency_key: Annotated[str, Header(max_length=MAX_KEY)] = "",
+    ) -> Caller:
         if not secrets.compare_digest(x_cesta_admin.encode(), operator.token.encode()):
             raise Problem(403, "ask the gateway, with a key of the role admin", "not_allowed")
-        return f"key:{x_cesta_key}"
+        return Caller(f"key:{x_cesta_key}", idempotency_key)
 
     router = APIRouter(prefix="/admin")
-    Caller = Annotated[str, Depends(authenticate)]  # noqa: N806 - a type
+    Authenticated = Annotated[Caller, Depends(authenticate)]  # noqa: N806 - a type
 
     @router.get("/releases")
-    def answer_list(_: Caller) -> JsonObject:
+    def answer_list(_: Authenticated) -> JsonObject:
         """Return every release, and which one is active, previous or canary."""
         with explained("the releases cannot be listed"):
             return list_releases(operator.repository)
 
     @router.post("/releases/{release}/promote")
-    def promote_release(release: int, caller: Caller, body: Promotion | None = None) -> JsonObject:
-        """Have a release served, in the place of ``expected`` if that is given; ``force`` passes the gate."""
-        return operator.promote(release, body or Promotion(), caller)
+    def promote_release(release: int, caller: Authenticated, body: Promotion | None = None) -> Response:
+        """Have a release served, in the place of ``expected_release`` if given; ``force`` passes the gate."""
+        return _accepted(operator.promote(release, body or Promotion(), caller))
 
     @router.post("/releases/{release}/canary")
-    def canary_release(release: int, caller: Caller, body: Share) -> JsonObject:
+    def canary_release(release: int, caller: Authenticated, body: Share) -> Response:
         """Give a release this share of the requests; 0 ends it."""
-        return operator.share(release, body, caller)
+        return _accepted(operator.share(release, body, caller))
 
     @router.post("/rollback")
-    def roll_back_release(caller: Caller) -> JsonObject:
-        """Return to the release that was active before."""
-        return operator.roll_back(caller)
+    def roll_back_release(caller: Authenticated, body: Return | None = None) -> Response:
+        """Return to the release that was active before, from ``expected_release`` if it is given."""
+        return _accepted(operator.roll_back(body or Return(), caller))
 
     @router.post("/retire")
-    def retire_releases(caller: Caller, body: Kept | None = None) -> JsonObject:
+    def retire_releases(caller: Authenticated, body: Kept | None = None) -> Response:
         """Delete old releases, except the last ``keep`` that were active."""
-        return {"retired": operator.retire(caller, (body or Kept()).keep)}
+        return _accepted(operator.retire(body or Kept(), caller))
+
+    @router.get("/operations")
+    def answer_operations(_: Authenticated) -> JsonObject:
+        """Return the last operations, newest first."""
+        return {"operations": [operation.describe() for operation in operator.operations.list()]}
+
+    @router.get("/operations/{id}")
+    def answer_operation(id: str, _: Authenticated) -> JsonObject:  # noqa: A002 - the name of the path
+        """Return how far an operation is, or how it ended."""
+        operation = operator.operations.find(id)
+        if operation is None:
+            raise Problem(404, f"no operation {id}; the last {KEPT} are kept", "no_such_operation")
+        return operation.describe()
 
     @router.get("/traffic")
-    def answer_traffic(_: Caller) -> JsonObject:
+    def answer_traffic(_: Authenticated) -> JsonObject:
         """Return what shops were answered, by release: for those who watch a canary."""
         return operator.read_traffic()
 
     return router
+
+
+def _accepted(operation: Operation) -> Response:
+    location = {"Location": f"/admin/operations/{operation.id}"}
+    return JSONResponse(operation.describe(), 202, headers=location)

@@ -23,7 +23,7 @@ from operations.server.process import Server, ServerError, ServerSettings
 from operations.server.settings import check_repository
 from operations.supervisor.canary import Canary
 from operations.supervisor.fallback import Fallback, find_fallback, record_start
-from operations.supervisor.pinned import load_active, load_others, load_previous
+from operations.supervisor.pinned import NOBODY, load_active, load_named, load_others
 from operations.supervisor.threads import run_in_thread, run_unattended
 from operations.supervisor.watchdog import CanaryMissed, Ending, Stopped
 
@@ -62,18 +62,25 @@ class _ReleaseFailedError(Exception):
 
 
 def open_server(
-    settings: ServerSettings, repository: Repository, ending: Ending, on_log: Callable[[str], object]
+    settings: ServerSettings,
+    repository: Repository,
+    ending: Ending,
+    on_log: Callable[[str], object],
+    pinned: int | None = None,
 ) -> EmbeddedServer:
     """Start a server on a repository and return it when the active release answers, or else the previous one.
+
+    With ``pinned``, only that release answers, whichever one is active.
 
     Raises Stopped once `ending` is set, and CestaError with the way out if the server does not get ready.
     """
     local = local_files(repository)
     local.refresh(starting=True)
     settings = replace(settings, repository=local.folder.root)
-    if not local.is_copy and ((repository / ENSEMBLE / CONFIG).exists() or not find_fallback(repository, "")):
+    is_named = pinned is None and not local.is_copy
+    if is_named and ((repository / ENSEMBLE / CONFIG).exists() or not find_fallback(repository, "")):
         check_repository(replace(settings, models=(ENSEMBLE,)))  # else that config is lost
-    start = _Start(settings, local, ending, on_log)
+    start = _Start(settings, local, ending, on_log, pinned)
     with contextlib.ExitStack() as failed:
         failed.callback(local.close)
         server = start.serve()
@@ -89,9 +96,12 @@ class _Start:
     local: LocalFiles
     ending: Ending
     on_log: Callable[[str], object]
+    pinned: int | None = None
 
     def serve(self) -> EmbeddedServer:
-        """Serve the active release or, if that fails, the previous one."""
+        """Serve the pinned release, or the active one or, if that fails, the previous one."""
+        if self.pinned is not None:
+            return self.with_pinned(self.pinned)
         try:
             return self.with_active()
         except _ReleaseFailedError as failed:
@@ -103,6 +113,16 @@ class _Start:
         config = self.settings.config
         return self._open(lambda control: load_active(self.local, control, config), self._read(None))
 
+    def with_pinned(self, release: int) -> EmbeddedServer:
+        """Serve a release and no other: whoever names it does not want another one instead."""
+        config = self.settings.config
+        try:
+            return self._open(
+                lambda control: load_named(self.local, control, release, config, NOBODY), self._read(release)
+            )
+        except _ReleaseFailedError as failed:
+            raise ServerError(str(failed)) from None
+
     def with_previous(self, reason: str) -> EmbeddedServer:
         """Serve the previous release, on a new server: the active one failed for ``reason``."""
         fallback, config = find_fallback(self.local.folder, reason), self.settings.config
@@ -112,7 +132,7 @@ class _Start:
         log.error("active release not served", active=fallback.active, instead=release, reason=reason)
         try:
             return self._open(
-                lambda control: load_previous(self.local, control, release, config),
+                lambda control: load_named(self.local, control, release, config),
                 self._read(release),
                 fallback,
             )
@@ -159,10 +179,15 @@ class _Start:
     def _complete(
         self, server: Server, control: ModelControl, release: int, fallback: Fallback | None
     ) -> None:
-        """Write the record of the start, load the other releases, and keep a mirror from deleting them."""
-        record_start(self.local.origin, release, fallback)
+        """Write the record of the start, load the other releases, and keep a mirror from deleting them.
+
+        A pinned server loads no others, and says nothing about the repository's active release.
+        """
+        if self.pinned is None:
+            record_start(self.local.origin, release, fallback)
         with control, contextlib.closing(self.local):
-            load_others(self.local, control)
+            if self.pinned is None:
+                load_others(self.local, control)
             while self.local.is_copy and server.exit_code is None:
                 _keep_loaded(self.local, control)
                 time.sleep(LOADED_S)

@@ -40,6 +40,7 @@ from operations.releases.trial import open_trial
 
 log = structlog.get_logger()
 
+NOBODY: Final = "pinned by --release"  # identity of a server that commands on a repository must not change
 LOCK_S: Final = 60.0  # of another change; after that, a rollback loads the previous release by itself
 
 
@@ -67,17 +68,21 @@ def load_active(local: LocalFiles, control: ModelControl, config: str = "") -> i
     return release
 
 
-def load_previous(local: LocalFiles, control: ModelControl, release: int, config: str = "") -> int:
+def load_named(
+    local: LocalFiles, control: ModelControl, release: int, config: str = "", identity: str | None = None
+) -> int:
     """Check and load ``release`` and no other in the active one's place; return its number.
 
-    Its configs are made anew, because those on disk may be what is damaged. Raises as ``load_active`` does.
+    Its configs are made anew, because those on disk may be what is damaged. ``identity`` stands in place of
+    the repository's. Raises as ``load_active`` does.
     """
+    identity = identity_on_disk(local.folder) if identity is None else identity
     check_named(local.folder, config)
     try:
         described = local.check(release, check_intact)
         parts = [part_config(model, described.contract, {release}, config) for model in _parts_of(described)]
         _load(control, parts)
-        control.load(front_config(ENSEMBLE, Served(release), identity_on_disk(local.folder), described))
+        control.load(front_config(ENSEMBLE, Served(release), identity, described))
     except CestaError as error:
         raise CestaError(f"release {release} cannot be served: {error}") from None
     return release

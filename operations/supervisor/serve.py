@@ -36,6 +36,7 @@ from operations.supervisor.app import make_app
 from operations.supervisor.drift import DriftWatch
 from operations.supervisor.embedded import EmbeddedServer, open_server
 from operations.supervisor.metrics import Metrics
+from operations.supervisor.operation_log import OperationLog
 from operations.supervisor.server_log import log_handler
 from operations.supervisor.status import Status
 from operations.supervisor.threads import run_in_thread, run_unattended
@@ -47,17 +48,20 @@ _APP_ENDS_S = 2
 _POLL_S = 0.2
 
 
-def serve(settings: ServerSettings, port: int, gateway: GatewaySettings | None = None) -> None:
+def serve(
+    settings: ServerSettings, port: int, gateway: GatewaySettings | None = None, pinned: int | None = None
+) -> None:
     """Serve in the foreground until Ctrl-C or SIGTERM, which drain; the app listens on `port` (0: any).
 
-    With a `gateway`, this process counts its requests, lets its admins change releases, and probes it.
+    With a `gateway`, this process counts its requests, lets its admins change releases, and probes it. With
+    `pinned`, the server answers with that release only, and its admins change nothing.
 
     Raises CestaError if the first start fails. Later starts are repeated until one succeeds.
     """
     try:
         interrupt_on_signals()
         with _open_listener(find_own_ip(settings.host), port) as listener:
-            _serve(_complete(settings), listener, gateway)
+            _serve(_complete(settings), listener, gateway, pinned)
     except KeyboardInterrupt:
         return
 
@@ -71,14 +75,16 @@ def _complete(settings: ServerSettings) -> ServerSettings:
     return replace(claim_ports(settings), control_secret=secret, models=(), extra_args=options)
 
 
-def _serve(settings: ServerSettings, listener: socket.socket, gateway: GatewaySettings | None) -> None:
+def _serve(
+    settings: ServerSettings, listener: socket.socket, gateway: GatewaySettings | None, pinned: int | None
+) -> None:
     ending, metrics = threading.Event(), Metrics()
     repository = open_repository(settings.repository)
     announced = False
 
     def open_announced() -> EmbeddedServer:
         nonlocal announced
-        server = open_server(settings, repository, ending, log_handler())
+        server = open_server(settings, repository, ending, log_handler(), pinned)
         status.note_start(server.fallback, server.server.triton)
         if not announced:
             _announce(server, listener)
@@ -86,7 +92,7 @@ def _serve(settings: ServerSettings, listener: socket.socket, gateway: GatewaySe
         return server
 
     watchdog = Watchdog(open_announced, ending, time.monotonic, on_canary=metrics.observe)
-    status = Status(watchdog, repository)
+    status = Status(watchdog, repository, pinned)
     metrics.add_status(status)
     drift = DriftWatch(
         join_address(settings.host, settings.metrics_port),
@@ -103,8 +109,9 @@ def _serve(settings: ServerSettings, listener: socket.socket, gateway: GatewaySe
             stack.enter_context(mark_served(repository))
             operator = None
             if gateway:
-                stack.enter_context(GatewayLink(gateway, repository, metrics.registry))
-                operator = _operator(settings, repository, gateway.folder, metrics)
+                has_canary = pinned is None
+                stack.enter_context(GatewayLink(gateway, repository, metrics.registry, has_canary))
+                operator = _operator(settings, repository, gateway.folder, metrics, pinned)
             stack.enter_context(_run_app(make_app(watchdog, status, metrics, operator, drift), listener))
             _wait(watching)
     finally:
@@ -121,7 +128,9 @@ def _wait(watching: Future[None]) -> None:
     watching.result()
 
 
-def _operator(settings: ServerSettings, repository: Repository, gateway: Path, metrics: Metrics) -> Operator:
+def _operator(
+    settings: ServerSettings, repository: Repository, gateway: Path, metrics: Metrics, pinned: int | None
+) -> Operator:
     page = join_address(settings.host, settings.metrics_port)
     grpc = join_address(settings.host, settings.grpc_port)
 
@@ -131,7 +140,8 @@ def _operator(settings: ServerSettings, repository: Repository, gateway: Path, m
     def count() -> Traffic:
         return read_traffic(repository, gateway, page, metrics.canaries())
 
-    return Operator(repository, connect, load_bars(), admin_token(gateway), count)
+    operations = OperationLog(gateway)
+    return Operator(repository, connect, load_bars(), admin_token(gateway), count, operations, pinned)
 
 
 def _announce(server: EmbeddedServer, listener: socket.socket) -> None:

@@ -27,8 +27,9 @@ POLL_S = 0.2
 class Status:
     """Reports the state of one watchdog and its repository. Only `follow` reads an object store."""
 
-    def __init__(self, watchdog: Watchdog, repository: Repository) -> None:
+    def __init__(self, watchdog: Watchdog, repository: Repository, pinned: int | None = None) -> None:
         self.watchdog = watchdog
+        self._pinned = pinned
         self._repository = repository
         self._started = time.monotonic()
         self._records: tuple[float, list[history.Record]] = (0.0, [])
@@ -77,6 +78,7 @@ class Status:
             "ready": health.ready,
             "reason": health.reason,
             "release": health.release,
+            "pinned": self._pinned,
             "since": self._since(),
             "fallback": {"active": fallback.active, "reason": fallback.reason} if fallback else None,
             "metrics": metrics,

@@ -255,4 +255,5 @@ def test_a_refused_request_is_invalid_for_the_client(door: Door, wire: str) -> N
             {"basket": np.full((65, 1), b"i1", object), "user_id": np.full((65, 1), b"", object)},
             timeout_s=5,
             request_id="",
+            headers={},
         )

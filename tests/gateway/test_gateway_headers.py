@@ -33,7 +33,7 @@ ROUTES = [
     ("GET", "/healthz", None, 200),
     ("HEAD", "/readyz", None, 200),
     ("GET", "/admin/releases", None, 200),
-    ("POST", "/admin/rollback", {}, 200),
+    ("POST", "/admin/rollback", {}, 202),
     ("GET", "/nowhere", None, 404),
     ("PUT", "/v1/status", None, 405),
 ]

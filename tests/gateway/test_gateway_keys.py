@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from operations.errors import CestaError
-from operations.gateway.keys import add_key, change_rate, read_keys, revoke_key
+from operations.gateway.keys import (
+    add_key,
+    change_expiry,
+    change_rate,
+    end_rotation,
+    read_keys,
+    revoke_key,
+    rotate_key,
+)
 from operations.gateway.split import write_split
 from operations.releases.canary import LEAST_PERCENT, MOST_PERCENT
 
@@ -114,3 +122,33 @@ def test_a_key_gets_another_rate_and_stays_the_same_key(tmp_path: Path) -> None:
         change_rate(tmp_path, "two", 5)
     with pytest.raises(CestaError, match="rate 0 is not 1 to"):
         change_rate(tmp_path, "one", 0)
+
+
+def test_a_rotated_key_has_two_secrets_and_no_third(tmp_path: Path) -> None:
+    first = add_key(tmp_path, "one", "shop", 50)
+    second = rotate_key(tmp_path, "one", 60)
+    (key,) = read_keys(tmp_path)
+    assert (key.sha256, key.old_sha256) == (sha256(second), sha256(first))
+    with pytest.raises(
+        CestaError, match=r'two valid secrets until .*; end the older one with "cesta keys end-'
+    ):
+        rotate_key(tmp_path, "one", 60)
+
+    assert end_rotation(tmp_path, "one")
+    assert not end_rotation(tmp_path, "one")
+    assert read_keys(tmp_path) == [replace(key, old_sha256=None, old_expires_s=None)]
+    third = rotate_key(tmp_path, "one", 0)
+    assert read_keys(tmp_path)[0].sha256 == sha256(third)
+    rotate_key(tmp_path, "one", 60)  # the overlap of 0 s has ended
+
+
+def test_the_end_of_a_key_is_set_and_lifted(tmp_path: Path) -> None:
+    add_key(tmp_path, "one", "shop", 50, expires_s=1)
+    assert read_keys(tmp_path)[0].has_expired()
+    change_expiry(tmp_path, "one", None)
+    assert not read_keys(tmp_path)[0].has_expired()
+    assert "expires_s" not in (tmp_path / "keys.json").read_text()
+
+
+def sha256(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.triton
 def test_a_request_is_one_line_without_what_was_asked(own_door: Door) -> None:
     """The line is enough to find and to bill the request, and holds nothing about customers."""
     trace = f"00-{'a' * 32}-{'b' * 16}-01"
-    headers = {"X-Request-Id": "find-me", "X-Session-Id": "secret-session", "traceparent": trace}
+    headers = {"X-Request-Id": "find-me", "X-Session-Id": "a visit", "traceparent": trace}
+    headers |= {"X-Placement": "cart/top", "X-Variant": 'not "allowed"'}
     question = {"basket": ["secret-item"], "user_id": "secret-user", "exclude": ["secret-other"]}
     own_door.ask("/v1/recommend?secret-argument", question, headers=headers)
     line = read_log_line(own_door, "find-me")
@@ -45,6 +46,9 @@ def test_a_request_is_one_line_without_what_was_asked(own_door: Door) -> None:
         "grpc": "",
         "release": "2",
         "model": "recommender",
+        "session": "",
+        "placement": "cart/top",
+        "variant": "",
         "trouble": "",
     }
     for log in own_door.settings.run.glob("*.log"):
@@ -52,6 +56,32 @@ def test_a_request_is_one_line_without_what_was_asked(own_door: Door) -> None:
         assert own_door.keys["shop"] not in text
         assert "secret-item" not in text
         assert "secret-user" not in text
+
+
+@pytest.mark.parametrize("wire", ["grpc", "http"])
+def test_what_the_client_tells_beside_a_question_is_logged_and_counted(own_door: Door, wire: str) -> None:
+    """The session is in the log only, because nobody bounds the number of sessions."""
+    address = own_door.settings.grpc if wire == "grpc" else own_door.settings.http
+    told = {"session_id": f"visit-{wire}", "placement": f"cart-{wire}", "variant": "b"}
+    with Recommender(address, protocol=wire, api_key=own_door.keys["shop"], timeout_s=5) as shop:
+        shop.recommend(["i1"], request_id=f"told-{wire}", **told)
+    line = read_log_line(own_door, f"told-{wire}")
+    assert (line["session"], line["placement"], line["variant"]) == tuple(told.values())
+    metrics = read_metrics(own_door.settings.folder) or ""
+    labels = f'{{key="shop",placement="cart-{wire}",variant="b",status="2xx"}}'
+    assert f"cesta_gateway_context_requests_total{labels} 1\n" in metrics
+    assert "visit" not in metrics
+
+
+def test_a_key_cannot_fill_the_metrics_with_placements(own_door: Door) -> None:
+    """Fifty pairs of placement and variant are told apart; the metrics cannot grow without end."""
+    for n in range(60):
+        assert own_door.ask("/v1/status", key="admin", headers={"X-Placement": f"p{n}"}).status == 200
+    counted = re.findall(
+        r'context_requests_total\{key="admin",placement="(\w+)",variant="(\w*)",status="2xx"\} (\d+)',
+        read_metrics(own_door.settings.folder) or "",
+    )
+    assert sorted(counted) == sorted([("other", "other", "10"), *((f"p{n}", "", "1") for n in range(50))])
 
 
 @pytest.mark.parametrize("wire", ["grpc", "http"])
@@ -192,5 +222,6 @@ def test_the_metrics_are_as_prometheus_wants_them(own_door: Door) -> None:
             "at_triton",
             "workers",
             "start_time_seconds",
+            "context_requests_total",
         ),
     }

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -48,6 +49,42 @@ def test_a_key_works_from_its_command_to_its_revocation(own_door: Door) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             assert secret.encode() not in path.read_bytes(), path
+
+
+def test_a_key_has_two_secrets_while_it_is_rotated_and_ends_by_the_clock(own_door: Door) -> None:
+    """Both secrets have one rate. A clock that has passed the end needs no announcement."""
+    folder = own_door.settings.folder
+    first = add_key(folder, "till", "shop", 2)
+    second = type_keys(folder, "rotate", "till", "--overlap", "1h").strip()
+    statuses = [status_of(own_door, secret) for secret in (first, second) * 4]
+    assert statuses[:2] == [200, 200]
+    assert 429 in statuses
+    type_keys(folder, "end-rotation", "till")
+    assert status_of(own_door, first) == 401
+
+    third = type_keys(folder, "rotate", "till", "--overlap", "1s").strip()
+    type_keys(folder, "expire", "till", "1s")
+    wait_until(lambda: {status_of(own_door, secret) for secret in (second, third)} == {401})
+    assert "expired" in type_keys(folder, "list")
+    type_keys(folder, "expire", "till", "never")
+    assert status_of(own_door, third) != 401
+
+
+def status_of(door: Door, secret: str) -> int:
+    return door.ask("/v1/status", key=secret).status
+
+
+def type_keys(folder: Path, *words: str) -> str:
+    done = CliRunner().invoke(make_app(), ["keys", *words, "--folder", str(folder)])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_revoking_a_key_drops_nobody_else_s_request(own_door: Door) -> None:

@@ -68,7 +68,10 @@ def test_the_client_s_requests_are_split_like_the_shop_s_json(
     split(50)
     expected = releases(own_door, 30)
     assert set(expected) == {1, 2}
-    assert [release_of(own_door, wire, f"customer-{n}") for n in range(30)] == expected
+    address = own_door.settings.grpc if wire == "grpc" else own_door.settings.http
+    with Recommender(address, protocol=wire, api_key=own_door.keys["shop"], timeout_s=5) as shop:
+        answers = [shop.recommend(["i1"], session_id=f"customer-{n}") for n in range(30)]
+    assert [answer.release for answer in answers] == expected
     for n in (expected.index(1), expected.index(2)):
         release_of(own_door, wire, f"customer-{n}", f"{wire}-{n}")
         line = read_log_line(own_door, f"{wire}-{n}")

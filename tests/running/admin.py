@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from operations.settings import load_bars
 from operations.supervisor.admin import Operator
 from operations.supervisor.app import make_app
 from operations.supervisor.metrics import Metrics
+from operations.supervisor.operation_log import OperationLog
 from operations.supervisor.status import Status
 from operations.supervisor.watchdog import Watchdog
 
@@ -34,13 +37,43 @@ class NoServer:
 class Admin:
     """A client with a key of the role admin, through the gateway."""
 
-    def __init__(self, repository: Repository, hr_at_10: float = 0.0) -> None:
+    def __init__(self, repository: Repository, hr_at_10: float = 0.0, pinned: int | None = None) -> None:
         watchdog = Watchdog(lambda: pytest.fail("a start"), threading.Event(), lambda: 0.0)
         bars = load_bars().model_copy(update={"hr_at_10": hr_at_10})
-        operator = Operator(repository, NoServer, bars, TOKEN, lambda: TRAFFIC)  # type: ignore[arg-type]
+        folder = Path(str(repository)).parent  # of the operations
+        self.operations = OperationLog(folder)
+        control: Any = NoServer
+        operator = Operator(repository, control, bars, TOKEN, lambda: TRAFFIC, self.operations, pinned)
         app = make_app(watchdog, Status(watchdog, repository), Metrics(), operator)
         self._client = TestClient(app, raise_server_exceptions=False)
 
-    def ask(self, method: str, path: str, token: str | bytes = TOKEN, **body: object) -> Any:
-        headers = {"X-Cesta-Admin": token, "X-Cesta-Key": "ops"}
+    def ask(
+        self,
+        method: str,
+        path: str,
+        token: str | bytes = TOKEN,
+        key: str = "",
+        by: str = "ops",
+        **body: Any,
+    ) -> Any:
+        """One request, with an Idempotency-Key if ``key`` is given, of the gateway's key ``by``."""
+        headers: Any = {
+            "X-Cesta-Admin": token,
+            "X-Cesta-Key": by,
+            **({"Idempotency-Key": key} if key else {}),
+        }
         return self._client.request(method, f"/admin{path}", headers=headers, json=body or None)
+
+    def change(self, path: str, **body: Any) -> Any:
+        """Ask for a change, and return its operation when that has ended."""
+        answer = self.ask("POST", path, **body)
+        assert answer.status_code == 202, answer.text
+        return self.await_end(answer)
+
+    def await_end(self, accepted: Any) -> Any:
+        location = accepted.headers["Location"].removeprefix("/admin")
+        deadline = time.monotonic() + 20
+        while (operation := self.ask("GET", location).json())["state"] == "running":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return operation

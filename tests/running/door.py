@@ -157,6 +157,9 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+OPERATION = {"id": 32 * "a", "what": "promote", "state": "running"}
+
+
 class Supervisor(ThreadingHTTPServer):
     """Takes the place of the supervisor's app: answers every request with a copy of it."""
 
@@ -183,8 +186,16 @@ class _Echo(BaseHTTPRequestHandler):
             return
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        content = json.dumps({"path": self.path, "method": self.command, "headers": headers}).encode()
-        self.send_response(200)
+        answer = {"path": self.path, "method": self.command, "headers": headers}
+        is_change = self.command == "POST" and self.path.startswith("/admin/")
+        if is_change or self.path.startswith("/admin/operations/"):
+            answer |= OPERATION
+        elif self.path == "/admin/operations":
+            answer["operations"] = [OPERATION]
+        content = json.dumps(answer).encode()
+        self.send_response(202 if is_change else 200)
+        if is_change:
+            self.send_header("Location", f"/admin/operations/{OPERATION['id']}")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()

@@ -54,6 +54,15 @@ class Stack:
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
+    def change(self, path: str, body: object = None) -> Any:
+        """The operation of an admin's request, once it has ended."""
+        status, operation = self.ask(path, self.admin, body, "POST")
+        assert status == 202, operation
+        while operation["state"] == "running":
+            time.sleep(0.2)
+            operation = self.ask(f"/admin/operations/{operation['id']}", self.admin)[1]
+        return operation
+
     def recommend(self) -> int:
         """The release that answers."""
         status, answer = self.ask("/v1/recommend", self.shop, {"basket": ["i1"], "k": 3})

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.faults.broken_releases import exits_at_load, raises_at_load
+from operations.errors import CestaError
 from operations.records.contract import ENSEMBLE, SAMPLER
 from operations.releases import history, publish
 from operations.releases.canary import start_canary, stop_canary
@@ -52,13 +53,37 @@ def repository(published: Path, tmp_path: Path) -> FolderRepository:
 def serve(start_server: Callable[..., Server]) -> Iterator[Callable[..., Supervised]]:
     started: list[Supervised] = []
 
-    def start(repository: FolderRepository, *, wait: bool = True) -> Supervised:
-        started.append(Supervised(repository.root, wait=wait))
+    def start(repository: FolderRepository, *options: str, wait: bool = True) -> Supervised:
+        started.append(Supervised(repository.root, *options, wait=wait))
         return started[-1]
 
     yield start
     for serving in started:
         serving.kill()
+
+
+def test_a_release_named_from_outside_is_served_and_stays(
+    serve: Callable[..., Supervised], repository: FolderRepository
+) -> None:
+    """Release 2 is active, and release 1 was named. Commands on the repository do not reach this server,
+    which writes nothing there. A release that cannot be served ends the start: no other one is wanted.
+    """
+    before = history.read(repository)
+    serving = serve(repository, "--release=1")
+    assert serving.ask("/readyz") == (200, {"ready": True, "release": 1})
+    assert serving.ask("/v1/status")[1]["pinned"] == 1
+    refusal = pytest.raises(CestaError, match=r"does not serve .*repository; give --address")
+    with ModelControl(serving.addresses["grpc"]) as control, refusal:
+        promote(repository, 2, control)
+    assert serving.ask("/readyz") == (200, {"ready": True, "release": 1})
+    assert [record for record in history.read(repository) if "failed" not in record] == before
+    assert serving.end() == 0
+
+    damage_an_array(repository)
+    refused = serve(repository, "--release=2", wait=False)
+    assert refused.process.wait(60) == 1
+    unknown = serve(repository, "--release=7", wait=False)
+    assert unknown.process.wait(60) == 1
 
 
 def an_array(repository: FolderRepository) -> Path:

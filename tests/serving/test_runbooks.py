@@ -196,10 +196,16 @@ def test_the_same_goes_through_the_gateway(operator: Operator, stack: Stack) -> 
         "-d '{\"percent\": 5}'"
     )
     promote = f"curl -s -X POST http://127.0.0.1:8080/admin/releases/2/promote {admin}"
-    rollback = f"curl -s -X POST http://127.0.0.1:8080/admin/rollback {admin}"
-    assert json.loads(operator.type(canary))["release"] == 2
-    assert json.loads(operator.type(promote))["release"] == 2
-    assert json.loads(operator.type(rollback))["release"] == 1
+    rollback = (
+        f'curl -s http://127.0.0.1:8080/admin/rollback {admin} -H "Content-Type: application/json" '
+        "-d '{\"expected_release\": 2}'"
+    )
+    operations = f"curl -s http://127.0.0.1:8080/admin/operations {admin}"
+    for command, release in ((canary, 2), (promote, 2), (rollback, 1)):
+        begun = json.loads(operator.type(command))["id"]
+        eventually(lambda: json.loads(operator.type(operations))["operations"][0]["state"] == "succeeded")
+        ended = json.loads(operator.type(operations))["operations"][0]
+        assert (ended["id"], ended["result"]["release"]) == (begun, release)
     assert json.loads(operator.type(f"curl -s http://127.0.0.1:8080/admin/releases {admin}"))["active"] == 1
 
 

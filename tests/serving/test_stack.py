@@ -47,27 +47,28 @@ def test_an_admin_promotes_and_rolls_back_through_the_gateway(running: Stack) ->
     """A shop's key may not. The history names the key, and the promoted release answers at once."""
     assert running.recommend() == 1
     assert running.ask("/admin/releases/2/promote", running.shop, method="POST")[0] == 403
-    status, record = running.ask("/admin/releases/2/promote", running.admin, method="POST")
-    assert (status, record["release"], record["before"]) == (200, 2, 1), record
+    promoted = running.change("/admin/releases/2/promote")
+    assert (promoted["state"], promoted["result"]["before"]) == ("succeeded", 1), promoted
+    assert {"verify", "trial", "load ncf_scorer", "switch"} <= {step["step"] for step in promoted["steps"]}
     assert running.recommend() == 2
-    assert running.ask("/admin/rollback", running.admin, method="POST")[0] == 200
+    assert running.change("/admin/rollback")["state"] == "succeeded"
     assert running.recommend() == 1
     listed = running.ask("/admin/releases", running.admin)[1]
     assert (listed["active"], len(listed["releases"])) == (1, 2)
     repository = open_repository(running.out / "repository")
     assert [record["who"] for record in history.read(repository)][-2:] == ["key:ops"] * 2
-    assert running.ask("/admin/releases/7/promote", running.admin, method="POST")[0] == 409
+    assert running.change("/admin/releases/7/promote")["failure"]["status"] == 409
     with repository.lock():
-        status, refused = running.ask("/admin/releases/2/promote", running.admin, method="POST")
-    assert (status, "wait until it is done" in refused["error"]) == (503, True)
+        refused = running.change("/admin/releases/2/promote")["failure"]
+    assert (refused["status"], "wait until it is done" in refused["error"]) == (503, True)
 
 
 def test_a_canary_release_gets_its_share(running: Stack) -> None:
     """It gets its share of sessions until it is ended; the gateway follows the repository."""
     path = "/admin/releases/2/canary"
-    assert running.ask(path, running.admin, {"percent": 50})[0] == 200
+    assert running.change(path, {"percent": 50})["state"] == "succeeded"
     eventually(lambda: {running.recommend() for _ in range(20)} == {1, 2})
-    assert running.ask(path, running.admin, {"percent": 0})[0] == 200
+    assert running.change(path, {"percent": 0})["state"] == "succeeded"
     eventually(lambda: {running.recommend() for _ in range(20)} == {1})
 
 
@@ -113,7 +114,7 @@ def test_a_retraining_tries_a_release_on_shops(running: Stack, tmp_path: Path) -
     assert remote.retire(3) == []
     remote_status = running.ask("/v1/status", running.shop)[1]
     assert remote_status["retraining"]["step"] == "watch"
-    assert running.ask("/admin/rollback", running.admin, method="POST")[0] == 200
+    assert running.change("/admin/rollback")["state"] == "succeeded"
 
 
 def test_prometheus_sees_all_of_it(running: Stack) -> None:

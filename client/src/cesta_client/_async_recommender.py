@@ -65,16 +65,36 @@ class AsyncRecommender:
         categories: Iterable[str] | None = None,
         timeout_s: float | None = None,
         request_id: str = "",
+        session_id: str | None = None,
+        placement: str | None = None,
+        variant: str | None = None,
     ) -> Recommendations:
         """See `Recommender.recommend`."""
         query = Query(basket, user_id, k, exclude, categories)
-        return (await self.recommend_many([query], timeout_s=timeout_s, request_id=request_id))[0]
+        return (
+            await self.recommend_many(
+                [query],
+                timeout_s=timeout_s,
+                request_id=request_id,
+                session_id=session_id,
+                placement=placement,
+                variant=variant,
+            )
+        )[0]
 
     async def recommend_many(
-        self, queries: Iterable[Query], *, timeout_s: float | None = None, request_id: str = ""
+        self,
+        queries: Iterable[Query],
+        *,
+        timeout_s: float | None = None,
+        request_id: str = "",
+        session_id: str | None = None,
+        placement: str | None = None,
+        variant: str | None = None,
     ) -> list[Recommendations]:
         """See `Recommender.recommend_many`."""
-        call = self._call(timeout_s, self._retries, request_id)
+        headers = _check.context(session_id, placement, variant)
+        call = self._call(timeout_s, self._retries, request_id, headers)
         return [answer for batch in split_into_batches(queries) for answer in await self._ask(batch, call)]
 
     async def is_ready(self, *, timeout_s: float | None = None) -> bool:
@@ -100,10 +120,13 @@ class AsyncRecommender:
     ) -> None:
         await self.aclose()
 
-    def _call(self, timeout_s: float | None, retries: int, request_id: str) -> Call:
+    def _call(
+        self, timeout_s: float | None, retries: int, request_id: str, headers: Mapping[str, str] | None = None
+    ) -> Call:
         if self._closed:
             raise InvalidRequest("this recommender is closed; make a new one")
-        return Call(self._timeout_s if timeout_s is None else timeout_s, retries, request_id, self._rng)
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        return Call(timeout_s, retries, request_id, self._rng, headers)
 
     async def _ask(self, batch: Sequence[Query], call: Call) -> list[Recommendations]:
         return answers_in(await self._reply(batch, call), batch)
@@ -121,7 +144,7 @@ class AsyncRecommender:
         while True:
             try:
                 return await self._transport.ainfer(
-                    tensors, timeout_s=call.time_left(), request_id=call.request_id
+                    tensors, timeout_s=call.time_left(), request_id=call.request_id, headers=call.headers
                 )
             except Unavailable as error:
                 pause_s = call.pause_after(error)

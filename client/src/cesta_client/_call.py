@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from . import _check
 from ._errors import InvalidRequest, TimedOut, Unavailable
@@ -19,8 +19,15 @@ _FIRST_PAUSE_S = 0.02  # doubles with every attempt
 class Call:
     """Counts the remaining time and attempts of one call, over all its requests and retries."""
 
-    def __init__(self, timeout_s: float, retries: int, request_id: str, rng: random.Random) -> None:
-        self.request_id = _check.request_id(request_id)
+    def __init__(
+        self,
+        timeout_s: float,
+        retries: int,
+        request_id: str,
+        rng: random.Random,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.request_id, self.headers = _check.request_id(request_id), headers or {}
         self._timeout_s = _check.seconds("timeout_s", timeout_s)
         self._deadline = time.monotonic() + self._timeout_s
         self._retries = retries

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from ._errors import InvalidRequest
 from ._limits import MAX_ID_BYTES, MAX_K
 
+_SESSION = re.compile(r"[!-~]{1,128}"), "1 to 128 printable ASCII characters without blanks"
+_LABEL = re.compile(r"[A-Za-z0-9._:/-]{1,64}"), "1 to 64 of A-Z, a-z, 0-9 and ._:/-"
 _PLURALS = {"item id": "item ids", "category": "categories"}
 
 
@@ -57,6 +60,19 @@ def retries(value: int) -> int:
 
 def request_id(value: str) -> str:
     return _text("request_id", value)
+
+
+def context(session_id: str | None, placement: str | None, variant: str | None) -> dict[str, str]:
+    """Return the headers of what is told beside a question. The gateway would leave out other values."""
+    told = {"session_id": session_id, "placement": placement, "variant": variant}
+    headers = {}
+    for name, value in told.items():
+        form, allowed = _SESSION if name == "session_id" else _LABEL
+        if value is not None:
+            if not isinstance(value, str) or not form.fullmatch(value):
+                raise InvalidRequest(f"{name} is {allowed}; got {_show(value)}")
+            headers[f"x-{name.replace('_', '-')}"] = value
+    return headers
 
 
 def _text(kind: str, value: Any) -> str:

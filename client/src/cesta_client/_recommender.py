@@ -79,6 +79,9 @@ class Recommender:
         categories: Iterable[str] | None = None,
         timeout_s: float | None = None,
         request_id: str = "",
+        session_id: str | None = None,
+        placement: str | None = None,
+        variant: str | None = None,
     ) -> Recommendations:
         """Return the `k` best items for a basket, best first.
 
@@ -90,6 +93,10 @@ class Recommender:
             categories: recommend only from these categories. Empty: from any.
             timeout_s: replaces the recommender's own for this call.
             request_id: Triton's request id, which its logs and traces show.
+            session_id: the visit. One visit stays with one release while the gateway compares two. Let it be
+                random: the gateway logs it, so it must not be the customer's id or address.
+            placement: where the answer is shown, such as "cart". The gateway logs and counts it.
+            variant: the arm of your own experiment. The gateway logs and counts it.
 
         Raises:
             InvalidRequest: an id is not a string or has over 128 bytes, a list is too long, k is not 1 to 20,
@@ -97,10 +104,24 @@ class Recommender:
             CestaError: see its subclasses.
         """
         query = Query(basket, user_id, k, exclude, categories)
-        return self.recommend_many([query], timeout_s=timeout_s, request_id=request_id)[0]
+        return self.recommend_many(
+            [query],
+            timeout_s=timeout_s,
+            request_id=request_id,
+            session_id=session_id,
+            placement=placement,
+            variant=variant,
+        )[0]
 
     def recommend_many(
-        self, queries: Iterable[Query], *, timeout_s: float | None = None, request_id: str = ""
+        self,
+        queries: Iterable[Query],
+        *,
+        timeout_s: float | None = None,
+        request_id: str = "",
+        session_id: str | None = None,
+        placement: str | None = None,
+        variant: str | None = None,
     ) -> list[Recommendations]:
         """Return one answer per query, in order. `timeout_s` is for the whole call.
 
@@ -111,7 +132,8 @@ class Recommender:
         Raises:
             CestaError: see `recommend`.
         """
-        call = self._call(timeout_s, self._retries, request_id)
+        headers = _check.context(session_id, placement, variant)
+        call = self._call(timeout_s, self._retries, request_id, headers)
         return [answer for batch in split_into_batches(queries) for answer in self._ask(batch, call)]
 
     def is_ready(self, *, timeout_s: float | None = None) -> bool:
@@ -146,10 +168,13 @@ class Recommender:
     ) -> None:
         self.close()
 
-    def _call(self, timeout_s: float | None, retries: int, request_id: str) -> Call:
+    def _call(
+        self, timeout_s: float | None, retries: int, request_id: str, headers: Mapping[str, str] | None = None
+    ) -> Call:
         if self._closed:
             raise InvalidRequest("this recommender is closed; make a new one")
-        return Call(self._timeout_s if timeout_s is None else timeout_s, retries, request_id, self._rng)
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        return Call(timeout_s, retries, request_id, self._rng, headers)
 
     def _ask(self, batch: Sequence[Query], call: Call) -> list[Recommendations]:
         return answers_in(self._reply(batch, call), batch)
@@ -166,7 +191,9 @@ class Recommender:
     def _infer(self, tensors: Tensors, call: Call) -> Reply:
         while True:
             try:
-                return self._transport.infer(tensors, timeout_s=call.time_left(), request_id=call.request_id)
+                return self._transport.infer(
+                    tensors, timeout_s=call.time_left(), request_id=call.request_id, headers=call.headers
+                )
             except Unavailable as error:
                 pause_s = call.pause_after(error)
             time.sleep(pause_s)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ._errors import CestaError
 from ._limits import MAX_K
-from ._transports.interface import Reply, Tensors
+from ._transports.interface import Headers, Reply, Tensors
 from ._values import Query, Reason, Recommendation
 
 __all__ = ["FakeShop", "SeenRequest"]
@@ -31,6 +31,7 @@ class SeenRequest:
     queries: tuple[Query, ...]
     request_id: str
     timeout_s: float
+    headers: Headers = field(default_factory=dict)  # of session, placement and variant
 
 
 class FakeShop:
@@ -63,19 +64,19 @@ class FakeShop:
         """Raise `error` for the next `times` requests instead of answering."""
         self._failures += [error] * times
 
-    def infer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
+    def infer(self, tensors: Tensors, *, timeout_s: float, request_id: str, headers: Headers) -> Reply:
         """Answer, or raise an error of `fail`."""
         queries = _queries_in(tensors)
         with self._lock:
-            self.requests.append(SeenRequest(tuple(queries), request_id, timeout_s))
+            self.requests.append(SeenRequest(tuple(queries), request_id, timeout_s, dict(headers)))
             failure = self._failures.pop(0) if self._failures else None
         if failure is not None:
             raise failure
         return _reply([_possible(self._answer(query), query) for query in queries], self.release)
 
-    async def ainfer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
+    async def ainfer(self, tensors: Tensors, *, timeout_s: float, request_id: str, headers: Headers) -> Reply:
         """`infer` for `AsyncRecommender`."""
-        return self.infer(tensors, timeout_s=timeout_s, request_id=request_id)
+        return self.infer(tensors, timeout_s=timeout_s, request_id=request_id, headers=headers)
 
     def close(self) -> None:
         """Record that the recommender was closed."""

@@ -2,11 +2,13 @@
 -- paths.
 
 local answers = require("answers")
+local context = require("context")
 local grpc = require("grpc")
 local health = require("health")
 local identity = require("identity")
 local limits = require("limits")
 local metrics = require("metrics")
+local pages = require("pages")
 local routes = require("routes")
 local state = require("state")
 local triton = require("triton")
@@ -80,10 +82,11 @@ end
 
 -- Counts the request until it is answered or its caller leaves. `door.finish` is called for each request.
 local function enter(key)
-  if not limits.enter(key) then
+  local entered = limits.enter(key)
+  if not entered then
     answers.refuse_for_now(429, "too_many_in_flight")
   end
-  ngx.var.entered = key.name
+  ngx.var.entered = entered
   ngx.on_abort(function()
     ngx.var.left = "1"
     door.leave()
@@ -91,10 +94,10 @@ local function enter(key)
 end
 
 function door.leave()
-  local name = ngx.var.entered
-  if name ~= "" then
+  local entered = ngx.var.entered
+  if entered ~= "" then
     ngx.var.entered = ""
-    limits.leave(name)
+    limits.leave(entered)
   end
 end
 
@@ -105,8 +108,10 @@ function door.finish()
     limits.give_place_back(ctx.key.name)
   end
   door.leave()
+  local key = var.key_name
   metrics.count({
-    route = var.route, key = var.key_name, release = var.release, model = var.asked_model,
+    route = var.route, key = key, release = var.release, model = var.asked_model,
+    context = key ~= "" and context.labels(key),
     status = tonumber(var.said_status), grpc = var.left == "" and tonumber(var.grpc_status) or nil,
     seconds = ngx.now() - ngx.req.start_time(), upstream_s = tonumber(var.behind_s),
   })
@@ -179,29 +184,53 @@ local function check_caller(route)
   end
   ngx.ctx.key = key
   ngx.var.key_name = key.name
+  if key.session then
+    pages.admit(key)
+  end
   enter(key)
+  if key.session then
+    check_rate(limits.session, key)
+  end
   if route.rate ~= "tensors" then
     check_rate(route.rate == "batch" and limits.batch or limits.single, key)
   end
   if route.unknown then
     answers.refuse(404)
   end
-  if route.role then
-    if key.role ~= route.role then
-      answers.refuse(403)
-    end
+  if not route.roles[key.role] then
+    answers.refuse(403)
+  end
+  if route.roles == routes.ADMINS then
     ngx.var.admin_name, ngx.var.admin_token = key.name, state.admin_token()
   end
+end
+
+-- Answers the question of a browser, which has no key. It is not limited, since many visitors may share an address; of a
+-- flood few are logged.
+local function is_preflight()
+  if not pages.preflight() then
+    return false
+  end
+  local _, logged = limits.address(ngx.var.binary_remote_addr)
+  if not logged then
+    ngx.var.logged = "0"
+    metrics.add("unlogged", 1)
+  end
+  return true
 end
 
 local function serve(route, path, headers)
   if headers > MAX_HEADERS then
     answers.refuse(431)
   end
+  local method = ngx.req.get_method()
+  if method == "OPTIONS" and route.pages and is_preflight() then
+    return
+  end
   if not route.open then
     check_caller(route)
   end
-  if not route.methods[ngx.req.get_method()] then
+  if not route.methods[method] then
     ngx.header["Allow"] = route.allow
     answers.refuse(405)
   end

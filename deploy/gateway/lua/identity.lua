@@ -3,6 +3,7 @@
 
 local digest = require("digest")
 local memo = require("memo")
+local pages = require("pages")
 local state = require("state")
 
 local identity = {}
@@ -18,11 +19,17 @@ local hash_of = memo(2048, function(header)
   return state.key(hash) and hash
 end)
 
--- Returns the caller's key, {name, role, rate}, or nil.
+-- Returns the caller's key, {name, role, rate}, or nil. A page's token counts as a key of the role page.
 function identity.caller()
   local header = ngx.var.http_authorization
-  local hash = header and hash_of(header)
-  return hash and state.key(hash)
+  if not header then
+    return nil
+  end
+  local hash = hash_of(header)
+  if hash then
+    return state.key(hash)
+  end
+  return pages.caller(header)
 end
 
 return identity

@@ -4,10 +4,14 @@ local workers = require("workers")
 
 local rates = ngx.shared.rates          -- of keys
 local addresses = ngx.shared.addresses  -- of callers without one; they are apart, so that a flood pushes no key out
+local sessions = ngx.shared.sessions    -- of pages; apart for the same reason
 
 local BATCH = 32       -- queries; every batch request counts as this many
 local IN_FLIGHT = 32   -- requests of one key whose callers wait
 local AT_TRITON = 64   -- requests of all keys at Triton; more would only wait there
+local PAGES = 256      -- requests in flight of all pages of one key
+local OF_SESSION = 4   -- requests in flight of one session
+local SESSION_S = 30   -- a session's count lives as long: a worker that dies does not block it
 local SHARE = 8        -- of these a key always gets as many as this, however much the others ask
 local ADDRESS_RATE = 10
 local ADDRESS_BURST = 20
@@ -33,19 +37,38 @@ local function below_rate(dictionary, name, rate, burst)
   return true, behind + step
 end
 
--- Counts a request of a key that has just begun. Returns false if the key has too many. Counting comes before the check,
+-- Counts a request of a key that has just begun. Returns nil if the key has too many. Counting comes before the check,
 -- so that workers which do both at the same moment never let in too many.
+--
+-- A session has less than its key, so that one visitor does not hold all that the pages have. Returns what to leave.
 function limits.enter(key)
-  workers.add("callers", key.name, 1)
-  if workers.total("callers", key.name) > IN_FLIGHT then
-    workers.add("callers", key.name, -1)
-    return false
+  local entered, most = key.name, IN_FLIGHT
+  if key.session then
+    entered, most = key.name .. " " .. key.session, PAGES
+    if sessions:incr("in flight:" .. entered, 1, 0, SESSION_S) > OF_SESSION then
+      sessions:incr("in flight:" .. entered, -1)
+      return nil
+    end
   end
-  return true
+  workers.add("callers", key.name, 1)
+  if workers.total("callers", key.name) > most then
+    limits.leave(entered)
+    return nil
+  end
+  return entered
 end
 
-function limits.leave(key_name)
-  workers.add("callers", key_name, -1)
+function limits.leave(entered)
+  local blank = entered:find(" ", 1, true)
+  if blank then
+    sessions:incr("in flight:" .. entered, -1)
+  end
+  workers.add("callers", blank and entered:sub(1, blank - 1) or entered, -1)
+end
+
+function limits.session(key)
+  local may, _, wait_s = below_rate(sessions, key.name .. " " .. key.session, key.session_rate, key.session_rate)
+  return may, wait_s
 end
 
 -- Sends the draft RateLimit fields of the IETF (draft-ietf-httpapi-ratelimit-headers): the quota, and what is left of it.

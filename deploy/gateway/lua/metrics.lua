@@ -11,6 +11,7 @@ local HTTP_OF_GRPC = {  -- gRPC status → the HTTP status with the same meaning
 }
 local TEXTS = {
   requests = {"counter", "Requests; gRPC requests have the HTTP status of the same meaning."},
+  context_requests = {"counter", "Requests with X-Placement or X-Variant; pairs beyond a bound are other."},
   request_seconds = {"histogram", "From the first byte of a request with a key to the last of its answer."},
   upstream_seconds = {"histogram", "The part spent waiting for Triton or the supervisor; the slowest of parallel queries counts."},
   unlogged = {"counter", "Requests without a valid key that are counted but not logged."},
@@ -75,6 +76,9 @@ function metrics.count(request)
   local status = HTTP_OF_GRPC[request.grpc] or request.grpc and 500 or request.status
   local names = names_of(request.route, request.release)
   add(names.requests .. request.key .. '",status="' .. status .. '",model="' .. request.model .. '"', 1)
+  if request.context then
+    add("context_requests|" .. request.context .. ',status="' .. math.floor(status / 100) .. 'xx"', 1)
+  end
   if request.key ~= "" then  -- a flood without keys would make the gateway look fast
     observe(names.request_seconds, request.seconds)
   end

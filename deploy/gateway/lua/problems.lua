@@ -14,6 +14,7 @@ local CODES = {  -- code → title
   not_utf8 = "The text is not UTF-8",
   wrong_type = "A value has the wrong type",
   unknown_field = "A field is unknown",
+  wrong_form = "A text has the wrong form",
   out_of_range = "A number is outside its range",
   too_many_ids = "A list has too many ids",
   id_too_long = "An id is too long",
@@ -23,6 +24,8 @@ local CODES = {  -- code → title
   -- others, in the order of their status
   no_valid_key = "A valid key is needed",
   not_allowed = "This key may not do that",
+  wrong_origin = "The token serves pages of other origins",
+  wrong_customer = "The token is for another customer",
   no_such_path = "There is no such path",
   wrong_method = "The path does not know the method",
   too_slow = "The request took too long to arrive",
@@ -81,9 +84,9 @@ function problems.of(refusal)
   }
 end
 
--- Returns a name as one part of a JSON pointer.
-function problems.pointer_part(name)
-  return (name:gsub("~", "~0"):gsub("/", "~1"))
+-- Returns the JSON pointer to a field of an object, or to the object itself if the name is long.
+function problems.pointer_to(name)
+  return #name <= 40 and "/" .. name:gsub("~", "~0"):gsub("/", "~1") or ""
 end
 
 return problems

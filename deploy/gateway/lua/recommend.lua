@@ -2,6 +2,7 @@
 
 local answers = require("answers")
 local buffer = require("string.buffer")
+local pages = require("pages")
 local query = require("query")
 local triton = require("triton")
 
@@ -24,7 +25,11 @@ local function ask(asked, ending)
 end
 
 function recommend.one(body)
-  local asked = query.read(query.parse(body), body)
+  local parsed, caller = query.parse(body), ngx.ctx.key
+  if caller.session then
+    pages.bind(parsed, caller)
+  end
+  local asked = query.read(parsed, body)
   answers.send(200, ask(asked, ',"request_id":"' .. ngx.ctx.id .. '"}\n'))
 end
 

@@ -4,7 +4,8 @@
 -- methods   allowed methods
 -- headers   request headers that are used; all others are dropped
 -- open      no key is needed
--- role      only keys of this role
+-- roles     the roles of keys that may ask; by default those of shops and admins
+-- pages     browsers may ask whether their pages may
 -- rate      "batch" or "tensors", by what the request holds; by default it counts as a single query
 -- json      the body must be JSON; `grpc`: a gRPC message
 -- answer    answers with the body if `body` is set, with the read message if `read` is set, otherwise with the path
@@ -12,6 +13,7 @@
 
 local grpc = require("grpc")
 local health = require("health")
+local pages = require("pages")
 local recommend = require("recommend")
 local rpc_health = require("rpc_health")
 local tensors = require("tensors")
@@ -26,17 +28,25 @@ local function set(...)
   return entries
 end
 
+local SHOPS = set("shop", "admin")
+local SHOPS_AND_PAGES = set("shop", "admin", "page")
+local ADMINS = set("admin")
+local BROWSERS = set("browser")
+
 local POST = {methods = set("POST"), allow = "POST"}
 local GET = {methods = set("GET", "HEAD"), allow = "GET, HEAD"}
 local GET_POST = {methods = set("GET", "POST"), allow = "GET, POST"}
 
 local ALWAYS = {
-  "host", "connection", "authorization", "x-request-id", "x-session-id", "traceparent", "user-agent", "accept",
-  "content-type", "content-length", "content-encoding", "transfer-encoding", "expect", "x-forwarded-for",
+  "host", "connection", "authorization", "x-request-id", "x-session-id", "x-placement", "x-variant", "traceparent",
+  "user-agent", "accept", "content-type", "content-length", "content-encoding", "transfer-encoding", "expect",
+  "x-forwarded-for",
 }
 
 local function route(name, allowed, options)
-  local entry = {name = name, methods = allowed.methods, allow = allowed.allow, headers = set(unpack(ALWAYS))}
+  local entry = {
+    name = name, methods = allowed.methods, allow = allowed.allow, headers = set(unpack(ALWAYS)), roles = SHOPS,
+  }
   for key, value in pairs(options) do
     entry[key] = value
   end
@@ -47,11 +57,14 @@ local function route(name, allowed, options)
 end
 
 local HTTP = {
-  ["/v1/recommend"] = route("recommend", POST, {json = true, body = true, answer = recommend.one}),
+  ["/v1/recommend"] = route("recommend", POST, {
+    json = true, body = true, answer = recommend.one, roles = SHOPS_AND_PAGES, pages = true, uses = {"origin"},
+  }),
   ["/v1/recommend/batch"] = route("batch", POST, {json = true, body = true, rate = "batch", answer = recommend.many}),
   ["/v2/models/recommender/infer"] = route("tensors", POST, {  -- Triton's only public path: cesta_client over HTTP
     rate = "tensors", read = tensors.read, answer = tensors.answer, uses = {"inference-header-content-length"},
   }),
+  ["/v1/tokens"] = route("tokens", POST, {json = true, body = true, answer = pages.issue, roles = BROWSERS}),
   ["/v1/items"] = route("items", GET, {location = "@items", uses = {"if-none-match", "accept-encoding"}}),
   ["/v1/categories"] = route("categories", GET, {location = "@categories", uses = {"if-none-match", "accept-encoding"}}),
   ["/v1/status"] = route("status", GET, {location = "@supervisor"}),
@@ -59,7 +72,7 @@ local HTTP = {
   ["/healthz"] = route("health", GET, {open = true, answer = health.answer}),
   ["/readyz"] = route("health", GET, {open = true, answer = health.answer}),
 }
-local ADMIN = route("admin", GET_POST, {role = "admin", location = "@admin"})
+local ADMIN = route("admin", GET_POST, {roles = ADMINS, location = "@admin", uses = {"idempotency-key"}})
 local UNKNOWN = route("other", GET_POST, {unknown = true, stranger = 404})
 
 local SERVICE = "/inference.GRPCInferenceService/"
@@ -73,7 +86,7 @@ local GRPC = {
 }
 local UNKNOWN_GRPC = route("other", POST, {unknown = true, stranger = 401})
 
-routes.unknown = UNKNOWN
+routes.unknown, routes.ADMINS = UNKNOWN, ADMINS
 
 function routes.http(path)
   -- No dots or percent signs: the supervisor sees exactly this path.

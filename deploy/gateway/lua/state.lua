@@ -14,6 +14,7 @@ local folder
 local last_faults  -- what this process could not read, which is logged once
 
 local MISSING = 2  -- the number of ENOENT
+local NEVER = 2 ^ 40
 
 -- Returns a file's text, `instead` if there is none, or nil and the reason why it cannot be read.
 local function read_file(name, instead)
@@ -30,6 +31,27 @@ local function read_file(name, instead)
   return text, fault
 end
 
+-- Adds what a key of the role browser tells about its pages. Returns false if it tells nothing.
+local function add_pages(entries, key, expires_s)
+  if type(key.origins) ~= "table" or not tonumber(key.session_rate) then
+    return false
+  end
+  local words = {key.name, key.rate, expires_s, key.session_rate}
+  for _, origin in ipairs(key.origins) do
+    words[#words + 1] = origin
+    entries["origin:" .. origin] = "1"
+  end
+  entries["browser:" .. key.name] = table.concat(words, " ")
+  return true
+end
+
+-- Adds the entry of a secret, unless it was forgotten. The last word is the Unix time of its end.
+local function add_entry(entries, key, hash, expires_s)
+  if not shared:get("forgotten:" .. hash) then
+    entries["key:" .. hash] = key.name .. " " .. key.role .. " " .. key.rate .. " " .. expires_s
+  end
+end
+
 -- Returns the entries of the keys in a text of keys.json, or nil.
 local function entries_of(text)
   local keys, entries = cjson.decode(text), {}
@@ -40,8 +62,13 @@ local function entries_of(text)
     if type(key) ~= "table" or not (key.sha256 and key.name and key.role and tonumber(key.rate)) then
       return nil
     end
-    if not shared:get("forgotten:" .. key.sha256) then
-      entries["key:" .. key.sha256] = key.name .. " " .. key.role .. " " .. key.rate
+    local expires_s = tonumber(key.expires_s) or NEVER
+    if key.role == "browser" and not shared:get("forgotten:" .. key.sha256) and not add_pages(entries, key, expires_s) then
+      return nil
+    end
+    add_entry(entries, key, key.sha256, expires_s)
+    if key.old_sha256 then
+      add_entry(entries, key, key.old_sha256, math.min(expires_s, tonumber(key.old_expires_s) or 0))
     end
   end
   return entries
@@ -50,7 +77,8 @@ end
 -- Replaces the keys. Returns false if there is no room for all of them; no key makes way for another.
 local function apply_entries(entries)
   for _, name in ipairs(shared:get_keys(0)) do
-    if name:sub(1, 4) == "key:" and not entries[name] then
+    local kind = name:match("^%a+:")
+    if (kind == "key:" or kind == "browser:" or kind == "origin:") and not entries[name] then
       shared:delete(name)
     end
   end
@@ -125,24 +153,51 @@ function state.follow()
 end
 
 local read_entry = memo(2048, function(entry)
-  local name, role, rate = entry:match("^(%S+) (%S+) (%S+)$")
-  return {name = name, role = role, rate = tonumber(rate)}
+  local name, role, rate, expires_s = entry:match("^(%S+) (%S+) (%S+) (%S+)$")
+  return {name = name, role = role, rate = tonumber(rate), expires_s = tonumber(expires_s)}
 end)
 
 -- Refuses a key whose entry in keys.json could not be deleted, until nginx starts again. Returns whether it is noted.
 function state.forget(hash)
   local noted = shared:safe_set("forgotten:" .. hash, true)
+  local key = state.key(hash)
+  if key and key.role == "browser" then
+    shared:delete("browser:" .. key.name)  -- and its tokens
+  end
   shared:delete("key:" .. hash)
   return noted
 end
 
--- Returns name, role and rate of the key with this SHA-256, or nil.
+-- Returns name, role and rate of the key with this SHA-256, or nil if there is none or it has expired.
 function state.key(hash)
   local entry = shared:get("key:" .. hash)
-  if not entry then
-    return nil
+  local key = entry and read_entry(entry)
+  return key and ngx.now() < key.expires_s and key or nil
+end
+
+local read_pages = memo(2048, function(entry)
+  local name, rate, expires_s, session_rate, origins = entry:match("^(%S+) (%S+) (%S+) (%S+) (.*)$")
+  local known = {}
+  for origin in origins:gmatch("%S+") do
+    known[origin] = true
   end
-  return read_entry(entry)
+  return {
+    name = name, rate = tonumber(rate), expires_s = tonumber(expires_s), session_rate = tonumber(session_rate),
+    origins = known,
+  }
+end)
+
+-- Returns name, rate, rate of a session and origins of the key of the role browser with this name, or nil if there is
+-- none or it has expired.
+function state.browser_key(name)
+  local entry = shared:get("browser:" .. name)
+  local key = entry and read_pages(entry)
+  return key and ngx.now() < key.expires_s and key or nil
+end
+
+-- Tells whether a key serves pages of this origin.
+function state.serves_origin(origin)
+  return shared:get("origin:" .. origin) ~= nil
 end
 
 -- Returns the share of sessions that the canary release answers, in percent.

@@ -31,7 +31,7 @@ class Cache:
         self.digests = [*digests]
         self.seen = []
 
-    def infer(self, tensors, *, timeout_s, request_id):
+    def infer(self, tensors, *, timeout_s, request_id, headers):
         self.seen.append(tensors)
         batch = len(tensors["basket"])
         digest = self.digests.pop(0) if self.digests else digests_of(tensors)
@@ -45,8 +45,8 @@ class Cache:
         }
         return Reply(outputs, "7")
 
-    async def ainfer(self, tensors, *, timeout_s, request_id):
-        return self.infer(tensors, timeout_s=timeout_s, request_id=request_id)
+    async def ainfer(self, tensors, *, timeout_s, request_id, headers):
+        return self.infer(tensors, timeout_s=timeout_s, request_id=request_id, headers=headers)
 
     def close(self):
         pass

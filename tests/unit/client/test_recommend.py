@@ -9,6 +9,7 @@ import pytest
 
 from cesta_client import (
     AsyncRecommender,
+    InvalidRequest,
     Query,
     Reason,
     Recommendation,
@@ -32,7 +33,7 @@ class Wire:
             "reasons": np.array(reasons, dtype=np.int32),
         }
 
-    def infer(self, tensors, *, timeout_s, request_id):
+    def infer(self, tensors, *, timeout_s, request_id, headers):
         self.seen.append({name: tensor.tolist() for name, tensor in tensors.items()})
         batch = len(next(iter(tensors.values())))
         return Reply({name: np.stack([row] * batch) for name, row in self.row.items()}, self.version)
@@ -258,3 +259,30 @@ class TestFakeShop:
         recommender.recommend(["b", "a"], user_id="900", categories=["dairy"], k=3)
         assert shop.queries == [Query(["a", "b"], user_id="900", categories=["dairy"], k=20)]
         assert 4 < shop.requests[0].timeout_s <= 5
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        ({"session_id": "two words"}, "session_id is 1 to 128 printable ASCII characters without blanks"),
+        ({"session_id": ""}, "session_id is 1 to 128"),
+        ({"placement": 'cart"'}, "placement is 1 to 64 of A-Z, a-z, 0-9 and ._:/-"),
+        ({"variant": 7}, r"variant is 1 to 64 .*; got 7 \(int\)"),
+    ],
+)
+def test_what_the_gateway_would_leave_out_is_refused(told, sentence):
+    with pytest.raises(InvalidRequest, match=sentence):
+        Recommender(transport=FakeShop()).recommend(["a"], **told)
+
+
+def test_session_placement_and_variant_travel_as_headers():
+    fake = FakeShop()
+    shop = Recommender(transport=fake)
+    shop.recommend(["a"], session_id="s", placement="cart")
+    shop.recommend_many([Query(["a"])], variant="b")
+    shop.recommend(["a"])
+    assert [request.headers for request in fake.requests] == [
+        {"x-session-id": "s", "x-placement": "cart"},
+        {"x-variant": "b"},
+        {},
+    ]

@@ -71,9 +71,9 @@ def test_all_attempts_share_one_deadline(kind):
 
 def test_the_requests_of_a_long_list_share_one_deadline():
     class Slow(FakeShop):
-        def infer(self, tensors, *, timeout_s, request_id):
+        def infer(self, tensors, *, timeout_s, request_id, headers):
             time.sleep(0.03)
-            return super().infer(tensors, timeout_s=timeout_s, request_id=request_id)
+            return super().infer(tensors, timeout_s=timeout_s, request_id=request_id, headers=headers)
 
     shop = Slow()
     with pytest.raises(TimedOut, match=r"no answer within 0.05 s"):

@@ -23,7 +23,7 @@ def tell_memory(shared: NDArray[np.int64], partition: int) -> tuple[int, bool, i
 
 def refuse_the_third(shared: None, partition: int) -> int:
     if partition == 2:
-        raise KeyKept("abc", "the third partition has no lines; leave it out")  # it cannot be pickled
+        raise KeyKept(("abc",), "the third partition has no lines; leave it out")  # it cannot be pickled
     return partition
 
 

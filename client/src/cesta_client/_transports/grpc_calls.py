@@ -18,7 +18,7 @@ from .._errors import Unavailable
 from .._version import USER_AGENT
 from .._wire import MODEL
 from .endpoint import Endpoint
-from .interface import Tensors
+from .interface import Headers, Tensors
 
 RUN_OUT_S = 30.0  # a server that has not answered by then hangs; it does not process the cancellation either
 MAX_ABANDONED = 64  # a server that owes so many answers gets no more questions
@@ -46,7 +46,7 @@ class GrpcCalls:
         self._abandoned: set[Call] = set()
         self._closed = False
 
-    def start(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Call:
+    def start(self, tensors: Tensors, *, timeout_s: float, request_id: str, headers: Headers) -> Call:
         """Send input tensors to a caller who waits for `timeout_s`. The call cannot be cancelled.
 
         Raises:
@@ -73,7 +73,7 @@ class GrpcCalls:
             started = self._infer.future(
                 _request(tensors, request_id),
                 timeout=timeout_s + RUN_OUT_S,
-                metadata=tuple(self._to.headers.items()),
+                metadata=tuple((self._to.headers | dict(headers)).items()),
             )
         except BaseException as error:
             call.set_exception(error)

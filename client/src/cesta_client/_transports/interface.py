@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Tensors = Mapping[str, NDArray[np.object_]]
+Headers = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,11 @@ class Reply:
 class Transport(Protocol):
     """Carries one request. Several threads call it at the same time. It raises only `CestaError`."""
 
-    def infer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
-        """Send input tensors, each (B, n) of bytes. Return the answer or raise within `timeout_s`."""
+    def infer(self, tensors: Tensors, *, timeout_s: float, request_id: str, headers: Headers) -> Reply:
+        """Send input tensors, each (B, n) of bytes. Return the answer or raise within `timeout_s`.
+
+        `headers` are sent as HTTP headers or as gRPC metadata; their names are in lower case.
+        """
 
     def close(self) -> None:
         """Close the connections."""
@@ -33,8 +37,11 @@ class Transport(Protocol):
 class AsyncTransport(Protocol):
     """`Transport` for asyncio. Cancelling `ainfer` abandons the request."""
 
-    async def ainfer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
-        """Send input tensors, each (B, n) of bytes. Return the answer or raise within `timeout_s`."""
+    async def ainfer(self, tensors: Tensors, *, timeout_s: float, request_id: str, headers: Headers) -> Reply:
+        """Send input tensors, each (B, n) of bytes. Return the answer or raise within `timeout_s`.
+
+        `headers` are sent as HTTP headers or as gRPC metadata; their names are in lower case.
+        """
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -12,7 +12,7 @@ from .._errors import CestaError, ServerError, TimedOut, Unavailable
 from .._wire import OUTPUTS
 from .endpoint import Endpoint
 from .grpc_calls import GrpcCalls
-from .interface import Reply, Tensors
+from .interface import Headers, Reply, Tensors
 from .status import error_of_grpc
 
 
@@ -23,9 +23,9 @@ class GrpcTransport:
         self._to = to
         self._calls = GrpcCalls(to)
 
-    def infer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
+    def infer(self, tensors: Tensors, *, timeout_s: float, request_id: str, headers: Headers) -> Reply:
         try:
-            call = self._calls.start(tensors, timeout_s=timeout_s, request_id=request_id)
+            call = self._calls.start(tensors, timeout_s=timeout_s, request_id=request_id, headers=headers)
             try:
                 result = call.result(timeout_s)
             finally:
@@ -46,9 +46,9 @@ class AsyncGrpcTransport:
         self._to = to
         self._calls = GrpcCalls(to)
 
-    async def ainfer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
+    async def ainfer(self, tensors: Tensors, *, timeout_s: float, request_id: str, headers: Headers) -> Reply:
         try:
-            call = self._calls.start(tensors, timeout_s=timeout_s, request_id=request_id)
+            call = self._calls.start(tensors, timeout_s=timeout_s, request_id=request_id, headers=headers)
             try:
                 result = await asyncio.wait_for(asyncio.wrap_future(call), timeout_s)
             finally:

@@ -10,7 +10,7 @@ from .._errors import TimedOut, Unavailable
 from . import v2_http
 from .bounded_http import BoundedConnection, Response
 from .endpoint import Endpoint
-from .interface import Reply, Tensors
+from .interface import Headers, Reply, Tensors
 
 
 class HttpTransport:
@@ -23,10 +23,10 @@ class HttpTransport:
         self._idle: deque[BoundedConnection] = deque()  # append and pop are atomic
         self._closed = False
 
-    def infer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
-        body, headers = v2_http.request(tensors, self._to, request_id)
+    def infer(self, tensors: Tensors, *, timeout_s: float, request_id: str, headers: Headers) -> Reply:
+        body, sent = v2_http.request(tensors, self._to, request_id, headers)
         try:
-            response = self._post(body, headers, time.monotonic() + timeout_s)
+            response = self._post(body, sent, time.monotonic() + timeout_s)
         except TimeoutError as error:
             raise TimedOut(f"no answer from {self._to.address} within {timeout_s:.2g} s") from error
         except OSError as error:

@@ -9,7 +9,7 @@ import aiohttp
 from .._errors import TimedOut, Unavailable
 from . import v2_http
 from .endpoint import Endpoint
-from .interface import Reply, Tensors
+from .interface import Headers, Reply, Tensors
 
 
 class AsyncHttpTransport:
@@ -21,10 +21,10 @@ class AsyncHttpTransport:
         self._tls = to.ssl_context()
         self._session: aiohttp.ClientSession | None = None
 
-    async def ainfer(self, tensors: Tensors, *, timeout_s: float, request_id: str) -> Reply:
-        body, headers = v2_http.request(tensors, self._to, request_id)
+    async def ainfer(self, tensors: Tensors, *, timeout_s: float, request_id: str, headers: Headers) -> Reply:
+        body, sent = v2_http.request(tensors, self._to, request_id, headers)
         try:
-            status, response_headers, content = await asyncio.wait_for(self._post(body, headers), timeout_s)
+            status, response_headers, content = await asyncio.wait_for(self._post(body, sent), timeout_s)
         except TimeoutError as error:
             raise TimedOut(f"no answer from {self._to.address} within {timeout_s:.2g} s") from error
         except (aiohttp.ClientError, OSError) as error:

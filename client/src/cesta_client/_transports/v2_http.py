@@ -11,7 +11,7 @@ from .._errors import ServerError
 from .._version import USER_AGENT
 from .._wire import MODEL, OUTPUTS
 from .endpoint import Endpoint
-from .interface import Reply, Tensors
+from .interface import Headers, Reply, Tensors
 from .status import error_of_http
 
 
@@ -19,7 +19,9 @@ def path_of(to: Endpoint) -> str:
     return f"{to.path}/v2/models/{MODEL}/infer"
 
 
-def request(tensors: Tensors, to: Endpoint, request_id: str) -> tuple[bytes, dict[str, str]]:
+def request(
+    tensors: Tensors, to: Endpoint, request_id: str, headers: Headers
+) -> tuple[bytes, dict[str, str]]:
     """The body and the headers of a request."""
     inputs = [InferInput(name, tensor.shape, "BYTES") for name, tensor in tensors.items()]
     for inp, tensor in zip(inputs, tensors.values(), strict=True):
@@ -28,6 +30,7 @@ def request(tensors: Tensors, to: Endpoint, request_id: str) -> tuple[bytes, dic
     return body, {
         "user-agent": USER_AGENT,
         **to.headers,
+        **headers,
         "content-type": "application/octet-stream",
         "inference-header-content-length": str(json_size),
     }

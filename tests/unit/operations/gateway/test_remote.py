@@ -13,10 +13,17 @@ from typing import Any
 import pytest
 
 from operations.commands.release import promote
-from operations.errors import CestaError
+from operations.errors import BeingChanged, CestaError, NoAnswer
 from operations.gateway.remote import KEY, KEY_FILE, RemoteGateway, read_admin_key
 
 RECORD = {"what": "promote", "release": 7, "before": 6, "server": "triton:8001", "seconds": {"load": 0.5}}
+
+
+def operation(state: str, **known: Any) -> bytes:
+    return json.dumps({"id": "o1", "state": state, "result": None, "failure": None} | known).encode()
+
+
+SUCCEEDED = operation("succeeded", result=RECORD)
 
 
 class Scripted(ThreadingHTTPServer):
@@ -25,7 +32,9 @@ class Scripted(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.asked: list[tuple[str, str, str | None, Any]] = []  # method, path, authorization, body
-        self.answer: tuple[int, dict[str, str], bytes] = (200, {}, json.dumps(RECORD).encode())
+        self.answer: tuple[int, dict[str, str], bytes] = (202, {}, SUCCEEDED)
+        self.next: list[tuple[int, dict[str, str], bytes]] = []  # before `answer`
+        self.keys: list[str | None] = []  # Idempotency-Key of each request
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -36,7 +45,8 @@ class _Answer(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         asked = self.command, self.path, self.headers.get("Authorization"), json.loads(body or b"null")
         self.server.asked.append(asked)
-        status, headers, content = self.server.answer
+        self.server.keys.append(self.headers.get("Idempotency-Key"))
+        status, headers, content = self.server.next.pop(0) if self.server.next else self.server.answer
         self.send_response(status)
         for name, value in (headers | {"Content-Length": str(len(content))}).items():
             self.send_header(name, value)
@@ -68,6 +78,7 @@ def test_each_command_is_a_request_of_the_api(gateway: Scripted) -> None:
     remote.roll_back()
     remote.releases()
     remote.promote(7, expected=6)
+    remote.roll_back(expected=7)
     key = "Bearer secret"
     assert gateway.asked == [
         ("POST", "/admin/releases/7/promote", key, {"force": False}),
@@ -75,14 +86,44 @@ def test_each_command_is_a_request_of_the_api(gateway: Scripted) -> None:
         ("POST", "/admin/releases/7/canary", key, {"percent": 2.5, "force": False}),
         ("POST", "/admin/rollback", key, {}),
         ("GET", "/admin/releases", key, None),
-        ("POST", "/admin/releases/7/promote", key, {"force": False, "expected": 6}),
+        ("POST", "/admin/releases/7/promote", key, {"force": False, "expected_release": 6}),
+        ("POST", "/admin/rollback", key, {"expected_release": 7}),
     ]
+    assert gateway.keys[4] is None
+    assert len(set(gateway.keys)) == 7  # each change has a key of its own
+
+
+def test_a_change_is_asked_about_until_it_has_ended(
+    gateway: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway may be away meanwhile, or refuse to be asked so often."""
+    monkeypatch.setattr("operations.gateway.remote.FIRST_WAIT_S", 0.001)
+    busy = b'{"error": "too many requests"}'
+    running = operation("running")
+    gateway.next = [(202, {}, running), (200, {}, running), (429, {}, busy), (502, {}, b"")]
+    assert RemoteGateway(gateway.url, "secret").promote(7) == RECORD
+    paths = [(method, path) for method, path, _, _ in gateway.asked]
+    assert paths == [("POST", "/admin/releases/7/promote"), *[("GET", "/admin/operations/o1")] * 4]
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "error"),
+    [("failed", 409, CestaError), ("failed", 503, BeingChanged), ("interrupted", 500, NoAnswer)],
+)
+def test_a_change_that_failed_is_an_error(
+    gateway: Scripted, state: str, status: int, error: type[CestaError]
+) -> None:
+    gateway.answer = (200, {}, operation(state, failure={"status": status, "error": "load: no room"}))
+    with pytest.raises(error, match=f"/admin/rollback: {status}: load: no room") as raised:
+        RemoteGateway(gateway.url, "secret").roll_back()
+    assert type(raised.value) is error
 
 
 def test_the_loop_asks_for_traffic_and_retirement(gateway: Scripted) -> None:
     remote, key = RemoteGateway(gateway.url, "secret"), "Bearer secret"
-    gateway.answer = (200, {}, b'{"retired": [3, 4], "active": 7, "canary": null, "counts": null}')
+    gateway.next = [(202, {}, operation("succeeded", result={"retired": [3, 4]}))]
     assert remote.retire(3) == [3, 4]
+    gateway.answer = (200, {}, b'{"active": 7, "canary": null, "counts": null}')
     assert remote.traffic()["active"] == 7
     assert gateway.asked == [
         ("POST", "/admin/retire", key, {"keep": 3}),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,8 @@ from operations.releases.models.configs import canary_on_disk
 from operations.releases.promote import promote
 from operations.releases.repository import active_release
 from operations.releases.stores.store import Repository, open_repository
+from operations.releases.switch import Steps
+from operations.supervisor.operation_log import Asked, OperationLog
 from tests.building.runs import make_run
 from tests.running.admin import TRAFFIC, Admin
 
@@ -28,38 +32,40 @@ def repository(tmp_path: Path) -> Repository:
 def test_a_release_is_promoted_and_rolled_back(repository: Repository) -> None:
     """The history names the key that asked."""
     admin = Admin(repository)
-    answer = admin.ask("POST", "/releases/2/promote")
-    assert (answer.status_code, answer.json()["release"], answer.json()["before"]) == (200, 2, 1)
+    promoted = admin.change("/releases/2/promote")
+    assert (promoted["state"], promoted["what"], promoted["by"]) == ("succeeded", "promote", "key:ops")
+    assert (promoted["result"]["release"], promoted["result"]["before"]) == (2, 1)
+    assert [step["step"] for step in promoted["steps"]] == ["verify", "gate", "write", "record"]
     assert active_release(repository) == 2
-    assert admin.ask("POST", "/rollback").json()["release"] == 1
+    assert admin.change("/rollback", expected_release=2)["result"]["release"] == 1
     assert active_release(repository) == 1
     assert [record["who"] for record in history.read(repository)][1:] == ["key:ops", "key:ops"]
 
 
 def test_a_canary_release_is_started_listed_and_ended(repository: Repository) -> None:
     admin = Admin(repository)
-    assert admin.ask("POST", "/releases/2/canary", percent=7).status_code == 200
+    assert admin.change("/releases/2/canary", percent=7)["state"] == "succeeded"
     listed = admin.ask("GET", "/releases").json()
     assert (listed["active"], listed["canary"]) == (1, {"release": 2, "percent": 7.0})
     assert [release["release"] for release in listed["releases"]] == [1, 2]
-    assert admin.ask("POST", "/releases/2/canary", percent=0).status_code == 200
+    assert admin.change("/releases/2/canary", percent=0)["what"] == "end canary"
     assert canary_on_disk(repository) is None
 
 
 @pytest.mark.parametrize(
     ("path", "body", "status", "sentence"),
     [
-        ("/releases/9/promote", {}, 409, "no release 9"),
         ("/releases/2/canary", {"percent": 100}, 400, "100 is not 0.01 to 99.99 or, to end it, 0"),
         ("/releases/2/canary", {"percent": 0.004}, 400, "percent: Value error, 0.004 is not 0.01 to 99.99"),
         ("/releases/2/canary", {}, 400, "body: Field required"),
         ("/releases/2/canary", {"percent": 5, "persent": 7}, 400, "persent: Extra inputs"),
         ("/releases/two/promote", {}, 400, "release: Input should be a valid integer"),
-        ("/rollback", {}, 409, "no release was active"),
+        ("/rollback", {"expected_release": 2}, 409, "release 1 is the active one, not 2: somebody else"),
+        ("/releases/2/promote", {"expected_release": 7}, 409, "release 1 is the active one, not 7: somebody"),
     ],
 )
 def test_a_change_that_cannot_be_made_is_explained(
-    repository: Repository, path: str, body: dict[str, object], status: int, sentence: str
+    repository: Repository, path: str, body: dict[str, Any], status: int, sentence: str
 ) -> None:
     answer = Admin(repository).ask("POST", path, **body)
     assert answer.status_code == status
@@ -68,12 +74,68 @@ def test_a_change_that_cannot_be_made_is_explained(
     assert active_release(repository) == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "sentence"), [("/releases/9/promote", "no release 9"), ("/rollback", "no release was active")]
+)
+def test_a_change_that_fails_ends_with_a_reason(repository: Repository, path: str, sentence: str) -> None:
+    failed = Admin(repository).change(path)
+    assert (failed["state"], failed["result"], failed["failure"]["status"]) == ("failed", None, 409)
+    assert sentence in failed["failure"]["error"]
+    assert active_release(repository) == 1
+
+
+def test_a_request_with_the_same_idempotency_key_is_made_once(repository: Repository) -> None:
+    """Also after a restart. Another body is refused; keys of other callers are other keys."""
+    admin = Admin(repository)
+    first = admin.ask("POST", "/releases/2/promote", key="a", expected_release=1)
+    admin.await_end(first)
+    again = Admin(repository).ask("POST", "/releases/2/promote", key="a", expected_release=1)
+    assert (again.status_code, again.headers["Location"]) == (202, first.headers["Location"])
+    assert again.json()["state"] == "succeeded"
+
+    other = admin.ask("POST", "/releases/2/promote", key="a", force=True)
+    assert other.status_code == 422
+    assert 'the Idempotency-Key "a" belongs to operation' in other.json()["error"]
+    admin.await_end(admin.ask("POST", "/rollback", key="a", by="ops2"))
+    assert len(history.read(repository)) == 3
+    assert len(admin.ask("GET", "/operations").json()["operations"]) == 2
+
+
+def test_the_steps_of_a_running_operation_are_told(tmp_path: Path) -> None:
+    """A supervisor that starts again calls it interrupted, and an unknown id is 404."""
+    log, may_end, began = OperationLog(tmp_path), threading.Event(), threading.Event()
+
+    def work(steps: Steps) -> dict[str, object]:
+        with steps.run("verify"):
+            pass
+        with steps.run("load scorer"):
+            began.set()
+            may_end.wait(10)
+        return {}
+
+    running = log.start(Asked("promote", "key:ops", {}), work)
+    assert began.wait(10)
+    told = running.describe()
+    assert (told["state"], told["step"]) == ("running", "load scorer")
+    assert [step["step"] for step in told["steps"]] == ["verify"]
+    (read,) = OperationLog(tmp_path).list()
+    assert (read.id, read.state, read.describe()["step"]) == (running.id, "interrupted", None)
+    may_end.set()
+    assert log.find("none") is None
+
+
+def test_a_pinned_server_refuses_changes(repository: Repository) -> None:
+    refused = Admin(repository, pinned=1).ask("POST", "/releases/2/promote")
+    assert (refused.status_code, active_release(repository)) == (409, 1)
+    assert "serves release 1 because it was started with --release 1" in refused.json()["error"]
+
+
 def test_the_gate_holds_and_can_be_forced(repository: Repository) -> None:
     admin = Admin(repository, hr_at_10=0.2)
-    refused = admin.ask("POST", "/releases/2/promote")
-    assert (refused.status_code, active_release(repository)) == (409, 1)
-    assert "was not measured" in refused.json()["error"]
-    assert admin.ask("POST", "/releases/2/promote", force=True).json()["forced"]
+    refused = admin.change("/releases/2/promote")
+    assert (refused["state"], active_release(repository)) == ("failed", 1)
+    assert "was not measured" in refused["failure"]["error"]
+    assert admin.change("/releases/2/promote", force=True)["result"]["forced"]
 
 
 @pytest.mark.parametrize("token", ["", "another", "ünknown"])
@@ -87,9 +149,9 @@ def test_requests_past_the_gateway_are_refused(repository: Repository, token: st
 def test_one_change_at_a_time(repository: Repository) -> None:
     """The second caller is told to wait, and nothing of its request is done."""
     with repository.lock():
-        refused = Admin(repository).ask("POST", "/releases/2/promote")
-    assert refused.status_code == 503
-    assert "is being changed by another cesta, or by a server that" in refused.json()["error"]
+        refused = Admin(repository).change("/releases/2/promote")["failure"]
+    assert refused["status"] == 503
+    assert "is being changed by another cesta, or by a server that" in refused["error"]
     assert active_release(repository) == 1
 
 
@@ -118,20 +180,11 @@ def test_a_repository_that_cannot_be_read_is_said(
     assert "the releases cannot be listed" in refused.json()["error"]
 
 
-def test_a_promotion_in_the_place_of_another_release_is_refused(repository: Repository) -> None:
-    """Release 1 is active: who expects another one has been overtaken."""
-    admin = Admin(repository)
-    refused = admin.ask("POST", "/releases/2/promote", expected=7)
-    assert (refused.status_code, active_release(repository)) == (409, 1)
-    assert "release 1 is the active one, not 7: somebody else promoted it" in refused.json()["error"]
-    assert admin.ask("POST", "/releases/2/promote", expected=1).status_code == 200
-
-
 def test_old_releases_are_retired(repository: Repository, tmp_path: Path) -> None:
     publish.publish(make_run(tmp_path / "run-3", 3), repository)
     for release in (2, 3):
         promote(repository, release)
     admin = Admin(repository)
-    assert admin.ask("POST", "/retire", keep=1).status_code == 409
-    assert admin.ask("POST", "/retire").json() == {"retired": [1]}
+    assert admin.change("/retire", keep=1)["failure"]["status"] == 409
+    assert admin.change("/retire")["result"] == {"retired": [1]}
     assert admin.ask("GET", "/traffic").json() == TRAFFIC
