@@ -147,8 +147,8 @@ class Operator:
     ) -> Operation:
         """Start a command as an operation, unless its Idempotency-Key has started it before.
 
-        Raises Problem: 409 if another release than ``expected`` is active or this server is pinned, 422 for
-        an Idempotency-Key of another request.
+        Raises Problem: 409 if another release than ``expected`` is active or this server is pinned, 422
+        for an Idempotency-Key of another request.
         """
 
         def work(steps: Steps) -> dict[str, object]:

@@ -25,6 +25,7 @@ from operations.records.contract import (
     read_contract,
     tensors,
 )
+from operations.supervisor.problems import TITLES
 from tests import ROOT
 
 DIGEST: Tensors = {"digest": ("STRING", [-1])}  # and the warnings after it
@@ -164,7 +165,20 @@ def test_the_gateway_names_the_samplers_sources() -> None:
     assert re.findall(r"\w+", listed[1]) == sorted(SOURCES, key=SOURCES.__getitem__)
     described = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text(encoding="utf-8"))
     item = described["components"]["schemas"]["Item"]
-    assert set(item["properties"]["reasons"]["items"]["enum"]) == SOURCES.keys()
+    assert set(item["properties"]["reasons"]["items"]["x-extensible-enum"]) == SOURCES.keys()
+
+
+def test_every_code_of_an_error_is_documented() -> None:
+    """docs/errors.md and docs/openapi.yaml list the codes of the gateway and of the supervisor's app."""
+    script = (ROOT / "deploy" / "gateway" / "lua" / "problems.lua").read_text(encoding="utf-8")
+    listed = re.search(r"^local CODES = \{(.+?)^\}", script, flags=re.MULTILINE | re.DOTALL)
+    assert listed
+    codes = {*re.findall(r"^  (\w+) = ", listed[1], flags=re.MULTILINE), *TITLES, "plain_http"}
+    described = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text(encoding="utf-8"))
+    error = described["components"]["schemas"]["Error"]["properties"]["code"]
+    assert set(error["x-extensible-enum"]) == codes
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)) == codes
 
 
 def test_the_documents_name_the_sizes_and_the_sources() -> None:

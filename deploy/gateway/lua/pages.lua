@@ -10,6 +10,7 @@ local base64 = require("ngx.base64")
 local cjson = require("cjson.safe")
 local digest = require("digest")
 local memo = require("memo")
+local problems = require("problems")
 local query = require("query")
 local question = require("question")
 local state = require("state")
@@ -65,19 +66,19 @@ end
 local function check_text(body, name, pattern, form)
   local value = body[name]
   if value ~= nil and (type(value) ~= "string" or not value:find(pattern) or #value > 128) then
-    answers.refuse(400, name .. " is " .. form, "wrong_type", "/" .. name)
+    answers.refuse(400, name .. " is " .. form, type(value) == "string" and "wrong_form" or "wrong_type", "/" .. name)
   end
 end
 
 local function read_wish(text)
   local body = query.parse(text)
   if type(body) ~= "table" or text:find("^%s*%[") then
-    answers.refuse(400, 'an object such as {"user_id": "2070"} is wanted', "wrong_type")
+    answers.refuse(400, 'an object such as {"user_id": "2070"} is wanted', "wrong_type", "")
   end
   for name, value in pairs(body) do
     if not ASKED[name] then
       local known = '"; known are user_id, session_id, lifetime_s'
-      answers.refuse(400, 'unknown key "' .. question.cut(name, 40) .. known, "unknown_field")
+      answers.refuse(400, 'unknown key "' .. question.cut(name, 40) .. known, "unknown_field", problems.pointer_to(name))
     end
     if value == cjson.null then
       body[name] = nil
@@ -87,7 +88,8 @@ local function read_wish(text)
   check_text(body, "session_id", "^[!-~]+$", "1 to 128 printable ASCII characters without blanks")
   local lifetime_s = body.lifetime_s or DEFAULT_S
   if type(lifetime_s) ~= "number" or not (lifetime_s >= LEAST_S and lifetime_s <= MOST_S) then
-    answers.refuse(400, "lifetime_s is a number of " .. LEAST_S .. " to " .. MOST_S, "out_of_range", "/lifetime_s")
+    local code = type(lifetime_s) == "number" and "out_of_range" or "wrong_type"
+    answers.refuse(400, "lifetime_s is a number of " .. LEAST_S .. " to " .. MOST_S, code, "/lifetime_s")
   end
   return body, math.floor(lifetime_s)
 end
@@ -96,7 +98,7 @@ end
 function pages.issue(text)
   local body, lifetime_s = read_wish(text)
   if read_secret() == "" then
-    answers.refuse(503, "no supervisor has written admin_token, which tokens need; start one with --gateway")
+    answers.refuse(503, "no supervisor has written admin_token, which tokens need; start one with --gateway", "not_ready")
   end
   local session = body.session_id or ngx.var.request_id
   local payload = base64.encode_base64url(cjson.encode({
@@ -119,7 +121,7 @@ function pages.admit(caller)
   end
   local header = ngx.header
   header["Access-Control-Allow-Origin"] = origin
-  header["Access-Control-Expose-Headers"] = "X-Request-Id, Retry-After"
+  header["Access-Control-Expose-Headers"] = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy"
   header["Vary"] = "Origin"
   ngx.req.set_header("X-Session-Id", caller.session)
 end

@@ -14,6 +14,7 @@ local CODES = {  -- code → title
   not_utf8 = "The text is not UTF-8",
   wrong_type = "A value has the wrong type",
   unknown_field = "A field is unknown",
+  wrong_form = "A text has the wrong form",
   out_of_range = "A number is outside its range",
   too_many_ids = "A list has too many ids",
   id_too_long = "An id is too long",
@@ -83,9 +84,9 @@ function problems.of(refusal)
   }
 end
 
--- Returns a name as one part of a JSON pointer.
-function problems.pointer_part(name)
-  return (name:gsub("~", "~0"):gsub("/", "~1"))
+-- Returns the JSON pointer to a field of an object, or to the object itself if the name is long.
+function problems.pointer_to(name)
+  return #name <= 40 and "/" .. name:gsub("~", "~0"):gsub("/", "~1") or ""
 end
 
 return problems

@@ -89,8 +89,8 @@ local function refuse_other_kind(place, example, got)
 end
 
 local function refuse_unknown(place, key, known)
-  local path = #key <= 40 and "/" .. problems.pointer_part(key) or ""
-  refuse(place, "unknown_field", 'unknown key "' .. question.cut(key, 40) .. '"; known are ' .. table.concat(known, ", "), path)
+  local text = 'unknown key "' .. question.cut(key, 40) .. '"; known are ' .. table.concat(known, ", ")
+  refuse(place, "unknown_field", text, problems.pointer_to(key))
 end
 
 local function check_keys(value, known, place, text)

@@ -73,7 +73,7 @@ class GrpcCalls:
             started = self._infer.future(
                 _request(tensors, request_id),
                 timeout=timeout_s + RUN_OUT_S,
-                metadata=tuple({**self._to.headers, **headers}.items()),
+                metadata=tuple((self._to.headers | dict(headers)).items()),
             )
         except BaseException as error:
             call.set_exception(error)
