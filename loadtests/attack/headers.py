@@ -53,6 +53,7 @@ PATHS: Final = (
     ("GET", "/readyz", b""),
     ("GET", "/admin/releases", b""),
     ("GET", "/admin/operations", b""),
+    ("GET", "/admin/keys", b""),
     ("GET", "/nothing-here", b""),
 )
 NAMES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_!#$%&'*+.^`|~"
