@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Final
 
 import structlog
@@ -29,6 +30,7 @@ from operations.releases.retire import LEAST, retire
 from operations.releases.stores.store import Repository
 from operations.releases.switch import Steps
 from operations.settings import ReleaseSettings
+from operations.supervisor.admin_keys import add_key_routes
 from operations.supervisor.operation_log import KEPT, Asked, KeyReused, Operation, OperationLog
 from operations.supervisor.problems import Problem
 
@@ -91,6 +93,7 @@ class Operator:
     read_traffic: Callable[[], Traffic]
     operations: OperationLog
     pinned: int | None = None  # the release that the server was started with, whatever the repository says
+    gateway: Path | None = None  # the folder of its keys
 
     def promote(self, release: int, asked: Promotion, caller: Caller) -> Operation:
         """Have the release served. Raises as ``_start`` does."""
@@ -232,6 +235,12 @@ def make_router(operator: Operator) -> APIRouter:
         """Return what shops were answered, by release: for those who watch a canary."""
         return operator.read_traffic()
 
+    if operator.gateway:
+
+        def name_caller(caller: Authenticated) -> str:
+            return caller.who
+
+        add_key_routes(router, operator.gateway, name_caller)
     return router
 
 

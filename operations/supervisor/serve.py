@@ -140,7 +140,9 @@ def _operator(
         return read_traffic(repository, gateway, page, metrics.canaries())
 
     operations = OperationLog(gateway)
-    return Operator(repository, connect, load_bars(), admin_token(gateway), count, operations, pinned)
+    return Operator(
+        repository, connect, load_bars(), admin_token(gateway), count, operations, pinned, gateway
+    )
 
 
 def _announce(server: EmbeddedServer, listener: socket.socket) -> None:

@@ -157,6 +157,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+KEY = {"name": "kiosk", "role": "shop", "rate": 50, "key": "cesta_secret"}
 OPERATION = {"id": 32 * "a", "what": "promote", "state": "running"}
 
 
@@ -187,13 +188,17 @@ class _Echo(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         answer = {"path": self.path, "method": self.command, "headers": headers}
-        is_change = self.command == "POST" and self.path.startswith("/admin/")
+        is_key = self.path.startswith("/admin/keys")
+        is_change = self.command == "POST" and self.path.startswith("/admin/") and not is_key
         if is_change or self.path.startswith("/admin/operations/"):
             answer |= OPERATION
         elif self.path == "/admin/operations":
             answer["operations"] = [OPERATION]
+        elif is_key:
+            answer |= KEY | {"keys": [KEY]}
         content = json.dumps(answer).encode()
-        self.send_response(202 if is_change else 200)
+        is_new = self.command == "POST" and self.path == "/admin/keys"
+        self.send_response(202 if is_change else 201 if is_new else 200)
         if is_change:
             self.send_header("Location", f"/admin/operations/{OPERATION['id']}")
         self.send_header("Content-Type", "application/json")

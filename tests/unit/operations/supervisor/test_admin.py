@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from operations.gateway.keys import add_key, read_keys
 from operations.releases import history, publish
 from operations.releases.models.configs import canary_on_disk
 from operations.releases.promote import promote
@@ -188,3 +189,41 @@ def test_old_releases_are_retired(repository: Repository, tmp_path: Path) -> Non
     assert admin.change("/retire", keep=1)["failure"]["status"] == 409
     assert admin.change("/retire")["result"] == {"retired": [1]}
     assert admin.ask("GET", "/traffic").json() == TRAFFIC
+
+
+def test_keys_are_made_changed_and_revoked(repository: Repository) -> None:
+    """The list shows no secret and no hash; a secret is told once."""
+    admin = Admin(repository)
+    made = admin.ask("POST", "/keys", name="kiosk", rate=20, expires_in_s=3600)
+    assert made.status_code == 201
+    rotated = admin.ask("POST", "/keys/kiosk/rotate").json()["key"]
+    assert admin.ask("POST", "/keys/kiosk/rate", rate=30).json()["rate"] == 30
+    (told,) = admin.ask("GET", "/keys").json()["keys"]
+    assert (told["name"], told["role"], told["rate"]) == ("kiosk", "shop", 30)
+    assert told["old_secret_until"]
+    assert told["expires_at"]
+    assert not {made.json()["key"], rotated} & set(map(str, told.values()))
+    assert admin.ask("POST", "/keys/kiosk/end-rotation").json()["old_secret_until"] is None
+    assert admin.ask("POST", "/keys/kiosk/expire", expires_in_s=None).json()["expires_at"] is None
+    assert admin.ask("POST", "/keys/kiosk/revoke").json() == {"revoked": "kiosk"}
+    assert admin.ask("GET", "/keys").json() == {"keys": []}
+
+
+def test_an_admin_raises_no_rights_and_one_admin_stays(repository: Repository) -> None:
+    admin = Admin(repository)
+    for name, expires_s in (("ops", None), ("old", 1)):
+        add_key(admin.folder, name, "admin", 5, expires_s)
+    assert admin.ask("POST", "/keys", name="mine", role="admin").status_code == 400
+    changes: list[tuple[str, dict[str, Any]]] = [
+        ("rate", {"rate": 9}),
+        ("expire", {"expires_in_s": 9}),
+        ("rotate", {}),
+        ("end-rotation", {}),
+    ]
+    for verb, body in changes:
+        refused = admin.ask("POST", f"/keys/ops/{verb}", **body)
+        assert (refused.status_code, "has the role admin" in refused.json()["error"]) == (409, True), verb
+    last = admin.ask("POST", "/keys/ops/revoke")
+    assert (last.status_code, "is the last one of the role admin" in last.json()["error"]) == (409, True)
+    assert admin.ask("POST", "/keys/old/revoke").status_code == 200
+    assert [(key.name, key.rate) for key in read_keys(admin.folder)] == [("ops", 5)]
