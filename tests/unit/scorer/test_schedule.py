@@ -12,7 +12,7 @@ from export_scripts.settings import load_settings
 from tests.building.world import no_queries
 
 SETTINGS = load_settings().train.model_copy(
-    update={"epochs": 24, "questions_seen": 800_000, "batch_size": 256, "patience": 5}
+    update={"epochs": 12, "questions_seen": 800_000, "batch_size": 256, "patience": 5}
 )
 
 
@@ -26,12 +26,12 @@ def training_set(found: int, asked: int) -> TrainingSet:
     [
         (70_000, 100_000, Schedule(273, 8)),  # the demo: 8 epochs, whatever share the candidates hold
         (70_000, 99_999, Schedule(273, 8)),
-        (40_000, 50_000, Schedule(156, 16)),
-        (9_000, 10_000, Schedule(35, 24)),  # 80 epochs would be needed
-        (2_000, 2_000, Schedule(20, 24)),  # smaller batches, so that an epoch has 20 steps
-        (64, 64, Schedule(2, 24)),
-        (1, 1, Schedule(1, 24)),
-        (0, 0, Schedule(1, 24)),
+        (60_000, 80_000, Schedule(234, 10)),
+        (9_000, 10_000, Schedule(35, 12)),  # 80 epochs would be needed
+        (2_000, 2_000, Schedule(20, 12)),  # smaller batches, so that an epoch has 20 steps
+        (64, 64, Schedule(2, 12)),
+        (1, 1, Schedule(1, 12)),
+        (0, 0, Schedule(1, 12)),
     ],
 )
 def test_a_smaller_shop_sees_its_questions_more_often(found: int, asked: int, expected: Schedule) -> None:
@@ -49,10 +49,10 @@ def test_the_epochs_of_the_settings_are_the_limit() -> None:
 
 def test_the_log_says_how_long_a_training_may_last() -> None:
     with structlog.testing.capture_logs() as events:
-        assert schedule_for(training_set(9_000, 10_000), SETTINGS).steps == 840
+        assert schedule_for(training_set(9_000, 10_000), SETTINGS).steps == 420
     assert {key: events[0][key] for key in ("questions", "steps_per_epoch", "epochs", "patience")} == {
         "questions": 10_000,
         "steps_per_epoch": 35,
-        "epochs": 24,
+        "epochs": 12,
         "patience": 5,
     }
