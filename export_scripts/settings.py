@@ -106,6 +106,7 @@ class SplitSettings(SettingsTable):
     """Lengths in days of the periods at the end of the data, and how many items of a basket are hidden."""
 
     training_days: float = Field(gt=0)
+    training_questions: int = Field(ge=0)
     validation_days: float = Field(gt=0)
     test_days: float = Field(gt=0)
     hidden_per_basket: int = Field(ge=1)
@@ -152,6 +153,7 @@ class TrainSettings(SettingsTable):
     users: Annotated[Annotated[int, Field(ge=1)] | None, Unset]
     hidden: tuple[int, ...] = Field(min_length=1)
     epochs: int = Field(ge=1)
+    questions_seen: int = Field(ge=1)
     patience: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)

@@ -9,6 +9,7 @@ is the true class.
 from pathlib import Path
 
 import numpy as np
+import structlog
 import torch
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
@@ -33,6 +34,8 @@ from export_scripts.snapshots.splits import split_by_time
 from operations.errors import CestaError
 from operations.records.contract import read_contract
 
+log = structlog.get_logger()
+
 
 @stage("train")
 def train(settings: Settings, data: Path, checkpoint: Path, warm_from: Path | None = None) -> Path:
@@ -49,6 +52,12 @@ def train(settings: Settings, data: Path, checkpoint: Path, warm_from: Path | No
     shop = load_shop(data)
     check_support(shop, settings)
     split = split_by_time(shop, settings.splits)
+    log.info(
+        "training period",
+        days=round(split.training_days(shop), 1),
+        baskets=split.validation - split.training,
+        validation_baskets=split.test - split.validation,
+    )
     start = find_start(shop, split.training, settings, checkpoint, warm_from)
     started = {"start": start.digest if start else ""}
     saved = SavedTraining(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with() | started)

@@ -17,13 +17,13 @@ from export_scripts.scorer.explore import NEW_TO_USER
 from export_scripts.scorer.ncf import NCF, NCFShape
 from export_scripts.scorer.prior import moments
 from export_scripts.scorer.resume import SavedTraining, Stateful
+from export_scripts.scorer.schedule import schedule_for
 from export_scripts.scorer.training_set import TrainingSet
 from export_scripts.settings import TrainSettings
 from export_scripts.thread_count import ThreadCount
 
 log = structlog.get_logger()
 
-LEAST_BATCHES, LEAST_BATCH = 20, 32  # a small shop gets smaller batches before it gets too few steps
 VALIDATION_BATCH = 256
 MOST_THREADS = 2  # three and more give other last bits than one and two
 TOP = 10  # places of the list that HR@10 and NDCG@10 look at
@@ -92,18 +92,17 @@ def fit(
         return best.eval(), UNTRAINED
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    batches = max(1, len(training) // settings.batch_size, min(LEAST_BATCHES, len(training) // LEAST_BATCH))
-    steps = batches * settings.epochs
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=steps)
+    batches, epochs = length = schedule_for(training, settings)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=length.steps)
     parts: dict[str, Stateful] = {"model": model, "best": best, "optimizer": optimizer, "schedule": schedule}
     curve = saved.restore_epoch(parts, rng) if saved else None
     if curve is None:
         curve = [{"epoch": 0} | _validate(best, validation)]
         log.info("epoch", **curve[-1])
     most = min(MOST_THREADS, torch.get_num_threads())
-    with Progress("train", steps) as progress, ThreadCount(most) as threads:
+    with Progress("train", length.steps) as progress, ThreadCount(most) as threads:
         progress.advance(batches * (len(curve) - 1))
-        while len(curve) <= settings.epochs and len(curve) - 1 - best_epoch(curve) < settings.patience:
+        while len(curve) <= epochs and len(curve) - 1 - best_epoch(curve) < settings.patience:
             model.train()
             threads.restart()  # validating and saving are no steps
             for places in np.array_split(rng.permutation(len(training)), batches):

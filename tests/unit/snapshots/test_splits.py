@@ -11,7 +11,9 @@ from export_scripts.settings import SplitSettings
 from export_scripts.snapshots.splits import Split, as_queries, hide_items, split_by_time
 from tests.building.world import DAY, random_shop, shop_of
 
-SETTINGS = SplitSettings(training_days=56, validation_days=28, test_days=28, hidden_per_basket=3)
+SETTINGS = SplitSettings(
+    training_days=56, training_questions=0, validation_days=28, test_days=28, hidden_per_basket=3
+)
 
 
 def daily(days: int, hour: float = 10) -> Shop:
@@ -52,6 +54,14 @@ def test_without_time_stamps_baskets_are_the_clock() -> None:
     shop = shop_of([(1, 0, [1, 2])] * 800, items=2)
     shop = Shop(**vars(shop) | {"times": np.arange(800), "day": 799 / 364})
     assert split_by_time(shop, SETTINGS) == Split(554, 677, 738, 800)
+
+
+@pytest.mark.parametrize(("questions", "start"), [(56, 224), (70, 210), (400, 168)])
+def test_a_small_shop_trains_on_a_longer_period(questions: int, start: int) -> None:
+    """Two items a day are a question a day. 56 days hold 56, and the limit is a third of 336 days."""
+    settings = SETTINGS.model_copy(update={"training_questions": questions})
+    shop = daily(336, hour=20)
+    assert split_by_time(shop, settings) == Split(start, 280, 308, 336)
 
 
 def test_one_to_three_items_are_hidden_and_never_most_of_a_basket() -> None:
