@@ -82,9 +82,9 @@ def fit_scorer(
     contract = read_contract()
     for period in (*periods.training, periods.validation):
         check_leaks(shop, period.arrays, period.start, settings)
-    prior = saved.load_or_fit_prior(lambda: fit_prior(shop, periods.training, settings, contract))
+    linear, prior = saved.load_or_fit_prior(lambda: fit_prior(shop, periods.training, settings, contract))
     training, validation = collect_training_sets(shop, periods.with_prior(prior), settings, contract)
-    untrained = new_model(arrays, training, prior, settings.train)
+    untrained = new_model(arrays, training, linear, settings.train)
     model, curve = fit(untrained, training, validation, settings.train, saved)
     raise_new_items(model, validation, settings.train.price_of_new)
     return model, prior, curve
