@@ -89,9 +89,9 @@ def fit_scorer(
     contract = read_contract()
     for period in (*periods.training, periods.validation):
         check_leaks(shop, period.arrays, period.start, settings)
-    prior = saved.load_or_fit_prior(lambda: fit_prior(shop, periods.training, settings, contract))
+    linear, prior = saved.load_or_fit_prior(lambda: fit_prior(shop, periods.training, settings, contract))
     training, validation = collect_training_sets(shop, periods.with_prior(prior), settings, contract)
-    untrained = new_model(arrays, training, prior, settings.train)
+    untrained = new_model(arrays, training, linear, settings.train)
     model, curve = fit(untrained, training, validation, settings.train, saved)
     return FittedScorer(model, prior, curve, choose_explore(model, validation, settings.train.price_of_new))
 

@@ -32,9 +32,9 @@ SCALE_SAMPLE = 4_000  # training queries from which the features' mean and sprea
 
 
 def new_model(
-    arrays: SamplerArrays, training: TrainingSet, prior: NDArray[np.float32], settings: TrainSettings
+    arrays: SamplerArrays, training: TrainingSet, linear: NDArray[np.float32], settings: TrainSettings
 ) -> NCF:
-    """Make a scorer with the tower's vectors and the prior as its wide term: the best linear score.
+    """Make a scorer with the tower's vectors and the best ``linear`` score (F,) as its wide term.
 
     Training does not change the vectors. Trained vectors memorise the training period within two epochs; with
     fixed vectors the layers go on learning what holds for every user.
@@ -61,7 +61,7 @@ def new_model(
         mean, std = moments(features, torch.from_numpy(training.rows[sample] > 0))
         model.feature_mean.copy_(mean)
         model.feature_std.copy_(std)
-        model.wide.weight.copy_(torch.from_numpy(prior) * std)
+        model.wide.weight.copy_(torch.from_numpy(linear) * std)
     for frozen in (model.user_mlp, model.basket_mlp, model.item_mlp, model.item_bias):
         frozen.requires_grad_(False)
     return model

@@ -78,7 +78,7 @@ def compare(shop: Shop, settings: Settings, queries: int) -> list[tuple[int, flo
         counted = PartialCounts(shop, settings.sampler, Path(folder), ThisProcess())
         past = snapshot(shop, split.training, settings, partials=counted, tower=tower)
         periods = make_periods(shop, split, past, settings, counted)
-        prior = fit_prior(shop, periods.training, settings, contract)
+        linear, prior = fit_prior(shop, periods.training, settings, contract)
         periods = periods.with_prior(prior)
         release = snapshot(shop, split.test, settings, prior, counted, tower)
     training, users = collect_training_sets(shop, periods, settings, contract)
@@ -86,7 +86,7 @@ def compare(shop: Shop, settings: Settings, queries: int) -> list[tuple[int, flo
     mixture = collect(
         shop, [periods.validation], settings, contract, "mixture", rng, None, chosen.user_dropout
     )
-    untrained = new_model(past, training, prior, chosen)
+    untrained = new_model(past, training, linear, chosen)
     found = []
     for validation in (users, mixture):
         model, curve = fit(deepcopy(untrained), training, validation, chosen)
