@@ -16,7 +16,7 @@ from export_scripts.quality.groups import Bools, Groups
 from export_scripts.quality.metrics import MISSED, Placement, Ranks, Rows, Scores, gains
 from export_scripts.quality.results import Frontier, FrontierPoint
 
-VALUES: Final = (-5.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)  # besides those in use
+VALUES: Final = (-5.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)  # and those in use
 NEW_TO_USER: Final = FEATURES.index("new_to_user")
 DIGITS: Final = 4
 
