@@ -106,6 +106,7 @@ class SplitSettings(SettingsTable):
     """Lengths in days of the periods at the end of the data, and how many items of a basket are hidden."""
 
     training_days: float = Field(gt=0)
+    longest_training_days: float = Field(gt=0)
     training_questions: int = Field(ge=0)
     validation_days: float = Field(gt=0)
     test_days: float = Field(gt=0)

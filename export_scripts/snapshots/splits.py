@@ -79,8 +79,8 @@ def split_by_time(shop: Shop, settings: SplitSettings) -> Split:
     """Cut off the last ``test_days``, then ``validation_days``, then ``training_days``, by whole days.
 
     Test and validation get at most an eighth of the time span each. Training gets at most a quarter for
-    ``training_days``. It begins earlier, and gets up to a third, if it would hold fewer than
-    ``training_questions``. So five twelfths always remain for the counts.
+    ``training_days``. It begins earlier if it would hold fewer than ``training_questions``, and gets up to
+    ``longest_training_days`` and a third of the span. So five twelfths always remain for the counts.
     """
     first, day = int(shop.times[0]), shop.day
     end: float = int(shop.times[-1]) + 1
@@ -90,9 +90,10 @@ def split_by_time(shop: Shop, settings: SplitSettings) -> Split:
     test = end - min(settings.test_days * day, span / 8)
     validation = test - min(settings.validation_days * day, span / 8)
     shortest = min(settings.training_days * day, span / 4)
-    longest = max(min(_days_to_hold(shop, validation, settings) * day, span / 3), shortest)
+    days = min(_days_to_hold(shop, validation, settings), settings.longest_training_days)
+    training = validation - max(min(days * day, span / 3), shortest)
     training_start, validation_start, test_start = (
-        _first_basket(shop, time) for time in (validation - longest, validation, test)
+        _first_basket(shop, time) for time in (training, validation, test)
     )
     return Split(training_start, validation_start, test_start, shop.n_baskets)
 

@@ -12,7 +12,12 @@ from export_scripts.snapshots.splits import Split, as_queries, hide_items, split
 from tests.building.world import DAY, random_shop, shop_of
 
 SETTINGS = SplitSettings(
-    training_days=56, training_questions=0, validation_days=28, test_days=28, hidden_per_basket=3
+    training_days=56,
+    longest_training_days=112,
+    training_questions=0,
+    validation_days=28,
+    test_days=28,
+    hidden_per_basket=3,
 )
 
 
@@ -56,10 +61,12 @@ def test_without_time_stamps_baskets_are_the_clock() -> None:
     assert split_by_time(shop, SETTINGS) == Split(554, 677, 738, 800)
 
 
-@pytest.mark.parametrize(("questions", "start"), [(56, 224), (70, 210), (400, 168)])
-def test_a_small_shop_trains_on_a_longer_period(questions: int, start: int) -> None:
-    """Two items a day are a question a day. 56 days hold 56, and the limit is a third of 336 days."""
-    settings = SETTINGS.model_copy(update={"training_questions": questions})
+@pytest.mark.parametrize(
+    ("questions", "longest", "start"), [(56, 999, 224), (70, 999, 210), (400, 999, 168), (400, 80, 200)]
+)
+def test_a_small_shop_trains_on_a_longer_period(questions: int, longest: int, start: int) -> None:
+    """Two items a day are one question. The limits are a setting and a third of 336 days."""
+    settings = SETTINGS.model_copy(update={"training_questions": questions, "longest_training_days": longest})
     shop = daily(336, hour=20)
     assert split_by_time(shop, settings) == Split(start, 280, 308, 336)
 
