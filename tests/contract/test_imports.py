@@ -12,7 +12,7 @@ from tests import ROOT
 OWN = {"cesta_client", "ensemble", "operations", "export_scripts", "loadtests", "deploy", "tests"}
 TRITONS = {"triton_python_backend_utils", "c_python_backend_utils"}  # given by the stub, in no package
 
-TRITONCLIENTS = {"gevent", "geventhttpclient", "aiohttp"}  # what tritonclient[http] brings
+TRITONCLIENTS = {"gevent", "geventhttpclient", "aiohttp", "grpc"}  # what tritonclient[http,grpc] brings
 
 WEB = {"fastapi", "pydantic", "uvicorn", "starlette", "bentoml", "litserve", "mlserver", "ray"}
 
