@@ -121,7 +121,7 @@ class SamplerSettings(SettingsTable):
     shrinkage: float = Field(ge=0)
     largest_basket: int = Field(ge=2)
     history_baskets: int = Field(ge=1)
-    similar: int = Field(ge=1)
+    similar: int = Field(ge=0)
     popular: int = Field(ge=0)
     per_category: int = Field(ge=0)
     basket_categories: int = Field(ge=0)

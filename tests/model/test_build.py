@@ -395,10 +395,11 @@ def test_a_gpu_s_rounding_is_within_the_tolerance(copy: Outputs) -> None:
 
 
 def test_an_index_is_part_of_the_release(tables: dict[str, object], tmp_path: Path) -> None:
-    """A shop above sampler.scan_up_to gets one. It is listed, described, the same when exported again, and
-    checked by its hash.
+    """A shop above sampler.scan_up_to gets one, if the tower is asked. It is listed, described, the same when
+    exported again, and checked by its hash.
     """
-    out, settings = Outputs(tmp_path), settings_of(tables, **{"sampler.scan_up_to": 10})
+    searched = {"sampler.scan_up_to": 10, "sampler.similar": 10}
+    out, settings = Outputs(tmp_path), settings_of(tables, **searched)
     assert build(settings, out.root) == 1
     described = manifest.verify_run(out.run)
     name = "arrays/nearest.similar.faiss"
