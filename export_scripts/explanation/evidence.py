@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.candidate_sampler.arrays import Neighbours, SamplerArrays
+from ensemble.candidate_sampler.arrays import Neighbours, Partners, SamplerArrays
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sources import CATEGORY, POPULAR, SIMILAR, TOGETHER, USUAL
 from ensemble.candidate_sampler.user_vectors import user_vectors
@@ -189,8 +189,8 @@ def _decayed(receipts: Sequence[Receipt] | Sequence[int], days: float | None) ->
     return np.exp(-ages / days) if days else np.ones(len(ages))
 
 
-def _between(pairs: Neighbours, one: int, other: int, what: str) -> float:
-    """The cosine or probability of a pair; 0 if it is not among the strongest of ``one``."""
+def _between(pairs: Neighbours | Partners, one: int, other: int, what: str) -> float:
+    """The cosine, probability or weight of a pair; 0 if it is not among the strongest of ``one``."""
     part = slice(int(pairs.offsets[one]), int(pairs.offsets[one + 1]))
     (found,) = np.nonzero(pairs.items[part] == other)
     return float(getattr(pairs, what)[part][found[0]]) if len(found) else 0.0
@@ -210,6 +210,8 @@ TERMS: Final[Mapping[str, Callable[[Evidence, int], Terms]]] = {
     "cosine_max": lambda evidence, row: evidence.partners(row, "cosine"),
     "probability_sum": lambda evidence, row: evidence.partners(row, "probability"),
     "probability_max": lambda evidence, row: evidence.partners(row, "probability"),
+    "weight_sum": lambda evidence, row: evidence.partners(row, "weight"),
+    "weight_max": lambda evidence, row: evidence.partners(row, "weight"),
     "category_in_basket": Evidence.same_category,
     "category_share": lambda evidence, row: evidence.own_category(row, None),
     "category_recency": lambda evidence, row: evidence.own_category(row, 15),

@@ -18,7 +18,10 @@ VECTORS: Final = "vectors"  # no feature: the item's own vector and its bias, wh
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "own_purchases": ("user_count", "user_share", "recency_15", "recency_60", "last_purchase", "due"),
     "own_baskets": ("overlap", "overlap_best"),
-    "with_basket": ("cosine_sum", "cosine_max", "probability_sum", "probability_max"),
+    "with_basket": (
+        *("cosine_sum", "cosine_max", "probability_sum", "probability_max"),
+        *("weight_sum", "weight_max"),
+    ),
     "popularity": ("popularity", "popularity_28", "in_category"),
     "category": (
         *("category_in_basket", "category_share", "category_recency"),

@@ -34,6 +34,8 @@ FINISHED: dict[str, Callable[[Amounts, Sizes], float]] = {
     "cosine_max": lambda a, n: float(np.sqrt(a.max(initial=0))),
     "probability_sum": lambda a, n: float(np.sqrt(a.sum() / np.sqrt(max(n[0], 1)))),
     "probability_max": lambda a, n: float(np.sqrt(a.max(initial=0))),
+    "weight_sum": lambda a, n: float(np.sqrt(max(a.sum() / np.sqrt(max(n[0], 1)), 0))),
+    "weight_max": lambda a, n: float(np.sqrt(a.max(initial=0))),
     "category_in_basket": lambda a, n: float(np.sqrt(a.sum() / max(n[0], 1))),
     "category_share": lambda a, n: float(np.sqrt(a.sum() / max(n[2], 1))),
     "category_recency": lambda a, n: float(np.sqrt(a.sum())),
