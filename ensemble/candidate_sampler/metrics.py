@@ -40,6 +40,7 @@ HELP: Final = {
     "cesta_sampler_basket_categories_total": "Known items in baskets, by best-selling category",
     "cesta_sampler_basket_tenths_total": "Known items in baskets, by tenth of the release's sales",
     "cesta_sampler_refused_total": "Requests refused for the caller's fault",
+    "cesta_sampler_unknown_categories_total": "Queries with a category that the release does not know",
     "cesta_sampler_basket_items": "Distinct item ids of a query's basket",
     "cesta_sampler_stage_seconds": "Seconds that a pass over one batch spent in a stage",
 }
@@ -57,7 +58,7 @@ class Tally:
 
     def __init__(self, groups: Groups | None = None) -> None:
         self._queries = {(user, basket): 0 for user in USERS for basket in BASKETS}
-        self._known_items = self._unknown_items = self._refused = 0
+        self._known_items = self._unknown_items = self._refused = self._unknown_categories = 0
         self._masks: NDArray[np.int64] = np.zeros(
             2 ** len(SOURCES), np.int64
         )  # candidates by `sources` value
@@ -80,6 +81,8 @@ class Tally:
             self._known_items += known
             self._unknown_items += unknown
             self._sizes.observe(known + unknown)
+            if query.unknown_categories:
+                self._unknown_categories += 1
         self._new.append(sources[0].tobytes())  # of one: looking at those of each query costs 3 % of a pass
         if self._groups:
             self._baskets.extend([query.basket for query in queries])  # their items are looked up later
@@ -111,6 +114,7 @@ class Tally:
             ),
             *self._items,
             (Series("cesta_sampler_refused_total", {}), self._refused),
+            (Series("cesta_sampler_unknown_categories_total", {}), self._unknown_categories),
         ]
         histograms = (self._sizes, *self._stages.values())
         return list(chain(counted, *(histogram.lines() for histogram in histograms)))

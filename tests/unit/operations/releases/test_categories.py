@@ -1,5 +1,7 @@
-"""A release that lacks categories of the active one is refused: requests that name them would be errors."""
+"""A release that lacks categories of the active one is refused: who names them would find nothing."""
 
+import gzip
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from ensemble.candidate_sampler.arrays import Categories, Popularity, save_arrays
 from ensemble.candidate_sampler.ids import Ids
 from operations.errors import NotPromoted
+from operations.gateway.categories import write_categories
 from operations.records import file_record, manifest
 from operations.records.manifest import RunManifest
 from operations.releases import publish
@@ -64,6 +67,19 @@ def publish_two(repository: Repository, folder: Path, old: dict[str, float], new
     promote(repository, 1)
 
 
+def test_the_gateway_gets_the_categories_of_the_active_release(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """Sorted by name, with their release, also compressed."""
+    publish_two(repository, tmp_path, {"TEA": 4, "DAIRY": 6}, {"TEA": 1})
+    folder = tmp_path / "gateway"
+    folder.mkdir()
+    assert write_categories(repository, 1, folder)
+    told = {"release": 1, "categories": [{"name": "DAIRY", "items": 1}, {"name": "TEA", "items": 1}]}
+    assert json.loads((folder / "categories.json").read_bytes()) == told
+    assert json.loads(gzip.decompress((folder / "categories.json.gz").read_bytes())) == told
+
+
 def test_the_share_of_a_category_is_that_of_its_purchases(repository: Repository, tmp_path: Path) -> None:
     """Six purchases are dairy and four are tea."""
     publish_two(repository, tmp_path, {"DAIRY": 6, "TEA": 4}, {"DAIRY": 6, "TEA": 4})
@@ -109,8 +125,15 @@ def test_few_small_categories_may_vanish_and_many_may_not(
 def test_a_damaged_release_can_be_replaced(
     repository: Repository, tmp_path: Path, bars: ReleaseSettings
 ) -> None:
-    """The categories of the damaged one cannot be read, so nothing is known to be lost."""
+    """Its categories cannot be read, so nothing is known to be lost. The gateway keeps none of another release."""
     publish_two(repository, tmp_path, {"DAIRY": 6}, {"Dairy": 6})
-    (repository / "candidate_sampler" / "1" / "arrays" / "popularity.score.npy").write_bytes(b"damaged")
+    arrays = repository / "candidate_sampler" / "1" / "arrays"
+    (arrays / "popularity.score.npy").write_bytes(b"damaged")
+    (arrays / "category_names.offsets.npy").write_bytes(b"damaged")
+    gateway = tmp_path / "gateway"
+    gateway.mkdir()
+    assert write_categories(repository, 2, gateway)
+    assert not write_categories(repository, 1, gateway)
+    assert [*gateway.iterdir()] == []
     promote(repository, 2, bars=bars)
     assert active_release(repository) == 2
