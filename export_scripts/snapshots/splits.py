@@ -100,9 +100,8 @@ def split_by_time(shop: Shop, settings: SplitSettings) -> Split:
 
 def _days_to_hold(shop: Shop, end: float, settings: SplitSettings) -> int:
     """Return the whole days before ``end`` that hold the training questions; all if there are too few."""
-    items_before = shop.offsets[_first_basket(shop, end)]
-    wanted = items_before - ITEMS_PER_QUESTION * settings.training_questions
-    first = int(np.searchsorted(shop.offsets, max(wanted, 0), side="right")) - 1
+    wanted = shop.offsets[_first_basket(shop, end)] - ITEMS_PER_QUESTION * settings.training_questions
+    first = int(np.searchsorted(shop.offsets[:-1], max(wanted, 0), side="right")) - 1
     return int(np.ceil((end - shop.times[first]) / shop.day))
 
 

@@ -71,6 +71,13 @@ def test_a_small_shop_trains_on_a_longer_period(questions: int, longest: int, st
     assert split_by_time(shop, settings) == Split(start, 280, 308, 336)
 
 
+@pytest.mark.parametrize("questions", [0, 10])
+def test_a_single_receipt_can_be_split(questions: int) -> None:
+    """It is before all periods, which are empty."""
+    settings = SETTINGS.model_copy(update={"training_questions": questions})
+    assert split_by_time(daily(1), settings) == Split(1, 1, 1, 1)
+
+
 def test_one_to_three_items_are_hidden_and_never_most_of_a_basket() -> None:
     shop = shop_of([(1, size, range(1, size + 1)) for size in range(1, 9)], items=8)
     hidden = hidden_of(shop, known_items=set(range(1, 9)))
