@@ -180,6 +180,9 @@ end
 local function check_caller(route)
   local key = identity.caller()
   if not key then
+    if route.pages then
+      pages.let_read_refusal()
+    end
     refuse_stranger(route.unknown and route.stranger or 401)
   end
   ngx.ctx.key = key
