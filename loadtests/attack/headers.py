@@ -48,6 +48,7 @@ PATHS: Final = (
     ("POST", "/v1/tokens", b"{}"),
     ("OPTIONS", "/v1/recommend", b""),
     ("GET", "/v1/items", b""),
+    ("GET", "/v1/categories", b""),
     ("GET", "/v1/status", b""),
     ("GET", "/healthz", b""),
     ("GET", "/readyz", b""),
@@ -55,11 +56,12 @@ PATHS: Final = (
     ("GET", "/admin/operations", b""),
     ("GET", "/nothing-here", b""),
 )
+KEPT: Final = ("/v1/items", "/v1/categories")  # clients keep them by their ETags
 NAMES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_!#$%&'*+.^`|~"
 
 
 def conditions(tally: Tally) -> None:
-    """A condition or a range on a path changes nothing; the client may keep /v1/items by its ETag."""
+    """A condition or a range on a path changes nothing; the client may keep some answers by their ETags."""
     key = tally.place.keys["attacker"]
     with Line(tally.place.http) as line:
         expected = {(method, path): _ask(line, method, path, body, (), key) for method, path, body in PATHS}
@@ -68,7 +70,7 @@ def conditions(tally: Tally) -> None:
             (method, path, body), header = cases[number % len(cases)]
             status = _ask(line, method, path, body, (header,), key)
             tally.count(status or NONE)
-            allowed = {expected[method, path], 400} | ({304, 206, 412, 416} if path == "/v1/items" else set())
+            allowed = {expected[method, path], 400} | ({304, 206, 412, 416} if path in KEPT else set())
             if status not in allowed:
                 named = ": ".join(header)
                 usual = expected[method, path]

@@ -262,6 +262,12 @@ def test_visitors_do_not_keep_the_shop_from_asking_for_tokens(pages: Door) -> No
         assert pages.ask("/v1/tokens", {}, key=few).status == 200
 
 
+def test_a_visitor_does_not_decide_what_is_traced(pages: Door, triton_of_pages: FakeTriton) -> None:
+    sent = {"Origin": SHOP, "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+    assert pages.ask("/v1/recommend", ASK, key=token(pages), headers=sent).status == 200
+    assert "traceparent" not in triton_of_pages.asked[-1].headers
+
+
 @pytest.mark.parametrize("body", [b"[]", b"[1]", b"null", b'{"user_id": "901", "basket": ["i1"], "x": 1}'])
 def test_a_token_makes_no_wrong_body_right(pages: Door, body: bytes) -> None:
     assert ask(pages, token(pages, user_id="900"), body).status == 400

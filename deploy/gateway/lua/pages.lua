@@ -145,6 +145,9 @@ function pages.admit(caller)
     answers.refuse(403, "this token serves pages of other origins", "wrong_origin")
   end
   let_read(origin)
+  if ngx.var.http_traceparent then
+    ngx.ctx.trace_header = nil  -- a visitor does not decide what is traced
+  end
   ngx.req.set_header("X-Session-Id", caller.session)
 end
 

@@ -52,6 +52,11 @@ local function add_entry(entries, key, hash, expires_s)
   end
 end
 
+-- Tells whether a field is a number or absent. A time in another form must not count as none.
+local function may_be_number(value)
+  return value == nil or type(value) == "number"
+end
+
 -- Returns the entries of the keys in a text of keys.json, or nil.
 local function entries_of(text)
   local keys, entries = cjson.decode(text), {}
@@ -62,13 +67,16 @@ local function entries_of(text)
     if type(key) ~= "table" or not (key.sha256 and key.name and key.role and tonumber(key.rate)) then
       return nil
     end
-    local expires_s = tonumber(key.expires_s) or NEVER
+    if not (may_be_number(key.expires_s) and may_be_number(key.old_expires_s)) then
+      return nil
+    end
+    local expires_s = key.expires_s or NEVER
     if key.role == "browser" and not add_pages(entries, key) then
       return nil
     end
     add_entry(entries, key, key.sha256, expires_s)
     if key.old_sha256 then
-      add_entry(entries, key, key.old_sha256, math.min(expires_s, tonumber(key.old_expires_s) or 0))
+      add_entry(entries, key, key.old_sha256, math.min(expires_s, key.old_expires_s or 0))
     end
   end
   return entries
