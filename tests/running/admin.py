@@ -54,7 +54,7 @@ class Admin:
         method: str,
         path: str,
         token: str | bytes = TOKEN,
-        key: str = "",
+        key: str | bytes = "",
         by: str = "ops",
         **body: Any,
     ) -> Any:

@@ -19,6 +19,7 @@ import tritonclient.http
 
 from operations.gateway.keys import Role, add_key
 from operations.gateway.nginx import Gateway, GatewaySettings
+from operations.supervisor.problems import problem_response
 
 _SOURCES = (f"127.{n // 62500 % 250 + 2}.{n // 250 % 250}.{n % 250 + 1}" for n in itertools.count())
 FUZZ = int(os.environ.get("FUZZ", 150))  # requests at random
@@ -171,6 +172,7 @@ class Supervisor(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Echo)
         self.address = f"127.0.0.1:{self.server_port}"
         self.asked = 0
+        self.is_unready = False
         self.is_down = False  # then it closes connections without an answer
 
     def handle_error(self, *_: object) -> None:
@@ -199,7 +201,10 @@ class _Echo(BaseHTTPRequestHandler):
             answer |= KEY | {"keys": [KEY]}
         content = json.dumps(answer).encode()
         is_new = self.command == "POST" and self.path == "/admin/keys"
-        self.send_response(202 if is_change else 201 if is_new else 200)
+        is_refused = self.server.is_unready and self.path == "/readyz"
+        if is_refused:
+            content = problem_response("of-a-probe", 503, "Triton has ended").body
+        self.send_response(503 if is_refused else 202 if is_change else 201 if is_new else 200)
         if is_change:
             self.send_header("Location", f"/admin/operations/{OPERATION['id']}")
         self.send_header("Content-Type", "application/json")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from operations.errors import BeingChanged
 from operations.gateway.keys import add_key, read_keys
 from operations.releases import history, publish
 from operations.releases.models.configs import canary_on_disk
@@ -15,7 +16,7 @@ from operations.releases.promote import promote
 from operations.releases.repository import active_release
 from operations.releases.stores.store import Repository, open_repository
 from operations.releases.switch import Steps
-from operations.supervisor.operation_log import Asked, OperationLog
+from operations.supervisor.operation_log import AT_ONCE, Asked, OperationLog, State
 from tests.building.runs import make_run
 from tests.running.admin import TRAFFIC, Admin
 
@@ -123,6 +124,54 @@ def test_the_steps_of_a_running_operation_are_told(tmp_path: Path) -> None:
     assert (read.id, read.state, read.describe()["step"]) == (running.id, "interrupted", None)
     may_end.set()
     assert log.find("none") is None
+
+
+def test_few_operations_of_one_kind_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each promotion tries its release on a server of its own. A rollback begins all the same."""
+    monkeypatch.setattr("operations.supervisor.operation_log.KEPT", 2)
+    log, may_end = OperationLog(tmp_path), threading.Event()
+
+    def work(_: Steps) -> dict[str, object]:
+        may_end.wait(10)
+        return {}
+
+    asked = [Asked("promote", "key:ops", {}, str(n)) for n in range(AT_ONCE + 1)]
+    running = [log.start(one, work) for one in asked[:-1]]
+    with pytest.raises(BeingChanged, match=f"4 operations of the kind promote run already, {running[0].id}"):
+        log.start(asked[-1], work)
+    assert log.start(asked[0], work) is running[0]
+    for _ in range(3):  # none pushes out what runs
+        log.start(Asked("rollback", "key:ops", {}), lambda _: {})
+        while log.list()[0].state == State.RUNNING:
+            may_end.wait(0.001)
+    assert all(log.find(one.id) for one in running)
+    assert len(log.list()) == 2 + len(running)
+    may_end.set()
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "body", "sentence"),
+    [
+        ("/releases/0/promote", "", {}, "release: Input should be greater than or equal to 1"),
+        (f"/releases/{10**99}/promote", "", {}, "release: Input should be less than or equal to 2147483647"),
+        ("/releases/2/promote", "", {"force": "no"}, "force: Input should be a valid boolean"),
+        ("/rollback", "", {"expected_release": True}, "expected_release: Input should be a valid integer"),
+        *(("/rollback", key, {}, "idempotency-key: ") for key in ("ключ", "a\x01", "x" * 256)),
+    ],
+)
+def test_values_that_mean_nothing_start_nothing(
+    tmp_path: Path, path: str, key: str, body: dict[str, Any], sentence: str
+) -> None:
+    admin = Admin(open_repository(tmp_path / "repository"))
+    refused = admin.ask("POST", path, key=key.encode(), **body)
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_body")
+    assert sentence in refused.json()["error"]
+    assert admin.operations.list() == []
+
+
+def test_a_path_has_one_spelling(tmp_path: Path) -> None:
+    """A redirect would name the supervisor's address to the gateway's callers."""
+    assert Admin(open_repository(tmp_path / "repository")).ask("GET", "/operations/").status_code == 404
 
 
 def test_a_pinned_server_refuses_changes(repository: Repository) -> None:
