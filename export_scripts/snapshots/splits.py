@@ -80,7 +80,7 @@ def split_by_time(shop: Shop, settings: SplitSettings) -> Split:
 
     Test and validation get at most an eighth of the time span each. Training gets at most a quarter for
     ``training_days``. It begins earlier if it would hold fewer than ``training_questions``, and gets up to
-    ``longest_training_days`` and a third of the span. So five twelfths always remain for the counts.
+    ``longest_training_days``. Half of the span always remains for the counts.
     """
     first, day = int(shop.times[0]), shop.day
     end: float = int(shop.times[-1]) + 1
@@ -91,7 +91,7 @@ def split_by_time(shop: Shop, settings: SplitSettings) -> Split:
     validation = test - min(settings.validation_days * day, span / 8)
     shortest = min(settings.training_days * day, span / 4)
     days = min(_days_to_hold(shop, validation, settings), settings.longest_training_days)
-    training = validation - max(min(days * day, span / 3), shortest)
+    training = min(validation - shortest, max(validation - days * day, end - span / 2))
     training_start, validation_start, test_start = (
         _first_basket(shop, time) for time in (training, validation, test)
     )

@@ -65,7 +65,7 @@ def test_without_time_stamps_baskets_are_the_clock() -> None:
     ("questions", "longest", "start"), [(56, 999, 224), (70, 999, 210), (400, 999, 168), (400, 80, 200)]
 )
 def test_a_small_shop_trains_on_a_longer_period(questions: int, longest: int, start: int) -> None:
-    """Two items a day are one question. The limits are a setting and a third of 336 days."""
+    """Two items a day are one question. The limits are a setting and half of 336 days for the counts."""
     settings = SETTINGS.model_copy(update={"training_questions": questions, "longest_training_days": longest})
     shop = daily(336, hour=20)
     assert split_by_time(shop, settings) == Split(start, 280, 308, 336)
