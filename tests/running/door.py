@@ -21,6 +21,7 @@ from operations.gateway.keys import Role, add_key
 from operations.gateway.nginx import Gateway, GatewaySettings
 
 _SOURCES = (f"127.{n // 62500 % 250 + 2}.{n // 250 % 250}.{n % 250 + 1}" for n in itertools.count())
+PROBLEM = {"type", "title", "status", "detail", "code", "error", "request_id"}  # the fields of every error
 FUZZ = int(os.environ.get("FUZZ", 150))  # requests at random
 TIMEOUT_S = 5  # an answer that takes longer counts as none
 
@@ -36,7 +37,7 @@ class Answer:
         """The sentence of the error; fails unless the answer is an error as documented."""
         body = self.body
         assert self.headers["content-type"] == "application/problem+json"
-        assert set(body) - {"pointer"} == {"type", "title", "status", "detail", "code", "error", "request_id"}
+        assert set(body) - {"pointer"} == PROBLEM
         assert (body["status"], body["error"]) == (self.status, body["detail"])
         assert body["type"] == f"urn:problem-type:cesta:{body['code']}"
         assert body["request_id"] == self.headers["x-request-id"]
