@@ -21,6 +21,7 @@ from export_scripts.quality.against import Candidate, compare
 from export_scripts.quality.cold import hide_cold, measure_cold_items
 from export_scripts.quality.ease.fitting import fit_ease_on_receipts
 from export_scripts.quality.ease.ranker import EaseOnReceipts
+from export_scripts.quality.frontier import measure_frontier, values_around
 from export_scripts.quality.groups import Groups
 from export_scripts.quality.losses import measure_full_catalog, measure_recall
 from export_scripts.quality.metrics import calibration
@@ -37,7 +38,8 @@ from export_scripts.quality.results import (
 from export_scripts.quality.rivals import Rival, train_rivals
 from export_scripts.quality.served import served_ranker
 from export_scripts.receipts.shop import Shop, load_shop
-from export_scripts.scorer.checkpoint import load_checkpoint, load_curve, load_tower
+from export_scripts.scorer.checkpoint import load_checkpoint, load_chosen_explore, load_curve, load_tower
+from export_scripts.scorer.explore import explore_of
 from export_scripts.settings import Settings
 from export_scripts.snapshots import partials
 from export_scripts.snapshots.leaks import check_leaks
@@ -105,7 +107,10 @@ def _measure(
     hidden = hidden.sample(settings.evaluate.queries, rng)
     cold = hide_cold(shop, arrays, split.test, split.end, settings, rng)
     sampler = sampler_of(arrays, settings, contract)
-    served = served_ranker(model, shop.catalog["item_id"].tolist(), sampler, contract)
+    chosen = load_chosen_explore(checkpoint)
+    explore = explore_of(settings.ranking.explore, chosen)
+    moves = [value - explore for value in values_around(explore, chosen)]
+    served = served_ranker(model, shop.catalog["item_id"].tolist(), sampler, contract, moves=moves)
     others, missing = train_rivals(shop, split, arrays, sampler, settings, contract) if rivals else ([], {})
     groups = Groups.of(shop, arrays, hidden, split.test, settings)
     simple = tuple(baselines.RANKERS) if groups.named.any() else baselines.WITHOUT_USERS
@@ -140,6 +145,7 @@ def _measure(
         "rivals": _describe_rivals([ease, *others], missing, result),
         "new_only": measure_new_only(groups, with_users, without_users),
         "best_other": compare_with_best(groups, with_users, without_users),
+        "frontier": measure_frontier(groups, known, explore, chosen),
         "protocol": _describe_protocol(shop, split, arrays, groups, contract),
         "against": compared.model_dump(mode="json", exclude_unset=True) if compared else None,
     }

@@ -23,7 +23,8 @@ from export_scripts.engines.engine import open_engine
 from export_scripts.provenance import made_with
 from export_scripts.quality.receipts_compared import baskets_by_day
 from export_scripts.receipts.shop import Shop, load_shop
-from export_scripts.scorer.checkpoint import load_checkpoint, load_tower
+from export_scripts.scorer.checkpoint import load_checkpoint, load_chosen_explore, load_tower
+from export_scripts.scorer.explore import explore_of
 from export_scripts.scorer.fold import fold
 from export_scripts.scorer.graph import write_graph
 from export_scripts.scorer.tensorrt import check_on_tensorrt, require_tensorrt
@@ -60,7 +61,8 @@ def export(
         require_tensorrt(ort.get_available_providers())
     shop, contract = load_shop(data), read_contract()
     model, prior = load_checkpoint(checkpoint, shop, settings)
-    measured = read_metrics(metrics, checkpoint)
+    explore = explore_of(settings.ranking.explore, load_chosen_explore(checkpoint))
+    measured = read_metrics(metrics, checkpoint, explore)
     with open_engine(settings.engine) as engine:
         counted = PartialCounts(shop, settings.sampler, checkpoint.parent / partials.FOLDER, engine)
         tower = continue_in_parallel(load_tower(checkpoint), shop, shop.n_baskets, settings, engine)
@@ -72,7 +74,7 @@ def export(
         if on_tensorrt:
             compared["tensorrt"] = check_on_tensorrt(str(folder / GRAPH), _batches(shop, folder, contract))
         described = describe_run(settings, shop, contract, measured, parts, folder)
-        manifest.write(described.model_copy(update=compared), folder)
+        manifest.write(described.model_copy(update={"explore": explore} | compared), folder)
     return run
 
 
@@ -101,8 +103,11 @@ def write_parts(arrays: SamplerArrays, settings: Settings, contract: Contract, f
     return Parts(file_record.describe(folder.rglob("*"), folder), nearest)
 
 
-def read_metrics(metrics: Path, checkpoint: Path) -> dict[str, JsonValue] | None:
-    """Read evaluate's metrics, None if there are none. CestaError if they are another checkpoint's."""
+def read_metrics(metrics: Path, checkpoint: Path, explore: float) -> dict[str, JsonValue] | None:
+    """Read evaluate's metrics, None if there are none.
+
+    Raises CestaError if they are those of another checkpoint, or of another value than ``explore``.
+    """
     if not metrics.exists():
         return None
     measured = read_json(metrics, 'run "cesta evaluate" again')
@@ -110,6 +115,12 @@ def read_metrics(metrics: Path, checkpoint: Path) -> dict[str, JsonValue] | None
         raise CestaError(
             f'{metrics} measures another checkpoint than {checkpoint}; run "cesta evaluate" first'
         )
+    match measured.get("frontier"):
+        case {"explore": float(value)} if value != explore:
+            raise CestaError(
+                f"{metrics} measures ranking.explore = {value:g}, and this release would have {explore:g}; "
+                'run "cesta evaluate" first'
+            )
     return measured
 
 

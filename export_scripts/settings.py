@@ -5,6 +5,7 @@ class and a field of Settings. The defaults of [release] are in operations/relea
 promote` reads them where export_scripts is not installed.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from operations.drift.features import BY_NAME as FEATURES_BY_NAME
 from operations.settings import SHIPPED as BARS
 from operations.settings import ReleaseSettings, SettingsTable, merged, read_toml, validated
 
+MOST_EXPLORE = 10  # log odds: at 10 every new item stands before every repeat
 LEAST_PERCENT = 0.01  # of a canary release, as in operations.releases.canary; nginx splits by this
 SHIPPED = Path(__file__).with_name("pipeline.toml")
 PATHS = (("data", "transactions"), ("data", "products"), ("etl", "spill"))  # relative to their file
@@ -104,6 +106,8 @@ class SplitSettings(SettingsTable):
     """Lengths in days of the periods at the end of the data, and how many items of a basket are hidden."""
 
     training_days: float = Field(gt=0)
+    longest_training_days: float = Field(gt=0)
+    training_questions: int = Field(ge=0)
     validation_days: float = Field(gt=0)
     test_days: float = Field(gt=0)
     hidden_per_basket: int = Field(ge=1)
@@ -117,7 +121,7 @@ class SamplerSettings(SettingsTable):
     shrinkage: float = Field(ge=0)
     largest_basket: int = Field(ge=2)
     history_baskets: int = Field(ge=1)
-    similar: int = Field(ge=1)
+    similar: int = Field(ge=0)
     popular: int = Field(ge=0)
     per_category: int = Field(ge=0)
     basket_categories: int = Field(ge=0)
@@ -150,6 +154,7 @@ class TrainSettings(SettingsTable):
     users: Annotated[Annotated[int, Field(ge=1)] | None, Unset]
     hidden: tuple[int, ...] = Field(min_length=1)
     epochs: int = Field(ge=1)
+    questions_seen: int = Field(ge=1)
     patience: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
@@ -163,6 +168,23 @@ class TrainSettings(SettingsTable):
     price_of_new: float = Field(ge=0, lt=1)
     training_queries: int = Field(ge=1)
     validation_queries: int = Field(ge=1)
+
+
+class RankingSettings(SettingsTable):
+    """How a release orders its lists. A change needs no training."""
+
+    explore: float | Literal["auto"]
+
+    @field_validator("explore", mode="before")
+    @classmethod
+    def _is_number_or_auto(cls, value: object) -> object:
+        number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.inf
+        if value != "auto" and not -MOST_EXPLORE <= number <= MOST_EXPLORE:
+            raise ValueError(
+                f'write "auto", or a number from {-MOST_EXPLORE} (bought before comes first) '
+                f"to {MOST_EXPLORE} (new to the customer comes first)"
+            )
+        return value
 
 
 class EvaluateSettings(SettingsTable):
@@ -266,6 +288,7 @@ class Settings(SettingsTable):
     sampler: SamplerSettings
     retrieval: RetrievalSettings
     train: TrainSettings
+    ranking: RankingSettings
     evaluate: EvaluateSettings
     release: ReleaseSettings
     drift: DriftSettings

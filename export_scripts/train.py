@@ -9,17 +9,16 @@ is the true class.
 from pathlib import Path
 
 import numpy as np
+import structlog
 import torch
-from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.arrays import SamplerArrays
 from export_scripts.durations import stage
 from export_scripts.engines.engine import open_engine
 from export_scripts.freshness.code import SourceTree
 from export_scripts.receipts.shop import Shop, load_shop
-from export_scripts.scorer.checkpoint import Curve, made_from, save_checkpoint
-from export_scripts.scorer.fitting import fit, new_model, raise_new_items
-from export_scripts.scorer.ncf import NCF
+from export_scripts.scorer.checkpoint import FittedScorer, made_from, save_checkpoint
+from export_scripts.scorer.fitting import choose_explore, fit, new_model
 from export_scripts.scorer.prior import fit_prior
 from export_scripts.scorer.resume import FOLDER, SavedTraining
 from export_scripts.scorer.training_set import Periods, collect_training_sets, make_periods
@@ -34,6 +33,8 @@ from export_scripts.snapshots.snapshot import snapshot
 from export_scripts.snapshots.splits import split_by_time
 from operations.errors import CestaError
 from operations.records.contract import read_contract
+
+log = structlog.get_logger()
 
 
 @stage("train")
@@ -51,6 +52,12 @@ def train(settings: Settings, data: Path, checkpoint: Path, warm_from: Path | No
     shop = load_shop(data)
     check_support(shop, settings)
     split = split_by_time(shop, settings.splits)
+    log.info(
+        "training period",
+        days=round(split.training_days(shop), 1),
+        baskets=split.validation - split.training,
+        validation_baskets=split.test - split.validation,
+    )
     start = find_start(shop, split.training, settings, checkpoint, warm_from)
     started = {"start": start.digest if start else ""}
     saved = SavedTraining(checkpoint.parent / FOLDER, made_from(shop, settings) | made_with() | started)
@@ -68,26 +75,25 @@ def train(settings: Settings, data: Path, checkpoint: Path, warm_from: Path | No
             lambda: snapshot(shop, split.training, settings, partials=counted, tower=tower)
         )
         periods = make_periods(shop, split, arrays, settings, counted)
-    model, prior, curve = fit_scorer(shop, arrays, periods, settings, saved)
+    fitted = fit_scorer(shop, arrays, periods, settings, saved)
     keep_earlier(start, checkpoint)
-    save_checkpoint(checkpoint, model, prior, shop, settings, tower, curve, start.warm if start else 0)
+    save_checkpoint(checkpoint, fitted, shop, settings, tower, start.warm if start else 0)
     saved.discard()
     return checkpoint
 
 
 def fit_scorer(
     shop: Shop, arrays: SamplerArrays, periods: Periods, settings: Settings, saved: SavedTraining
-) -> tuple[NCF, NDArray[np.float32], Curve]:
-    """Fit prior (F,) and scorer, which reads the vectors in ``arrays``, to the queries of the ``periods``."""
+) -> FittedScorer:
+    """Fit prior and scorer, which reads the vectors in ``arrays``, to the queries of the ``periods``."""
     contract = read_contract()
     for period in (*periods.training, periods.validation):
         check_leaks(shop, period.arrays, period.start, settings)
-    prior = saved.load_or_fit_prior(lambda: fit_prior(shop, periods.training, settings, contract))
+    linear, prior = saved.load_or_fit_prior(lambda: fit_prior(shop, periods.training, settings, contract))
     training, validation = collect_training_sets(shop, periods.with_prior(prior), settings, contract)
-    untrained = new_model(arrays, training, prior, settings.train)
+    untrained = new_model(arrays, training, linear, settings.train)
     model, curve = fit(untrained, training, validation, settings.train, saved)
-    raise_new_items(model, validation, settings.train.price_of_new)
-    return model, prior, curve
+    return FittedScorer(model, prior, curve, choose_explore(model, validation, settings.train.price_of_new))
 
 
 def made_with() -> dict[str, str]:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.query import MAX_BASKET
 from export_scripts.receipts.shop import load_shop
-from export_scripts.settings import SplitSettings
+from export_scripts.settings import SplitSettings, load_settings
 from export_scripts.snapshots.splits import split_by_time
 from operations.records import manifest
 from operations.records.manifest import RunManifest
+from operations.settings import merged
 
 SEED: Final = 7
 KINDS: Final = {"returning": 0.5, "anonymous": 0.3, "filling": 0.2}  # shares of the visits
@@ -50,7 +51,9 @@ def visits_of_test_month(data: Path, run: Path) -> list[Visit]:
     """The visits in time order, from etl's tables and the run's own split."""
     shop = load_shop(data)
     settings = RunManifest.read(run / manifest.NAME).settings or {}
-    test = split_by_time(shop, SplitSettings.model_validate(settings["splits"])).test
+    defaults = {"splits": load_settings().splits.model_dump()}  # an older run lacks newer keys
+    splits = merged(defaults, settings)["splits"]
+    test = split_by_time(shop, SplitSettings.model_validate(splits)).test
     rng = np.random.default_rng(SEED)
     kinds = rng.choice(list(KINDS), shop.n_baskets - test, p=list(KINDS.values()))
     start, second = int(shop.times[test]), shop.day / 86_400

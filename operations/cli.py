@@ -24,7 +24,10 @@ from operations.server.inherited import TELEMETRY_OFF
 
 VERBS: Final = "cesta.verbs"  # the entry-point group
 # The order in which a release is made. Installed metadata lists entry points by name.
-MAKING: Final = ("etl", "train", "evaluate", "export", "build", "retrain", "score", "drift", "paper", "demo")
+MAKING: Final = (
+    *("etl", "train", "evaluate", "export", "build", "retrain", "score"),
+    *("explain", "drift", "paper", "demo"),
+)
 EXTRAS: Final = {"etl": "etl", "demo": "train,demo"}  # verb → what brings all that it needs; else "train"
 # Modules of the extra "train". Serving releases does not need them.
 TRAINING: Final = {"faiss", "jinja2", "numba", "onnxruntime", "pandas", "pyarrow", "scipy", "torch"}

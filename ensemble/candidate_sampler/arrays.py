@@ -27,12 +27,22 @@ class Histories(NamedTuple):
 
 
 class Neighbours(NamedTuple):
-    """Co-occurrence: per item its strongest partners, strongest first."""
+    """Co-occurrence: per category its strongest partners, strongest first."""
 
     offsets: NDArray[np.int64]  # (items + 1,)
     items: Int
     cosine: Float  # n_ij / sqrt(n_i n_j), shrunk by n_ij / (n_ij + shrinkage)
     probability: Float  # P(partner | item) = n_ij / n_i, shrunk alike
+
+
+class Partners(NamedTuple):
+    """The same per item, with a second value for each pair."""
+
+    offsets: NDArray[np.int64]  # (items + 1,)
+    items: Int
+    cosine: Float
+    probability: Float
+    weight: Float  # what the item adds to the chance of the partner, given the item's other partners
 
 
 class Popularity(NamedTuple):
@@ -92,10 +102,10 @@ class SamplerArrays(NamedTuple):
     user_ids: Ids
     category_names: Ids
     histories: Histories
-    neighbours: Neighbours
+    neighbours: Partners
     popularity: Popularity
     categories: Categories
-    category_pairs: Neighbours  # the same as neighbours for the finest categories, by number
+    category_pairs: Neighbours  # co-occurrence of the finest categories, by number
     retrieval: Retrieval
     cold: Cold
     clock: Clock

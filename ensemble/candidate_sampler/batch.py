@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Categories, Clock, Histories, Neighbours, Popularity, Prior
+from .arrays import Categories, Clock, Histories, Neighbours, Partners, Popularity, Prior
 
 Int = NDArray[np.int32]
 Float = NDArray[np.float32]
@@ -34,7 +34,7 @@ class Tables(NamedTuple):
     """What the pass reads of the release's arrays."""
 
     histories: Histories
-    neighbours: Neighbours
+    neighbours: Partners
     popularity: Popularity
     categories: Categories
     category_pairs: Neighbours
@@ -78,7 +78,7 @@ class Touched(NamedTuple):
     rows: Int  # (width,) item rows, in order of discovery: those of the user's history come first
     sources: Int  # (width,)
     history: Float  # (width, 8) features in the order of FEATURES: USER_COUNT and what follows
-    partners: Float  # (width, 4) COSINE_SUM and what follows
+    partners: Float  # (width, 6) COSINE_SUM and what follows
     scores: Float  # (width,) by the prior
     category_slot: Int  # (categories,) place in the tables below, or FREE
     category_numbers: Int  # (categories,) in order of discovery
@@ -96,7 +96,7 @@ def new_scratch(items: int, categories: int, width: int) -> Touched:
         rows=np.zeros(width, np.int32),
         sources=np.zeros(width, np.int32),
         history=np.zeros((width, 8), np.float32),
-        partners=np.zeros((width, 4), np.float32),
+        partners=np.zeros((width, 6), np.float32),
         scores=np.zeros(width, np.float32),
         category_slot=np.full(categories, FREE, np.int32),
         category_numbers=np.zeros(categories, np.int32),

@@ -19,6 +19,8 @@ FEATURES: Final = (
     "cosine_max",  # √ largest co-occurrence cosine with one item of the basket
     "probability_sum",  # √ sum over basket items i of P(candidate | i), over the square root of their number
     "probability_max",  # √ largest P(candidate | i)
+    "weight_sum",  # √ what the basket's items add to the candidate's chance, each given its other partners
+    "weight_max",  # √ the largest of these weights
     "popularity",  # log of the share of baskets with the item, shifted to be positive
     "popularity_28",  # the same over the last 28 days before the counts end
     "category_in_basket",  # √ share of the basket's items in the candidate's finest category

@@ -27,20 +27,21 @@ USUAL, TOGETHER, SIMILAR, POPULAR, CATEGORY = (np.int32(bit) for bit in SOURCES.
 
 (
     USER_COUNT, USER_SHARE, RECENCY_15, RECENCY_60, LAST_PURCHASE, DUE, OVERLAP, OVERLAP_BEST,
-    COSINE_SUM, COSINE_MAX, PROBABILITY_SUM, PROBABILITY_MAX, POPULARITY, POPULARITY_28,
+    COSINE_SUM, COSINE_MAX, PROBABILITY_SUM, PROBABILITY_MAX,
+    WEIGHT_SUM, WEIGHT_MAX, POPULARITY, POPULARITY_28,
     CATEGORY_IN_BASKET, CATEGORY_SHARE, CATEGORY_RECENCY, CATEGORY_COSINE, CATEGORY_LIFT, IN_CATEGORY,
     RETRIEVAL_USER, RETRIEVAL_BASKET, HISTORY_SIZE, BASKET_SIZE, VARIETY, NEW_TO_USER,
 ) = range(len(FEATURES))  # fmt: skip
 # Sums and shares with long tails; their square roots are what a linear score and an MLP read well.
 IS_ROOT = np.isin(np.arange(len(FEATURES)), [
     USER_SHARE, RECENCY_15, RECENCY_60, DUE, OVERLAP, OVERLAP_BEST, COSINE_SUM, COSINE_MAX, PROBABILITY_SUM,
-    PROBABILITY_MAX, CATEGORY_IN_BASKET, CATEGORY_SHARE, CATEGORY_RECENCY, CATEGORY_COSINE,
-    CATEGORY_LIFT, IN_CATEGORY,
+    PROBABILITY_MAX, WEIGHT_SUM, WEIGHT_MAX, CATEGORY_IN_BASKET, CATEGORY_SHARE, CATEGORY_RECENCY,
+    CATEGORY_COSINE, CATEGORY_LIFT, IN_CATEGORY,
 ])  # fmt: skip
 
 # The tables of Touched hold features that follow each other in FEATURES, from these on.
 HISTORY, PARTNERS, CATEGORIES = USER_COUNT, COSINE_SUM, CATEGORY_IN_BASKET
-COLUMNS = {HISTORY: 8, PARTNERS: 4, CATEGORIES: 5}
+COLUMNS = {HISTORY: 8, PARTNERS: 6, CATEGORIES: 5}
 
 # The walks find a category's place where they need it, each with the same lines: a function for it, even one
 # that numba inlines, adds a quarter to the sampler's time.
@@ -140,10 +141,13 @@ def _walk_partners(basket, n, t, neighbours, filtered):  # type: ignore[no-untyp
                 continue
             sources[place] |= TOGETHER
             cosine, probability = neighbours.cosine[k], neighbours.probability[k]
+            weight = neighbours.weight[k]
             f[place, COSINE_SUM - PARTNERS] += cosine
             f[place, COSINE_MAX - PARTNERS] = max(f[place, COSINE_MAX - PARTNERS], cosine)
             f[place, PROBABILITY_SUM - PARTNERS] += probability
             f[place, PROBABILITY_MAX - PARTNERS] = max(f[place, PROBABILITY_MAX - PARTNERS], probability)
+            f[place, WEIGHT_SUM - PARTNERS] += weight
+            f[place, WEIGHT_MAX - PARTNERS] = max(f[place, WEIGHT_MAX - PARTNERS], weight)
     return n
 
 
@@ -216,7 +220,7 @@ def _finishing(first):  # type: ignore[no-untyped-def]
             total = ZERO
             for k in range(columns):
                 value = table[place, k] * shares[k]
-                value = np.float32(math.sqrt(value)) if is_root[k] else value
+                value = np.float32(math.sqrt(max(value, ZERO))) if is_root[k] else value  # weights may be < 0
                 table[place, k] = value
                 total += weights[first + k] * value
             scores[place] += total
@@ -261,7 +265,7 @@ def _score(places, seen, t, derived, weights, user, basket, items):  # type: ign
     _score_categories(m, t.categories, shares, weights, t.category_scores)
     direction = weights[RETRIEVAL_USER] * user + weights[RETRIEVAL_BASKET] * basket
     _score_items(n, t, derived, direction, items)
-    _score_partners(n, t.partners, (per_root, ONE, per_root, ONE), weights, t.scores)
+    _score_partners(n, t.partners, (per_root, ONE, per_root, ONE, per_root, ONE), weights, t.scores)
     _finish_history(usual, t.history, baskets)
     _score_history(usual, t.history, (ONE, ONE, ONE, ONE, ONE, ONE, ONE, ONE), weights, t.scores)
     for place in range(usual, n if baskets else usual):

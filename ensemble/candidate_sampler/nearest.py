@@ -55,10 +55,13 @@ class About(NamedTuple):
 
 
 class Nearest:
-    """The indexes of one release: of the items that were counted, and of the groups of cold ones."""
+    """The indexes of one release: of the items that were counted, and of the groups of cold ones.
 
-    def __init__(self, arrays: SamplerArrays, similar: Any, cold: Any, limits: dict[str, int]):
-        self._similar, self._cold = similar, cold
+    There is none of what the limits ask 0 of.
+    """
+
+    def __init__(self, arrays: SamplerArrays, indexes: dict[str, Any], limits: dict[str, int]):
+        self._indexes = indexes
         self._most_similar, self._most_cold = limits["similar"], limits["cold"]
         self._rows = np.append(arrays.popularity.order, np.int32(0))  # [-1]: faiss found no more
         self._cold_rows = np.pad(arrays.cold.members, ((0, 1), (0, 0)))  # likewise
@@ -69,10 +72,10 @@ class Nearest:
         items, queries = arrays.retrieval.items, sample_queries(arrays)
         built = {
             name: build_index(name, items[rows], queries, limits[name], limits["scan_up_to"])
-            for name, rows in _indexed(arrays).items()
+            for name, rows in _indexed(arrays, limits).items()
         }
         indexes = {name: index for name, (index, _) in built.items()}
-        return cls(arrays, **indexes, limits=limits), {name: about for name, (_, about) in built.items()}
+        return cls(arrays, indexes, limits), {name: about for name, (_, about) in built.items()}
 
     @classmethod
     def load(cls, folder: Path, arrays: SamplerArrays, limits: dict[str, int]) -> "Nearest":
@@ -80,13 +83,13 @@ class Nearest:
         items = arrays.retrieval.items
         indexes = {
             name: open_index(folder, name, (len(rows), items.shape[1]), limits["scan_up_to"])
-            for name, rows in _indexed(arrays).items()
+            for name, rows in _indexed(arrays, limits).items()
         }
-        return cls(arrays, **indexes, limits=limits)
+        return cls(arrays, indexes, limits)
 
     def save(self, folder: Path) -> None:
         """Write ``nearest.<name>.onnx`` or ``nearest.<name>.faiss`` for each index."""
-        for name, index in (("similar", self._similar), ("cold", self._cold)):
+        for name, index in self._indexes.items():
             if isinstance(index, Scan):
                 index.save(folder / f"nearest.{name}.onnx")
             else:
@@ -94,7 +97,9 @@ class Nearest:
 
     def similar(self, vectors: Float) -> Rows:
         """(batch, d) → (batch, n) item rows, in any order; 0 where there are fewer."""
-        _, places = self._similar.search(vectors, self._most_similar)
+        if not self._most_similar:
+            return np.zeros((len(vectors), 0), np.int32)
+        _, places = self._indexes["similar"].search(vectors, self._most_similar)
         rows: Rows = self._rows.take(places)
         return rows
 
@@ -102,7 +107,7 @@ class Nearest:
         """The members of as many groups as there may be items: basket and excludes may hold the nearest."""
         if not self._most_cold or len(self._cold_rows) == 1:
             return np.zeros((len(vectors), 0), np.int32)
-        _, groups = self._cold.search(vectors, self._most_cold)
+        _, groups = self._indexes["cold"].search(vectors, self._most_cold)
         rows: Rows = self._cold_rows.take(groups, axis=0)
         return rows.reshape(len(vectors), rows.shape[1] * rows.shape[2])
 
@@ -215,9 +220,10 @@ def recall_of(found: NDArray[np.int64], vectors: Float, queries: Float, right: F
     return float(near.mean())
 
 
-def _indexed(arrays: SamplerArrays) -> dict[str, Rows]:
+def _indexed(arrays: SamplerArrays, limits: dict[str, int]) -> dict[str, Rows]:
     """The item rows whose vectors each index is over, by its name."""
-    return {"similar": arrays.popularity.order, "cold": arrays.cold.members[:, 0]}
+    rows = {"similar": arrays.popularity.order, "cold": arrays.cold.members[:, 0]}
+    return {name: of_name for name, of_name in rows.items() if limits[name]}
 
 
 def _in_lists(vectors: Float) -> Any:

@@ -77,7 +77,14 @@ def open_release(repository: Repository, number: int | None) -> Released:
         root = Path(local.folder.root)
         graph = next(root / name for name in manifest.files if name.endswith(f"/{GRAPH}"))
         arrays = next(root / name for name in manifest.files if "/arrays/" in name).parent
-        return Released(manifest, manifest.drift, Reference(CandidateSampler.load(arrays), graph))
+        try:
+            reference = Reference(CandidateSampler.load(arrays), graph)
+        except (OSError, KeyError, ValueError) as error:  # arrays that another version has not written
+            raise CestaError(
+                f"release {manifest.release} was made by another version of cesta "
+                f"({type(error).__name__}: {error}); use that version, or build and publish anew"
+            ) from None
+        return Released(manifest, manifest.drift, reference)
 
 
 def compare_receipts(data: Path, released: Released) -> Drift:

@@ -37,7 +37,8 @@ class Inputs:
 
     def evaluate(self) -> list[Part]:
         settings, checkpoint = self._settings.evaluate, self._out.checkpoint
-        return [self._code["evaluate"], *self._model(), settings, self._fingerprint(), checkpoint]
+        ranking = self._settings.ranking
+        return [self._code["evaluate"], *self._model(), ranking, settings, self._fingerprint(), checkpoint]
 
     def export(self) -> list[Part]:
         out = self._out
@@ -47,6 +48,7 @@ class Inputs:
         return [
             self._code["export"],
             *self._model(),
+            self._settings.ranking,
             self._settings.evaluate,
             self._settings.drift,
             *files,

@@ -148,6 +148,20 @@ def with_best_other(metrics: Metrics) -> Grid | None:
     return Grid(title, ["queries", "measure", "best other", "its value", "cesta adds"], lines)
 
 
+def frontier(metrics: Metrics) -> Grid | None:
+    """What the values of ``ranking.explore`` give; None if no value matters."""
+    measured = metrics.get("frontier")
+    if not measured or not measured["points"]:
+        return None
+    lines = []
+    for point in measured["points"]:
+        used = " (in use)" if point["value"] == measured["explore"] else ""
+        figures = (point[METRIC], point[NDCG], point["repeat"], point["explore"])
+        lines.append([f"{point['value']:g}{used}", *map(number, figures)])
+    title = "repeat or explore: known users by the value of ranking.explore; last two columns: HR@10"
+    return Grid(title, ["value", "HR@10", "NDCG@10", "repeat", "explore"], lines)
+
+
 def sources(metrics: Metrics) -> Grid:
     """The recall of each source."""
     users = has_users(metrics)

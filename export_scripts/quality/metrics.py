@@ -49,6 +49,7 @@ class Placement(NamedTuple):
     top: Rows  # (n, TOP) item rows, best first; 0 pads
     new_ranks: Ranks  # (n,) without the items that the customer bought before; MISSED if it is one of them
     chances: NDArray[np.float32] | None = None  # (n, TOP) their probabilities, if the ranker predicts any
+    moved: NDArray[np.float64] | None = None  # (n, m) ranks after each of the ranker's moves of new items
 
 
 def gains(ranks: Ranks) -> NDArray[np.float64]:

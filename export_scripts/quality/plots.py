@@ -1,6 +1,7 @@
 """Plots of the report as numbers in percent of the axes; ``report.html.j2`` draws them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Final, NamedTuple
 
 from export_scripts.quality.results import Summary
@@ -9,6 +10,9 @@ METRIC: Final = "hr_at_10"
 NONE: Final = "-"  # shown where there is no number
 STEPS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)  # between two marks of an axis
 MOST_MARKS: Final = 6
+LABEL: Final = 4  # width of a label on the line, in percent
+LINE: Final = 5  # height of a label in percent, and distance of two lifts
+DIGIT: Final = 2  # width of a single mark's label
 
 Points = list[tuple[float, float]]  # (x, y)
 
@@ -48,6 +52,26 @@ class Plot(NamedTuple):
     y: list[tuple[str, float]]
 
 
+class Mark(NamedTuple):
+    """A point with a label, which is ``lift`` lines above it; an empty label is not drawn."""
+
+    x: float
+    y: float
+    label: str
+    title: str
+    lift: int = 0
+
+
+class Field(NamedTuple):
+    """A line of marks, one mark of them that stands out, single marks, and the axes as of a Plot."""
+
+    line: list[Mark]
+    chosen: Mark
+    single: list[Mark]
+    x: list[tuple[str, float]]
+    y: list[tuple[str, float]]
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """Format a number such as 0.238; a dash for None."""
     return NONE if value is None else f"{value:.{digits}f}"
@@ -80,6 +104,31 @@ def dots(groups: Mapping[str, Summary], ours: str = "") -> tuple[list[Dot], Axis
             low, high = map(at, interval[METRIC])
             plotted.append(Dot(name, number(value), at(value), low, high, f"{group['n']:,}", name == ours))
     return plotted, scale
+
+
+def field(line: Sequence[Mark], chosen: Mark, single: Sequence[Mark]) -> Field:
+    """Plot a line of marks, the ``chosen`` one among them, and ``single`` marks, whose labels are lifted.
+
+    Of labels on the line that would cover each other, the first is drawn, and that of ``chosen`` always.
+    """
+    drawn = [*line, *single]
+    x, y = axis(max(mark.x for mark in drawn)), axis(max(mark.y for mark in drawn))
+
+    def placed(mark: Mark) -> Mark:
+        return mark._replace(x=round(100 * mark.x / x.end, 2), y=round(100 * mark.y / y.end, 2))
+
+    in_use, on_line = placed(chosen), []
+    labelled = [in_use]
+    for mark in map(placed, line):
+        if is_free := all(max(abs(mark.x - m.x), abs(mark.y - m.y)) > LABEL for m in labelled):
+            labelled.append(mark)
+        on_line.append(mark if is_free else mark._replace(label=""))
+    lifted: list[Mark] = []
+    for mark in sorted(map(placed, single)):
+        taken = [m.y + LINE * m.lift for m in lifted if abs(mark.x - m.x) < DIGIT]
+        free = (k for k in count() if all(abs(mark.y + LINE * k - height) >= LINE for height in taken))
+        lifted.append(mark._replace(lift=next(free)))
+    return Field(on_line, in_use, lifted, x.marks, y.marks)
 
 
 def lines(points_of: Mapping[str, Points], x: Axis, y: Axis) -> Plot:

@@ -83,9 +83,11 @@ def _join(parts: list[Placement]) -> Placement:
             np.zeros(0), np.zeros((0, TOP), np.int32), np.zeros(0), np.zeros((0, TOP), np.float32)
         )
     chances = [part.chances for part in parts if part.chances is not None]
+    moved = [part.moved for part in parts if part.moved is not None]
     return Placement(
         np.concatenate([part.ranks for part in parts]),
         np.concatenate([part.top for part in parts]),
         np.concatenate([part.new_ranks for part in parts]),
         np.concatenate(chances) if chances else None,
+        np.concatenate(moved) if moved else None,
     )

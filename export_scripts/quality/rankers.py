@@ -19,6 +19,7 @@ from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.reference import Reference
 from export_scripts.quality import baselines
 from export_scripts.quality.baselines import Pool
+from export_scripts.quality.frontier import is_new, moved_ranks
 from export_scripts.quality.metrics import (
     MISSED,
     TOP,
@@ -36,7 +37,7 @@ NO_CANDIDATES: Final = Candidates(
     np.zeros((0, 0), np.int32), np.zeros((0, 0, 0), np.float32), np.zeros((0, 0), np.int32)
 )
 
-MadeFrom = tuple[Mapping[str, bytes], list[str], CandidateSampler]  # of a ServedRanker
+MadeFrom = tuple[Mapping[str, bytes], list[str], CandidateSampler, Sequence[float]]  # of a ServedRanker
 
 
 class QueryBatch(NamedTuple):
@@ -61,14 +62,21 @@ class ServedRanker:
     """Cesta from end to end: the graph that Triton serves, except that it answers with all candidates.
 
     The served list ends at K = 20, but MRR is about all candidates. The first K are the same; a test compares
-    them. ``graph`` holds the files of ``served_ranker`` by name.
+    them. ``graph`` holds the files of ``served_ranker`` by name. Each of the ``moves``, log odds, is added to
+    the items new to the user, for a rank of its own.
     """
 
     NAME: Final = "cesta"
     names = (NAME,)
 
-    def __init__(self, graph: Mapping[str, bytes], item_ids: list[str], sampler: CandidateSampler):
-        self._made_from = graph, item_ids, sampler
+    def __init__(
+        self,
+        graph: Mapping[str, bytes],
+        item_ids: list[str],
+        sampler: CandidateSampler,
+        moves: Sequence[float] = (),
+    ):
+        self._made_from, self._moves = (graph, item_ids, sampler, moves), moves
         with tempfile.TemporaryDirectory() as folder:  # the session maps its files, which need no names then
             for name, content in graph.items():
                 Path(folder, name).write_bytes(content)
@@ -82,13 +90,18 @@ class ServedRanker:
 
     def place(self, batch: QueryBatch) -> dict[str, Placement]:
         answers = self.reference.score(batch.queries, batch.candidates)
-        top = [[self._rows[i] for i in ids] for ids in answers.item_ids[:, :TOP]]
+        ranked = answers.item_ids if self._moves else answers.item_ids[:, :TOP]
+        rows = np.array([[self._rows[i] for i in ids] for ids in ranked], np.int32)
         odds = np.exp(answers.scores - answers.scores[:, :1])  # best first: the softmax's usual shift
         chances = (odds / odds.sum(1, keepdims=True))[:, :TOP]
         ranks = ranks_in_lists(answers.item_ids, self._ids[batch.hidden])
         bought = batch.bought or Bought.nothing(len(ranks))
         new_ranks = self._ranks_of_new(answers.item_ids, ranks, batch.hidden, bought)
-        return {self.NAME: Placement(ranks, np.array(top, np.int32), new_ranks, chances)}
+        moved = None
+        if self._moves:
+            new = is_new(rows, batch.candidates)
+            moved = moved_ranks(answers.scores, new, ranks, self._moves)
+        return {self.NAME: Placement(ranks, rows[:, :TOP], new_ranks, chances, moved)}
 
     def _ranks_of_new(
         self, item_ids: NDArray[np.object_], ranks: Ranks, hidden: Rows, bought: Bought

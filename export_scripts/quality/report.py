@@ -16,13 +16,28 @@ from rich.table import Table
 
 from export_scripts.quality import grids
 from export_scripts.quality.grids import Grid, best_other, has_users, measured_rows, rows
-from export_scripts.quality.plots import METRIC, Axis, Plot, Points, axis, dots, lines, number, percent
+from export_scripts.quality.plots import (
+    METRIC,
+    Axis,
+    Field,
+    Mark,
+    Plot,
+    Points,
+    axis,
+    dots,
+    field,
+    lines,
+    number,
+    percent,
+)
 from export_scripts.quality.results import (
     Calibrated,
     Calibration,
     CandidateShares,
     ColdResult,
     ColdSummary,
+    Frontier,
+    FrontierPoint,
     Lists,
     Metrics,
     Shares,
@@ -60,6 +75,8 @@ def html(metrics: Metrics) -> str:
         best_other=grids.with_best_other(metrics),
         ranked=ranked,
         rankers=dots({row.name: row.result["known"] for row in ranked}, "cesta"),
+        frontier=_frontier(metrics),
+        frontier_table=grids.frontier(metrics),
         groups=dots(kinds | sizes | supports),
         cold=dots(_cold_groups(metrics["cold"], users)),
         recall=_recall(metrics["candidates"], metrics["protocol"]["candidates"], users),
@@ -84,7 +101,7 @@ def print_report(path: Path, console: Console) -> None:
     console.print(_table(grids.rankers(metrics)))
     for name, rival in metrics.get("rivals", {}).items():
         console.print(f"{name}: {rival['note']}", style="dim", highlight=False, markup=False)
-    for grid in (grids.with_best_other(metrics), grids.new_only(metrics)):
+    for grid in (grids.with_best_other(metrics), grids.new_only(metrics), grids.frontier(metrics)):
         if grid:
             console.print(_table(grid))
     console.print(_describe_sampler_loss(metrics), highlight=False)
@@ -113,6 +130,7 @@ def readings(metrics: Metrics) -> dict[str, str]:
     return {
         "rankers": _describe_comparison(metrics),
         "groups": _describe_kinds(metrics),
+        "frontier": _describe_frontier(metrics.get("frontier")),
         "recall": _describe_sampler_loss(metrics),
         "cold": _describe_cold(metrics["cold"], has_users(metrics)),
         "calibration": _describe_calibration(metrics["calibration"]),
@@ -145,6 +163,25 @@ def _describe_kinds(metrics: Metrics) -> str:
         f"Cesta finds {repeat} of the items that their user bought before (repeat), and {explore} of the "
         f"others (explore). From the basket alone it finds {unknown}."
     )
+
+
+def _describe_frontier(frontier: Frontier | None) -> str:
+    if not frontier or not frontier["points"]:
+        return ""
+    by_value = {point["value"]: point for point in frontier["points"]}
+    used = by_value[frontier["explore"]]
+    chosen = frontier["chosen"]
+    whose = "as validation chose" if used["value"] == chosen else f"validation chose {chosen:g}"
+    least, most = by_value[min(by_value)], by_value[max(by_value)]
+    return (
+        f"The setting ranking.explore is {used['value']:g} ({whose}): HR@10 is {_both(used)}. The other "
+        f"points need no training. They reach from {_both(least)} at {least['value']:g} to {_both(most)} at "
+        f"{most['value']:g}."
+    )
+
+
+def _both(point: FrontierPoint) -> str:
+    return f"{percent(point['repeat'])} of repeat and {percent(point['explore'])} of explore"
 
 
 def _describe_sampler_loss(metrics: Metrics) -> str:
@@ -237,6 +274,44 @@ def _describe_against(against: dict[str, JsonValue]) -> str:
         f"the active release {comparison.release} reaches {number(theirs)}: a difference of "
         f"{comparison.difference['ndcg_at_10']:+.4f} (95 % interval {low:+.4f} to {high:+.4f})."
     )
+
+
+class Compared(NamedTuple):
+    """The frontier of ``ranking.explore``, and the names of the other rankers by their labels."""
+
+    plot: Field
+    names: dict[str, str]
+
+
+def _frontier(metrics: Metrics) -> Compared | None:
+    """Plot explore against repeat for cesta's values and for each other ranker; None without values."""
+    frontier = metrics.get("frontier")
+    if not frontier or not frontier["points"]:
+        return None
+    line = [
+        Mark(
+            p["repeat"],
+            p["explore"],
+            f"{p['value']:+g}",
+            f"{p['value']:+g}: {_pair(p['repeat'], p['explore'])}",
+        )
+        for p in frontier["points"]
+    ]
+    in_use = [p["value"] for p in frontier["points"]].index(frontier["explore"])
+    single: list[Mark] = []
+    names: dict[str, str] = {}
+    for row in measured_rows(metrics):
+        repeat, explore = row.result["repeat"][METRIC], row.result["explore"][METRIC]
+        if row.ours or repeat is None or explore is None:
+            continue
+        label = str(len(names) + 1)
+        names[label] = row.name
+        single.append(Mark(repeat, explore, label, f"{row.name}: {_pair(repeat, explore)}"))
+    return Compared(field(line, line[in_use], single), names)
+
+
+def _pair(repeat: float, explore: float) -> str:
+    return f"repeat {number(repeat)}, explore {number(explore)}"
 
 
 class Recall(NamedTuple):

@@ -164,6 +164,24 @@ class BestOther(Difference):
     value: float
 
 
+class FrontierPoint(TypedDict):
+    """HR@10 and NDCG@10 of known users with one value of ``ranking.explore``, and HR@10 by kind of query."""
+
+    value: float
+    hr_at_10: float
+    ndcg_at_10: float
+    repeat: float
+    explore: float
+
+
+class Frontier(TypedDict):
+    """The value of ``ranking.explore`` in use, the one that validation chose, and what each value gives."""
+
+    explore: float
+    chosen: float
+    points: list[FrontierPoint]  # none without repeats or without new items
+
+
 class ProtocolRecord(TypedDict):
     """The size of the measurement: queries, start of the test period, ranked items, candidates."""
 
@@ -190,5 +208,6 @@ class Metrics(RankerResult):
     rivals: dict[str, MeasuredRival | MissingRival]
     new_only: NotRequired[dict[str, NewOnly]]  # by ranker; this and the next: missing in older metrics
     best_other: NotRequired[dict[str, dict[str, BestOther]]]  # by kind of query and metric
+    frontier: NotRequired[Frontier]  # missing in metrics of older versions
     protocol: ProtocolRecord
     against: dict[str, JsonValue] | None  # a Comparison with the active release, if there was one

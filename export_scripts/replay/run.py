@@ -51,7 +51,7 @@ class Replay:
         the last weekly release, and goes on with its tower.
         """
         shop = load_shop(data)
-        chosen = (settings.splits, settings.sampler, settings.retrieval, settings.train)
+        chosen = (settings.splits, settings.sampler, settings.retrieval, settings.train, settings.ranking)
         name = settings_name(
             WARM if warm else COLD, shop.fingerprint, *(table.model_dump_json() for table in chosen)
         )

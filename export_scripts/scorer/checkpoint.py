@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ensemble.candidate_sampler.features import FEATURES
 from export_scripts.receipts.shop import DAY_S, Shop
+from export_scripts.scorer.explore import add_explore, explore_of
 from export_scripts.scorer.ncf import NCF, NCFShape
 from export_scripts.settings import Settings
 from export_scripts.snapshots.retrieval.renumbering import Numbering
@@ -42,6 +43,15 @@ class Curve:
 UNTRAINED: Final = Curve([], 0)
 
 
+class FittedScorer(NamedTuple):
+    """A scorer as it was trained, the sampler's prior (F,), and what validation says about both."""
+
+    model: NCF
+    prior: NDArray[np.float32]
+    curve: Curve = UNTRAINED
+    explore: float = 0.0  # log odds to add to items new to the user; not added to the ``model``
+
+
 @dataclass(frozen=True)
 class EarlierTower:
     """The tower of a checkpoint, and what a later training must know to go on with it."""
@@ -56,12 +66,10 @@ class EarlierTower:
 
 def save_checkpoint(
     path: Path,
-    model: NCF,
-    prior: NDArray[np.float32],
+    fitted: FittedScorer,
     shop: Shop,
     settings: Settings,
     tower: TrainedTower,
-    curve: Curve = UNTRAINED,
     warm: int = 0,
 ) -> None:
     """Write the checkpoint as plain tensors, strings and numbers, so that loading runs no pickled code.
@@ -69,7 +77,9 @@ def save_checkpoint(
     ``warm`` counts the trainings in a row that went on with an earlier tower.
     """
     content = io.BytesIO()  # if torch wrote the file, a full disk would raise RuntimeError, not OSError
+    model, prior, curve, explore = fitted
     state = {"shape": asdict(model.shape), "state": model.state_dict(), "prior": torch.from_numpy(prior)}
+    state["explore"] = explore
     # JSON text, because pickle writes equal strings once or twice, depending on whether they are one object.
     state["curve"] = json.dumps(asdict(curve))
     state["numbering"] = Numbering.of(shop).to_json()
@@ -83,7 +93,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, shop: Shop, settings: Settings) -> tuple[NCF, NDArray[np.float32]]:
-    """Load the model, in evaluation mode, and the prior (F,).
+    """Load the model, in evaluation mode and with ``ranking.explore`` added, and the prior (F,).
 
     Raises CestaError if the checkpoint is missing, damaged, or made from other data or settings.
     """
@@ -92,6 +102,7 @@ def load_checkpoint(path: Path, shop: Shop, settings: Settings) -> tuple[NCF, ND
         shape = NCFShape(**{**saved["shape"], "hidden": tuple(saved["shape"]["hidden"])})
         model = NCF(shape)
         model.load_state_dict(saved["state"])
+        add_explore(model, explore_of(settings.ranking.explore, saved["explore"]))
         return model.eval(), saved["prior"].numpy()
 
 
@@ -125,6 +136,15 @@ def load_curve(path: Path) -> Curve:
     """
     with _read_checkpoint(path) as saved:
         return Curve(**json.loads(saved["curve"]))
+
+
+def load_chosen_explore(path: Path) -> float:
+    """Load the log odds that validation chose to add to items new to the user.
+
+    Raises CestaError if the checkpoint is missing or damaged.
+    """
+    with _read_checkpoint(path) as saved:
+        return float(saved["explore"])
 
 
 @contextmanager

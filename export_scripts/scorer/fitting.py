@@ -1,4 +1,4 @@
-"""Fit the scorer: train until validation stops improving, then raise items that are new to a user."""
+"""Fit the scorer: train until validation stops improving, then choose how far new items are raised."""
 
 from copy import deepcopy
 
@@ -13,28 +13,28 @@ from ensemble.candidate_sampler.features import FEATURES
 from export_scripts.durations import step
 from export_scripts.progress import Progress
 from export_scripts.scorer.checkpoint import UNTRAINED, Curve
+from export_scripts.scorer.explore import NEW_TO_USER
 from export_scripts.scorer.ncf import NCF, NCFShape
 from export_scripts.scorer.prior import moments
 from export_scripts.scorer.resume import SavedTraining, Stateful
+from export_scripts.scorer.schedule import schedule_for
 from export_scripts.scorer.training_set import TrainingSet
 from export_scripts.settings import TrainSettings
 from export_scripts.thread_count import ThreadCount
 
 log = structlog.get_logger()
 
-LEAST_BATCHES, LEAST_BATCH = 20, 32  # a small shop gets smaller batches before it gets too few steps
 VALIDATION_BATCH = 256
 MOST_THREADS = 2  # three and more give other last bits than one and two
 TOP = 10  # places of the list that HR@10 and NDCG@10 look at
-RISES = [step / 10 for step in range(13)]  # tried by raise_new_items, in the score's unit, log odds
-NEW_TO_USER = FEATURES.index("new_to_user")
+RISES = [step / 10 for step in range(13)]  # tried by choose_explore, in the score's unit, log odds
 SCALE_SAMPLE = 4_000  # training queries from which the features' mean and spread are taken
 
 
 def new_model(
-    arrays: SamplerArrays, training: TrainingSet, prior: NDArray[np.float32], settings: TrainSettings
+    arrays: SamplerArrays, training: TrainingSet, linear: NDArray[np.float32], settings: TrainSettings
 ) -> NCF:
-    """Make a scorer with the tower's vectors and the prior as its wide term: the best linear score.
+    """Make a scorer with the tower's vectors and the best ``linear`` score (F,) as its wide term.
 
     Training does not change the vectors. Trained vectors memorise the training period within two epochs; with
     fixed vectors the layers go on learning what holds for every user.
@@ -61,7 +61,7 @@ def new_model(
         mean, std = moments(features, torch.from_numpy(training.rows[sample] > 0))
         model.feature_mean.copy_(mean)
         model.feature_std.copy_(std)
-        model.wide.weight.copy_(torch.from_numpy(prior) * std)
+        model.wide.weight.copy_(torch.from_numpy(linear) * std)
     for frozen in (model.user_mlp, model.basket_mlp, model.item_mlp, model.item_bias):
         frozen.requires_grad_(False)
     return model
@@ -92,18 +92,17 @@ def fit(
         return best.eval(), UNTRAINED
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    batches = max(1, len(training) // settings.batch_size, min(LEAST_BATCHES, len(training) // LEAST_BATCH))
-    steps = batches * settings.epochs
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=steps)
+    batches, epochs = length = schedule_for(training, settings)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=length.steps)
     parts: dict[str, Stateful] = {"model": model, "best": best, "optimizer": optimizer, "schedule": schedule}
     curve = saved.restore_epoch(parts, rng) if saved else None
     if curve is None:
         curve = [{"epoch": 0} | _validate(best, validation)]
         log.info("epoch", **curve[-1])
     most = min(MOST_THREADS, torch.get_num_threads())
-    with Progress("train", steps) as progress, ThreadCount(most) as threads:
+    with Progress("train", length.steps) as progress, ThreadCount(most) as threads:
         progress.advance(batches * (len(curve) - 1))
-        while len(curve) <= settings.epochs and len(curve) - 1 - best_epoch(curve) < settings.patience:
+        while len(curve) <= epochs and len(curve) - 1 - best_epoch(curve) < settings.patience:
             model.train()
             threads.restart()  # validating and saving are no steps
             for places in np.array_split(rng.permutation(len(training)), batches):
@@ -129,8 +128,8 @@ def best_epoch(curve: list[dict[str, float]]) -> int:
 
 
 @torch.no_grad()
-def raise_new_items(model: NCF, validation: TrainingSet, price: float) -> float:
-    """Raise the scores of items that are new to the user, and return by how much.
+def choose_explore(model: NCF, validation: TrainingSet, price: float) -> float:
+    """Return by how much to raise the scores of items that are new to the user.
 
     A list of the likeliest items holds few new ones, because a repeat is likelier than any single new item.
     Half of the purchases are new items, though. Of the RISES that cost at most the share ``price`` of
@@ -146,8 +145,7 @@ def raise_new_items(model: NCF, validation: TrainingSet, price: float) -> float:
     least = (1 - price) * max(each["ndcg_at_10"] for each in quality)
     affordable = [i for i, each in enumerate(quality) if each["ndcg_at_10"] >= least]
     chosen = max(affordable, key=lambda i: (ranks[i][hidden_is_new] < TOP).sum())  # the first of equals
-    model.wide.weight[0, NEW_TO_USER] += RISES[chosen] * model.feature_std[NEW_TO_USER]
-    log.info("leaned to new", added=RISES[chosen], before=quality[0], after=quality[chosen])
+    log.info("explore", added=RISES[chosen], before=quality[0], after=quality[chosen])
     return RISES[chosen]
 
 

@@ -1,13 +1,20 @@
-"""The prior: the linear score that chooses the candidates, and that the scorer's training starts from."""
+"""The prior: the linear score that the scorer's training starts from, and that chooses the candidates.
+
+The likeliest items fill a known user's candidates with repeats, the last of which hardly ever enter a list.
+So the sampler's prior raises items that are new to the user, as far as its candidates hold no fewer hidden
+items.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ensemble.candidate_sampler.features import FEATURES
 from export_scripts.durations import step
 from export_scripts.receipts.shop import Shop
 from export_scripts.scorer.training_set import Period, collect, sample_periods
@@ -16,19 +23,25 @@ from export_scripts.snapshots.snapshot import untrained_prior
 from export_scripts.thread_count import ThreadCount
 from operations.records.contract import Contract
 
+log = structlog.get_logger()
+
 PRIOR_QUERIES = 2_000  # enough for a score of 20 weights
 PRIOR_STEPS = 200
 PRIOR_CANDIDATES = 1_536  # far more than C: the prior must also rank items that a full list cuts off
 # Ridge over all queries: 40 queries pin the weights to the blend, 2,000 hardly do. A ridge of 10 loses 0.05
 # of the unknown users' NDCG@10 at 50 queries.
 PRIOR_RIDGE = 40.0
+RAISES = [step / 4 for step in range(9)]  # tried for items new to the user, in log odds
+NEW_TO_USER = FEATURES.index("new_to_user")
 
 
 @step("prior")
 def fit_prior(
     shop: Shop, training: Sequence[Period], settings: Settings, contract: Contract
 ) -> NDArray[np.float32]:
-    """Fit the (F,) weights of the score that keeps the best C candidates, by a softmax over long lists.
+    """Fit a linear score by a softmax over long lists; return the weights (2, F) of score and prior.
+
+    The prior is the score with new items raised; it keeps the best C candidates.
 
     The weights are those of the untrained blend times a free scale, plus a deviation. The ridge penalises the
     deviation, so a shop with few queries stays close to the blend.
@@ -38,7 +51,7 @@ def fit_prior(
     periods = sample_periods(training, PRIOR_QUERIES, rng)
     examples = collect(shop, periods, settings, wide, "prior", rng, anonymous=settings.train.user_dropout)
     if not len(examples):
-        return untrained_prior()
+        return np.stack([untrained_prior()] * 2)
     features = torch.from_numpy(examples.features).float()
     padding = torch.from_numpy(examples.rows == 0)
     mean, std = moments(features, ~padding)
@@ -56,7 +69,30 @@ def fit_prior(
             torch.autograd.backward(loss)
             optimizer.step()
             threads.step()
-    return ((scale * blend + deviation).detach() / std).numpy()
+    fitted = (scale * blend + deviation).detach()
+    scores = (features @ fitted).masked_fill(padding, -torch.inf)
+    new = torch.from_numpy(examples.features[:, :, NEW_TO_USER]).float()
+    weights = np.stack([(fitted / std).numpy()] * 2)
+    weights[1, NEW_TO_USER] += choose_raise(scores, new, target, contract.candidates)
+    return weights
+
+
+def choose_raise(scores: torch.Tensor, new: torch.Tensor, target: torch.Tensor, capacity: int) -> float:
+    """Return the largest of the RAISES with which the best ``capacity`` hold no fewer hidden items.
+
+    ``scores`` (n, c) are those of the candidates, ``new`` (n, c) is 1 for items that are new to the user, and
+    ``target`` (n,) are the places of the hidden items, whether new or not.
+    """
+
+    def count_kept(raised: float) -> int:
+        lifted = scores + raised * new
+        better = (lifted > lifted.gather(1, target[:, None])).sum(1)
+        return int((better < capacity).sum())
+
+    kept = [count_kept(raised) for raised in RAISES]
+    chosen = max(i for i, number in enumerate(kept) if number >= kept[0])
+    log.info("sampler leans to new", added=RAISES[chosen], kept=kept[chosen], before=kept[0], of=len(target))
+    return RAISES[chosen]
 
 
 def moments(features: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -80,7 +80,7 @@ class SavedTraining:
         return load_arrays(self._arrays)
 
     def load_or_fit_prior(self, fit: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Load the saved prior (F,); if there is none, ``fit`` and save it first."""
+        """Load the saved weights of ``fit_prior``; if there are none, ``fit`` and save it first."""
         if not self._prior.exists():
             content = io.BytesIO()
             np.save(content, fit(), allow_pickle=False)

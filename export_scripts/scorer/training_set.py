@@ -100,7 +100,7 @@ def make_periods(
     began to sell in between are hidden too, and the scorer does not learn that nobody buys new items.
     """
     rng = np.random.default_rng(settings.train.seed)
-    bounds = split.parts_of_training(shop, settings.train.recounts)
+    bounds = split.parts_of_training(shop, settings.train.recounts, settings.splits.training_days)
     # In the order of time, so that each one adds to the pairs that the one before has counted.
     snapshots = [arrays, *(recount(shop, arrays, start, settings, partials) for start in bounds[1:-1])]
     recent = recount(shop, arrays, split.validation, settings, partials)

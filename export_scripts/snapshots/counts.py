@@ -7,10 +7,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.candidate_sampler.arrays import Categories, Cold, Histories, Neighbours, Popularity
+from ensemble.candidate_sampler.arrays import Categories, Cold, Histories, Neighbours, Partners, Popularity
 from ensemble.candidate_sampler.ids import Ids
 from export_scripts.receipts.shop import Shop
-from export_scripts.snapshots.pairs import Lines, count_pairs
+from export_scripts.snapshots.pairs import Lines, PairCounts, count_pairs
 from export_scripts.snapshots.partitions import (
     Baskets,
     Countable,
@@ -20,6 +20,7 @@ from export_scripts.snapshots.partitions import (
     make_histories,
 )
 from export_scripts.snapshots.partners import strongest
+from export_scripts.snapshots.regressions import fit_weights
 
 RECENT_DAYS = 28
 
@@ -55,10 +56,15 @@ def _log_share(counts: NDArray[np.int64], baskets: int) -> NDArray[np.float32]:
 
 def cooccurrence(
     shop: Shop, end: int, min_support: int, partners: int, shrinkage: float, largest_basket: int
-) -> Neighbours:
+) -> Partners:
     """Return the strongest ``partners`` of every item, see ``strongest``; all baskets are counted here."""
     pairs = count_pairs(lines_of(shop, largest_basket).before(end))
-    return strongest(pairs, support(shop, end), min_support, partners, shrinkage)
+    return weighted(pairs, strongest(pairs, support(shop, end), min_support, partners, shrinkage))
+
+
+def weighted(pairs: PairCounts, near: Neighbours) -> Partners:
+    """Return the partners ``near`` of every item with their weights, all of them from ``pairs``."""
+    return Partners(*near, weight=fit_weights(pairs, near.offsets, near.items))
 
 
 def category_pairs(

@@ -20,11 +20,13 @@ from export_scripts.receipts.shop import Shop
 from export_scripts.settings import SamplerSettings, Settings
 from export_scripts.snapshots import counts
 from export_scripts.snapshots.partials import hash_baskets
+from export_scripts.snapshots.regressions import L2, MOST
 from export_scripts.snapshots.snapshot import category_pairs, cold
 from export_scripts.snapshots.splits import cut_off
 from operations.errors import CestaError
 
 SAMPLED_ITEMS: Final = 200  # items whose partners are counted again, from the baskets not to be seen
+REFITTED_ITEMS: Final = 3  # items whose weights are fitted again
 BASKETS_AT_ONCE: Final = 2**18  # counted again in one product
 EXACT: Final = 1e-6  # relative; float32 keeps 1e-7, one more basket among 100,000 is 5e-6 of a cosine
 
@@ -69,8 +71,7 @@ def _neighbours(shop: Shop, arrays: SamplerArrays, start: int, settings: Sampler
     wrong = _differ(near.cosine * np.sqrt(sales[near.items] / sales[owner]), near.probability)
     if wrong.any():
         return f"know {wrong.sum():,} pairs by sales of {_describe(shop, owner[wrong], start)}"
-    later = np.flatnonzero((np.diff(near.offsets) > 0) & (counts.support(shop, shop.n_baskets, start) > 0))
-    sampled = np.random.default_rng(start).choice(later, min(SAMPLED_ITEMS, len(later)), replace=False)
+    sampled = _sample_later(shop, arrays, start, SAMPLED_ITEMS)
     column = np.full(shop.n_items, -1)
     column[sampled] = np.arange(len(sampled))
     places = np.flatnonzero(column[owner] >= 0)
@@ -81,7 +82,29 @@ def _neighbours(shop: Shop, arrays: SamplerArrays, start: int, settings: Sampler
         return (
             f"know {wrong.sum():,} of {len(places):,} pairs by baskets of {_describe(shop, i[wrong], start)}"
         )
+    return _weights(shop, arrays, start, settings)
+
+
+def _weights(shop: Shop, arrays: SamplerArrays, start: int, settings: SamplerSettings) -> str:
+    """Fit the weights of a few items again, by another inverse, from the baskets not to be seen."""
+    near = arrays.neighbours
+    for item in _sample_later(shop, arrays, start, REFITTED_ITEMS):
+        part = slice(near.offsets[item], near.offsets[item + 1])
+        rows = np.array([item, *near.items[part][:MOST]])
+        together = _count_pairs(shop, rows, start, settings.largest_basket)[rows]
+        inverse = np.linalg.inv(together + L2 * np.eye(len(rows)))
+        expected = np.zeros(part.stop - part.start)
+        expected[: len(rows) - 1] = -inverse[0, 1:] / np.diag(inverse)[1:]
+        if (np.abs(near.weight[part] - expected) > EXACT).any():
+            return f"weigh by other baskets the partners of {_describe(shop, np.array([item]), start)}"
     return ""
+
+
+def _sample_later(shop: Shop, arrays: SamplerArrays, start: int, most: int) -> NDArray[np.int64]:
+    """At most ``most`` of the items with partners that are sold from ``start`` on."""
+    has_partners = np.diff(arrays.neighbours.offsets) > 0
+    later = np.flatnonzero(has_partners & (counts.support(shop, shop.n_baskets, start) > 0))
+    return np.random.default_rng(start).choice(later, min(most, len(later)), replace=False)
 
 
 def _differ(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from ensemble.candidate_sampler.arrays import (
     Clock,
     Cold,
     Neighbours,
+    Partners,
     Popularity,
     Prior,
     SamplerArrays,
@@ -94,7 +95,7 @@ def recount(
 class _Counted(TypedDict):
     """The arrays that are counted."""
 
-    neighbours: Neighbours
+    neighbours: Partners
     popularity: Popularity
     categories: Categories
     category_names: Ids
@@ -108,7 +109,7 @@ def _count(shop: Shop, end: int, settings: SamplerSettings, partials: PartialCou
     pairs, of_categories = partials.pairs(end), partials.category_pairs(end)
     support, sizes = counts.support(shop, end), (settings.partners, settings.shrinkage)
     return {
-        "neighbours": strongest(pairs, support, settings.min_support, *sizes),
+        "neighbours": counts.weighted(pairs, strongest(pairs, support, settings.min_support, *sizes)),
         "popularity": counts.popularity(shop, end, settings.min_support),
         "categories": categories,
         "category_names": names,

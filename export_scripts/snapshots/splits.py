@@ -15,6 +15,7 @@ from export_scripts.receipts.shop import Shop
 from export_scripts.settings import SplitSettings
 
 MIDNIGHTS_FROM_DAYS = 14  # with less data, whole days would leave periods empty
+ITEMS_PER_QUESTION = 2  # hide_items hides at most half of a basket
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,23 @@ class Split:
     test: int
     end: int
 
-    def parts_of_training(self, shop: Shop, most: int) -> list[int]:
-        """Cut the training period into up to ``most`` equally long parts; return their starts and the end."""
+    def training_days(self, shop: Shop) -> float:
+        """Days from the first basket of the training period to that of the validation period."""
+        if self.training == self.validation:
+            return 0.0
+        end = min(self.validation, shop.n_baskets - 1)
+        return float(shop.times[end] - shop.times[self.training]) / shop.day
+
+    def parts_of_training(self, shop: Shop, most: int, days: float) -> list[int]:
+        """Cut the training period into equally long parts; return their starts and the end.
+
+        There are up to ``most`` parts in ``days``, and as many for each further such time.
+        """
         if self.training == self.validation:
             return [self.training, self.validation]
         times = shop.times[self.training], shop.times[self.validation - 1] + 1
-        inner = np.linspace(*times, most + 1)[1:-1]
+        parts = most * max(1, round((times[1] - times[0]) / (days * shop.day)))
+        inner = np.linspace(*times, parts + 1)[1:-1]
         starts = (_first_basket(shop, time) for time in inner)
         return sorted({self.training, *starts, self.validation})
 
@@ -66,8 +78,9 @@ class HiddenItems:
 def split_by_time(shop: Shop, settings: SplitSettings) -> Split:
     """Cut off the last ``test_days``, then ``validation_days``, then ``training_days``, by whole days.
 
-    Test and validation get at most an eighth of the time span each and training at most a quarter, so that
-    half always remains for the counts.
+    Test and validation get at most an eighth of the time span each. Training gets at most a quarter for
+    ``training_days``. It begins earlier if it would hold fewer than ``training_questions``, and gets up to
+    ``longest_training_days`` and a third of the span. So five twelfths always remain for the counts.
     """
     first, day = int(shop.times[0]), shop.day
     end: float = int(shop.times[-1]) + 1
@@ -76,11 +89,20 @@ def split_by_time(shop: Shop, settings: SplitSettings) -> Split:
     span = end - first
     test = end - min(settings.test_days * day, span / 8)
     validation = test - min(settings.validation_days * day, span / 8)
-    training = validation - min(settings.training_days * day, span / 4)
+    shortest = min(settings.training_days * day, span / 4)
+    days = min(_days_to_hold(shop, validation, settings), settings.longest_training_days)
+    training = validation - max(min(days * day, span / 3), shortest)
     training_start, validation_start, test_start = (
         _first_basket(shop, time) for time in (training, validation, test)
     )
     return Split(training_start, validation_start, test_start, shop.n_baskets)
+
+
+def _days_to_hold(shop: Shop, end: float, settings: SplitSettings) -> int:
+    """Return the whole days before ``end`` that hold the training questions; all if there are too few."""
+    wanted = shop.offsets[_first_basket(shop, end)] - ITEMS_PER_QUESTION * settings.training_questions
+    first = int(np.searchsorted(shop.offsets[:-1], max(wanted, 0), side="right")) - 1
+    return int(np.ceil((end - shop.times[first]) / shop.day))
 
 
 def _first_basket(shop: Shop, time: float) -> int:

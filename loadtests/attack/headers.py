@@ -54,6 +54,7 @@ PATHS: Final = (
     ("GET", "/readyz", b""),
     ("GET", "/admin/releases", b""),
     ("GET", "/admin/operations", b""),
+    ("GET", "/admin/keys", b""),
     ("GET", "/nothing-here", b""),
 )
 CACHED: Final = ("/v1/items", "/v1/categories")

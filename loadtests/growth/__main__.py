@@ -61,6 +61,7 @@ SIZES: Final = (27_000, 50_000, 100_000, 300_000, 1_000_000)
 CONCURRENCY: Final = (1, 8, 128)
 SEED: Final = 7
 RECALL_QUESTIONS: Final = 500
+SIMILAR: Final = 150  # nearest items of the retrieval tower per query
 CESTA: Final = next(server for server in SERVERS if server.kind == OURS and not server.cached)
 
 WEB_APP: Final = next(server for server in SERVERS if server.kind == WHOLE and "torch" in server.name)
@@ -85,7 +86,9 @@ def measure(release: Outputs, items: int, folder: Path, given: argparse.Namespac
 
 def publish_grown(release: Outputs, items: int, out: Outputs) -> dict[str, Any]:
     """Write the grown run, publish it and promote it, as a build does. Return sizes and seconds."""
-    settings, contract, rng = load_settings(), read_contract(), np.random.default_rng(SEED)
+    # With the source that the default does without: its index is what grows.
+    settings = load_settings(overrides={"sampler.similar": SIMILAR})
+    contract, rng = read_contract(), np.random.default_rng(SEED)
     described = RunManifest.read(release.run / manifest.NAME)
     arrays, family = grow(load_arrays(release.run / "arrays"), items, rng)
     network = grow_network(load_network(release.checkpoint), family, rng)

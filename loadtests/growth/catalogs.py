@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.candidate_sampler.arrays import Categories, Neighbours, Popularity, SamplerArrays
+from ensemble.candidate_sampler.arrays import Categories, Partners, Popularity, SamplerArrays
 from ensemble.candidate_sampler.ids import Ids
 from export_scripts.scorer.ncf import NCF
 
@@ -129,7 +129,7 @@ def _categories(categories: Categories, family: Family, popularity: Popularity) 
     return Categories(of_item, offsets, member[best_first].astype(np.int32))
 
 
-def _neighbours(neighbours: Neighbours, family: Family, rng: np.random.Generator) -> Neighbours:
+def _neighbours(neighbours: Partners, family: Family, rng: np.random.Generator) -> Partners:
     """A list of partners for every row. A copy keeps the strongest ones, fewer as it sells less."""
     length = np.diff(neighbours.offsets)[family.source]
     sales = np.minimum(family.share * family.size[family.source] / 2, 1)
@@ -137,12 +137,13 @@ def _neighbours(neighbours: Neighbours, family: Family, rng: np.random.Generator
     shortened[: family.first] = length[: family.first]
     offsets = np.concatenate([[0], np.cumsum(shortened)])
     items = np.empty(offsets[-1], np.int32)
-    cosine, probability = np.empty(offsets[-1], np.float32), np.empty(offsets[-1], np.float32)
+    values = [np.empty(offsets[-1], np.float32) for _ in neighbours[2:]]
     for start in range(0, len(shortened), CHUNK):
         rows = slice(start, start + CHUNK)
         part = slice(offsets[start], offsets[min(start + CHUNK, len(shortened))])
         shift = neighbours.offsets[family.source[rows]] - offsets[:-1][rows]
         entry = np.arange(part.start, part.stop) + np.repeat(shift, shortened[rows])
         items[part] = family.pick(neighbours.items[entry], rng)
-        cosine[part], probability[part] = neighbours.cosine[entry], neighbours.probability[entry]
-    return Neighbours(offsets, items, cosine, probability)
+        for value, of_source in zip(values, neighbours[2:], strict=True):
+            value[part] = of_source[entry]
+    return Partners(offsets, items, *values)

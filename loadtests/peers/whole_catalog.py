@@ -1,6 +1,6 @@
 """Scores every recommendable item for every request, as a web app over an NCF checkpoint does.
 
-NCF is neural collaborative filtering, the scorer's network. It reads 26 features, so each item needs them.
+NCF is neural collaborative filtering, the scorer's network. It reads 28 features, so each item needs them.
 They come from the release's own compiled kernels, with limits so wide that no item is left out. A web app
 would hardly do better, and numpy would be slower.
 """

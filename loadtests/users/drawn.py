@@ -18,6 +18,7 @@ from ensemble.candidate_sampler.arrays import (
     Cold,
     Histories,
     Neighbours,
+    Partners,
     Popularity,
     Prior,
     Retrieval,
@@ -220,12 +221,12 @@ def _categories(kinds: NDArray[np.int32]) -> Categories:
     return Categories(kinds[:, None], offsets, order.astype(np.int32))
 
 
-def _neighbours(items: int, rng: np.random.Generator) -> Neighbours:
+def _neighbours(items: int, rng: np.random.Generator) -> Partners:
     offsets = np.maximum(np.arange(-1, items, dtype=np.int64), 0) * PARTNERS
     partners = _popular(rng, items - 1, int(offsets[-1]))
     falling = np.linspace(0.5, 0.1, PARTNERS, dtype=np.float32)
     cosine = np.tile(falling, items - 1)
-    return Neighbours(offsets, partners, cosine, cosine / np.float32(2))
+    return Partners(offsets, partners, cosine, cosine / np.float32(2), cosine / np.float32(5))
 
 
 def _pairs(rng: np.random.Generator) -> Neighbours:

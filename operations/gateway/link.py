@@ -32,16 +32,20 @@ log = structlog.get_logger()
 
 
 class GatewayLink:
-    """Links one gateway to one repository inside a `with` block. Without a canary, nothing is split off."""
+    """Links one gateway to one repository inside a `with` block.
+
+    Of a server that was started with the release `pinned`, the categories are that one's, and nothing is
+    split off.
+    """
 
     def __init__(
         self,
         settings: GatewaySettings,
         repository: Repository,
         registry: CollectorRegistry,
-        has_canary: bool = True,
+        pinned: int | None = None,
     ) -> None:
-        self.settings, self._has_canary = settings, has_canary
+        self.settings, self._pinned = settings, pinned
         self._repository = repository
         registry.register(RequestMetrics(settings.folder))
         self._up = Gauge(
@@ -71,7 +75,7 @@ class GatewayLink:
 
     def follow(self) -> None:
         """Write the split when the canary's share has changed, and have the gateway read it."""
-        canary = canary_on_disk(self._repository) if self._has_canary else None
+        canary = canary_on_disk(self._repository) if self._pinned is None else None
         percent = canary.percent if canary else 0.0
         if percent != self._percent:
             write_split(self.settings.folder, percent)
@@ -80,8 +84,8 @@ class GatewayLink:
             self._percent = percent
 
     def list_categories(self) -> None:
-        """Write the categories of the active release when it has changed."""
-        release = active_release(self._repository)
+        """Write the categories of the release that answers when it has changed."""
+        release = active_release(self._repository) if self._pinned is None else self._pinned
         if release is not None and release != self._listed:
             if not write_categories(self._repository, release, self.settings.folder):
                 log.warning("categories not listed", release=release, reason="its arrays do not tell them")

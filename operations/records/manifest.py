@@ -117,6 +117,7 @@ class RunManifest(JsonRecord, frozen=True):
     sampler_code: str | None = None
     digest: str
     files: Files
+    explore: float | None = None  # log odds added to items new to their customer; None: not kept then
     drift: DriftRecord | None = None  # what its receipts looked like; None: made before that was kept
     tensorrt: JsonObject | None = None  # how its answers compared; None: not asked
 

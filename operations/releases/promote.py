@@ -87,7 +87,8 @@ def roll_back(
 def check_expected(repository: Repository, expected: int | None) -> None:
     """Raise CestaError, with both names, if another release than ``expected`` is active. None: any may be."""
     if expected is not None and (active := active_release(repository)) != expected:
-        raise CestaError(f"release {active} is the active one, not {expected}: somebody else changed it")
+        is_active = "no release is active" if active is None else f"release {active} is the active one"
+        raise CestaError(f"{is_active}, not {expected}: somebody else changed it")
 
 
 def _way_back(repository: Repository) -> int:

@@ -10,14 +10,15 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Final
 
 import structlog
 from fastapi import APIRouter, Depends, Header
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, Field, field_validator
 
-from operations.errors import CestaError
+from operations.errors import BeingChanged, CestaError
 from operations.gateway.traffic import Traffic
 from operations.records.disk import explained
 from operations.releases.canary import LEAST_PERCENT, MOST_PERCENT, start_canary, stop_canary
@@ -29,13 +30,15 @@ from operations.releases.retire import LEAST, retire
 from operations.releases.stores.store import Repository
 from operations.releases.switch import Steps
 from operations.settings import ReleaseSettings
+from operations.supervisor.admin_keys import add_key_routes
 from operations.supervisor.operation_log import KEPT, Asked, KeyReused, Operation, OperationLog
 from operations.supervisor.problems import Problem
 
 log = structlog.get_logger()
 
 JsonObject = Mapping[str, object]
-MAX_KEY: Final = 255  # letters of an Idempotency-Key
+Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
+IDEMPOTENCY_KEY: Final = r"^[ -~]{0,255}$"  # the gateway's lua/door.lua has the same
 
 
 @dataclass(frozen=True)
@@ -46,20 +49,20 @@ class Caller:
     key: str = ""
 
 
-class Promotion(BaseModel, extra="forbid"):
+class Promotion(BaseModel, extra="forbid", strict=True):
     """The optional body of a promotion."""
 
     force: bool = False
-    expected_release: int | None = None
+    expected_release: Number | None = None
 
 
-class Return(BaseModel, extra="forbid"):
+class Return(BaseModel, extra="forbid", strict=True):
     """The optional body of a rollback."""
 
-    expected_release: int | None = None
+    expected_release: Number | None = None
 
 
-class Share(BaseModel, extra="forbid"):
+class Share(BaseModel, extra="forbid", strict=True):
     """The body of a canary release."""
 
     percent: float
@@ -74,10 +77,10 @@ class Share(BaseModel, extra="forbid"):
         return percent
 
 
-class Kept(BaseModel, extra="forbid"):
+class Kept(BaseModel, extra="forbid", strict=True):
     """The body of a retirement."""
 
-    keep: int = LEAST
+    keep: Number = LEAST
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class Operator:
     read_traffic: Callable[[], Traffic]
     operations: OperationLog
     pinned: int | None = None  # the release that the server was started with, whatever the repository says
+    gateway: Path | None = None  # the folder of its keys
 
     def promote(self, release: int, asked: Promotion, caller: Caller) -> Operation:
         """Have the release served. Raises as ``_start`` does."""
@@ -147,8 +151,8 @@ class Operator:
     ) -> Operation:
         """Start a command as an operation, unless its Idempotency-Key has started it before.
 
-        Raises Problem: 409 if another release than ``expected`` is active or this server is pinned, 422
-        for an Idempotency-Key of another request.
+        Raises Problem: 409 if another release than ``expected`` is active or this server is pinned, 422 for
+        an Idempotency-Key of another request, 503 if too many of the kind run.
         """
 
         def work(steps: Steps) -> dict[str, object]:
@@ -170,6 +174,8 @@ class Operator:
             log.warning("admin", what=str(action), by=caller.who, refused=str(error))
             if isinstance(error, KeyReused):
                 raise Problem(422, str(error), "idempotency_key_reused") from None
+            if isinstance(error, BeingChanged):
+                raise Problem(503, str(error), "change_in_progress") from None
             raise Problem(409, str(error), "change_refused") from None
 
 
@@ -179,7 +185,7 @@ def make_router(operator: Operator) -> APIRouter:
     def authenticate(
         x_cesta_admin: Annotated[str, Header()] = "",
         x_cesta_key: Annotated[str, Header()] = "",
-        idempotency_key: Annotated[str, Header(max_length=MAX_KEY)] = "",
+        idempotency_key: Annotated[str, Header(pattern=IDEMPOTENCY_KEY)] = "",
     ) -> Caller:
         if not secrets.compare_digest(x_cesta_admin.encode(), operator.token.encode()):
             raise Problem(403, "ask the gateway, with a key of the role admin", "not_allowed")
@@ -195,12 +201,12 @@ def make_router(operator: Operator) -> APIRouter:
             return list_releases(operator.repository)
 
     @router.post("/releases/{release}/promote")
-    def promote_release(release: int, caller: Authenticated, body: Promotion | None = None) -> Response:
+    def promote_release(release: Number, caller: Authenticated, body: Promotion | None = None) -> Response:
         """Have a release served, in the place of ``expected_release`` if given; ``force`` passes the gate."""
         return _accepted(operator.promote(release, body or Promotion(), caller))
 
     @router.post("/releases/{release}/canary")
-    def canary_release(release: int, caller: Authenticated, body: Share) -> Response:
+    def canary_release(release: Number, caller: Authenticated, body: Share) -> Response:
         """Give a release this share of the requests; 0 ends it."""
         return _accepted(operator.share(release, body, caller))
 
@@ -232,6 +238,12 @@ def make_router(operator: Operator) -> APIRouter:
         """Return what shops were answered, by release: for those who watch a canary."""
         return operator.read_traffic()
 
+    if operator.gateway:
+
+        def name_caller(caller: Authenticated) -> str:
+            return caller.who
+
+        add_key_routes(router, operator.gateway, name_caller)
     return router
 
 

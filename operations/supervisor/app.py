@@ -6,7 +6,7 @@ Health and status only read the watchdog's state and never wait for Triton, so a
 import asyncio
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -36,7 +36,9 @@ def make_app(
     drift: DriftWatch | None = None,
 ) -> FastAPI:
     """Return the app, for one worker beside the watchdog. Without an operator it changes nothing."""
-    app = FastAPI(title="cesta supervisor", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="cesta supervisor", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+    )
     app.middleware("http")(_with_request_id)
     app.add_exception_handler(StarletteHTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _refused)
@@ -108,14 +110,18 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
         return problem_response(request_id, error.status_code, str(error.detail), error.headers, **known)
     assert isinstance(error, RequestValidationError)
     problems = error.errors()
-    places = [problem["loc"][1:] or problem["loc"] for problem in problems]
-    sentences = (
-        f"{'.'.join(map(str, place))}: {problem['msg']}"
-        for place, problem in zip(places, problems, strict=True)
-    )
     first = problems[0]["loc"]
     pointer = pointer_to(first[1:]) if first[0] == "body" and problems[0]["type"] != "json_invalid" else None
-    return problem_response(request_id, 400, "; ".join(sentences), code="invalid_body", pointer=pointer)
+    return problem_response(
+        request_id, 400, "; ".join(map(_sentence, problems)), code="invalid_body", pointer=pointer
+    )
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    place = problem["loc"][1:] or problem["loc"]
+    if problem["type"] == "json_invalid":
+        return f"the body is not JSON: {problem['ctx']['error']} at character {place[0]}"
+    return f"{'.'.join(map(str, place))}: {problem['msg']}"
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:

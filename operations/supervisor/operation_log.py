@@ -1,10 +1,10 @@
 """The operations of /admin: changes that run in a thread of their own and are asked about by their id.
 
 They are a file in the gateway's folder, so that a caller who repeats an Idempotency-Key learns how his
-operation went, also after a restart of the supervisor. The last KEPT are kept.
+operation went, also after a restart of the supervisor. Those that run and the last KEPT are kept.
 
 Several may run: a rollback must not wait for the trial of a promotion. The repository's lock keeps them
-apart.
+apart. Of one kind few may, because each promotion tries its release on a server of its own.
 """
 
 import hashlib
@@ -31,6 +31,7 @@ log = structlog.get_logger()
 
 FILE: Final = "operations.json"
 KEPT: Final = 100
+AT_ONCE: Final = 4  # of one kind
 
 JsonObject = dict[str, Any]
 Work = Callable[[Steps], JsonObject]
@@ -74,7 +75,7 @@ class Operation:
     ended_at: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)  # by step, once it has ended
     result: JsonObject | None = None
-    failure: JsonObject | None = None  # status and sentence
+    failure: JsonObject | None = None  # status, code of problems.py and sentence
     key: str = ""
     fingerprint: str = ""
     steps: Steps = field(default_factory=Steps, repr=False)
@@ -118,11 +119,12 @@ class OperationLog:
 
         ``check`` raises CestaError for a change that makes no sense; then nothing is started.
 
-        Raises KeyReused for another request with the same key.
+        Raises KeyReused for another request with the same key, and BeingChanged if AT_ONCE of the kind run.
         """
         with self._lock:
             if known := self._same_key(asked):
                 return known
+            self._check_room(asked.what)
             check()
             operation = Operation(
                 uuid.uuid4().hex,
@@ -134,8 +136,9 @@ class OperationLog:
                 fingerprint=asked.fingerprint(),
             )
             self._operations[operation.id] = operation
-            for old in list(self._operations)[:-KEPT]:
-                del self._operations[old]
+            for old in self.list()[KEPT:]:
+                if old.state != State.RUNNING:  # its caller still asks how far it is
+                    del self._operations[old.id]
             self._write()
 
         def end(outcome: Future[JsonObject]) -> None:
@@ -143,6 +146,14 @@ class OperationLog:
 
         run_in_thread(lambda: work(operation.steps)).add_done_callback(end)
         return operation
+
+    def _check_room(self, what: str) -> None:
+        running = [known for known in self.list() if known.what == what and known.state == State.RUNNING]
+        if len(running) >= AT_ONCE:
+            raise BeingChanged(
+                f"{len(running)} operations of the kind {what} run already, {running[-1].id} among them; "
+                "wait until one has ended"
+            )
 
     def _same_key(self, asked: Asked) -> Operation | None:
         """Return the operation of the caller's Idempotency-Key. Raises KeyReused for another request."""
@@ -187,12 +198,11 @@ def _stored(operation: Operation) -> JsonObject:
 
 def _describe(error: BaseException) -> JsonObject:
     if isinstance(error, BeingChanged):
-        return {"status": 503, "error": str(error)}
-    if isinstance(error, CestaError):
-        return {"status": 409, "error": str(error)}
-    if isinstance(error, OSError):
-        return {"status": 409, "error": explain(error)}
-    return {"status": 500, "error": "the supervisor failed; its log says why"}
+        return {"status": 503, "code": "change_in_progress", "error": str(error)}
+    if isinstance(error, CestaError | OSError):
+        sentence = explain(error) if isinstance(error, OSError) else str(error)
+        return {"status": 409, "code": "change_refused", "error": sentence}
+    return {"status": 500, "code": "supervisor_failed", "error": "the supervisor failed; its log says why"}
 
 
 def _read(path: Path) -> list[Operation]:
@@ -208,7 +218,7 @@ def _read(path: Path) -> list[Operation]:
         if operation.state == State.RUNNING:
             operation.state, operation.ended_at = State.INTERRUPTED, _now()
             ended = "the supervisor ended meanwhile; list the releases to see what is active"
-            operation.failure = {"status": 500, "error": ended}
+            operation.failure = {"status": 500, "code": "supervisor_failed", "error": ended}
     return operations
 
 

@@ -109,8 +109,7 @@ def _serve(
             stack.enter_context(mark_served(repository))
             operator = None
             if gateway:
-                has_canary = pinned is None
-                stack.enter_context(GatewayLink(gateway, repository, metrics.registry, has_canary))
+                stack.enter_context(GatewayLink(gateway, repository, metrics.registry, pinned))
                 operator = _operator(settings, repository, gateway.folder, metrics, pinned)
             stack.enter_context(_run_app(make_app(watchdog, status, metrics, operator, drift), listener))
             _wait(watching)
@@ -141,7 +140,9 @@ def _operator(
         return read_traffic(repository, gateway, page, metrics.canaries())
 
     operations = OperationLog(gateway)
-    return Operator(repository, connect, load_bars(), admin_token(gateway), count, operations, pinned)
+    return Operator(
+        repository, connect, load_bars(), admin_token(gateway), count, operations, pinned, gateway
+    )
 
 
 def _announce(server: EmbeddedServer, listener: socket.socket) -> None:

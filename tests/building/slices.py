@@ -22,7 +22,7 @@ DAYS = 240  # the last so many of the year; the splits need about 110 of them
 
 # Cheaper, never different in kind: every source, feature and tower is there, only worse trained.
 CHEAP: dict[str, Any] = {
-    "splits": {"training_days": 28, "validation_days": 14, "test_days": 14},
+    "splits": {"training_days": 28, "training_questions": 0, "validation_days": 14, "test_days": 14},
     "retrieval": {"epochs": 2, "batch_size": 1024, "uniform_negatives": 256, "dimensions": 16},
     "train": {"epochs": 1, "validation_queries": 300},
     "evaluate": {"queries": 300, "full_catalog": 50, "bootstrap": 50},

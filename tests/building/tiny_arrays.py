@@ -8,6 +8,7 @@ from ensemble.candidate_sampler.arrays import (
     Cold,
     Histories,
     Neighbours,
+    Partners,
     Popularity,
     Prior,
     Retrieval,
@@ -34,11 +35,12 @@ def tiny_arrays() -> SamplerArrays:
             basket_offsets=np.array([0, 2, 3, 4]),
             items=np.array([1, 2, 2, 4], np.int32),
         ),
-        neighbours=Neighbours(
+        neighbours=Partners(
             offsets=np.array([0, 0, 1, 1, 2, 2]),
             items=np.array([3, 1], np.int32),
             cosine=np.array([0.4, 0.4], np.float32),
             probability=np.array([0.5, 0.3], np.float32),
+            weight=np.array([0.2, 0.1], np.float32),
         ),
         popularity=Popularity(np.array([1, 2, 3, 4], np.int32), POPULAR, POPULAR),
         categories=Categories(np.zeros((5, 0), np.int32), np.array([0, 0]), np.zeros(0, np.int32)),

@@ -202,8 +202,8 @@ def test_other_feature_counts_are_refused(tmp_path: Path) -> None:
     for model in MODELS:
         (tmp_path / model).mkdir()
         text = (MODEL_REPOSITORY / model / "config.pbtxt").read_text()
-        (tmp_path / model / "config.pbtxt").write_text(text.replace("[ 128, 26 ]", "[ 128, 25 ]"))
-    with pytest.raises(CestaError, match=r"has 25 columns in config.pbtxt, features.py names 26"):
+        (tmp_path / model / "config.pbtxt").write_text(text.replace("[ 128, 28 ]", "[ 128, 25 ]"))
+    with pytest.raises(CestaError, match=r"has 25 columns in config.pbtxt, features.py names 28"):
         read_contract(tmp_path)
 
 
@@ -219,4 +219,4 @@ def test_an_unreadable_config_is_one_sentence(tmp_path: Path) -> None:
 
 def test_tensors_reads_types_and_dims(configs: dict) -> None:
     outputs: Tensors = tensors(configs[SAMPLER].output)
-    assert outputs["candidate_features"] == ("FP32", [128, 26])
+    assert outputs["candidate_features"] == ("FP32", [128, 28])

@@ -23,7 +23,8 @@ FLOORS = {
 # Sub-packages in the data's way: each imports those before it, and itself.
 ORDERS = {
     "export_scripts": (
-        *("engines", "receipts", "snapshots", "scorer", "quality", "scoring", "drift", "paper"),
+        *("engines", "receipts", "snapshots", "scorer", "quality", "scoring", "explanation"),
+        *("drift", "paper"),
         *("freshness", "retraining", "commands", "replay"),
     ),
     "operations": (

@@ -108,6 +108,32 @@ def test_items_keep_their_condition(own_door: Door) -> None:
 
 # ---- a path has one spelling
 
+
+def test_the_supervisor_gets_no_header_that_its_server_cannot_read(door: Door) -> None:
+    """An Idempotency-Key that cannot be passed on is refused: a change that ignored it could run twice."""
+    for values in (["a\x01"], ["\x7f"], ["\xe9"], ["x" * 256], [""], ["one", "two"]):
+        sent = "".join(f"Idempotency-Key: {value}\r\n" for value in values)
+        assert b"Idempotency-Key is one header of 1 to 255 printable" in change(door, sent)
+    passed = json.loads(
+        change(door, "Idempotency-Key: night 42\r\nX-Cesta-Key: root\r\nX-Cesta-Admin: x\r\n")
+    )
+    told = passed["headers"]
+    assert (told["idempotency-key"], told["x-cesta-key"]) == ("night 42", "admin")
+    assert (told["content-type"], told.get("x-cesta-admin")) == ("application/json", None)
+    for kind, read in (
+        ("text/plain\x01", "application/octet-stream"),
+        ("Application/JSON;\x01", "application/json"),
+    ):
+        assert json.loads(change(door, "", kind))["headers"]["content-type"] == read
+
+
+def change(door: Door, headers: str, kind: str = "application/json") -> bytes:
+    """The body of the answer."""
+    head = f"POST /admin/rollback HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer {door.keys['admin']}\r\n"
+    sent = f"{head}Content-Type: {kind}\r\nContent-Length: 2\r\nConnection: close\r\n{headers}\r\n{{}}"
+    return door.send(sent.encode("latin-1")).partition(b"\r\n\r\n")[2]
+
+
 RESPELT = [
     "/v1/recommend%20",
     "/v1/recommend%0a",

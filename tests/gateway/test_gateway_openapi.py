@@ -152,7 +152,10 @@ def check(path: str, method: str, answer: Answer) -> int:
 def test_every_documented_answer_is_given(path: str, method: str, open_: Door, closed: Door) -> None:
     """503, 504 and the supervisor's refusals are left out; the tests of limits and errors provoke them."""
     body = ADMIN_BODY if path.startswith("/admin/") and method == "post" else BODIES.get(path)
-    url, verb = path.replace("{release}", "1").replace("{id}", OPERATION["id"]), method.upper()
+    url, verb = (
+        path.replace("{release}", "1").replace("{id}", OPERATION["id"]).replace("{name}", "kiosk"),
+        method.upper(),
+    )
     answers = [open_.ask(url, body, method=verb)]
     answers += [open_.ask(url, body, key=key, method=verb) for key in ("admin", "browser", None)]
     answers.append(closed.ask(url, body, key="admin", method=verb))

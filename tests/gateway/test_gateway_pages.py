@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hmac
 import json
 import threading
@@ -15,7 +16,7 @@ import pytest
 
 from operations.errors import CestaError
 from operations.gateway.control import TOKEN, announce
-from operations.gateway.keys import add_key, read_keys, revoke_key
+from operations.gateway.keys import add_key, read_keys, revoke_key, rotate_key
 from tests.running.door import Answer, Door, OpenDoor, Supervisor
 from tests.running.fake_triton import FakeTriton, fake_triton
 
@@ -166,14 +167,44 @@ def test_a_forged_token_is_no_key(pages: Door) -> None:
 
 
 def test_a_token_ends_with_its_time(pages: Door) -> None:
-    """Tokens as deploy/gateway/lua/pages.lua describes them, signed here: one lives, the other has ended."""
-    assert ask(pages, signed(time.time() + 60)).status == 200
-    assert ask(pages, signed(time.time() - 1)).status == 401
-    assert ask(pages, signed(time.time() + 60, secret=b"another")).status == 401
+    """Tokens as deploy/gateway/lua/pages.lua describes them, signed here: one lives, the other has ended.
+
+    The page's script may read why. Pages of strangers learn nothing.
+    """
+    assert ask(pages, signed(pages, time.time() + 60)).status == 200
+    ended = signed(pages, time.time() - 1)
+    refused = ask(pages, ended)
+    assert (refused.status, refused.headers["access-control-allow-origin"]) == (401, SHOP)
+    assert "access-control-allow-origin" not in ask(pages, ended, origin="https://evil.example").headers
+    assert ask(pages, signed(pages, time.time() + 60, secret=b"another")).status == 401
 
 
-def signed(expires_s: float, secret: bytes = SECRET) -> str:
-    claims = {"key": "page", "expires_s": expires_s, "session": f"visit-{expires_s}"}
+@pytest.mark.parametrize("changes", [{"expires_s": "1"}, {"session": None}, {"user_id": 9}, {"sha256": 5}])
+def test_claims_of_another_type_are_no_token(pages: Door, changes: dict[str, Any]) -> None:
+    """Another version may have signed them with the same secret."""
+    assert ask(pages, signed(pages, time.time() + 60, **changes)).status == 401
+
+
+def test_a_new_secret_of_the_gateway_ends_tokens_that_were_used(pages: Door) -> None:
+    mine, file = token(pages), pages.settings.folder / TOKEN
+    assert ask(pages, mine).status == 200
+    file.write_bytes(b"new")
+    await_status(pages, mine, 401)
+    file.write_bytes(SECRET)
+    await_status(pages, mine, 200)
+
+
+def await_status(door: Door, key: str, status: int) -> None:
+    """A worker reads the secret once a second."""
+    deadline = time.monotonic() + 5
+    while ask(door, key).status != status:
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.3)  # below the rate of a session
+
+
+def signed(door: Door, end_s: float, secret: bytes = SECRET, **changes: Any) -> str:
+    (sha256,) = (key.sha256 for key in read_keys(door.settings.folder) if key.name == "page")
+    claims = {"sha256": sha256, "expires_s": end_s, "session": f"visit-{end_s}"} | changes
     payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=")
     mac = hmac.digest(secret, b"cesta page token 1\n" + payload, "sha256")
     return f"cestat.{payload.decode()}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
@@ -189,6 +220,57 @@ def test_a_token_ends_with_its_key(pages: Door) -> None:
     assert announce(folder)
     assert ask(pages, mine).status == 401
     assert pages.ask("/v1/tokens", {}, key=brief).status == 401
+
+
+def test_a_token_ends_with_the_secret_that_asked_for_it(pages: Door) -> None:
+    """A rotation without overlap ends tokens of the old secret. A new key of the same name revives none."""
+    folder = pages.settings.folder
+    leaked = add_key(folder, "leaked", "browser", 100, origins=[SHOP])
+    assert announce(folder)
+    mine = token(pages, leaked)
+    assert ask(pages, mine).status == 200
+    rotated = rotate_key(folder, "leaked", overlap_s=0)
+    assert announce(folder)
+    assert ask(pages, mine).status == 401
+    mine = token(pages, rotated)
+    assert ask(pages, mine).status == 200
+    revoke_key(folder, "leaked")
+    add_key(folder, "leaked", "browser", 100, origins=[SHOP])
+    assert announce(folder)
+    assert ask(pages, mine).status == 401
+
+
+def test_visitors_do_not_keep_the_shop_from_asking_for_tokens(pages: Door) -> None:
+    """Neither by requests that never end nor by many of them."""
+    folder = pages.settings.folder
+    few = add_key(folder, "few", "browser", 5, origins=[SHOP], session_rate=100)
+    assert announce(folder)
+    head = (
+        f"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nOrigin: {SHOP}\r\nContent-Type: application/json\r\n"
+        "Content-Length: 9\r\nAuthorization: Bearer "
+    )
+    with contextlib.ExitStack() as held:
+        for _ in range(9):
+            mine = token(pages)
+            for _ in range(4):
+                slow = held.enter_context(pages.connect())
+                slow.sendall(f"{head}{mine}\r\n\r\n{{".encode())
+        mine = token(pages, few)
+        while ask(pages, mine).status == 200:
+            pass
+        assert pages.ask("/v1/tokens", {}, key="page").status == 200
+        assert pages.ask("/v1/tokens", {}, key=few).status == 200
+
+
+def test_a_visitor_does_not_decide_what_is_traced(pages: Door, triton_of_pages: FakeTriton) -> None:
+    sent = {"Origin": SHOP, "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+    assert pages.ask("/v1/recommend", ASK, key=token(pages), headers=sent).status == 200
+    assert "traceparent" not in triton_of_pages.asked[-1].headers
+
+
+@pytest.mark.parametrize("body", [b"[]", b"[1]", b"null", b'{"user_id": "901", "basket": ["i1"], "x": 1}'])
+def test_a_token_makes_no_wrong_body_right(pages: Door, body: bytes) -> None:
+    assert ask(pages, token(pages, user_id="900"), body).status == 400
 
 
 @pytest.mark.parametrize(

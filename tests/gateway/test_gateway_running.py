@@ -144,7 +144,15 @@ def test_ten_thousand_keys_come_and_go_within_a_tenth_of_a_second(own_door: Door
         assert announce(folder)
 
 
-@pytest.mark.parametrize("damage", ["nonsense", '[{"name": "x"}]', "5", "{}", '[{"name": 1, "sha256": {}}]'])
+WRITTEN_BY_HAND = (
+    f'[{{"name": "x", "role": "shop", "rate": 5, "sha256": "{64 * "a"}", "expires_s": "2026-12-01"}}]'
+)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["nonsense", '[{"name": "x"}]', "5", "{}", '[{"name": 1, "sha256": {}}]', WRITTEN_BY_HAND],
+)
 def test_a_damaged_file_of_keys_changes_nothing(own_door: Door, damage: str) -> None:
     """The command fails with a sentence, and the keys stay valid; the same holds for the split."""
     for name in ("keys.json", "split.json"):

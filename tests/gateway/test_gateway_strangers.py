@@ -161,12 +161,19 @@ def own_supervisor() -> Iterator[Supervisor]:
 def test_health_is_at_most_a_second_old(
     open_gateway: OpenDoor, fake: FakeTriton, own_supervisor: Supervisor
 ) -> None:
-    """Many callers cost the supervisor two requests a second and path. Its end is told within a second."""
+    """Many callers cost the supervisor two requests a second and path. Its end is told within a second.
+
+    A refusal has the id of its own request, not of the gateway's.
+    """
     door = open_gateway(triton_http=fake.address, supervisor=own_supervisor.address)
     began = time.monotonic()
     for _ in range(200):
         assert door.ask("/readyz", key=None).status == 200
     assert own_supervisor.asked <= 2 * 2 * (time.monotonic() - began + 1) + 4
+
+    own_supervisor.is_unready = True
+    wait_for(lambda: "told" if door.ask("/readyz", key=None).status == 503 else "")
+    assert door.ask("/readyz", key=None).error == "Triton has ended"
 
     own_supervisor.is_down = True
     ended = time.monotonic()

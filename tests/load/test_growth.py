@@ -144,8 +144,8 @@ def test_a_catalog_by_lists_is_exported_and_served(
     if not shutil.which("wrk"):
         pytest.skip("wrk is not installed; on Debian: apt-get install wrk")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    few = load_settings(overrides={"sampler.scan_up_to": 50_000})
-    monkeypatch.setattr(growth, "load_settings", lambda: few)
+    few = load_settings(overrides={"sampler.scan_up_to": 50_000, "sampler.similar": growth.SIMILAR})
+    monkeypatch.setattr(growth, "load_settings", lambda **_: few)
     document = tmp_path / "performance.md"
     document.write_text("<!-- bench:growth -->\n<!-- end -->\n")
     sizes = ["--sizes", "60000", "--repetitions=1", "--seconds=1"]

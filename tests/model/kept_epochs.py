@@ -24,7 +24,8 @@ import numpy as np
 
 from export_scripts.engines.local import ThisProcess
 from export_scripts.receipts.shop import Shop, load_shop
-from export_scripts.scorer.fitting import fit, new_model, raise_new_items
+from export_scripts.scorer.explore import add_explore
+from export_scripts.scorer.fitting import choose_explore, fit, new_model
 from export_scripts.scorer.prior import fit_prior
 from export_scripts.scorer.training_set import collect, collect_training_sets, make_periods
 from export_scripts.settings import Settings, load_settings
@@ -77,7 +78,7 @@ def compare(shop: Shop, settings: Settings, queries: int) -> list[tuple[int, flo
         counted = PartialCounts(shop, settings.sampler, Path(folder), ThisProcess())
         past = snapshot(shop, split.training, settings, partials=counted, tower=tower)
         periods = make_periods(shop, split, past, settings, counted)
-        prior = fit_prior(shop, periods.training, settings, contract)
+        linear, prior = fit_prior(shop, periods.training, settings, contract)
         periods = periods.with_prior(prior)
         release = snapshot(shop, split.test, settings, prior, counted, tower)
     training, users = collect_training_sets(shop, periods, settings, contract)
@@ -85,11 +86,12 @@ def compare(shop: Shop, settings: Settings, queries: int) -> list[tuple[int, flo
     mixture = collect(
         shop, [periods.validation], settings, contract, "mixture", rng, None, chosen.user_dropout
     )
-    untrained = new_model(past, training, prior, chosen)
+    untrained = new_model(past, training, linear, chosen)
     found = []
     for validation in (users, mixture):
         model, curve = fit(deepcopy(untrained), training, validation, chosen)
-        rise = raise_new_items(model, validation, chosen.price_of_new)
+        rise = choose_explore(model, validation, chosen.price_of_new)
+        add_explore(model, rise)
         found.append((curve.kept, rise, answer(shop, model, release, settings, queries)))
     return found
 

@@ -138,6 +138,7 @@ def test_the_manifest_is_complete(built: Outputs) -> None:
     assert described.contract.outputs["scores"] == ("FP32", (20,))
     assert described.metrics == json.loads(built.metrics.read_text())
     assert described.settings["train"]["seed"] == 7
+    assert described.explore == described.metrics["frontier"]["chosen"]  # the setting is "auto"
     assert described.made_with.keys() >= {"python", "torch", "onnx"}
     assert len(described.golden) == export_module.GOLDEN_REQUESTS
 
@@ -175,6 +176,22 @@ def test_other_evaluation_trains_nothing(
     """The files of the release do not change, so it is not published again."""
     settings = settings_of(tables, **{"evaluate.queries": 20})
     assert rebuild(settings, copy, monkeypatch) == ["evaluate", "export"]
+
+
+def test_another_choice_between_repeat_and_explore_trains_nothing(
+    copy: Outputs, tables: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first measurement has told what the other release will find. Its metrics are those of one value."""
+    (told,) = [p for p in json.loads(copy.metrics.read_text())["frontier"]["points"] if p["value"] == 1.5]
+    settings = settings_of(tables, **{"ranking.explore": 1.5})
+    with pytest.raises(CestaError, match=r"measures ranking.explore = .*, and this release would have 1.5"):
+        export(settings, copy.data, copy.checkpoint, copy.metrics, copy.run)
+    assert rebuild(settings, copy, monkeypatch, force=True) == ["evaluate", "export", "publish"]
+    measured = json.loads(copy.metrics.read_text())
+    assert release_of(copy).explore == measured["frontier"]["explore"] == 1.5
+    found = {name: measured[name]["hr_at_10"] for name in ("repeat", "explore")}
+    found |= {name: measured["known"][name] for name in ("hr_at_10", "ndcg_at_10")}
+    assert found | {"value": 1.5} == pytest.approx(told, abs=1e-4)
 
 
 def test_a_touched_table_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,10 +395,11 @@ def test_a_gpu_s_rounding_is_within_the_tolerance(copy: Outputs) -> None:
 
 
 def test_an_index_is_part_of_the_release(tables: dict[str, object], tmp_path: Path) -> None:
-    """A shop above sampler.scan_up_to gets one. It is listed, described, the same when exported again, and
-    checked by its hash.
+    """A shop above sampler.scan_up_to gets one, if the tower is asked. It is listed, described, the same when
+    exported again, and checked by its hash.
     """
-    out, settings = Outputs(tmp_path), settings_of(tables, **{"sampler.scan_up_to": 10})
+    searched = {"sampler.scan_up_to": 10, "sampler.similar": 10}
+    out, settings = Outputs(tmp_path), settings_of(tables, **searched)
     assert build(settings, out.root) == 1
     described = manifest.verify_run(out.run)
     name = "arrays/nearest.similar.faiss"

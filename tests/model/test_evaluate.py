@@ -13,7 +13,7 @@ from export_scripts.etl import etl
 from export_scripts.quality import rivals
 from export_scripts.quality.ease.ranker import EaseOnReceipts
 from export_scripts.receipts.shop import load_shop
-from export_scripts.scorer.checkpoint import save_checkpoint
+from export_scripts.scorer.checkpoint import FittedScorer, save_checkpoint
 from export_scripts.scorer.fitting import fit, new_model
 from export_scripts.settings import Settings, load_settings
 from export_scripts.snapshots.retrieval.training import new_tower
@@ -59,7 +59,7 @@ def prepared(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Pa
     arrays = snapshot(shop, shop.n_baskets, settings)
     model, _ = fit(new_model(arrays, empty, prior, settings.train), empty, empty, settings.train)
     tower = new_tower(shop, arrays.categories.of_item, settings)
-    save_checkpoint(folder / "checkpoint.pt", model, prior, shop, settings, tower)
+    save_checkpoint(folder / "checkpoint.pt", FittedScorer(model, prior), shop, settings, tower)
     return folder
 
 

@@ -214,7 +214,7 @@ def tiny_priors(
     split = split_by_time(shop, settings.splits)
     arrays = snapshot(shop, split.training, settings)
     splits = make_periods(shop, split, arrays, settings)
-    prior = fit_prior(shop, splits.training, settings, contract)
+    prior, _ = fit_prior(shop, splits.training, settings, contract)
     return [
         (
             prior,

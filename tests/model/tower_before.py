@@ -26,6 +26,7 @@ import numpy as np
 from ensemble.candidate_sampler.arrays import Prior, Retrieval, SamplerArrays
 from export_scripts.engines.local import ThisProcess
 from export_scripts.receipts.shop import Shop, load_shop
+from export_scripts.scorer.explore import add_explore
 from export_scripts.scorer.resume import SavedTraining
 from export_scripts.scorer.training_set import make_periods
 from export_scripts.settings import Settings, load_settings
@@ -110,9 +111,10 @@ def compare(shop: Shop, settings: Settings, before: Tower, queries: int) -> dict
                 arrays, served = past, release
             periods = make_periods(shop, split, arrays, settings, counted)
             saved = SavedTraining(Path(folder) / way, {})
-            model, prior, _ = fit_scorer(shop, arrays, periods, settings, saved)
-            served = served._replace(prior=Prior(prior))
-            answers[way] = answer(shop, model, served, settings, queries)
+            fitted = fit_scorer(shop, arrays, periods, settings, saved)
+            add_explore(fitted.model, fitted.explore)
+            served = served._replace(prior=Prior(fitted.prior))
+            answers[way] = answer(shop, fitted.model, served, settings, queries)
     return answers
 
 

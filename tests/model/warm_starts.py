@@ -30,6 +30,7 @@ from export_scripts.quality.questions import Questions
 from export_scripts.quality.rankers import ServedRanker
 from export_scripts.quality.served import served_ranker
 from export_scripts.receipts.shop import Shop, load_shop
+from export_scripts.scorer.explore import add_explore
 from export_scripts.scorer.ncf import NCF
 from export_scripts.scorer.resume import SavedTraining
 from export_scripts.scorer.training_set import make_periods
@@ -143,9 +144,10 @@ def ask(shop: Shop, tower: TrainedTower, settings: Settings, queries: int) -> An
         saved = SavedTraining(Path(folder) / "training", {})
         arrays = snapshot(shop, split.training, settings, partials=counted, tower=tower)
         periods = make_periods(shop, split, arrays, settings, counted)
-        model, prior, _ = fit_scorer(shop, arrays, periods, settings, saved)
-        arrays = snapshot(shop, split.test, settings, prior, counted, tower)
-    return answer(shop, model, arrays, settings, queries)
+        fitted = fit_scorer(shop, arrays, periods, settings, saved)
+        add_explore(fitted.model, fitted.explore)
+        arrays = snapshot(shop, split.test, settings, fitted.prior, counted, tower)
+    return answer(shop, fitted.model, arrays, settings, queries)
 
 
 def answer(shop: Shop, model: NCF, arrays: SamplerArrays, settings: Settings, queries: int) -> Answers:

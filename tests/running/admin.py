@@ -41,9 +41,11 @@ class Admin:
         watchdog = Watchdog(lambda: pytest.fail("a start"), threading.Event(), lambda: 0.0)
         bars = load_bars().model_copy(update={"hr_at_10": hr_at_10})
         folder = Path(str(repository)).parent  # of the operations
-        self.operations = OperationLog(folder)
         control: Any = NoServer
-        operator = Operator(repository, control, bars, TOKEN, lambda: TRAFFIC, self.operations, pinned)
+        self.operations, self.folder = OperationLog(folder), folder
+        operator = Operator(
+            repository, control, bars, TOKEN, lambda: TRAFFIC, self.operations, pinned, folder
+        )
         app = make_app(watchdog, Status(watchdog, repository), Metrics(), operator)
         self._client = TestClient(app, raise_server_exceptions=False)
 
@@ -52,7 +54,7 @@ class Admin:
         method: str,
         path: str,
         token: str | bytes = TOKEN,
-        key: str = "",
+        key: str | bytes = "",
         by: str = "ops",
         **body: Any,
     ) -> Any:

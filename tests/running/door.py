@@ -19,10 +19,12 @@ import tritonclient.http
 
 from operations.gateway.keys import Role, add_key
 from operations.gateway.nginx import Gateway, GatewaySettings
+from operations.supervisor.problems import problem_response
 
 _SOURCES = (f"127.{n // 62500 % 250 + 2}.{n // 250 % 250}.{n % 250 + 1}" for n in itertools.count())
 PROBLEM = {"type", "title", "status", "detail", "code", "error", "request_id"}  # the fields of every error
 FUZZ = int(os.environ.get("FUZZ", 150))  # requests at random
+PROBLEM = {"type", "title", "status", "detail", "code", "error", "request_id"}  # and "pointer" for a field
 TIMEOUT_S = 5  # an answer that takes longer counts as none
 
 
@@ -158,6 +160,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+KEY = {"name": "kiosk", "role": "shop", "rate": 50, "key": "cesta_secret"}
 OPERATION = {"id": 32 * "a", "what": "promote", "state": "running"}
 
 
@@ -170,6 +173,7 @@ class Supervisor(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Echo)
         self.address = f"127.0.0.1:{self.server_port}"
         self.asked = 0
+        self.is_unready = False
         self.is_down = False  # then it closes connections without an answer
 
     def handle_error(self, *_: object) -> None:
@@ -188,13 +192,20 @@ class _Echo(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         answer = {"path": self.path, "method": self.command, "headers": headers}
-        is_change = self.command == "POST" and self.path.startswith("/admin/")
+        is_key = self.path.startswith("/admin/keys")
+        is_change = self.command == "POST" and self.path.startswith("/admin/") and not is_key
         if is_change or self.path.startswith("/admin/operations/"):
             answer |= OPERATION
         elif self.path == "/admin/operations":
             answer["operations"] = [OPERATION]
+        elif is_key:
+            answer |= KEY | {"keys": [KEY]}
         content = json.dumps(answer).encode()
-        self.send_response(202 if is_change else 200)
+        is_new = self.command == "POST" and self.path == "/admin/keys"
+        is_refused = self.server.is_unready and self.path == "/readyz"
+        if is_refused:
+            content = problem_response("of-a-probe", 503, "Triton has ended").body
+        self.send_response(503 if is_refused else 202 if is_change else 201 if is_new else 200)
         if is_change:
             self.send_header("Location", f"/admin/operations/{OPERATION['id']}")
         self.send_header("Content-Type", "application/json")

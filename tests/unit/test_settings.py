@@ -92,6 +92,10 @@ def test_relative_paths_count_from_the_file_they_stand_in(tmp_path: Path) -> Non
         ("[release]\nhr_at_10 = 20\n", ["release.hr_at_10", "less than or equal to 1", "20"]),
         ("[relase]\n", ['table "relase"', 'did you mean "release"?']),
         ("[etl\n", ["my.toml", "is not toml"]),
+        ('[ranking]\nexplore = "more"\n', ["ranking.explore", '"auto"', "from -10", "to 10", "'more'"]),
+        ("[ranking]\nexplore = 11\n", ["ranking.explore", '"auto"', "(it is 11)"]),
+        ("[ranking]\nexplore = true\n", ["ranking.explore", '"auto"', "(it is True)"]),
+        ("[ranking]\nexplore = nan\n", ["ranking.explore", '"auto"', "(it is nan)"]),
     ],
 )
 def test_a_wrong_setting_is_named_with_the_known_ones(tmp_path: Path, toml: str, words: list[str]) -> None:

@@ -12,8 +12,14 @@ from ensemble.candidate_sampler.arrays import SamplerArrays
 from ensemble.candidate_sampler.features import FEATURES
 from export_scripts.etl import etl
 from export_scripts.receipts.shop import Shop, load_shop
-from export_scripts.scorer.checkpoint import load_checkpoint, save_checkpoint
-from export_scripts.scorer.fitting import fit, new_model, raise_new_items
+from export_scripts.scorer.checkpoint import (
+    FittedScorer,
+    load_checkpoint,
+    load_chosen_explore,
+    save_checkpoint,
+)
+from export_scripts.scorer.explore import add_explore
+from export_scripts.scorer.fitting import choose_explore, fit, new_model
 from export_scripts.scorer.ncf import NCF
 from export_scripts.scorer.training_set import TrainingSet
 from export_scripts.settings import Settings, TrainSettings, load_settings
@@ -28,6 +34,7 @@ from tests.building.shops import make_shop
 F, C = len(FEATURES), 5
 NEW = FEATURES.index("new_to_user")
 PRIOR = np.linspace(-1, 1, F, dtype=np.float32)
+CHOSEN = 0.5  # by validation, in the checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +184,8 @@ def test_new_items_rise_as_far_as_they_may(arrays: SamplerArrays, settings: Sett
     """First place is best for NDCG; with half of it as the price, the step that finds the item is enough."""
     model, queries = ten_and_a_new_one(arrays, settings, wanted=2)
     before = wide_scores(model, queries)
-    added = raise_new_items(model, queries, price)
+    added = choose_explore(model, queries, price)
+    add_explore(model, added)
     rise = wide_scores(model, queries) - before
     np.testing.assert_allclose(rise[:, 10] - rise[:, 0], added, atol=1e-5)
     np.testing.assert_allclose(rise[:, :10], np.repeat(rise[:, :1], 10, 1), atol=1e-5)
@@ -187,7 +195,7 @@ def test_new_items_rise_as_far_as_they_may(arrays: SamplerArrays, settings: Sett
 def test_nothing_is_paid_for_new_items_that_nobody_wants(arrays: SamplerArrays, settings: Settings) -> None:
     """Raising them would be within the price, but would find nothing."""
     model, queries = ten_and_a_new_one(arrays, settings, wanted=0)
-    assert raise_new_items(model, queries, 0.99) == 0.0
+    assert choose_explore(model, queries, 0.99) == 0.0
 
 
 def test_items_nobody_buys_are_said_at_once(shop: Shop, settings: Settings) -> None:
@@ -212,8 +220,9 @@ def checkpoint(shop: Shop, settings: Settings, arrays: SamplerArrays, tmp_path: 
     path = tmp_path / "new" / "checkpoint.pt"
     save_checkpoint(
         path,
-        new_model(arrays, examples(9, telling=None), PRIOR, settings.train),
-        PRIOR,
+        FittedScorer(
+            new_model(arrays, examples(9, telling=None), PRIOR, settings.train), PRIOR, explore=CHOSEN
+        ),
         shop,
         settings,
         tower_for(shop, settings),
@@ -228,6 +237,7 @@ def test_a_checkpoint_comes_back(
     model, prior = load_checkpoint(checkpoint, shop, settings)
     torch.manual_seed(0)
     expected = untrained(arrays, settings)
+    add_explore(expected, CHOSEN)
     assert model.shape == expected.shape
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
     np.testing.assert_array_equal(prior, PRIOR)
@@ -278,6 +288,26 @@ def test_how_it_is_measured_does_not_bind_a_checkpoint(
     load_checkpoint(checkpoint, shop, settings.model_copy(update={"evaluate": more}))
 
 
+@pytest.mark.parametrize(("explore", "added"), [("auto", CHOSEN), (-2.0, -2.0), (0.0, 0.0)])
+def test_the_shop_or_validation_chooses_how_far_to_explore(
+    checkpoint: Path,
+    shop: Shop,
+    settings: Settings,
+    arrays: SamplerArrays,
+    explore: float | str,
+    added: float,
+) -> None:
+    """The same weights serve all values: a new item moves by the value, and the others stay."""
+    chosen = settings.ranking.model_copy(update={"explore": explore})
+    model, _ = load_checkpoint(checkpoint, shop, settings.model_copy(update={"ranking": chosen}))
+    torch.manual_seed(0)
+    plain, queries = untrained(arrays, settings), examples(5, telling=None)
+    queries.features[:, :, NEW] = [0, 1, 0, 1, 1]
+    moved = wide_scores(model, queries) - wide_scores(plain, queries)
+    np.testing.assert_allclose(moved - moved[:, :1], np.tile([0, added, 0, added, added], (5, 1)), atol=1e-4)
+    assert load_chosen_explore(checkpoint) == CHOSEN
+
+
 def test_a_full_disk_leaves_the_old_checkpoint(
     checkpoint: Path, shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +320,6 @@ def test_a_full_disk_leaves_the_old_checkpoint(
 
     monkeypatch.setattr("operations.records.atomic.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        save_checkpoint(checkpoint, model, prior, shop, settings, tower_for(shop, settings))
+        save_checkpoint(checkpoint, FittedScorer(model, prior), shop, settings, tower_for(shop, settings))
     assert checkpoint.read_bytes() == before
     assert not list(checkpoint.parent.glob(".*partial*"))

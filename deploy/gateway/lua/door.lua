@@ -177,9 +177,20 @@ local function answer_tensors(read, answer, body)
   answer(request)
 end
 
+-- A change whose Idempotency-Key was ignored could run twice. The supervisor's server reads no control characters.
+local function check_idempotency_key()
+  local key = ngx.req.get_headers(MAX_HEADERS)["idempotency-key"]
+  if key and (type(key) ~= "string" or not key:find("^[ -~]+$") or #key > 255) then
+    answers.refuse(400, "Idempotency-Key is one header of 1 to 255 printable ASCII characters", "wrong_type")
+  end
+end
+
 local function check_caller(route)
   local key = identity.caller()
   if not key then
+    if route.pages then
+      pages.let_read_refusal()
+    end
     refuse_stranger(route.unknown and route.stranger or 401)
   end
   ngx.ctx.key = key
@@ -201,6 +212,7 @@ local function check_caller(route)
     answers.refuse(403)
   end
   if route.roles == routes.ADMINS then
+    check_idempotency_key()
     ngx.var.admin_name, ngx.var.admin_token = key.name, state.admin_token()
   end
 end

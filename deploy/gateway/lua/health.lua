@@ -57,7 +57,8 @@ function health.answer(path)
   if body == "" then
     answers.refuse(status, status == 504 and "the supervisor took too long" or "what answers this cannot be reached")
   end
-  if status ~= 200 then  -- problem details of the supervisor, in its words
+  if status ~= 200 then  -- problem details of the supervisor, in its words, but with this request's id
+    body = body:gsub('"request_id": ?"[%w._-]*"', '"request_id":"' .. ngx.ctx.id .. '"', 1)
     ngx.header["Content-Type"] = "application/problem+json"
     ngx.header["Retry-After"] = status == 503 and 1 or nil
   end

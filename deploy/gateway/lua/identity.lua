@@ -19,7 +19,8 @@ local hash_of = memo(2048, function(header)
   return state.key(hash) and hash
 end)
 
--- Returns the caller's key, {name, role, rate}, or nil. A page's token counts as a key of the role page.
+-- Returns the caller's key, {name, role, rate}, or nil. A page's token counts as a key of the role page. The request knows
+-- the hash from then on.
 function identity.caller()
   local header = ngx.var.http_authorization
   if not header then
@@ -27,6 +28,7 @@ function identity.caller()
   end
   local hash = hash_of(header)
   if hash then
+    ngx.ctx.key_hash = hash
     return state.key(hash)
   end
   return pages.caller(header)

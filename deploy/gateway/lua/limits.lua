@@ -40,18 +40,19 @@ end
 -- Counts a request of a key that has just begun. Returns nil if the key has too many. Counting comes before the check,
 -- so that workers which do both at the same moment never let in too many.
 --
--- A session has less than its key, so that one visitor does not hold all that the pages have. Returns what to leave.
+-- A session has less than its key, so that one visitor does not hold all that the pages have. Pages are counted apart from
+-- the key itself: visitors must not keep the shop's server from asking for tokens. Returns what to leave.
 function limits.enter(key)
-  local entered, most = key.name, IN_FLIGHT
+  local entered, kind, most = key.name, "callers", IN_FLIGHT
   if key.session then
-    entered, most = key.name .. " " .. key.session, PAGES
+    entered, kind, most = key.name .. " " .. key.session, "pages", PAGES
     if sessions:incr("in flight:" .. entered, 1, 0, SESSION_S) > OF_SESSION then
       sessions:incr("in flight:" .. entered, -1)
       return nil
     end
   end
-  workers.add("callers", key.name, 1)
-  if workers.total("callers", key.name) > most then
+  workers.add(kind, key.name, 1)
+  if workers.total(kind, key.name) > most then
     limits.leave(entered)
     return nil
   end
@@ -63,7 +64,7 @@ function limits.leave(entered)
   if blank then
     sessions:incr("in flight:" .. entered, -1)
   end
-  workers.add("callers", blank and entered:sub(1, blank - 1) or entered, -1)
+  workers.add(blank and "pages" or "callers", blank and entered:sub(1, blank - 1) or entered, -1)
 end
 
 function limits.session(key)
@@ -89,7 +90,7 @@ local function within(policy, key, rate, burst)
 end
 
 function limits.single(key)
-  return within("single", key, key.rate, key.rate)
+  return within(key.session and "pages" or "single", key, key.rate, key.rate)
 end
 
 function limits.batch(key)

@@ -3,7 +3,8 @@
 --
 -- A token is bound to one customer or to none, to one session, and to a time. It has the role page, which reaches
 -- /v1/recommend only. It is "cestat.", the claims as base64url JSON, "." and their HMAC-SHA256 as base64url, with the
--- admin token as the key. Nothing is stored: a revoked key ends its tokens, because each names its key.
+-- admin token as the key. Nothing is stored: a token names the SHA-256 of the secret that asked for it, and ends with that
+-- secret. A new key of the same name does not revive it.
 
 local answers = require("answers")
 local base64 = require("ngx.base64")
@@ -40,14 +41,21 @@ local function sign(payload)
   return base64.encode_base64url(digest.hmac_sha256(read_secret(), DOMAIN .. payload))
 end
 
--- Returns the claims of a bearer header whose token has this gateway's signature, or nil. Strings of Lua are compared by
--- address, so the time of a comparison tells nothing.
+-- Tells whether a signed payload has the claims of this version.
+local function are_claims(claims)
+  return type(claims) == "table" and type(claims.sha256) == "string" and type(claims.expires_s) == "number" and
+    type(claims.session) == "string" and (claims.user_id == nil or type(claims.user_id) == "string")
+end
+
+-- Returns the claims of a bearer header whose token has this gateway's signature, with the secret that signed it; or nil.
+-- Strings of Lua are compared by address, so the time of a comparison tells nothing.
 local claims_of = memo(2048, function(header)
   local payload, signature = header:match("^[Bb][Ee][Aa][Rr][Ee][Rr] +cestat%.([%w_-]+)%.([%w_-]+)$")
   if not payload or read_secret() == "" or sign(payload) ~= signature then
     return nil
   end
-  return cjson.decode(base64.decode_base64url(payload))
+  local claims = cjson.decode(base64.decode_base64url(payload) or "")
+  return are_claims(claims) and {claims = claims, secret = secret} or nil
 end)
 
 -- Returns the caller of a page's token, with name and rate of the key that made it, or nil.
@@ -55,8 +63,12 @@ function pages.caller(header)
   if not header:find("cestat.", 1, true) then
     return nil
   end
-  local claims = claims_of(header)
-  local key = claims and ngx.now() < claims.expires_s and state.browser_key(claims.key)
+  local found = claims_of(header)
+  if not found or found.secret ~= read_secret() then  -- remembered from before a new secret
+    return nil
+  end
+  local claims = found.claims
+  local key = ngx.now() < claims.expires_s and state.browser_key(claims.sha256)
   return key and {
     name = key.name, rate = key.rate, role = "page", session = claims.session, session_rate = key.session_rate,
     user_id = claims.user_id, origins = key.origins,
@@ -102,7 +114,7 @@ function pages.issue(text)
   end
   local session = body.session_id or ngx.var.request_id
   local payload = base64.encode_base64url(cjson.encode({
-    key = ngx.ctx.key.name, expires_s = math.floor(ngx.now()) + lifetime_s, session = session, user_id = body.user_id,
+    sha256 = ngx.ctx.key_hash, expires_s = math.floor(ngx.now()) + lifetime_s, session = session, user_id = body.user_id,
   }))
   answers.send(200, cjson.encode({
     token = "cestat." .. payload .. "." .. sign(payload), token_type = "Bearer", expires_in_s = lifetime_s,
@@ -112,6 +124,21 @@ end
 
 -- ---- a page's request
 
+local function let_read(origin)
+  local header = ngx.header
+  header["Access-Control-Allow-Origin"] = origin
+  header["Access-Control-Expose-Headers"] = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy"
+  header["Vary"] = "Origin"
+end
+
+-- Lets a page read that its token has ended: without that, its script cannot tell it from a fault of the network.
+function pages.let_read_refusal()
+  local origin = ngx.var.http_origin
+  if origin and state.serves_origin(origin) then
+    let_read(origin)
+  end
+end
+
 -- Lets a page read the answer if its origin is one of the key's, and takes the session from the token. Pages without an
 -- origin are refused: browsers always send it with a POST.
 function pages.admit(caller)
@@ -119,19 +146,16 @@ function pages.admit(caller)
   if not origin or not caller.origins[origin] then
     answers.refuse(403, "this token serves pages of other origins", "wrong_origin")
   end
-  local header = ngx.header
-  header["Access-Control-Allow-Origin"] = origin
-  header["Access-Control-Expose-Headers"] = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy"
-  header["Vary"] = "Origin"
+  let_read(origin)
+  if ngx.var.http_traceparent then
+    ngx.ctx.trace_header = nil  -- a visitor does not decide what is traced
+  end
   ngx.req.set_header("X-Session-Id", caller.session)
 end
 
--- Has a query ask for the token's customer. It may name him, but nobody else.
-function pages.bind(asked_query, caller)
-  if type(asked_query) ~= "table" then
-    return  -- refused by who reads it
-  end
-  local asked = asked_query.user_id
+-- Has a query, which is an object, ask for the token's customer. It may name him, but nobody else.
+function pages.bind(asked_query)
+  local asked, caller = asked_query.user_id, ngx.ctx.key
   if asked ~= nil and asked ~= cjson.null and asked ~= caller.user_id then
     answers.refuse(403, "this token is for another customer", "wrong_customer", "/user_id")
   end

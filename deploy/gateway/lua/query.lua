@@ -176,8 +176,11 @@ local function read_k(value, place)
   return value
 end
 
-local function read(value, place, text)
+local function read(value, place, text, bind)
   check_keys(value, KNOWN, place, text)
+  if bind then
+    bind(value)
+  end
   local inputs = {}
   for _, name in ipairs(LISTS) do
     local ids = read_ids(value[name], name, place, text)
@@ -194,9 +197,9 @@ local function read(value, place, text)
   return {inputs = inputs, k = read_k(value.k, place), place = place}
 end
 
--- Returns {inputs, k, place} of a query that is the body.
-function query.read(value, text)
-  return read(value, query.ROOT, text)
+-- Returns {inputs, k, place} of a query that is the body. `bind`, if given, may refuse or change it first.
+function query.read(value, text, bind)
+  return read(value, query.ROOT, text, bind)
 end
 
 -- Returns the queries of a batch.

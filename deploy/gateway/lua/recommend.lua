@@ -25,11 +25,7 @@ local function ask(asked, ending)
 end
 
 function recommend.one(body)
-  local parsed, caller = query.parse(body), ngx.ctx.key
-  if caller.session then
-    pages.bind(parsed, caller)
-  end
-  local asked = query.read(parsed, body)
+  local asked = query.read(query.parse(body), body, ngx.ctx.key.session and pages.bind)
   answers.send(200, ask(asked, ',"request_id":"' .. ngx.ctx.id .. '"}\n'))
 end
 

@@ -32,11 +32,11 @@ local function read_file(name, instead)
 end
 
 -- Adds what a key of the role browser tells about its pages. Returns false if it tells nothing.
-local function add_pages(entries, key, expires_s)
+local function add_pages(entries, key)
   if type(key.origins) ~= "table" or not tonumber(key.session_rate) then
     return false
   end
-  local words = {key.name, key.rate, expires_s, key.session_rate}
+  local words = {key.name, key.rate, key.session_rate}
   for _, origin in ipairs(key.origins) do
     words[#words + 1] = origin
     entries["origin:" .. origin] = "1"
@@ -52,6 +52,11 @@ local function add_entry(entries, key, hash, expires_s)
   end
 end
 
+-- Tells whether a field is a number or absent. A time in another form must not count as none.
+local function may_be_number(value)
+  return value == nil or type(value) == "number"
+end
+
 -- Returns the entries of the keys in a text of keys.json, or nil.
 local function entries_of(text)
   local keys, entries = cjson.decode(text), {}
@@ -62,13 +67,16 @@ local function entries_of(text)
     if type(key) ~= "table" or not (key.sha256 and key.name and key.role and tonumber(key.rate)) then
       return nil
     end
-    local expires_s = tonumber(key.expires_s) or NEVER
-    if key.role == "browser" and not shared:get("forgotten:" .. key.sha256) and not add_pages(entries, key, expires_s) then
+    if not (may_be_number(key.expires_s) and may_be_number(key.old_expires_s)) then
+      return nil
+    end
+    local expires_s = key.expires_s or NEVER
+    if key.role == "browser" and not add_pages(entries, key) then
       return nil
     end
     add_entry(entries, key, key.sha256, expires_s)
     if key.old_sha256 then
-      add_entry(entries, key, key.old_sha256, math.min(expires_s, tonumber(key.old_expires_s) or 0))
+      add_entry(entries, key, key.old_sha256, math.min(expires_s, key.old_expires_s or 0))
     end
   end
   return entries
@@ -160,10 +168,6 @@ end)
 -- Refuses a key whose entry in keys.json could not be deleted, until nginx starts again. Returns whether it is noted.
 function state.forget(hash)
   local noted = shared:safe_set("forgotten:" .. hash, true)
-  local key = state.key(hash)
-  if key and key.role == "browser" then
-    shared:delete("browser:" .. key.name)  -- and its tokens
-  end
   shared:delete("key:" .. hash)
   return noted
 end
@@ -176,23 +180,20 @@ function state.key(hash)
 end
 
 local read_pages = memo(2048, function(entry)
-  local name, rate, expires_s, session_rate, origins = entry:match("^(%S+) (%S+) (%S+) (%S+) (.*)$")
+  local name, rate, session_rate, origins = entry:match("^(%S+) (%S+) (%S+) (.*)$")
   local known = {}
   for origin in origins:gmatch("%S+") do
     known[origin] = true
   end
-  return {
-    name = name, rate = tonumber(rate), expires_s = tonumber(expires_s), session_rate = tonumber(session_rate),
-    origins = known,
-  }
+  return {name = name, rate = tonumber(rate), session_rate = tonumber(session_rate), origins = known}
 end)
 
--- Returns name, rate, rate of a session and origins of the key of the role browser with this name, or nil if there is
+-- Returns name, rate, rate of a session and origins of the key of the role browser with this SHA-256, or nil if there is
 -- none or it has expired.
-function state.browser_key(name)
-  local entry = shared:get("browser:" .. name)
-  local key = entry and read_pages(entry)
-  return key and ngx.now() < key.expires_s and key or nil
+function state.browser_key(hash)
+  local key = state.key(hash)
+  local entry = key and key.role == "browser" and shared:get("browser:" .. key.name)
+  return entry and read_pages(entry) or nil
 end
 
 -- Tells whether a key serves pages of this origin.

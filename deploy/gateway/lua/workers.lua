@@ -17,7 +17,7 @@ void *mmap(void *address, size_t bytes, int protection, int flags, int file, lon
 
 local names = ngx.shared.counts  -- the column of each name, "deaths" and "started"
 
-local COLUMNS = 262144      -- two for each key that has asked; memory is taken only for those in use
+local COLUMNS = 262144      -- at most three for each key that has asked; memory is taken only for those in use
 local READ_WRITE = 3        -- PROT_READ | PROT_WRITE
 local SHARED_UNNAMED = 33   -- MAP_SHARED | MAP_ANONYMOUS
 local HEARTBEAT_S = 1

@@ -29,6 +29,8 @@ def test_features_of_a_usual_purchase() -> None:
         cosine_max=1 / math.sqrt(2) / 2,
         probability_sum=1 / 1 / 2,
         probability_max=1 / 1 / 2,
+        weight_sum=1 / (1 + 30),  # alone, so no other partner shares the credit
+        weight_max=1 / (1 + 30),
         popularity=math.log(1 + 10_000 * 2 / 3),
         popularity_28=math.log(1 + 10_000 * 1 / 2),
         category_in_basket=1 / 1,
@@ -65,12 +67,17 @@ def test_features_of_what_the_user_never_bought() -> None:
 
 
 def test_baskets_add_up_over_the_root_of_their_size() -> None:
-    """Item 3 is with 1 (cosine 1/2, P 1/2) and with 4 (cosine 1/√2, P 1), all halved by the shrinkage."""
+    """Item 3 is with 1 (cosine 1/2, P 1/2) and with 4 (cosine 1/√2, P 1), all halved by the shrinkage.
+
+    Its weight from 4 is alone, that from 1 is regressed on 2, too: (32 1; 1 31) w = (1; 0).
+    """
     assert features_of(sampler_of(ARRAYS).sample([Query(basket=[1, 4])]), 3) == with_roots(
         cosine_sum=(1 / 4 + math.sqrt(1 / 2) / 2) / math.sqrt(2),
         cosine_max=math.sqrt(1 / 2) / 2,
         probability_sum=(1 / 4 + 1 / 2) / math.sqrt(2),
         probability_max=1 / 2,
+        weight_sum=(31 / (32 * 31 - 1) + 1 / 31) / math.sqrt(2),
+        weight_max=1 / 31,
         popularity=math.log(1 + 10_000 * 2 / 3),
         popularity_28=math.log(1 + 10_000),
         category_in_basket=1 / 2,

@@ -272,3 +272,14 @@ def test_a_loaded_release_is_searched_by_its_file(tmp_path: Path, monkeypatch: p
     monkeypatch.delattr(nearest, "_in_lists")
     candidates = CandidateSampler.load(tmp_path).sample([Query(basket=[1])])
     np.testing.assert_array_equal(candidates.rows, right.rows)
+
+
+def test_what_nothing_is_asked_of_has_no_index(tmp_path: Path) -> None:
+    limits = SCANNED | {"similar": 0}
+    built, about = Nearest.build(ARRAYS, limits)
+    built.save(tmp_path)
+    assert list(about) == ["cold"]
+    assert [file.name for file in tmp_path.iterdir()] == ["nearest.cold.onnx"]
+    loaded = Nearest.load(tmp_path, ARRAYS, limits)
+    assert loaded.similar(QUERIES).shape == (len(QUERIES), 0)
+    np.testing.assert_array_equal(loaded.cold(QUERIES), built.cold(QUERIES))

@@ -41,6 +41,15 @@ def beside(value: float) -> dict[str, Any]:
     return {"ranker": "<b>lend</b>", "value": value, "difference": 0.04, "interval": [0.031, 0.05]}
 
 
+def frontier() -> dict[str, Any]:
+    """Three values, of which 0.6 is in use and 0.5 was chosen."""
+    points = [
+        {"value": value, "hr_at_10": 0.24, "ndcg_at_10": 0.15, "repeat": repeat, "explore": explore}
+        for value, repeat, explore in ((-3.0, 0.5, 0.01), (0.5, 0.4, 0.08), (0.6, 0.39, 0.081))
+    ]
+    return {"explore": 0.6, "chosen": 0.5, "points": points}
+
+
 def cold() -> dict[str, Any]:
     return {"fewer_than": 5} | {name: group(0.02, 300) | {"recall": 0.17} for name in COLD}
 
@@ -86,6 +95,7 @@ def measured() -> dict[str, Any]:
             for kind in ("known", "unknown", "repeat", "explore", "new_known", "new_unknown")
         },
         "baselines": {"popularity": ranker(0.05), "<b>lend</b>": ranker(0.2)},
+        "frontier": frontier(),
         "rivals": {
             "EASE": ranker(0.13) | {"note": "l2 30"},
             "LightGBM": {"note": "not installed: pip install 'cesta[rivals]'"},
@@ -118,6 +128,7 @@ def nothing() -> dict[str, Any]:
         "rivals": {},
         "new_only": {},
         "best_other": {},
+        "frontier": {"explore": 0.0, "chosen": 0.0, "points": []},
         "protocol": measured()["protocol"] | {"queries": 0, "test_from": None, "known_users": 0},
     }
 
@@ -129,7 +140,7 @@ def without_users() -> dict[str, Any]:
         groups |= {"repeat": NOBODY, "lists": groups["lists"] | {"repeats": None}}
     shop["candidates"] |= {"repeat": None}
     shop["protocol"] |= {"known_users": 0}
-    return shop | {"new_only": {}}
+    return shop | {"new_only": {}, "frontier": frontier() | {"points": []}}
 
 
 def terminal(metrics: dict[str, Any], folder: Path) -> str:
@@ -192,7 +203,7 @@ def test_older_metrics_tell_of_hits_alone() -> None:
     """They have no NDCG@10 of the whole catalog, and nothing that is compared query by query."""
     older = measured()
     del older["full_catalog"]["known"]["ndcg_loss"]
-    del older["new_only"], older["best_other"]
+    del older["new_only"], older["best_other"], older["frontier"]
     del older["protocol"]["known_users"], older["calibration"]["given_candidate"]
     page = report.html(older)
     assert "the sampler costs 4.0 % of HR@10 (2,000 queries)" in page
@@ -216,6 +227,26 @@ def test_comparisons_stand_in_both_reports(tmp_path: Path) -> None:
     for shown in (report.html(measured()), text):
         assert "+0.040 (+0.031 to +0.050)" in shown
         assert "-0.002 (-0.010 to +0.006)" in shown
+
+
+def test_repeat_against_explore_stands_in_both_reports(tmp_path: Path) -> None:
+    """The value in use stands out, and the other rankers are points with a number."""
+    page, text = report.html(measured()), terminal(measured(), tmp_path)
+    assert "+0.6 in use" in page
+    assert "ranking.explore is 0.6 (validation chose 0.5): HR@10 is 39.0 % of repeat" in page
+    assert "50.0 % of repeat and 1.0 % of explore at -3" in page
+    assert "1 popularity, 2 &lt;b&gt;lend&lt;/b&gt;, 3 EASE." in page
+    assert re.search(r"0\.6 \(in use\) +│ +0\.240 +│ +0\.150 +│ +0\.390 +│ +0\.081", text)
+
+
+def test_labels_do_not_cover_each_other() -> None:
+    """0.5 is too near to the value in use. Of two rankers at one place, the label of one is a line higher."""
+    line = [plots.Mark(*at, label, "") for label, at in (("-3", (0.5, 0.01)), ("0.5", (0.4, 0.08)))]
+    chosen = plots.Mark(0.39, 0.081, "0.6", "")
+    drawn = plots.field([*line, chosen], chosen, [plots.Mark(0.1, 0.02, n, "") for n in "12"])
+    assert [mark.label for mark in drawn.line] == ["-3", "", ""]
+    assert (drawn.chosen.x, drawn.chosen.label) == (78, "0.6")
+    assert [mark.lift for mark in drawn.single] == [0, 1]
 
 
 @pytest.mark.parametrize("kind", ["page", "terminal"])

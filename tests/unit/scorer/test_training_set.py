@@ -82,15 +82,21 @@ def test_parts_without_receipts_are_left_out() -> None:
     """One shop was closed for most of the period, and one has no training period."""
     shop = shop_of([(1, day, [1, 2]) for day in [*range(200), *range(240, 365)]], items=2)
     split = split_by_time(shop, SETTINGS.splits)
-    starts = split.parts_of_training(shop, 28)
+    starts = split.parts_of_training(shop, 28, 56)
     assert starts == sorted(set(starts))
     assert (starts[0], starts[-1]) == (split.training, split.validation)
-    assert Split(7, 7, 8, 9).parts_of_training(shop, 2) == [7, 7]
+    assert Split(7, 7, 8, 9).parts_of_training(shop, 2, 56) == [7, 7]
 
 
 @pytest.mark.parametrize("most", [1, 2, 4])
 def test_parts_are_equally_long(most: int) -> None:
     shop = shop_of([(1, day, [1, 2]) for day in range(365)], items=2)
-    starts = Split(253, 309, 337, 365).parts_of_training(shop, most)
+    starts = Split(253, 309, 337, 365).parts_of_training(shop, most, 56)
     assert starts == [253 + 56 * k // most for k in range(most + 1)]
     assert shop.times[254] - shop.times[253] == DAY
+
+
+def test_a_longer_period_has_more_parts_of_the_same_length() -> None:
+    """Two parts in 28 days make four in 56 days: counts that are renewed less often would miss new items."""
+    shop = shop_of([(1, day, [1, 2]) for day in range(365)], items=2)
+    assert Split(253, 309, 337, 365).parts_of_training(shop, 2, 28) == [253, 267, 281, 295, 309]

@@ -104,6 +104,11 @@ def test_a_pair_counted_once_too_often_is_caught() -> None:
     assert re.search("know 1 of .* pairs by baskets", sentence)
 
 
+def test_weights_of_a_later_basket_are_caught() -> None:
+    sentence = leak_of(plant("neighbours", weight=CLEAN.neighbours.weight * np.float32(1.01)))
+    assert re.search("neighbours weigh by other baskets the partners of", sentence)
+
+
 def test_the_order_of_a_category_is_caught() -> None:
     whole = counted(SHOP.n_baskets).categories
     assert "categories order best sellers" in leak_of(plant("categories", members=whole.members))

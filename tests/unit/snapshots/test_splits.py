@@ -11,7 +11,14 @@ from export_scripts.settings import SplitSettings
 from export_scripts.snapshots.splits import Split, as_queries, hide_items, split_by_time
 from tests.building.world import DAY, random_shop, shop_of
 
-SETTINGS = SplitSettings(training_days=56, validation_days=28, test_days=28, hidden_per_basket=3)
+SETTINGS = SplitSettings(
+    training_days=56,
+    longest_training_days=112,
+    training_questions=0,
+    validation_days=28,
+    test_days=28,
+    hidden_per_basket=3,
+)
 
 
 def daily(days: int, hour: float = 10) -> Shop:
@@ -52,6 +59,23 @@ def test_without_time_stamps_baskets_are_the_clock() -> None:
     shop = shop_of([(1, 0, [1, 2])] * 800, items=2)
     shop = Shop(**vars(shop) | {"times": np.arange(800), "day": 799 / 364})
     assert split_by_time(shop, SETTINGS) == Split(554, 677, 738, 800)
+
+
+@pytest.mark.parametrize(
+    ("questions", "longest", "start"), [(56, 999, 224), (70, 999, 210), (400, 999, 168), (400, 80, 200)]
+)
+def test_a_small_shop_trains_on_a_longer_period(questions: int, longest: int, start: int) -> None:
+    """Two items a day are one question. The limits are a setting and a third of 336 days."""
+    settings = SETTINGS.model_copy(update={"training_questions": questions, "longest_training_days": longest})
+    shop = daily(336, hour=20)
+    assert split_by_time(shop, settings) == Split(start, 280, 308, 336)
+
+
+@pytest.mark.parametrize("questions", [0, 10])
+def test_a_single_receipt_can_be_split(questions: int) -> None:
+    """It is before all periods, which are empty."""
+    settings = SETTINGS.model_copy(update={"training_questions": questions})
+    assert split_by_time(daily(1), settings) == Split(1, 1, 1, 1)
 
 
 def test_one_to_three_items_are_hidden_and_never_most_of_a_basket() -> None:

@@ -32,10 +32,10 @@ OWN = ContractRecord.of(read_contract())
     ("contract", "sentence"),
     [
         (
-            ContractRecord(answers=10),
+            ContractRecord(answers=10, features=28),
             r"model.onnx: output item_ids is \('STRING', \[20\]\), .* says \('STRING', \[10\]\)",
         ),
-        (ContractRecord(features=25), r"model.onnx: input candidate_features is .*\[128, 26\].*\[128, 25\]"),
+        (ContractRecord(features=25), r"model.onnx: input candidate_features is .*\[128, 28\].*\[128, 25\]"),
         (
             OWN.model_copy(update={"answers": 10}),
             r"manifest.json: the contract's output item_ids is STRING \[20\]; .* need STRING \[10\]",
@@ -71,7 +71,7 @@ def test_a_run_that_breaks_its_contract_is_not_published(
         ),
         (
             lambda arrays: np.save(arrays / "prior.weights.npy", np.zeros(25, np.float32)),
-            "prior.weights.npy has the weights of 25 features, the manifest's contract has 26",
+            "prior.weights.npy has the weights of 25 features, the manifest's contract has 28",
         ),
     ],
 )

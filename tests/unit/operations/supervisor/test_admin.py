@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from operations.errors import BeingChanged
+from operations.gateway.keys import add_key, read_keys
 from operations.releases import history, publish
 from operations.releases.models.configs import canary_on_disk
 from operations.releases.promote import promote
 from operations.releases.repository import active_release
 from operations.releases.stores.store import Repository, open_repository
 from operations.releases.switch import Steps
-from operations.supervisor.operation_log import Asked, OperationLog
+from operations.supervisor.operation_log import AT_ONCE, Asked, OperationLog, State
 from tests.building.runs import make_run
 from tests.running.admin import TRAFFIC, Admin
 
@@ -124,6 +126,54 @@ def test_the_steps_of_a_running_operation_are_told(tmp_path: Path) -> None:
     assert log.find("none") is None
 
 
+def test_few_operations_of_one_kind_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each promotion tries its release on a server of its own. A rollback begins all the same."""
+    monkeypatch.setattr("operations.supervisor.operation_log.KEPT", 2)
+    log, may_end = OperationLog(tmp_path), threading.Event()
+
+    def work(_: Steps) -> dict[str, object]:
+        may_end.wait(10)
+        return {}
+
+    asked = [Asked("promote", "key:ops", {}, str(n)) for n in range(AT_ONCE + 1)]
+    running = [log.start(one, work) for one in asked[:-1]]
+    with pytest.raises(BeingChanged, match=f"4 operations of the kind promote run already, {running[0].id}"):
+        log.start(asked[-1], work)
+    assert log.start(asked[0], work) is running[0]
+    for _ in range(3):  # none pushes out what runs
+        log.start(Asked("rollback", "key:ops", {}), lambda _: {})
+        while log.list()[0].state == State.RUNNING:
+            may_end.wait(0.001)
+    assert all(log.find(one.id) for one in running)
+    assert len(log.list()) == 2 + len(running)
+    may_end.set()
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "body", "sentence"),
+    [
+        ("/releases/0/promote", "", {}, "release: Input should be greater than or equal to 1"),
+        (f"/releases/{10**99}/promote", "", {}, "release: Input should be less than or equal to 2147483647"),
+        ("/releases/2/promote", "", {"force": "no"}, "force: Input should be a valid boolean"),
+        ("/rollback", "", {"expected_release": True}, "expected_release: Input should be a valid integer"),
+        *(("/rollback", key, {}, "idempotency-key: ") for key in ("ключ", "a\x01", "x" * 256)),
+    ],
+)
+def test_values_that_mean_nothing_start_nothing(
+    tmp_path: Path, path: str, key: str, body: dict[str, Any], sentence: str
+) -> None:
+    admin = Admin(open_repository(tmp_path / "repository"))
+    refused = admin.ask("POST", path, key=key.encode(), **body)
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_body")
+    assert sentence in refused.json()["error"]
+    assert admin.operations.list() == []
+
+
+def test_a_path_has_one_spelling(tmp_path: Path) -> None:
+    """A redirect would name the supervisor's address to the gateway's callers."""
+    assert Admin(open_repository(tmp_path / "repository")).ask("GET", "/operations/").status_code == 404
+
+
 def test_a_pinned_server_refuses_changes(repository: Repository) -> None:
     refused = Admin(repository, pinned=1).ask("POST", "/releases/2/promote")
     assert (refused.status_code, active_release(repository)) == (409, 1)
@@ -188,3 +238,41 @@ def test_old_releases_are_retired(repository: Repository, tmp_path: Path) -> Non
     assert admin.change("/retire", keep=1)["failure"]["status"] == 409
     assert admin.change("/retire")["result"] == {"retired": [1]}
     assert admin.ask("GET", "/traffic").json() == TRAFFIC
+
+
+def test_keys_are_made_changed_and_revoked(repository: Repository) -> None:
+    """The list shows no secret and no hash; a secret is told once."""
+    admin = Admin(repository)
+    made = admin.ask("POST", "/keys", name="kiosk", rate=20, expires_in_s=3600)
+    assert made.status_code == 201
+    rotated = admin.ask("POST", "/keys/kiosk/rotate").json()["key"]
+    assert admin.ask("POST", "/keys/kiosk/rate", rate=30).json()["rate"] == 30
+    (told,) = admin.ask("GET", "/keys").json()["keys"]
+    assert (told["name"], told["role"], told["rate"]) == ("kiosk", "shop", 30)
+    assert told["old_secret_until"]
+    assert told["expires_at"]
+    assert not {made.json()["key"], rotated} & set(map(str, told.values()))
+    assert admin.ask("POST", "/keys/kiosk/end-rotation").json()["old_secret_until"] is None
+    assert admin.ask("POST", "/keys/kiosk/expire", expires_in_s=None).json()["expires_at"] is None
+    assert admin.ask("POST", "/keys/kiosk/revoke").json() == {"revoked": "kiosk"}
+    assert admin.ask("GET", "/keys").json() == {"keys": []}
+
+
+def test_an_admin_raises_no_rights_and_one_admin_stays(repository: Repository) -> None:
+    admin = Admin(repository)
+    for name, expires_s in (("ops", None), ("old", 1)):
+        add_key(admin.folder, name, "admin", 5, expires_s)
+    assert admin.ask("POST", "/keys", name="mine", role="admin").status_code == 400
+    changes: list[tuple[str, dict[str, Any]]] = [
+        ("rate", {"rate": 9}),
+        ("expire", {"expires_in_s": 9}),
+        ("rotate", {}),
+        ("end-rotation", {}),
+    ]
+    for verb, body in changes:
+        refused = admin.ask("POST", f"/keys/ops/{verb}", **body)
+        assert (refused.status_code, "has the role admin" in refused.json()["error"]) == (409, True), verb
+    last = admin.ask("POST", "/keys/ops/revoke")
+    assert (last.status_code, "is the last one of the role admin" in last.json()["error"]) == (409, True)
+    assert admin.ask("POST", "/keys/old/revoke").status_code == 200
+    assert [(key.name, key.rate) for key in read_keys(admin.folder)] == [("ops", 5)]

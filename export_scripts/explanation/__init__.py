@@ -1,0 +1,1 @@
+"""Why an answer holds an item, and why it does not hold another."""

@@ -1,0 +1,27 @@
+"""The prior leans to items that are new to the user, as far as the sampler loses no hidden item by it."""
+
+import torch
+
+from export_scripts.scorer.prior import RAISES, choose_raise
+
+NEW = torch.tensor([[0.0, 0.0, 1.0]])  # two items that the user bought before, and one that is new
+
+
+def test_the_largest_raise_with_as_many_hidden_items_is_chosen() -> None:
+    """With two places the new item may overtake a usual one; with one place it may draw level, by 1."""
+    scores = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [2.9, 2.0, 1.0]])
+    new, hidden = NEW.expand(3, 3), torch.tensor([0, 2, 0])
+    assert choose_raise(scores, new, hidden, capacity=2) == max(RAISES)
+    assert choose_raise(scores[:, 1:], new[:, 1:], torch.tensor([0, 0, 0]), capacity=1) == 1.0
+
+
+def test_nothing_is_raised_where_every_raise_loses_a_hidden_item() -> None:
+    """The hidden item is the last one that is kept, and a quarter lifts the new item above it."""
+    scores = torch.tensor([[3.0, 2.0, 1.9]])
+    assert choose_raise(scores, NEW, torch.tensor([1]), capacity=2) == 0.0
+
+
+def test_padding_is_never_among_the_best() -> None:
+    """A place without an item has the score of minus infinity, with any raise."""
+    scores = torch.tensor([[1.0, -torch.inf, -torch.inf]])
+    assert choose_raise(scores, NEW, torch.tensor([0]), capacity=1) == max(RAISES)
