@@ -71,6 +71,14 @@ def test_a_small_shop_trains_on_a_longer_period(questions: int, longest: int, st
     assert split_by_time(shop, settings) == Split(start, 280, 308, 336)
 
 
+@pytest.mark.parametrize(("began", "start"), [(0, 168), (250, 168), (200, 224)])
+def test_a_shop_whose_items_change_keeps_the_shorter_period(began: int, start: int) -> None:
+    """One of two daily items is replaced on day ``began``: half of the later purchases are new."""
+    settings = SETTINGS.model_copy(update={"training_questions": 400})
+    shop = shop_of([(1, day + 20 / 24, [1, 2 if day < began else 3]) for day in range(336)], items=3)
+    assert split_by_time(shop, settings).training == start
+
+
 @pytest.mark.parametrize("questions", [0, 10])
 def test_a_single_receipt_can_be_split(questions: int) -> None:
     """It is before all periods, which are empty."""
