@@ -392,23 +392,3 @@ def test_a_gpu_s_rounding_is_within_the_tolerance(copy: Outputs) -> None:
         for batch in batches
     )
     assert 0 < largest < ACCELERATED_TOLERANCE / 2
-
-
-def test_an_index_is_part_of_the_release(tables: dict[str, object], tmp_path: Path) -> None:
-    """A shop above sampler.scan_up_to gets one, if the tower is asked. It is listed, described, the same when
-    exported again, and checked by its hash.
-    """
-    searched = {"sampler.scan_up_to": 10, "sampler.similar": 10}
-    out, settings = Outputs(tmp_path), settings_of(tables, **searched)
-    assert build(settings, out.root) == 1
-    described = manifest.verify_run(out.run)
-    name = "arrays/nearest.similar.faiss"
-    assert described.nearest["similar"]["lists"] > 0
-    assert described.nearest["similar"]["recall"] >= 0.98
-    export(settings, out.data, out.checkpoint, out.metrics, out.run)
-    assert manifest.verify_run(out.run).files[name] == described.files[name]
-    published = out.repository / "candidate_sampler" / "1" / name
-    assert release_of(out).files[f"candidate_sampler/1/{name}"] == described.files[name]
-    published.write_bytes(published.read_bytes()[:-1] + b"?")
-    with pytest.raises(CestaError, match=r"nearest\.similar\.faiss is not what the manifest lists"):
-        release_of(out)
