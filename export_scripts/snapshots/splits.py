@@ -16,6 +16,7 @@ from export_scripts.settings import SplitSettings
 
 MIDNIGHTS_FROM_DAYS = 14  # with less data, whole days would leave periods empty
 ITEMS_PER_QUESTION = 2  # hide_items hides at most half of a basket
+MOST_NEW = 0.25  # share of a longer period's purchases that are items which began to sell in it
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def split_by_time(shop: Shop, settings: SplitSettings) -> Split:
 
     Test and validation get at most an eighth of the time span each. Training gets at most a quarter for
     ``training_days``. It begins earlier if it would hold fewer than ``training_questions``, and gets up to
-    ``longest_training_days`` and a third of the span. So five twelfths always remain for the counts.
+    ``longest_training_days``. Half of the span always remains for the counts. A shop whose items change keeps
+    the shorter period: counts and vectors that end earlier would know too few of them.
     """
     first, day = int(shop.times[0]), shop.day
     end: float = int(shop.times[-1]) + 1
@@ -91,7 +93,9 @@ def split_by_time(shop: Shop, settings: SplitSettings) -> Split:
     validation = test - min(settings.validation_days * day, span / 8)
     shortest = min(settings.training_days * day, span / 4)
     days = min(_days_to_hold(shop, validation, settings), settings.longest_training_days)
-    training = validation - max(min(days * day, span / 3), shortest)
+    training = min(validation - shortest, max(validation - days * day, end - span / 2))
+    if training < validation - shortest and _share_of_new(shop, training, validation) > MOST_NEW:
+        training = validation - shortest
     training_start, validation_start, test_start = (
         _first_basket(shop, time) for time in (training, validation, test)
     )
@@ -103,6 +107,13 @@ def _days_to_hold(shop: Shop, end: float, settings: SplitSettings) -> int:
     wanted = shop.offsets[_first_basket(shop, end)] - ITEMS_PER_QUESTION * settings.training_questions
     first = int(np.searchsorted(shop.offsets[:-1], max(wanted, 0), side="right")) - 1
     return int(np.ceil((end - shop.times[first]) / shop.day))
+
+
+def _share_of_new(shop: Shop, start: float, end: float) -> float:
+    """Return the share of the purchases from ``start`` to ``end`` whose items were never bought before."""
+    begin, stop = (int(shop.offsets[_first_basket(shop, time)]) for time in (start, end))
+    bought = shop.items[begin:stop]
+    return float((~np.isin(bought, shop.items[:begin])).mean()) if len(bought) else 0.0
 
 
 def _first_basket(shop: Shop, time: float) -> int:

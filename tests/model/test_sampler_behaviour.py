@@ -54,7 +54,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> CandidateSampler:
         usual = [user] if rng.random() < 0.5 else []
         pair = [70, 71] if rng.random() < 0.05 else [int(rng.integers(72, 81))]
         receipts.append((user, day / 10, [*crowd.tolist(), *usual, *pair]))
-    settings = load_settings(overrides=CHEAP)
+    settings = load_settings(overrides=CHEAP | {"sampler.similar": 150})
     return released(
         shop_of(receipts, items=80), settings, tmp_path_factory.mktemp("planted") / "arrays", capacity=80
     )

@@ -49,7 +49,7 @@ def test_a_scrape_tells_who_asked_for_what(uncached: Live) -> None:
         [Question((item, "no such item"), user), Question((), "no such user"), Question(("no such item",))],
     )
     with pytest.raises(OSError, match="400"):
-        over_generate(uncached, [Question(categories=("no such category",))])
+        over_generate(uncached, [Question(("x" * 129,))])
 
     await_count(uncached, everything, before[everything] + 3)
     after = await_count(uncached, batches, before[batches] + 2)

@@ -65,10 +65,18 @@ def test_without_time_stamps_baskets_are_the_clock() -> None:
     ("questions", "longest", "start"), [(56, 999, 224), (70, 999, 210), (400, 999, 168), (400, 80, 200)]
 )
 def test_a_small_shop_trains_on_a_longer_period(questions: int, longest: int, start: int) -> None:
-    """Two items a day are one question. The limits are a setting and a third of 336 days."""
+    """Two items a day are one question. The limits are a setting and half of 336 days for the counts."""
     settings = SETTINGS.model_copy(update={"training_questions": questions, "longest_training_days": longest})
     shop = daily(336, hour=20)
     assert split_by_time(shop, settings) == Split(start, 280, 308, 336)
+
+
+@pytest.mark.parametrize(("began", "start"), [(0, 168), (250, 168), (200, 224)])
+def test_a_shop_whose_items_change_keeps_the_shorter_period(began: int, start: int) -> None:
+    """One of two daily items is replaced on day ``began``: half of the later purchases are new."""
+    settings = SETTINGS.model_copy(update={"training_questions": 400})
+    shop = shop_of([(1, day + 20 / 24, [1, 2 if day < began else 3]) for day in range(336)], items=3)
+    assert split_by_time(shop, settings).training == start
 
 
 @pytest.mark.parametrize("questions", [0, 10])

@@ -39,6 +39,28 @@ def test_the_split_is_followed_after_whatever_error(tmp_path: Path, monkeypatch:
     assert failed == ["could not convert string to float: 'five'"]
 
 
+def test_categories_are_listed_once_for_each_active_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for one that cannot tell them, which is logged once."""
+    active, listed = iter([None, 1, 1, 2, 2]), list[int]()
+
+    def write(_: object, release: int, folder: Path) -> bool:
+        assert folder == tmp_path
+        listed.append(release)
+        return release != 2
+
+    monkeypatch.setattr(link, "active_release", lambda _: next(active))
+    monkeypatch.setattr(link, "write_categories", write)
+    repository = open_repository(tmp_path / "repository")
+    linked = link.GatewayLink(GatewaySettings(tmp_path), repository, CollectorRegistry())
+    with capture_logs() as logged:
+        for _ in range(5):
+            linked.list_categories()
+    assert listed == [1, 2]
+    assert [event["release"] for event in logged] == [2]
+
+
 def test_the_gateway_is_up_while_it_accepts(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     with socket.create_server(("127.0.0.1", 0)) as gateway:
