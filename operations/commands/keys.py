@@ -154,20 +154,13 @@ def end_rotation_(name: Name, folder: Folder = GATEWAY) -> None:
 def revoke(name: Name, folder: Folder = GATEWAY) -> None:
     """Revoke a key: the gateway answers its requests with 401 from now on."""
     from operations.errors import KeyKept
-    from operations.gateway.control import forget
+    from operations.gateway.control import forget_kept
     from operations.gateway.keys import revoke_key
 
     try:
         revoke_key(folder, name)
     except KeyKept as kept:
-        gateway = (
-            "the running gateway refuses it until it starts again"
-            if all(forget(folder, sha256) for sha256 in kept.hashes)
-            else "no gateway answers on this folder"
-        )
-        raise CestaError(
-            f'{kept}. The key "{name}" is still in the file: revoke it again then; {gateway}'
-        ) from None
+        raise CestaError(forget_kept(folder, name, kept)) from None
     _apply(folder)
     print(f'the key "{name}" is revoked')
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from operations.errors import CestaError
+from operations.errors import CestaError, KeyKept
 
 TOKEN: Final = "admin_token"  # the file of the token that the gateway sends with admins' requests
 NO_HEADERS: Final[Mapping[str, str]] = {}
@@ -54,6 +54,16 @@ def forget(folder: Path, sha256: str) -> bool:
         return False
     answer = _ask(folder, "POST", f"/forget?sha256={sha256}", _RELOAD_S, {"X-Cesta-Admin": token})
     return answer is not None and answer[0] == 204
+
+
+def forget_kept(folder: Path, name: str, kept: KeyKept) -> str:
+    """Have the gateway refuse a key that its file keeps; return a sentence that tells what holds now."""
+    gateway = (
+        "the running gateway refuses it until it starts again"
+        if all(forget(folder, sha256) for sha256 in kept.hashes)
+        else "no gateway answers on this folder"
+    )
+    return f'{kept}. The key "{name}" is still in the file: revoke it again then; {gateway}'
 
 
 def read_metrics(folder: Path) -> str | None:

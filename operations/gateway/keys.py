@@ -161,19 +161,30 @@ def utc(time_s: int) -> str:
     return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds")
 
 
-def revoke_key(folder: Path, name: str) -> None:
+def revoke_key(folder: Path, name: str, *, spare_last_admin: bool = False) -> None:
     """Delete a key, on a full disk too.
 
-    Raises KeyKept if the file cannot be changed at all, as on a read-only file system.
+    Raises KeyKept if the file cannot be changed at all, as on a read-only file system, and CestaError if the
+    last valid key of the role admin is to be spared.
     """
     with explained(f'the key "{name}" was not revoked'), _lock(folder):
         keys = _read(folder)
         key = _find(keys, name)
+        if spare_last_admin and _admins(keys) == [name]:
+            raise CestaError(
+                f'the key "{name}" is the last one of the role admin; make another one before, with '
+                '"cesta keys add NAME --role admin" on the gateway\'s machine'
+            )
         try:
             _remove(folder, keys, name)
         except OSError as error:
             hashes = tuple(key[field] for field in ("sha256", "old_sha256") if field in key)
             raise KeyKept(hashes, explain(error)) from None
+
+
+def _admins(keys: list[dict[str, Any]]) -> list[str]:
+    """Return the names of the valid keys of the role admin."""
+    return [key["name"] for key in keys if key["role"] == "admin" and not Key(**key).has_expired()]
 
 
 def _find(keys: list[dict[str, Any]], name: str) -> dict[str, Any]:

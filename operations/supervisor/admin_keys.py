@@ -15,8 +15,8 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
-from operations.errors import CestaError
-from operations.gateway.control import announce
+from operations.errors import CestaError, KeyKept
+from operations.gateway.control import announce, forget_kept
 from operations.gateway.keys import (
     MAX_RATE,
     Key,
@@ -35,12 +35,13 @@ log = structlog.get_logger()
 
 WEEK_S = 7 * 86_400
 MOST_S = 3650 * 86_400
+MOST_KEYS = 10_000  # the gateway's memory holds some more
 JsonObject = Mapping[str, object]
 Rate = Annotated[int, Field(ge=1, le=MAX_RATE)]
 Seconds = Annotated[int, Field(ge=0, le=MOST_S)]
 
 
-class NewKey(BaseModel, extra="forbid"):
+class NewKey(BaseModel, extra="forbid", strict=True):
     """The body that makes a key."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
@@ -51,19 +52,19 @@ class NewKey(BaseModel, extra="forbid"):
     session_rate: Rate | None = None
 
 
-class NewRate(BaseModel, extra="forbid"):
+class NewRate(BaseModel, extra="forbid", strict=True):
     """The body that changes a rate."""
 
     rate: Rate
 
 
-class NewEnd(BaseModel, extra="forbid"):
+class NewEnd(BaseModel, extra="forbid", strict=True):
     """The body that changes the end of a key; null: it never ends."""
 
     expires_in_s: Seconds | None
 
 
-class Overlap(BaseModel, extra="forbid"):
+class Overlap(BaseModel, extra="forbid", strict=True):
     """The optional body of a rotation."""
 
     overlap_s: Seconds = WEEK_S
@@ -75,14 +76,21 @@ def add_key_routes(router: APIRouter, folder: Path, authenticate: Callable[..., 
 
     @contextmanager
     def changing(what: str, name: str, caller: str) -> Iterator[None]:
-        """Log a change of a key, and have the gateway use it."""
+        """Log a change of a key, and have the gateway use it.
+
+        A gateway that does not take over the file keeps no caller from a secret that is told once.
+        """
         try:
             yield
+        except CestaError as error:
+            told = forget_kept(folder, name, error) if isinstance(error, KeyKept) else str(error)
+            log.warning("admin", what=what, key=name, by=caller, failed=told)
+            raise Problem(409, told, "change_refused") from None
+        log.info("admin", what=what, key=name, by=caller)
+        try:
             announce(folder)
         except CestaError as error:
-            log.warning("admin", what=what, key=name, by=caller, failed=str(error))
-            raise Problem(409, str(error), "change_refused") from None
-        log.info("admin", what=what, key=name, by=caller)
+            log.warning("keys not taken over", reason=str(error))
 
     def check_not_admin(name: str) -> None:
         if any(key.name == name and key.role == "admin" for key in read_keys(folder)):
@@ -99,6 +107,8 @@ def add_key_routes(router: APIRouter, folder: Path, authenticate: Callable[..., 
     def make_key(body: NewKey, caller: Caller) -> Response:
         """Make a key of the role shop or browser. The answer has it, once."""
         with changing("add key", body.name, caller):
+            if len(read_keys(folder)) >= MOST_KEYS:
+                raise CestaError(f"there are {MOST_KEYS} keys already; revoke some before")
             end_s = None if body.expires_in_s is None else int(time.time()) + body.expires_in_s
             pages = {"origins": body.origins, "session_rate": body.session_rate}
             secret = add_key(folder, body.name, body.role, body.rate, end_s, **pages)  # type: ignore[arg-type]
@@ -141,13 +151,7 @@ def add_key_routes(router: APIRouter, folder: Path, authenticate: Callable[..., 
     def remove_key(name: str, caller: Caller) -> JsonObject:
         """Refuse a key from now on; never the last one of the role admin."""
         with changing("revoke key", name, caller):
-            admins = [key.name for key in read_keys(folder) if key.role == "admin" and not key.has_expired()]
-            if admins == [name]:
-                raise CestaError(
-                    f'the key "{name}" is the last one of the role admin; make another one before, with '
-                    '"cesta keys add NAME --role admin" on the gateway\'s machine'
-                )
-            revoke_key(folder, name)
+            revoke_key(folder, name, spare_last_admin=True)
         return {"revoked": name}
 
 

@@ -21,6 +21,7 @@ TITLES: Final = {
     "change_refused": "The change was refused or failed, and nothing has changed",
     "idempotency_key_reused": "The Idempotency-Key belongs to another request",
     "no_such_operation": "There is no such operation",
+    "change_in_progress": "Other changes are in progress",
     "not_ready": "The recommender is not ready",
     "repository_unreadable": "The repository cannot be read now",
     "not_watched": "This supervisor does not watch for drift",

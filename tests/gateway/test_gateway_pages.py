@@ -173,6 +173,7 @@ def test_a_token_ends_with_its_time(pages: Door) -> None:
     """
     assert ask(pages, signed(pages, time.time() + 60)).status == 200
     ended = signed(pages, time.time() - 1)
+    assert ask(pages, ended, b"x" * 70_000).headers["access-control-allow-origin"] == SHOP
     refused = ask(pages, ended)
     assert (refused.status, refused.headers["access-control-allow-origin"]) == (401, SHOP)
     assert "access-control-allow-origin" not in ask(pages, ended, origin="https://evil.example").headers

@@ -322,6 +322,9 @@ local CALLERS_FAULT = {
 
 -- Answers what nginx itself refuses, such as a request that it cannot read.
 function door.refused(send_error)
+  if routes.http(path_of(ngx.var.request_uri or "")).pages then
+    pages.let_read_refusal()
+  end
   drop_headers(routes.unknown.headers)
   local status = ngx.status
   if status == 405 then  -- TRACE and CONNECT

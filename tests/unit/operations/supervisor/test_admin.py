@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from operations.errors import BeingChanged
+from operations.errors import BeingChanged, CestaError, KeyKept
 from operations.gateway.keys import add_key, read_keys
 from operations.releases import history, publish
 from operations.releases.models.configs import canary_on_disk
@@ -276,3 +277,64 @@ def test_an_admin_raises_no_rights_and_one_admin_stays(repository: Repository) -
     assert (last.status_code, "is the last one of the role admin" in last.json()["error"]) == (409, True)
     assert admin.ask("POST", "/keys/old/revoke").status_code == 200
     assert [(key.name, key.rate) for key in read_keys(admin.folder)] == [("ops", 5)]
+
+
+def test_two_admins_who_revoke_each_other_leave_one(tmp_path: Path) -> None:
+    admin = Admin(open_repository(tmp_path / "repository"))
+    for name in ("one", "two"):
+        add_key(admin.folder, name, "admin", 5)
+    began = threading.Barrier(2)
+
+    def revoke(name: str) -> int:
+        began.wait()
+        status: int = admin.ask("POST", f"/keys/{name}/revoke").status_code
+        return status
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(revoke, ("one", "two"))) == [200, 409]
+    assert len(read_keys(admin.folder)) == 1
+
+
+def test_a_secret_is_told_even_if_the_gateway_does_not_take_it_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds the file by itself later. The old secret may be known to nobody."""
+
+    def refuse(_: Path) -> bool:
+        raise CestaError("the gateway does not take over: split.json is not JSON")
+
+    monkeypatch.setattr("operations.supervisor.admin_keys.announce", refuse)
+    admin = Admin(open_repository(tmp_path / "repository"))
+    assert admin.ask("POST", "/keys", name="kiosk").json()["key"]
+    assert admin.ask("POST", "/keys/kiosk/rotate").json()["key"]
+
+
+def test_a_key_that_its_file_keeps_is_refused_by_the_running_gateway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten = []
+
+    def keep(*_: object, **__: object) -> None:
+        raise KeyKept(("a", "b"), "read-only file system")
+
+    def forget(_: Path, sha256: str) -> bool:
+        forgotten.append(sha256)
+        return True
+
+    monkeypatch.setattr("operations.supervisor.admin_keys.revoke_key", keep)
+    monkeypatch.setattr("operations.gateway.control.forget", forget)
+    refused = Admin(open_repository(tmp_path / "repository")).ask("POST", "/keys/kiosk/revoke")
+    assert (refused.status_code, forgotten) == (409, ["a", "b"])
+    assert "the running gateway refuses it until it starts again" in refused.json()["error"]
+
+
+def test_a_change_beyond_those_that_run_is_told_to_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("operations.supervisor.operation_log.AT_ONCE", 1)
+    admin, may_end = Admin(open_repository(tmp_path / "repository")), threading.Event()
+    admin.operations.start(Asked("rollback", "key:ops", {}), lambda _: {"ended": may_end.wait(10)})
+    refused = admin.ask("POST", "/rollback")
+    may_end.set()
+    assert (refused.status_code, refused.json()["code"]) == (503, "change_in_progress")
+    assert refused.headers["Retry-After"] == "1"
