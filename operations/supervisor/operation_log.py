@@ -13,7 +13,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -191,9 +191,8 @@ class OperationLog:
 
 
 def _stored(operation: Operation) -> JsonObject:
-    stored = asdict(operation)
-    del stored["steps"]
-    return stored
+    """Return the fields for the file, without the steps: its thread adds to them meanwhile."""
+    return {of.name: getattr(operation, of.name) for of in fields(operation) if of.name != "steps"}
 
 
 def _describe(error: BaseException) -> JsonObject:

@@ -150,6 +150,27 @@ def test_few_operations_of_one_kind_run_at_once(tmp_path: Path, monkeypatch: pyt
     may_end.set()
 
 
+def test_steps_that_change_meanwhile_keep_no_other_operation_from_starting(tmp_path: Path) -> None:
+    """The file is written while others run, so it must not walk through their steps."""
+
+    class Growing(dict[str, float]):
+        def items(self) -> Any:
+            raise RuntimeError("dictionary changed size during iteration")
+
+    log, may_end, began = OperationLog(tmp_path), threading.Event(), threading.Event()
+
+    def work(steps: Steps) -> dict[str, object]:
+        steps.seconds = Growing()
+        began.set()
+        return {"ended": may_end.wait(10)}
+
+    log.start(Asked("promote", "key:ops", {}), work)
+    assert began.wait(10)
+    log.start(Asked("rollback", "key:ops", {}), lambda _: {})
+    assert len(OperationLog(tmp_path).list()) == 2
+    may_end.set()
+
+
 @pytest.mark.parametrize(
     ("path", "key", "body", "sentence"),
     [
