@@ -106,26 +106,29 @@ def add_key(
     return secret
 
 
-def change_rate(folder: Path, name: str, rate: int) -> None:
-    """Give a key another rate, in requests per second. Its owner keeps the key."""
+def change_rate(folder: Path, name: str, rate: int, *, spare_admins: bool = False) -> None:
+    """Give a key another rate, in requests per second. Its owner keeps the key.
+
+    Raises CestaError for a key of the role admin that is to be spared, as the next three do.
+    """
     _check_rate(rate)
     with explained(f'the rate of the key "{name}" was not changed'), _lock(folder):
         keys = _read(folder)
-        _find(keys, name)["rate"] = rate
+        _find(keys, name, spare_admins)["rate"] = rate
         _write(folder, keys)
 
 
-def change_expiry(folder: Path, name: str, expires_s: int | None) -> None:
+def change_expiry(folder: Path, name: str, expires_s: int | None, *, spare_admins: bool = False) -> None:
     """Have a key end at a Unix time, or never. Its owner keeps the key."""
     with explained(f'the end of the key "{name}" was not changed'), _lock(folder):
         keys = _read(folder)
-        key = _find(keys, name)
+        key = _find(keys, name, spare_admins)
         key.pop("expires_s", None)
         key.update({} if expires_s is None else {"expires_s": expires_s})
         _write(folder, keys)
 
 
-def rotate_key(folder: Path, name: str, overlap_s: int) -> str:
+def rotate_key(folder: Path, name: str, overlap_s: int, *, spare_admins: bool = False) -> str:
     """Give a key a new secret and return it. The secret before it stays valid for `overlap_s` seconds.
 
     Raises CestaError if an earlier rotation still has its overlap: a third secret would be valid.
@@ -133,7 +136,7 @@ def rotate_key(folder: Path, name: str, overlap_s: int) -> str:
     secret = _make_secret()
     with explained(f'the key "{name}" was not rotated'), _lock(folder):
         keys = _read(folder)
-        key = _find(keys, name)
+        key = _find(keys, name, spare_admins)
         if Key(**key).has_old_secret():
             raise CestaError(
                 f'the key "{name}" has two valid secrets until {utc(key["old_expires_s"])}; end the older '
@@ -144,11 +147,11 @@ def rotate_key(folder: Path, name: str, overlap_s: int) -> str:
     return secret
 
 
-def end_rotation(folder: Path, name: str) -> bool:
+def end_rotation(folder: Path, name: str, *, spare_admins: bool = False) -> bool:
     """Refuse the old secret of a rotated key from now on; return False if it had none."""
     with explained(f'the old secret of the key "{name}" was not ended'), _lock(folder):
         keys = _read(folder)
-        key = _find(keys, name)
+        key = _find(keys, name, spare_admins)
         had_one = Key(**key).has_old_secret()
         for field in ("old_sha256", "old_expires_s"):
             key.pop(field, None)
@@ -187,9 +190,14 @@ def _admins(keys: list[dict[str, Any]]) -> list[str]:
     return [key["name"] for key in keys if key["role"] == "admin" and not Key(**key).has_expired()]
 
 
-def _find(keys: list[dict[str, Any]], name: str) -> dict[str, Any]:
+def _find(keys: list[dict[str, Any]], name: str, spare_admins: bool = False) -> dict[str, Any]:
     for key in keys:
         if key["name"] == name:
+            if spare_admins and key["role"] == "admin":
+                raise CestaError(
+                    f'the key "{name}" has the role admin; change it with "cesta keys" on the '
+                    "gateway's machine"
+                )
             return key
     names = ", ".join(key["name"] for key in keys) or "none"
     raise CestaError(f'there is no key "{name}"; keys: {names}')

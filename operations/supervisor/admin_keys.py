@@ -92,12 +92,6 @@ def add_key_routes(router: APIRouter, folder: Path, authenticate: Callable[..., 
         except CestaError as error:
             log.warning("keys not taken over", reason=str(error))
 
-    def check_not_admin(name: str) -> None:
-        if any(key.name == name and key.role == "admin" for key in read_keys(folder)):
-            raise CestaError(
-                f'the key "{name}" has the role admin; change it with "cesta keys" on the gateway\'s machine'
-            )
-
     @router.get("/keys")
     def answer_keys(_: Caller) -> JsonObject:
         """Return names, roles, rates and ends of all keys; never the keys."""
@@ -118,33 +112,29 @@ def add_key_routes(router: APIRouter, folder: Path, authenticate: Callable[..., 
     def set_rate(name: str, body: NewRate, caller: Caller) -> JsonObject:
         """Give a key another rate; its owner keeps it."""
         with changing("change rate", name, caller):
-            check_not_admin(name)
-            change_rate(folder, name, body.rate)
+            change_rate(folder, name, body.rate, spare_admins=True)
         return _named(folder, name)
 
     @router.post("/keys/{name}/expire")
     def set_end(name: str, body: NewEnd, caller: Caller) -> JsonObject:
         """Have a key end after a time, or never."""
         with changing("change end", name, caller):
-            check_not_admin(name)
             end_s = None if body.expires_in_s is None else int(time.time()) + body.expires_in_s
-            change_expiry(folder, name, end_s)
+            change_expiry(folder, name, end_s, spare_admins=True)
         return _named(folder, name)
 
     @router.post("/keys/{name}/rotate")
     def make_secret(name: str, caller: Caller, body: Overlap | None = None) -> JsonObject:
         """Give a key a new secret, which the answer has, once; the old one works until the overlap ends."""
         with changing("rotate key", name, caller):
-            check_not_admin(name)
-            secret = rotate_key(folder, name, (body or Overlap()).overlap_s)
+            secret = rotate_key(folder, name, (body or Overlap()).overlap_s, spare_admins=True)
         return {"name": name, "key": secret}
 
     @router.post("/keys/{name}/end-rotation")
     def end_old_secret(name: str, caller: Caller) -> JsonObject:
         """Refuse the old secret of a rotated key from now on."""
         with changing("end rotation", name, caller):
-            check_not_admin(name)
-            end_rotation(folder, name)
+            end_rotation(folder, name, spare_admins=True)
         return _named(folder, name)
 
     @router.post("/keys/{name}/revoke")
@@ -156,7 +146,11 @@ def add_key_routes(router: APIRouter, folder: Path, authenticate: Callable[..., 
 
 
 def _named(folder: Path, name: str) -> JsonObject:
-    return next(_describe(key) for key in read_keys(folder) if key.name == name)
+    """Describe a key after its change. Raises Problem if another caller has revoked it since."""
+    for key in read_keys(folder):
+        if key.name == name:
+            return _describe(key)
+    raise Problem(409, f'the key "{name}" was revoked meanwhile', "change_refused")
 
 
 def _describe(key: Key) -> JsonObject:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from operations.errors import BeingChanged, CestaError, KeyKept
-from operations.gateway.keys import add_key, read_keys
+from operations.gateway.keys import add_key, read_keys, revoke_key
 from operations.releases import history, publish
 from operations.releases.models.configs import canary_on_disk
 from operations.releases.promote import promote
@@ -298,6 +298,19 @@ def test_an_admin_raises_no_rights_and_one_admin_stays(repository: Repository) -
     assert (last.status_code, "is the last one of the role admin" in last.json()["error"]) == (409, True)
     assert admin.ask("POST", "/keys/old/revoke").status_code == 200
     assert [(key.name, key.rate) for key in read_keys(admin.folder)] == [("ops", 5)]
+
+
+def test_a_key_that_is_revoked_after_its_change_is_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another caller may be between the change and the answer that describes it."""
+    admin = Admin(open_repository(tmp_path / "repository"))
+    add_key(admin.folder, "kiosk", "shop", 5)
+    monkeypatch.setattr(
+        "operations.supervisor.admin_keys.announce", lambda folder: revoke_key(folder, "kiosk")
+    )
+    refused = admin.ask("POST", "/keys/kiosk/rate", rate=9)
+    assert (refused.status_code, refused.json()["detail"]) == (409, 'the key "kiosk" was revoked meanwhile')
 
 
 def test_two_admins_who_revoke_each_other_leave_one(tmp_path: Path) -> None:
