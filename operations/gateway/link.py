@@ -34,8 +34,7 @@ log = structlog.get_logger()
 class GatewayLink:
     """Links one gateway to one repository inside a `with` block.
 
-    Of a server that was started with the release `pinned`, the categories are that one's, and nothing is
-    split off.
+    A server that was started with the release `pinned` has the categories of that one. It splits nothing off.
     """
 
     def __init__(

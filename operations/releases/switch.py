@@ -136,7 +136,7 @@ def agreed_release(repository: Repository, control: ModelControl | None) -> int:
 
 
 @contextlib.contextmanager
-def record_failure(change: Change) -> Iterator[Steps]:
+def record_failure(change: Change) -> Iterator[None]:
     """Note the release before the change; record a failure of the block and raise NotPromoted for it."""
     with contextlib.suppress(CestaError):  # of a damaged config, which the change writes anew
         change.before = active_release(change.repository)
@@ -145,7 +145,7 @@ def record_failure(change: Change) -> Iterator[Steps]:
             with change.steps.run("find the server"):
                 change.before = served_release(change.repository, change.control)
                 change.files = files_read_by(change.control, change.local)
-        yield change.steps
+        yield
     except (CestaError, OSError) as error:
         reason = explain(error) if isinstance(error, OSError) else str(error)
         why = "; ".join([reason, *getattr(error, "__notes__", [])])

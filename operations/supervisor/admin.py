@@ -165,7 +165,8 @@ class Operator:
                     f"this server serves release {self.pinned} because it was started with --release "
                     f"{self.pinned}; start it with another release, or without the option"
                 )
-            check_expected(self.repository, expected)
+            with explained(f"{action}: nothing was changed"):
+                check_expected(self.repository, expected)
 
         request = asked.model_dump() | ({} if release is None else {"release": release})
         try:

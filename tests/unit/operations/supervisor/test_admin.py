@@ -252,6 +252,20 @@ def test_a_repository_that_cannot_be_read_is_said(
     assert "the releases cannot be listed" in refused.json()["error"]
 
 
+def test_a_repository_that_cannot_be_read_refuses_a_change(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller is told why, as for a change that has begun."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(repository))
+
+    monkeypatch.setattr("operations.supervisor.admin.check_expected", refuse)
+    refused = Admin(repository).ask("POST", "/releases/2/promote", expected_release=1)
+    assert (refused.status_code, refused.json()["code"]) == (409, "change_refused")
+    assert "promote: nothing was changed" in refused.json()["detail"]
+
+
 def test_old_releases_are_retired(repository: Repository, tmp_path: Path) -> None:
     publish.publish(make_run(tmp_path / "run-3", 3), repository)
     for release in (2, 3):
