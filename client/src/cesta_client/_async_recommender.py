@@ -71,16 +71,9 @@ class AsyncRecommender:
     ) -> Recommendations:
         """See `Recommender.recommend`."""
         query = Query(basket, user_id, k, exclude, categories)
-        return (
-            await self.recommend_many(
-                [query],
-                timeout_s=timeout_s,
-                request_id=request_id,
-                session_id=session_id,
-                placement=placement,
-                variant=variant,
-            )
-        )[0]
+        headers = _check.context(session_id, placement, variant)
+        call = self._call(timeout_s, self._retries, request_id, headers)
+        return (await self._ask([query], call))[0]
 
     async def recommend_many(
         self,

@@ -104,14 +104,9 @@ class Recommender:
             CestaError: see its subclasses.
         """
         query = Query(basket, user_id, k, exclude, categories)
-        return self.recommend_many(
-            [query],
-            timeout_s=timeout_s,
-            request_id=request_id,
-            session_id=session_id,
-            placement=placement,
-            variant=variant,
-        )[0]
+        headers = _check.context(session_id, placement, variant)
+        call = self._call(timeout_s, self._retries, request_id, headers)
+        return self._ask([query], call)[0]
 
     def recommend_many(
         self,
@@ -127,7 +122,7 @@ class Recommender:
 
         One request carries up to 64 queries and 62 KiB.
 
-        If the server refuses one query (an unknown category), the whole call fails.
+        If the server refuses one query, the whole call fails.
 
         Raises:
             CestaError: see `recommend`.
