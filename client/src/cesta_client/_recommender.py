@@ -100,7 +100,7 @@ class Recommender:
 
         Raises:
             InvalidRequest: an id is not a string or has over 128 bytes, a list is too long, k is not 1 to 20,
-                or the server does not know a category.
+                or a session, placement or variant has another form than the gateway reads.
             CestaError: see its subclasses.
         """
         query = Query(basket, user_id, k, exclude, categories)
