@@ -19,6 +19,7 @@ from operations.gateway.control import TOKEN, announce
 from operations.gateway.keys import add_key, read_keys, revoke_key, rotate_key
 from tests.running.door import Answer, Door, OpenDoor, Supervisor
 from tests.running.fake_triton import FakeTriton, fake_triton
+from tests.running.gateway_log import read_log_line
 
 pytestmark = pytest.mark.triton
 
@@ -57,8 +58,8 @@ def ask(door: Door, key: str, body: Any = ASK, origin: str = SHOP, path: str = "
 
 
 def test_a_page_asks_for_the_customer_of_its_token_only(pages: Door, triton_of_pages: FakeTriton) -> None:
-    """The customer need not be named. The session of the token stays with one release."""
-    mine = token(pages, user_id="900", session_id="visit-1")
+    """The customer need not be named."""
+    mine = token(pages, user_id="900")
     answer = ask(pages, mine)
     assert answer.status == 200
     assert answer.headers["access-control-allow-origin"] == SHOP
@@ -69,6 +70,14 @@ def test_a_page_asks_for_the_customer_of_its_token_only(pages: Door, triton_of_p
         refused = ask(pages, mine, {"user_id": other})
         assert (refused.status, refused.headers["access-control-allow-origin"]) == (403, SHOP)
         assert refused.body["error"] == "this token is for another customer"
+
+
+def test_the_session_is_that_of_the_token(pages: Door) -> None:
+    """By it the gateway chooses the release. A page that could name another would choose by itself."""
+    headers = {"Origin": SHOP, "X-Session-Id": "another", "X-Request-Id": "of-a-page"}
+    mine = token(pages, session_id="visit-1")
+    assert pages.ask("/v1/recommend", ASK, key=mine, headers=headers).status == 200
+    assert read_log_line(pages, "of-a-page")["session"] == "visit-1"
 
 
 def test_a_token_for_nobody_reads_nobody_s_habits(pages: Door, triton_of_pages: FakeTriton) -> None:
