@@ -65,10 +65,8 @@ def explain(
                 _bytes(items), (user or "").encode(), _bytes(excluded), _bytes(category or [])
             )
             asked = explainer.ask(query)
-            answer, losses = (
-                asked.explain_first(first),
-                [asked.explain_loss(one) for one in dict.fromkeys(others)],
-            )
+            answer = asked.explain_first(first)
+            losses = [asked.explain_loss(one) for one in dict.fromkeys(others)]
         except BadRequest as error:
             raise CestaError(str(error)) from None
         report = Report(

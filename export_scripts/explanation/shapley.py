@@ -31,7 +31,7 @@ def shapley_values(worth: Float) -> Float:
     players = len(worth).bit_length() - 1
     among = coalitions(players)
     sizes = among.sum(1)
-    # Of n! orders, s! (n - s - 1)! have the s players of a coalition, then this player, then all others.
+    # s! (n - s - 1)! of the n! orders have the s players of a coalition, then this player, then all others.
     orders = np.array([factorial(s) * factorial(players - s - 1) for s in range(players)])
     values = np.empty(players)
     for player in range(players):

@@ -109,7 +109,7 @@ def dots(groups: Mapping[str, Summary], ours: str = "") -> tuple[list[Dot], Axis
 def field(line: Sequence[Mark], chosen: Mark, single: Sequence[Mark]) -> Field:
     """Plot a line of marks, the ``chosen`` one among them, and ``single`` marks, whose labels are lifted.
 
-    Of labels on the line that would cover each other, the first is drawn, and that of ``chosen`` always.
+    Where labels on the line would cover each other, the first is drawn. The label of ``chosen`` always is.
     """
     drawn = [*line, *single]
     x, y = axis(max(mark.x for mark in drawn)), axis(max(mark.y for mark in drawn))

@@ -22,7 +22,6 @@ from operations.gateway.nginx import Gateway, GatewaySettings
 from operations.supervisor.problems import problem_response
 
 _SOURCES = (f"127.{n // 62500 % 250 + 2}.{n // 250 % 250}.{n % 250 + 1}" for n in itertools.count())
-PROBLEM = {"type", "title", "status", "detail", "code", "error", "request_id"}  # the fields of every error
 FUZZ = int(os.environ.get("FUZZ", 150))  # requests at random
 PROBLEM = {"type", "title", "status", "detail", "code", "error", "request_id"}  # and "pointer" for a field
 TIMEOUT_S = 5  # an answer that takes longer counts as none

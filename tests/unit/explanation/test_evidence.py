@@ -82,7 +82,7 @@ def test_a_receipt_at_the_moment_of_the_question_is_not_seen() -> None:
 
 
 def test_the_basket_item_that_is_bought_with_it_most_often() -> None:
-    """Of the basket 2 and 3, item 1 was bought once with each; n_2 = 1 and n_3 = 2, so 2 has √2 of 3."""
+    """Item 1 was bought once with 2 and once with 3; n_2 = 1 and n_3 = 2, so 2 has √2 of 1 + √2."""
     query = Query(basket=[2, 3], now=60 * DAY)
     found = Evidence(ARRAYS, query, lambda row: f"i{row}").largest("cosine_sum", 1)
     assert found == Contributor("basket_item", "i2", pytest.approx(2**0.5 / (1 + 2**0.5)))

@@ -37,7 +37,7 @@ def opened() -> Iterator[ExitStack]:
 
 
 def explainer_of(folder: Path, scorer: FoldedNCF, opened: ExitStack) -> Explainer:
-    """Of the random shop, with this scorer."""
+    """Explains the random shop, with this scorer."""
     repository = publish_release(folder, RANDOM, RANDOM_ARRAYS, scorer, answers_per_list=10, **LIMITS)
     return Explainer(opened.enter_context(open_release(repository, None)))
 
@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def explainer(folder: Path, opened: ExitStack) -> Explainer:
-    """Of the random shop, with random tables: each group has its part in the scores."""
+    """Explains the random shop, with random tables: each group has its part in the scores."""
     return explainer_of(folder, small_scorer(), opened)
 
 
