@@ -1,13 +1,14 @@
 """`cesta explain`: why an answer holds these items, and why not that one."""
 
 import json
+import sys
 import time
 from typing import Annotated, Final
 
 import numpy as np
 import typer
 
-from operations.commands.ask import Categories, Excluded, Ids, read_ids
+from operations.commands.ask import Categories, Excluded, Ids, read_ids, told_of
 from operations.commands.options import Out, Repository
 from operations.errors import CestaError
 from operations.outputs import ARTIFACTS, Outputs
@@ -78,6 +79,7 @@ def explain(
                 "categories": category or [],
                 "known_user": bool(query.user_row),
                 "unknown_items": query.unknown_items,
+                "unknown_categories": [name.decode() for name in query.unknown_categories],
             },
             candidates=asked.size,
             proposed=int(np.count_nonzero(asked.proposed.rows)),
@@ -88,6 +90,8 @@ def explain(
     if as_json:
         print(json.dumps(report.as_object(), indent=2, ensure_ascii=False))
         return
+    for name in report.question["unknown_categories"]:
+        print(told_of("unknown_category", name, report.release), file=sys.stderr)
     console = PlainConsole(width=WIDTH)
     for shown in report.tables(read_items(Outputs(out).data)):
         console.print(shown, highlight=False)

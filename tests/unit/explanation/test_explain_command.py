@@ -71,6 +71,14 @@ def test_an_empty_answer_has_no_baseline(out: Path) -> None:
     assert "0 explanations took" in run("--out", out, "--exclude", excluded).stdout
 
 
+def test_an_unknown_category_is_named(out: Path) -> None:
+    """It matches nothing, so the answer is empty for no other reason to be seen."""
+    shown = run("--out", out, "--category", "Käse")
+    assert shown.stderr == 'release 1 has no category "Käse"; it matches nothing\n'
+    told = json.loads(run("--out", out, "--category", "Käse", "--json").stdout)
+    assert (told["question"]["unknown_categories"], told["items"]) == (["Käse"], [])
+
+
 def test_a_longer_list_than_an_answer_is_refused(out: Path) -> None:
     with pytest.raises(CestaError, match=r"^--k 6: an answer of release 1 has 5 items; --item tells about"):
         run("--out", out, "--k", "6")
