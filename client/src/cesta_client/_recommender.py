@@ -90,7 +90,8 @@ class Recommender:
             user_id: the customer. Leave it out for an unknown customer.
             k: 1 to 20.
             exclude: at most 1000 item ids that must not come back. Items of the basket never come back.
-            categories: recommend only from these categories. Empty: from any.
+            categories: recommend only from these categories. Empty: from any. One that the release does not
+                have matches nothing, and the answer's `warnings` name it.
             timeout_s: replaces the recommender's own for this call.
             request_id: Triton's request id, which its logs and traces show.
             session_id: the visit. One visit stays with one release while the gateway compares two. Let it be
@@ -99,8 +100,7 @@ class Recommender:
             variant: the arm of your own experiment. The gateway logs and counts it.
 
         Raises:
-            InvalidRequest: an id is not a string or has over 128 bytes, a list is too long, k is not 1 to 20,
-                or the server does not know a category.
+            InvalidRequest: an id is not a string or has over 128 bytes, a list is too long, k is not 1 to 20.
             CestaError: see its subclasses.
         """
         query = Query(basket, user_id, k, exclude, categories)
@@ -127,7 +127,7 @@ class Recommender:
 
         One request carries up to 64 queries and 62 KiB.
 
-        If the server refuses one query (an unknown category), the whole call fails.
+        If the server refuses one query, the whole call fails.
 
         Raises:
             CestaError: see `recommend`.
