@@ -25,7 +25,7 @@ from operations.records.contract import Contract
 
 log = structlog.get_logger()
 
-PRIOR_QUERIES = 2_000  # enough for a score of 20 weights
+PRIOR_QUERIES = 2_000  # enough for a score of 28 weights
 PRIOR_STEPS = 200
 PRIOR_CANDIDATES = 1_536  # far more than C: the prior must also rank items that a full list cuts off
 # Ridge over all queries: 40 queries pin the weights to the blend, 2,000 hardly do. A ridge of 10 loses 0.05

@@ -67,7 +67,7 @@ def problem_response(
         "detail": sentence,
         "code": code,
         **({"pointer": known["pointer"]} if known.get("pointer") is not None else {}),
-        "error": sentence,  # what clients of before problem details read
+        "error": sentence,  # what older clients read
         "request_id": request_id,
     }
     retry_s = known.get("retry_s") or (RETRY_S if status == 503 else None)

@@ -90,7 +90,8 @@ class Recommender:
             user_id: the customer. Leave it out for an unknown customer.
             k: 1 to 20.
             exclude: at most 1000 item ids that must not come back. Items of the basket never come back.
-            categories: recommend only from these categories. Empty: from any.
+            categories: recommend only from these categories. Empty: from any. One that the release does not
+                have matches nothing, and the answer's `warnings` name it.
             timeout_s: replaces the recommender's own for this call.
             request_id: Triton's request id, which its logs and traces show.
             session_id: the visit. One visit stays with one release while the gateway compares two. Let it be

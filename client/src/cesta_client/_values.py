@@ -16,7 +16,7 @@ class Reason(Enum):
 
     USUAL = 1  # this customer usually buys it
     TOGETHER = 2  # bought together with something in the basket
-    SIMILAR = 4  # similar to something in the basket
+    SIMILAR = 4  # near to basket and customer by the model; by default only for items that hardly sold
     POPULAR = 8  # popular in the shop
     CATEGORY = 16  # popular in a category of the basket
 

@@ -70,7 +70,7 @@ function answers.send(status, body)
   ngx.print(body)
 end
 
--- Returns a problem as JSON. `error` repeats `detail` for clients of before problem details.
+-- Returns a problem as JSON. `error` repeats `detail` for older clients.
 local function encode(problem)
   local detail = quoted(problem.detail)
   return table.concat({

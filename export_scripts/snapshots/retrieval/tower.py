@@ -1,4 +1,4 @@
-"""The retrieval tower: vectors of users, basket items and candidates, for the sampler's `similar` source.
+"""The retrieval tower: vectors of users, basket items and candidates, for features and the `similar` source.
 
 query = user + sum of basket vectors / sqrt(size). The inner product of query and candidate says how well the
 item fits. `training` fits the vectors to baskets.
