@@ -36,7 +36,7 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     out: Out = ARTIFACTS,
 ) -> None:
-    """Explain an answer: who proposed each item, and what its score is made of.
+    """Answer → who proposed each item, and what its score is made of.
 
     It verifies a release and computes the answer from its files. No server is
     asked. --item tells where another item was lost: unknown, excluded, not

@@ -147,12 +147,12 @@ def test_on_a_full_disk_what_is_active_can_be_changed(repository: Repository, di
     disk.fill()
     admin = Admin(repository)
     for _ in range(20):
-        assert admin.ask("POST", "/rollback").status_code == 200
+        assert admin.change("/rollback")["state"] == "succeeded"
         assert active_release(repository) == 1
-        assert admin.ask("POST", "/releases/2/promote").status_code == 200
+        assert admin.change("/releases/2/promote")["state"] == "succeeded"
         assert active_release(repository) == 2
-    assert admin.ask("POST", "/releases/3/canary", percent=5).status_code == 200
-    assert admin.ask("POST", "/releases/3/canary", percent=0).status_code == 200
+    assert admin.change("/releases/3/canary", percent=5)["state"] == "succeeded"
+    assert admin.change("/releases/3/canary", percent=0)["state"] == "succeeded"
     assert canary_on_disk(repository) is None
     assert len(history.read(repository)) == 2 + 42
 
@@ -181,11 +181,11 @@ def test_a_change_that_does_not_fit_names_its_step_and_the_way_out(
     before = contents(root)
     (root / ROOM).unlink()
     disk.fill()
-    answer = Admin(repository).ask("POST", path, **body)
-    assert answer.status_code == 409
-    assert sentence in answer.json()["error"]
-    assert 'step "write" failed: ' in answer.json()["error"]
-    assert "No space left on device; free some space" in answer.json()["error"]
+    failure = Admin(repository).change(path, **body)["failure"]
+    assert failure["status"] == 409
+    assert sentence in failure["error"]
+    assert 'step "write" failed: ' in failure["error"]
+    assert "No space left on device; free some space" in failure["error"]
     assert contents(root) == before
     assert all("at" in json.loads(line) for line in (root / history.NAME).read_text().splitlines())
 
@@ -224,18 +224,18 @@ def test_a_move_that_fails_half_way_leaves_no_half(tmp_path: Path, monkeypatch: 
 
 def test_on_a_read_only_disk_a_change_names_its_step(repository: Repository, disk: SmallDisk) -> None:
     disk.make_read_only()
-    answer = Admin(repository).ask("POST", "/rollback")
-    assert answer.status_code == 409
-    assert 'step "write" failed: ' in answer.json()["error"]
-    assert "the file system is read-only: mount it writable" in answer.json()["error"]
+    failure = Admin(repository).change("/rollback")["failure"]
+    assert failure["status"] == 409
+    assert 'step "write" failed: ' in failure["error"]
+    assert "the file system is read-only: mount it writable" in failure["error"]
     assert Admin(repository).ask("GET", "/releases").json()["active"] == 2
 
 
 def test_a_repository_that_has_gone_is_a_sentence(tmp_path: Path) -> None:
-    answer = Admin(open_repository(tmp_path / "gone")).ask("POST", "/releases/1/promote")
-    assert answer.status_code == 409
-    assert "could not be locked: " in answer.json()["error"]
-    assert "No such file" in answer.json()["error"]
+    failure = Admin(open_repository(tmp_path / "gone")).change("/releases/1/promote")["failure"]
+    assert failure["status"] == 409
+    assert "could not be locked: " in failure["error"]
+    assert "No such file" in failure["error"]
 
 
 def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,11 +252,10 @@ def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path, monkeypatch: pyt
 def test_a_log_on_a_full_disk_stops_no_work(
     repository_on_disk: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """structlog raised the disk's refusal, and a promotion that had gone through was answered with 500."""
+    """structlog raised the disk's refusal, and a promotion that had gone through was told as failed."""
     monkeypatch.setattr(sys, "stderr", FullLog())
     _configure_logging()
-    answer = Admin(repository_on_disk).ask("POST", "/releases/2/promote")
-    assert answer.status_code == 200
+    assert Admin(repository_on_disk).change("/releases/2/promote")["state"] == "succeeded"
 
 
 @pytest.fixture

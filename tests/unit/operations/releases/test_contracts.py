@@ -14,7 +14,7 @@ from operations.releases import publish
 from operations.releases.canary import start_canary, stop_canary
 from operations.releases.models import configs
 from operations.releases.models.configs import CANARY, PARTS, part_config
-from operations.releases.models.contracts import ServedContract
+from operations.releases.models.contracts import FIRST, ServedContract
 from operations.releases.models.placing import models_of
 from operations.releases.overview.diff import diff
 from operations.releases.promote import promote, roll_back
@@ -91,7 +91,7 @@ def test_a_release_of_another_contract_has_models_of_its_own(
     assert own_models(repository, 2) == own_models(repository, 3) == {f"{part}_{suffix}" for part in PARTS}
     monkeypatch.setattr("operations.records.sampler_code.SAMPLER_CODE", TOY_SAMPLER)
     old = read_release(repository, 1).contract
-    assert publish.publish(toy_run(tmp_path / "run-4", 4, contract=old), repository) == 4
+    assert publish.publish(toy_run(tmp_path / "run-4", 4, FIRST, contract=old), repository) == 4
     assert own_models(repository, 4) == PLAIN
     for release in releases(repository):
         verify_release(repository, release)
@@ -183,7 +183,7 @@ def test_a_contract_s_models_go_with_its_last_release(repository: Repository, tm
     assert releases(repository) == newer
     assert set(part_models(repository)) - PLAIN == models
     for seed in (4, 5):
-        old = toy_run(tmp_path / f"run-{seed}", seed, contract={})
+        old = toy_run(tmp_path / f"run-{seed}", seed, FIRST, contract={})
         promote(repository, publish.publish(old, repository), force=True)
     assert retire(repository) == newer
     assert set(part_models(repository)) == PLAIN
@@ -198,7 +198,7 @@ def test_files_compare_by_their_names_without_the_contract(repository: Repositor
 @folder_only
 def test_a_model_that_two_contracts_share_is_refused(repository: Repository, tmp_path: Path) -> None:
     """Two publishers may meet in an empty repository. The newer release must be published again."""
-    old = toy_run(tmp_path / "run", 2, contract={})
+    old = toy_run(tmp_path / "run", 2, FIRST, contract={})
     release = publish.publish(old, repository)
     rewrite_manifest(repository, 1, contract=newer_contract())
     with pytest.raises(
@@ -222,7 +222,7 @@ def test_a_damaged_release_keeps_no_model_to_itself(repository: Repository, tmp_
 
 @folder_only
 def test_a_named_config_has_the_shapes_of_the_contract(repository: Repository, tmp_path: Path) -> None:
-    """TensorRT builds its engine for them. The old contract keeps the text with its comments."""
+    """TensorRT builds its engine for them. The checkout's contract keeps the text with its comments."""
     newer = add_newer(repository, tmp_path)
     promote(repository, newer, force=True)
     scorer = models_of(read_release(repository, newer))[SCORER]
@@ -237,5 +237,7 @@ def test_a_named_config_has_the_shapes_of_the_contract(repository: Repository, t
         written.instance_group,
         written.optimization,
     )
+    fresh = open_repository(tmp_path / "fresh")
+    promote(fresh, publish.publish(toy_run(tmp_path / "run", 4), fresh), force=True)
     source = (configs.MODEL_REPOSITORY / SCORER / NAMED / "tensorrt.pbtxt").read_text()
-    assert (repository / SCORER / NAMED / "tensorrt.pbtxt").read_text() == source
+    assert (fresh / SCORER / NAMED / "tensorrt.pbtxt").read_text() == source
