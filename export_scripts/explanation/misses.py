@@ -67,6 +67,8 @@ def _category(arrays: SamplerArrays, limits: Mapping[str, int], query: Query, ro
 
 def _similar(arrays: SamplerArrays, limits: Mapping[str, int], query: Query, row: int) -> Miss:
     """The item's place among the counted items by inner product with the question."""
+    if not limits["similar"]:
+        return Miss("only items that hardly sold are looked for near the question (sampler.similar is 0)")
     if not query.user_row and not query.basket:
         return Miss("neither the customer nor an item of the basket is known, so nothing is near")
     basket = np.array(query.basket, np.int32)

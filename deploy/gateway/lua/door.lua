@@ -181,7 +181,7 @@ end
 local function check_idempotency_key()
   local key = ngx.req.get_headers(MAX_HEADERS)["idempotency-key"]
   if key and (type(key) ~= "string" or not key:find("^[ -~]+$") or #key > 255) then
-    answers.refuse(400, "Idempotency-Key is one header of 1 to 255 printable ASCII characters", "wrong_type")
+    answers.refuse(400, "Idempotency-Key is one header of 1 to 255 printable ASCII characters", "wrong_form")
   end
 end
 

@@ -53,6 +53,8 @@ def test_an_item_that_hardly_sold_is_in_no_list() -> None:
 def test_without_customer_and_basket_nothing_is_near() -> None:
     found = misses(ARRAYS, SMALL, Query(now=60 * DAY), 4)
     assert found["similar"].sentence.startswith("neither the customer nor an item of the basket is known")
+    found = misses(ARRAYS, SMALL | {"similar": 0}, Query(basket=[1], now=60 * DAY), 4)
+    assert "only items that hardly sold" in found["similar"].sentence
 
 
 def test_categories_of_the_basket_beyond_the_limit_are_named() -> None:
