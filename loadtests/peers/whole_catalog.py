@@ -21,6 +21,7 @@ from ensemble.candidate_sampler.nearest import Nearest
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.reference import Answers, Reference
+from export_scripts.scorer.explore import add_explore
 from export_scripts.scorer.ncf import NCF, NCFShape
 
 ANSWERS: Final = 20
@@ -94,10 +95,11 @@ class WholeCatalog:
 
 
 def load_network(checkpoint: Path) -> NCF:
-    """The network that `cesta train` or `save_network` wrote, in evaluation mode."""
+    """The network that `cesta train` or `save_network` wrote, with the explore of validation."""
     saved = torch.load(checkpoint, weights_only=True)
     network = NCF(NCFShape(**{**saved["shape"], "hidden": tuple(saved["shape"]["hidden"])}))
     network.load_state_dict(saved["state"])
+    add_explore(network, saved.get("explore", 0.0))  # a saved network has it already
     return network.eval()
 
 

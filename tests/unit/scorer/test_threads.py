@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from ensemble.candidate_sampler.features import FEATURES
 from export_scripts.scorer.fitting import fit
 from export_scripts.scorer.ncf import NCF, NCFShape
 from export_scripts.settings import load_settings
@@ -45,7 +46,7 @@ def test_more_cores_do_not_change_what_is_learnt(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(torch.autograd, "backward", noting)
     settings = load_settings().train.model_copy(update={"epochs": 1})
-    shape = NCFShape(USERS, ITEMS, 26, gmf=0, mlp=WIDTH, hidden=settings.hidden)
+    shape = NCFShape(USERS, ITEMS, len(FEATURES), gmf=0, mlp=WIDTH, hidden=settings.hidden)
     fit(NCF(shape), examples(256, 1), examples(64, 2), settings)
     assert used <= {1, 2}
     assert torch.get_num_threads() == 4
