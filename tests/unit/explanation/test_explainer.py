@@ -167,7 +167,7 @@ def test_a_network_that_reads_one_group_gives_nothing_to_others(tmp_path: Path, 
 
 
 def test_a_graph_that_scales_the_wide_term_is_refused(tmp_path: Path) -> None:
-    """Its weights would be no part of the score."""
+    """The weights would be no part of the score."""
     contract = Contract(200, 40, len(FEATURES), 10)
     ids = ["", *(f"i{row}" for row in range(1, RANDOM.n_items))]
     graph = build_graph(small_scorer(), ids, contract)

@@ -125,7 +125,7 @@ def test_few_small_categories_may_vanish_and_many_may_not(
 def test_a_damaged_release_can_be_replaced(
     repository: Repository, tmp_path: Path, bars: ReleaseSettings
 ) -> None:
-    """Its categories cannot be read, so nothing is known to be lost. The gateway keeps no other release's."""
+    """The categories cannot be read, so nothing is known to be lost. The gateway keeps no other release's."""
     publish_two(repository, tmp_path, {"DAIRY": 6}, {"Dairy": 6})
     arrays = repository / "candidate_sampler" / "1" / "arrays"
     (arrays / "popularity.score.npy").write_bytes(b"damaged")
