@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import numpy as np
 import typer
@@ -13,6 +13,10 @@ from operations.commands.options import Out, Repository
 from operations.errors import CestaError
 from operations.outputs import ARTIFACTS, Outputs
 from operations.terminal import PlainConsole
+
+if TYPE_CHECKING:
+    from export_scripts.explanation.report import Report
+    from operations.gateway.items import Items
 
 WIDTH: Final = 130
 MOST: Final = 10  # items of the answer, unless --k says otherwise
@@ -89,13 +93,18 @@ def explain(
         )
     if as_json:
         print(json.dumps(report.as_object(), indent=2, ensure_ascii=False))
-        return
+    else:
+        _print(report, read_items(Outputs(out).data))
+
+
+def _print(report: "Report", items: "Items | None") -> None:
+    """Print the tables, what the release did not know on stderr, and the time."""
     for name in report.question["unknown_categories"]:
         print(told_of("unknown_category", name, report.release), file=sys.stderr)
     console = PlainConsole(width=WIDTH)
-    for shown in report.tables(read_items(Outputs(out).data)):
+    for shown in report.tables(items):
         console.print(shown, highlight=False)
-    explained = len(answer) + sum(loss.explanation is not None for loss in losses)
+    explained = len(report.answer) + sum(loss.explanation is not None for loss in report.losses)
     console.print(f"{explained} explanations took {report.milliseconds:.0f} ms of CPU", highlight=False)
 
 

@@ -7,6 +7,7 @@ rights. He may revoke one, but not the last that is valid.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -70,27 +71,29 @@ class Overlap(BaseModel, extra="forbid", strict=True):
     overlap_s: Seconds = WEEK_S
 
 
+@contextmanager
+def _changing(folder: Path, what: str, name: str, caller: str) -> Iterator[None]:
+    """Log a change of a key, and have the gateway use it.
+
+    A gateway that does not take over the file keeps no caller from a secret that is told once.
+    """
+    try:
+        yield
+    except CestaError as error:
+        told = forget_kept(folder, name, error) if isinstance(error, KeyKept) else str(error)
+        log.warning("admin", what=what, key=name, by=caller, failed=told)
+        raise Problem(409, told, "change_refused") from None
+    log.info("admin", what=what, key=name, by=caller)
+    try:
+        announce(folder)
+    except CestaError as error:
+        log.warning("keys not taken over", reason=str(error))
+
+
 def add_key_routes(router: APIRouter, folder: Path, authenticate: Callable[..., str]) -> None:
     """Add the routes below /admin/keys. ``authenticate`` returns who asks, such as key:ops."""
     Caller = Annotated[str, Depends(authenticate)]  # noqa: N806 - a type
-
-    @contextmanager
-    def changing(what: str, name: str, caller: str) -> Iterator[None]:
-        """Log a change of a key, and have the gateway use it.
-
-        A gateway that does not take over the file keeps no caller from a secret that is told once.
-        """
-        try:
-            yield
-        except CestaError as error:
-            told = forget_kept(folder, name, error) if isinstance(error, KeyKept) else str(error)
-            log.warning("admin", what=what, key=name, by=caller, failed=told)
-            raise Problem(409, told, "change_refused") from None
-        log.info("admin", what=what, key=name, by=caller)
-        try:
-            announce(folder)
-        except CestaError as error:
-            log.warning("keys not taken over", reason=str(error))
+    changing = partial(_changing, folder)
 
     @router.get("/keys")
     def answer_keys(_: Caller) -> JsonObject:
