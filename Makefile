@@ -151,17 +151,13 @@ TESTED := artifacts/tests
 REPORTS := artifacts/reports
 # Most tests await servers, so WORKERS processes share the files. What measures time or memory follows, alone.
 WORKERS := 2
+SHARED := -m "not alone" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 ALONE = $(shell grep --recursive --files-with-matches --include='test_*.py' 'pytest\.mark\.alone' tests)
-PYTEST = bin/python -m pytest --built $(TESTED)/slice
-# In the environment $(1), with the name $(2) of the report, the tests in $(3).
-shared_tests = $(1)/$(PYTEST) --junit-xml $(REPORTS)/$(2).xml -m "not alone" --numprocesses $(WORKERS) \
-	--dist loadfile --no-loadscope-reorder $(3)
+# What fails in the runs $(2) is tried once more, alone, in the environment $(1).
+run_tests = $(1)/bin/python -m tests.second_try --reports $(REPORTS) $(2) -- --built $(TESTED)/slice
 
 test: install $(MOTO)/.installed lint lint-deploy slice  ## every test, those against a live Triton included
-	@failed=0; \
-	$(call shared_tests,$(APP),tests,tests) || failed=1; \
-	$(APP)/$(PYTEST) --junit-xml $(REPORTS)/tests-alone.xml -m alone $(ALONE) || failed=1; \
-	exit $$failed
+	@$(call run_tests,$(APP),--run tests '$(SHARED) tests' --run tests-alone '-m alone $(ALONE)')
 
 .PHONY: slice
 slice: $(APP)/.installed  # the release that all tests serve: built once
@@ -188,7 +184,7 @@ OTHER_TESTS += $(addprefix --ignore=tests/serving/test_,odd_places.py s3.py gs.p
 test-python: install $(MOTO)/.installed slice  ## the tests of serving, etl and the client on Python 3.12
 	@python=$$($(PREFLIGHT) --find 3.12) && $(MAKE) --no-print-directory install PYTHON=$$python SERVING_PYTHON= \
 		APP=$(OTHER)/application SERVING=$(OTHER)/serving EXTRAS=test
-	$(call shared_tests,CESTA_SERVING_ENV=$(CURDIR)/$(OTHER)/serving $(OTHER)/application,tests-3.12,$(OTHER_TESTS))
+	CESTA_SERVING_ENV=$(CURDIR)/$(OTHER)/serving $(call run_tests,$(OTHER)/application,--run tests-3.12 '$(SHARED) $(OTHER_TESTS)')
 
 MACHINES := debian-12 python-3.12 debian-13
 
