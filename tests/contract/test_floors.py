@@ -31,6 +31,7 @@ ORDERS = {
         "shipped",
         "processes",
         "records",
+        "events",
         "drift",
         "server",
         "releases",
