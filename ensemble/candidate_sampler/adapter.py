@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .digest import INPUTS, query_digest, warned
+from .digest import FURTHER, INPUTS, query_digest, warned
 from .groups import groups_of
 from .metrics import Reporter, Tally
 from .query import BadRequest, Query
@@ -59,7 +59,10 @@ class TritonPythonModel:
         return {"rows": self._sampler.rows(queries, candidates), "candidate_features": candidates.features}
 
     def _parse(self, request: Any) -> list[Asked] | BadRequest:
-        """One query per row of the request's batch, or what is wrong with it. ``nonce`` is not read."""
+        """One query per row of the request's batch, or what is wrong with it.
+
+        ``nonce`` and ``live`` are not read.
+        """
         arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         for name, array in arrays.items():
             if array.ndim != 2 or not len(array):  # 0 or 2**32 queries arrive without their axis
@@ -67,15 +70,19 @@ class TritonPythonModel:
         batch = max((len(array) for array in arrays.values()), default=1)
         absent: list[Any] = [()] * batch
         columns = [arrays[name].tolist() if name in arrays else absent for name in INPUTS]
+        further = {name: arrays[name].tolist() for name in FURTHER if name in arrays}
         try:
-            return [self._ask(*ids) for ids in zip(*columns, strict=True)]
+            return [
+                self._ask(*ids, **{name: column[i] for name, column in further.items()})
+                for i, ids in enumerate(zip(*columns, strict=True))
+            ]
         except BadRequest as error:
             return error
 
-    def _ask(self, *inputs: Collection[bytes]) -> Asked:
+    def _ask(self, *inputs: Collection[bytes], **further: Collection[Any]) -> Asked:
         basket, user_id, exclude, categories = inputs
-        query = self._vocabulary.query(basket, next(iter(user_id), b""), exclude, categories)
-        return query, query_digest(*inputs)
+        query = self._vocabulary.query(basket, next(iter(user_id), b""), exclude, categories, None, **further)
+        return query, query_digest(*inputs, **further)
 
 
 def _threads(config: dict[str, Any]) -> int:
@@ -95,8 +102,8 @@ def _responses(parsed: list[list[Asked] | BadRequest], outputs: dict[str, Any]) 
             continue
         part = slice(start, start := start + len(found))
         own = {name: array[part] for name, array in outputs.items()}
-        if any(query.unknown_categories for query, _ in found):
-            own["digest"] = warned(own["digest"], [query.unknown_categories for query, _ in found])
+        if any(query.warnings for query, _ in found):
+            own["digest"] = warned(own["digest"], [query.warnings for query, _ in found])
         tensors = [pb_utils.Tensor(name, array) for name, array in own.items()]
         responses.append(pb_utils.InferenceResponse(tensors))
     return responses

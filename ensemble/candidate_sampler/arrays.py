@@ -54,6 +54,7 @@ class Popularity(NamedTuple):
 
 
 NO_CATEGORY: Final = 0  # it has no members: who asks for it alone gets nothing
+NO_ITEM: Final = 0  # likewise: the unknown item is never recommended
 
 
 class Categories(NamedTuple):

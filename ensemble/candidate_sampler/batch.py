@@ -24,6 +24,12 @@ class Queries(NamedTuple):
     excludes: Int
     wanted_offsets: NDArray[np.int64]  # an empty list asks for every category
     wanted: Int  # category numbers
+    unwanted_offsets: NDArray[np.int64]
+    unwanted: Int  # category numbers whose items are no candidates
+    only_offsets: NDArray[np.int64]  # an empty list asks for every item
+    only: Int  # item rows; 0 alone: none is known
+    has_past: NDArray[np.bool_]  # (batch,) the query brings its own history, in place of its user's
+    past: Histories  # by the query's place in the batch
     similar: Int  # (batch, n) the retrieval tower's nearest items, 0 where there are fewer
     cold: Int  # (batch, m) the same of items with too few sales to be counted; may be of no width
     user_vectors: Float  # (batch, d) the query's user in the retrieval tower's space

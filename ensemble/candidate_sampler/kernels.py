@@ -24,6 +24,7 @@ from .sources import SOURCES
 ZERO, ONE = np.float32(0.0), np.float32(1.0)  # keeps the arithmetic in single precision
 # Not as literals, for each of which numba would compile a copy of what it is passed to.
 USUAL, TOGETHER, SIMILAR, POPULAR, CATEGORY = (np.int32(bit) for bit in SOURCES.values())
+ASKED_FOR = np.int32(0)  # by the query itself, which is no reason
 
 (
     USER_COUNT, USER_SHARE, RECENCY_15, RECENCY_60, LAST_PURCHASE, DUE, OVERLAP, OVERLAP_BEST,
@@ -320,11 +321,16 @@ def _write(places, usual, seen, t, derived, popularity, user, basket, items, out
 
 
 @numba.njit(nogil=True)
-def _block(basket, excludes, wanted, t, categories):  # type: ignore[no-untyped-def]
+def _block(basket, excludes, wanted, unwanted, only, t, categories):  # type: ignore[no-untyped-def]
     """Mark what must not and what may be recommended."""
     for category in wanted:
         for item in _members(category, categories):
             t.allowed[item] = True
+    if only.shape[0] > 0:
+        _block_others(only, wanted, t, categories)
+    for category in unwanted:
+        for item in _members(category, categories):
+            t.slot[item] = EXCLUDED
     for item in excludes:
         t.slot[item] = EXCLUDED
     for item in basket:
@@ -332,7 +338,20 @@ def _block(basket, excludes, wanted, t, categories):  # type: ignore[no-untyped-
 
 
 @numba.njit(nogil=True)
-def _clear(n, m, usual, basket, excludes, wanted, t, categories):  # type: ignore[no-untyped-def]
+def _block_others(only, wanted, t, categories):  # type: ignore[no-untyped-def]
+    """Allow no other items than `only`, and of these none outside the categories that are wanted."""
+    for item in only:
+        if wanted.shape[0] > 0 and not t.allowed[item]:
+            t.slot[item] = EXCLUDED
+    for category in wanted:
+        for item in _members(category, categories):
+            t.allowed[item] = False
+    for item in only:
+        t.allowed[item] = True
+
+
+@numba.njit(nogil=True)
+def _clear(n, m, usual, basket, excludes, wanted, unwanted, only, t, categories):  # type: ignore[no-untyped-def]
     """Undo _block and the walks."""
     for item in t.rows[:n]:
         t.slot[item] = FREE
@@ -340,6 +359,12 @@ def _clear(n, m, usual, basket, excludes, wanted, t, categories):  # type: ignor
         t.slot[item] = FREE
     for item in basket:
         t.slot[item] = FREE
+    for category in unwanted:
+        for item in _members(category, categories):
+            t.slot[item] = FREE
+    for item in only:
+        t.slot[item], t.allowed[item] = FREE, False
+    t.slot[0] = EXCLUDED  # the unknown item
     for category in t.category_numbers[:m]:
         t.category_slot[category] = FREE
     for category in wanted:
@@ -368,12 +393,15 @@ def sample_batch(
         basket = q.baskets[q.basket_offsets[i] : q.basket_offsets[i + 1]]
         wanted = q.wanted[q.wanted_offsets[i] : q.wanted_offsets[i + 1]]
         excludes = q.excludes[q.exclude_offsets[i] : q.exclude_offsets[i + 1]]
-        filtered = wanted.shape[0] > 0
+        unwanted = q.unwanted[q.unwanted_offsets[i] : q.unwanted_offsets[i + 1]]
+        only = q.only[q.only_offsets[i] : q.only_offsets[i + 1]]
+        filtered = wanted.shape[0] > 0 or only.shape[0] > 0
         size = basket.shape[0]
-        _block(basket, excludes, wanted, t, a.categories)
+        _block(basket, excludes, wanted, unwanted, only, t, a.categories)
 
         m = _walk_category_pairs(basket, finest, t, a.category_pairs)
-        n, m, baskets, purchases = _walk_history(user, now, size, m, t, a.histories, finest, day, filtered)
+        past, whose = (q.past, i) if q.has_past[i] else (a.histories, np.int64(user))
+        n, m, baskets, purchases = _walk_history(whose, now, size, m, t, past, finest, day, filtered)
         usual = n
         known = user > 0 or size > 0  # else there is nothing that an item could be similar to
         n = _propose(q.similar[i], q.similar.shape[1] if known else 0, SIMILAR, n, t, filtered)
@@ -386,6 +414,8 @@ def sample_batch(
             n = _propose(_members(category, a.categories), limits.fill, CATEGORY, n, t, filtered)
         if n < limits.fill and not filtered:
             n = _propose(derived.best_first, limits.fill, POPULAR, n, t, filtered)
+        if only.shape[0] > 0:
+            n = _propose(only, only.shape[0], ASKED_FOR, n, t, filtered)
 
         seen = (size, baskets, purchases)
         _score((n, m, usual), seen, t, derived, weights, q.user_vectors[i], q.basket_vectors[i], vectors)
@@ -396,4 +426,4 @@ def sample_batch(
             kept, usual, seen, t, derived, a.popularity, q.user_vectors[i], q.basket_vectors[i], vectors,
             (out.rows[i], out.features[i], out.sources[i]),
         )  # fmt: skip
-        _clear(n, m, usual, basket, excludes, wanted, t, a.categories)
+        _clear(n, m, usual, basket, excludes, wanted, unwanted, only, t, a.categories)

@@ -1,16 +1,19 @@
 """One request in ids → one query in rows, checked. Every limit of the contract that concerns ids is here."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from .arrays import NO_CATEGORY
+from .arrays import NO_CATEGORY, NO_ITEM
 from .blanks import ASCII_BLANKS, trimmed
 from .ids import Rows
 
 MAX_BASKET: Final = 200
 MAX_EXCLUDE: Final = 1000
-MAX_CATEGORIES: Final = 100
+MAX_CATEGORIES: Final = 100  # of exclude_categories, too
+MAX_ITEMS: Final = 100  # each of them becomes a candidate
+MAX_HISTORY: Final = 1000
+MAX_AGE: Final = 36_525.0  # days: a century
 MAX_ID_BYTES: Final = 128
 
 
@@ -30,6 +33,10 @@ class Query:
     named: bool = field(default=False, compare=False)  # a user id was given; counted, like the next
     unknown_items: int = field(default=0, compare=False)  # distinct ids of the basket without a row
     unknown_categories: tuple[bytes, ...] = ()  # they match nothing; the answer names them
+    unwanted: Sequence[int] = ()  # category numbers whose items are no candidates
+    only: Sequence[int] = ()  # the item rows that may be recommended, or NO_ITEM if none is known
+    history: Sequence[tuple[float, int]] | None = None  # (age in days, item row), oldest first; None: user's
+    warnings: Sequence[bytes] = ()  # code and value, as digest.py tells; the answer has them
 
 
 class Vocabulary:
@@ -45,11 +52,13 @@ class Vocabulary:
         exclude: Collection[bytes] = (),
         categories: Collection[bytes] = (),
         now: int | None = None,
+        **further: Any,
     ) -> Query:
         """Look all ids up, without the blanks around them, as the release has them (CHAR columns are padded).
 
         Empty ids are padding; unknown items, users and categories are legal. An unknown category matches
         nothing: with known ones beside it the query is about those, without any its answer is empty.
+        ``further`` holds inputs of digest.FURTHER, which few queries have: see ``_add_further``.
         Raises BadRequest for too many ids, or an id that is too long or not UTF-8.
         """
         user_id = user_id.strip()
@@ -64,7 +73,7 @@ class Vocabulary:
         wanted, unknown_categories = _rows("categories", categories, MAX_CATEGORIES, self._categories)
         if unknown_categories:
             wanted = wanted or [NO_CATEGORY]
-        return Query(
+        query = Query(
             user_row=user_row,
             basket=basket_rows,
             exclude=excluded,
@@ -74,6 +83,58 @@ class Vocabulary:
             unknown_items=len(unknown_items),
             unknown_categories=tuple(unknown_categories),
         )
+        if unknown_categories:
+            query.warnings = [b"unknown_category:" + name for name in unknown_categories]
+        if further:
+            self._add_further(query, **further)
+        return query
+
+    def _add_further(
+        self,
+        query: Query,
+        store_id: Collection[bytes] = (),
+        exclude_categories: Collection[bytes] = (),
+        items: Collection[bytes] = (),
+        history: Collection[bytes] = (),
+        history_ages: Collection[float] = (),
+    ) -> None:
+        """Add to a query what few have. What is unknown has no effect, and becomes a warning.
+
+        Items of ``exclude_categories`` are never recommended, and of other items than ``items`` none is, if
+        there are any. ``history`` with ``history_ages`` (days, as many) is what the customer bought, in place
+        of what the release knows. Raises BadRequest as ``query``, and for ages that are none.
+        """
+        warnings = [*query.warnings]
+        for store in filter(None, map(_trimmed, store_id)):
+            _check_id("store_id", store)
+            warnings.append(b"unknown_store:" + store)
+        query.unwanted, unknown = _rows(
+            "exclude_categories", exclude_categories, MAX_CATEGORIES, self._categories
+        )
+        warnings += [b"unknown_excluded_category:" + name for name in unknown]
+        query.only, unknown = _rows("items", items, MAX_ITEMS, self._items)
+        if unknown:
+            query.only = query.only or [NO_ITEM]
+            warnings += [b"unknown_item:" + item for item in unknown]
+        if len(history) or len(history_ages):
+            query.history = self._past(history, history_ages)
+        query.warnings = warnings
+
+    def _past(self, history: Collection[bytes], ages: Collection[float]) -> list[tuple[float, int]]:
+        """What was bought at which age in days, oldest first. Unknown items are left out."""
+        if len(history) != len(ages):
+            raise BadRequest(f"history_ages has {len(ages)} ages; history has {len(history)} ids")
+        bought = {pair for pair in zip(history, ages, strict=True) if pair[0]}
+        if len(bought) > MAX_HISTORY:
+            raise BadRequest(f"history has {len(bought)} ids; at most {MAX_HISTORY} are allowed")
+        if wrong := [age for _, age in bought if not 0 <= age <= MAX_AGE]:  # not a number is, too
+            raise BadRequest(f"history_ages holds {wrong[0]:g}; an age is 0 to {MAX_AGE:g} days")
+        row_of = _distinct({item for item, _ in bought}, self._items)
+        for item, row in row_of.items():
+            if not row:
+                _check_id("history", item)
+        rows = {(-age, row_of.get(item) or row_of.get(_trimmed(item), 0)) for item, age in bought}
+        return [(-age, row) for age, row in sorted(rows) if row]
 
 
 def _rows(what: str, ids: Collection[bytes], most: int, known: Rows) -> tuple[list[int], list[bytes]]:

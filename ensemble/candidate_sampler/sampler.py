@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import NO_CATEGORY, SamplerArrays, load_arrays, load_limits
+from .arrays import NO_CATEGORY, NO_ITEM, Histories, SamplerArrays, load_arrays, load_limits
 from .batch import Candidates, Derived, Limits, Queries, Tables, Touched, new_scratch
 from .features import FEATURES
 from .ids import Ids, Rows
@@ -41,13 +42,14 @@ class CandidateSampler:
         self._nearest = nearest or Nearest.build(self.arrays, limits)[0]
         self.capacity = limits["capacity"]
         self.basket_slots = limits["basket_slots"]
-        self.now = int(arrays.clock.now)
+        self.now, self._day = int(arrays.clock.now), float(arrays.clock.day)
         self._limits = Limits(**{name: limits[name] for name in Limits._fields})
         self._items, self._users = len(arrays.popularity.score), len(arrays.retrieval.users)
         self._categories = len(arrays.categories.members_offsets) - 1
         self._width = min(self._items, limits["width"])
         self._tables, self._derived = _tables(self.arrays), _derived(self.arrays)
         self._scratch = [self._clean_scratch() for _ in range(threads)]
+        self._no_past = _histories([])
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
 
     @classmethod
@@ -76,10 +78,16 @@ class CandidateSampler:
         basket_offsets, baskets = _ragged([q.basket for q in queries])
         exclude_offsets, excludes = _ragged([q.exclude for q in queries])
         wanted_offsets, wanted = _ragged([q.wanted for q in queries])
+        unwanted_offsets, unwanted = _ragged([q.unwanted for q in queries])
+        only_offsets, only = _ragged([q.only for q in queries])
+        has_past = np.fromiter((q.history is not None for q in queries), np.bool_, batch)
         _check_rows("user", users, 0, self._users)
         _check_rows("basket item", baskets, 1, self._items)
         _check_rows("excluded item", excludes, 1, self._items)
         _check_rows("category", wanted, NO_CATEGORY, self._categories)
+        _check_rows("excluded category", unwanted, NO_CATEGORY, self._categories)
+        _check_rows("listed item", only, NO_ITEM, self._items)
+        past = self._past(queries) if has_past.any() else self._no_past
         user_vectors, basket_vectors = query_vectors(self.arrays.retrieval, users, basket_offsets, baskets)
         nothing = np.zeros((batch, 0), np.int32)
         return self._run(
@@ -92,6 +100,12 @@ class CandidateSampler:
                 excludes=excludes,
                 wanted_offsets=wanted_offsets,
                 wanted=wanted,
+                unwanted_offsets=unwanted_offsets,
+                unwanted=unwanted,
+                only_offsets=only_offsets,
+                only=only,
+                has_past=has_past,
+                past=past,
                 similar=nothing,
                 cold=nothing,
                 user_vectors=user_vectors,
@@ -110,6 +124,15 @@ class CandidateSampler:
         """(batch, 1 + L + 2 C): the user, the basket, the candidates and their sources, side by side."""
         users = np.array([query.user_row for query in queries], np.int32).reshape(-1, 1)
         return np.concatenate([users, self.basket_rows(queries), candidates.rows, candidates.sources], axis=1)
+
+    def _past(self, queries: Sequence[Query]) -> Histories:
+        """The histories that queries bring, by their place in the batch."""
+        moments = [self.now if q.now is None else q.now for q in queries]
+        past = _histories(
+            [_receipts(q.history or (), now, self._day) for q, now in zip(queries, moments, strict=True)]
+        )
+        _check_rows("history item", past.items, 1, self._items)
+        return past
 
     def _run(self, queries: Queries) -> Candidates:
         shape = (len(queries.user_rows), self.capacity)
@@ -160,6 +183,10 @@ class CandidateSampler:
             basket_offsets=queries.basket_offsets[ends],
             exclude_offsets=queries.exclude_offsets[ends],
             wanted_offsets=queries.wanted_offsets[ends],
+            unwanted_offsets=queries.unwanted_offsets[ends],
+            only_offsets=queries.only_offsets[ends],
+            has_past=queries.has_past[part],
+            past=queries.past._replace(user_offsets=queries.past.user_offsets[ends]),
             similar=self._nearest.similar(vectors),
             cold=self._nearest.cold(vectors),
             user_vectors=users,
@@ -220,7 +247,28 @@ def _outside(rows, first, end):  # type: ignore[no-untyped-def]
     return -1
 
 
-def _ragged(lists: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+def _receipts(history: Sequence[tuple[float, int]], now: int, day: float) -> list[tuple[int, list[int]]]:
+    """(age in days, item row) pairs, oldest first → (time, item rows) of each receipt: one for each age.
+
+    The last moment before ``now`` is the latest, because only what lies before it is seen.
+    """
+    return [
+        (min(now - round(age * day), now - 1), [row for _, row in bought])
+        for age, bought in groupby(history, itemgetter(0))
+    ]
+
+
+def _histories(receipts: Sequence[list[tuple[int, list[int]]]]) -> Histories:
+    """Each one's receipts, oldest first, as a release has them."""
+    flat = [*chain.from_iterable(receipts)]
+    basket_offsets, items = _ragged([rows for _, rows in flat])
+    user_offsets = np.array([0, *accumulate(map(len, receipts))], np.int64)
+    times = np.fromiter((time for time, _ in flat), np.int64, len(flat))
+    past: Histories = _frozen(Histories(user_offsets, times, basket_offsets, items))
+    return past
+
+
+def _ragged(lists: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Lists of rows → (offsets (batch + 1,), flat rows)."""
     offsets = [0, *accumulate(map(len, lists))]
     return np.array(offsets, np.int64), np.fromiter(chain.from_iterable(lists), np.int32, offsets[-1])
@@ -232,11 +280,15 @@ def _read_only(arrays: SamplerArrays) -> SamplerArrays:
     Ids stay writeable, see ``load_arrays``.
     """
 
+    return SamplerArrays._make(group if isinstance(group, Ids) else _frozen(group) for group in arrays)
+
+
+def _frozen(group: Any) -> Any:
+    """The same named tuple of arrays, marked read-only."""
+
     def freeze(array: Any) -> NDArray[Any]:
         view = np.asarray(array).view()
         view.flags.writeable = False
         return view
 
-    return SamplerArrays._make(
-        group if isinstance(group, Ids) else type(group)._make(map(freeze, group)) for group in arrays
-    )
+    return type(group)._make(map(freeze, group))

@@ -4,7 +4,7 @@ import csv
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -21,6 +21,12 @@ Excluded = Annotated[
     list[str] | None, typer.Option(help="An item id never to recommend; repeatable, or csv.")
 ]
 Categories = Annotated[list[str] | None, typer.Option(help="Recommend only from this category; repeatable.")]
+Unwanted = Annotated[list[str] | None, typer.Option(help="Recommend nothing from this category; repeatable.")]
+Items = Annotated[list[str] | None, typer.Option(help="Recommend only this item id; repeatable, or csv.")]
+History = Annotated[
+    list[str] | None,
+    typer.Option(help="An item id that the customer bought and how many days ago, ID=DAYS; repeatable."),
+]
 
 
 def ask(
@@ -28,6 +34,10 @@ def ask(
     user: Annotated[str | None, typer.Option(help="A user id.")] = None,
     exclude: Excluded = None,
     category: Categories = None,
+    exclude_category: Unwanted = None,
+    item: Items = None,
+    history: History = None,
+    store: Annotated[str | None, typer.Option(help="The id of the store that asks.")] = None,
     k: Annotated[int, typer.Option(help="How many recommendations.")] = 10,
     session: Annotated[
         str | None, typer.Option(help="A visit, which stays with one release at a gateway; logged there.")
@@ -72,6 +82,10 @@ def ask(
                 k=k,
                 exclude=read_ids("--exclude", exclude),
                 categories=category or None,
+                store_id=store,
+                exclude_categories=exclude_category or None,
+                items=read_ids("--item", item),
+                history=read_history(history),
                 session_id=session,
                 placement=placement,
                 variant=variant,
@@ -97,10 +111,20 @@ def ask(
         PlainConsole().print(answer_table("What goes in next", answer, read_items(Outputs(out).data)))
 
 
+TOLD: Final = {  # code of a warning → what the release lacks, and what follows
+    "unknown_category": ("has no category", "it matches nothing"),
+    "unknown_excluded_category": ("has no category", "it excludes nothing"),
+    "unknown_item": ("has no item", "it is left out"),
+    "unknown_store": ("has no store", "the answer is the one without a store"),
+    "unsupported_input": ("is older than the field", "it has no effect"),
+}
+
+
 def told_of(code: str, value: str, release: int) -> str:
     """Return a warning as a sentence."""
-    if code == "unknown_category":
-        return f'release {release} has no category "{value}"; it matches nothing'
+    if known := TOLD.get(code):
+        lacking, effect = known
+        return f'release {release} {lacking} "{value}"; {effect}'
     return f"release {release} warns: {code}: {value}"
 
 
@@ -114,6 +138,18 @@ def read_key(file: Path) -> str:
     if not key:
         raise CestaError(f'--key-file: {file} is empty; "cesta keys add NAME" prints a key once')
     return key
+
+
+def read_history(values: list[str] | None) -> list[tuple[str, float]]:
+    """Return the pairs of item id and age in days that values such as ``1029743=3.5`` hold."""
+    pairs = []
+    for value in values or []:
+        item, _, age = value.rpartition("=")
+        try:
+            pairs.append((item.strip(), float(age)))
+        except ValueError:
+            raise CestaError(f"--history {value} is not ID=DAYS, e.g. 1029743=3.5") from None
+    return pairs
 
 
 def read_ids(option: str, values: list[str] | None) -> list[str]:

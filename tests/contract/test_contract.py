@@ -49,6 +49,12 @@ def test_the_front_door_is_the_samplers_input(configs: dict) -> None:
         "user_id": ("STRING", [1]),
         "exclude": ("STRING", [-1]),
         "categories": ("STRING", [-1]),
+        "store_id": ("STRING", [1]),
+        "exclude_categories": ("STRING", [-1]),
+        "items": ("STRING", [-1]),
+        "history": ("STRING", [-1]),
+        "history_ages": ("FP32", [-1]),
+        "live": ("STRING", [1]),
         "nonce": ("STRING", [1]),
     }
     assert all(t.optional for model in (ENSEMBLE, SAMPLER) for t in configs[model].input)

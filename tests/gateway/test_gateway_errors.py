@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from cesta_client import Recommender, TimedOut, Unavailable
+from cesta_client import Query, Recommender, TimedOut, Unavailable
 from operations.gateway.control import read_metrics
 from tests.running.door import Door, OpenDoor, free_ports, release_of
 from tests.running.fake_triton import FakeTriton
@@ -247,6 +248,67 @@ def test_an_answer_to_another_question_is_asked_for_once_more(
     assert door.ask("/v1/recommend", query).status == 502
     fake.with_digest = False
     assert door.ask("/v1/recommend", query).status == 200
+
+
+FURTHER = {
+    "store_id": "7",
+    "exclude_categories": ["wine"],
+    "items": ["b", "a"],
+    "history": ["b", "a", "b", ""],
+    "history_ages": [1.5, 20, 1.5, 3],
+}
+
+
+def test_further_inputs_reach_triton_sorted_and_with_their_digest(
+    open_gateway: OpenDoor, fake: FakeTriton
+) -> None:
+    """Over JSON and from the client; those that hold nothing are left out. Each pair is sent once."""
+    door = open_gateway(triton_http=fake.address, workers=1)
+    assert door.ask("/v1/recommend", FURTHER).status == 200
+    options = {name: FURTHER[name] for name in ("store_id", "exclude_categories", "items")}
+    history = [("b", 1.5), ("a", 20), ("b", 1.5)]
+    for address, protocol in ((door.settings.grpc, "grpc"), (door.settings.http, "http")):
+        with Recommender(address, protocol=protocol, api_key=door.keys["shop"], timeout_s=5) as shop:
+            assert shop.recommend(**options, history=history)
+    assert door.ask("/v1/recommend", {"items": [""], "history": [], "history_ages": None}).status == 200
+    expected = {
+        "store_id": [[b"7"]],
+        "exclude_categories": [[b"wine"]],
+        "items": [[b"a", b"b"]],
+        "history": [[b"b", b"a"]],
+        "history_ages": [[struct.pack("<f", 1.5), struct.pack("<f", 20)]],
+    }
+    empty = {"basket": [[b""]], "user_id": [[b""]]}
+    assert [asked.ids for asked in fake.asked] == [empty | expected] * 3 + [empty]
+
+
+def test_a_release_that_lacks_an_input_answers_without_it_or_refuses(
+    open_gateway: OpenDoor, fake: FakeTriton
+) -> None:
+    """A store and a history are told in a warning. Without the others, the answer would be wrong."""
+    door = open_gateway(triton_http=fake.address, workers=1)
+    fake.lacks = tuple(FURTHER)
+    answer = door.ask("/v1/recommend", {"store_id": "7", "history": ["a"], "history_ages": [1]})
+    assert answer.status == 200
+    assert [(told["code"], told["pointer"]) for told in answer.body["warnings"]] == [
+        ("unsupported_input", "/store_id"),
+        ("unsupported_input", "/history"),
+        ("unsupported_input", "/history_ages"),
+    ]
+    assert set(fake.asked[-1].ids) == {"basket", "user_id"}
+    for name in ("exclude_categories", "items"):
+        refused = door.ask("/v1/recommend", {name: FURTHER[name]})
+        assert (refused.status, refused.body["code"]) == (400, "unsupported_input")
+        assert refused.body["pointer"] == f"/{name}"
+
+
+def test_ages_in_tensors_are_as_many_as_ids(open_gateway: OpenDoor, fake: FakeTriton) -> None:
+    """In a request of several queries, an age beside padding is padding and not part of the digest."""
+    door = open_gateway(triton_http=fake.address, workers=1)
+    with Recommender(door.settings.grpc, api_key=door.keys["shop"], timeout_s=5) as shop:
+        queries = [Query(history=[("a", 0.0), ("b", 2.0)]), Query(history=[("c", 1.0)]), Query(["x"])]
+        assert len(shop.recommend_many(queries)) == 3
+    assert "\ncesta_gateway_cache_mismatches_total 0\n" in (read_metrics(door.settings.folder) or "")
 
 
 def test_a_triton_that_cannot_now_says_when_to_come_back(open_gateway: OpenDoor, fake: FakeTriton) -> None:

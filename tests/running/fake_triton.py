@@ -20,6 +20,7 @@ from operations.address import join_address
 from tests.running.raw_requests import packed
 
 INPUTS = ("basket", "user_id", "exclude", "categories")
+FURTHER = ("store_id", "exclude_categories", "items", "history", "history_ages")
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Asked:
 
     model: str
     headers: dict[str, str]
-    ids: dict[str, list[list[bytes]]] = field(default_factory=dict)
+    ids: dict[str, list[list[bytes]]] = field(default_factory=dict)  # an age is 4 bytes
 
     @property
     def queries(self) -> int:
@@ -36,7 +37,16 @@ class Asked:
 
     def digest(self, query: int) -> bytes:
         rows = (self.ids.get(name, [[]] * self.queries)[query] for name in INPUTS)
-        texts = (struct.pack("<I", len(row)) + packed(*row) for row in ([i for i in r if i] for r in rows))
+        texts = [struct.pack("<I", len(row)) + packed(*row) for row in ([i for i in r if i] for r in rows)]
+        for name in FURTHER:
+            row = self.ids.get(name, [[]] * self.queries)[query]
+            if name == "history_ages":
+                row = (
+                    [age for age, i in zip(row, self.ids["history"][query], strict=True) if i] if row else []
+                )
+            if row := [i for i in row if i]:
+                values = b"".join(row) if name == "history_ages" else packed(*row)
+                texts.append(packed(name.encode()) + struct.pack("<I", len(row)) + values)
         return hashlib.sha256(b"".join(texts)).hexdigest().encode()
 
 
@@ -56,6 +66,7 @@ class FakeTriton(ThreadingHTTPServer):
         self.broken: tuple[int, bytes] | None = None
         self.broken_canary: tuple[int, bytes] | None = None  # the same for the canary release
         self.with_digest = True
+        self.lacks: tuple[str, ...] = ()  # inputs that the release's contract does not have
         self.wrong_digests = 0  # so many answers bring a digest of another question
         self.asked: list[Asked] = []
         self.lock = threading.Lock()
@@ -108,6 +119,10 @@ class _Infer(BaseHTTPRequestHandler):
             for _ in range(rows):
                 row = []
                 for _ in range(width):
+                    if tensor["datatype"] == "FP32":
+                        row.append(body[at : at + 4])
+                        at += 4
+                        continue
                     (size,) = struct.unpack_from("<I", body, at)
                     row.append(body[at + 4 : at + 4 + size])
                     at += 4 + size
@@ -119,6 +134,10 @@ class _Infer(BaseHTTPRequestHandler):
             return *self.server.broken, 0
         if asked.model == "recommender_canary" and self.server.broken_canary:
             return *self.server.broken_canary, 0
+        for name in self.server.lacks:
+            if name in asked.ids:
+                error = {"error": f"unexpected inference input '{name}' for model '{asked.model}'"}
+                return 400, json.dumps(error).encode(), 0
         count = asked.queries
         outputs: list[tuple[str, str, bytes]] = [
             ("item_ids", "BYTES", packed(*[b"i1"] * count)),

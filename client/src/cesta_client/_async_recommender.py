@@ -63,6 +63,10 @@ class AsyncRecommender:
         k: int = 10,
         exclude: Iterable[str] | None = None,
         categories: Iterable[str] | None = None,
+        store_id: str | None = None,
+        exclude_categories: Iterable[str] | None = None,
+        items: Iterable[str] | None = None,
+        history: Iterable[tuple[str, float]] | None = None,
         timeout_s: float | None = None,
         request_id: str = "",
         session_id: str | None = None,
@@ -70,7 +74,17 @@ class AsyncRecommender:
         variant: str | None = None,
     ) -> Recommendations:
         """See `Recommender.recommend`."""
-        query = Query(basket, user_id, k, exclude, categories)
+        query = Query(
+            basket,
+            user_id,
+            k,
+            exclude,
+            categories,
+            store_id=store_id,
+            exclude_categories=exclude_categories,
+            items=items,
+            history=history,
+        )
         headers = _check.context(session_id, placement, variant)
         call = self._call(timeout_s, self._retries, request_id, headers)
         return (await self._ask([query], call))[0]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import operator
 import re
+import struct
 from collections.abc import Iterable
 from typing import Any
 
 from ._errors import InvalidRequest
-from ._limits import MAX_ID_BYTES, MAX_K
+from ._limits import MAX_AGE, MAX_HISTORY, MAX_ID_BYTES, MAX_K
 
 _SESSION = re.compile(r"[!-~]{1,128}"), "1 to 128 printable ASCII characters without blanks"
 _LABEL = re.compile(r"[A-Za-z0-9._:/-]{1,64}"), "1 to 64 of A-Z, a-z, 0-9 and ._:/-"
@@ -30,6 +31,32 @@ def ids(name: str, kind: str, values: Iterable[str] | None, *, most: int) -> tup
     if len(distinct) > most:
         raise InvalidRequest(f"{name} has {len(distinct)} {_PLURALS[kind]}; at most {most} are allowed")
     return tuple(sorted(distinct))
+
+
+def history(values: Iterable[tuple[str, float]] | None) -> tuple[tuple[str, float], ...]:
+    """Return the pairs (item id, age in days), newest first and unique, without empty ids.
+
+    Ages are rounded to float32, as they are sent.
+    """
+    if values is None:
+        return ()
+    try:
+        pairs = [(_text("item id", item), _age(age)) for item, age in values]
+    except (TypeError, ValueError):
+        raise InvalidRequest(
+            f'history is a list of pairs such as ("1029743", 3.5); got {_show(values)}'
+        ) from None
+    distinct = {(age, item) for item, age in pairs if item}
+    if len(distinct) > MAX_HISTORY:
+        raise InvalidRequest(f"history has {len(distinct)} pairs; at most {MAX_HISTORY} are allowed")
+    return tuple((item, age) for age, item in sorted(distinct))
+
+
+def _age(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_AGE:
+        raise InvalidRequest(f"an age is a number of days from 0 to {MAX_AGE}; got {_show(value)}")
+    (rounded,) = struct.unpack("<f", struct.pack("<f", value))
+    return float(rounded)
 
 
 def optional_id(name: str, value: str | None) -> str:

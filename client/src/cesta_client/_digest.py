@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import struct
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,8 @@ from ._values import AnswerWarning
 
 _log = logging.getLogger("cesta_client")
 _DIGESTED = ("basket", "user_id", "exclude", "categories")  # in the order of the digest
+_FURTHER = ("store_id", "exclude_categories", "items", "history")  # then these that hold something
+_AGES = "history_ages"  # of history; the last
 
 
 def is_of_another_question(reply: Reply, tensors: Tensors) -> bool:
@@ -63,7 +67,11 @@ def digests_of(tensors: Tensors) -> list[list[bytes]]:
     """Input tensors (B, n) of bytes → B rows with one digest each, as the server returns them."""
     batch = len(next(iter(tensors.values())))
     columns = [tensors[name].tolist() if name in tensors else [()] * batch for name in _DIGESTED]
-    return [[_digest(query)] for query in zip(*columns, strict=True)]
+    further = {name: tensors[name].tolist() for name in (*_FURTHER, _AGES) if name in tensors}
+    return [
+        [_digest(query, {name: rows[place] for name, rows in further.items()})]
+        for place, query in enumerate(zip(*columns, strict=True))
+    ]
 
 
 def with_nonce(tensors: Tensors) -> Tensors:
@@ -72,10 +80,23 @@ def with_nonce(tensors: Tensors) -> Tensors:
     return {**tensors, "nonce": np.full((batch, 1), uuid.uuid4().hex.encode(), dtype=np.object_)}
 
 
-def _digest(inputs: Iterable[Iterable[bytes]]) -> bytes:
-    written = bytearray()
-    for ids in inputs:
-        present = [i for i in ids if i]  # an empty id is padding
-        written += len(present).to_bytes(4, "little")
-        written += b"".join([len(i).to_bytes(4, "little") + i for i in present])
+def _digest(inputs: Iterable[Iterable[bytes]], further: Mapping[str, Sequence[Any]]) -> bytes:
+    written = b"".join(map(_written, inputs))
+    for name in _FURTHER if further else ():
+        if any(ids := further.get(name, ())):
+            written += _named(name) + _written(ids)
+    pairs = zip(further.get("history", ()), further.get(_AGES, ()), strict=True)
+    if ages := [age for item, age in pairs if item]:  # one beside an empty id is padding
+        written += _named(_AGES) + struct.pack(f"<I{len(ages)}f", len(ages), *ages)
     return hashlib.sha256(written).hexdigest().encode()
+
+
+def _written(ids: Iterable[bytes]) -> bytes:
+    present = [i for i in ids if i]  # an empty id is padding
+    return b"".join(
+        [len(present).to_bytes(4, "little"), *(len(i).to_bytes(4, "little") + i for i in present)]
+    )
+
+
+def _named(name: str) -> bytes:
+    return len(name).to_bytes(4, "little") + name.encode()

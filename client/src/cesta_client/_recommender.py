@@ -77,6 +77,10 @@ class Recommender:
         k: int = 10,
         exclude: Iterable[str] | None = None,
         categories: Iterable[str] | None = None,
+        store_id: str | None = None,
+        exclude_categories: Iterable[str] | None = None,
+        items: Iterable[str] | None = None,
+        history: Iterable[tuple[str, float]] | None = None,
         timeout_s: float | None = None,
         request_id: str = "",
         session_id: str | None = None,
@@ -92,6 +96,11 @@ class Recommender:
             exclude: at most 1000 item ids that must not come back. Items of the basket never come back.
             categories: recommend only from these categories. Empty: from any. One that the release does not
                 have matches nothing, and the answer's `warnings` name it.
+            store_id: the branch of the shop. One that the release does not have is a warning.
+            exclude_categories: recommend nothing from these categories, for example alcohol.
+            items: recommend only these, at most 100 item ids: all that are known come back in order, up to k.
+            history: what the customer bought, as pairs of item id and age in days, at most 1000. It takes the
+                place of what the release knows of `user_id`. Equal ages are one receipt.
             timeout_s: replaces the recommender's own for this call.
             request_id: Triton's request id, which its logs and traces show.
             session_id: the visit. One visit stays with one release while the gateway compares two. Let it be
@@ -101,10 +110,21 @@ class Recommender:
 
         Raises:
             InvalidRequest: an id is not a string or has over 128 bytes, a list is too long, k is not 1 to 20,
-                or a session, placement or variant has another form than the gateway reads.
+                an age is not 0 to 36525 days, or a session, placement or variant has another form than the
+                gateway reads.
             CestaError: see its subclasses.
         """
-        query = Query(basket, user_id, k, exclude, categories)
+        query = Query(
+            basket,
+            user_id,
+            k,
+            exclude,
+            categories,
+            store_id=store_id,
+            exclude_categories=exclude_categories,
+            items=items,
+            history=history,
+        )
         headers = _check.context(session_id, placement, variant)
         call = self._call(timeout_s, self._retries, request_id, headers)
         return self._ask([query], call)[0]

@@ -8,7 +8,7 @@ from enum import Enum
 from functools import lru_cache
 
 from . import _check
-from ._limits import MAX_BASKET, MAX_CATEGORIES, MAX_EXCLUDE
+from ._limits import MAX_BASKET, MAX_CATEGORIES, MAX_EXCLUDE, MAX_ITEMS
 
 
 class Reason(Enum):
@@ -52,7 +52,8 @@ class AnswerWarning:
     """A part of the query that had no effect. The answer is still right for the rest.
 
     `code` is for programs: "unknown_category" says that the release has no category `value`, which matches
-    nothing. Newer servers may send other codes.
+    nothing. Likewise "unknown_excluded_category", "unknown_item" and "unknown_store". "unsupported_input"
+    says that the release is older than the field `value`. Newer servers may send other codes.
     """
 
     code: str
@@ -96,6 +97,10 @@ class Query:
     k: int
     exclude: tuple[str, ...]
     categories: tuple[str, ...]
+    store_id: str
+    exclude_categories: tuple[str, ...]
+    items: tuple[str, ...]
+    history: tuple[tuple[str, float], ...]
 
     def __init__(
         self,
@@ -104,6 +109,11 @@ class Query:
         k: int = 10,
         exclude: Iterable[str] | None = None,
         categories: Iterable[str] | None = None,
+        *,
+        store_id: str | None = None,
+        exclude_categories: Iterable[str] | None = None,
+        items: Iterable[str] | None = None,
+        history: Iterable[tuple[str, float]] | None = None,
     ) -> None:
         set_field = object.__setattr__  # the class is frozen
         set_field(self, "basket", _check.ids("basket", "item id", basket, most=MAX_BASKET))
@@ -111,3 +121,8 @@ class Query:
         set_field(self, "k", _check.k(k))
         set_field(self, "exclude", _check.ids("exclude", "item id", exclude, most=MAX_EXCLUDE))
         set_field(self, "categories", _check.ids("categories", "category", categories, most=MAX_CATEGORIES))
+        set_field(self, "store_id", _check.optional_id("store_id", store_id))
+        unwanted = _check.ids("exclude_categories", "category", exclude_categories, most=MAX_CATEGORIES)
+        set_field(self, "exclude_categories", unwanted)
+        set_field(self, "items", _check.ids("items", "item id", items, most=MAX_ITEMS))
+        set_field(self, "history", _check.history(history))

@@ -18,6 +18,7 @@ from ._errors import CestaError
 from ._limits import MAX_K
 from ._transports.interface import Headers, Reply, Tensors
 from ._values import Query, Reason, Recommendation
+from ._wire import INPUTS
 
 __all__ = ["FakeShop", "SeenRequest"]
 
@@ -39,9 +40,9 @@ class FakeShop:
 
     Args:
         answers: a dict from an item id of the basket to the recommended ids, with "" for every basket; or a
-            function of the `Query`. Answers never contain items of the basket or excluded items. Categories
-            have no effect. Plain ids get the scores 1, 1/2, 1/3 … and the reason TOGETHER; a `Recommendation`
-            has its own.
+            function of the `Query`. Answers never contain items of the basket or excluded items, nor others
+            than the query's `items` if it has any. Categories, stores and histories have no effect. Plain ids
+            get the scores 1, 1/2, 1/3 … and the reason TOGETHER; a `Recommendation` has its own.
         release: the number of the release that answers.
     """
 
@@ -96,7 +97,12 @@ def _possible(answer: Answer, query: Query) -> list[Recommendation]:
     items: dict[str, str | Recommendation] = {}
     for item in answer:
         items.setdefault(_id(item), item)
-    possible = [item for name, item in items.items() if name not in {*query.basket, *query.exclude}]
+    forbidden = {*query.basket, *query.exclude}
+    possible = [
+        item
+        for name, item in items.items()
+        if name not in forbidden and (not query.items or name in query.items)
+    ]
     return [_recommendation(item, rank) for rank, item in enumerate(possible[:MAX_K], start=1)]
 
 
@@ -111,12 +117,26 @@ def _recommendation(item: str | Recommendation, rank: int) -> Recommendation:
 def _queries_in(tensors: Tensors) -> list[Query]:
     batch = len(next(iter(tensors.values())))
     empty = np.full((batch, 0), b"", dtype=np.object_)
-    basket, users, exclude, categories = (
-        [[item.decode() for item in row] for row in tensors.get(name, empty).tolist()]
-        for name in ("basket", "user_id", "exclude", "categories")
-    )
-    rows = zip(basket, users, exclude, categories, strict=True)
-    return [Query(b, "".join(u), MAX_K, e, c) for b, u, e, c in rows]
+    ids = {
+        name: [[item.decode() for item in row] for row in tensors.get(name, empty).tolist()]
+        for name, kind in INPUTS.items()
+        if kind == "BYTES"
+    }
+    ages = tensors.get("history_ages", empty).tolist()
+    return [
+        Query(
+            ids["basket"][n],
+            "".join(ids["user_id"][n]),
+            MAX_K,
+            ids["exclude"][n],
+            ids["categories"][n],
+            store_id="".join(ids["store_id"][n]),
+            exclude_categories=ids["exclude_categories"][n],
+            items=ids["items"][n],
+            history=zip(ids["history"][n], ages[n], strict=True),
+        )
+        for n in range(batch)
+    ]
 
 
 def _reply(rows: Sequence[Sequence[Recommendation]], release: int) -> Reply:

@@ -19,6 +19,7 @@ local CODES = {  -- code → title
   too_many_ids = "A list has too many ids",
   id_too_long = "An id is too long",
   unknown_category = "The release does not know a category",  -- releases made before unknown categories became warnings
+  unsupported_input = "The active release does not have an input",
   unreadable_tensors = "The tensors cannot be read",
   unreadable_message = "The gRPC message cannot be read",
   -- others, in the order of their status

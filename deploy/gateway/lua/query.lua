@@ -11,8 +11,10 @@ local utf8 = require("utf8_text")
 
 cjson.decode_invalid_numbers(false)
 
-local LISTS = {"basket", "exclude", "categories"}
-local KNOWN = {"basket", "exclude", "categories", "user_id", "k"}
+local LISTS = {"basket", "exclude", "categories", "exclude_categories", "items"}
+local KNOWN = {
+  "basket", "exclude", "categories", "user_id", "k", "store_id", "exclude_categories", "items", "history", "history_ages",
+}
 local MAX_K = 20
 local DEFAULT_K = 10
 local REASONS = {"usual", "together", "similar", "popular", "category"}  -- in the order of their bits
@@ -108,38 +110,47 @@ local function check_keys(value, known, place, text)
   end
 end
 
-local function refuse_no_list(place, name, got)
-  refuse(place, "wrong_type", name .. " is a list of strings; got " .. got, "/" .. name)
+local function refuse_no_list(place, name, got, wanted)
+  refuse(place, "wrong_type", name .. " is a list of " .. wanted.kind .. "s; got " .. got, "/" .. name)
 end
 
--- Returns a list's ids, sorted, unique and not empty: the cache compares bytes.
-local function read_ids(value, name, place, text)
+local STRINGS = {kind = "string", rule = "; ids are strings"}
+local NUMBERS = {kind = "number", rule = "; ages are numbers"}
+
+-- Checks that a value is a list of `wanted`, and returns it; an absent one is empty.
+local function read_list(value, name, place, text, wanted)
   if value == nil or value == cjson.null then
     return {}
   end
   if type(value) ~= "table" or next(value) ~= nil and #value == 0 then
-    refuse_no_list(place, name, kind(value))
+    refuse_no_list(place, name, kind(value), wanted)
   end
-  if next(value) == nil then
-    if is_object(text, name) then
-      refuse_no_list(place, name, "an object")
-    end
-    return value
+  if next(value) == nil and is_object(text, name) then
+    refuse_no_list(place, name, "an object", wanted)
   end
   for n = 1, #value do
-    if type(value[n]) ~= "string" then
-      refuse(place, "wrong_type", name .. " holds " .. kind(value[n]) .. "; ids are strings", "/" .. name .. "/" .. n - 1)
+    if type(value[n]) ~= wanted.kind then
+      refuse(place, "wrong_type", name .. " holds " .. kind(value[n]) .. wanted.rule, "/" .. name .. "/" .. n - 1)
     end
   end
-  order.sort(value)
-  local ids, last = {}, ""
-  for n = 1, #value do
-    if value[n] ~= last then
-      last = value[n]
-      ids[#ids + 1] = last
+  return value
+end
+
+-- Returns a list's texts, sorted, unique and not empty: the cache compares bytes.
+local function distinct(texts)
+  order.sort(texts)
+  local found, last = {}, ""
+  for n = 1, #texts do
+    if texts[n] ~= last then
+      last = texts[n]
+      found[#found + 1] = last
     end
   end
-  return ids
+  return found
+end
+
+local function read_ids(value, name, place, text)
+  return distinct(read_list(value, name, place, text, STRINGS))
 end
 
 -- Returns the input of these ids, of which none is empty.
@@ -153,6 +164,39 @@ local function input_of(name, ids)
     return {name = name, shape = {1, 1}, raw = NONE, texts = {""}, numbers = {0}}  -- padding, not an id
   end
   return {name = name, shape = {1, #ids}, raw = raw, texts = {raw}, numbers = {#ids}}
+end
+
+-- Adds the inputs of a history: item ids, and beside each the days since it was bought. Newest first, each pair once.
+local function add_history(inputs, value, place, text)
+  local ids = read_list(value.history, "history", place, text, STRINGS)
+  local ages = read_list(value.history_ages, "history_ages", place, text, NUMBERS)
+  if #ids ~= #ages then
+    refuse(place, "out_of_range", "history_ages has " .. #ages .. " ages; history has " .. #ids .. " ids", "/history_ages")
+  end
+  local pairs_of = {}
+  for n = 1, #ids do
+    if ids[n] ~= "" then  -- a float's bytes, the highest first, sort as it does
+      pairs_of[#pairs_of + 1] = tensor.float32(ages[n]):reverse() .. ids[n]
+    end
+  end
+  if #pairs_of == 0 then
+    return
+  end
+  local bought, days = distinct(pairs_of), {}
+  for n = 1, #bought do
+    days[n], bought[n] = bought[n]:sub(1, 4):reverse(), bought[n]:sub(5)
+  end
+  local raw = table.concat(days)
+  inputs[#inputs + 1] = input_of("history", bought)
+  inputs[#inputs + 1] = {name = "history_ages", shape = {1, #days}, raw = raw, texts = {raw}, numbers = {#days}}
+end
+
+-- Returns a text of a query, or nil if it has none.
+local function read_text(value, name, place)
+  if value ~= nil and value ~= cjson.null and type(value) ~= "string" then
+    refuse(place, "wrong_type", name .. " is a string; got " .. kind(value), "/" .. name)
+  end
+  return type(value) == "string" and value ~= "" and value or nil
 end
 
 local function shown(value)
@@ -188,12 +232,14 @@ local function read(value, place, text, bind)
       inputs[#inputs + 1] = input_of(name, ids)
     end
   end
-  local user = value.user_id
-  if user ~= nil and user ~= cjson.null and type(user) ~= "string" then
-    refuse(place, "wrong_type", "user_id is a string; got " .. kind(user), "/user_id")
+  table.insert(inputs, 2, input_of("user_id", {read_text(value.user_id, "user_id", place)}))
+  local store = read_text(value.store_id, "store_id", place)
+  if store then
+    inputs[#inputs + 1] = input_of("store_id", {store})
   end
-  local known = type(user) == "string" and user ~= ""
-  table.insert(inputs, 2, input_of("user_id", known and {user} or {}))
+  if value.history ~= nil or value.history_ages ~= nil then
+    add_history(inputs, value, place, text)
+  end
   return {inputs = inputs, k = read_k(value.k, place), place = place}
 end
 
@@ -276,17 +322,32 @@ function query.write_items(text, answer, k)
   text:put("]")
 end
 
+local WARNINGS = {  -- code → the field that it is about, and the sentence after the release
+  unknown_category = {"categories", "has no category", "it matches nothing"},
+  unknown_excluded_category = {"exclude_categories", "has no category", "it excludes nothing"},
+  unknown_item = {"items", "has no item", "it is left out"},
+  unknown_store = {"store_id", "has no store", "the answer is the one without a store"},
+  unsupported_input = {nil, "is older than the field", "it has no effect"},
+}
+
+local function warning_of(text, release, place)
+  local code, value = text:match("^([%w_]+):(.*)$")
+  local known = WARNINGS[code]
+  if not known then
+    return cjson.encode({code = code or "other", value = value or text, detail = text})
+  end
+  return cjson.encode({
+    code = code, value = value, pointer = place.pointer .. "/" .. (known[1] or value),
+    detail = "release " .. release .. " " .. known[2] .. ' "' .. value .. '"; ' .. known[3],
+  })
+end
+
 -- Writes the warnings of an answer to one query. ensemble/candidate_sampler/digest.py defines them: a code, a colon and
 -- what it is about. Codes of a newer sampler are passed on.
 function query.write_warnings(text, answer, place)
   local listed = {}
   for n, warning in ipairs(answer.warnings[1] or {}) do
-    local code, value = warning:match("^([%w_]+):(.*)$")
-    local known = code == "unknown_category"
-    listed[n] = cjson.encode({
-      code = code or "other", value = value or warning, pointer = known and place.pointer .. "/categories" or nil,
-      detail = known and 'release ' .. answer.release .. ' has no category "' .. value .. '"; it matches nothing' or warning,
-    })
+    listed[n] = warning_of(warning, answer.release, place)
   end
   text:put(',"warnings":[', table.concat(listed, ","), "]")
 end

@@ -10,15 +10,19 @@ local digest = require("digest")
 local tensor = require("tensor")
 
 local INPUTS = {"basket", "user_id", "exclude", "categories"}
+local FURTHER = {"store_id", "exclude_categories", "items", "history", "history_ages"}  -- in the digest if they hold something
+local AGES = "history_ages"
 local NONE = tensor.uint32(0)
 local MAX_QUERIES = 64
 local MAX_IDS = 1200  -- a column's width, with padding and repetitions; the sampler counts the remaining ids
 
 local question = {}
 
-local KNOWN = {}
-for _, name in ipairs(INPUTS) do
-  KNOWN[name] = true
+local ALL, KNOWN = {}, {}
+for _, names in ipairs({INPUTS, FURTHER}) do
+  for _, name in ipairs(names) do
+    ALL[#ALL + 1], KNOWN[name] = name, true
+  end
 end
 
 local function refuse(text, name)
@@ -38,23 +42,30 @@ local function whole(value)
   return type(value) == "number" and value == math.floor(value) and value >= 0 and value < 2 ^ 31
 end
 
+local function check_ages(history, ages)
+  if (history and history.shape[2]) ~= (ages and ages.shape[2]) then
+    refuse("history and history_ages have as many values, or both are left out", AGES)
+  end
+end
+
 -- Checks names, types and shapes of `inputs`: a list of {name, datatype, shape}. Returns the number of queries.
 function question.count(inputs)
-  if #inputs < 1 or #inputs > #INPUTS then
-    refuse(#inputs .. " inputs; 1 to " .. #INPUTS .. " are allowed")
+  if #inputs < 1 or #inputs > #ALL then
+    refuse(#inputs .. " inputs; 1 to " .. #ALL .. " are allowed")
   end
   local seen, count, user = {}, nil, nil
   for place, input in ipairs(inputs) do
     local name = input.name
     if not KNOWN[name] or seen[name] then
-      local listed = table.concat(INPUTS, ", ")
+      local listed = table.concat(ALL, ", ")
       refuse("input " .. place - 1 .. ' has the name "' .. cut(name, 40) .. '"; each of ' .. listed .. " once")
     end
-    seen[name] = true
-    if input.datatype ~= "BYTES" then
-      refuse(name .. " has another datatype than BYTES", name)
+    seen[name] = input
+    local datatype = name == AGES and "FP32" or "BYTES"
+    if input.datatype ~= datatype then
+      refuse(name .. " has another datatype than " .. datatype, name)
     end
-    local most = name == "user_id" and 1 or MAX_IDS
+    local most = (name == "user_id" or name == "store_id") and 1 or MAX_IDS
     local shape = input.shape
     if type(shape) ~= "table" or #shape ~= 2 or not whole(shape[1]) or not whole(shape[2]) or shape[2] > most then
       refuse(name .. " has a shape other than [queries, 0 to " .. most .. "]", name)
@@ -68,6 +79,7 @@ function question.count(inputs)
   if user and user.shape[2] ~= 1 or not user and count > 1 then
     refuse('several queries need user_id, one each; "" stands for unknown', "user_id")
   end
+  check_ages(seen.history, seen[AGES])
   return count
 end
 
@@ -103,8 +115,9 @@ end
 
 -- Adds to an input, by query, the ids' bytes and their number. Refuses a tensor whose bytes are not as its shape tells.
 local function read_tensor(input)
-  local width, at, texts, numbers = input.shape[2], 1, {}, {}
+  local width, at, texts, numbers, starts = input.shape[2], 1, {}, {}, {}
   for row = 1, input.shape[1] do
+    starts[row] = at
     texts[row], numbers[row], at = read_ids(input.raw, at, width)
     if numbers[row] < width then
       texts[row] = without_padding(texts[row])
@@ -113,20 +126,53 @@ local function read_tensor(input)
   if at ~= #input.raw + 1 then
     refuse_unreadable()
   end
-  input.texts, input.numbers = texts, numbers
+  input.texts, input.numbers, input.starts = texts, numbers, starts
+end
+
+-- Adds to the ages, by query, the bytes of those that stand beside an id.
+local function read_ages(ages, history)
+  local width, texts = ages.shape[2], {}
+  if #ages.raw ~= 4 * width * ages.shape[1] then
+    refuse_unreadable()
+  end
+  for row = 1, ages.shape[1] do
+    local beside, at = {}, history.starts[row]
+    for n = 1, width do
+      local first, last = tensor.bounds(history.raw, at)
+      local from = 4 * (width * (row - 1) + n - 1)
+      beside[n] = last >= first and ages.raw:sub(from + 1, from + 4) or ""
+      at = last + 1
+    end
+    texts[row] = table.concat(beside)
+  end
+  ages.texts, ages.numbers = texts, history.numbers
 end
 
 local hashed = buffer.new(4096)
+
+local function put_further(by_name, row)
+  for n = 1, #FURTHER do
+    local name = FURTHER[n]
+    local input = by_name[name]
+    if input and input.numbers[row] > 0 then
+      hashed:put(tensor.uint32(#name), name, tensor.uint32(input.numbers[row]), input.texts[row])
+    end
+  end
+end
 
 -- Returns the digest of each query. `inputs` are checked, and `raw` are their bytes.
 function question.digests(inputs, count)
   local by_name = {}
   for n = 1, #inputs do
     local input = inputs[n]
-    if not input.texts then
+    if not input.texts and input.name ~= AGES then
       read_tensor(input)
     end
     by_name[input.name] = input
+  end
+  local ages = by_name[AGES]
+  if ages and not ages.texts then
+    read_ages(ages, by_name.history)
   end
   local digests = {}
   for row = 1, count do
@@ -139,25 +185,47 @@ function question.digests(inputs, count)
         hashed:put(NONE)
       end
     end
+    if #inputs > 2 then  -- most questions have basket and user alone
+      put_further(by_name, row)
+    end
     digests[row] = digest.sha256(hashed:ref())
   end
   return digests
 end
 
 local head = buffer.new(1024)
+local BYTES, FP32 = '","datatype":"BYTES","shape":[', '","datatype":"FP32","shape":['
 
--- Returns the JSON and the tensors of a V2 request with binary data. `nonce` makes it new to Triton's cache.
-function question.encode(inputs, count, id, nonce)
+-- Returns the inputs that every release has, and the names of the others; nil if there are no others.
+function question.plain(inputs)
+  local plain, names = {}, {}
+  for n = 1, #inputs do
+    local input, further = inputs[n], true
+    for k = 1, #INPUTS do
+      further = further and input.name ~= INPUTS[k]
+    end
+    if further then
+      names[#names + 1] = input.name
+    else
+      plain[#plain + 1] = input
+    end
+  end
+  return #names > 0 and plain or nil, names
+end
+
+-- Returns the JSON and the tensors of a V2 request with binary data. `own` are inputs of the gateway's that
+-- change the key in Triton's cache and nothing else: {nonce, live}, each may be nil.
+function question.encode(inputs, count, id, own)
   head:reset():put('{"id":"', id, '","parameters":{"binary_data_output":true},"inputs":[')
   local raws = {}
-  if nonce then
-    local raw = (tensor.uint32(#nonce) .. nonce):rep(count)
-    inputs = {{name = "nonce", shape = {count, 1}, raw = raw}, unpack(inputs)}
+  for name, value in pairs(own) do
+    local raw = (tensor.uint32(#value) .. value):rep(count)
+    inputs = {{name = name, shape = {count, 1}, raw = raw}, unpack(inputs)}
   end
   for n = 1, #inputs do
     local input = inputs[n]
     raws[n] = input.raw
-    head:put(n > 1 and ',{"name":"' or '{"name":"', input.name, '","datatype":"BYTES","shape":[', input.shape[1], ",",
+    head:put(n > 1 and ',{"name":"' or '{"name":"', input.name, input.name == AGES and FP32 or BYTES, input.shape[1], ",",
       input.shape[2], '],"parameters":{"binary_data_size":', #input.raw, "}}")
   end
   return head:put("]}"):get(), raws

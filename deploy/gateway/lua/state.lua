@@ -206,6 +206,11 @@ function state.percent()
   return shared:get("percent") or 0
 end
 
+-- Returns the version of stock and rules, which makes an answer of Triton's cache belong to it; nil if there are none.
+function state.live()
+  return shared:get("live")
+end
+
 -- Returns the token that the supervisor asks for, or "".
 function state.admin_token()
   return (read_file("admin_token", "") or ""):match("^%s*(%S*)")

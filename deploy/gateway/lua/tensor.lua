@@ -28,6 +28,14 @@ function tensor.bounds(raw, at)
   end
 end
 
+local one_float = ffi.new("float[1]")
+
+-- Returns a number as the four bytes of an FP32.
+function tensor.float32(value)
+  one_float[0] = value
+  return ffi.string(one_float, 4)
+end
+
 local floats = ffi.new("float[?]", 64)
 local integers = ffi.new("int32_t[?]", 64)
 

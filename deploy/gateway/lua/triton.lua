@@ -9,6 +9,7 @@ local memo = require("memo")
 local metrics = require("metrics")
 local question = require("question")
 local split = require("split")
+local state = require("state")
 local tensor = require("tensor")
 
 local MODEL = "recommender"
@@ -35,7 +36,12 @@ local SENTENCES = {  -- how one begins, with the input → the code
 }
 local POINTERS = {  -- by the word in the sentence
   basket = "/basket", exclude = "/exclude", categories = "/categories", category = "/categories", user_id = "/user_id",
+  store_id = "/store_id", exclude_categories = "/exclude_categories", items = "/items", history = "/history",
+  history_ages = "/history_ages",
 }
+
+-- Inputs that an answer may do without. A release made before there were others must not answer as if they were not asked.
+local MAY_BE_LOST = {store_id = true, history = true, history_ages = true}
 
 local function read_sentence(text)
   local sentence = text:match("in ensemble '[^']*', (.*)$")
@@ -74,6 +80,12 @@ local function refuse(status, text, place)
   refuse_as_unreachable()
 end
 
+-- Tells whether Triton refused a question for inputs that the release's contract does not have.
+local function lacks_inputs(status, text)
+  local sentence = status == 400 and error_in(text)
+  return sentence and (sentence:find("unexpected inference input", 1, true) or sentence:find("expected number of inputs", 1, true))
+end
+
 local function request_of(model, head, raws)
   local bytes = #head
   for n = 1, #raws do
@@ -104,8 +116,8 @@ local function send(model, timeout_ms, head, raws)
 end
 
 -- Asks the canary release. Returns nil if it is not loaded, or if its process has died: no caller loses an answer by that.
-local function try_canary(model, inputs, count, id, nonce)
-  local head, body = send(model, CANARY_MS, question.encode(inputs, count, id, nonce))
+local function try_canary(model, inputs, count, id, own)
+  local head, body = send(model, CANARY_MS, question.encode(inputs, count, id, own))
   if head and (head.status == 200 or sentence_of(head.status, body)) then
     return head, body
   end
@@ -185,18 +197,19 @@ local function fits(answer, digests)
   return true
 end
 
-local function ask_model(model, inputs, count, place, id, nonce)
+-- Returns the answer of one model, or nil if its release is older than some of the inputs.
+local function ask_model(model, inputs, count, place, id, own)
   ngx.ctx.model = model
   local head, body, left_ms = nil, nil, TIMEOUT_MS
   if model ~= MODEL then
     local began = ngx.now()
-    head, body = try_canary(model, inputs, count, id, nonce)
+    head, body = try_canary(model, inputs, count, id, own)
     left_ms = math.floor(TIMEOUT_MS - 1000 * (ngx.now() - began))
   end
   local covered = not head and model ~= MODEL
   if not head then
     ngx.ctx.model = MODEL
-    head, body = send(MODEL, left_ms, question.encode(inputs, count, id, nonce))
+    head, body = send(MODEL, left_ms, question.encode(inputs, count, id, own))
   end
   if not head then
     if body == "timeout" then
@@ -205,12 +218,40 @@ local function ask_model(model, inputs, count, place, id, nonce)
     refuse_as_unreachable()
   end
   if head.status ~= 200 then
+    if lacks_inputs(head.status, body) and (own.live or question.plain(inputs)) then
+      return nil
+    end
     refuse(head.status, body, place)
   end
   if covered then
     metrics.add("canary_failures", 1)
   end
   return decode(head, body, id)
+end
+
+-- Returns a question without the inputs that an older release lacks, and the warnings that tell so.
+local function without_further(inputs, place)
+  local plain, names = question.plain(inputs)
+  local warnings = plain and {}
+  for n, name in ipairs(names) do
+    if not MAY_BE_LOST[name] then
+      local text = place.words .. "the active release is older than " .. name .. "; publish and promote a new one"
+      answers.refuse(400, text, "unsupported_input", place.pointer .. "/" .. name)
+    end
+    warnings[n] = "unsupported_input:" .. name
+  end
+  return plain or inputs, warnings
+end
+
+-- Adds warnings to those of each query of an answer.
+local function warn(answer, count, warnings)
+  answer.warnings = answer.warnings or {}
+  for row = 1, count do
+    answer.warnings[row] = answer.warnings[row] or {}
+    for _, warning in ipairs(warnings) do
+      table.insert(answer.warnings[row], warning)
+    end
+  end
 end
 
 -- Returns the answer to `count` queries as `decode` reads it. `place` is that of the query in the body. The answer brings
@@ -222,14 +263,24 @@ function triton.ask(inputs, count, place, id)
   id = ctx.trace_header and ctx.id or id
   local model = split.model()
   local digests = question.digests(inputs, count)
-  local answer = ask_model(model, inputs, count, place, id)
+  local own, warnings = {live = state.live()}, nil
+  local answer = ask_model(model, inputs, count, place, id, own)
+  if not answer then
+    inputs, warnings = without_further(inputs, place)
+    digests, own = question.digests(inputs, count), {}
+    answer = ask_model(model, inputs, count, place, id, own)
+  end
   if not fits(answer, digests) then
     metrics.add("cache_mismatches", 1)
     ngx.var.trouble = "Triton's cache held another question's answer"
-    answer = ask_model(model, inputs, count, place, id, ngx.var.request_id .. math.random(1, 2 ^ 31))
+    own.nonce = ngx.var.request_id .. math.random(1, 2 ^ 31)
+    answer = ask_model(model, inputs, count, place, id, own)
     if not fits(answer, digests) then
       refuse_as_unreachable()
     end
+  end
+  if warnings then
+    warn(answer, count, warnings)
   end
   ctx.release = answer.release
   return answer

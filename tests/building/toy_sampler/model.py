@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 PROPOSED = 40  # of C candidates; the others are padding
+FURTHER = ("store_id", "exclude_categories", "items", "history", "history_ages")
 
 
 class TritonPythonModel:
@@ -56,8 +57,19 @@ def digests_of(request: Any, queries: int) -> Any:
     digests = []
     for i in range(queries):
         written = b"".join(_written(columns[name][i] if name in columns else ()) for name in names)
+        written += b"".join(_further(name, columns, i) for name in FURTHER if name in columns)
         digests.append([hashlib.sha256(written).hexdigest().encode()])
     return np.array(digests, object)
+
+
+def _further(name: str, columns: dict[str, Any], i: int) -> bytes:
+    values = columns[name][i]
+    if name == "history_ages":
+        ages = np.array([age for age, item in zip(values, columns["history"][i], strict=True) if item], "<f4")
+        written = struct.pack("<I", len(ages)) + ages.tobytes() if len(ages) else b""
+    else:
+        written = _written(values) if any(values) else b""
+    return struct.pack(f"<I{len(name)}s", len(name), name.encode()) + written if written else b""
 
 
 def _written(values: Sequence[bytes]) -> bytes:

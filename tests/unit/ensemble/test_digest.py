@@ -57,13 +57,60 @@ def test_questions_with_the_same_bytes_elsewhere_have_other_digests() -> None:
     assert len({query_digest(*question) for question in questions}) == len(questions)
 
 
-@given(st.lists(st.builds(Query, ids, st.text(max_size=8), st.just(10), ids, ids), min_size=1, max_size=4))
+def test_further_inputs_follow_with_their_names_if_they_hold_something() -> None:
+    """A question without them has the digest that it always had. An age beside padding is padding."""
+    plain = NOTHING * 4
+    assert (
+        query_digest((), (), (), (), store_id=[b""], items=[]) == hashlib.sha256(plain).hexdigest().encode()
+    )
+    written = (
+        plain
+        + b"\x08\0\0\0store_id\1\0\0\0\1\0\0\x007"
+        + b"\x12\0\0\0exclude_categories\1\0\0\0\4\0\0\0wine"
+        + b"\x05\0\0\0items\1\0\0\0\3\0\0\0tea"
+        + b"\x07\0\0\0history\1\0\0\0\4\0\0\0milk"
+        + b"\x0c\0\0\0history_ages\1\0\0\0\0\0\x60\x40"  # 3.5
+    )
+    further = {
+        "history_ages": [3.5, 0.0],
+        "history": [b"milk", b""],
+        "items": [b"tea"],
+        "exclude_categories": [b"wine"],
+        "store_id": [b"7"],
+    }
+    assert query_digest((), (), (), (), **further) == hashlib.sha256(written).hexdigest().encode()
+
+
+ages = st.floats(0, 36_525, width=32)
+queries_of_clients = st.builds(
+    Query,
+    ids,
+    st.text(max_size=8),
+    st.just(10),
+    ids,
+    ids,
+    store_id=st.text(max_size=8),
+    exclude_categories=ids,
+    items=ids,
+    history=st.lists(st.tuples(st.text(max_size=8), ages), max_size=5),
+)
+
+
+@given(st.lists(queries_of_clients, min_size=1, max_size=4))
 def test_the_client_computes_the_same_digest(queries: list[Query]) -> None:
-    def column(query: Query, name: str) -> Sequence[str]:
-        return (query.user_id,) if name == "user_id" else getattr(query, name)
+    def column(query: Query, name: str) -> list[bytes]:
+        values = getattr(query, name)
+        return [value.encode() for value in ([values] if isinstance(values, str) else values)]
 
     expected = [
-        [query_digest(*([value.encode() for value in column(query, name)] for name in INPUTS))]
+        [
+            query_digest(
+                *(column(query, name) for name in INPUTS),
+                **{name: column(query, name) for name in ("store_id", "exclude_categories", "items")},
+                history=[item.encode() for item, _ in query.history],
+                history_ages=[age for _, age in query.history],
+            )
+        ]
         for query in queries
     ]
     tensors = tensors_of(queries)
@@ -73,8 +120,5 @@ def test_the_client_computes_the_same_digest(queries: list[Query]) -> None:
 
 def test_warnings_follow_the_digest() -> None:
     """Shorter rows of a request are padded."""
-    told = warned(np.array([[b"d1"], [b"d2"]], object), [(b"Cheese", b"Tea"), ()])
-    assert told.tolist() == [
-        [b"d1", b"unknown_category:Cheese", b"unknown_category:Tea"],
-        [b"d2", b"", b""],
-    ]
+    told = warned(np.array([[b"d1"], [b"d2"]], object), [(b"unknown_category:Tea", b"unknown_store:9"), ()])
+    assert told.tolist() == [[b"d1", b"unknown_category:Tea", b"unknown_store:9"], [b"d2", b"", b""]]

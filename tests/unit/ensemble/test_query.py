@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pytest
 
-from ensemble.candidate_sampler.arrays import NO_CATEGORY
+from ensemble.candidate_sampler.arrays import NO_CATEGORY, NO_ITEM
 from ensemble.candidate_sampler.blanks import BLANKS
 from ensemble.candidate_sampler.ids import Ids, Rows
 from ensemble.candidate_sampler.query import (
@@ -114,6 +114,29 @@ def test_unknown_items_and_users_are_legal() -> None:
             {"user_id": b"u" * 129},
             f'user_id holds an id of 129 bytes; at most 128 are allowed: "{"u" * 40}…"',
         ),
+        ({"items": ids(101)}, "items has 101 ids; at most 100 are allowed"),
+        ({"exclude_categories": ids(101)}, "exclude_categories has 101 ids; at most 100 are allowed"),
+        (
+            {"store_id": [b"s" * 129]},
+            f'store_id holds an id of 129 bytes; at most 128 are allowed: "{"s" * 40}…"',
+        ),
+        ({"history": ids(2), "history_ages": [1]}, "history_ages has 1 ages; history has 2 ids"),
+        (
+            {"history": ids(1001), "history_ages": [1] * 1001},
+            "history has 1001 ids; at most 1000 are allowed",
+        ),
+        (
+            {"history": [b"a"], "history_ages": [-0.5]},
+            "history_ages holds -0.5; an age is 0 to 36525 days",
+        ),
+        (
+            {"history": [b"a"], "history_ages": [float("nan")]},
+            "history_ages holds nan; an age is 0 to 36525 days",
+        ),
+        (
+            {"history": [b"\xc3"], "history_ages": [1]},
+            r'history holds an id that is not UTF-8 at byte 0: "\xc3"',
+        ),
         ({"exclude": [b"ok\xff"]}, r'exclude holds an id that is not UTF-8 at byte 2: "ok\xff"'),
         ({"user_id": b"\x80"}, r'user_id holds an id that is not UTF-8 at byte 0: "\x80"'),
         ({"categories": [b"\xc3"]}, r'categories holds an id that is not UTF-8 at byte 0: "\xc3"'),
@@ -124,6 +147,23 @@ def test_an_illegal_query_is_refused_with_value_and_limit(request_: dict[str, ob
     with pytest.raises(BadRequest) as refused:
         SHOP.query(**request_)  # type: ignore[arg-type]
     assert str(refused.value).endswith(message)
+
+
+def test_a_query_may_have_more() -> None:
+    """What is unknown has no effect and is told; without any known item, no item is asked for."""
+    query = SHOP.query(
+        store_id=[b"12"],
+        exclude_categories=[b"drinks ", b"Wine"],
+        items=[b"milk", b"tea", b"milk", b"nope"],
+        history=[b"tea", b"milk ", b"tea", b"", b"nope", b"milk"],
+        history_ages=[3.5, 10, 10, 0, 4, 10],
+    )
+    assert (query.unwanted, query.only) == ([1], [1, 2])
+    assert query.history == [(10, 1), (10, 2), (3.5, 1)]
+    assert query.warnings == [b"unknown_store:12", b"unknown_excluded_category:Wine", b"unknown_item:nope"]
+    assert SHOP.query(items=[b"nope"]).only == [NO_ITEM]
+    assert SHOP.query(history=[b"nope"], history_ages=[1]).history == []
+    assert SHOP.query(store_id=[b""], items=[b""]) == Query(warnings=[], unwanted=[], only=[])
 
 
 def test_an_unknown_category_matches_nothing() -> None:

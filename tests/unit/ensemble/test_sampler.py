@@ -1,5 +1,6 @@
 """The candidate sampler: sources and lists by hand, then any query on a shop without pattern."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble.candidate_sampler import kernels
-from ensemble.candidate_sampler.arrays import NO_CATEGORY, load_arrays, save_arrays
+from ensemble.candidate_sampler.arrays import NO_CATEGORY, NO_ITEM, load_arrays, save_arrays
 from ensemble.candidate_sampler.kernels import sample_batch
 from ensemble.candidate_sampler.largest import largest
 from ensemble.candidate_sampler.query import MAX_BASKET, MAX_EXCLUDE, Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import CATEGORY, POPULAR, SIMILAR, SOURCES, TOGETHER, USUAL
-from tests.building.sampled_shops import ARRAYS, QUERY, RANDOM, RANDOM_ARRAYS, assert_equal, random_sampler
+from tests.building.sampled_shops import (
+    ARRAYS,
+    QUERY,
+    RANDOM,
+    RANDOM_ARRAYS,
+    assert_equal,
+    random_queries,
+    random_sampler,
+)
 from tests.building.world import DAY, arrays_of, features_of, proposed, sampler_of, shop_of
 
 
@@ -46,6 +55,58 @@ def test_basket_and_excluded_items_never_come_back() -> None:
     assert sorted(sources) == [2, 5, 6]
 
 
+def test_items_of_an_excluded_category_are_no_candidates() -> None:
+    """Items 1 and 2 are of kind a. The next query finds them again."""
+    sampler = sampler_of(ARRAYS, fill=6)
+    without, every = (proposed(sampler.sample([Query(unwanted=kinds)])) for kinds in ([1], []))
+    assert (sorted(without), sorted(every)) == ([3, 4, 5, 6], [1, 2, 3, 4, 5, 6])
+
+
+def test_only_the_items_asked_for_are_candidates_and_all_of_them() -> None:
+    """Item 5 has no category and was never sold, so no source proposes it: it has no reason."""
+    sampler = sampler_of(ARRAYS)
+    sources = proposed(sampler.sample([Query(user_row=1, basket=[2], exclude=[4], only=[1, 2, 4, 5])]))
+    assert sources == {1: USUAL | TOGETHER | POPULAR | CATEGORY, 5: 0}
+    kinds = {
+        kind: sorted(proposed(sampler.sample([Query(only=[1, 3, 5], wanted=[kind])]))) for kind in (1, 2)
+    }
+    assert kinds == {1: [1], 2: [3]}
+    assert proposed(sampler.sample([Query(user_row=1, only=[NO_ITEM])])) == {}
+    assert len(proposed(sampler_of(ARRAYS, fill=6).sample([Query()]))) == 6
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=15, deadline=None)
+def test_a_query_s_own_history_gives_what_the_release_s_gives(seed: int) -> None:
+    """The same receipts sent as ages, bit for bit, beside other queries and with every user's vector."""
+    rng = np.random.default_rng(seed)
+    queries = [replace(query, now=None) for query in random_queries(rng, 12)]
+    own = [replace(query, history=history_of(query.user_row)) for query in queries]
+    mixed = [one if rng.random() < 0.5 else other for one, other in zip(queries, own, strict=True)]
+    sampler = random_sampler()
+    expected = sampler.sample(queries)
+    assert_equal(sampler.sample(own), expected)
+    assert_equal(random_sampler(threads=2).sample(mixed), expected)
+
+
+def history_of(user: int) -> list[tuple[float, int]]:
+    """What the release knows of a user, as a query brings it."""
+    h, now, day = RANDOM_ARRAYS.histories, int(RANDOM_ARRAYS.clock.now), float(RANDOM_ARRAYS.clock.day)
+    return [
+        (float(np.float32((now - h.times[b]) / day)), int(item))
+        for b in range(h.user_offsets[user], h.user_offsets[user + 1])
+        for item in h.items[h.basket_offsets[b] : h.basket_offsets[b + 1]]
+    ]
+
+
+def test_a_history_of_today_is_seen_and_an_empty_one_hides_the_release_s() -> None:
+    sampler = sampler_of(ARRAYS)
+    assert proposed(sampler.sample([Query(history=[(0.0, 4)])]))[4] & USUAL
+    assert not any(
+        bits & USUAL for bits in proposed(sampler.sample([Query(user_row=1, history=[])])).values()
+    )
+
+
 @pytest.mark.parametrize(
     ("query", "message"),
     [
@@ -54,6 +115,9 @@ def test_basket_and_excluded_items_never_come_back() -> None:
         (Query(exclude=[-1]), "excluded item row -1 is outside 1 … 6"),
         (Query(user_row=3), "user row 3 is outside 0 … 2"),
         (Query(wanted=[3]), "category row 3 is outside 0 … 2"),
+        (Query(unwanted=[3]), "excluded category row 3 is outside 0 … 2"),
+        (Query(only=[7]), "listed item row 7 is outside 0 … 6"),
+        (Query(history=[(1.0, 7)]), "history item row 7 is outside 1 … 6"),
     ],
 )
 def test_a_row_outside_its_table_is_refused(query: Query, message: str) -> None:

@@ -12,11 +12,13 @@ from typing import Any, TypeAlias
 from urllib.request import proxy_bypass
 
 import grpc
+import numpy as np
+from numpy.typing import NDArray
 from tritonclient.grpc import InferResult, service_pb2, service_pb2_grpc
 
 from .._errors import Unavailable
 from .._version import USER_AGENT
-from .._wire import MODEL
+from .._wire import INPUTS, MODEL
 from .endpoint import Endpoint
 from .interface import Headers, Tensors
 
@@ -117,7 +119,13 @@ def _request(tensors: Tensors, request_id: str) -> Any:
     """The message, which tritonclient's own client would hide behind errors without their trailers."""
     request = service_pb2.ModelInferRequest(model_name=MODEL, id=request_id)
     for name, tensor in tensors.items():
-        request.inputs.add(name=name, datatype="BYTES", shape=tensor.shape)
-        ids: list[bytes] = tensor.ravel().tolist()
-        request.raw_input_contents.append(b"".join([len(i).to_bytes(4, "little") + i for i in ids]))
+        request.inputs.add(name=name, datatype=INPUTS[name], shape=tensor.shape)
+        request.raw_input_contents.append(_raw(tensor))
     return request
+
+
+def _raw(tensor: NDArray[Any]) -> bytes:
+    if tensor.dtype != np.object_:
+        return tensor.astype("<f4").tobytes()
+    ids: list[bytes] = tensor.ravel().tolist()
+    return b"".join([len(i).to_bytes(4, "little") + i for i in ids])

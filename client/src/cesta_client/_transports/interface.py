@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
-Tensors = Mapping[str, NDArray[np.object_]]
+Tensors = Mapping[str, NDArray[Any]]
 Headers = Mapping[str, str]
 
 

@@ -9,7 +9,7 @@ from tritonclient.utils import InferenceServerException
 
 from .._errors import ServerError
 from .._version import USER_AGENT
-from .._wire import MODEL, OUTPUTS
+from .._wire import INPUTS, MODEL, OUTPUTS
 from .endpoint import Endpoint
 from .interface import Headers, Reply, Tensors
 from .status import error_of_http
@@ -23,7 +23,7 @@ def request(
     tensors: Tensors, to: Endpoint, request_id: str, headers: Headers
 ) -> tuple[bytes, dict[str, str]]:
     """The body and the headers of a request."""
-    inputs = [InferInput(name, tensor.shape, "BYTES") for name, tensor in tensors.items()]
+    inputs = [InferInput(name, tensor.shape, INPUTS[name]) for name, tensor in tensors.items()]
     for inp, tensor in zip(inputs, tensors.values(), strict=True):
         inp.set_data_from_numpy(tensor)
     body, json_size = InferenceServerClient.generate_request_body(inputs, request_id=request_id)
