@@ -21,7 +21,6 @@ from operations.gateway.request_metrics import RequestMetrics
 from operations.gateway.split import write_split
 from operations.records.atomic import write_file
 from operations.releases.models.configs import canary_on_disk
-from operations.releases.repository import active_release
 from operations.releases.stores.store import Repository
 
 FOLDER_INTERVAL_S: Final = 1.0  # how long a canary release may wait for its requests
@@ -34,7 +33,8 @@ log = structlog.get_logger()
 class GatewayLink:
     """Links one gateway to one repository inside a `with` block.
 
-    A server that was started with the release `pinned` has the categories of that one. It splits nothing off.
+    ``answering`` returns the release that answers, or None before the first answer: the categories are those
+    of that one. A server that was started with the release `pinned` splits nothing off.
     """
 
     def __init__(
@@ -42,9 +42,10 @@ class GatewayLink:
         settings: GatewaySettings,
         repository: Repository,
         registry: CollectorRegistry,
+        answering: Callable[[], int | None],
         pinned: int | None = None,
     ) -> None:
-        self.settings, self._pinned = settings, pinned
+        self.settings, self._answering, self._pinned = settings, answering, pinned
         self._repository = repository
         registry.register(RequestMetrics(settings.folder))
         self._up = Gauge(
@@ -54,7 +55,7 @@ class GatewayLink:
         follow_s = STORE_INTERVAL_S if repository.is_remote else FOLDER_INTERVAL_S
         tasks = (
             (self.follow, follow_s, "split not followed"),
-            (self.list_categories, follow_s, "categories not listed"),
+            (self.list_categories, FOLDER_INTERVAL_S, "categories not listed"),
             (self.probe, PROBE_S, "not probed"),
         )
         self._threads = [threading.Thread(target=self._repeat, args=task, daemon=True) for task in tasks]
@@ -84,7 +85,7 @@ class GatewayLink:
 
     def list_categories(self) -> None:
         """Write the categories of the release that answers when it has changed."""
-        release = active_release(self._repository) if self._pinned is None else self._pinned
+        release = self._answering()
         if release is not None and release != self._listed:
             if not write_categories(self._repository, release, self.settings.folder):
                 log.warning("categories not listed", release=release, reason="its arrays do not tell them")

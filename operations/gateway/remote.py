@@ -35,10 +35,15 @@ FIRST_WAIT_S: Final = 0.1  # before the first look at an operation; each wait is
 LAST_WAIT_S: Final = 2.0
 SILENT_S: Final = 60.0  # how long a gateway may be away while an operation runs
 PASSING: Final = {429: NoAnswer, 502: NoAnswer, 503: BeingChanged, 504: NoAnswer}
+SENT_AGAIN: Final = 3  # times that a change is asked for: its Idempotency-Key makes it once
 NO_HEADERS: Final[Mapping[str, str]] = {}
 
 JsonObject = Mapping[str, object]
 Environment = Mapping[str, str]
+
+
+class Unreached(NoAnswer):
+    """The request was never sent."""
 
 
 class RemoteGateway:
@@ -89,14 +94,26 @@ class RemoteGateway:
 
     def _change(self, path: str, body: JsonObject) -> Any:
         """Start an operation, wait for its end, and return its result."""
-        key = {"Idempotency-Key": str(uuid.uuid4())}
-        operation = self._await_end(self._ask(path, json.dumps(body).encode(), key))
+        operation = self._await_end(self._start(path, json.dumps(body).encode()))
         if operation["state"] == "succeeded":
             return operation["result"]
         failure = operation["failure"]
         kind = NoAnswer if operation["state"] == "interrupted" else CestaError
         kind = BeingChanged if failure["status"] == 503 else kind
         raise kind(f"{self._url}{path}: {failure['status']}: {failure['error']}")
+
+    def _start(self, path: str, body: bytes) -> Any:
+        """Ask for a change, and again if its answer was lost. By the key the gateway makes it once."""
+        key, wait_s = {"Idempotency-Key": str(uuid.uuid4())}, FIRST_WAIT_S
+        for _ in range(SENT_AGAIN - 1):
+            try:
+                return self._ask(path, body, key)
+            except Unreached:
+                raise
+            except NoAnswer:
+                time.sleep(wait_s)
+                wait_s *= 4
+        return self._ask(path, body, key)
 
     def _await_end(self, operation: Any) -> Any:
         """Ask for an operation until it has ended. The gateway may start again meanwhile."""
@@ -125,11 +142,12 @@ class RemoteGateway:
             raise kind(f"{self._url}{path}: {error.code}: {_sentence(error)}") from None
         except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
+            said = f"{self._url}{path}: no answer ({reason})"
             if isinstance(reason, NEVER_SENT):
-                way_out = "does the gateway run at this address, and is it https or http?"
-            else:
-                way_out = "list the releases, for a change may have been made"
-            raise NoAnswer(f"{self._url}{path}: no answer ({reason}); {way_out}") from None
+                raise Unreached(
+                    f"{said}; does the gateway run at this address, and is it https or http?"
+                ) from None
+            raise NoAnswer(f"{said}; list the releases, for a change may have been made") from None
 
 
 def _expecting(release: int | None) -> JsonObject:

@@ -31,7 +31,14 @@ from operations.releases.stores.store import Repository
 from operations.releases.switch import Steps
 from operations.settings import ReleaseSettings
 from operations.supervisor.admin_keys import add_key_routes
-from operations.supervisor.operation_log import KEPT, Asked, KeyReused, Operation, OperationLog
+from operations.supervisor.operation_log import (
+    KEPT,
+    Asked,
+    Caller,
+    KeyReused,
+    Operation,
+    OperationLog,
+)
 from operations.supervisor.problems import Problem
 
 log = structlog.get_logger()
@@ -39,14 +46,6 @@ log = structlog.get_logger()
 JsonObject = Mapping[str, object]
 Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
 IDEMPOTENCY_KEY: Final = r"^[ -~]{0,255}$"  # the gateway's lua/door.lua has the same
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks: the gateway's key, and the request's Idempotency-Key or ""."""
-
-    who: str
-    key: str = ""
 
 
 class Promotion(BaseModel, extra="forbid", strict=True):
@@ -240,11 +239,7 @@ def make_router(operator: Operator) -> APIRouter:
         return operator.read_traffic()
 
     if operator.gateway:
-
-        def name_caller(caller: Authenticated) -> str:
-            return caller.who
-
-        add_key_routes(router, operator.gateway, name_caller)
+        add_key_routes(router, operator.gateway, authenticate)
     return router
 
 

@@ -30,7 +30,9 @@ from operations.gateway.keys import (
     rotate_key,
     utc,
 )
+from operations.supervisor.operation_log import Asked, Caller, KeyReused
 from operations.supervisor.problems import Problem
+from operations.supervisor.remembered import RememberedAnswers
 
 log = structlog.get_logger()
 
@@ -72,7 +74,7 @@ class Overlap(BaseModel, extra="forbid", strict=True):
 
 
 @contextmanager
-def _changing(folder: Path, what: str, name: str, caller: str) -> Iterator[None]:
+def _changing(folder: Path, what: str, name: str, caller: Caller) -> Iterator[None]:
     """Log a change of a key, and have the gateway use it.
 
     A gateway that does not take over the file keeps no caller from a secret that is told once.
@@ -81,45 +83,46 @@ def _changing(folder: Path, what: str, name: str, caller: str) -> Iterator[None]
         yield
     except CestaError as error:
         told = forget_kept(folder, name, error) if isinstance(error, KeyKept) else str(error)
-        log.warning("admin", what=what, key=name, by=caller, failed=told)
+        log.warning("admin", what=what, key=name, by=caller.who, failed=told)
         raise Problem(409, told, "change_refused") from None
-    log.info("admin", what=what, key=name, by=caller)
+    log.info("admin", what=what, key=name, by=caller.who)
     try:
         announce(folder)
     except CestaError as error:
         log.warning("keys not taken over", reason=str(error))
 
 
-def add_key_routes(router: APIRouter, folder: Path, authenticate: Callable[..., str]) -> None:
-    """Add the routes below /admin/keys. ``authenticate`` returns who asks, such as key:ops."""
-    Caller = Annotated[str, Depends(authenticate)]  # noqa: N806 - a type
+def add_key_routes(router: APIRouter, folder: Path, authenticate: Callable[..., Caller]) -> None:
+    """Add the routes below /admin/keys. ``authenticate`` returns who asks."""
+    Authenticated = Annotated[Caller, Depends(authenticate)]  # noqa: N806 - a type
     changing = partial(_changing, folder)
+    secrets: RememberedAnswers[str] = RememberedAnswers()
 
     @router.get("/keys")
-    def answer_keys(_: Caller) -> JsonObject:
+    def answer_keys(_: Authenticated) -> JsonObject:
         """Return names, roles, rates and ends of all keys; never the keys."""
         return {"keys": [_describe(key) for key in read_keys(folder)]}
 
     @router.post("/keys")
-    def make_key(body: NewKey, caller: Caller) -> Response:
-        """Make a key of the role shop or browser. The answer has it, once."""
-        with changing("add key", body.name, caller):
-            if len(read_keys(folder)) >= MOST_KEYS:
-                raise CestaError(f"there are {MOST_KEYS} keys already; revoke some before")
-            end_s = None if body.expires_in_s is None else int(time.time()) + body.expires_in_s
-            pages = {"origins": body.origins, "session_rate": body.session_rate}
-            secret = add_key(folder, body.name, body.role, body.rate, end_s, **pages)  # type: ignore[arg-type]
+    def make_key(body: NewKey, caller: Authenticated) -> Response:
+        """Make a key of the role shop or browser. The answer has it, once for each Idempotency-Key."""
+
+        def make() -> str:
+            with changing("add key", body.name, caller):
+                return _make_key(folder, body)
+
+        secret = _once(secrets, caller, "add key", body.model_dump(), make)
         return JSONResponse({"name": body.name, "key": secret}, 201)
 
     @router.post("/keys/{name}/rate")
-    def set_rate(name: str, body: NewRate, caller: Caller) -> JsonObject:
+    def set_rate(name: str, body: NewRate, caller: Authenticated) -> JsonObject:
         """Give a key another rate; its owner keeps it."""
         with changing("change rate", name, caller):
             change_rate(folder, name, body.rate, spare_admins=True)
         return _named(folder, name)
 
     @router.post("/keys/{name}/expire")
-    def set_end(name: str, body: NewEnd, caller: Caller) -> JsonObject:
+    def set_end(name: str, body: NewEnd, caller: Authenticated) -> JsonObject:
         """Have a key end after a time, or never."""
         with changing("change end", name, caller):
             end_s = None if body.expires_in_s is None else int(time.time()) + body.expires_in_s
@@ -127,25 +130,55 @@ def add_key_routes(router: APIRouter, folder: Path, authenticate: Callable[..., 
         return _named(folder, name)
 
     @router.post("/keys/{name}/rotate")
-    def make_secret(name: str, caller: Caller, body: Overlap | None = None) -> JsonObject:
-        """Give a key a new secret, which the answer has, once; the old one works until the overlap ends."""
-        with changing("rotate key", name, caller):
-            secret = rotate_key(folder, name, (body or Overlap()).overlap_s, spare_admins=True)
-        return {"name": name, "key": secret}
+    def make_secret(name: str, caller: Authenticated, body: Overlap | None = None) -> JsonObject:
+        """Give a key a new secret, which the answer has; the old one works until the overlap ends."""
+        overlap_s = (body or Overlap()).overlap_s
+
+        def rotate() -> str:
+            with changing("rotate key", name, caller):
+                return rotate_key(folder, name, overlap_s, spare_admins=True)
+
+        request: JsonObject = {"name": name, "overlap_s": overlap_s}
+        return {"name": name, "key": _once(secrets, caller, "rotate key", request, rotate)}
 
     @router.post("/keys/{name}/end-rotation")
-    def end_old_secret(name: str, caller: Caller) -> JsonObject:
+    def end_old_secret(name: str, caller: Authenticated) -> JsonObject:
         """Refuse the old secret of a rotated key from now on."""
         with changing("end rotation", name, caller):
             end_rotation(folder, name, spare_admins=True)
         return _named(folder, name)
 
     @router.post("/keys/{name}/revoke")
-    def remove_key(name: str, caller: Caller) -> JsonObject:
+    def remove_key(name: str, caller: Authenticated) -> JsonObject:
         """Refuse a key from now on; never the last one of the role admin."""
         with changing("revoke key", name, caller):
             revoke_key(folder, name, spare_last_admin=True)
         return {"revoked": name}
+
+
+def _make_key(folder: Path, wanted: NewKey) -> str:
+    if len(read_keys(folder)) >= MOST_KEYS:
+        raise CestaError(f"there are {MOST_KEYS} keys already; revoke some before")
+    end_s = None if wanted.expires_in_s is None else int(time.time()) + wanted.expires_in_s
+    return add_key(
+        folder,
+        wanted.name,
+        wanted.role,
+        wanted.rate,
+        end_s,
+        origins=wanted.origins,
+        session_rate=wanted.session_rate,
+    )
+
+
+def _once(
+    secrets: RememberedAnswers[str], caller: Caller, what: str, request: JsonObject, make: Callable[[], str]
+) -> str:
+    """Make a secret, or return the one that the same Idempotency-Key has made."""
+    try:
+        return secrets.answer(Asked(what, caller.who, dict(request), caller.key), make)
+    except KeyReused as error:
+        raise Problem(422, str(error), "idempotency_key_reused") from None
 
 
 def _named(folder: Path, name: str) -> JsonObject:

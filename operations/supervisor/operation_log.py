@@ -49,6 +49,14 @@ class KeyReused(CestaError):  # noqa: N818 - the name itself says what is wrong
 
 
 @dataclass(frozen=True)
+class Caller:
+    """Who asks: the gateway's key, and the request's Idempotency-Key or ""."""
+
+    who: str
+    key: str = ""
+
+
+@dataclass(frozen=True)
 class Asked:
     """What a caller asked for. ``key`` is the request's Idempotency-Key, or "" without one."""
 
@@ -122,29 +130,37 @@ class OperationLog:
         Raises KeyReused for another request with the same key, and BeingChanged if AT_ONCE of the kind run.
         """
         with self._lock:
-            if known := self._same_key(asked):
+            if known := self._find_or_check_room(asked):
                 return known
-            self._check_room(asked.what)
-            check()
-            operation = Operation(
-                uuid.uuid4().hex,
-                asked.what,
-                asked.caller,
-                asked.request,
-                _now(),
-                key=asked.key,
-                fingerprint=asked.fingerprint(),
-            )
-            self._operations[operation.id] = operation
-            for old in self.list()[KEPT:]:
-                if old.state != State.RUNNING:  # its caller still asks how far it is
-                    del self._operations[old.id]
-            self._write()
+        check()  # without the lock: a slow store must not delay other operations
+        with self._lock:
+            if known := self._find_or_check_room(asked):
+                return known
+            operation = self._add(asked)
 
         def end(outcome: Future[JsonObject]) -> None:
             self._end(operation, outcome)
 
         run_in_thread(lambda: work(operation.steps)).add_done_callback(end)
+        return operation
+
+    def _find_or_check_room(self, asked: Asked) -> Operation | None:
+        """Return the operation of the same Idempotency-Key; otherwise check that one more may run."""
+        known = self._same_key(asked)
+        if not known:
+            self._check_room(asked.what)
+        return known
+
+    def _add(self, asked: Asked) -> Operation:
+        id_, fingerprint = uuid.uuid4().hex, asked.fingerprint()
+        operation = Operation(
+            id_, asked.what, asked.caller, asked.request, _now(), key=asked.key, fingerprint=fingerprint
+        )
+        self._operations[id_] = operation
+        for old in self.list()[KEPT:]:
+            if old.state != State.RUNNING:  # its caller still asks how far it is
+                del self._operations[old.id]
+        self._write()
         return operation
 
     def _check_room(self, what: str) -> None:

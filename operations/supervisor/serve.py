@@ -94,9 +94,13 @@ def _serve(
     watchdog = Watchdog(open_announced, ending, time.monotonic, on_canary=metrics.observe)
     status = Status(watchdog, repository, pinned)
     metrics.add_status(status)
+
+    def answering() -> int | None:
+        return watchdog.health.release
+
     drift = DriftWatch(
         join_address(settings.host, settings.metrics_port),
-        lambda: watchdog.health.release,
+        answering,
         lambda release: read_release(repository, release),
         metrics.canaries,
     )
@@ -109,7 +113,7 @@ def _serve(
             stack.enter_context(mark_served(repository))
             operator = None
             if gateway:
-                stack.enter_context(GatewayLink(gateway, repository, metrics.registry, pinned))
+                stack.enter_context(GatewayLink(gateway, repository, metrics.registry, answering, pinned))
                 operator = _operator(settings, repository, gateway.folder, metrics, pinned)
             stack.enter_context(_run_app(make_app(watchdog, status, metrics, operator, drift), listener))
             _wait(watching)

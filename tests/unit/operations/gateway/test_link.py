@@ -18,6 +18,10 @@ from operations.releases.models.configs import Canary
 from operations.releases.stores.store import open_repository
 
 
+def no_release() -> None:
+    """No release answers yet."""
+
+
 def test_the_split_is_followed_after_whatever_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A config changed by hand gives a ValueError. The log has it, and the next look works as usual."""
     looked, looks = threading.Event(), iter([ValueError("could not convert string to float: 'five'")])
@@ -31,7 +35,7 @@ def test_the_split_is_followed_after_whatever_error(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(link, "FOLDER_INTERVAL_S", 0.01)
     monkeypatch.setattr(link, "canary_on_disk", look)
     repository = open_repository(tmp_path / "repository")
-    following = link.GatewayLink(GatewaySettings(tmp_path), repository, CollectorRegistry())
+    following = link.GatewayLink(GatewaySettings(tmp_path), repository, CollectorRegistry(), no_release)
     with capture_logs() as logged, following:
         assert looked.wait(5)
     assert json.loads((tmp_path / "split.json").read_text()) == {"percent": 5.0}
@@ -39,25 +43,26 @@ def test_the_split_is_followed_after_whatever_error(tmp_path: Path, monkeypatch:
     assert failed == ["could not convert string to float: 'five'"]
 
 
-def test_categories_are_listed_once_for_each_active_release(
+def test_categories_are_listed_once_for_each_release_that_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also for one that cannot tell them, which is logged once."""
-    active, listed = iter([None, 1, 1, 2, 2]), list[int]()
+    """A release that cannot tell them is logged once. After a fallback they are those of the earlier one."""
+    answering, listed = iter([None, 2, 2, 1, 1]), list[int]()
 
     def write(_: object, release: int, folder: Path) -> bool:
         assert folder == tmp_path
         listed.append(release)
         return release != 2
 
-    monkeypatch.setattr(link, "active_release", lambda _: next(active))
     monkeypatch.setattr(link, "write_categories", write)
     repository = open_repository(tmp_path / "repository")
-    linked = link.GatewayLink(GatewaySettings(tmp_path), repository, CollectorRegistry())
+    linked = link.GatewayLink(
+        GatewaySettings(tmp_path), repository, CollectorRegistry(), lambda: next(answering)
+    )
     with capture_logs() as logged:
         for _ in range(5):
             linked.list_categories()
-    assert listed == [1, 2]
+    assert listed == [2, 1]
     assert [event["release"] for event in logged] == [2]
 
 
@@ -65,7 +70,7 @@ def test_the_gateway_is_up_while_it_accepts(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     with socket.create_server(("127.0.0.1", 0)) as gateway:
         settings = GatewaySettings(tmp_path, http=f"127.0.0.1:{gateway.getsockname()[1]}")
-        watched = link.GatewayLink(settings, open_repository(tmp_path / "repository"), registry)
+        watched = link.GatewayLink(settings, open_repository(tmp_path / "repository"), registry, no_release)
         watched.probe()
         assert registry.get_sample_value("cesta_gateway_up") == 1
     watched.probe()
@@ -90,5 +95,5 @@ def test_a_gateway_whose_workers_stand_still_is_down(tmp_path: Path) -> None:
         control.bind(str(socket_path))
         control.listen()
         settings = GatewaySettings(tmp_path, http=f"127.0.0.1:{gateway.getsockname()[1]}")
-        link.GatewayLink(settings, open_repository(tmp_path / "repository"), registry).probe()
+        link.GatewayLink(settings, open_repository(tmp_path / "repository"), registry, no_release).probe()
     assert registry.get_sample_value("cesta_gateway_up") == 0

@@ -14,7 +14,7 @@ import pytest
 
 from operations.commands.release import promote
 from operations.errors import BeingChanged, CestaError, NoAnswer
-from operations.gateway.remote import KEY, KEY_FILE, RemoteGateway, read_admin_key
+from operations.gateway.remote import KEY, KEY_FILE, SENT_AGAIN, RemoteGateway, read_admin_key
 
 RECORD = {"what": "promote", "release": 7, "before": 6, "server": "triton:8001", "seconds": {"load": 0.5}}
 
@@ -158,11 +158,25 @@ def test_a_gateway_that_is_not_there_has_changed_nothing(gateway: Scripted) -> N
             RemoteGateway(url, "secret").roll_back()
 
 
-def test_a_gateway_that_hangs_up_may_have_changed_something() -> None:
+def test_a_change_whose_answer_is_lost_is_asked_for_again_and_made_once(
+    gateway: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second request has the Idempotency-Key of the first."""
+    monkeypatch.setattr("operations.gateway.remote.FIRST_WAIT_S", 0.001)
+    gateway.next = [(504, {}, b'{"error": "the supervisor took too long"}')]
+    assert RemoteGateway(gateway.url, "secret").promote(7) == RECORD
+    assert len(gateway.asked) == 2
+    assert len(set(gateway.keys)) == 1
+
+
+def test_a_gateway_that_hangs_up_may_have_changed_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operations.gateway.remote.FIRST_WAIT_S", 0.001)
+
     def hang_up() -> None:
-        asked, _ = listener.accept()
-        asked.recv(2**16)
-        asked.close()
+        for _ in range(SENT_AGAIN):
+            asked, _ = listener.accept()
+            asked.recv(2**16)
+            asked.close()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=hang_up).start()
