@@ -31,6 +31,7 @@ class Role(StrEnum):
     shop = "shop"
     admin = "admin"
     browser = "browser"
+    events = "events"
 
 
 @app.callback()
@@ -61,7 +62,7 @@ def add(
         Role,
         typer.Option(
             help="shop may ask for recommendations; admin may change releases, too; "
-            "browser only makes tokens for pages."
+            "browser only makes tokens for pages; events only reports purchases."
         ),
     ] = Role.shop,
     rate: Annotated[int, typer.Option(help="Requests per second; a burst may hold as many again.")] = 50,

@@ -48,6 +48,13 @@ GatewayFolder = Annotated[
     Path | None,
     typer.Option(help="A gateway's folder: count its requests, and let its admins change releases."),
 ]
+EventStoreAddress = Annotated[
+    str | None,
+    typer.Option(
+        envvar="CESTA_EVENTS",
+        help='Where purchases are kept: a folder, or "none"; by default events/ in the gateway\'s folder.',
+    ),
+]
 GatewayAddress = Annotated[
     str, typer.Option(help="host:port of that gateway; a probe sets the metric cesta_gateway_up.")
 ]
@@ -66,6 +73,7 @@ def serve(
     release: PinnedRelease = None,
     gateway: GatewayFolder = None,
     gateway_http: GatewayAddress = "127.0.0.1:8080",
+    events: EventStoreAddress = None,
 ) -> None:
     """Serve a published repository in the foreground.
 
@@ -94,7 +102,14 @@ def serve(
         response_cache=parse_cache(response_cache),
     )
     prepare(lambda: None if release else check_repository(settings))
-    run(settings, supervisor_port, beside, release)
+    run(settings, supervisor_port, beside, release, _events(events, gateway))
+
+
+def _events(address: str | None, gateway: Path | None) -> str | None:
+    """Return the address of the store of events; None if none is wanted, or there is no gateway to ask."""
+    if gateway is None or address == "none":
+        return None
+    return address or str(gateway / "events")
 
 
 def _gateway(folder: Path, http: str) -> "GatewaySettings":

@@ -5,6 +5,7 @@ Callers name categories in their requests. A category that a release does not kn
 
 import io
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -55,7 +56,7 @@ def category_shares(repository: Repository, release: ReleaseManifest) -> dict[st
     A release that is damaged must not keep another one from replacing it.
     """
     try:
-        read = _reader(repository, release)
+        read = partial(read_array, repository, release)
         sales = np.expm1(read("popularity.score").astype(np.float64))  # per 10,000 baskets
         members, offsets = read("categories.members"), read("categories.members_offsets")
         sums = np.concatenate([[0.0], np.cumsum(sales[members])])[offsets]
@@ -69,21 +70,17 @@ def category_shares(repository: Repository, release: ReleaseManifest) -> dict[st
 def category_sizes(repository: Repository, release: ReleaseManifest) -> dict[str, int] | None:
     """Category → the number of its items in a release; None if the arrays do not tell."""
     try:
-        read = _reader(repository, release)
+        read = partial(read_array, repository, release)
         names, sizes = _names(read), np.diff(read("categories.members_offsets").astype(np.int64)).tolist()
     except (OSError, ValueError, IndexError, EOFError):
         return None
     return {name: size for name, size in zip(names, sizes, strict=False) if name}
 
 
-def _reader(repository: Repository, release: ReleaseManifest) -> Callable[[str], NDArray[Any]]:
-    folder = f"{models_of(release)[SAMPLER]}/{release.release}/arrays"
-
-    def read(name: str) -> NDArray[Any]:
-        content = io.BytesIO((repository / f"{folder}/{name}.npy").read_bytes())
-        return np.asarray(np.load(content, allow_pickle=False))
-
-    return read
+def read_array(repository: Repository, release: ReleaseManifest, name: str) -> NDArray[Any]:
+    """Read an array of a release's sampler. Raises OSError, EOFError or ValueError if it is damaged."""
+    path = f"{models_of(release)[SAMPLER]}/{release.release}/arrays/{name}.npy"
+    return np.asarray(np.load(io.BytesIO((repository / path).read_bytes()), allow_pickle=False))
 
 
 def _names(read: Callable[[str], NDArray[Any]]) -> list[str]:

@@ -48,7 +48,7 @@ class NewKey(BaseModel, extra="forbid", strict=True):
     """The body that makes a key."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-    role: Literal["shop", "browser"] = "shop"
+    role: Literal["shop", "browser", "events"] = "shop"
     rate: Rate = 50
     expires_in_s: Seconds | None = None
     origins: list[str] = []
@@ -105,7 +105,7 @@ def add_key_routes(router: APIRouter, folder: Path, authenticate: Callable[..., 
 
     @router.post("/keys")
     def make_key(body: NewKey, caller: Authenticated) -> Response:
-        """Make a key of the role shop or browser. The answer has it, once for each Idempotency-Key."""
+        """Make a key of the role shop, browser or events. The answer has it, once for each Idempotency-Key."""
 
         def make() -> str:
             with changing("add key", body.name, caller):

@@ -18,6 +18,7 @@ from operations.errors import CestaError
 from operations.supervisor.admin import Operator, make_router
 from operations.supervisor.canary import DEADLINE_S
 from operations.supervisor.drift import DriftWatch
+from operations.supervisor.events import Events, make_event_routes
 from operations.supervisor.metrics import CONTENT_TYPE, Metrics
 from operations.supervisor.problems import Problem, pointer_to, problem_response
 from operations.supervisor.status import Status
@@ -34,8 +35,12 @@ def make_app(
     metrics: Metrics,
     operator: Operator | None = None,
     drift: DriftWatch | None = None,
+    events: Events | None = None,
 ) -> FastAPI:
-    """Return the app, for one worker beside the watchdog. Without an operator it changes nothing."""
+    """Return the app, for one worker beside the watchdog. Without an operator it changes nothing.
+
+    Without ``events`` it keeps none.
+    """
     app = FastAPI(
         title="cesta supervisor", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
@@ -76,6 +81,8 @@ def make_app(
         """Metrics for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
+    if events:
+        app.include_router(make_event_routes(events))
     if operator:
         app.include_router(make_router(operator))
         app.get("/traffic", response_model=None)(operator.read_traffic)  # as /metrics: for this machine

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -15,6 +16,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from operations.address import join_address
+from operations.events.desk import EventDesk
+from operations.events.figures import Figures
+from operations.events.log import EventLog
+from operations.events.opening import open_store
+from operations.events.release_facts import ReleaseFacts
 from operations.gateway.link import GatewayLink, admin_token
 from operations.gateway.nginx import GatewaySettings
 from operations.gateway.traffic import Traffic, read_traffic
@@ -35,6 +41,7 @@ from operations.supervisor.admin import Operator
 from operations.supervisor.app import make_app
 from operations.supervisor.drift import DriftWatch
 from operations.supervisor.embedded import EmbeddedServer, open_server
+from operations.supervisor.events import Events
 from operations.supervisor.metrics import Metrics
 from operations.supervisor.operation_log import OperationLog
 from operations.supervisor.server_log import log_handler
@@ -49,19 +56,24 @@ _POLL_S = 0.2
 
 
 def serve(
-    settings: ServerSettings, port: int, gateway: GatewaySettings | None = None, pinned: int | None = None
+    settings: ServerSettings,
+    port: int,
+    gateway: GatewaySettings | None = None,
+    pinned: int | None = None,
+    events: str | None = None,
 ) -> None:
     """Serve in the foreground until Ctrl-C or SIGTERM, which drain; the app listens on `port` (0: any).
 
     With a `gateway`, this process counts its requests, lets its admins change releases, and probes it. With
-    `pinned`, the server answers with that release only, and its admins change nothing.
+    `pinned`, the server answers with that release only, and its admins change nothing. With `events`, the
+    address of a store, it keeps the events that the gateway sends.
 
     Raises CestaError if the first start fails. Later starts are repeated until one succeeds.
     """
     try:
         interrupt_on_signals()
         with _open_listener(find_own_ip(settings.host), port) as listener:
-            _serve(_complete(settings), listener, gateway, pinned)
+            _serve(_complete(settings), listener, gateway, pinned, events)
     except KeyboardInterrupt:
         return
 
@@ -76,7 +88,11 @@ def _complete(settings: ServerSettings) -> ServerSettings:
 
 
 def _serve(
-    settings: ServerSettings, listener: socket.socket, gateway: GatewaySettings | None, pinned: int | None
+    settings: ServerSettings,
+    listener: socket.socket,
+    gateway: GatewaySettings | None,
+    pinned: int | None,
+    events: str | None,
 ) -> None:
     ending, metrics = threading.Event(), Metrics()
     repository = open_repository(settings.repository)
@@ -111,11 +127,15 @@ def _serve(
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(mark_served(repository))
-            operator = None
+            operator = kept = None
             if gateway:
                 stack.enter_context(GatewayLink(gateway, repository, metrics.registry, answering, pinned))
                 operator = _operator(settings, repository, gateway.folder, metrics, pinned)
-            stack.enter_context(_run_app(make_app(watchdog, status, metrics, operator, drift), listener))
+                if events:
+                    facts = ReleaseFacts(repository, lambda: watchdog.health.release)
+                    kept = stack.enter_context(_keep_events(events, gateway.folder, metrics, facts))
+            app = make_app(watchdog, status, metrics, operator, drift, kept)
+            stack.enter_context(_run_app(app, listener))
             _wait(watching)
     finally:
         ignore_signals()  # the drain has its own limit
@@ -147,6 +167,19 @@ def _operator(
     return Operator(
         repository, connect, load_bars(), admin_token(gateway), count, operations, pinned, gateway
     )
+
+
+@contextmanager
+def _keep_events(address: str, gateway: Path, metrics: Metrics, facts: ReleaseFacts) -> Iterator[Events]:
+    """Keep events in the store at an address until the block ends."""
+    figures = Figures(metrics.registry)
+    event_log = EventLog(partial(open_store, address), figures.observe)
+    figures.add_log(event_log)
+    event_log.start()
+    try:
+        yield Events(EventDesk(event_log, figures, facts), admin_token(gateway))
+    finally:
+        event_log.close()
 
 
 def _announce(server: EmbeddedServer, listener: socket.socket) -> None:

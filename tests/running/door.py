@@ -160,6 +160,8 @@ def free_ports(count: int) -> list[int]:
 
 
 KEY = {"name": "kiosk", "role": "shop", "rate": 50, "key": "cesta_secret"}
+EVENT_LOG = {"log_id": 32 * "b", "position": 7, "bytes": 4096, "queued": 0, "writable": True, "fault": None}
+EVENTS_TAKEN = {"accepted": 1, "known": 0, "refused": [], "position": 7, "unknown_items": 0}
 OPERATION = {"id": 32 * "a", "what": "promote", "state": "running"}
 
 
@@ -197,6 +199,9 @@ class _Echo(BaseHTTPRequestHandler):
             answer |= OPERATION
         elif self.path == "/admin/operations":
             answer["operations"] = [OPERATION]
+        elif self.path == "/v1/events":
+            answer |= EVENTS_TAKEN if self.command == "POST" else EVENT_LOG
+            answer["request_id"] = headers["x-request-id"]
         elif is_key:
             answer |= KEY | {"keys": [KEY]}
         content = json.dumps(answer).encode()

@@ -140,12 +140,16 @@ local function read_body()
   return body
 end
 
-local function is_json()
+-- Tells whether the body is sent as JSON, or with `or_lines` as lines of JSON.
+local function is_json(or_lines)
   local kind, coding = ngx.var.http_content_type or "", ngx.var.http_content_encoding
   if coding and coding ~= "identity" then
     return false
   end
-  return kind == "application/json" or (kind:lower() .. ";"):find("^application/json%s*;") ~= nil
+  if kind ~= "application/json" then
+    kind = (kind:lower() .. ";"):match("^([%w/-]+)%s*;")
+  end
+  return kind == "application/json" or or_lines and kind == "application/x-ndjson"
 end
 
 local function is_grpc()
@@ -213,6 +217,8 @@ local function check_caller(route)
   end
   if route.roles == routes.ADMINS then
     check_idempotency_key()
+  end
+  if route.vouched then
     ngx.var.admin_name, ngx.var.admin_token = key.name, state.admin_token()
   end
 end
@@ -248,6 +254,9 @@ local function serve(route, path, headers)
   end
   if route.json and not is_json() then
     answers.refuse(415)
+  end
+  if route.ndjson and method == "POST" and not is_json(true) then
+    answers.refuse(415, "the body must be sent as application/json or application/x-ndjson, uncompressed")
   end
   if route.grpc and not is_grpc() then
     answers.refuse(415)
@@ -322,15 +331,17 @@ local CALLERS_FAULT = {
 
 -- Answers what nginx itself refuses, such as a request that it cannot read.
 function door.refused(send_error)
-  if routes.http(path_of(ngx.var.request_uri or "")).pages then
+  local route = routes.http(path_of(ngx.var.request_uri or ""))
+  if route.pages then
     pages.let_read_refusal()
   end
   drop_headers(routes.unknown.headers)
   local status = ngx.status
   if status == 405 then  -- TRACE and CONNECT
-    ngx.header["Allow"] = routes.http(path_of(ngx.var.request_uri)).allow
+    ngx.header["Allow"] = route.allow
   end
-  local _, refusal = answers.run(refuse_unread, unpack(CALLERS_FAULT[status] or {status}))
+  local fault = CALLERS_FAULT[status] or {status, status == 413 and route.most and "the body is over " .. route.most}
+  local _, refusal = answers.run(refuse_unread, unpack(fault))
   send_error(refusal)
 end
 

@@ -7,7 +7,9 @@
 -- roles     the roles of keys that may ask; by default those of shops and admins
 -- pages     browsers may ask whether their pages may
 -- rate      "batch" or "tensors", by what the request holds; by default it counts as a single query
--- json      the body must be JSON; `grpc`: a gRPC message
+-- json      the body must be JSON; `grpc`: a gRPC message; `ndjson`: JSON, or a line of JSON for each event
+-- vouched   the supervisor is told that the gateway has checked the key
+-- most      in words, how large a body may be if that is not 64 KiB; nginx.conf.template has the number
 -- answer    answers with the body if `body` is set, with the read message if `read` is set, otherwise with the path
 -- location  nginx answers, in this location
 
@@ -31,6 +33,7 @@ end
 local SHOPS = set("shop", "admin")
 local SHOPS_AND_PAGES = set("shop", "admin", "page")
 local ADMINS = set("admin")
+local EVENTS = set("events", "admin")
 local BROWSERS = set("browser")
 
 local POST = {methods = set("POST"), allow = "POST"}
@@ -68,11 +71,14 @@ local HTTP = {
   ["/v1/items"] = route("items", GET, {location = "@items", uses = {"if-none-match", "accept-encoding"}}),
   ["/v1/categories"] = route("categories", GET, {location = "@categories", uses = {"if-none-match", "accept-encoding"}}),
   ["/v1/status"] = route("status", GET, {location = "@supervisor"}),
+  ["/v1/events"] = route("events", GET_POST, {
+    ndjson = true, roles = EVENTS, location = "@events", vouched = true, most = "1 MiB",
+  }),
   ["/v1/drift"] = route("drift", GET, {location = "@supervisor"}),
   ["/healthz"] = route("health", GET, {open = true, answer = health.answer}),
   ["/readyz"] = route("health", GET, {open = true, answer = health.answer}),
 }
-local ADMIN = route("admin", GET_POST, {roles = ADMINS, location = "@admin", uses = {"idempotency-key"}})
+local ADMIN = route("admin", GET_POST, {roles = ADMINS, vouched = true, location = "@admin", uses = {"idempotency-key"}})
 local UNKNOWN = route("other", GET_POST, {unknown = true, stranger = 404})
 
 local SERVICE = "/inference.GRPCInferenceService/"

@@ -1,0 +1,86 @@
+"""What Prometheus learns of the event log. No label holds an id of a customer."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from operations.events.log import Committed, EventLog
+from operations.events.store import Outcome, State
+
+_BUCKETS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Figures:
+    """Counts events and commits."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._kept = Counter(
+            "cesta_events",
+            "Acknowledged events: accepted, or known from before",
+            ["result"],
+            registry=registry,
+        )
+        self._refused = Counter(
+            "cesta_events_refused", "Events that were not kept, by code", ["code"], registry=registry
+        )
+        self._unknown = Counter(
+            "cesta_events_unknown_items",
+            "Items of accepted events that the active release does not know",
+            registry=registry,
+        )
+        self._failed = Counter("cesta_events_commits_failed", "Commits that kept nothing", registry=registry)
+        self._commits = Histogram(
+            "cesta_events_commit_seconds",
+            "Duration of each commit of the event log",
+            buckets=_BUCKETS_S,
+            registry=registry,
+        )
+        for state in (State.ACCEPTED, State.KNOWN):
+            self._kept.labels(state)
+
+    def count(self, outcome: Outcome) -> None:
+        """Count what became of one event."""
+        if outcome.state is State.CHANGED:
+            self.refuse("event_changed")
+        else:
+            self._kept.labels(outcome.state).inc()
+
+    def refuse(self, code: str, events: int = 1) -> None:
+        """Count events that are not kept."""
+        self._refused.labels(code).inc(events)
+
+    def count_unknown(self, items: int) -> None:
+        """Count items without a row in the active release."""
+        self._unknown.inc(items)
+
+    def observe(self, committed: Committed) -> None:
+        """Count one commit."""
+        self._commits.observe(committed.seconds)
+        if not committed.good:
+            self._failed.inc()
+
+    def add_log(self, log: EventLog) -> None:
+        """Show the state of a log, too."""
+        self._registry.register(_LogCollector(log))
+
+
+class _LogCollector(Collector):
+    """Reads the log's state when Prometheus scrapes."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    def collect(self) -> Iterator[Metric]:
+        log = self._log
+        yield _gauge("cesta_events_queued", "Events that wait for the disk", log.queued)
+        yield _gauge("cesta_events_position", "Position of the last event", log.position)
+        yield _gauge("cesta_events_log_bytes", "Space that the event log takes", log.size_bytes)
+        yield _gauge("cesta_events_writable", "1 unless the last commit failed", log.fault is None)
+
+
+def _gauge(name: str, documentation: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, documentation, value=float(value))
