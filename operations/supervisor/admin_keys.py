@@ -105,7 +105,7 @@ def add_key_routes(router: APIRouter, folder: Path, authenticate: Callable[..., 
 
     @router.post("/keys")
     def make_key(body: NewKey, caller: Authenticated) -> Response:
-        """Make a key of the role shop, browser or events. The answer has it, once for each Idempotency-Key."""
+        """Make a key of another role than admin. The answer has it, once for each Idempotency-Key."""
 
         def make() -> str:
             with changing("add key", body.name, caller):
