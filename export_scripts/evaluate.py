@@ -17,7 +17,7 @@ from export_scripts.engines.engine import open_engine
 from export_scripts.engines.interface import Engine
 from export_scripts.engines.local import ThisProcess
 from export_scripts.quality import baselines, report
-from export_scripts.quality.against import Candidate, compare
+from export_scripts.quality.against.comparison import Candidate, compare
 from export_scripts.quality.cold import hide_cold, measure_cold_items
 from export_scripts.quality.ease.fitting import fit_ease_on_receipts
 from export_scripts.quality.ease.ranker import EaseOnReceipts

@@ -21,7 +21,7 @@ from export_scripts.drift.record import make_record
 from export_scripts.durations import stage, step
 from export_scripts.engines.engine import open_engine
 from export_scripts.provenance import made_with
-from export_scripts.quality.receipts_compared import baskets_by_day
+from export_scripts.quality.against.receipts_compared import baskets_by_day
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint, load_chosen_explore, load_tower
 from export_scripts.scorer.explore import explore_of

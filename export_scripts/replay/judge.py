@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from export_scripts.quality.against import paired
+from export_scripts.quality.against.comparison import paired
 from export_scripts.quality.metrics import NAMES, Ranks, gains, interval
 from export_scripts.replay.faults import FAULTS, HEALTHY, SHUFFLED_MODEL
 from export_scripts.replay.trial import Pair, has_case, read_case

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from export_scripts.quality.asked_by_id import IdQuestions
+from export_scripts.quality.against.asked_by_id import IdQuestions
 from export_scripts.receipts.shop import DAY_S, Shop
 from export_scripts.settings import Settings
 from export_scripts.snapshots import counts

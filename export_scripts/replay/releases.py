@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from ensemble.reference import Reference
 from export_scripts.engines.local import ThisProcess
-from export_scripts.quality.against import Candidate, as_released
+from export_scripts.quality.against.comparison import Candidate, as_released
 from export_scripts.receipts import meta
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint, load_tower

@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from export_scripts.quality.asked_by_id import ask
+from export_scripts.quality.against.asked_by_id import ask
 from export_scripts.receipts.shop import load_shop
 from export_scripts.replay.kept import KeptRelease, day_name, settings_name
 from export_scripts.replay.plan import WEEK, Plan

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from ensemble.reference import Reference
 from export_scripts.engines.local import ThisProcess
-from export_scripts.quality.against import beside, hide_new_items, owners_of
-from export_scripts.quality.asked_by_id import IdQuestions, ask
+from export_scripts.quality.against.asked_by_id import IdQuestions, ask
+from export_scripts.quality.against.comparison import beside, hide_new_items, owners_of
+from export_scripts.quality.against.receipts_compared import baskets_by_day, customers_of
+from export_scripts.quality.against.released import Released
 from export_scripts.quality.metrics import MISSED, Ranks
 from export_scripts.quality.questions import Questions
 from export_scripts.quality.rankers import ServedRanker
-from export_scripts.quality.receipts_compared import baskets_by_day, customers_of
-from export_scripts.quality.released import Released
 from export_scripts.quality.served import served_ranker
 from export_scripts.receipts.shop import Shop
 from export_scripts.replay.faults import FAULTS, HEALTHY, SHUFFLED_MODEL

@@ -81,8 +81,13 @@ def choose_raise(scores: torch.Tensor, new: torch.Tensor, target: torch.Tensor, 
     """Return the largest of the RAISES with which the best ``capacity`` hold no fewer hidden items.
 
     ``scores`` (n, c) are those of the candidates, ``new`` (n, c) is 1 for items that are new to the user, and
-    ``target`` (n,) are the places of the hidden items, whether new or not.
+    ``target`` (n,) are the places of the hidden items, whether new or not. It is 0 if no raise changes which
+    candidates are kept.
     """
+    real, is_new = scores > -torch.inf, new > 0
+    mixed = (real & is_new).any(1) & (real & ~is_new).any(1)
+    if not (mixed & (real.sum(1) > capacity)).any():
+        return 0.0
 
     def count_kept(raised: float) -> int:
         lifted = scores + raised * new

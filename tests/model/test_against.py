@@ -9,7 +9,7 @@ import pytest
 
 from export_scripts.build import build
 from export_scripts.engines.local import ThisProcess
-from export_scripts.quality.against import Candidate, as_released, compare
+from export_scripts.quality.against.comparison import Candidate, as_released, compare
 from export_scripts.quality.metrics import TOP
 from export_scripts.receipts.shop import load_shop
 from export_scripts.replay.faults import HEALTHY, SHUFFLED_MODEL

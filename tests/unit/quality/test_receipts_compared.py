@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from export_scripts.quality.receipts_compared import LEAST_BASKETS, baskets_by_day, compare_receipts
+from export_scripts.quality.against.receipts_compared import LEAST_BASKETS, baskets_by_day, compare_receipts
 from export_scripts.receipts.shop import Shop
 from operations.records.comparison import ReceiptsCompared
 from operations.records.manifest import DataRecord

@@ -23,5 +23,15 @@ def test_nothing_is_raised_where_every_raise_loses_a_hidden_item() -> None:
 
 def test_padding_is_never_among_the_best() -> None:
     """A place without an item has the score of minus infinity, with any raise."""
-    scores = torch.tensor([[1.0, -torch.inf, -torch.inf]])
-    assert choose_raise(scores, NEW, torch.tensor([0]), capacity=1) == max(RAISES)
+    scores = torch.tensor([[2.0, 1.0, -torch.inf, 0.0]])
+    new = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+    assert choose_raise(scores[:, :3], new[:, :3], torch.tensor([0]), capacity=1) == 0.0
+    assert choose_raise(scores, new, torch.tensor([0]), capacity=1) == max(RAISES)
+
+
+def test_nothing_is_raised_where_a_raise_changes_nothing() -> None:
+    """All candidates fit, or all are alike: no raise changes which ones are kept."""
+    scores = torch.tensor([[3.0, 2.0, 1.0]])
+    assert choose_raise(scores, NEW, torch.tensor([0]), capacity=3) == 0.0
+    assert choose_raise(scores, torch.zeros(1, 3), torch.tensor([0]), capacity=1) == 0.0
+    assert choose_raise(scores, torch.ones(1, 3), torch.tensor([0]), capacity=1) == 0.0

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from ensemble.reference import Reference
 from export_scripts.durations import step
 from export_scripts.engines.interface import Engine
-from export_scripts.quality.asked_by_id import IdQuestions, ask
+from export_scripts.quality.against.asked_by_id import IdQuestions, ask
+from export_scripts.quality.against.receipts_compared import compare_receipts
+from export_scripts.quality.against.released import Released, open_release
 from export_scripts.quality.groups import LEAST_OWNERS
 from export_scripts.quality.metrics import NAMES, Ranks, gains, interval
-from export_scripts.quality.receipts_compared import compare_receipts
-from export_scripts.quality.released import Released, open_release
 from export_scripts.quality.served import served_ranker
 from export_scripts.receipts.shop import DAY_S, Shop
 from export_scripts.scorer.ncf import NCF
