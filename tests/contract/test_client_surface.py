@@ -31,6 +31,7 @@ def test_the_public_names_are_these():
         "AsyncRecommender",
         "AsyncTransport",
         "CestaError",
+        "EventsStatus",
         "InvalidRequest",
         "Query",
         "Reason",
@@ -59,7 +60,9 @@ def test_no_other_module_is_public():
     assert {name for name in modules if not name.startswith("_")} == {"testing"}
 
 
-@pytest.mark.parametrize("method", ["__init__", "recommend", "recommend_many", "is_ready"])
+@pytest.mark.parametrize(
+    "method", ["__init__", "recommend", "recommend_many", "is_ready", "purchased", "returned"]
+)
 def test_both_clients_take_the_same_options(method):
     sync, alike = (
         inspect.signature(getattr(kind, method))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from cesta_client import AsyncRecommender, Recommender
 from operations.events.event import Event, read_event
 from operations.events.sqlite_store import SqliteStore
 from operations.events.store import Offset, Outcome, StoreFault
@@ -236,3 +239,31 @@ def test_a_full_disk_acknowledges_nothing(shop: Door, desk: Desk, folder: Path) 
     assert "full" not in kept(desk, folder)
     assert send(shop, event("full")).body["accepted"] == 1
     assert "cesta_events_writable 1.0" in desk.metrics()
+
+
+def test_the_client_reports_through_the_gateway(shop: Door, desk: Desk, folder: Path) -> None:
+    options = {"events": shop.settings.http, "events_key": shop.keys["till"]}
+    with Recommender(shop.settings.grpc, api_key=shop.keys["shop"], **options) as recommender:
+        recommender.purchased("b", ["milk"], user_id="u7", event_id="from-the-client")
+    assert kept(desk, folder)["from-the-client"].user_id == "u7"
+
+    async def report() -> None:
+        async with AsyncRecommender(shop.settings.grpc, **options) as recommender:
+            await recommender.purchased("b", ["milk"], event_id="from-the-task")
+
+    asyncio.run(report())
+    assert "from-the-task" in kept(desk, folder)
+
+
+def test_a_client_with_a_wrong_key_keeps_its_events_and_says_why(shop: Door) -> None:
+    with Recommender(
+        shop.settings.grpc, events=shop.settings.http, events_key=shop.keys["shop"]
+    ) as recommender:
+        recommender.purchased("b", ["milk"])
+        deadline = time.monotonic() + WAIT_S
+        while not recommender.events_status().failure:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        status = recommender.events_status()
+    assert (status.buffered, status.acknowledged) == (1, 0)
+    assert "HTTP 403" in status.failure

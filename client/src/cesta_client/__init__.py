@@ -14,6 +14,7 @@ from ._errors import (
     Unauthorized,
     Unavailable,
 )
+from ._events import EventsStatus
 from ._recommender import Recommender
 from ._transports.interface import AsyncTransport, Reply, Transport
 from ._values import AnswerWarning, Query, Reason, Recommendation, Recommendations
@@ -24,6 +25,7 @@ __all__ = [
     "AsyncRecommender",
     "AsyncTransport",
     "CestaError",
+    "EventsStatus",
     "InvalidRequest",
     "Query",
     "Reason",

@@ -6,12 +6,15 @@ import asyncio
 import os
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 
 from . import _check
 from ._call import Call, make_canary, split_into_batches
 from ._digest import check_own, is_of_another_question, log_mistaken, with_nonce
 from ._errors import CestaError, InvalidRequest, Unavailable
+from ._events import EventsStatus, encode_event
+from ._reporting import AsyncReporter, async_reporter_of
 from ._transports.connect import connect_async
 from ._transports.endpoint import Protocol, make_endpoint
 from ._transports.interface import AsyncTransport, Reply, Tensors
@@ -36,6 +39,8 @@ class AsyncRecommender:
         headers: Mapping[str, str] | None = None,
         ssl: bool = False,
         root_certificates: str | os.PathLike[str] | None = None,
+        events: str | None = None,
+        events_key: str | None = None,
         transport: AsyncTransport | None = None,
     ) -> None:
         if (address is None) == (transport is None):
@@ -53,6 +58,14 @@ class AsyncRecommender:
                 ssl=ssl,
                 root_certificates=root_certificates,
             )
+        )
+        self._reporter = async_reporter_of(
+            events,
+            events_key or api_key,
+            headers=headers,
+            ssl=ssl,
+            root_certificates=root_certificates,
+            transport=transport,
         )
 
     async def recommend(
@@ -113,10 +126,48 @@ class AsyncRecommender:
             return False
         return True
 
+    async def purchased(
+        self,
+        basket_id: str,
+        item_ids: Iterable[str],
+        *,
+        user_id: str | None = None,
+        store_id: str | None = None,
+        at: datetime | None = None,
+        request_id: str | None = None,
+        event_id: str | None = None,
+    ) -> bool:
+        """See `Recommender.purchased`; a task sends."""
+        about = {"store_id": store_id, "request_id": request_id, "event_id": event_id}
+        event = encode_event("purchase", basket_id, item_ids, user_id, at=at, **about)
+        return self._events().add(event)
+
+    async def returned(
+        self,
+        basket_id: str,
+        item_ids: Iterable[str],
+        *,
+        user_id: str | None = None,
+        store_id: str | None = None,
+        at: datetime | None = None,
+        request_id: str | None = None,
+        event_id: str | None = None,
+    ) -> bool:
+        """See `Recommender.returned`."""
+        about = {"store_id": store_id, "request_id": request_id, "event_id": event_id}
+        event = encode_event("returned", basket_id, item_ids, user_id, at=at, **about)
+        return self._events().add(event)
+
+    def events_status(self) -> EventsStatus:
+        """See `Recommender.events_status`."""
+        return self._events().buffer.status()
+
     async def aclose(self) -> None:
         """See `Recommender.close`."""
         if not self._closed:
             self._closed = True
+            if self._reporter is not None:
+                await self._reporter.aclose()
             await self._transport.aclose()
 
     async def __aenter__(self) -> AsyncRecommender:
@@ -126,6 +177,13 @@ class AsyncRecommender:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def _events(self) -> AsyncReporter:
+        if self._closed:
+            raise InvalidRequest("this recommender is closed; make a new one")
+        if self._reporter is None:
+            raise InvalidRequest('this recommender reports no events; make it with events="host:port"')
+        return self._reporter
 
     def _call(
         self, timeout_s: float | None, retries: int, request_id: str, headers: Mapping[str, str] | None = None

@@ -6,12 +6,15 @@ import os
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 
 from . import _check
 from ._call import Call, make_canary, split_into_batches
 from ._digest import check_own, is_of_another_question, log_mistaken, with_nonce
 from ._errors import CestaError, InvalidRequest, Unavailable
+from ._events import EventsStatus, encode_event
+from ._reporting import Reporter, reporter_of
 from ._transports.connect import connect
 from ._transports.endpoint import Protocol, make_endpoint
 from ._transports.interface import Reply, Tensors, Transport
@@ -33,6 +36,8 @@ class Recommender:
         headers: sent with every request; printable ASCII.
         ssl: encrypt the connection and check the server's certificate.
         root_certificates: a PEM file to check the certificate with, instead of the system's.
+        events: "host:port" of a gateway's HTTP, which takes events. `purchased` and `returned` need it.
+        events_key: a key of the role events; by default `api_key`.
         transport: replaces the address, for example `cesta_client.testing.FakeShop`.
 
     Raises:
@@ -50,6 +55,8 @@ class Recommender:
         headers: Mapping[str, str] | None = None,
         ssl: bool = False,
         root_certificates: str | os.PathLike[str] | None = None,
+        events: str | None = None,
+        events_key: str | None = None,
         transport: Transport | None = None,
     ) -> None:
         if (address is None) == (transport is None):
@@ -67,6 +74,14 @@ class Recommender:
                 ssl=ssl,
                 root_certificates=root_certificates,
             )
+        )
+        self._reporter = reporter_of(
+            events,
+            events_key or api_key,
+            headers=headers,
+            ssl=ssl,
+            root_certificates=root_certificates,
+            transport=transport,
         )
 
     def recommend(
@@ -167,13 +182,66 @@ class Recommender:
             return False
         return True
 
+    def purchased(
+        self,
+        basket_id: str,
+        item_ids: Iterable[str],
+        *,
+        user_id: str | None = None,
+        store_id: str | None = None,
+        at: datetime | None = None,
+        request_id: str | None = None,
+        event_id: str | None = None,
+    ) -> bool:
+        """Report a purchase in the background; return False if the buffer has no room and it is dropped.
+
+        It never waits. A thread sends what was gathered in 0.2 s, and sends it again until the server has
+        acknowledged it. 10,000 events may wait.
+
+        Args:
+            basket_id: the receipt.
+            item_ids: at most 200 different ids.
+            at: when it happened, with a time zone; by default now.
+            request_id: the id of the request whose answer led to the purchase.
+            event_id: names the event for ever, so that another process can repeat it; by default a new one.
+
+        Raises:
+            InvalidRequest: a value is not valid, or the recommender has no `events`.
+        """
+        about = {"store_id": store_id, "request_id": request_id, "event_id": event_id}
+        event = encode_event("purchase", basket_id, item_ids, user_id, at=at, **about)
+        return self._events().add(event)
+
+    def returned(
+        self,
+        basket_id: str,
+        item_ids: Iterable[str],
+        *,
+        user_id: str | None = None,
+        store_id: str | None = None,
+        at: datetime | None = None,
+        request_id: str | None = None,
+        event_id: str | None = None,
+    ) -> bool:
+        """Report that items of a purchase came back; the rest is as in `purchased`."""
+        about = {"store_id": store_id, "request_id": request_id, "event_id": event_id}
+        event = encode_event("returned", basket_id, item_ids, user_id, at=at, **about)
+        return self._events().add(event)
+
+    def events_status(self) -> EventsStatus:
+        """Return what became of the events so far, without asking the server."""
+        return self._events().buffer.status()
+
     def close(self) -> None:
         """Close the connections. A second call does nothing.
 
+        Before, events that wait are reported, for 2 s at most.
         Over gRPC it waits up to 0.25 s for calls whose callers gave up, and leaves the channel to the others.
         """
         if not self._closed:
             self._closed = True
+            if self._reporter is not None:
+                self._reporter.close()
             self._transport.close()
 
     def __enter__(self) -> Recommender:
@@ -183,6 +251,13 @@ class Recommender:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _events(self) -> Reporter:
+        if self._closed:
+            raise InvalidRequest("this recommender is closed; make a new one")
+        if self._reporter is None:
+            raise InvalidRequest('this recommender reports no events; make it with events="host:port"')
+        return self._reporter
 
     def _call(
         self, timeout_s: float | None, retries: int, request_id: str, headers: Mapping[str, str] | None = None

@@ -8,6 +8,7 @@ shop.queries[0].basket  # ("milk",)
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ class FakeShop:
         self, answers: Mapping[str, Answer] | Callable[[Query], Answer] | None = None, *, release: int = 1
     ) -> None:
         self.requests: list[SeenRequest] = []
+        self.events: list[dict[str, object]] = []  # as the server would keep them, each event_id once
         self.release = release
         self.closed = False
         self._answer = answers if callable(answers) else _from_mapping(answers or {})
@@ -78,6 +80,22 @@ class FakeShop:
     async def ainfer(self, tensors: Tensors, *, timeout_s: float, request_id: str, headers: Headers) -> Reply:
         """`infer` for `AsyncRecommender`."""
         return self.infer(tensors, timeout_s=timeout_s, request_id=request_id, headers=headers)
+
+    def report(self, body: bytes, *, timeout_s: float) -> bytes:
+        """Keep events, or raise an error of `fail`."""
+        with self._lock:
+            failure = self._failures.pop(0) if self._failures else None
+            if failure is not None:
+                raise failure
+            sent = json.loads(body)["events"]
+            known = {event["event_id"] for event in self.events}
+            new = [event for event in sent if event["event_id"] not in known]
+            self.events += new
+        return json.dumps({"accepted": len(new), "known": len(sent) - len(new), "refused": []}).encode()
+
+    async def areport(self, body: bytes, *, timeout_s: float) -> bytes:
+        """`report` for `AsyncRecommender`."""
+        return self.report(body, timeout_s=timeout_s)
 
     def close(self) -> None:
         """Record that the recommender was closed."""

@@ -12,8 +12,9 @@ def test_every_snippet_of_the_readme_runs(monkeypatch, capsys):
     server = FakeShop({"1095275": ["1029743", "995785"], "": ["1082185"]}, release=3)
     monkeypatch.setattr("cesta_client._recommender.connect", lambda to: server)
     monkeypatch.setattr("cesta_client._async_recommender.connect_async", lambda to: server)
+    monkeypatch.setattr("cesta_client._reporting.connect_events", lambda to: server)
     snippets = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(snippets) == 5
+    assert len(snippets) == 6
     names = {}
     for snippet in snippets:
         exec(snippet, names)

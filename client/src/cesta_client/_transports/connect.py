@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .endpoint import Endpoint
-from .interface import AsyncTransport, Transport
+from .interface import AsyncEventTransport, AsyncTransport, EventTransport, Transport
 
 
 def connect(to: Endpoint) -> Transport:
@@ -26,3 +26,15 @@ def connect_async(to: Endpoint) -> AsyncTransport:
     from .over_http_async import AsyncHttpTransport
 
     return AsyncHttpTransport(to)
+
+
+def connect_events(to: Endpoint) -> EventTransport:
+    from .events_http import EventsOverHttp
+
+    return EventsOverHttp(to)
+
+
+def connect_events_async(to: Endpoint) -> AsyncEventTransport:
+    from .events_http_async import AsyncEventsOverHttp  # it imports aiohttp, as above
+
+    return AsyncEventsOverHttp(to)

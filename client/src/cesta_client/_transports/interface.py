@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -44,3 +44,25 @@ class AsyncTransport(Protocol):
 
     async def aclose(self) -> None:
         """Close the connections."""
+
+
+@runtime_checkable
+class EventTransport(Protocol):
+    """Carries events, for one thread. It raises only `CestaError`."""
+
+    def report(self, body: bytes, *, timeout_s: float) -> bytes:
+        """Send JSON with events. Return the JSON of the answer or raise within `timeout_s`."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+@runtime_checkable
+class AsyncEventTransport(Protocol):
+    """`EventTransport` for asyncio."""
+
+    async def areport(self, body: bytes, *, timeout_s: float) -> bytes:
+        """Send JSON with events. Return the JSON of the answer or raise within `timeout_s`."""
+
+    async def aclose(self) -> None:
+        """Close the connection."""
