@@ -20,6 +20,8 @@ from ensemble.reference import Reference
 from export_scripts.drift.record import make_record
 from export_scripts.durations import stage, step
 from export_scripts.engines.engine import open_engine
+from export_scripts.lists.golden import golden_lists
+from export_scripts.lists.words import save_words
 from export_scripts.provenance import made_with
 from export_scripts.quality.against.receipts_compared import baskets_by_day
 from export_scripts.receipts.shop import Shop, load_shop
@@ -36,11 +38,12 @@ from export_scripts.snapshots.snapshot import save_snapshot, snapshot
 from operations.errors import CestaError
 from operations.records import file_record, manifest
 from operations.records.atomic import staged_folder
-from operations.records.contract import GRAPH, TABLES, Contract, read_contract
+from operations.records.contract import GRAPH, ITEM_LISTS, MORE_PARTS, TABLES, Contract, read_contract
 from operations.records.file_record import FileRecord
 from operations.records.golden_answers import Answer, GoldenAnswer, Request
 from operations.records.json_record import read_json
 from operations.records.manifest import ContractRecord, DataRecord, RunManifest
+from operations.records.part_code import part_codes
 from operations.records.sampler_code import sampler_code
 from operations.shipped.commit import find_commit
 
@@ -69,6 +72,8 @@ def export(
         arrays = snapshot(shop, shop.n_baskets, settings, prior, partials=counted, tower=tower)
     with staged_folder(run, marker=manifest.NAME, names=NAMES) as folder:
         write_graph(fold(model), shop.catalog["item_id"].tolist(), contract, folder)
+        (folder / "arrays").mkdir()
+        save_words(shop.catalog["name"].tolist(), folder / "arrays")
         parts = write_parts(arrays, settings, contract, folder)
         compared: dict[str, JsonValue] = {}
         if on_tensorrt:
@@ -90,6 +95,7 @@ class Parts(NamedTuple):
         return {
             "nearest": {name: about._asdict() for name, about in self.nearest.items()},
             "sampler_code": file_record.digest(sampler_code()),  # the code that makes the golden answers
+            "part_code": part_codes(MORE_PARTS),  # likewise
             "digest": file_record.digest(self.files),
             "files": self.files,
         }
@@ -98,7 +104,7 @@ class Parts(NamedTuple):
 @step("files")
 def write_parts(arrays: SamplerArrays, settings: Settings, contract: Contract, folder: Path) -> Parts:
     """Write ``arrays/`` into ``folder``, where the graph is."""
-    (folder / "arrays").mkdir()
+    (folder / "arrays").mkdir(exist_ok=True)
     nearest = save_snapshot(arrays, settings, contract, folder / "arrays")
     return Parts(file_record.describe(folder.rglob("*"), folder), nearest)
 
@@ -148,6 +154,7 @@ def describe_run(
         contract=ContractRecord.of(contract),
         metrics=measured,
         golden=tuple(answers(reference, golden_requests(shop, contract))),
+        part_golden={ITEM_LISTS: golden_lists(folder / "arrays")},
         # etl noted how the tables were read: it may have run with other settings than this stage.
         settings=settings.model_dump(mode="json", exclude={"data", "etl"}) | shop.etl_settings,
         git_commit=find_commit(),

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 MODEL_REPOSITORY: Final = find_shipped("model_repository")
 MODELS: Final = ("candidate_sampler", "ncf_scorer", "recommender")  # in the order of loading: parts first
 SAMPLER, SCORER, ENSEMBLE = MODELS
+# What a release may have besides, in the order of loading: parts, and the ensembles that chain parts.
+MORE_PARTS: Final = ("item_lists",)
+MORE_ENSEMBLES: Final = ("lists",)
+(ITEM_LISTS,), (LISTS,) = MORE_PARTS, MORE_ENSEMBLES
 GRAPH: Final = "model.onnx"  # the name that Triton's C++ backend asks for
 TABLES: Final = "model.data"  # beside the graph: its tables, if they are large
-_PART: Final = re.compile(
-    rf"({SAMPLER}|{SCORER})(_[0-9a-f]{{8}})?"
-)  # the second part: see releases/models/placing.py
+_KINDS: Final = "|".join((SAMPLER, SCORER, *MORE_PARTS))
+PART: Final = rf"({_KINDS})(_[0-9a-f]{{8}})?"  # the second group: see releases/models/placing.py
 NAMED: Final = "configs"  # the folder of named configs; Triton reads --model-config-name from it, too
 
 Config: TypeAlias = "model_config_pb2.ModelConfig"
@@ -47,9 +50,14 @@ class Contract:
 
 
 def kind_of(model: str) -> str | None:
-    """SAMPLER or SCORER for a Triton model that holds versions of it, whatever their contract; else None."""
-    found = _PART.fullmatch(model)
+    """The part, such as SAMPLER, of which a model holds versions, whatever their contract; else None."""
+    found = re.fullmatch(PART, model)
     return found[1] if found else None
+
+
+def holds_releases(model: str) -> bool:
+    """Does each version folder of a Triton model belong to a release?"""
+    return model in (ENSEMBLE, *MORE_ENSEMBLES) or kind_of(model) is not None
 
 
 def read_config(path: Place) -> Config:

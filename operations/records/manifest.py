@@ -14,6 +14,8 @@ from operations.records.comparison import Comparison, Metric
 from operations.records.contract import (
     ENSEMBLE,
     MODEL_REPOSITORY,
+    MORE_ENSEMBLES,
+    MORE_PARTS,
     SAMPLER,
     Contract,
     read_config,
@@ -23,6 +25,7 @@ from operations.records.drift_record import DriftRecord
 from operations.records.file_record import Files, describe
 from operations.records.golden_answers import GoldenAnswer
 from operations.records.json_record import JsonRecord, first_problem
+from operations.records.part_answers import PartAnswer
 
 NAME: Final = "manifest.json"
 
@@ -49,6 +52,19 @@ class DataRecord(JsonRecord, frozen=True):
 TensorRecords = Mapping[str, tuple[str, tuple[int, ...]]]  # name → type, dims
 
 
+class ModelRecord(JsonRecord, frozen=True):
+    """The tensors of one model."""
+
+    inputs: TensorRecords
+    outputs: TensorRecords
+
+    @classmethod
+    def of(cls, model: str) -> "ModelRecord":
+        """The tensors of the checkout's config.pbtxt of a model."""
+        config = read_config(MODEL_REPOSITORY / model / "config.pbtxt")
+        return cls.model_validate({"inputs": tensors(config.input), "outputs": tensors(config.output)})
+
+
 class ContractRecord(JsonRecord, frozen=True):
     """The sizes (see ``contract.Contract``) and the tensors that a run was exported for.
 
@@ -62,6 +78,8 @@ class ContractRecord(JsonRecord, frozen=True):
     inputs: TensorRecords | None = None  # of the ensemble
     outputs: TensorRecords | None = None
     sampler_outputs: TensorRecords | None = None  # those that are not the ensemble's go to the scorer
+    parts: Mapping[str, ModelRecord] | None = None  # those of MORE_PARTS that the release has
+    ensembles: Mapping[str, ModelRecord] | None = None  # those of MORE_ENSEMBLES
 
     @classmethod
     def of(cls, contract: Contract) -> "ContractRecord":
@@ -71,6 +89,8 @@ class ContractRecord(JsonRecord, frozen=True):
             "inputs": tensors(front.input),
             "outputs": tensors(front.output),
             "sampler_outputs": tensors(sampler.output),
+            "parts": {part: ModelRecord.of(part) for part in MORE_PARTS},
+            "ensembles": {ensemble: ModelRecord.of(ensemble) for ensemble in MORE_ENSEMBLES},
         }
         return cls.model_validate(vars(contract) | sides)
 
@@ -115,6 +135,8 @@ class RunManifest(JsonRecord, frozen=True):
     made_with: JsonObject | None = None  # versions of Python and libraries
     nearest: Mapping[str, JsonObject] | None = None  # index → its size and recall
     sampler_code: str | None = None
+    part_code: Mapping[str, str] | None = None  # the same of each further part
+    part_golden: Mapping[str, tuple[PartAnswer, ...]] | None = None  # the questions that it must answer alike
     digest: str
     files: Files
     explore: float | None = None  # log odds added to items new to their customer; None: not kept then

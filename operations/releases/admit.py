@@ -13,8 +13,7 @@ from operations.releases import history
 from operations.releases.gate import check_gate
 from operations.releases.golden import check_golden
 from operations.releases.model_control import ModelControl
-from operations.releases.models.configs import PARTS
-from operations.releases.models.placing import models_of
+from operations.releases.models.placing import parts_of
 from operations.releases.repository import read_release
 from operations.releases.signatures.intact import check_intact, check_loaded
 from operations.releases.signatures.verify import verify_release
@@ -141,13 +140,12 @@ def is_at_hand(change: Change, release: ReleaseManifest, control: ModelControl) 
             raise
         log.warning("loaded anew", release=release.release, reason=str(error))
     check_loaded(change.files, control, release.release)
-    for part in PARTS:
-        model = models_of(release)[part]
+    for model in parts_of(release).values():
         control.set_versions(model, control.ready(model) - {release.release})
     return False
 
 
 def is_loaded(release: ReleaseManifest, control: ModelControl) -> bool:
-    """Has the server both parts of a release?"""
-    models, ready = models_of(release), control.ready_parts()
-    return all(release.release in ready.get(models[part], ()) for part in PARTS)
+    """Has the server all parts of a release?"""
+    ready = control.ready_parts()
+    return all(release.release in ready.get(model, ()) for model in parts_of(release).values())

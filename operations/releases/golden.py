@@ -1,6 +1,8 @@
 """Does a server answer as a release must? The manifest's golden requests, and the canary request."""
 
 import uuid
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ def check_golden(control: ModelControl, release: ReleaseManifest) -> None:
     it serves another release meanwhile.
     """
     tolerance = ACCELERATED_TOLERANCE if control.config_name() else TOLERANCE
+    _check_parts(control, release)
     models, handed_over = models_of(release), ServedContract.of(release.contract).tensors[SCORER].inputs
     for number, pair in enumerate(release.golden):
         _, sampled = control.ask(models[SAMPLER], request_tensors(pair.request), release.release)
@@ -34,6 +37,26 @@ def check_golden(control: ModelControl, release: ReleaseManifest) -> None:
         _, scored = control.ask(models[SCORER], asked, release.release)
         if problem := difference(answer_of(scored), pair.answer, tolerance):
             raise CestaError(f"golden request {number} has another answer than in the manifest: {problem}")
+
+
+def _check_parts(control: ModelControl, release: ReleaseManifest) -> None:
+    """Ask the further parts of a release."""
+    for part, pairs in (release.part_golden or {}).items():
+        model, tensors = models_of(release)[part], ServedContract.of(release.contract).tensors[part]
+        for number, pair in enumerate(pairs):
+            asked = {name: _row(tensors.inputs[name][0], values) for name, values in pair.inputs.items()}
+            _, answered = control.ask(model, asked, release.release)
+            if problem := difference(answer_of(answered), pair.answer):
+                raise CestaError(
+                    f"golden request {number} to {part} has another answer than in the manifest: {problem}"
+                )
+
+
+def _row(kind: str, values: Sequence[str | int | float]) -> NDArray[Any]:  # as the tensor's type says
+    """(1, n) the values of one input tensor."""
+    if kind == "STRING":
+        return np.array([[str(value).encode() for value in values]], object)
+    return np.array([values], np.int32 if kind == "INT32" else np.float32)
 
 
 def check_canary(control: ModelControl, release: int, front: str = ENSEMBLE) -> None:

@@ -4,7 +4,7 @@ from typing import Final
 
 from operations.errors import CestaError
 from operations.records import manifest
-from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, kind_of, read_config
+from operations.records.contract import ENSEMBLE, MORE_PARTS, SAMPLER, SCORER, kind_of, read_config
 from operations.records.manifest import ReleaseManifest
 from operations.records.place import Place
 from operations.releases.stores.store import Repository
@@ -31,9 +31,10 @@ def active_release(repository: Repository) -> int | None:
 
 
 def part_models(repository: Repository) -> list[str]:
-    """The models that hold scorers and samplers, whatever their contract, in the order of loading."""
+    """The models that hold parts of releases, whatever their contract, in the order of loading."""
     names = [place.name for place in (repository / "").glob("*")]
-    return [name for kind in (SCORER, SAMPLER) for name in sorted(names) if kind_of(name) == kind]
+    kinds = (SCORER, SAMPLER, *MORE_PARTS)
+    return [name for kind in kinds for name in sorted(names) if kind_of(name) == kind]
 
 
 def numbers_of(model: str, repository: Repository) -> set[int]:

@@ -4,7 +4,7 @@ import contextlib
 from typing import Final
 
 from operations.errors import CestaError
-from operations.records.contract import ENSEMBLE, MODELS
+from operations.records.contract import ENSEMBLE, MODELS, MORE_ENSEMBLES
 from operations.releases import history
 from operations.releases.history import Action
 from operations.releases.mirror.local_files import files_read_by, local_files
@@ -69,7 +69,8 @@ def _delete(repository: Repository, release: int) -> None:
 
     The models of a contract go with its last release.
     """
-    repository.delete_folder(f"{ENSEMBLE}/{release}")
+    for ensemble in (ENSEMBLE, *MORE_ENSEMBLES):
+        repository.delete_folder(f"{ensemble}/{release}")
     for model in part_models(repository):
         repository.delete_folder(f"{model}/{release}")
         if model not in MODELS and not numbers_of(model, repository):

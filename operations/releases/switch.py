@@ -27,9 +27,9 @@ from operations.releases.history import Action
 from operations.releases.mirror.local_files import Files, FromStore, LocalFiles, files_read_by, local_files
 from operations.releases.model_control import READY, UNLOADING, ModelControl
 from operations.releases.models.configs import (
+    ALL_FRONTS,
+    BESIDE,
     CANARY,
-    FRONTS,
-    PARTS,
     PLACEHOLDER,
     Served,
     canary_on_disk,
@@ -43,7 +43,7 @@ from operations.releases.models.configs import (
     write_configs,
     write_new_parts,
 )
-from operations.releases.models.placing import models_of
+from operations.releases.models.placing import parts_of
 from operations.releases.repository import CONFIG, active_release, part_models, releases
 from operations.releases.stores.store import Repository
 
@@ -189,7 +189,7 @@ def switch_front(
             change.copy_records()
         if server:
             with steps.run("switch"):
-                server.control.load(configs[front])
+                server.switch(configs, front)
             with steps.run("canary"):
                 check_canary(server.control, change.release, front)
         with steps.run("record"):
@@ -213,22 +213,30 @@ class _Server:
 
     @classmethod
     def of(cls, control: ModelControl) -> "_Server":
-        fronts = {front: control.config(front) for front in FRONTS if control.ready(front)}
+        fronts = {front: control.config(front) for front in ALL_FRONTS if control.ready(front)}
         return cls(control, control.ready_parts(), fronts)
 
     def load(self, release: ReleaseManifest, steps: Steps) -> None:
-        """Load scorer, then sampler, beside the loaded versions, unless the release is loaded already."""
-        for part in PARTS:
-            model = models_of(release)[part]
+        """Load scorer, sampler and further parts beside the loaded versions, unless they are loaded."""
+        for part, model in parts_of(release).items():
             loaded = self.parts.get(model, set())
             if release.release not in loaded:
                 with steps.run(f"load {part}"):
                     versions, name = loaded | {release.release}, self.control.config_name()
                     self.control.load(part_config(model, release.contract, versions, name))
 
+    def switch(self, configs: Mapping[str, Config], front: str) -> None:
+        """Load one of FRONTS, then the ensembles beside it; unload those that its release does not have."""
+        self.control.load(configs[front])
+        for model in BESIDE[front].values():
+            if model in configs:
+                self.control.load(configs[model])
+            elif model in self.fronts:
+                self.control.unload(model)
+
     def put_back(self, repository: Repository, release: int) -> None:
         """Restore first what is served, then what is loaded."""
-        for front in FRONTS:
+        for front in ALL_FRONTS:
             self._put_front_back(front)
         for model in part_models(repository):
             state = self.control.states(model).get(release)
@@ -290,12 +298,13 @@ def tidy(
 
 def _remove_canaries(change: Change, staying: set[int]) -> None:
     """Remove canary releases other than ``staying`` from the server, and their placeholders from disk."""
-    if change.control and not staying and change.control.ready(CANARY):
-        change.control.unload(CANARY)
-    for placeholder in (change.repository / CANARY).glob(f"*/{PLACEHOLDER}"):
-        release = placeholder.parent.name
-        if int(release) not in staying:
-            change.repository.delete_folder(f"{CANARY}/{release}")
+    for model in (CANARY, *BESIDE[CANARY].values()):
+        if change.control and not staying and change.control.ready(model):
+            change.control.unload(model)
+        for placeholder in (change.repository / model).glob(f"*/{PLACEHOLDER}"):
+            release = placeholder.parent.name
+            if int(release) not in staying:
+                change.repository.delete_folder(f"{model}/{release}")
 
 
 def _versions(config: Config) -> set[int]:

@@ -22,8 +22,8 @@ from operations.records.contract import Config
 from operations.records.manifest import ReleaseManifest
 from operations.releases.golden import check_golden
 from operations.releases.model_control import ModelControl
-from operations.releases.models.configs import PARTS, part_config
-from operations.releases.models.placing import models_of
+from operations.releases.models.configs import part_config
+from operations.releases.models.placing import parts_of
 from operations.server.environment import find_serving_environment
 from operations.server.memory import available_gpu_memory, available_memory
 from operations.server.process import Server, ServerSettings
@@ -177,10 +177,10 @@ def _await_listening(server: Server, control: ModelControl) -> None:
 
 
 def _load_parts(server: Server, control: ModelControl, release: ReleaseManifest, config: str) -> None:
-    """Load sampler and scorer at the same time. The first that fails ends the server, and so the other."""
-    models = models_of(release)
+    """Load all parts at the same time. The first that fails ends the server, and so the others."""
     configs = [
-        _alone(part_config(models[part], release.contract, {release.release}, config)) for part in PARTS
+        _alone(part_config(model, release.contract, {release.release}, config))
+        for model in parts_of(release).values()
     ]
     with ThreadPoolExecutor(len(configs)) as pool, contextlib.ExitStack() as failed:
         failed.callback(server.stop, grace_s=0)  # before the pool waits for the other load

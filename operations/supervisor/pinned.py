@@ -20,10 +20,10 @@ from operations.releases.mirror.local_files import LocalFiles
 from operations.releases.model_control import ModelControl
 from operations.releases.models.configs import (
     CANARY,
-    PARTS,
     Served,
     canary_on_disk,
     check_named,
+    configs_beside,
     front_config,
     identity_on_disk,
     part_config,
@@ -31,7 +31,7 @@ from operations.releases.models.configs import (
     written_config,
 )
 from operations.releases.models.fitting import limit_cache
-from operations.releases.models.placing import models_of
+from operations.releases.models.placing import parts_of
 from operations.releases.repository import CONFIG, active_release, part_models, read_release
 from operations.releases.signatures.intact import check_front, check_intact, check_part
 from operations.releases.stores.store import Repository
@@ -58,11 +58,12 @@ def load_active(local: LocalFiles, control: ModelControl, config: str = "") -> i
     try:
         described = local.check(release, check_intact)
         check_front(ENSEMBLE, ensemble, described)
-        parts = {model: written_config(repository, model, {n}, config) for model, n in _pins(ensemble)}
+        models = parts_of(described).values()
+        parts = {model: written_config(repository, model, {release}, config) for model in models}
         for model, part in parts.items():
             check_part(model, part, described, config)
         _load(control, [*parts.values()])
-        control.load(ensemble)
+        _load_fronts(control, ensemble, described)
     except CestaError as error:
         raise CestaError(f"release {release} cannot be served: {error}") from None
     return release
@@ -80,9 +81,9 @@ def load_named(
     check_named(local.folder, config)
     try:
         described = local.check(release, check_intact)
-        parts = [part_config(model, described.contract, {release}, config) for model in _parts_of(described)]
-        _load(control, parts)
-        control.load(front_config(ENSEMBLE, Served(release), identity, described))
+        models = parts_of(described).values()
+        _load(control, [part_config(model, described.contract, {release}, config) for model in models])
+        _load_fronts(control, front_config(ENSEMBLE, Served(release), identity, described), described)
     except CestaError as error:
         raise CestaError(f"release {release} cannot be served: {error}") from None
     return release
@@ -121,7 +122,8 @@ def _load_beside(local: LocalFiles, control: ModelControl, release: int) -> None
         name = control.config_name()
         with open_trial(repository.root, described, name) as trial:
             described = local.check(release, check_intact)
-            parts = [written_config(repository, model, {release}, name) for model in _parts_of(described)]
+            models = parts_of(described).values()
+            parts = [written_config(repository, model, {release}, name) for model in models]
             for part in parts:
                 check_part(part.name, part, described, name)
             trial.run(described, name)
@@ -139,8 +141,9 @@ def _load_canary(repository: Repository, control: ModelControl, canary: Config) 
         reason = f"{' and '.join(missing)} of that release are not loaded"
         log.warning("canary not loaded", release=pins[0][1], reason=reason)
         return
-    check_front(CANARY, canary, read_release(repository, pins[0][1]))
-    control.load(canary)
+    described = read_release(repository, pins[0][1])
+    check_front(CANARY, canary, described)
+    _load_fronts(control, canary, described)
 
 
 def _front(repository: Repository, front: str) -> Config:
@@ -148,6 +151,12 @@ def _front(repository: Repository, front: str) -> Config:
     config = read_config(repository / front / CONFIG)
     limit_cache(config)
     return config
+
+
+def _load_fronts(control: ModelControl, front: Config, described: ReleaseManifest) -> None:
+    """Load one of FRONTS and the ensembles beside it, whose configs are made anew and need no check."""
+    for config in (front, *configs_beside(front.name, described).values()):
+        control.load(config)
 
 
 def _load(control: ModelControl, configs: list[Config]) -> None:
@@ -158,11 +167,6 @@ def _load(control: ModelControl, configs: list[Config]) -> None:
 
 def _pins(ensemble: Config) -> list[tuple[str, int]]:
     return [(step.model_name, int(step.model_version)) for step in ensemble.ensemble_scheduling.step]
-
-
-def _parts_of(release: ReleaseManifest) -> list[str]:
-    models = models_of(release)
-    return [models[part] for part in PARTS]
 
 
 def _named_releases(repository: Repository) -> set[int]:

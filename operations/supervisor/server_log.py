@@ -7,12 +7,14 @@ from collections.abc import Callable
 import structlog
 
 from operations.log_stream import LogStream
+from operations.records.contract import MODELS, MORE_ENSEMBLES, MORE_PARTS
 
 log = structlog.get_logger()
 
 # I1123 05:29:48.303104 19555 model_lifecycle.cc:839] "successfully loaded 'recommender'"
 _LINE = re.compile(r'([IWEF])\d{4} [\d:.]+ \d+ (\S+)\](?: "?(.*?)"?)?')
-_RELEASE = re.compile(r"\b(?:candidate_sampler|ncf_scorer|recommender\w*)(?::|' version )(\d+)")
+_MODELS = "|".join((*MODELS, *MORE_PARTS, *MORE_ENSEMBLES))
+_RELEASE = re.compile(rf"\b(?:{_MODELS})\w*(?::|' version )(\d+)")
 _LEVELS = {"I": "info", "W": "warning", "E": "error", "F": "critical"}
 _TABLES = ("+-", "| ")  # lists of loaded models at the start; our own events say the same
 

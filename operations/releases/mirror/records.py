@@ -4,10 +4,10 @@ import re
 from typing import Final
 
 from operations.errors import StoreError
-from operations.records.contract import ENSEMBLE, NAMED, SAMPLER, SCORER
+from operations.records.contract import ENSEMBLE, NAMED, PART
 from operations.records.parallel import run_all
 from operations.releases import history
-from operations.releases.models.configs import CANARY, FRONTS, PLACEHOLDER
+from operations.releases.models.configs import ALL_FRONTS, BESIDE, CANARY, FRONTS, PLACEHOLDER
 from operations.releases.repository import CONFIG
 from operations.releases.signatures import signature
 from operations.releases.stores.bucket import BucketRepository
@@ -15,13 +15,13 @@ from operations.releases.stores.folder import FolderRepository
 
 DEPTHS: Final = ("*", "*/*", "*/*/*")  # of folders, in which a record may lie
 
-_PART: Final = rf"(?:{SAMPLER}|{SCORER})(?:_[0-9a-f]{{8}})?"
-_FRONT: Final = "|".join(FRONTS)
+_FRONT: Final = "|".join(ALL_FRONTS)
+_CANARY: Final = "|".join((CANARY, *BESIDE[CANARY].values()))
 _RECORD: Final = re.compile(
-    rf"{re.escape(history.NAME)}|{re.escape(signature.NAME)}|(?:{_PART}|{_FRONT})/{re.escape(CONFIG)}"
-    rf"|{CANARY}/\d+/{PLACEHOLDER}"
+    rf"{re.escape(history.NAME)}|{re.escape(signature.NAME)}|(?:{PART}|{_FRONT})/{re.escape(CONFIG)}"
+    rf"|(?:{_CANARY})/\d+/{PLACEHOLDER}"
 )
-_NAMED: Final = re.compile(rf"{_PART}/{NAMED}/[0-9A-Za-z_-]+\.pbtxt")
+_NAMED: Final = re.compile(rf"{PART}/{NAMED}/[0-9A-Za-z_-]+\.pbtxt")
 
 
 def copy_records(bucket: BucketRepository, folder: FolderRepository, *, named: bool) -> None:

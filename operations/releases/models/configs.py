@@ -16,6 +16,7 @@ from operations.errors import CestaError
 from operations.records.contract import (
     ENSEMBLE,
     MODEL_REPOSITORY,
+    MORE_ENSEMBLES,
     NAMED,
     SAMPLER,
     SCORER,
@@ -26,13 +27,18 @@ from operations.records.contract import (
 from operations.records.manifest import ContractRecord, ReleaseManifest
 from operations.releases.models.contracts import ServedContract
 from operations.releases.models.fitting import fit, fit_ensemble, tensors_in
-from operations.releases.models.placing import models_of
+from operations.releases.models.placing import ensembles_of, models_of, parts_of
 from operations.releases.repository import CONFIG, part_models, read_release
 from operations.releases.stores.store import Repository
 
-PARTS: Final = (SCORER, SAMPLER)  # in the order of loading: the one that is asked last is ready first
+PARTS: Final = (SCORER, SAMPLER)  # that every release has
 CANARY: Final = "recommender_canary"  # a second ensemble, pinned to the canary release
 FRONTS: Final = (ENSEMBLE, CANARY)  # the models that clients ask
+BESIDE: Final = {  # each of FRONTS → the further ensembles that are pinned to its release
+    ENSEMBLE: {ensemble: ensemble for ensemble in MORE_ENSEMBLES},
+    CANARY: {ensemble: f"{ensemble}_canary" for ensemble in MORE_ENSEMBLES},
+}
+ALL_FRONTS: Final = (*FRONTS, *BESIDE[ENSEMBLE].values(), *BESIDE[CANARY].values())
 IDENTITY: Final = "cesta_repository"  # an ensemble's parameter: names the repository that a server serves
 PERCENT: Final = "cesta_percent"  # the canary's parameter: the share of requests that a gateway sends there
 NAME: Final = "cesta_config"  # a parameter of every named config: its name
@@ -108,16 +114,31 @@ def check_named(repository: Repository, name: str) -> None:
 
 
 def front_config(front: str, served: Served, identity: str, release: ReleaseManifest) -> Config:
-    """The config of an ensemble with a release's tensors, pinned to its version and its parts."""
-    config = read_config(MODEL_REPOSITORY / ENSEMBLE / CONFIG)
-    fit_ensemble(config, ServedContract.of(release.contract).tensors, models_of(release))
+    """The config of one of FRONTS with a release's tensors, pinned to its version and its parts."""
+    config = _ensemble_config(ENSEMBLE, front, release)
+    config.parameters[IDENTITY].string_value = identity
+    if front == CANARY:
+        config.parameters[PERCENT].string_value = f"{served.percent:g}"
+    return config
+
+
+def configs_beside(front: str, release: ReleaseManifest) -> dict[str, Config]:
+    """The configs of the further ensembles of a release that answers as one of FRONTS, by model."""
+    beside = BESIDE[front]
+    return {
+        beside[ensemble]: _ensemble_config(ensemble, beside[ensemble], release)
+        for ensemble in ensembles_of(release)
+        if ensemble != ENSEMBLE
+    }
+
+
+def _ensemble_config(ensemble: str, model: str, release: ReleaseManifest) -> Config:
+    config = read_config(MODEL_REPOSITORY / ensemble / CONFIG)
+    fit_ensemble(config, ensemble, ServedContract.of(release.contract).tensors, models_of(release))
+    config.name = model
     config.version_policy.specific.versions[:] = [release.release]
     for step in config.ensemble_scheduling.step:
         step.model_version = release.release
-    config.parameters[IDENTITY].string_value = identity
-    if front == CANARY:
-        config.name = CANARY
-        config.parameters[PERCENT].string_value = f"{served.percent:g}"
     return config
 
 
@@ -136,20 +157,20 @@ def identity_on_disk(repository: Repository) -> str:
 
 
 def configs_of(repository: Repository, served: Served, front: str = ENSEMBLE) -> dict[str, Config]:
-    """The configs of the parts and, last, of one of FRONTS, by model."""
+    """The configs of the parts, of the further ensembles and, last, of one of FRONTS, by model."""
     pinned = served.pinned(front)
     loaded = [release for n in served.loaded if (release := _servable(repository, n, required=n == pinned))]
     holding: dict[str, list[ReleaseManifest]] = {}  # model → the releases that it holds
-    for kind in PARTS:
-        for release in loaded:
-            holding.setdefault(models_of(release)[kind], []).append(release)
+    for release in loaded:
+        for model in parts_of(release).values():
+            holding.setdefault(model, []).append(release)
     parts = {
         model: part_config(model, held[0].contract, {release.release for release in held})
         for model, held in holding.items()
     }
     (release,) = (release for release in loaded if release.release == pinned)
     identity = identity_on_disk(repository) or uuid.uuid4().hex
-    return parts | {front: front_config(front, served, identity, release)}
+    return parts | configs_beside(front, release) | {front: front_config(front, served, identity, release)}
 
 
 def write_new_parts(repository: Repository, configs: dict[str, Config]) -> None:
@@ -166,16 +187,19 @@ def write_new_parts(repository: Repository, configs: dict[str, Config]) -> None:
 def write_configs(repository: Repository, configs: dict[str, Config]) -> None:
     """Write the configs, the front's last: at that moment its release becomes the active one.
 
-    Parts without a config are not to be loaded: theirs are deleted.
+    Parts and further ensembles without a config are not to be loaded: theirs are deleted.
     """
-    if CANARY in configs:
+    front = CANARY if CANARY in configs else ENSEMBLE
+    if front == CANARY:
         release = configs[CANARY].ensemble_scheduling.step[0].model_version
-        repository.write(f"{CANARY}/{release}/{PLACEHOLDER}", b"")
+        for model in (CANARY, *BESIDE[CANARY].values()):
+            if model in configs:
+                repository.write(f"{model}/{release}/{PLACEHOLDER}", b"")
     parts = {model: config for model, config in configs.items() if kind_of(model)}
     _write_named(repository, parts)
     _write(repository, _contents(configs))
-    for model in part_models(repository):
-        if model not in parts:
+    for model in (*part_models(repository), *BESIDE[front].values()):
+        if model not in configs:
             repository.delete(f"{model}/{CONFIG}")
 
 
@@ -197,18 +221,19 @@ def canary_on_disk(repository: Repository) -> Canary | None:
 
 def end_canary(repository: Repository) -> None:
     """Keep every later start of a server from loading a canary release."""
-    repository.delete(f"{CANARY}/{CONFIG}")
+    for model in (CANARY, *BESIDE[CANARY].values()):
+        repository.delete(f"{model}/{CONFIG}")
 
 
 def read_contents(repository: Repository) -> dict[str, bytes]:
     """The contents of the configs by model, damaged ones included, for ``put_back``."""
-    paths = {model: repository / model / CONFIG for model in (*part_models(repository), *FRONTS)}
+    paths = {model: repository / model / CONFIG for model in (*part_models(repository), *ALL_FRONTS)}
     return {model: path.read_bytes() for model, path in paths.items() if path.exists()}
 
 
 def put_back(repository: Repository, contents: dict[str, bytes]) -> None:
     """Undo ``write_configs``: restore the configs that ``read_contents`` returned, and delete any other."""
-    for model in (*part_models(repository), *FRONTS):
+    for model in (*part_models(repository), *ALL_FRONTS):
         if model not in contents:
             repository.delete(f"{model}/{CONFIG}")
     _write(repository, contents)

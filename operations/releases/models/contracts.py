@@ -1,15 +1,16 @@
-"""A release's own contract: the tensors of its three models, whatever the checkout's config.pbtxt says."""
+"""A release's own contract: the tensors of its models, whatever the checkout's config.pbtxt says."""
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Final, NamedTuple, Self
 
 from tritonclient.grpc import model_config_pb2
 
 from operations.errors import CestaError
-from operations.records.contract import ENSEMBLE, SAMPLER, SCORER, Contract
-from operations.records.manifest import ContractRecord, RunManifest, TensorRecords
+from operations.records.contract import ENSEMBLE, MORE_ENSEMBLES, MORE_PARTS, SAMPLER, SCORER, Contract
+from operations.records.manifest import ContractRecord, ModelRecord, RunManifest, TensorRecords
 from operations.records.place import Place
 
 # The contract of the releases that commit 85684cf published. Keys that a manifest lacks have these values,
@@ -39,6 +40,7 @@ class ServedContract:
     inputs: TensorRecords  # of the ensemble
     outputs: TensorRecords
     sampler_outputs: TensorRecords
+    more: Mapping[str, ModelTensors] = field(default_factory=dict)  # of further parts and ensembles
 
     @classmethod
     def of(cls, record: ContractRecord) -> Self:
@@ -51,23 +53,27 @@ class ServedContract:
         if sampler is None:
             added = {name: tensor for name, tensor in outputs.items() if name not in _answer(sizes)}
             sampler = {**_candidates(sizes), **added}
-        return cls(sizes, inputs, outputs, sampler)
+        return cls(sizes, inputs, outputs, sampler, _more(record))
 
     @property
     def tensors(self) -> dict[str, ModelTensors]:
-        """The tensors of SAMPLER, SCORER and ENSEMBLE. What is no answer yet goes from sampler to scorer."""
+        """The tensors of each model. What is no answer yet goes from sampler to scorer."""
         handed_over = {n: tensor for n, tensor in self.sampler_outputs.items() if n not in self.outputs}
         scored = {n: tensor for n, tensor in self.outputs.items() if n not in self.sampler_outputs}
         return {
             SAMPLER: ModelTensors(self.inputs, self.sampler_outputs),
             SCORER: ModelTensors(handed_over, scored),
             ENSEMBLE: ModelTensors(self.inputs, self.outputs),
+            **self.more,
         }
 
     @property
     def digest(self) -> str:
         """A short name that contracts with other sizes or tensors do not have."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        described = asdict(self)
+        if not self.more:
+            del described["more"]  # as older versions named their contracts
+        text = json.dumps(described, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
@@ -78,12 +84,15 @@ def check_servable(described: RunManifest, path: Place) -> None:
             f'{path}: the contract has the key "{unknown[0]}", which this version of cesta does not know; '
             "use the version that exported it, or a newer one"
         )
+    _check_models(described.contract, path)
     contract = ServedContract.of(described.contract)
-    sides = (
+    sides = [
         ("input", contract.inputs, FIRST_INPUTS),
         ("output", contract.outputs, _answer(contract.sizes)),
         ("sampler output", contract.sampler_outputs, _candidates(contract.sizes)),
-    )
+    ]
+    for model, (inputs, outputs) in contract.more.items():
+        sides += [(f"{model} input", inputs, {}), (f"{model} output", outputs, {})]
     for side, tensors, needed in sides:
         for name, tensor in needed.items():
             if tensors.get(name) != tensor:
@@ -97,6 +106,24 @@ def check_servable(described: RunManifest, path: Place) -> None:
                     f"{path}: the contract's {side} {name} is {_text(tensor)}, which Triton does not know; "
                     f"{described.WAY_OUT}"
                 )
+
+
+def _more(record: ContractRecord) -> dict[str, ModelTensors]:
+    models: dict[str, ModelRecord] = {**(record.parts or {}), **(record.ensembles or {})}
+    return {model: ModelTensors(each.inputs, each.outputs) for model, each in models.items()}
+
+
+def _check_models(record: ContractRecord, path: Place) -> None:
+    """Raise CestaError for a part or an ensemble that this version of cesta does not know."""
+    for what, models, known in (
+        ("part", record.parts, MORE_PARTS),
+        ("ensemble", record.ensembles, MORE_ENSEMBLES),
+    ):
+        if unknown := sorted({*(models or {})} - {*known}):
+            raise CestaError(
+                f'{path}: the contract has the {what} "{unknown[0]}", which this version of cesta does not '
+                "know; use the version that exported it, or a newer one"
+            )
 
 
 def _answer(sizes: Contract) -> TensorRecords:

@@ -5,7 +5,7 @@ from typing import Final
 
 from tritonclient.grpc import model_config_pb2
 
-from operations.records.contract import ENSEMBLE, Config, tensors
+from operations.records.contract import Config, tensors
 from operations.records.manifest import TensorRecords
 from operations.releases.models.contracts import ModelTensors
 
@@ -32,19 +32,24 @@ def fit(config: Config, model: str, wanted: ModelTensors) -> None:
     _fit_profiles(config, wanted.inputs)
 
 
-def fit_ensemble(config: Config, wanted: Mapping[str, ModelTensors], models: Mapping[str, str]) -> None:
-    """Give the ensemble's config a release's tensors, and its steps the models that hold the release.
+def fit_ensemble(
+    config: Config, ensemble: str, wanted: Mapping[str, ModelTensors], models: Mapping[str, str]
+) -> None:
+    """Give an ensemble's config a release's tensors, and its steps the models that hold the release.
 
-    A tensor has the same name in the ensemble and in its steps.
+    A tensor has the same name in the ensemble and in its steps. What no step and no answer needs is not
+    asked for.
     """
-    fit(config, ENSEMBLE, wanted[ENSEMBLE])
+    fit(config, ensemble, wanted[ensemble])
     limit_cache(config)
-    for step in config.ensemble_scheduling.step:
-        inputs, outputs = wanted[step.model_name]
+    steps = [wanted[step.model_name] for step in config.ensemble_scheduling.step]
+    given = {*wanted[ensemble].inputs}.union(*(outputs for _, outputs in steps))
+    needed = {*wanted[ensemble].outputs}.union(*(inputs for inputs, _ in steps))
+    for step, (inputs, outputs) in zip(config.ensemble_scheduling.step, steps, strict=True):
         step.model_name = models[step.model_name]
-        for mapping, names in ((step.input_map, inputs), (step.output_map, outputs)):
+        for mapping, names, used in ((step.input_map, inputs, given), (step.output_map, outputs, needed)):
             mapping.clear()
-            mapping.update({name: name for name in names})
+            mapping.update({name: name for name in names if name in used})
 
 
 def limit_cache(config: Config) -> None:

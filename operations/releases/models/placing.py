@@ -1,11 +1,21 @@
 """Which Triton models hold a release.
 
 All versions of a Triton model have one config. Releases of one contract are therefore versions of the same
-two models. Releases of another contract have models of their own, such as ``candidate_sampler_1a2b3c4d``.
+models. Releases of another contract have models of their own, such as ``candidate_sampler_1a2b3c4d``. The
+ensembles have one name each: only one release at a time answers by it.
 """
 
 from operations.errors import CestaError
-from operations.records.contract import ENSEMBLE, MODELS, SAMPLER, SCORER, kind_of
+from operations.records.contract import (
+    ENSEMBLE,
+    MODELS,
+    MORE_ENSEMBLES,
+    MORE_PARTS,
+    SAMPLER,
+    SCORER,
+    holds_releases,
+    kind_of,
+)
 from operations.records.manifest import ContractRecord, ReleaseManifest
 from operations.releases.models.contracts import ServedContract
 from operations.releases.repository import numbers_of, read_release, releases
@@ -13,18 +23,32 @@ from operations.releases.stores.store import Repository
 
 
 def models_of(release: ReleaseManifest) -> dict[str, str]:
-    """SAMPLER, SCORER and ENSEMBLE → the model in whose folder the files of a release lie."""
+    """Each part and ensemble of a release → the model in whose folder its files lie."""
     folders = {name.partition("/")[0] for name in release.files}
     return {model: model for model in MODELS} | {
-        kind: folder for folder in folders if (kind := kind_of(folder)) is not None
+        kind_of(folder) or folder: folder for folder in sorted(folders) if holds_releases(folder)
     }
+
+
+def parts_of(release: ReleaseManifest) -> dict[str, str]:
+    """Each part of a release → its model, in the order of loading: what is asked last is ready first."""
+    models = models_of(release)
+    return {part: models[part] for part in (SCORER, SAMPLER, *MORE_PARTS) if part in models}
+
+
+def ensembles_of(release: ReleaseManifest) -> list[str]:
+    """The ensembles that chain the parts of a release, ENSEMBLE first."""
+    models = models_of(release)
+    return [ensemble for ensemble in (ENSEMBLE, *MORE_ENSEMBLES) if ensemble in models]
 
 
 def choose_models(contract: ContractRecord, repository: Repository) -> dict[str, str]:
     """The models for a new release: the plain names, unless releases of another contract have them."""
     owner, wanted = owner_of(SAMPLER, repository), ServedContract.of(contract)
     suffix = "" if owner is None or ServedContract.of(owner.contract) == wanted else f"_{wanted.digest}"
-    return {SAMPLER: f"{SAMPLER}{suffix}", SCORER: f"{SCORER}{suffix}", ENSEMBLE: ENSEMBLE}
+    parts = (SAMPLER, SCORER, *(contract.parts or {}))
+    ensembles = (ENSEMBLE, *(contract.ensembles or {}))
+    return {part: f"{part}{suffix}" for part in parts} | {ensemble: ensemble for ensemble in ensembles}
 
 
 def owner_of(model: str, repository: Repository) -> ReleaseManifest | None:

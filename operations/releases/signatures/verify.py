@@ -44,6 +44,7 @@ def verify_release(
     files = files or repository
     described, place = check_intact(files, number, trust), manifest_place(files, number)
     models = models_of(described)
+    _check_models(described, place)
     graph = files / f"{models[SCORER]}/{number}/{GRAPH}"
     arrays = files / f"{models[SAMPLER]}/{number}/{ARRAYS}"
     check_contract(described, place, graph=graph, arrays=arrays)
@@ -62,6 +63,13 @@ def check_contract(described: RunManifest, path: Place, *, graph: Place, arrays:
             )
     _check_graph(graph, described.contract)
     _check_arrays(arrays, described)
+
+
+def _check_models(described: ReleaseManifest, place: Place) -> None:
+    """Raise CestaError if a release has no files of a part or an ensemble in its contract."""
+    wanted = {*(described.contract.parts or {}), *(described.contract.ensembles or {})}
+    if missing := sorted(wanted - models_of(described).keys()):
+        raise CestaError(f"{place} lists no file of {missing[0]}; {described.WAY_OUT}")
 
 
 def _check_graph(graph: Place, contract: ContractRecord) -> None:

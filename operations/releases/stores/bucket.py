@@ -13,7 +13,7 @@ from typing import Final
 
 from operations.errors import BeingChanged, CestaError
 from operations.records.atomic import scratch_folder
-from operations.records.contract import ENSEMBLE, kind_of
+from operations.records.contract import ENSEMBLE, holds_releases
 from operations.records.file_record import FileRecord, sha256
 from operations.records.object_path import ObjectPath
 from operations.records.parallel import run_all
@@ -189,7 +189,7 @@ class BucketRepository:
         return self.root / NUMBERS / str(release)
 
     def _models(self) -> list[ObjectPath]:
-        return [path for path in self.root.iterdir() if path.name == ENSEMBLE or kind_of(path.name)]
+        return [path for path in self.root.iterdir() if holds_releases(path.name)]
 
     def _files(self, release: int) -> list[ObjectPath]:
         return [path for model in self._models() for path in (model / str(release)).files()]
