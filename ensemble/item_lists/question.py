@@ -84,11 +84,11 @@ def _one(inputs: Inputs, name: str) -> bytes:
 
 def _check(name: str, value: bytes) -> None:
     if len(value) > MAX_ID_BYTES:
-        raise BadQuestion(f"{name} holds {len(value)} bytes; at most {MAX_ID_BYTES} are allowed")
+        raise BadQuestion(f"{name} holds an id of {len(value)} bytes; at most {MAX_ID_BYTES} are allowed")
     try:
         value.decode()
     except UnicodeDecodeError as error:
-        raise BadQuestion(f"{name} is not UTF-8 at byte {error.start}") from None
+        raise BadQuestion(f"{name} holds an id that is not UTF-8 at byte {error.start}") from None
 
 
 def _rows(ids: Collection[bytes], known: Ids) -> tuple[frozenset[int], list[bytes]]:

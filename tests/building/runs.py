@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from ensemble.candidate_sampler.features import FEATURES
 from export_scripts.scorer.graph import FoldedNCF, build_graph
 from operations.records import file_record, manifest
-from operations.records.contract import Contract, read_contract
+from operations.records.contract import MORE_PARTS, Contract, read_contract
 from operations.records.golden_answers import Answer
 from operations.records.manifest import ContractRecord, RunManifest
+from operations.records.part_code import part_codes
 from operations.records.sampler_code import sampler_code
 from tests.building.toy_sampler.model import propose
 
@@ -31,6 +32,7 @@ def make_run(folder: Path, seed: int = 0, **changes: Any) -> Path:
     described = {
         "contract": vars(read_contract()),
         "sampler_code": file_record.digest(sampler_code()),
+        "part_code": part_codes(MORE_PARTS),
         "digest": file_record.digest(files),
         "files": files,
         "golden": [],
