@@ -23,7 +23,7 @@ FLOORS = {
 # Sub-packages in the data's way: each imports those before it, and itself.
 ORDERS = {
     "export_scripts": (
-        *("engines", "receipts", "snapshots", "scorer", "quality", "scoring", "explanation"),
+        *("engines", "receipts", "snapshots", "lists", "scorer", "quality", "scoring", "explanation"),
         *("drift", "paper"),
         *("freshness", "retraining", "commands", "replay"),
     ),

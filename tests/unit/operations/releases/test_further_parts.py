@@ -91,13 +91,8 @@ def test_a_retired_release_leaves_nothing_of_its_parts(repository: Repository, t
 def test_tensors_that_nobody_needs_are_not_asked_for(repository: Repository, tmp_path: Path) -> None:
     """A scorer may have an output that only another ensemble reads."""
     described = read_release(repository, with_lists(repository, tmp_path, 3))
-    assert set(
-        front_config("recommender", Served(3), "", described).ensemble_scheduling.step[1].output_map
-    ) == {
-        "item_ids",
-        "scores",
-        "reasons",
-    }
+    scored = front_config("recommender", Served(3), "", described).ensemble_scheduling.step[1]
+    assert set(scored.output_map) == {"item_ids", "scores", "reasons"}
 
 
 @folder_only
