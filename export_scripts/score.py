@@ -23,7 +23,6 @@ from export_scripts.engines.engine import open_engine
 from export_scripts.engines.interface import Engine
 from export_scripts.progress import Progress
 from export_scripts.scoring.comparison import compare_partition, sampled, summarise
-from export_scripts.scoring.files import ReleaseFiles
 from export_scripts.scoring.partition import (
     Facts,
     LeftOut,
@@ -49,6 +48,7 @@ from operations.errors import CestaError
 from operations.records.atomic import scratch_folder
 from operations.records.file_record import FileRecord
 from operations.records.json_record import JsonRecord
+from operations.releases.models.files import ReleaseFiles
 from operations.releases.stores.store import Repository
 
 MOST_PLACES: Final = 1_000  # more would be most of a shop's catalog for everybody

@@ -136,7 +136,7 @@ def _kind(schema: Described) -> str:
         of = f"list of {_type(schema['items'])}"
         return " or ".join(of if kind == "array" else kind for kind in kinds)
     values = schema.get("additionalProperties")
-    return f"object; each value: {_kind(values)}" if isinstance(values, dict) else " or ".join(kinds)
+    return f"object; each value: {_type(values)}" if isinstance(values, dict) else " or ".join(kinds)
 
 
 def _resolved(api: Described, described: Described) -> Described:

@@ -17,8 +17,8 @@ from ensemble.candidate_sampler.batch import Candidates
 from ensemble.candidate_sampler.nearest import Nearest
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
-from export_scripts.scoring.files import ReleaseFiles
 from export_scripts.scoring.graph import ChunkScorer
+from operations.releases.models.files import ReleaseFiles
 
 CHUNK: Final = 4096  # items for the graph at once: what a layer passes on fits into a core's cache
 BATCH: Final = 64  # queries at once, of a small catalog

@@ -5,18 +5,14 @@ scores of any number of items. Its large tables stay in their file, which all pr
 """
 
 from pathlib import Path
-from typing import Final
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
-from operations.errors import CestaError
+from ensemble.explanation.scorer import TABLES_FOLDER
+from operations.explaining.cut_graph import cut_before_choice
 from operations.records.contract import Contract
-
-TABLES_FOLDER: Final = "session.model_external_initializers_file_folder_path"
 
 
 class ChunkScorer:
@@ -36,39 +32,3 @@ class ChunkScorer:
         inputs = {"rows": rows, "candidate_features": features}
         scores: NDArray[np.float32] = self._session.run([self._output], inputs)[0]
         return scores
-
-
-def cut_before_choice(graph: Path, contract: Contract, width: int) -> tuple[onnx.ModelProto, str]:
-    """The model of a release for ``width`` candidates up to their scores, and the name of these.
-
-    Raises CestaError for a graph that does not split its rows, or choose the best, as cesta's graphs do.
-    """
-    model = onnx.load_model(str(graph), load_external_data=False)
-    by_type = {node.op_type: node for node in model.graph.node}
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    if not {"Split", "TopK"} <= by_type.keys() or by_type["Split"].input[1] not in constants:
-        raise CestaError(f"{graph} has no Split and TopK as cesta's graphs have; export the release again")
-    sizes, scores = by_type["Split"].input[1], by_type["TopK"].input[0]
-    parts = [1, contract.basket_slots, width, width]
-    constants[sizes].CopyFrom(numpy_helper.from_array(np.array(parts, np.int64), sizes))
-    _keep_only_for(model.graph, scores)
-    shapes = {"rows": [sum(parts)], "candidate_features": [width, contract.features]}
-    for value in model.graph.input:
-        kind = value.type.tensor_type.elem_type
-        value.CopyFrom(helper.make_tensor_value_info(value.name, kind, ["batch", *shapes[value.name]]))
-    del model.graph.output[:]
-    model.graph.output.append(helper.make_tensor_value_info(scores, TensorProto.FLOAT, ["batch", width]))
-    return model, scores
-
-
-def _keep_only_for(graph: onnx.GraphProto, output: str) -> None:
-    """Drop the nodes and constants that ``output`` does not depend on; item ids are most of the graph."""
-    needed, nodes = {output}, []
-    for node in reversed(graph.node):
-        if needed & set(node.output):
-            nodes.append(node)
-            needed |= set(node.input)
-    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(reversed(nodes))
-    graph.initializer.extend(constants)

@@ -12,9 +12,9 @@ from ensemble.candidate_sampler.ids import Ids
 from ensemble.candidate_sampler.query import BadRequest, Query
 from ensemble.candidate_sampler.sources import SOURCES
 from export_scripts.scoring.catalog import CatalogRanker, Ranked, ranker_of
-from export_scripts.scoring.files import ReleaseFiles
 from export_scripts.scoring.questions import Asked
 from operations.records.json_record import JsonRecord
+from operations.releases.models.files import ReleaseFiles
 
 KEY: Final = b"cesta"  # of the parquet file's metadata: a JSON object with Facts and more
 COMPRESSION: Final = "zstd"

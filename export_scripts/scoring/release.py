@@ -12,11 +12,11 @@ import numpy as np
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.reference import Reference
-from export_scripts.scoring.files import ReleaseFiles, files_of
 from operations.errors import CestaError
 from operations.records.golden_answers import Answer, Request, answer_of, difference
 from operations.records.manifest import ReleaseManifest
 from operations.releases.mirror.local_files import local_files
+from operations.releases.models.files import ReleaseFiles, files_of
 from operations.releases.repository import require_active
 from operations.releases.signatures.verify import verify_release
 from operations.releases.stores.store import Repository

@@ -32,6 +32,7 @@ class Role(StrEnum):
     admin = "admin"
     browser = "browser"
     events = "events"
+    explain = "explain"
 
 
 @app.callback()
@@ -62,7 +63,8 @@ def add(
         Role,
         typer.Option(
             help="shop may ask for recommendations; admin may change releases, too; "
-            "browser only makes tokens for pages; events only reports purchases."
+            "browser only makes tokens for pages; events only reports purchases; "
+            "explain only asks why an answer is as it is."
         ),
     ] = Role.shop,
     rate: Annotated[int, typer.Option(help="Requests per second; a burst may hold as many again.")] = 50,

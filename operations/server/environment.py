@@ -207,13 +207,13 @@ def child_variables(
         "PATH": os.pathsep.join([str(runtime / "python" / "bin"), os.environ.get("PATH", os.defpath)]),
         # ... and loads the first libpython here, else the system's, which may have another patch version.
         "LD_LIBRARY_PATH": loader_path(environment, inherited),
-        "NUMBA_CACHE_DIR": str(_kernels_folder(runtime)),
+        "NUMBA_CACHE_DIR": str(kernels_folder(runtime)),
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads)),
     }
 
 
-def _kernels_folder(runtime: Path) -> Path:
-    """Return the folder of the sampler's compiled kernels; for a user without a home, one for this start."""
+def kernels_folder(runtime: Path) -> Path:
+    """Return the folder of the sampler's compiled kernels; for a user without a home, one below `runtime`."""
     if named := os.environ.get("NUMBA_CACHE_DIR"):
         folder = Path(named)
     else:

@@ -179,18 +179,25 @@ class Operator:
             raise Problem(409, str(error), "change_refused") from None
 
 
-def make_router(operator: Operator) -> APIRouter:
-    """Return the routes below /admin. Plain functions, which FastAPI runs in threads: a store may be slow."""
+def authenticator(token: str) -> Callable[..., Caller]:
+    """Return the dependency that tells who asks, for callers that know ``token``."""
 
     def authenticate(
         x_cesta_admin: Annotated[str, Header()] = "",
         x_cesta_key: Annotated[str, Header()] = "",
         idempotency_key: Annotated[str, Header(pattern=IDEMPOTENCY_KEY)] = "",
     ) -> Caller:
-        if not secrets.compare_digest(x_cesta_admin.encode(), operator.token.encode()):
+        if not secrets.compare_digest(x_cesta_admin.encode(), token.encode()):
             raise Problem(403, "ask the gateway, with a key of the role admin", "not_allowed")
         return Caller(f"key:{x_cesta_key}", idempotency_key)
 
+    return authenticate
+
+
+def make_router(operator: Operator) -> APIRouter:
+    """Return the routes below /admin. Plain functions, which FastAPI runs in threads: a store may be slow."""
+
+    authenticate = authenticator(operator.token)
     router = APIRouter(prefix="/admin")
     Authenticated = Annotated[Caller, Depends(authenticate)]  # noqa: N806 - a type
 

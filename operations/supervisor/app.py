@@ -15,10 +15,12 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from operations.errors import CestaError
+from operations.explaining.explanations import Explanations
 from operations.supervisor.admin import Operator, make_router
 from operations.supervisor.canary import DEADLINE_S
 from operations.supervisor.drift import DriftWatch
 from operations.supervisor.events import Events, make_event_routes
+from operations.supervisor.explain import make_explain_router
 from operations.supervisor.metrics import CONTENT_TYPE, Metrics
 from operations.supervisor.problems import Problem, pointer_to, problem_response
 from operations.supervisor.status import Status
@@ -36,6 +38,7 @@ def make_app(
     operator: Operator | None = None,
     drift: DriftWatch | None = None,
     events: Events | None = None,
+    explanations: Explanations | None = None,
 ) -> FastAPI:
     """Return the app, for one worker beside the watchdog. Without an operator it changes nothing.
 
@@ -44,11 +47,7 @@ def make_app(
     app = FastAPI(
         title="cesta supervisor", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
-    app.middleware("http")(_with_request_id)
-    app.add_exception_handler(StarletteHTTPException, _refused)
-    app.add_exception_handler(RequestValidationError, _refused)
-    app.add_exception_handler(CestaError, _unavailable)
-    app.add_exception_handler(Exception, _failed)
+    answer_errors(app)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, bool]:
@@ -85,8 +84,19 @@ def make_app(
         app.include_router(make_event_routes(events))
     if operator:
         app.include_router(make_router(operator))
+        if explanations:
+            app.include_router(make_explain_router(explanations, operator.token))
         app.get("/traffic", response_model=None)(operator.read_traffic)  # as /metrics: for this machine
     return app
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Have the app answer with ids of requests, and with errors as problem details."""
+    app.middleware("http")(_with_request_id)
+    app.add_exception_handler(StarletteHTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _refused)
+    app.add_exception_handler(CestaError, _unavailable)
+    app.add_exception_handler(Exception, _failed)
 
 
 async def _await_fresh_health(watchdog: Watchdog) -> None:

@@ -38,6 +38,8 @@ TITLES: Final = {
     "change_in_progress": "Other changes are in progress",
     "not_ready": "The recommender is not ready",
     "repository_unreadable": "The repository cannot be read now",
+    "explainer_busy": "Another question is being explained",
+    "not_explained": "The answer cannot be explained",
     "not_watched": "This supervisor does not watch for drift",
     "supervisor_failed": "The supervisor failed",
     "refused": "The request cannot be served",

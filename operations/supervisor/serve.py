@@ -21,6 +21,7 @@ from operations.events.figures import Figures
 from operations.events.log import EventLog
 from operations.events.opening import open_store
 from operations.events.release_facts import ReleaseFacts
+from operations.explaining.explanations import Explanations
 from operations.gateway.link import GatewayLink, admin_token
 from operations.gateway.nginx import GatewaySettings
 from operations.gateway.traffic import Traffic, read_traffic
@@ -127,14 +128,16 @@ def _serve(
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(mark_served(repository))
-            operator = kept = None
+            operator = kept = explanations = None
             if gateway:
                 stack.enter_context(GatewayLink(gateway, repository, metrics.registry, answering, pinned))
+                explanations = Explanations(repository, answering)
+                stack.callback(explanations.close)
                 operator = _operator(settings, repository, gateway.folder, metrics, pinned)
                 if events:
                     facts = ReleaseFacts(repository, lambda: watchdog.health.release)
                     kept = stack.enter_context(_keep_events(events, gateway.folder, metrics, facts))
-            app = make_app(watchdog, status, metrics, operator, drift, kept)
+            app = make_app(watchdog, status, metrics, operator, drift, kept, explanations)
             stack.enter_context(_run_app(app, listener))
             _wait(watching)
     finally:

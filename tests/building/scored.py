@@ -11,15 +11,18 @@ from ensemble.candidate_sampler.arrays import SamplerArrays, save_arrays
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.nearest import Nearest
 from ensemble.candidate_sampler.sampler import with_users_by_bytes
+from ensemble.explanation.explainer import Explainer
 from ensemble.reference import Reference
 from export_scripts.receipts.shop import Shop
 from export_scripts.scorer.graph import FoldedNCF, write_graph
 from export_scripts.scoring.release import ask
+from operations.explaining.cut_graph import scored_graph
 from operations.records import file_record, manifest
 from operations.records.contract import Contract
 from operations.records.golden_answers import GoldenAnswer, Request
 from operations.records.manifest import ContractRecord, RunManifest
 from operations.records.sampler_code import sampler_code
+from operations.releases.models.files import ReleaseFiles
 from operations.releases.promote import promote
 from operations.releases.publish import publish
 from operations.releases.stores.store import Repository, open_repository
@@ -92,3 +95,8 @@ def publish_release(
     repository = repository or open_repository(folder / "repository")
     promote(repository, publish(run, repository), force=True)
     return repository
+
+
+def explainer_of_files(files: ReleaseFiles) -> Explainer:
+    """Explains the answers of a release in this process."""
+    return Explainer(files.arrays, scored_graph(files.graph, files.contract))

@@ -23,7 +23,7 @@ FLOORS = {
 # Sub-packages in the data's way: each imports those before it, and itself.
 ORDERS = {
     "export_scripts": (
-        *("engines", "receipts", "snapshots", "lists", "scorer", "quality", "scoring", "explanation"),
+        *("engines", "receipts", "snapshots", "lists", "scorer", "quality", "scoring"),
         *("drift", "paper"),
         *("freshness", "retraining", "commands", "replay"),
     ),
@@ -36,6 +36,7 @@ ORDERS = {
         "releases",
         "gateway",
         "events",
+        "explaining",
         "supervisor",
         "stack",
         "commands",

@@ -162,6 +162,14 @@ def free_ports(count: int) -> list[int]:
 KEY = {"name": "kiosk", "role": "shop", "rate": 50, "key": "cesta_secret"}
 EVENT_LOG = {"log_id": 32 * "b", "position": 7, "bytes": 4096, "queued": 0, "writable": True, "fault": None}
 EVENTS_TAKEN = {"accepted": 1, "known": 0, "refused": [], "position": 7, "unknown_items": 0}
+EXPLAINED = {
+    **{"release": 2, "question": {}, "proposed": 3, "candidates": 2, "items": [], "others": []},
+    **{
+        "baseline": {"score": None, "meaning": "mean"},
+        "milliseconds": 1.5,
+        "request_id": "of-a-shop",
+    },
+}
 OPERATION = {"id": 32 * "a", "what": "promote", "state": "running"}
 
 
@@ -202,6 +210,8 @@ class _Echo(BaseHTTPRequestHandler):
         elif self.path == "/v1/events":
             answer |= EVENTS_TAKEN if self.command == "POST" else EVENT_LOG
             answer["request_id"] = headers["x-request-id"]
+        elif self.path == "/v1/explain":
+            answer |= EXPLAINED
         elif is_key:
             answer |= KEY | {"keys": [KEY]}
         content = json.dumps(answer).encode()

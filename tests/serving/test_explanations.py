@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from ensemble.candidate_sampler.sources import SOURCES
-from export_scripts.explanation.explainer import Explainer
-from export_scripts.explanation.fates import Stage
+from ensemble.explanation.explainer import Explainer
+from ensemble.explanation.fates import Stage
 from export_scripts.scoring.release import open_release
 from operations.releases.stores.store import open_repository
+from tests.building.scored import explainer_of_files
 from tests.running.live import Live
 from tests.running.questions import Question, over_http
 
@@ -24,7 +25,7 @@ FIRST = 3  # items of each answer that are explained
 @pytest.fixture(scope="module")
 def explainer(live: Live) -> Iterator[Explainer]:
     with open_release(open_repository(live.built.repository), live.release) as files:
-        yield Explainer(files)
+        yield explainer_of_files(files)
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,11 @@ from ._call import Call, make_canary, split_into_batches
 from ._digest import check_own, is_of_another_question, log_mistaken, with_nonce
 from ._errors import CestaError, InvalidRequest, Unavailable
 from ._events import EventsStatus, encode_event
+from ._explain import EXPLAIN_S, explain_request
 from ._reporting import AsyncReporter, async_reporter_of
 from ._transports.connect import connect_async
 from ._transports.endpoint import Protocol, make_endpoint
-from ._transports.interface import AsyncTransport, Reply, Tensors
+from ._transports.interface import AsyncJsonTransport, AsyncTransport, JsonObject, Reply, Tensors
 from ._values import Query, Recommendations
 from ._wire import answers_in, tensors_of
 
@@ -117,6 +118,23 @@ class AsyncRecommender:
         call = self._call(timeout_s, self._retries, request_id, headers)
         return [answer for batch in split_into_batches(queries) for answer in await self._ask(batch, call)]
 
+    async def explain(
+        self,
+        basket: Iterable[str] | None = None,
+        *,
+        user_id: str | None = None,
+        exclude: Iterable[str] | None = None,
+        categories: Iterable[str] | None = None,
+        k: int | None = None,
+        item_ids: Iterable[str] | None = None,
+        timeout_s: float = EXPLAIN_S,
+        request_id: str = "",
+    ) -> JsonObject:
+        """See `Recommender.explain`."""
+        query = Query(basket, user_id, 10, exclude, categories)
+        asked = explain_request(query, k, item_ids)
+        return await self._ask_json("/v1/explain", asked, self._call(timeout_s, self._retries, request_id))
+
     async def is_ready(self, *, timeout_s: float | None = None) -> bool:
         """See `Recommender.is_ready`."""
         call = self._call(timeout_s, 0, "")
@@ -210,6 +228,18 @@ class AsyncRecommender:
             try:
                 return await self._transport.ainfer(
                     tensors, timeout_s=call.time_left(), request_id=call.request_id, headers=call.headers
+                )
+            except Unavailable as error:
+                pause_s = call.pause_after(error)
+            await asyncio.sleep(pause_s)
+
+    async def _ask_json(self, path: str, asked: JsonObject, call: Call) -> JsonObject:
+        if not isinstance(self._transport, AsyncJsonTransport):
+            raise InvalidRequest(f'{path} is asked over HTTP; make the recommender with protocol="http"')
+        while True:
+            try:
+                return await self._transport.aask_json(
+                    path, asked, timeout_s=call.time_left(), request_id=call.request_id
                 )
             except Unavailable as error:
                 pause_s = call.pause_after(error)

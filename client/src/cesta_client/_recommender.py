@@ -14,10 +14,11 @@ from ._call import Call, make_canary, split_into_batches
 from ._digest import check_own, is_of_another_question, log_mistaken, with_nonce
 from ._errors import CestaError, InvalidRequest, Unavailable
 from ._events import EventsStatus, encode_event
+from ._explain import EXPLAIN_S, explain_request
 from ._reporting import Reporter, reporter_of
 from ._transports.connect import connect
 from ._transports.endpoint import Protocol, make_endpoint
-from ._transports.interface import Reply, Tensors, Transport
+from ._transports.interface import JsonObject, JsonTransport, Reply, Tensors, Transport
 from ._values import Query, Recommendations
 from ._wire import answers_in, tensors_of
 
@@ -167,6 +168,42 @@ class Recommender:
         call = self._call(timeout_s, self._retries, request_id, headers)
         return [answer for batch in split_into_batches(queries) for answer in self._ask(batch, call)]
 
+    def explain(
+        self,
+        basket: Iterable[str] | None = None,
+        *,
+        user_id: str | None = None,
+        exclude: Iterable[str] | None = None,
+        categories: Iterable[str] | None = None,
+        k: int | None = None,
+        item_ids: Iterable[str] | None = None,
+        timeout_s: float = EXPLAIN_S,
+        request_id: str = "",
+    ) -> JsonObject:
+        """Ask a gateway why its answer holds these items, and what became of `item_ids`.
+
+        It needs protocol="http" and a key of the role admin or explain. The gateway starts a process for its
+        first explanation, which takes some seconds; it explains one question at a time.
+
+        Args:
+            basket, user_id, exclude, categories: see `recommend`.
+            k: items of the answer to explain, 0 to 20. By default 10, or none if `item_ids` are given.
+            item_ids: at most 20 items; for each the stage that it reached.
+            timeout_s: the longest time of the call in seconds.
+            request_id: the id under which the gateway logs the request.
+
+        Returns:
+            The JSON object of `POST /v1/explain`. docs/explain.md of cesta lists its keys, and newer servers
+            may send others.
+
+        Raises:
+            InvalidRequest: this recommender speaks gRPC, or the server refuses a value.
+            CestaError: see its subclasses.
+        """
+        query = Query(basket, user_id, 10, exclude, categories)
+        asked = explain_request(query, k, item_ids)
+        return self._ask_json("/v1/explain", asked, self._call(timeout_s, self._retries, request_id))
+
     def is_ready(self, *, timeout_s: float | None = None) -> bool:
         """Tell whether the server answers now. It sends a query that no cache can answer.
 
@@ -284,6 +321,18 @@ class Recommender:
             try:
                 return self._transport.infer(
                     tensors, timeout_s=call.time_left(), request_id=call.request_id, headers=call.headers
+                )
+            except Unavailable as error:
+                pause_s = call.pause_after(error)
+            time.sleep(pause_s)
+
+    def _ask_json(self, path: str, asked: JsonObject, call: Call) -> JsonObject:
+        if not isinstance(self._transport, JsonTransport):
+            raise InvalidRequest(f'{path} is asked over HTTP; make the recommender with protocol="http"')
+        while True:
+            try:
+                return self._transport.ask_json(
+                    path, asked, timeout_s=call.time_left(), request_id=call.request_id
                 )
             except Unavailable as error:
                 pause_s = call.pause_after(error)

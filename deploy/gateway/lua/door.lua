@@ -215,7 +215,7 @@ local function check_caller(route)
   if not route.roles[key.role] then
     answers.refuse(403)
   end
-  if route.roles == routes.ADMINS then
+  if route == routes.admin then
     check_idempotency_key()
   end
   if route.vouched then

@@ -34,6 +34,7 @@ local SHOPS = set("shop", "admin")
 local SHOPS_AND_PAGES = set("shop", "admin", "page")
 local ADMINS = set("admin")
 local EVENTS = set("events", "admin")
+local EXPLAINERS = set("admin", "explain")
 local BROWSERS = set("browser")
 
 local POST = {methods = set("POST"), allow = "POST"}
@@ -67,6 +68,7 @@ local HTTP = {
   ["/v2/models/recommender/infer"] = route("tensors", POST, {  -- Triton's only public path: cesta_client over HTTP
     rate = "tensors", read = tensors.read, answer = tensors.answer, uses = {"inference-header-content-length"},
   }),
+  ["/v1/explain"] = route("explain", POST, {json = true, roles = EXPLAINERS, vouched = true, location = "@explain"}),
   ["/v1/tokens"] = route("tokens", POST, {json = true, body = true, answer = pages.issue, roles = BROWSERS}),
   ["/v1/items"] = route("items", GET, {location = "@items", uses = {"if-none-match", "accept-encoding"}}),
   ["/v1/categories"] = route("categories", GET, {location = "@categories", uses = {"if-none-match", "accept-encoding"}}),
@@ -92,7 +94,7 @@ local GRPC = {
 }
 local UNKNOWN_GRPC = route("other", POST, {unknown = true, stranger = 401})
 
-routes.unknown, routes.ADMINS = UNKNOWN, ADMINS
+routes.unknown, routes.admin = UNKNOWN, ADMIN
 
 function routes.http(path)
   -- No dots or percent signs: the supervisor sees exactly this path.

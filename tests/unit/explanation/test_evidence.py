@@ -8,7 +8,7 @@ import pytest
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sources import CATEGORY, POPULAR, SIMILAR, TOGETHER, USUAL
-from export_scripts.explanation.evidence import TERMS, Contributor, Evidence
+from ensemble.explanation.evidence import TERMS, Contributor, Evidence
 from tests.building.sampled_shops import (
     ARRAYS,
     QUERY,

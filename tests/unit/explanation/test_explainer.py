@@ -12,18 +12,18 @@ import pytest
 
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.query import BadRequest
+from ensemble.explanation.evidence import Contributor
+from ensemble.explanation.explainer import Explainer
+from ensemble.explanation.fates import Stage
+from ensemble.explanation.groups import GROUPS, VECTORS
 from ensemble.reference import Reference
-from export_scripts.explanation.evidence import Contributor
-from export_scripts.explanation.explainer import Explainer
-from export_scripts.explanation.fates import Stage
-from export_scripts.explanation.groups import GROUPS, VECTORS
-from export_scripts.explanation.scorer import CandidateScorer
 from export_scripts.scorer.graph import FoldedNCF, Table, build_graph
 from export_scripts.scoring.release import open_release
 from operations.errors import CestaError
+from operations.explaining.cut_graph import scored_graph
 from operations.records.contract import Contract
 from tests.building.sampled_shops import RANDOM, RANDOM_ARRAYS, random_queries
-from tests.building.scored import publish_release, random_scorer, scorer_of_items
+from tests.building.scored import explainer_of_files, publish_release, random_scorer, scorer_of_items
 from tests.building.world import arrays_of, shop_of
 
 LIMITS = {"capacity": 40, "similar": 20, "popular": 15, "per_category": 5, "fill": 60, "cold": 4}
@@ -39,7 +39,7 @@ def opened() -> Iterator[ExitStack]:
 def explainer_of(folder: Path, scorer: FoldedNCF, opened: ExitStack) -> Explainer:
     """Explains the random shop, with this scorer."""
     repository = publish_release(folder, RANDOM, RANDOM_ARRAYS, scorer, answers_per_list=10, **LIMITS)
-    return Explainer(opened.enter_context(open_release(repository, None)))
+    return explainer_of_files(opened.enter_context(open_release(repository, None)))
 
 
 def small_scorer(**changes: np.ndarray) -> FoldedNCF:
@@ -179,7 +179,7 @@ def test_a_graph_that_scales_the_wide_term_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(graph.SerializeToString())
     with pytest.raises(CestaError, match="changes the wide term by Mul after the sum"):
-        CandidateScorer(file, contract)
+        scored_graph(file, contract)
 
 
 # Item 1 sold four times, 2 three times, 3 twice, 4 once; 5 and 6 never. User 1 bought 1, 2, 3 and 4. The
@@ -196,7 +196,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, opened: ExitStack) -> Explai
     limits = {"capacity": 3, "popular": 1, "fill": 1, "similar": 1}
     folder = tmp_path_factory.mktemp("small")
     repository = publish_release(folder, shop, arrays, scorer, answers_per_list=3, **limits)
-    return Explainer(opened.enter_context(open_release(repository, None)))
+    return explainer_of_files(opened.enter_context(open_release(repository, None)))
 
 
 @pytest.mark.parametrize(

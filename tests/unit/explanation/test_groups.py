@@ -3,8 +3,8 @@
 from collections import Counter
 
 from ensemble.candidate_sampler.features import FEATURES
-from export_scripts.explanation.evidence import TERMS
-from export_scripts.explanation.groups import GROUPS, MEANINGS, MOST, columns
+from ensemble.explanation.evidence import TERMS
+from ensemble.explanation.groups import GROUPS, MEANINGS, MOST, columns
 
 
 def test_each_feature_is_in_one_group() -> None:

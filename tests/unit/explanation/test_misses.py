@@ -3,7 +3,7 @@
 import numpy as np
 
 from ensemble.candidate_sampler.query import Query
-from export_scripts.explanation.misses import Miss, misses
+from ensemble.explanation.misses import Miss, misses
 from tests.building.sampled_shops import ARRAYS, RANDOM_ARRAYS, random_queries
 from tests.building.world import DAY, LIMITS, sampler_of
 

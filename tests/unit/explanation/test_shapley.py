@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from export_scripts.explanation.shapley import coalitions, shapley_values
+from ensemble.explanation.shapley import coalitions, shapley_values
 
 
 def test_a_left_glove_is_worth_most_where_right_ones_abound() -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Tensors = Mapping[str, NDArray[Any]]
 Headers = Mapping[str, str]
+JsonObject = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +67,21 @@ class AsyncEventTransport(Protocol):
 
     async def aclose(self) -> None:
         """Close the connection."""
+
+
+@runtime_checkable
+class JsonTransport(Protocol):
+    """A transport that also reaches the paths of a gateway that take JSON."""
+
+    def ask_json(self, path: str, asked: JsonObject, *, timeout_s: float, request_id: str) -> JsonObject:
+        """Send an object to a path and return the object that answers it, or raise within `timeout_s`."""
+
+
+@runtime_checkable
+class AsyncJsonTransport(Protocol):
+    """`JsonTransport` for asyncio."""
+
+    async def aask_json(
+        self, path: str, asked: JsonObject, *, timeout_s: float, request_id: str
+    ) -> JsonObject:
+        """Send an object to a path and return the object that answers it, or raise within `timeout_s`."""

@@ -7,10 +7,10 @@ from collections import deque
 from http.client import HTTPException
 
 from .._errors import TimedOut, Unavailable
-from . import v2_http
+from . import json_http, v2_http
 from .bounded_http import BoundedConnection, Response
 from .endpoint import Endpoint
-from .interface import Headers, Reply, Tensors
+from .interface import Headers, JsonObject, Reply, Tensors
 
 
 class HttpTransport:
@@ -25,37 +25,45 @@ class HttpTransport:
 
     def infer(self, tensors: Tensors, *, timeout_s: float, request_id: str, headers: Headers) -> Reply:
         body, sent = v2_http.request(tensors, self._to, request_id, headers)
+        response = self._send(self._path, body, sent, timeout_s)
+        return v2_http.reply(response.status, response.headers, response.body, self._to)
+
+    def ask_json(self, path: str, asked: JsonObject, *, timeout_s: float, request_id: str) -> JsonObject:
+        body, sent = json_http.request(asked, self._to, request_id)
+        response = self._send(f"{self._to.path}{path}", body, sent, timeout_s)
+        return json_http.reply(response.status, response.headers, response.body, self._to)
+
+    def _send(self, path: str, body: bytes, headers: dict[str, str], timeout_s: float) -> Response:
         try:
-            response = self._post(body, sent, time.monotonic() + timeout_s)
+            return self._post(path, body, headers, time.monotonic() + timeout_s)
         except TimeoutError as error:
             raise TimedOut(f"no answer from {self._to.address} within {timeout_s:.2g} s") from error
         except OSError as error:
             raise Unavailable(f"{self._to.address}: {error or type(error).__name__}") from error
         except HTTPException as error:  # the error's own text would be the bytes received
             raise Unavailable(f"{self._to.address} does not speak HTTP ({type(error).__name__})") from error
-        return v2_http.reply(response.status, response.headers, response.body, self._to)
 
     def close(self) -> None:
         self._closed = True
         while self._idle:
             self._idle.pop().close()
 
-    def _post(self, body: bytes, headers: dict[str, str], deadline: float) -> Response:
+    def _post(self, path: str, body: bytes, headers: dict[str, str], deadline: float) -> Response:
         while self._idle:
             try:
-                return self._post_on(self._idle.pop(), body, headers, deadline)
+                return self._post_on(self._idle.pop(), path, body, headers, deadline)
             except TimeoutError:
                 raise
             except (IndexError, OSError, HTTPException):
                 pass  # another thread took it, or the server closed it while idle; a new one decides
         fresh = BoundedConnection(self._to.host, self._to.port, self._tls)
-        return self._post_on(fresh, body, headers, deadline)
+        return self._post_on(fresh, path, body, headers, deadline)
 
     def _post_on(
-        self, connection: BoundedConnection, body: bytes, headers: dict[str, str], deadline: float
+        self, connection: BoundedConnection, path: str, body: bytes, headers: dict[str, str], deadline: float
     ) -> Response:
         try:
-            response = connection.post(self._path, body, headers, deadline=deadline)
+            response = connection.post(path, body, headers, deadline=deadline)
         except BaseException:
             connection.close()  # the rest of an answer may still come
             raise

@@ -7,6 +7,7 @@ The baseline is the average candidate of the same question. Training compares ca
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -19,14 +20,13 @@ from ensemble.candidate_sampler.nearest import Nearest
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import POPULAR, SOURCES
-from export_scripts.explanation.evidence import Contributor, Evidence, text_of
-from export_scripts.explanation.fates import Fate, Stage, early_fate, late_fate
-from export_scripts.explanation.groups import VECTORS, columns
-from export_scripts.explanation.misses import Miss, misses
-from export_scripts.explanation.scorer import CandidateScorer
-from export_scripts.explanation.shapley import coalitions, shapley_values
-from export_scripts.scoring.files import ReleaseFiles
-from operations.errors import CestaError
+from ensemble.explanation.evidence import Contributor, Evidence, text_of
+from ensemble.explanation.fates import Fate, Stage, early_fate, late_fate
+from ensemble.explanation.groups import VECTORS, columns
+from ensemble.explanation.misses import Miss, misses
+from ensemble.explanation.scored_graph import ExplanationError, ScoredGraph
+from ensemble.explanation.scorer import CandidateScorer
+from ensemble.explanation.shapley import coalitions, shapley_values
 
 TOLERANCE: Final = 1e-5  # between a score and the sum of its parts; of scores above 1 a share of the score
 
@@ -85,13 +85,14 @@ class Loss:
 class Explainer:
     """Explains answers of one release. Not thread-safe, as its samplers."""
 
-    def __init__(self, files: ReleaseFiles):
-        arrays, self.limits = load_arrays(files.arrays), load_limits(files.arrays)
+    def __init__(self, folder: Path, graph: ScoredGraph):
+        """``folder`` holds the arrays of the release whose graph is given."""
+        arrays, self.limits = load_arrays(folder), load_limits(folder)
         limits = self.limits
-        nearest, items = Nearest.load(files.arrays, arrays, limits), len(arrays.popularity.score)
+        nearest, items = Nearest.load(folder, arrays, limits), len(arrays.popularity.score)
         self.sampler = CandidateSampler(arrays, limits, nearest)
         self.proposing = CandidateSampler(arrays, limits | {"capacity": min(items, limits["width"])}, nearest)
-        self.scorer = CandidateScorer(files.graph, files.contract)
+        self.scorer = CandidateScorer(graph)
         self.vocabulary = self.sampler.vocabulary()
         self.columns = columns()
 
@@ -159,7 +160,7 @@ class AskedQuestion:
         return Loss(fate, sources, prior=self._prior_parts(self.proposed.features[0, place]))
 
     def _explain(self, rank: int) -> Explanation:
-        """Explain the candidate at ``rank``. Raises CestaError if the parts do not add up to the score."""
+        """Explain the candidate at ``rank``. Raises ExplanationError if the parts miss the score."""
         place = self._order[rank - 1]
         row, values, score = int(self._rows[place]), self._features[place], float(self._scores[place])
         baseline, totals = self._share_out(place)
@@ -182,7 +183,7 @@ class AskedQuestion:
             groups.append(GroupPart(name, wide, totals[name] - wide, features))
         item_id, reached = self._explainer.item_id(row), baseline + sum(part.total for part in groups)
         if not abs(reached - score) <= TOLERANCE * max(1.0, abs(score)):
-            raise CestaError(
+            raise ExplanationError(
                 f"the parts of the score of {item_id} add up to {reached:.6f}, and the score is {score:.6f}; "
                 "please report it with the release"
             )
