@@ -15,7 +15,7 @@ from typing import Annotated, Final, NoReturn, TextIO, cast
 import structlog
 import typer
 
-from operations.commands import ask, install, keys, publish, release, serve
+from operations.commands import ask, events, install, keys, publish, release, serve
 from operations.commands.version import print_version
 from operations.errors import CestaError, NotActive
 from operations.log_stream import LogStream, drop_unwritten
@@ -28,7 +28,11 @@ MAKING: Final = (
     *("etl", "train", "evaluate", "export", "build", "retrain", "score"),
     *("explain", "drift", "paper", "demo"),
 )
-EXTRAS: Final = {"etl": "etl", "demo": "train,demo"}  # verb → what brings all that it needs; else "train"
+EXTRAS: Final = {
+    "etl": "etl",
+    "events": "etl",
+    "demo": "train,demo",
+}  # verb → what brings all that it needs; else "train"
 # Modules of the extra "train". Serving releases does not need them.
 TRAINING: Final = {"faiss", "jinja2", "numba", "onnxruntime", "pandas", "pyarrow", "scipy", "torch"}
 HELP: Final = "What goes into this basket next: receipts in, releases out, served by Triton."
@@ -49,6 +53,7 @@ def make_app() -> typer.Typer:
         app.command(rich_help_panel=SERVING_PANEL)(verb)
     app.add_typer(release.app, name="release", rich_help_panel=SERVING_PANEL)
     app.add_typer(keys.app, name="keys", rich_help_panel=SERVING_PANEL)
+    app.add_typer(events.app, name="events", rich_help_panel=SERVING_PANEL)
     return app
 
 

@@ -58,7 +58,7 @@ def take_in(body: bytes, ndjson: bool, now_ms: int, first_ms: int | None) -> Int
         try:
             given = read()
             event = check_event(given)
-            _check_time(event, now_ms, first_ms)
+            check_time(event, now_ms, first_ms)
         except BadEvent as error:
             refused.append(Refusal(index, _id_of(given), error.code, error.pointer, str(error)))
             continue
@@ -100,7 +100,7 @@ def _id_of(given: object) -> str:
     return value[:128].encode(errors="replace").decode() if isinstance(value, str) else ""
 
 
-def _check_time(event: Event, now_ms: int, first_ms: int | None) -> None:
+def check_time(event: Event, now_ms: int, first_ms: int | None) -> None:
     if event.at_ms is None:
         return
     if event.at_ms > now_ms + TOLERANCE_MS:
