@@ -1,6 +1,7 @@
 """Triton's adapter of the candidate sampler: tensors → queries → one call for the whole batch → tensors."""
 
 import json
+import os
 from collections.abc import Collection
 from pathlib import Path
 from time import perf_counter
@@ -11,10 +12,13 @@ import triton_python_backend_utils as pb_utils
 
 from .digest import FURTHER, INPUTS, query_digest, warned
 from .groups import groups_of
+from .live.change_log import FOLDER_VARIABLE
+from .live.follower import Follower
 from .metrics import Reporter, Tally
 from .query import BadRequest, Query
 from .sampler import CandidateSampler
 
+AS_RELEASED = b"-"  # the value of `live` that asks without live tables: for golden requests
 Asked = tuple[Query, bytes]  # a query, and the digest of the ids that it was made from
 
 
@@ -29,10 +33,16 @@ class TritonPythonModel:
         self._sampler.sample([first])  # compiles the kernels, before the first shopper waits for it
         self._tally = Tally(groups_of(self._sampler.arrays))
         labels = {"release": args["model_version"], "model_instance": args["model_instance_name"]}
+        folder_of_logs = os.environ.get(FOLDER_VARIABLE)
+        self._follower = (
+            Follower(Path(folder_of_logs), self._sampler.live, labels) if folder_of_logs else None
+        )
         self._reporter = Reporter(self._tally, pb_utils.MetricFamily, labels)
 
     def finalize(self) -> None:
         """The release is unloaded, or the server stops."""
+        if self._follower:
+            self._follower.close()
         self._reporter.close()
         self._sampler.close()
 
@@ -59,9 +69,9 @@ class TritonPythonModel:
         return {"rows": self._sampler.rows(queries, candidates), "candidate_features": candidates.features}
 
     def _parse(self, request: Any) -> list[Asked] | BadRequest:
-        """One query per row of the request's batch, or what is wrong with it.
+        """One query per row of the request's batch, or what is wrong with it. ``nonce`` is not read.
 
-        ``nonce`` and ``live`` are not read.
+        Of ``live`` only AS_RELEASED is; any other value is a part of the response cache's key and no more.
         """
         arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         for name, array in arrays.items():
@@ -72,10 +82,14 @@ class TritonPythonModel:
         columns = [arrays[name].tolist() if name in arrays else absent for name in INPUTS]
         further = {name: arrays[name].tolist() for name in FURTHER if name in arrays}
         try:
-            return [
+            asked = [
                 self._ask(*ids, **{name: column[i] for name, column in further.items()})
                 for i, ids in enumerate(zip(*columns, strict=True))
             ]
+            if "live" in arrays:
+                for (query, _), live in zip(asked, arrays["live"].tolist(), strict=True):
+                    query.is_live = live != [AS_RELEASED]
+            return asked
         except BadRequest as error:
             return error
 

@@ -34,6 +34,16 @@ class Queries(NamedTuple):
     cold: Int  # (batch, m) the same of items with too few sales to be counted; may be of no width
     user_vectors: Float  # (batch, d) the query's user in the retrieval tower's space
     basket_vectors: Float  # (batch, d) likewise its basket
+    live: NDArray[np.uint8]  # (1 + stores, items) live/forbidden.py; (1, 1): nothing is forbidden
+    store_rows: Int  # (batch,) in live; 0: the whole shop, -1: nothing is forbidden
+
+
+class Filter(NamedTuple):
+    """What one query must not be recommended, beside what stands in Touched.slot."""
+
+    by_category: bool  # only items that are set in Touched.allowed
+    is_live: bool  # not what `live` forbids
+    live: NDArray[np.uint8]  # (items,) of the query's store
 
 
 class Tables(NamedTuple):

@@ -79,6 +79,13 @@ class Rows:
         found: list[int] = rows.tolist()
         return found
 
+    def find_joined(self, text: bytes, count: int) -> NDArray[np.int32]:
+        """The rows of ``count`` ids, joined by BETWEEN, in order. Raises ValueError for another number."""
+        rows = np.zeros(count, np.int32)
+        if self._find(text, rows, False) != count:
+            raise ValueError(f"{text[:40]!r}… holds another number of ids than {count}")
+        return rows
+
     def find_distinct(self, ids: Collection[bytes]) -> list[int]:
         """The distinct rows of the ids, ascending."""
         if len(ids) == 1:

@@ -16,9 +16,10 @@ import math
 import numba
 import numpy as np
 
-from .batch import EXCLUDED, FREE, IN_BASKET, Candidates, Derived, Limits, Queries, Tables, Touched
+from .batch import EXCLUDED, FREE, IN_BASKET, Candidates, Derived, Filter, Limits, Queries, Tables, Touched
 from .features import FEATURES
 from .largest import largest
+from .live.forbidden import FORBIDDEN
 from .sources import SOURCES
 
 ZERO, ONE = np.float32(0.0), np.float32(1.0)  # keeps the arithmetic in single precision
@@ -49,17 +50,23 @@ COLUMNS = {HISTORY: 8, PARTNERS: 6, CATEGORIES: 5}
 
 
 @numba.njit(nogil=True)
-def _propose(items, most, source, n, t, filtered):  # type: ignore[no-untyped-def]
+def _propose(items, most, source, n, t, passing):  # type: ignore[no-untyped-def]
     """Enter the first `most` items of a list that may be recommended into the tables; returns the new n.
 
     For whole lists only: a call costs as much as fifty items.
     """
     slot, allowed, rows, sources = t.slot, t.allowed, t.rows, t.sources
+    by_category, is_live, live = passing.by_category, passing.is_live, passing.live
     taken = 0
     for item in items:
         if taken >= most:
             break
-        if slot[item] == FREE and n < rows.shape[0] and (allowed[item] or not filtered):
+        if (
+            slot[item] == FREE
+            and n < rows.shape[0]
+            and (allowed[item] or not by_category)
+            and not (is_live and live[item] & FORBIDDEN)
+        ):
             slot[item] = n
             rows[n] = item
             n += 1
@@ -70,13 +77,14 @@ def _propose(items, most, source, n, t, filtered):  # type: ignore[no-untyped-de
 
 
 @numba.njit(nogil=True)
-def _walk_history(user, now, size, m, t, histories, finest, day, filtered):  # type: ignore[no-untyped-def]
+def _walk_history(user, now, size, m, t, histories, finest, day, passing):  # type: ignore[no-untyped-def]
     """Usual purchases and own past baskets like this one; returns (n, m, baskets seen, purchases seen).
 
     USER_COUNT holds the number of purchases, LAST_PURCHASE and DUE the ages of the last and first in days.
     """
     slot, allowed, rows, sources, f = t.slot, t.allowed, t.rows, t.sources, t.history
     category_slot, numbers, sums = t.category_slot, t.category_numbers, t.categories
+    by_category, is_live, live = passing.by_category, passing.is_live, passing.live
     times, offsets = histories.times, histories.basket_offsets
     n = baskets = purchases = np.int64(0)
     for b in range(histories.user_offsets[user], histories.user_offsets[user + 1]):
@@ -93,7 +101,12 @@ def _walk_history(user, now, size, m, t, histories, finest, day, filtered):  # t
         r15, r60 = np.float32(math.exp(-age / 15.0)), np.float32(math.exp(-age / 60.0))
         for item in items:
             place = slot[item]
-            if place == FREE and n < rows.shape[0] and (allowed[item] or not filtered):
+            if (
+                place == FREE
+                and n < rows.shape[0]
+                and (allowed[item] or not by_category)
+                and not (is_live and live[item] & FORBIDDEN)
+            ):
                 place = slot[item] = n
                 rows[n], sources[n] = item, USUAL
                 f[n, DUE] = age
@@ -127,14 +140,20 @@ def _walk_history(user, now, size, m, t, histories, finest, day, filtered):  # t
 
 
 @numba.njit(nogil=True)
-def _walk_partners(basket, n, t, neighbours, filtered):  # type: ignore[no-untyped-def]
+def _walk_partners(basket, n, t, neighbours, passing):  # type: ignore[no-untyped-def]
     """Bought together: every partner of every basket item."""
     slot, allowed, rows, sources, f = t.slot, t.allowed, t.rows, t.sources, t.partners
+    by_category, is_live, live = passing.by_category, passing.is_live, passing.live
     for item in basket:
         for k in range(neighbours.offsets[item], neighbours.offsets[item + 1]):
             partner = neighbours.items[k]
             place = slot[partner]
-            if place == FREE and n < rows.shape[0] and (allowed[partner] or not filtered):
+            if (
+                place == FREE
+                and n < rows.shape[0]
+                and (allowed[partner] or not by_category)
+                and not (is_live and live[partner] & FORBIDDEN)
+            ):
                 place = slot[partner] = n
                 rows[n] = partner
                 n += 1
@@ -153,7 +172,7 @@ def _walk_partners(basket, n, t, neighbours, filtered):  # type: ignore[no-untyp
 
 
 @numba.njit(nogil=True)
-def _walk_categories(basket, finest, n, t, categories, limits, filtered):  # type: ignore[no-untyped-def]
+def _walk_categories(basket, finest, n, t, categories, limits, passing):  # type: ignore[no-untyped-def]
     """The best sellers of the finest categories in the basket."""
     looked_into = 0
     for k in range(basket.shape[0]):
@@ -164,7 +183,7 @@ def _walk_categories(basket, finest, n, t, categories, limits, filtered):  # typ
         if category == 0 or earlier or looked_into >= limits.basket_categories:
             continue
         looked_into += 1
-        n = _propose(_members(category, categories), limits.per_category, CATEGORY, n, t, filtered)
+        n = _propose(_members(category, categories), limits.per_category, CATEGORY, n, t, passing)
     return n
 
 
@@ -388,6 +407,7 @@ def sample_batch(
     finest, day = derived.finest, a.clock.day.item()
     weights, vectors = a.prior.weights, a.vectors
     places = np.empty(out.rows.shape[1], np.int32)
+    is_live = q.live.shape[1] > 1
     for i in range(q.user_rows.shape[0]):
         user, now = q.user_rows[i], q.now[i]
         basket = q.baskets[q.basket_offsets[i] : q.basket_offsets[i + 1]]
@@ -395,27 +415,30 @@ def sample_batch(
         excludes = q.excludes[q.exclude_offsets[i] : q.exclude_offsets[i + 1]]
         unwanted = q.unwanted[q.unwanted_offsets[i] : q.unwanted_offsets[i + 1]]
         only = q.only[q.only_offsets[i] : q.only_offsets[i + 1]]
-        filtered = wanted.shape[0] > 0 or only.shape[0] > 0
+        store = q.store_rows[i]
+        passing = Filter(
+            wanted.shape[0] > 0 or only.shape[0] > 0, is_live and store >= 0, q.live[max(store, 0)]
+        )
         size = basket.shape[0]
         _block(basket, excludes, wanted, unwanted, only, t, a.categories)
 
         m = _walk_category_pairs(basket, finest, t, a.category_pairs)
         past, whose = (q.past, i) if q.has_past[i] else (a.histories, np.int64(user))
-        n, m, baskets, purchases = _walk_history(whose, now, size, m, t, past, finest, day, filtered)
+        n, m, baskets, purchases = _walk_history(whose, now, size, m, t, past, finest, day, passing)
         usual = n
         known = user > 0 or size > 0  # else there is nothing that an item could be similar to
-        n = _propose(q.similar[i], q.similar.shape[1] if known else 0, SIMILAR, n, t, filtered)
+        n = _propose(q.similar[i], q.similar.shape[1] if known else 0, SIMILAR, n, t, passing)
         first_cold = n  # without those the user bought before, which need no help
-        n = after_cold = _propose(q.cold[i], limits.cold if known else 0, SIMILAR, n, t, filtered)
-        n = _propose(a.popularity.order, limits.popular, POPULAR, n, t, filtered)
-        n = _walk_categories(basket, finest, n, t, a.categories, limits, filtered)
-        n = _walk_partners(basket, n, t, a.neighbours, filtered)
+        n = after_cold = _propose(q.cold[i], limits.cold if known else 0, SIMILAR, n, t, passing)
+        n = _propose(a.popularity.order, limits.popular, POPULAR, n, t, passing)
+        n = _walk_categories(basket, finest, n, t, a.categories, limits, passing)
+        n = _walk_partners(basket, n, t, a.neighbours, passing)
         for category in wanted:
-            n = _propose(_members(category, a.categories), limits.fill, CATEGORY, n, t, filtered)
-        if n < limits.fill and not filtered:
-            n = _propose(derived.best_first, limits.fill, POPULAR, n, t, filtered)
+            n = _propose(_members(category, a.categories), limits.fill, CATEGORY, n, t, passing)
+        if n < limits.fill and not passing.by_category:
+            n = _propose(derived.best_first, limits.fill, POPULAR, n, t, passing)
         if only.shape[0] > 0:
-            n = _propose(only, only.shape[0], ASKED_FOR, n, t, filtered)
+            n = _propose(only, only.shape[0], ASKED_FOR, n, t, passing)
 
         seen = (size, baskets, purchases)
         _score((n, m, usual), seen, t, derived, weights, q.user_vectors[i], q.basket_vectors[i], vectors)

@@ -37,6 +37,8 @@ class Query:
     only: Sequence[int] = ()  # the item rows that may be recommended, or NO_ITEM if none is known
     history: Sequence[tuple[float, int]] | None = None  # (age in days, item row), oldest first; None: user's
     warnings: Sequence[bytes] = ()  # code and value, as digest.py tells; the answer has them
+    store: bytes = b""  # whose live table counts; "": that of the whole shop
+    is_live: bool = True  # live tables count
 
 
 class Vocabulary:
@@ -107,6 +109,7 @@ class Vocabulary:
         warnings = [*query.warnings]
         for store in filter(None, map(_trimmed, store_id)):
             _check_id("store_id", store)
+            query.store = store
             warnings.append(b"unknown_store:" + store)
         query.unwanted, unknown = _rows(
             "exclude_categories", exclude_categories, MAX_CATEGORIES, self._categories

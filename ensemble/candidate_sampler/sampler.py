@@ -16,6 +16,7 @@ from .batch import Candidates, Derived, Limits, Queries, Tables, Touched, new_sc
 from .features import FEATURES
 from .ids import Ids, Rows
 from .kernels import IN_CATEGORY, POPULARITY, POPULARITY_28, sample_batch
+from .live.forbidden import Forbidden
 from .nearest import Nearest, query_vectors
 from .query import Query, Vocabulary
 from .user_vectors import by_bytes
@@ -47,6 +48,7 @@ class CandidateSampler:
         self._items, self._users = len(arrays.popularity.score), len(arrays.retrieval.users)
         self._categories = len(arrays.categories.members_offsets) - 1
         self._width = min(self._items, limits["width"])
+        self.live = Forbidden(self._items, Rows(self.arrays.item_ids).find_joined)
         self._tables, self._derived = _tables(self.arrays), _derived(self.arrays)
         self._scratch = [self._clean_scratch() for _ in range(threads)]
         self._no_past = _histories([])
@@ -90,28 +92,31 @@ class CandidateSampler:
         past = self._past(queries) if has_past.any() else self._no_past
         user_vectors, basket_vectors = query_vectors(self.arrays.retrieval, users, basket_offsets, baskets)
         nothing = np.zeros((batch, 0), np.int32)
-        return self._run(
-            Queries(
-                user_rows=users,
-                now=np.fromiter((self.now if q.now is None else q.now for q in queries), np.int64, batch),
-                basket_offsets=basket_offsets,
-                baskets=baskets,
-                exclude_offsets=exclude_offsets,
-                excludes=excludes,
-                wanted_offsets=wanted_offsets,
-                wanted=wanted,
-                unwanted_offsets=unwanted_offsets,
-                unwanted=unwanted,
-                only_offsets=only_offsets,
-                only=only,
-                has_past=has_past,
-                past=past,
-                similar=nothing,
-                cold=nothing,
-                user_vectors=user_vectors,
-                basket_vectors=basket_vectors,
+        with self.live.lock:  # so that a version of the live table counts as a whole
+            return self._run(
+                Queries(
+                    user_rows=users,
+                    now=np.fromiter((self.now if q.now is None else q.now for q in queries), np.int64, batch),
+                    basket_offsets=basket_offsets,
+                    baskets=baskets,
+                    exclude_offsets=exclude_offsets,
+                    excludes=excludes,
+                    wanted_offsets=wanted_offsets,
+                    wanted=wanted,
+                    unwanted_offsets=unwanted_offsets,
+                    unwanted=unwanted,
+                    only_offsets=only_offsets,
+                    only=only,
+                    has_past=has_past,
+                    past=past,
+                    similar=nothing,
+                    cold=nothing,
+                    user_vectors=user_vectors,
+                    basket_vectors=basket_vectors,
+                    live=self.live.bytes_by_item,
+                    store_rows=np.fromiter(map(self._live_row, queries), np.int32, batch),
+                )
             )
-        )
 
     def basket_rows(self, queries: Sequence[Query]) -> NDArray[np.int32]:
         """(batch, L): the baskets' rows, padded with 0."""
@@ -133,6 +138,9 @@ class CandidateSampler:
         )
         _check_rows("history item", past.items, 1, self._items)
         return past
+
+    def _live_row(self, query: Query) -> int:
+        return self.live.store_row(query.store) if query.is_live else -1
 
     def _run(self, queries: Queries) -> Candidates:
         shape = (len(queries.user_rows), self.capacity)
@@ -191,6 +199,7 @@ class CandidateSampler:
             cold=self._nearest.cold(vectors),
             user_vectors=users,
             basket_vectors=baskets,
+            store_rows=queries.store_rows[part],
         )
 
     def _clean_scratch(self) -> Touched:

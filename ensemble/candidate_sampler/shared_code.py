@@ -41,7 +41,9 @@ def shared(release: Path, folder: Path) -> Path:
         fresh = Path(staged, "fresh", package.name)
         fresh.mkdir(parents=True)
         for file in _code(release):
-            shutil.copyfile(file, fresh / file.name)
+            copy = fresh / file.relative_to(release)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, copy)
         if package.is_dir() and digest_of(package) != digest:  # somebody changed it
             package.parent.rename(Path(staged, "changed"))
         try:
@@ -56,9 +58,9 @@ def digest_of(package: Path) -> str:
     """Of the names and texts of all Python files."""
     digest = hashlib.sha256()
     for file in _code(package):
-        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode() + file.read_bytes())
+        digest.update(f"{file.relative_to(package)}\0{file.stat().st_size}\0".encode() + file.read_bytes())
     return digest.hexdigest()[:32]
 
 
 def _code(package: Path) -> list[Path]:
-    return sorted(package.glob("*.py"))
+    return sorted(package.rglob("*.py"))

@@ -33,6 +33,7 @@ class Role(StrEnum):
     browser = "browser"
     events = "events"
     explain = "explain"
+    stock = "stock"
 
 
 @app.callback()
@@ -64,7 +65,7 @@ def add(
         typer.Option(
             help="shop may ask for recommendations; admin may change releases, too; "
             "browser only makes tokens for pages; events only reports purchases; "
-            "explain only asks why an answer is as it is."
+            "explain only asks why an answer is as it is; stock only changes the stock."
         ),
     ] = Role.shop,
     rate: Annotated[int, typer.Option(help="Requests per second; a burst may hold as many again.")] = 50,

@@ -58,6 +58,13 @@ EventStoreAddress = Annotated[
 GatewayAddress = Annotated[
     str, typer.Option(help="host:port of that gateway; a probe sets the metric cesta_gateway_up.")
 ]
+LiveFolder = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="CESTA_LIVE",
+        help="Folder of the live tables, such as the stock; with a gateway, GATEWAY/live by default.",
+    ),
+]
 
 
 def serve(
@@ -74,6 +81,7 @@ def serve(
     gateway: GatewayFolder = None,
     gateway_http: GatewayAddress = "127.0.0.1:8080",
     events: EventStoreAddress = None,
+    live: LiveFolder = None,
 ) -> None:
     """Serve a published repository in the foreground.
 
@@ -100,6 +108,7 @@ def serve(
         metrics_port=metrics_port,
         config=config,
         response_cache=parse_cache(response_cache),
+        live=live or (gateway / "live" if gateway else None),
     )
     prepare(lambda: None if release else check_repository(settings))
     run(settings, supervisor_port, beside, release, _events(events, gateway))

@@ -27,7 +27,7 @@ from operations.errors import CestaError, KeyKept
 from operations.records.atomic import overwrite, write_file
 from operations.records.disk import FILE_MODE, explain, explained, make_folder
 
-Role = Literal["shop", "admin", "browser", "events", "explain"]
+Role = Literal["shop", "admin", "browser", "events", "explain", "stock"]
 
 FILE: Final = "keys.json"
 MAX_RATE: Final = 100_000

@@ -12,7 +12,7 @@ SAMPLER_CODE = ROOT / "ensemble" / "candidate_sampler"
 
 def sampler_code() -> dict[str, file_record.FileRecord]:
     """The sampler's modules by name."""
-    return file_record.describe(SAMPLER_CODE.glob("*.py"), SAMPLER_CODE)
+    return file_record.describe(SAMPLER_CODE.rglob("*.py"), SAMPLER_CODE)
 
 
 def check_sampler_code(run: manifest.RunManifest) -> None:
@@ -26,4 +26,5 @@ def check_sampler_code(run: manifest.RunManifest) -> None:
 def copy_sampler_code(folder: Path) -> None:
     """Copy the sampler's modules into ``folder``."""
     for name in sampler_code():
+        (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy2(SAMPLER_CODE / name, folder / name)

@@ -27,6 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from ensemble.candidate_sampler.live.change_log import FOLDER_VARIABLE
 from operations.address import join_address
 from operations.errors import ServerError
 from operations.log_stream import LogStream, drop_unwritten
@@ -238,6 +239,7 @@ class Server:
                     threads=self.settings.threads,
                     repository=self.settings.repository,
                 )
+                | ({FOLDER_VARIABLE: str(self.settings.live.absolute())} if self.settings.live else {})
                 | cache_secret(self.settings.response_cache)
                 | ({control_secret.VARIABLE: secret} if secret else {}),
                 stdin=subprocess.DEVNULL,

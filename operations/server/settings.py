@@ -42,6 +42,7 @@ class ServerSettings:
     log_verbose: int = 0
     old_triton: str = "refuse"  # or "expose": a tritonserver older than the minimum may leave loopback
     control_secret: str = field(default="", repr=False)  # required for model control; "": not required
+    live: Path | None = None  # the folder of the live tables that the samplers follow
     extra_args: tuple[str, ...] = ()  # passed to tritonserver as they are
 
 

@@ -48,7 +48,7 @@ class NewKey(BaseModel, extra="forbid", strict=True):
     """The body that makes a key."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-    role: Literal["shop", "browser", "events", "explain"] = "shop"
+    role: Literal["shop", "browser", "events", "explain", "stock"] = "shop"
     rate: Rate = 50
     expires_in_s: Seconds | None = None
     origins: list[str] = []

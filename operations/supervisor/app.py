@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -39,6 +39,7 @@ def make_app(
     drift: DriftWatch | None = None,
     events: Events | None = None,
     explanations: Explanations | None = None,
+    stock_routes: APIRouter | None = None,
 ) -> FastAPI:
     """Return the app, for one worker beside the watchdog. Without an operator it changes nothing.
 
@@ -82,6 +83,8 @@ def make_app(
 
     if events:
         app.include_router(make_event_routes(events))
+    if stock_routes:
+        app.include_router(stock_routes)
     if operator:
         app.include_router(make_router(operator))
         if explanations:

@@ -47,6 +47,7 @@ from operations.supervisor.metrics import Metrics
 from operations.supervisor.operation_log import OperationLog
 from operations.supervisor.server_log import log_handler
 from operations.supervisor.status import Status
+from operations.supervisor.stock import StockMetrics, follow_stock, make_stock_router, stock_token
 from operations.supervisor.threads import run_in_thread, run_unattended
 from operations.supervisor.watchdog import Watchdog
 
@@ -128,7 +129,11 @@ def _serve(
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(mark_served(repository))
-            operator = kept = explanations = None
+            beside = gateway.folder if gateway else None
+            stock = stack.enter_context(follow_stock(settings.live, beside))
+            status.stock, operator = stock, None
+            kept = explanations = None
+            metrics.registry.register(StockMetrics(stock))
             if gateway:
                 stack.enter_context(GatewayLink(gateway, repository, metrics.registry, answering, pinned))
                 explanations = Explanations(repository, answering)
@@ -137,7 +142,8 @@ def _serve(
                 if events:
                     facts = ReleaseFacts(repository, lambda: watchdog.health.release)
                     kept = stack.enter_context(_keep_events(events, gateway.folder, metrics, facts))
-            app = make_app(watchdog, status, metrics, operator, drift, kept, explanations)
+            routes = make_stock_router(stock, stock_token(stock.folder, beside)) if stock else None
+            app = make_app(watchdog, status, metrics, operator, drift, kept, explanations, routes)
             stack.enter_context(_run_app(app, listener))
             _wait(watching)
     finally:

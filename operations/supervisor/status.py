@@ -8,6 +8,7 @@ import structlog
 
 from cesta_client import __version__
 from operations.errors import CestaError
+from operations.live.stock import Stock
 from operations.records.manifest import JsonObject
 from operations.releases import history
 from operations.releases.repository import read_release
@@ -38,6 +39,7 @@ class Status:
         self._began: Fallback | None = None  # that of the last start
         self._cesta = {"version": __version__, "commit": find_commit()}
         self.triton: TritonVersion | None = None  # that of the last start
+        self.stock: Stock | None = None  # None: this server follows no live tables
 
     def follow(self, ending: Ending) -> None:
         """Read an object store at intervals until ``ending``, so that no request waits for it."""
@@ -88,6 +90,7 @@ class Status:
             "restarts": restarts.total(),
             "restarts_by_trouble": {trouble: restarts[trouble] for trouble in LOST},
             "triton": _describe(self.triton) if self.triton else None,
+            "stock": _describe_stock(self.stock, health.release) if self.stock else None,
         }
 
     def promotions_failed(self) -> int:
@@ -133,6 +136,21 @@ class Status:
         if release is not None and (self._manifest is None or self._manifest[0] != release):
             manifest = read_release(self._repository, release)
             self._manifest = release, manifest.metrics, Ages.of(manifest)
+
+
+def _describe_stock(stock: Stock, release: int | None) -> dict[str, object]:
+    """Return the version of the stock, and whether the answering release applies it."""
+    versions = [one.version for one in stock.followers() if one.release == str(release)]
+    reason = None
+    if stock.table.version and not versions:
+        reason = f"release {release} was made before samplers followed the stock; build and promote a new one"
+    elif stock.lag_s():
+        reason = f"a sampler of release {release} is at version {min(versions)}"
+    return {
+        "version": stock.table.version,
+        "applied": min(versions, default=0) >= stock.table.version,
+        "reason": reason or stock.table.damage or None,
+    }
 
 
 def _describe(triton: TritonVersion) -> dict[str, object]:

@@ -30,6 +30,7 @@ def test_the_public_names_are_these():
         "AnswerWarning",
         "AsyncRecommender",
         "AsyncTransport",
+        "Availability",
         "CestaError",
         "EventsStatus",
         "InvalidRequest",
@@ -40,6 +41,7 @@ def test_the_public_names_are_these():
         "Recommender",
         "Reply",
         "ServerError",
+        "StockChange",
         "Throttled",
         "TimedOut",
         "Transport",
@@ -61,7 +63,8 @@ def test_no_other_module_is_public():
 
 
 @pytest.mark.parametrize(
-    "method", ["__init__", "recommend", "recommend_many", "is_ready", "purchased", "returned"]
+    "method",
+    ["__init__", "recommend", "recommend_many", "is_ready", "purchased", "returned", "set_availability"],
 )
 def test_both_clients_take_the_same_options(method):
     sync, alike = (

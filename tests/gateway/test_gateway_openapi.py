@@ -37,7 +37,11 @@ BODIES = {
     "/v1/explain": {"user_id": "900"},
 }
 ADMINS_OWN = {400, 404, 409, 422}  # statuses of the supervisor, whose stand-in has none of these
-BY_SUPERVISOR = {"/v1/explain": {400, 500}, "/v1/events": ADMINS_OWN}
+BY_SUPERVISOR = {
+    "/v1/explain": {400, 500},
+    "/v1/events": ADMINS_OWN,
+    "/v1/availability": ADMINS_OWN | {202, 413},
+}
 ADMIN_BODY = {"percent": 5}
 CATEGORIES = {"release": 2, "categories": [{"name": "dairy", "items": 1}]}
 ITEMS = {"items": {"i1": {"name": "Eggs", "department": "dairy"}}}

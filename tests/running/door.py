@@ -170,6 +170,8 @@ EXPLAINED = {
         "request_id": "of-a-shop",
     },
 }
+STOCK = {"version": 17, "pairs": 1, "unavailable": 1, "stores": 0, "samplers": []}
+STOCK_CHANGED = {"version": 17, "changed": 1, "samplers": 1, "applied": 1}
 OPERATION = {"id": 32 * "a", "what": "promote", "state": "running"}
 
 
@@ -212,6 +214,8 @@ class _Echo(BaseHTTPRequestHandler):
             answer["request_id"] = headers["x-request-id"]
         elif self.path == "/v1/explain":
             answer |= EXPLAINED
+        elif self.path.startswith("/v1/availability"):
+            answer |= STOCK_CHANGED if self.command == "PUT" else STOCK
         elif is_key:
             answer |= KEY | {"keys": [KEY]}
         content = json.dumps(answer).encode()
@@ -227,7 +231,7 @@ class _Echo(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_POST = do_GET  # noqa: N815 - the library looks for this name
+    do_POST = do_PUT = do_GET  # noqa: N815 - the library looks for these names
 
     def log_message(self, *_: object) -> None:
         pass

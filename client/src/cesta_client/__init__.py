@@ -16,6 +16,7 @@ from ._errors import (
 )
 from ._events import EventsStatus
 from ._recommender import Recommender
+from ._stock import Availability, StockChange
 from ._transports.interface import AsyncTransport, Reply, Transport
 from ._values import AnswerWarning, Query, Reason, Recommendation, Recommendations
 from ._version import __version__
@@ -24,6 +25,7 @@ __all__ = [
     "AnswerWarning",
     "AsyncRecommender",
     "AsyncTransport",
+    "Availability",
     "CestaError",
     "EventsStatus",
     "InvalidRequest",
@@ -34,6 +36,7 @@ __all__ = [
     "Recommender",
     "Reply",
     "ServerError",
+    "StockChange",
     "Throttled",
     "TimedOut",
     "Transport",

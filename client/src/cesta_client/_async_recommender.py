@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 
-from . import _check
+from . import _check, _stock
 from ._call import Call, make_canary, split_into_batches
 from ._digest import check_own, is_of_another_question, log_mistaken, with_nonce
 from ._errors import CestaError, InvalidRequest, Unavailable
 from ._events import EventsStatus, encode_event
 from ._explain import EXPLAIN_S, explain_request
 from ._reporting import AsyncReporter, async_reporter_of
+from ._stock import Availability, StockChange
 from ._transports.connect import connect_async
 from ._transports.endpoint import Protocol, make_endpoint
 from ._transports.interface import AsyncJsonTransport, AsyncTransport, JsonObject, Reply, Tensors
@@ -135,6 +136,21 @@ class AsyncRecommender:
         asked = explain_request(query, k, item_ids)
         return await self._ask_json("/v1/explain", asked, self._call(timeout_s, self._retries, request_id))
 
+    async def set_availability(
+        self,
+        entries: Iterable[Availability],
+        *,
+        version: int | None = None,
+        replace: bool = False,
+        timeout_s: float | None = None,
+    ) -> StockChange:
+        """See `Recommender.set_availability`."""
+        answer: JsonObject = {}
+        for body in _stock.bodies(entries, version, replace):
+            call = self._call(timeout_s or _stock.TIMEOUT_S, self._retries, "")
+            answer = await self._ask_json(_stock.PATH, body, call, "PUT")
+        return _stock.change_in(answer)
+
     async def is_ready(self, *, timeout_s: float | None = None) -> bool:
         """See `Recommender.is_ready`."""
         call = self._call(timeout_s, 0, "")
@@ -233,13 +249,13 @@ class AsyncRecommender:
                 pause_s = call.pause_after(error)
             await asyncio.sleep(pause_s)
 
-    async def _ask_json(self, path: str, asked: JsonObject, call: Call) -> JsonObject:
+    async def _ask_json(self, path: str, asked: JsonObject, call: Call, method: str = "POST") -> JsonObject:
         if not isinstance(self._transport, AsyncJsonTransport):
             raise InvalidRequest(f'{path} is asked over HTTP; make the recommender with protocol="http"')
         while True:
             try:
                 return await self._transport.aask_json(
-                    path, asked, timeout_s=call.time_left(), request_id=call.request_id
+                    path, asked, timeout_s=call.time_left(), request_id=call.request_id, method=method
                 )
             except Unavailable as error:
                 pause_s = call.pause_after(error)

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 
-from . import _check
+from . import _check, _stock
 from ._call import Call, make_canary, split_into_batches
 from ._digest import check_own, is_of_another_question, log_mistaken, with_nonce
 from ._errors import CestaError, InvalidRequest, Unavailable
 from ._events import EventsStatus, encode_event
 from ._explain import EXPLAIN_S, explain_request
 from ._reporting import Reporter, reporter_of
+from ._stock import Availability, StockChange
 from ._transports.connect import connect
 from ._transports.endpoint import Protocol, make_endpoint
 from ._transports.interface import JsonObject, JsonTransport, Reply, Tensors, Transport
@@ -204,6 +205,35 @@ class Recommender:
         asked = explain_request(query, k, item_ids)
         return self._ask_json("/v1/explain", asked, self._call(timeout_s, self._retries, request_id))
 
+    def set_availability(
+        self,
+        entries: Iterable[Availability],
+        *,
+        version: int | None = None,
+        replace: bool = False,
+        timeout_s: float | None = None,
+    ) -> StockChange:
+        """Tell what is available from now on. Returns once recommendations follow it.
+
+        It asks the gateway and needs `protocol="http"` with a key of the role stock, shop or admin. Entries
+        that are not named stay as they are.
+
+        Args:
+            entries: see `Availability`. Over 2,000 of them are sent in parts, which count together.
+            version: above that of the change before. The same change may be sent again. None: the next one.
+            replace: forget all entries of before.
+            timeout_s: the longest time of one part, all retries included; 10 by default.
+
+        Raises:
+            InvalidRequest: an id is not valid, or the version is not newer (`code` is "older_version").
+            CestaError: see its subclasses.
+        """
+        answer: JsonObject = {}
+        for body in _stock.bodies(entries, version, replace):
+            call = self._call(timeout_s or _stock.TIMEOUT_S, self._retries, "")
+            answer = self._ask_json(_stock.PATH, body, call, "PUT")
+        return _stock.change_in(answer)
+
     def is_ready(self, *, timeout_s: float | None = None) -> bool:
         """Tell whether the server answers now. It sends a query that no cache can answer.
 
@@ -326,13 +356,13 @@ class Recommender:
                 pause_s = call.pause_after(error)
             time.sleep(pause_s)
 
-    def _ask_json(self, path: str, asked: JsonObject, call: Call) -> JsonObject:
+    def _ask_json(self, path: str, asked: JsonObject, call: Call, method: str = "POST") -> JsonObject:
         if not isinstance(self._transport, JsonTransport):
             raise InvalidRequest(f'{path} is asked over HTTP; make the recommender with protocol="http"')
         while True:
             try:
                 return self._transport.ask_json(
-                    path, asked, timeout_s=call.time_left(), request_id=call.request_id
+                    path, asked, timeout_s=call.time_left(), request_id=call.request_id, method=method
                 )
             except Unavailable as error:
                 pause_s = call.pause_after(error)

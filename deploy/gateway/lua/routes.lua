@@ -35,10 +35,12 @@ local SHOPS_AND_PAGES = set("shop", "admin", "page")
 local ADMINS = set("admin")
 local EVENTS = set("events", "admin")
 local EXPLAINERS = set("admin", "explain")
+local STOCKS = set("stock", "shop", "admin")
 local BROWSERS = set("browser")
 
 local POST = {methods = set("POST"), allow = "POST"}
 local GET = {methods = set("GET", "HEAD"), allow = "GET, HEAD"}
+local GET_PUT = {methods = set("GET", "PUT"), allow = "GET, PUT"}
 local GET_POST = {methods = set("GET", "POST"), allow = "GET, POST"}
 
 local ALWAYS = {
@@ -72,6 +74,9 @@ local HTTP = {
   ["/v1/tokens"] = route("tokens", POST, {json = true, body = true, answer = pages.issue, roles = BROWSERS}),
   ["/v1/items"] = route("items", GET, {location = "@items", uses = {"if-none-match", "accept-encoding"}}),
   ["/v1/categories"] = route("categories", GET, {location = "@categories", uses = {"if-none-match", "accept-encoding"}}),
+  ["/v1/availability"] = route("availability", GET_PUT, {
+    roles = STOCKS, location = "@stock", vouched = true, most = "1 MiB",
+  }),
   ["/v1/status"] = route("status", GET, {location = "@supervisor"}),
   ["/v1/events"] = route("events", GET_POST, {
     ndjson = true, roles = EVENTS, location = "@events", vouched = true, most = "1 MiB",

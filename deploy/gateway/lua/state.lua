@@ -1,4 +1,4 @@
--- The gateway's state: keys and the canary's share, read from the files that cesta writes.
+-- The gateway's state: keys, the canary's share and the key of the live tables, read from the files that cesta writes.
 --
 -- The shared dictionary `state` holds an entry for each key's hash, so all workers see a change at once. `cesta keys` and
 -- the supervisor send POST /reload to the control socket after a change. A timer finds changes that were not announced.
@@ -8,6 +8,7 @@ local memo = require("memo")
 
 local shared = ngx.shared.state
 local CHECK_S = 1
+local LACKING_S = 1
 
 local state = {}
 local folder
@@ -132,10 +133,25 @@ local function apply_split()
   shared:set("percent", tonumber(split.percent) or 0)
 end
 
+-- Takes over the key of the live tables: no answer is cached under it yet. Without a table there is none.
+local function apply_live()
+  local text, fault = read_file("live.json", "{}")
+  local live = text and cjson.decode(text)
+  if type(live) ~= "table" then
+    return fault or "live.json is not JSON; restart the supervisor, which writes it"
+  end
+  if live.live ~= shared:get("live") then
+    shared:set("live", type(live.live) == "string" and live.live or nil)
+  end
+end
+
 -- Applies the files. One that cannot be read changes nothing; returns the reasons, or nil.
 function state.apply()
-  local keys_fault, split_fault = apply_keys(), apply_split()
-  local faults = keys_fault and split_fault and keys_fault .. "; " .. split_fault or keys_fault or split_fault
+  local found = {}
+  for _, apply in ipairs({apply_keys, apply_split, apply_live}) do
+    found[#found + 1] = apply()
+  end
+  local faults = #found > 0 and table.concat(found, "; ") or nil
   if faults and faults ~= last_faults then
     ngx.log(ngx.ERR, faults)
   end
@@ -206,9 +222,18 @@ function state.percent()
   return shared:get("percent") or 0
 end
 
--- Returns the version of stock and rules, which makes an answer of Triton's cache belong to it; nil if there are none.
+-- Returns the part of the cache's key that changes with the live tables, or nil if there are none.
 function state.live()
   return shared:get("live")
+end
+
+-- Tells whether the release behind a model is known to lack the input `live`. Another one may be loaded at any time.
+function state.lacks_live(model)
+  return shared:get("lacks live:" .. model) ~= nil
+end
+
+function state.note_lacking(model)
+  shared:set("lacks live:" .. model, true, LACKING_S)
 end
 
 -- Returns the token that the supervisor asks for, or "".

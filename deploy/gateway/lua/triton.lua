@@ -115,9 +115,22 @@ local function send(model, timeout_ms, head, raws)
   return answered, body
 end
 
+-- Sends a question. A release that was made before there were live tables refuses their key, and is asked without it.
+local function send_live(model, timeout_ms, inputs, count, id, own)
+  if own.live and state.lacks_live(model) then
+    own = {nonce = own.nonce}
+  end
+  local head, body = send(model, timeout_ms, question.encode(inputs, count, id, own))
+  if own.live and head and lacks_inputs(head.status, body) then
+    state.note_lacking(model)
+    return send(model, timeout_ms, question.encode(inputs, count, id, {nonce = own.nonce}))
+  end
+  return head, body
+end
+
 -- Asks the canary release. Returns nil if it is not loaded, or if its process has died: no caller loses an answer by that.
 local function try_canary(model, inputs, count, id, own)
-  local head, body = send(model, CANARY_MS, question.encode(inputs, count, id, own))
+  local head, body = send_live(model, CANARY_MS, inputs, count, id, own)
   if head and (head.status == 200 or sentence_of(head.status, body)) then
     return head, body
   end
@@ -209,7 +222,7 @@ local function ask_model(model, inputs, count, place, id, own)
   local covered = not head and model ~= MODEL
   if not head then
     ngx.ctx.model = MODEL
-    head, body = send(MODEL, left_ms, question.encode(inputs, count, id, own))
+    head, body = send_live(MODEL, left_ms, inputs, count, id, own)
   end
   if not head then
     if body == "timeout" then
@@ -218,7 +231,7 @@ local function ask_model(model, inputs, count, place, id, own)
     refuse_as_unreachable()
   end
   if head.status ~= 200 then
-    if lacks_inputs(head.status, body) and (own.live or question.plain(inputs)) then
+    if lacks_inputs(head.status, body) and question.plain(inputs) then
       return nil
     end
     refuse(head.status, body, place)

@@ -30,6 +30,12 @@ class BoundedConnection(HTTPConnection):
         self._deadline = 0.0
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str], *, deadline: float) -> Response:
+        """See `send_request`."""
+        return self.send_request("POST", path, body, headers, deadline=deadline)
+
+    def send_request(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], *, deadline: float
+    ) -> Response:
         """Send one request and return its answer before `deadline`, a moment of `time.monotonic()`.
 
         Raises:
@@ -39,7 +45,7 @@ class BoundedConnection(HTTPConnection):
         self._deadline = deadline
         if isinstance(self.sock, _BoundedSocket):
             self.sock.deadline = deadline
-        self.request("POST", path, body, dict(headers))
+        self.request(method, path, body, dict(headers))
         with self.getresponse() as response:
             response_headers = {name.lower(): value for name, value in response.getheaders()}
             return Response(response.status, response_headers, response.read())

@@ -73,7 +73,9 @@ class AsyncEventTransport(Protocol):
 class JsonTransport(Protocol):
     """A transport that also reaches the paths of a gateway that take JSON."""
 
-    def ask_json(self, path: str, asked: JsonObject, *, timeout_s: float, request_id: str) -> JsonObject:
+    def ask_json(
+        self, path: str, asked: JsonObject, *, timeout_s: float, request_id: str, method: str = "POST"
+    ) -> JsonObject:
         """Send an object to a path and return the object that answers it, or raise within `timeout_s`."""
 
 
@@ -82,6 +84,6 @@ class AsyncJsonTransport(Protocol):
     """`JsonTransport` for asyncio."""
 
     async def aask_json(
-        self, path: str, asked: JsonObject, *, timeout_s: float, request_id: str
+        self, path: str, asked: JsonObject, *, timeout_s: float, request_id: str, method: str = "POST"
     ) -> JsonObject:
         """Send an object to a path and return the object that answers it, or raise within `timeout_s`."""

@@ -37,7 +37,7 @@ def reply(status: int, headers: Mapping[str, str], body: bytes, to: Endpoint) ->
     Raises:
         CestaError: the server refused, or its answer cannot be read.
     """
-    if status != 200:
+    if not 200 <= status < 300:
         raise error_of_http(status, headers, body, to.address)
     try:
         answer = json.loads(body)

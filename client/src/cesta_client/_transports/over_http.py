@@ -25,17 +25,21 @@ class HttpTransport:
 
     def infer(self, tensors: Tensors, *, timeout_s: float, request_id: str, headers: Headers) -> Reply:
         body, sent = v2_http.request(tensors, self._to, request_id, headers)
-        response = self._send(self._path, body, sent, timeout_s)
+        response = self._send("POST", self._path, body, sent, timeout_s)
         return v2_http.reply(response.status, response.headers, response.body, self._to)
 
-    def ask_json(self, path: str, asked: JsonObject, *, timeout_s: float, request_id: str) -> JsonObject:
+    def ask_json(
+        self, path: str, asked: JsonObject, *, timeout_s: float, request_id: str, method: str = "POST"
+    ) -> JsonObject:
         body, sent = json_http.request(asked, self._to, request_id)
-        response = self._send(f"{self._to.path}{path}", body, sent, timeout_s)
+        response = self._send(method, f"{self._to.path}{path}", body, sent, timeout_s)
         return json_http.reply(response.status, response.headers, response.body, self._to)
 
-    def _send(self, path: str, body: bytes, headers: dict[str, str], timeout_s: float) -> Response:
+    def _send(
+        self, method: str, path: str, body: bytes, headers: dict[str, str], timeout_s: float
+    ) -> Response:
         try:
-            return self._post(path, body, headers, time.monotonic() + timeout_s)
+            return self._send_in_time(method, path, body, headers, time.monotonic() + timeout_s)
         except TimeoutError as error:
             raise TimedOut(f"no answer from {self._to.address} within {timeout_s:.2g} s") from error
         except OSError as error:
@@ -48,22 +52,30 @@ class HttpTransport:
         while self._idle:
             self._idle.pop().close()
 
-    def _post(self, path: str, body: bytes, headers: dict[str, str], deadline: float) -> Response:
+    def _send_in_time(
+        self, method: str, path: str, body: bytes, headers: dict[str, str], deadline: float
+    ) -> Response:
         while self._idle:
             try:
-                return self._post_on(self._idle.pop(), path, body, headers, deadline)
+                return self._send_on(self._idle.pop(), method, path, body, headers, deadline)
             except TimeoutError:
                 raise
             except (IndexError, OSError, HTTPException):
                 pass  # another thread took it, or the server closed it while idle; a new one decides
         fresh = BoundedConnection(self._to.host, self._to.port, self._tls)
-        return self._post_on(fresh, path, body, headers, deadline)
+        return self._send_on(fresh, method, path, body, headers, deadline)
 
-    def _post_on(
-        self, connection: BoundedConnection, path: str, body: bytes, headers: dict[str, str], deadline: float
+    def _send_on(
+        self,
+        connection: BoundedConnection,
+        method: str,
+        path: str,
+        body: bytes,
+        headers: dict[str, str],
+        deadline: float,
     ) -> Response:
         try:
-            response = connection.post(path, body, headers, deadline=deadline)
+            response = connection.send_request(method, path, body, headers, deadline=deadline)
         except BaseException:
             connection.close()  # the rest of an answer may still come
             raise

@@ -32,7 +32,9 @@ _BY_HTTP_STATUS: dict[int, type[CestaError]] = {
     403: Unauthorized,
     404: Unavailable,  # the model is not loaded
     408: TimedOut,
+    409: InvalidRequest,
     413: InvalidRequest,
+    422: InvalidRequest,
     429: Throttled,
     502: Unavailable,
     503: Unavailable,
