@@ -31,6 +31,7 @@ ORDERS = {
         "shipped",
         "processes",
         "records",
+        "live",
         "drift",
         "server",
         "releases",
