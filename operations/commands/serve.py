@@ -52,7 +52,7 @@ EventStoreAddress = Annotated[
     str | None,
     typer.Option(
         envvar="CESTA_EVENTS",
-        help='Where purchases are kept: a folder, or "none"; by default events/ in the gateway\'s folder.',
+        help='Where purchases are kept: a folder (by default events/ of the gateway), redis://… or "none".',
     ),
 ]
 GatewayAddress = Annotated[
@@ -116,9 +116,11 @@ def serve(
 
 def _events(address: str | None, gateway: Path | None) -> str | None:
     """Return the address of the store of events; None if none is wanted, or there is no gateway to ask."""
+    from operations.events.opening import EVENTS
+
     if gateway is None or address == "none":
         return None
-    return address or str(gateway / "events")
+    return address or str(gateway / EVENTS)
 
 
 def _gateway(folder: Path, http: str) -> "GatewaySettings":

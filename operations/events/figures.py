@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from operations.events.local_copy import LocalCopy
 from operations.events.log import Committed, EventLog
 from operations.events.store import Outcome, State
 
@@ -66,6 +67,24 @@ class Figures:
     def add_log(self, log: EventLog) -> None:
         """Show the state of a log, too."""
         self._registry.register(_LogCollector(log))
+
+    def add_copy(self, log: EventLog, copy: LocalCopy) -> None:
+        """Show how far this machine's copy of a shared log is, too."""
+        self._registry.register(_CopyCollector(log, copy))
+
+
+class _CopyCollector(Collector):
+    """Reads how far the copy of a shared log is behind."""
+
+    def __init__(self, log: EventLog, copy: LocalCopy) -> None:
+        self._log, self._copy = log, copy
+
+    def collect(self) -> Iterator[Metric]:
+        behind = max(0, self._log.position - self._copy.position)
+        yield _gauge(
+            "cesta_events_copy_lag", "Events of the shared log that this machine has not copied", behind
+        )
+        yield _gauge("cesta_events_copy_up", "1 unless copying failed last", self._copy.fault is None)
 
 
 class _LogCollector(Collector):

@@ -4,7 +4,6 @@ A commit is durable when it returns: the write-ahead log is flushed (synchronous
 write, as `cesta events import` does beside a server.
 """
 
-import hashlib
 import os
 import sqlite3
 import uuid
@@ -15,7 +14,7 @@ from typing import Final
 
 from ensemble.event_tail import READ, Logged
 from operations.events.event import Event
-from operations.events.store import Offset, Outcome, State, StoreFault, moment_of
+from operations.events.store import Offset, Outcome, State, StoreFault, key_of, moment_of
 from operations.records.disk import explain
 
 FILE: Final = "log.sqlite"
@@ -92,7 +91,7 @@ class SqliteStore:
         ``ids`` are their event ids. The file takes the other log's name.
         """
         rows = [
-            (each.position, _key(event_id), each.at_ms, each.received_ms, each.content)
+            (each.position, key_of(event_id), each.at_ms, each.received_ms, each.content)
             for each, event_id in zip(logged, ids, strict=True)
         ]
         with self._transaction():
@@ -134,7 +133,7 @@ class SqliteStore:
         self._connection.close()
 
     def _add(self, event: Event, received_ms: int) -> Outcome:
-        key, content = _key(event.event_id), event.content()
+        key, content = key_of(event.event_id), event.content()
         found = self._connection.execute(_FIND, (key,)).fetchone()
         if found:
             position, known = found
@@ -161,11 +160,6 @@ class SqliteStore:
             yield
         except sqlite3.Error as error:
             raise StoreFault(f"events cannot be kept in {self._path}: {error}; {_way_out(error)}") from None
-
-
-def _key(event_id: str) -> bytes:
-    """Return 16 bytes that stand for an event id. Two ids with equal ones would take 2**64 tries."""
-    return hashlib.sha256(event_id.encode()).digest()[:16]
 
 
 def _way_out(error: sqlite3.Error) -> str:

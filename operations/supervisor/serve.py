@@ -18,8 +18,9 @@ from fastapi import FastAPI
 from operations.address import join_address
 from operations.events.desk import EventDesk
 from operations.events.figures import Figures
+from operations.events.local_copy import LocalCopy
 from operations.events.log import EventLog
-from operations.events.opening import open_store
+from operations.events.opening import EVENTS, is_shared, open_store
 from operations.events.release_facts import ReleaseFacts
 from operations.explaining.explanations import Explanations
 from operations.gateway.link import GatewayLink, admin_token
@@ -185,10 +186,12 @@ def _keep_events(address: str, gateway: Path, metrics: Metrics, facts: ReleaseFa
     event_log = EventLog(partial(open_store, address), figures.observe)
     figures.add_log(event_log)
     event_log.start()
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(event_log.close)
+        if is_shared(address):
+            copy = stack.enter_context(LocalCopy(partial(open_store, address), gateway / EVENTS))
+            figures.add_copy(event_log, copy)
         yield Events(EventDesk(event_log, figures, facts), admin_token(gateway))
-    finally:
-        event_log.close()
 
 
 def _announce(server: EmbeddedServer, listener: socket.socket) -> None:

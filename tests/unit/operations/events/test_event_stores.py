@@ -14,20 +14,20 @@ import pytest
 from operations.events.event import Event, read_event
 from operations.events.store import EventStore, Offset, Outcome, State
 from tests import ROOT
-from tests.running.event_stores import Folder, purchase
+from tests.running.event_stores import Folder, RedisServer, purchase
 
-STORES = {"folder": Folder}
+STORES = {"folder": Folder, "redis": RedisServer}
 
 
 @pytest.fixture(params=STORES)
-def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder | RedisServer]:
     home = STORES[request.param](tmp_path / "events")
     yield home
     home.close()
 
 
 @pytest.fixture
-def store(home: Folder) -> Iterator[EventStore]:
+def store(home: Folder | RedisServer) -> Iterator[EventStore]:
     store = home.open()
     yield store
     store.close()
@@ -84,7 +84,7 @@ def test_a_reader_goes_on_from_a_position(store: EventStore) -> None:
     assert store.last_position() == 5
 
 
-def test_a_log_keeps_its_name_and_its_events_when_it_is_opened_again(home: Folder) -> None:
+def test_a_log_keeps_its_name_and_its_events_when_it_is_opened_again(home: Folder | RedisServer) -> None:
     store = home.open()
     name = store.log_id()
     store.append([purchase("e1")], 1)
@@ -96,7 +96,7 @@ def test_a_log_keeps_its_name_and_its_events_when_it_is_opened_again(home: Folde
     assert len(name) == 32
 
 
-def test_two_writers_share_the_positions(home: Folder) -> None:
+def test_two_writers_share_the_positions(home: Folder | RedisServer) -> None:
     one, two = home.open(), home.open()
     assert one.append([purchase("e1")], 1) == [Outcome(State.ACCEPTED, 1)]
     assert two.append([purchase("e1"), purchase("e2")], 1) == [
@@ -122,7 +122,9 @@ def test_a_log_with_events_takes_space(store: EventStore) -> None:
     assert store.size_bytes() > 500 * 120
 
 
-def test_a_writer_killed_at_any_step_loses_nothing_acknowledged_and_keeps_nothing_twice(home: Folder) -> None:
+def test_a_writer_killed_at_any_step_loses_nothing_acknowledged_and_keeps_nothing_twice(
+    home: Folder | RedisServer,
+) -> None:
     command = [sys.executable, "-m", "tests.running.killed_event_writer", home.address]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stderr) == (0, "")
