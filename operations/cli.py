@@ -15,7 +15,7 @@ from typing import Annotated, Final, NoReturn, TextIO, cast
 import structlog
 import typer
 
-from operations.commands import ask, events, install, keys, publish, release, serve
+from operations.commands import ask, events, install, keys, publish, release, serve, stock
 from operations.commands.version import print_version
 from operations.errors import CestaError, NotActive
 from operations.log_stream import LogStream, drop_unwritten
@@ -54,6 +54,7 @@ def make_app() -> typer.Typer:
     app.add_typer(release.app, name="release", rich_help_panel=SERVING_PANEL)
     app.add_typer(keys.app, name="keys", rich_help_panel=SERVING_PANEL)
     app.add_typer(events.app, name="events", rich_help_panel=SERVING_PANEL)
+    app.add_typer(stock.app, name="stock", rich_help_panel=SERVING_PANEL)
     return app
 
 

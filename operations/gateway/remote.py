@@ -16,7 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any, Final
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from operations.address import host_of, is_near
 from operations.errors import BeingChanged, CestaError, NoAnswer
@@ -87,6 +87,11 @@ class RemoteGateway:
     def drift(self) -> Any:
         """How far what is asked has drifted: the answer of ``GET /v1/drift``."""
         return self._ask("/v1/drift", None)
+
+    def stock(self, item: str = "", store: str = "") -> Any:
+        """What holds of the stock, and of one item if it is named: the answer of ``GET /v1/availability``."""
+        asked = urlencode({"item_id": item, "store_id": store}) if item else ""
+        return self._ask(f"/v1/availability{'?' if asked else ''}{asked}", None)
 
     def _record(self, path: str, body: JsonObject) -> Record:
         record: Record = self._change(path, body)

@@ -134,7 +134,7 @@ def _serve(
             stock = stack.enter_context(follow_stock(settings.live, beside))
             status.stock, operator = stock, None
             kept = explanations = None
-            metrics.registry.register(StockMetrics(stock))
+            metrics.registry.register(StockMetrics(stock, lambda: watchdog.health.release))
             if gateway:
                 stack.enter_context(GatewayLink(gateway, repository, metrics.registry, answering, pinned))
                 explanations = Explanations(repository, answering)

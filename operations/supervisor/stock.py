@@ -175,8 +175,8 @@ def _as_problems() -> Iterator[None]:
 class StockMetrics(Collector):
     """Reads the stock when Prometheus scrapes."""
 
-    def __init__(self, stock: Stock | None) -> None:
-        self._stock = stock
+    def __init__(self, stock: Stock | None, answering: Callable[[], int | None]) -> None:
+        self._stock, self._answering = stock, answering
 
     def collect(self) -> Iterator[Metric]:
         """Return the gauges; none without live tables, or before the first change."""
@@ -202,6 +202,13 @@ class StockMetrics(Collector):
             "cesta_stock_lag_seconds",
             "For how long a sampler has not applied what was acknowledged",
             value=stock.lag_s(),
+        )
+        release = str(self._answering())
+        is_followed = any(one.release == release for one in stock.followers())
+        yield GaugeMetricFamily(
+            "cesta_stock_applied",
+            "1 if the samplers of the answering release follow the stock and are not late",
+            value=float(is_followed and not stock.lag_s()),
         )
         refused = CounterMetricFamily("cesta_stock_refused", "Changes that were refused")
         refused.add_metric([], stock.refused)

@@ -55,6 +55,31 @@ def test_basket_and_excluded_items_never_come_back() -> None:
     assert sorted(sources) == [2, 5, 6]
 
 
+def test_what_is_not_in_stock_is_no_candidate_and_the_list_is_filled_up() -> None:
+    """No item is available but 4 and 6; in store A it is 5, too. Golden requests ask past the stock."""
+    sampler = sampler_of(ARRAYS, fill=6)
+    live = np.array([[0, 1, 1, 1, 0, 1, 0], [0, 1, 1, 1, 0, 2, 0]], np.uint8)
+    sampler.live.bytes_by_item, sampler.live._row_of_store = live, {b"A": 1}
+    queries = [Query(user_row=1, basket=[2], store=store) for store in (b"", b"A", b"B")]
+    queries.append(Query(user_row=1, basket=[2], is_live=False))
+    expected = [[4, 6], [4, 5, 6], [4, 6], [1, 3, 4, 5, 6]]
+    assert [sorted(proposed(sampler.sample([query]))) for query in queries] == expected
+    together = sampler.sample(queries)
+    assert [sorted({*rows} - {0}) for rows in together.rows.tolist()] == expected
+    alone = sampler.sample([Query(only=[1, 4], wanted=[])])
+    assert sorted(proposed(alone)) == [4]
+
+
+def test_a_customer_s_habits_are_read_whether_or_not_they_are_in_stock() -> None:
+    """The features of what stays are those of a shop where everything is there."""
+    sampler = sampler_of(ARRAYS, fill=6)
+    before = sampler.sample([Query(user_row=1, basket=[2])])
+    sampler.live.bytes_by_item = np.array([[0, 0, 0, 1, 0, 0, 0]], np.uint8)
+    after = sampler.sample([Query(user_row=1, basket=[2])])
+    assert set(proposed(before)) - set(proposed(after)) == {3}
+    np.testing.assert_array_equal(features_of(before, 1)["user_count"], features_of(after, 1)["user_count"])
+
+
 def test_items_of_an_excluded_category_are_no_candidates() -> None:
     """Items 1 and 2 are of kind a. The next query finds them again."""
     sampler = sampler_of(ARRAYS, fill=6)

@@ -60,7 +60,18 @@ def test_help_has_one_line_for_a_verb(cesta: Run, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("COLUMNS", "80")
     rows = [line.split()[1:] for line in cesta("--help")[1].splitlines() if line.startswith("│ ")]
     verbs = [words[0] for words in rows if not words[0].startswith("--")]
-    assert verbs == [*cli.MAKING, "publish", "install", "serve", "stack", "ask", "release", "keys", "events"]
+    assert verbs == [
+        *cli.MAKING,
+        "publish",
+        "install",
+        "serve",
+        "stack",
+        "ask",
+        "release",
+        "keys",
+        "events",
+        "stock",
+    ]
 
 
 def test_the_version_is_one_line(cesta: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
