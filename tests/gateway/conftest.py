@@ -17,6 +17,14 @@ from tests.running.door import Door, OpenDoor, Supervisor, open_door
 from tests.running.fake_triton import FakeTriton, fake_triton
 
 
+@pytest.fixture(scope="package", autouse=True)
+def patient_scrapes() -> Iterator[None]:
+    """A gateway on a busy machine may need more than a second for its metrics."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("operations.gateway.control._METRICS_S", 5)
+        yield
+
+
 @pytest.fixture(scope="package")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """`recommender` answers with release 2, `recommender_canary` with release 1."""

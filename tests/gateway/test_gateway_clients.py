@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from cesta_client import AsyncRecommender, InvalidRequest, Query, Recommender, Throttled, Unauthorized
-from tests.running.door import FUZZ, Door
+from tests.running.door import FUZZ, TIMEOUT_S, Door
 
 pytestmark = pytest.mark.triton
 
@@ -29,7 +29,9 @@ def wire(request: pytest.FixtureRequest) -> str:
 
 
 def connected(door: Door, wire: str, key: str | None = "shop") -> Recommender:
-    return Recommender(address(door, wire), protocol=wire, api_key=door.keys.get(key, key), timeout_s=5)
+    return Recommender(
+        address(door, wire), protocol=wire, api_key=door.keys.get(key, key), timeout_s=TIMEOUT_S
+    )
 
 
 def address(door: Door, wire: str) -> str:
@@ -66,7 +68,9 @@ def test_a_question_over_64_kib_is_invalid(door: Door, wire: str) -> None:
 def test_asyncio_sends_its_key(door: Door, wire: str) -> None:
     async def ask() -> int:
         key = door.keys["shop"]
-        async with AsyncRecommender(address(door, wire), protocol=wire, api_key=key, timeout_s=5) as shop:
+        async with AsyncRecommender(
+            address(door, wire), protocol=wire, api_key=key, timeout_s=TIMEOUT_S
+        ) as shop:
             return len(await shop.recommend(["i1"]))
 
     assert asyncio.run(ask()) == 10
@@ -105,7 +109,7 @@ def call(door: Door) -> Iterator[Call]:
         def call(method: str, request: Any, key: str | None = "shop", **options: Any) -> tuple[str, str]:
             metadata = [("authorization", f"Bearer {door.keys[key]}")] if key else []
             try:
-                getattr(stub, method)(request, timeout=5, metadata=metadata, **options)
+                getattr(stub, method)(request, timeout=TIMEOUT_S, metadata=metadata, **options)
             except grpc.RpcError as error:
                 return error.code().name, error.details()
             return "OK", ""
@@ -195,7 +199,7 @@ def test_a_garbled_message_is_refused_or_answered(door: Door, channel: grpc.Chan
         message[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
     infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
     metadata = [("authorization", f"Bearer {door.keys['shop']}")]
-    code = infer.future(bytes(message), timeout=5, metadata=metadata).code()
+    code = infer.future(bytes(message), timeout=TIMEOUT_S, metadata=metadata).code()
     assert code in (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT), bytes(message)
 
 
@@ -253,7 +257,7 @@ def test_a_refused_request_is_invalid_for_the_client(door: Door, wire: str) -> N
     with connected(door, wire) as shop, pytest.raises(InvalidRequest, match="holds 65 queries"):
         shop._transport.infer(  # type: ignore[attr-defined]
             {"basket": np.full((65, 1), b"i1", object), "user_id": np.full((65, 1), b"", object)},
-            timeout_s=5,
+            timeout_s=TIMEOUT_S,
             request_id="",
             headers={},
         )

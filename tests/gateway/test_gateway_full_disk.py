@@ -34,7 +34,8 @@ def test_on_a_full_disk_shops_are_answered_and_keys_revoked(
     """Also by a gateway that starts there: a revoked key stays revoked, and the others work."""
     with small_disk(tmp_path / "disk") as disk, needs.debian_packages():
         folder = disk.root / "gateway"
-        door = open_door(folder, triton_http=fake.address, supervisor=supervisor.address)
+        behind = {"triton_http": fake.address, "supervisor": supervisor.address}
+        door = open_door(folder, as_deployed=True, **behind)  # another configuration could not be written
         try:
             for name in ("one", "two"):
                 door.keys[name] = add_key(folder, name, "shop", 1000)

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from tests.running.door import Door
+from tests.running.door import TIMEOUT_S, Door
 from tests.running.gateway_log import read_log_line
 from tests.running.processes import children
 
@@ -67,7 +67,7 @@ def test_conditions_mean_nothing_over_grpc(door: Door, header: str) -> None:
 
         def code(request: service_pb2.ModelInferRequest, *more: tuple[str, str]) -> str:
             try:
-                stub.ModelInfer(request, timeout=5, metadata=[*metadata, *more])
+                stub.ModelInfer(request, timeout=TIMEOUT_S, metadata=[*metadata, *more])
             except grpc.RpcError as error:
                 return error.code().name
             return "OK"
@@ -90,7 +90,7 @@ def test_a_hundred_headers_are_enough(door: Door) -> None:
     with grpc.insecure_channel(door.settings.grpc) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         with pytest.raises(grpc.RpcError):
-            stub.ModelInfer(request, timeout=5, metadata=metadata)
+            stub.ModelInfer(request, timeout=TIMEOUT_S, metadata=metadata)
     assert children(door.gateway.pid) == workers
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import statistics
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,7 +26,7 @@ from tests.running.fake_triton import FakeTriton
 from tests.running.gateway_log import wait_for
 from tests.running.processes import children
 
-pytestmark = [pytest.mark.triton, pytest.mark.alone, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.triton, pytest.mark.alone]
 
 
 def test_a_key_has_its_rate_and_as_much_in_a_burst(door: Door) -> None:
@@ -47,14 +49,16 @@ def test_a_key_has_its_rate_and_as_much_in_a_burst(door: Door) -> None:
 
 
 def test_a_batch_is_limited_by_itself(open_gateway: OpenDoor, triton: Server) -> None:
-    """A key of 5 requests per second may send 9 batches per minute, 4 of them at once."""
+    """A key of one request per second may send a batch every 32 s, 4 of them at once."""
     door = open_gateway(triton_http=triton.http, workers=1)
+    door.keys["slowest"] = add_key(door.settings.folder, "slowest", "shop", 1)
+    assert announce(door.settings.folder)
     batch = {"queries": [{}]}
-    answers = [door.ask("/v1/recommend/batch", batch, key="slow-shop") for _ in range(8)]
+    answers = [door.ask("/v1/recommend/batch", batch, key="slowest") for _ in range(8)]
 
     assert [answer.status for answer in answers] == [200] * 5 + [429] * 3
-    assert answers[-1].headers["ratelimit-policy"] == '"batch";q=4;w=26'
-    assert 3 <= int(answers[-1].headers["retry-after"]) <= 7  # 6.4 s for each batch
+    assert answers[-1].headers["ratelimit-policy"] == '"batch";q=4;w=128'
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 32
 
 
 def test_batches_and_single_questions_are_counted_apart(open_gateway: OpenDoor, triton: Server) -> None:
@@ -67,8 +71,13 @@ def test_batches_and_single_questions_are_counted_apart(open_gateway: OpenDoor, 
         for queries in (2, 64, 2, 64, 2):
             assert len(shop.recommend_many([Query([f"i{n}"]) for n in range(queries)])) == queries
         with pytest.raises(Throttled):
-            shop.recommend_many([Query(["i1"]), Query(["i2"])])
+            _send_batches(shop, 10)  # one would do, unless a slow machine took 6.4 s for the others
         assert [len(shop.recommend(["i1"])) for _ in range(5)] == [10] * 5
+
+
+def _send_batches(shop: Recommender, count: int) -> None:
+    for _ in range(count):
+        shop.recommend_many([Query(["i1"]), Query(["i2"])])
 
 
 def test_a_path_that_does_not_exist_counts_like_any_other(door: Door) -> None:
@@ -77,29 +86,51 @@ def test_a_path_that_does_not_exist_counts_like_any_other(door: Door) -> None:
     assert {answer.status for answer in answers} == {404, 429}
 
 
-def test_requests_in_flight_are_bounded(open_gateway: OpenDoor, fake: FakeTriton) -> None:
-    """One key may have 32; more get 429 at once. 64 of all keys are at Triton; more get 503, but each key has
-    at least 8. Those in flight end with 504.
-    """
+@pytest.fixture
+def three_keys(open_gateway: OpenDoor, fake: FakeTriton) -> Door:
+    """A gateway with the keys `shop`, `second` and `third`, before a server that holds its answers."""
     fake.may_answer.clear()
     door = open_gateway(triton_http=fake.address)
     for name in ("second", "third"):
         door.keys[name] = add_key(door.settings.folder, name, "shop", 1000)
     assert announce(door.settings.folder)
+    return door
 
-    def timed(key: str) -> tuple[int, float]:
-        began = time.monotonic()
-        return door.recommend("i1", key=key).status, time.monotonic() - began
 
+def test_requests_in_flight_are_bounded(three_keys: Door, fake: FakeTriton) -> None:
+    """One key may have 32; one more gets 429. 64 of all keys are at Triton; one more gets 503, but each key
+    has at least 8. Those in flight are answered.
+    """
+    door, held = three_keys, []
+    with ThreadPoolExecutor(72) as threads:
+        for key, places, refusal in (("shop", 32, 429), ("second", 32, 429), ("third", 8, 503)):
+            held += [threads.submit(door.recommend, "i1", key=key) for _ in range(places)]
+            wait_for(lambda: "held" if len(fake.asked) == len(held) else "")  # noqa: B023
+            assert door.recommend("i1", key=key).status == refusal
+        assert not any(request.done() for request in held)
+        fake.may_answer.set()
+        assert {request.result().status for request in held} == {200}
+    assert len(fake.asked) == 72
+
+
+def test_requests_that_come_at_the_same_moment_are_bounded(three_keys: Door, fake: FakeTriton) -> None:
+    """120 of three keys. Whichever come first, all others are refused while those wait."""
+    door = three_keys
     with ThreadPoolExecutor(120) as threads:
-        requests = [threads.submit(timed, key) for key in ("shop", "second", "third") for _ in range(40)]
-        answers = [request.result() for request in requests]
+        requests = [
+            threads.submit(door.recommend, "i1", key=key)
+            for key in ("shop", "second", "third")
+            for _ in range(40)
+        ]
 
-    counts = Counter(status for status, _ in answers)
-    assert set(counts) == {429, 503, 504}
-    assert 64 <= counts[504] <= 64 + 8
-    assert max(took for status, took in answers if status in (429, 503)) < 1.9
-    assert min(took for status, took in answers if status == 504) >= 1.9
+        def refused() -> list[int]:
+            return [request.result().status for request in requests if request.done()]
+
+        wait_for(lambda: "all" if len(refused()) + len(fake.asked) == 120 else "")
+        assert set(refused()) <= {429, 503}
+        assert 32 <= len(fake.asked) <= 64 + 8
+        fake.may_answer.set()
+        assert Counter(request.result().status for request in requests)[200] == len(fake.asked)
 
 
 def test_a_key_has_its_share_of_triton_however_much_another_asks(
@@ -121,25 +152,23 @@ def test_a_key_has_its_share_of_triton_however_much_another_asks(
 
 
 def test_callers_who_left_are_not_in_flight(open_gateway: OpenDoor, fake: FakeTriton) -> None:
-    """30 callers leave, and Triton still works for them. Then ten more are let in at once."""
+    """32 callers leave, and Triton still works for them. Then more are let in."""
     fake.may_answer.clear()
     door = open_gateway(triton_http=fake.address)
+    with ExitStack() as callers:
+        for _ in range(32):
+            callers.enter_context(door.connect()).sendall(_head(door, "shop", 2) + b"{}")
+        wait_for(lambda: "asked" if len(fake.asked) == 32 else "")
+        assert door.recommend("i1").status == 429
+    with ThreadPoolExecutor() as threads:
 
-    def leave(n: int) -> bytes:
-        with door.connect() as connection:
-            connection.sendall(_head(door, "shop", 2) + b"{}")
-            connection.settimeout(0.2)
-            with contextlib.suppress(TimeoutError):
-                return connection.recv(65536)[9:12]
-        return b""
+        def let_in() -> str:
+            asked = threads.submit(door.recommend, "i1")
+            wait_for(lambda: "yes" if asked.done() or len(fake.asked) > 32 else "")
+            return "" if asked.done() else "yes"
 
-    with ThreadPoolExecutor(30) as threads:
-        list(threads.map(leave, range(30)))
-        wait_for(lambda: "asked" if len(fake.asked) == 30 else "")
-        assert any(
-            b"429" not in threads.map(leave, range(10)) for _ in range(4)
-        )  # within the 2 s of a question
-    fake.may_answer.set()
+        wait_for(let_in)
+        fake.may_answer.set()
     wait_for(lambda: "yes" if door.recommend("i1").status == 200 else "")
 
 
@@ -172,8 +201,8 @@ def test_an_admin_s_body_under_way_does_not_outlive_its_key(door: Door) -> None:
 
 
 def test_a_worker_that_dies_gives_back_what_it_held(open_gateway: OpenDoor, fake: FakeTriton) -> None:
-    """All workers are killed while they hold all that a key may have, four times. Each time the key has it
-    again within 5 s, and the deaths are counted.
+    """All workers are killed while they hold all that a key may have, four times. Each time the key soon has
+    it again, and the deaths are counted.
     """
     door = open_gateway(triton_http=fake.address)
 
@@ -187,8 +216,9 @@ def test_a_worker_that_dies_gives_back_what_it_held(open_gateway: OpenDoor, fake
         fake.may_answer.clear()
         before = len(fake.asked)
         asked = [threads.submit(ask) for _ in range(32)]
-        with contextlib.suppress(AssertionError):
-            wait_for(lambda: "all" if len(fake.asked) - before == 32 or asked[0].done() else "")
+        wait_for(
+            lambda: "all" if len(fake.asked) - before + sum(request.done() for request in asked) == 32 else ""
+        )
         fake.may_answer.set()
         return "yes" if {request.result() for request in asked} == {200} else ""
 
@@ -200,12 +230,12 @@ def test_a_worker_that_dies_gives_back_what_it_held(open_gateway: OpenDoor, fake
             wait_for(lambda: "held" if len(fake.asked) - before == 32 else "")  # noqa: B023
             for worker in children(door.gateway.pid):
                 os.kill(worker, signal.SIGKILL)
-            died_at = time.monotonic()
             assert {request.result() for request in held} == {0}
             wait_for(all_answered)
-            assert time.monotonic() - died_at < 5
-    assert "\ncesta_gateway_worker_deaths_total 8\n" in (read_metrics(door.settings.folder) or "")
-    assert "\ncesta_gateway_at_triton 0\n" in (read_metrics(door.settings.folder) or "")
+    for line in ("worker_deaths_total 8", "at_triton 0"):
+        wait_for(
+            lambda: "yes" if f"\ncesta_gateway_{line}\n" in (read_metrics(door.settings.folder) or "") else ""  # noqa: B023
+        )
 
 
 def test_a_worker_that_stood_still_dies_only_once(open_gateway: OpenDoor, fake: FakeTriton) -> None:
@@ -213,21 +243,21 @@ def test_a_worker_that_stood_still_dies_only_once(open_gateway: OpenDoor, fake: 
     door = open_gateway(triton_http=fake.address)
 
     def metric(name: str) -> int:
-        text = read_metrics(door.settings.folder) or ""
-        return int(text.split(f"\ncesta_gateway_{name} ")[1].split()[0])
+        text = read_metrics(door.settings.folder)  # none if the worker that stands still was asked
+        return int(text.split(f"\ncesta_gateway_{name} ")[1].split()[0]) if text else -1
 
     wait_for(lambda: "both" if metric("workers") == 2 else "")
     worker = children(door.gateway.pid)[0]
     os.kill(worker, signal.SIGSTOP)
     try:
         wait_for(lambda: "silent" if metric("workers") == 1 else "")
-        assert metric("worker_deaths_total") == 0
+        wait_for(lambda: "none" if metric("worker_deaths_total") == 0 else "")
     finally:
         os.kill(worker, signal.SIGCONT)
     wait_for(lambda: "back" if metric("workers") == 2 else "")
     os.kill(worker, signal.SIGKILL)
     wait_for(lambda: "counted" if metric("worker_deaths_total") == 1 else "")
-    assert metric("workers") == 2  # nginx has replaced it
+    wait_for(lambda: "replaced" if metric("workers") == 2 else "")
 
 
 def test_slow_clients_do_not_hold_the_door(door: Door) -> None:
@@ -247,13 +277,13 @@ def test_slow_clients_do_not_hold_the_door(door: Door) -> None:
             for connection in slow:
                 _drip(connection)
         assert all(_closed(connection) for connection in slow)
-    assert statistics.median(times) < 0.5
+    assert statistics.median(times) < 2  # a door that waits for them is held for five
 
 
 def test_silent_clients_do_not_hold_the_door(door: Door) -> None:
     """200 connections to each port send nothing, and 200 stop in the middle of a body. 32 of those may wait,
     as many as a key may have in flight; the others get 429. Another key is answered meanwhile, over HTTP
-    and gRPC. After five seconds all are cut off.
+    and gRPC. Soon all are cut off, each after five seconds.
     """
     began = time.monotonic()
     with ExitStack() as stack:
@@ -268,7 +298,8 @@ def test_silent_clients_do_not_hold_the_door(door: Door) -> None:
         halves = [connect(door.settings.http) for _ in range(200)]
         for connection in halves:
             connection.sendall(_head(door, "shop", 100) + b'{"basket":')
-        refused = [connection for connection in halves if _says(connection, b"HTTP/1.1 429 ")]
+        wait_for(lambda: "refused" if len(_answered(halves)) >= 200 - 32 else "")
+        refused = [connection for connection in _answered(halves) if connection.recv(13) == b"HTTP/1.1 429 "]
         assert 0 <= len(refused) - (200 - 32) <= 2  # never more than 32; two workers may refuse one too many
         grpc = Recommender(door.settings.grpc, api_key=door.keys["admin"], timeout_s=TIMEOUT_S, retries=0)
         with grpc as shop:
@@ -277,7 +308,7 @@ def test_silent_clients_do_not_hold_the_door(door: Door) -> None:
                 assert shop.recommend(["i1"])
         assert all(_closed(connection) for connection in silent)
         assert all(_closed(connection) for connection in halves if connection not in refused)
-    assert time.monotonic() - began < 12
+    assert time.monotonic() - began < 40  # idle connections of callers who have been answered stay for 65 s
     assert door.recommend("i1").status == 200
 
 
@@ -292,12 +323,12 @@ def _head(door: Door, key: str, length: int) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def _says(connection: socket.socket, start: bytes) -> bool:
-    connection.settimeout(0.1)
-    try:
-        return connection.recv(65536).startswith(start)
-    except TimeoutError:
-        return False
+def _answered(connections: Sequence[socket.socket]) -> list[socket.socket]:
+    """Those on which the gateway has sent something, or which it has closed."""
+    poll, by_number = select.poll(), {connection.fileno(): connection for connection in connections}
+    for number in by_number:
+        poll.register(number, select.POLLIN)
+    return [by_number[number] for number, _ in poll.poll(0)]
 
 
 def _drip(connection: socket.socket) -> None:
@@ -306,7 +337,7 @@ def _drip(connection: socket.socket) -> None:
 
 
 def _closed(connection: socket.socket) -> bool:
-    connection.settimeout(4)
+    connection.settimeout(TIMEOUT_S)
     try:
         while connection.recv(4096):  # HTTP/2 greets first
             pass
@@ -318,40 +349,33 @@ def _closed(connection: socket.socket) -> bool:
 
 
 def test_a_flood_is_turned_away_and_leaves_nothing_behind(door: Door) -> None:
-    """For two seconds more clients ask than may be in flight. Accepted requests are answered in bounded time,
-    others get 429 or 503. Then the gateway answers as before, in no more memory than before.
+    """For two seconds or more, more clients ask than may be in flight. Accepted requests are answered in
+    bounded time, others get 429 or 503. Then the gateway answers as before, in no more memory than before.
     """
 
     def memory() -> int:
         workers = Path(f"/proc/{door.gateway.pid}/task/{door.gateway.pid}/children").read_text().split()
         return sum(_resident_kib(int(worker)) for worker in workers)
 
-    def ask(n: int) -> tuple[int, float]:
-        began = time.monotonic()
-        status = door.recommend(f"i{n % 199}", f"i{n * 7 % 199}", f"flood-{n}").status
-        return status, time.monotonic() - began
+    before, ends = memory(), time.monotonic() + 2
+    refused, accepted = set[int](), list[float]()  # the seconds of each
 
-    before = memory()
-    ends = time.monotonic() + 2
+    def flood(n: int) -> None:
+        while time.monotonic() < ends or len(accepted) <= 50:
+            n += 1000
+            began = time.monotonic()
+            status = door.recommend(f"i{n % 199}", f"i{n * 7 % 199}", f"flood-{n}").status
+            if status == 200:
+                accepted.append(time.monotonic() - began)
+            else:
+                refused.add(status)
+
     with ThreadPoolExecutor(150) as threads:
-        runs = [threads.submit(_until, ends, ask, n) for n in range(150)]
-        answers = [answer for run in runs for answer in run.result()]
-
-    counts = Counter(status for status, _ in answers)
-    assert set(counts) <= {200, 429, 503}
-    assert counts[200] > 50
-    accepted = sorted(took for status, took in answers if status == 200)
-    assert accepted[int(0.99 * len(accepted))] < 2
+        list(threads.map(flood, range(150)))
+    assert refused <= {429, 503}
+    assert sorted(accepted)[int(0.99 * len(accepted))] < 10
     assert door.recommend("i1").status == 200
     assert memory() < before + 20_000
-
-
-def _until(ends: float, ask, n: int) -> list[tuple[int, float]]:
-    answers = []
-    while time.monotonic() < ends:
-        n += 1000
-        answers.append(ask(n))
-    return answers
 
 
 def _resident_kib(pid: int) -> int:

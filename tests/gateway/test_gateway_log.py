@@ -16,7 +16,7 @@ from cesta_client import Recommender, Unauthorized
 from operations.gateway.control import read_metrics
 from operations.gateway.request_metrics import RequestMetrics
 from tests import ROOT
-from tests.running.door import Door, release_of
+from tests.running.door import TIMEOUT_S, Door, release_of
 from tests.running.gateway_log import read_log_line, wait_for
 
 pytestmark = pytest.mark.triton
@@ -63,7 +63,7 @@ def test_what_the_client_tells_beside_a_question_is_logged_and_counted(own_door:
     """The session is in the log only, because nobody bounds the number of sessions."""
     address = own_door.settings.grpc if wire == "grpc" else own_door.settings.http
     told = {"session_id": f"visit-{wire}", "placement": f"cart-{wire}", "variant": "b"}
-    with Recommender(address, protocol=wire, api_key=own_door.keys["shop"], timeout_s=5) as shop:
+    with Recommender(address, protocol=wire, api_key=own_door.keys["shop"], timeout_s=TIMEOUT_S) as shop:
         shop.recommend(["i1"], request_id=f"told-{wire}", **told)
     line = read_log_line(own_door, f"told-{wire}")
     assert (line["session"], line["placement"], line["variant"]) == tuple(told.values())
@@ -88,7 +88,7 @@ def test_a_key_cannot_fill_the_metrics_with_placements(own_door: Door) -> None:
 def test_the_client_s_request_id_is_the_log_s(own_door: Door, wire: str) -> None:
     """The log has the id if it fits a line, and a new one otherwise. An id in the header takes precedence."""
     address = own_door.settings.grpc if wire == "grpc" else own_door.settings.http
-    with Recommender(address, protocol=wire, api_key=own_door.keys["shop"], timeout_s=5) as shop:
+    with Recommender(address, protocol=wire, api_key=own_door.keys["shop"], timeout_s=TIMEOUT_S) as shop:
         shop.recommend(["i1"], request_id=f"basket-42-{wire}")
         shop.recommend(["i1"], request_id=f"basket 43 {wire}")
     assert read_log_line(own_door, f"basket-42-{wire}")["route"] == ("grpc" if wire == "grpc" else "tensors")
@@ -188,7 +188,7 @@ def test_requests_are_counted_and_timed(own_door: Door) -> None:
     with Recommender(own_door.settings.grpc, api_key="wrong") as shop, pytest.raises(Unauthorized):
         shop.recommend()
     own_door.gateway.reload()
-    with Recommender(own_door.settings.grpc, api_key=own_door.keys["shop"], timeout_s=5) as shop:
+    with Recommender(own_door.settings.grpc, api_key=own_door.keys["shop"], timeout_s=TIMEOUT_S) as shop:
         shop.recommend()
 
     wait_for(lambda: "yes" if counted(*asked[1]) > before[1] else "")

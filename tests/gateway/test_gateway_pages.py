@@ -129,9 +129,13 @@ def test_a_browser_may_ask_first(pages: Door) -> None:
 
 
 def test_a_visitor_who_asks_too_often_disturbs_no_other(pages: Door) -> None:
-    hasty, calm = token(pages, session_id="hasty"), token(pages, session_id="calm")
+    pages.keys["slow"] = add_key(
+        pages.settings.folder, "slow", "browser", 1000, origins=[SHOP], session_rate=1
+    )
+    assert announce(pages.settings.folder)
+    hasty, calm = token(pages, "slow", session_id="hasty"), token(pages, "slow", session_id="calm")
     statuses = [ask(pages, hasty).status for _ in range(12)]
-    assert statuses[:5] == [200] * 5
+    assert statuses[:2] == [200] * 2
     assert 429 in statuses
     assert ask(pages, calm).status == 200
 
@@ -206,7 +210,7 @@ def test_a_new_secret_of_the_gateway_ends_tokens_that_were_used(pages: Door) -> 
 
 def await_status(door: Door, key: str, status: int) -> None:
     """A worker reads the secret once a second."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while ask(door, key).status != status:
         assert time.monotonic() < deadline
         threading.Event().wait(0.3)  # below the rate of a session

@@ -40,12 +40,13 @@ def drive(
 
 
 def answering(answer: bytes = ANSWER, stall_s: float = 0.0) -> Serve:
-    """A server that answers everything with `answer`, after a silence of `stall_s` at its start."""
-    begins = time.perf_counter() + stall_s
+    """A server that answers everything with `answer`, after a silence of `stall_s` at its first."""
+    begins = list[float]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(len(REQUEST)):
-            await asyncio.sleep(max(begins - time.perf_counter(), 0))
+            begins.append(time.perf_counter() + stall_s)
+            await asyncio.sleep(max(begins[0] - time.perf_counter(), 0))
             writer.write(answer)
         writer.close()
 
@@ -131,17 +132,18 @@ def test_a_wait_can_be_shorter_than_a_millisecond() -> None:
 
 def test_nothing_more_is_sent_once_it_is_over() -> None:
     """One request would be due in an hour. The loop waits for those that were sent."""
-    ends = time.perf_counter() + 0.2
-    outcome = drive(answering(), [0.0, 0.01, 3600.0], is_over=lambda: time.perf_counter() > ends)
+    begun = list[float]()
+    over = {"on_start": begun.append, "is_over": lambda: time.perf_counter() > begun[0] + 0.5}
+    outcome = drive(answering(), [0.0, 0.01, 3600.0], **over)
     assert failed(outcome) == {0: False, 1: False}
 
 
 def test_requests_due_before_the_end_are_sent_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """They wait for the only connection while a stall lasts beyond the end."""
     monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
-    ends = time.perf_counter() + STALL_S / 2
-    due = [0.0, 0.01, 0.02, 3600.0]
-    outcome = drive(answering(stall_s=STALL_S), due, is_over=lambda: time.perf_counter() > ends)
+    due, begun = [0.0, 0.01, 0.02, 3600.0], list[float]()
+    over = {"on_start": begun.append, "is_over": lambda: time.perf_counter() > begun[0] + STALL_S / 2}
+    outcome = drive(answering(stall_s=STALL_S), due, **over)
     assert failed(outcome) == {0: False, 1: False, 2: False}
 
 
@@ -171,7 +173,7 @@ def test_waiting_takes_no_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert used[-1] - used[0] < 0.06
 
 
-@pytest.mark.parametrize(("stall_s", "gap_s", "opened"), [(0.0, 0.2, 1), (STALL_S, 0.02, 3)])
+@pytest.mark.parametrize(("stall_s", "gap_s", "opened"), [(0.0, 1.0, 1), (STALL_S, 0.02, 3)])
 def test_another_connection_is_opened_only_when_all_wait(
     stall_s: float, gap_s: float, opened: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +185,7 @@ def test_another_connection_is_opened_only_when_all_wait(
         connections.append(writer)
         await answer(reader, writer)
 
-    outcome = drive(serve, [i * gap_s for i in range(5)])
+    outcome = drive(serve, [i * gap_s for i in range(4)])
     assert (len(connections), outcome.errors) == (opened, 0)
 
 
@@ -221,7 +223,7 @@ def test_a_connection_that_was_closed_between_requests_is_not_used_again(
             await reader.read()
         writer.close()
 
-    assert failed(drive(serve, [0.0, 0.05, 0.1])) == {0: False, 1: False, 2: False}
+    assert failed(drive(serve, [0.0, 0.4, 0.8])) == {0: False, 1: False, 2: False}
 
 
 def test_a_refused_connection_fails_its_request_and_no_other() -> None:
@@ -232,33 +234,33 @@ def test_a_refused_connection_fails_its_request_and_no_other() -> None:
         with listener.accept()[0] as connection:
             listener.close()
             while connection.recv(len(REQUEST)):
-                time.sleep(0.1)
+                time.sleep(0.5)
                 connection.sendall(ANSWER)
 
     server = threading.Thread(target=serve)
     server.start()
-    outcome = open_loop.run(address, [REQUEST], np.array([0.0, 0.05, 0.2]))
+    outcome = open_loop.run(address, [REQUEST], np.array([0.0, 0.05, 1.2]))
     server.join()
     assert failed(outcome) == {0: False, 1: True, 2: False}
 
 
 def test_nobody_waits_while_another_s_connection_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server accepts only the first connection. The third one does not even find room in its queue."""
-    monkeypatch.setattr(open_loop, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(open_loop, "TIMEOUT_S", 1.5)
     listener, address = listening(0)
 
     def serve() -> None:
         with listener, listener.accept()[0] as connection:
             while connection.recv(len(REQUEST)):
-                time.sleep(0.1)
+                time.sleep(0.5)
                 connection.sendall(ANSWER)
 
     server = threading.Thread(target=serve)
     server.start()
-    outcome = open_loop.run(address, [REQUEST], np.array([0.0, 0.03, 0.06, 0.2]))
+    outcome = open_loop.run(address, [REQUEST], np.array([0.0, 0.03, 0.06, 1.2]))
     server.join()
     assert failed(outcome) == {0: False, 1: True, 2: True, 3: False}
-    assert max(result.latency_s for result in outcome.results if not result.failed) < 0.2
+    assert max(result.latency_s for result in outcome.results if not result.failed) < 1.4
 
 
 def test_requests_without_an_answer_in_time_failed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ class Admin:
 
     def await_end(self, accepted: Any) -> Any:
         location = accepted.headers["Location"].removeprefix("/admin")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while (operation := self.ask("GET", location).json())["state"] == "running":
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -96,7 +96,7 @@ class _Infer(BaseHTTPRequestHandler):
             fake.asked.append(asked)
             fake.at_once += 1
             fake.most_at_once = max(fake.most_at_once, fake.at_once)
-        fake.may_answer.wait(10)
+        fake.may_answer.wait(120)
         if delay_s := fake.canary_delay_s if asked.model == "recommender_canary" else fake.delay_s:
             threading.Event().wait(delay_s)
         with fake.lock:

@@ -82,7 +82,7 @@ def check_canary(server: Server) -> None:
     with triton.InferenceServerClient(server.grpc) as client:
         basket = triton.InferInput("basket", [1, 1], "BYTES")
         basket.set_data_from_numpy(np.array([[b"canary"]], object))
-        answer = client.infer(MODEL, [basket], client_timeout=5).as_numpy("item_ids")
+        answer = client.infer(MODEL, [basket], client_timeout=30).as_numpy("item_ids")
     assert answer is not None
     assert answer[0, 0]
 

@@ -49,7 +49,7 @@ class Watched:
         self.pid = pid
         self._descriptor = os.pidfd_open(pid)
 
-    def ended(self, timeout_s: float = 20) -> bool:
+    def ended(self, timeout_s: float = 60) -> bool:
         """Tell whether the process ends within `timeout_s`."""
         return bool(select.select([self._descriptor], [], [], timeout_s)[0])
 

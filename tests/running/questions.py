@@ -79,7 +79,7 @@ def over_generate(live: Live, questions: Sequence[Question]) -> Reply:
 
 def post(live: Live, verb: str, body: object) -> Any:
     url = f"http://{live.http}/v2/models/{MODEL}/{verb}"
-    with urlopen(url, json.dumps(body).encode(), timeout=5) as answer:
+    with urlopen(url, json.dumps(body).encode(), timeout=30) as answer:
         return json.loads(answer.read())
 
 

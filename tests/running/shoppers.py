@@ -15,7 +15,7 @@ from operations.releases.golden import request_tensors
 from tests.running.toy_shop import BASKETS
 
 BETWEEN = 40  # answers between two switches, so that each release really serves
-ASK_TIMEOUT_S = 30
+ASK_TIMEOUT_S = 90
 
 
 class Shopper(threading.Thread):

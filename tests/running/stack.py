@@ -114,7 +114,7 @@ def free_addresses() -> Addresses:
         return Addresses(*(f"127.0.0.1:{socket.getsockname()[1]}" for socket in sockets))
 
 
-def eventually(condition: Callable[[], object], timeout_s: float = 20) -> None:
+def eventually(condition: Callable[[], object], timeout_s: float = 90) -> None:
     """Poll, because Prometheus and nginx do not report that they have seen something."""
     until = time.monotonic() + timeout_s
     while not condition():

@@ -64,13 +64,13 @@ class Supervised:
 
     def look_again(self) -> None:
         """Record the next server as soon as it has been started, ready or not."""
-        before, deadline = self.triton, time.monotonic() + 20
+        before, deadline = self.triton, time.monotonic() + 60
         while self.triton == before:
             assert time.monotonic() < deadline
             with contextlib.suppress(ValueError, TypeError, OSError):  # none, or not yet tritonserver
                 self.look()
 
-    def event(self, *names: str, within_s: float = 40) -> Event:
+    def event(self, *names: str, within_s: float = 90) -> Event:
         """Wait for the next event of one of these names."""
         deadline = time.monotonic() + within_s
         while True:
@@ -93,7 +93,7 @@ class Supervised:
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Signal the whole process group, as a terminal does; the exit code."""
         os.killpg(self.process.pid, how)
-        code = self.process.wait(30)
+        code = self.process.wait(60)
         self._reader.join(20)
         return code
 

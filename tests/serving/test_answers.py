@@ -20,7 +20,7 @@ K = 20
 @pytest.fixture(scope="module", params=["grpc", "http"])
 def shop(live: Live, request: pytest.FixtureRequest) -> Iterator[Recommender]:
     address = live.grpc if request.param == "grpc" else live.http
-    with Recommender(address, protocol=request.param, timeout_s=10) as shop:
+    with Recommender(address, protocol=request.param, timeout_s=60) as shop:
         yield shop
 
 
@@ -59,7 +59,7 @@ def test_questions_with_and_without_a_customer_share_passes(uncached: Live, quer
     """Every second shopper is unknown. Triton would not batch them if their requests had other inputs."""
 
     async def ask() -> None:
-        async with AsyncRecommender(uncached.grpc, protocol="grpc", timeout_s=10) as shop:
+        async with AsyncRecommender(uncached.grpc, protocol="grpc", timeout_s=60) as shop:
             users = (query.user_id if place % 2 else "" for place, query in enumerate(queries))
             await asyncio.gather(
                 *(

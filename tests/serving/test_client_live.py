@@ -147,7 +147,7 @@ def test_ready_after_an_inference_no_cache_can_answer(shop):
 def test_a_model_that_is_not_there_is_unavailable(live, protocol, monkeypatch):
     for module in ("grpc_calls", "v2_http"):
         monkeypatch.setattr(f"cesta_client._transports.{module}.MODEL", "not_loaded")
-    with Recommender(address(live, protocol), protocol=protocol, timeout_s=5, retries=0) as shop:
+    with Recommender(address(live, protocol), protocol=protocol, timeout_s=30, retries=0) as shop:
         assert not shop.is_ready()
         with pytest.raises(Unavailable, match="unknown model"):
             shop.recommend()

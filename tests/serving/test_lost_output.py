@@ -35,11 +35,11 @@ def repository(tmp_path: Path, start_server: object) -> Path:
 
 
 def await_ready(supervisor: str, serving: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         assert serving.poll() is None
         assert time.monotonic() < deadline
-        with suppress(URLError, ConnectionError), DIRECT.open(f"http://{supervisor}/readyz", timeout=5):
+        with suppress(URLError, ConnectionError), DIRECT.open(f"http://{supervisor}/readyz", timeout=30):
             return
         time.sleep(0.05)
 

@@ -18,7 +18,7 @@ LINE = re.compile(r"^(cesta_sampler_\w+){(.*)} (\S+)$", re.MULTILINE)
 
 def scrape(uncached: Live) -> dict[str, float]:
     """`name{labels}` → value, without the labels that are the same everywhere."""
-    with urlopen(f"http://{uncached.metrics}/metrics", timeout=5) as page:
+    with urlopen(f"http://{uncached.metrics}/metrics", timeout=30) as page:
         lines = LINE.findall(page.read().decode())
     constant_labels = {f'release="{uncached.release}"', 'model_instance="candidate_sampler_0_0"'}
     assert all(constant_labels <= set(labels.split(",")) for _, labels, _ in lines)
@@ -30,7 +30,7 @@ def scrape(uncached: Live) -> dict[str, float]:
 
 def await_count(uncached: Live, line: str, value: float) -> dict[str, float]:
     """Wait: the sampler sends its sums once a second."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while (figures := scrape(uncached))[line] < value:
         assert time.monotonic() < deadline, f"{line} is {figures[line]}, not {value}"
         time.sleep(0.05)

@@ -53,7 +53,7 @@ BROKEN = """
 _THREADS = ThreadPoolExecutor()
 
 
-def _await_port(address: str, seconds: float = 20) -> None:
+def _await_port(address: str, seconds: float = 60) -> None:
     host, _, port = address.partition(":")
     deadline = time.monotonic() + seconds
     while True:

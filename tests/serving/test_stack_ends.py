@@ -30,7 +30,7 @@ from tests.building.runs import toy_run
 from tests.running import needs
 from tests.running.processes import Watched, children, command
 
-pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.triton, pytest.mark.timeout(300)]
 
 # `cesta stack` on other ports.
 SERVE = """
@@ -69,7 +69,7 @@ class Running:
 
     def pid(self, record: str) -> int:
         """The program of a start record; waits until it is written."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while time.monotonic() < until:
             with contextlib.suppress(OSError, ValueError):
                 pid = int(json.loads((self.out / f"{record}.started").read_text())["program"]["pid"])
@@ -97,7 +97,7 @@ class Running:
         return [*self.out.rglob("*.started"), *processes]
 
     def recommend(self, key: str) -> int:
-        connection = http.client.HTTPConnection(self.addresses.http, timeout=5)
+        connection = http.client.HTTPConnection(self.addresses.http, timeout=30)
         with contextlib.closing(connection):
             headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
             connection.request("POST", "/v1/recommend", b'{"basket": ["i1"]}', headers)

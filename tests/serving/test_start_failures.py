@@ -44,7 +44,7 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start_server: Callable
 def serve(repository: Path) -> tuple[int, str]:
     """Run `cesta serve`, which must end by itself: its exit code and the last line of its stderr."""
     command = [*CESTA, "serve", f"--repository={repository}", *FREE_PORTS]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert sweep() == []  # it left nothing behind
     assert "ready:" not in done.stdout
     return done.returncode, done.stderr.splitlines()[-1]

@@ -74,7 +74,7 @@ def test_an_unknown_category_is_a_warning(door: Door, live: Live) -> None:
 def test_the_sentence_reaches_the_client_letter_by_letter(door: Door, wire: str) -> None:
     """gRPC carries it escaped. A warning comes whole, too."""
     address = door.settings.grpc if wire == "grpc" else door.settings.http
-    with Recommender(address, protocol=wire, api_key=door.keys["shop"], timeout_s=5) as shop:
+    with Recommender(address, protocol=wire, api_key=door.keys["shop"], timeout_s=30) as shop:
         answer = shop.recommend(["1"], categories=["Käse 100%"])
         assert [(warning.code, warning.value) for warning in answer.warnings] == [
             ("unknown_category", "Käse 100%")
@@ -84,9 +84,7 @@ def test_the_sentence_reaches_the_client_letter_by_letter(door: Door, wire: str)
         with grpc.insecure_channel(address) as channel:
             ask = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
             with pytest.raises(grpc.RpcError) as refused:
-                ask(
-                    one_query({"basket": ["Käse 100%".encode() * 20]}), metadata=tuple(key.items()), timeout=5
-                )
+                ask(one_query({"basket": ["Käse 100%".encode() * 20]}), metadata=(*key.items(),), timeout=30)
         assert refused.value.details().startswith("basket holds an id of 200 bytes; at most 128 are allowed")
         trailers = dict(refused.value.trailing_metadata())
         assert (trailers["cesta-code"], trailers["cesta-pointer"]) == ("id_too_long", "/basket")

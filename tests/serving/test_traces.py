@@ -106,7 +106,7 @@ def traced(serve_built: Callable[..., Live], collector: Collector) -> Live:
 def over_http(traced: Live, headers: dict[str, str], request_id: str, basket: str) -> None:
     body = json.dumps({"basket": [basket], "id": request_id}).encode()
     url = f"http://{traced.http}/v2/models/{MODEL}/generate"
-    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=5) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as answer:
         assert answer.status == 200
 
 

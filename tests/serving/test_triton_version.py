@@ -41,7 +41,7 @@ def test_an_old_server_is_not_served_beyond_loopback(
     """A gateway in front changes nothing: whoever reaches the address reaches Triton."""
     options = [f"--gateway={tmp_path}"] if beside_a_gateway else []
     command = [*CESTA, "serve", f"--repository={repository}", *FREE_PORTS, ANYWHERE, *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert '--host "0.0.0.0" is refused' in done.stderr.splitlines()[-1]
     assert reported_version(find_serving_environment()) in done.stderr

@@ -42,23 +42,23 @@ def test_a_call_is_not_cancelled_when_its_caller_s_time_is_over(kind, grpc_shop,
     """Neither by the client, nor by a deadline on the wire, nor when client and event loop end."""
     with pytest.raises(TimedOut, match=f"no answer from {grpc_shop.address} within 0.2 s"):
         ask(kind, grpc_shop.address, timeout_s=0.2)
-    assert slow.arrived.get(timeout=10) > grpc_calls.RUN_OUT_S / 2
+    assert slow.arrived.get(timeout=60) > grpc_calls.RUN_OUT_S / 2
     slow.release()
-    assert slow.alive.get(timeout=10)
+    assert slow.alive.get(timeout=60)
 
 
 def test_a_cancelled_task_does_not_cancel_its_call(grpc_shop, slow):
     async def cancel():
         async with AsyncRecommender(grpc_shop.address, timeout_s=60) as shop:
             task = asyncio.create_task(shop.recommend())
-            await asyncio.to_thread(slow.arrived.get, timeout=10)
+            await asyncio.to_thread(slow.arrived.get, timeout=60)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
 
     asyncio.run(cancel())
     slow.release()
-    assert slow.alive.get(timeout=10)
+    assert slow.alive.get(timeout=60)
 
 
 def test_a_call_of_another_thread_is_answered_after_close(grpc_shop, slow):
@@ -66,10 +66,10 @@ def test_a_call_of_another_thread_is_answered_after_close(grpc_shop, slow):
     answers = queue.Queue()
     thread = threading.Thread(target=lambda: answers.put(shop.recommend()))
     thread.start()
-    slow.arrived.get(timeout=10)
+    slow.arrived.get(timeout=60)
     shop.close()
     slow.release()
-    assert answers.get(timeout=10)[0].item_id == "bread"
+    assert answers.get(timeout=60)[0].item_id == "bread"
     thread.join()
 
 
@@ -82,10 +82,10 @@ def test_the_last_call_closes_the_channel(grpc_shop, slow, monkeypatch):
         shop.recommend(timeout_s=0.05)
     begun = time.monotonic()
     shop.close()
-    assert grpc_calls.CLOSE_S <= time.monotonic() - begun < grpc_calls.CLOSE_S + 1
+    assert grpc_calls.CLOSE_S <= time.monotonic() - begun < grpc_calls.CLOSE_S + 10
     assert not closed.is_set()
     slow.release()
-    assert closed.wait(10)
+    assert closed.wait(60)
 
 
 @every_client
@@ -96,14 +96,14 @@ def test_a_server_that_owes_too_many_answers_is_asked_no_more(kind, grpc_shop, s
     async def questions(shop):
         for _ in range(3):
             with pytest.raises(TimedOut):
-                await shop(timeout_s=0.1)
+                await shop(timeout_s=0.5)
         with pytest.raises(Unavailable, match="still owes 3 answers that were not awaited"):
             await shop(timeout_s=10)
         assert len(grpc_shop.seen) == 3
         slow.release()
         for _ in range(3):
-            assert slow.alive.get(timeout=10)
-        answer, deadline = None, time.monotonic() + 10
+            assert slow.alive.get(timeout=60)
+        answer, deadline = None, time.monotonic() + 60
         while not answer and time.monotonic() < deadline:
             with contextlib.suppress(Unavailable):  # while the server's answers are on their way
                 answer = await shop(timeout_s=10)

@@ -31,8 +31,8 @@ def test_a_host_without_address_is_unavailable(kind, protocol):
 def test_a_silent_server_times_out_in_time(kind, protocol, silent):
     started = time.monotonic()
     with pytest.raises(TimedOut, match=f"no answer from {silent} within 0"):
-        ask(kind, silent, protocol=protocol, timeout_s=0.2, retries=5)
-    assert 0.19 <= time.monotonic() - started < 1
+        ask(kind, silent, protocol=protocol, timeout_s=0.2, retries=100)
+    assert 0.19 <= time.monotonic() - started < 10  # each of the retries would take as long
 
 
 @every_client
@@ -50,13 +50,23 @@ def test_a_silent_server_is_not_ready(kind, protocol, silent):
 
 
 def test_grpc_finds_a_server_that_has_come_back_without_waiting_a_second(refusing):
-    """gRPC itself pauses for a second before it connects again, and every retry would fail in that second."""
-    with Recommender(refusing, retries=20, timeout_s=0.75) as shop:
-        with pytest.raises(Unavailable):
-            shop.recommend(timeout_s=0.05)
-        back = GrpcShop(address=refusing)
-        assert shop.recommend()[0].item_id == "bread"
-        back.server.stop(None).wait()
+    """gRPC itself pauses for a second before it connects again, and every retry would fail in that second. A
+    busy machine may take as long once, and hardly five times.
+    """
+
+    def is_found() -> bool:
+        with Recommender(refusing, retries=20, timeout_s=0.75) as shop:
+            with pytest.raises((Unavailable, TimedOut)):
+                shop.recommend(timeout_s=0.05)
+            back = GrpcShop(address=refusing)
+            try:
+                return shop.recommend()[0].item_id == "bread"
+            except (Unavailable, TimedOut):
+                return False
+            finally:
+                back.server.stop(None).wait()
+
+    assert any(is_found() for _ in range(5))
 
 
 def break_off(handler):
@@ -102,7 +112,7 @@ def test_a_server_that_drips_a_byte_at_a_time_does_not_hold_its_caller(kind, htt
     with pytest.raises(TimedOut):
         ask(kind, http_shop.address, protocol="http", timeout_s=0.2)
     released.set()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10
 
 
 def test_http_keeps_one_connection_for_many_questions(http_shop):

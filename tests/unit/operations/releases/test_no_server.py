@@ -73,7 +73,7 @@ def test_a_program_that_does_not_speak_grpc_may_still_be_a_server(answer: bytes 
         began = time.monotonic()
         with pytest.raises(CestaError, match="listens and does not answer as Triton's gRPC"):
             is_there(listening.address.removeprefix("http://"))
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 30
 
 
 def test_a_host_that_cannot_be_found_is_not_a_server_that_does_not_run() -> None:

@@ -94,7 +94,7 @@ def test_a_store_that_stays_ill_is_named(
         publish.publish(run, repository)
     with pytest.raises(NotPromoted, match=rf"release 1 is still .* s3://.*model.onnx: .*{sentence}"):
         promote(repository, 1)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 90
     network.plan = lambda method, path: PASS
     assert releases(repository) == [1]
     assert active_release(repository) == 1
