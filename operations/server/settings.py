@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from operations.errors import ServerError
+from operations.processes.free_ports import bind_free_port
 from operations.processes.listeners import way_out
 from operations.server.response_cache import parse_cache
 from operations.shipped import command
@@ -116,6 +117,8 @@ def _claim_port(host: str, name: str, port: int, listeners: contextlib.ExitStack
     check_port(name, port)
     listener = listeners.enter_context(socket.socket(family_of(host), socket.SOCK_STREAM))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT do not matter
+    if not port:
+        return bind_free_port(listener, host)
     try:
         listener.bind((host, port))
     except OSError as error:
@@ -123,7 +126,7 @@ def _claim_port(host: str, name: str, port: int, listeners: contextlib.ExitStack
             f"{name} {port} on {host} cannot be used ({error.strerror}); {way_out(host, port)}, "
             f"or choose another with --{name.replace('_', '-')} (0: any free one)"
         ) from None
-    return int(listener.getsockname()[1])
+    return port
 
 
 def check_port(name: str, port: int) -> None:

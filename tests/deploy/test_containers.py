@@ -21,6 +21,7 @@ from operations.gateway.control import announce
 from operations.gateway.nginx import GatewaySettings, find_nginx, read_resolver, render, variables
 from tests import ROOT
 from tests.running import needs
+from tests.running.door import free_ports
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -375,11 +376,10 @@ def test_a_container_that_was_killed_starts_again(tmp_path: Path) -> None:
 
 
 def free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"127.0.0.1:{server.getsockname()[1]}"
+    return f"127.0.0.1:{free_ports(1)[0]}"
 
 
-def wait_for(happened: Callable[[], object], timeout_s: float = 15) -> None:
+def wait_for(happened: Callable[[], object], timeout_s: float = 60) -> None:
     """Poll, because nginx does not report that it has read its files."""
     until = time.monotonic() + timeout_s
     while not happened():

@@ -265,7 +265,7 @@ def test_nobody_waits_while_another_s_connection_is_made(monkeypatch: pytest.Mon
 
 def test_requests_without_an_answer_in_time_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such a request waits for an answer, or for the only connection."""
-    monkeypatch.setattr(open_loop, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(open_loop, "TIMEOUT_S", 1.0)
     monkeypatch.setattr(open_loop, "CONNECTIONS", 1)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -276,8 +276,8 @@ def test_requests_without_an_answer_in_time_failed(monkeypatch: pytest.MonkeyPat
 
     outcome = drive(serve, [0.0, 0.05, 0.1])
     assert failed(outcome) == {0: False, 1: True, 2: True}
-    assert [result.latency_s for result in outcome.results[1:]] == [0.2, 0.2]
-    assert outcome.seconds >= 0.3
+    assert [result.latency_s for result in outcome.results[1:]] == [1.0, 1.0]
+    assert outcome.seconds >= 1.1
 
 
 def test_a_request_may_be_longer_than_what_can_be_sent_at_once() -> None:
@@ -288,7 +288,7 @@ def test_a_request_may_be_longer_than_what_can_be_sent_at_once() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while head := await reader.readuntil(b"\r\n\r\n"):
             if b": 0" not in head:
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(1.0)
                 received.append(len(await reader.readexactly(32_000_000)))
             writer.write(ANSWER)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import itertools
@@ -24,6 +25,7 @@ import tritonclient.http
 from operations.gateway import nginx
 from operations.gateway.keys import Role, add_key
 from operations.gateway.nginx import Gateway, GatewaySettings
+from operations.processes.free_ports import bind_free_port
 from operations.supervisor.problems import problem_response
 
 _SOURCES = (f"127.{n // 62500 % 250 + 2}.{n // 250 % 250}.{n % 250 + 1}" for n in itertools.count())
@@ -178,11 +180,9 @@ def _role(name: str) -> Role:
 
 
 def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in held]
-    for server in held:
-        server.close()
-    return ports
+    """Ports of 127.0.0.1 that differ, and that no connection is given."""
+    with contextlib.ExitStack() as held:  # all at once, so that they differ
+        return [bind_free_port(held.enter_context(socket.socket()), "127.0.0.1") for _ in range(count)]
 
 
 KEY = {"name": "kiosk", "role": "shop", "rate": 50, "key": "cesta_secret"}

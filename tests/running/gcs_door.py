@@ -20,6 +20,8 @@ from xml.sax.saxutils import escape
 
 from gcp_storage_emulator.server import create_server
 
+from operations.processes.free_ports import bind_free_port
+
 CONDITION, GENERATION, METADATA = "x-goog-if-generation-match", "x-goog-generation", "x-goog-meta-"
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 BOUNDARY = "part-of-the-door"
@@ -38,8 +40,7 @@ class Emulator:
 
     def __init__(self) -> None:
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+            port = bind_free_port(free, "127.0.0.1")
         create_server("127.0.0.1", port, in_memory=True).start()
         self._address = f"http://127.0.0.1:{port}"
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from operations.stack.keeper import Keeper
 from tests.building import TOY_SAMPLER
 from tests.building.runs import toy_run
 from tests.running import needs
+from tests.running.door import free_ports
 
 PROGRAMS = {  # name → its start record
     "supervisor": "gateway/supervisor.started",
@@ -109,9 +109,7 @@ def open_stack(out: Path, *, with_keys: bool = True) -> Iterator[Stack]:
 
 
 def free_addresses() -> Addresses:
-    with ExitStack() as held:  # all at once, so that they differ
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in fields(Addresses)]
-        return Addresses(*(f"127.0.0.1:{socket.getsockname()[1]}" for socket in sockets))
+    return Addresses(*(f"127.0.0.1:{port}" for port in free_ports(len(fields(Addresses)))))
 
 
 def eventually(condition: Callable[[], object], timeout_s: float = 90) -> None:

@@ -12,8 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import astuple, fields
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -29,6 +28,7 @@ from tests.building import TOY_SAMPLER
 from tests.building.runs import toy_run
 from tests.running import needs
 from tests.running.processes import Watched, children, command
+from tests.running.stack import free_addresses
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(300)]
 
@@ -121,9 +121,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def addresses() -> Addresses:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in fields(Addresses)]
-        return Addresses(*(f"127.0.0.1:{socket.getsockname()[1]}" for socket in sockets))
+    return free_addresses()
 
 
 @pytest.fixture
