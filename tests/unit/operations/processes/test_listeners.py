@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from operations.errors import CestaError
+from operations.processes.free_ports import bind_free_port
 from operations.processes.listeners import check_free, find_listener, way_out
 
 
@@ -16,8 +17,9 @@ def test_the_process_that_listens_is_named(host: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     if family == socket.AF_INET6 and not Path("/proc/net/if_inet6").exists():
         pytest.skip("this machine has no IPv6")
-    with socket.create_server((host, 0), family=family) as server:
-        port = server.getsockname()[1]
+    with socket.socket(family) as server:
+        port = bind_free_port(server, host)
+        server.listen()
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         with pytest.raises(CestaError, match=rf"{port} cannot be used .*; stop process {os.getpid()} \(\S+"):
             check_free(address)
@@ -25,9 +27,11 @@ def test_the_process_that_listens_is_named(host: str) -> None:
 
 
 def test_another_address_of_the_port_is_another_s() -> None:
-    with socket.create_server(("127.0.0.3", 0)) as server:
-        assert find_listener("127.0.0.4", server.getsockname()[1]) is None
-        check_free(f"127.0.0.4:{server.getsockname()[1]}")
+    with socket.socket() as server:
+        port = bind_free_port(server, "127.0.0.3")
+        server.listen()
+        assert find_listener("127.0.0.4", port) is None
+        check_free(f"127.0.0.4:{port}")
 
 
 def test_a_port_that_is_only_bound_has_no_listener() -> None:
