@@ -122,7 +122,7 @@ lock: $(APP)/.installed  ## the packages of the images with their hashes, from P
 	$(LOCK) --universal --python-version 3.11 .github/lint/requirements.txt --output-file .github/lint/requirements.lock
 	$(LOCK) --universal --python-version 3.11 $(FLOWS_HOME)/requirements.txt --output-file $(FLOWS_HOME)/requirements.lock
 	@# hatchling builds the two local packages, which have no hash
-	printf '%s\n' '--editable ./client' '--editable .[stores]' 'hatchling>=1.27' | $(LOCK) --universal \
+	printf '%s\n' '--editable ./client' '--editable .[stores,redis]' 'hatchling>=1.27' | $(LOCK) --universal \
 		--python-version 3.11 --constraint constraints.txt --no-emit-package cesta --no-emit-package cesta-client \
 		- --output-file $(IMAGES)/supervisor.lock
 	printf '%s\n' '--editable ./client' '--editable .[train,stores]' 'torch==2.13.0+cpu' 'hatchling>=1.27' | $(LOCK) \

@@ -58,12 +58,13 @@ def test_the_serving_environment_is_locked(image: str, requirements: str) -> Non
 
 
 def test_the_supervisor_s_environment_is_locked() -> None:
-    """All that the two packages and the extra "stores" need, in the versions of constraints.txt."""
+    """All that the two packages and the extras "stores" and "redis" need, in the versions of constraints.txt."""
     ours, client = (
         tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         for folder in ("", "client")
     )
-    direct = [*ours["dependencies"], *ours["optional-dependencies"]["stores"], *client["dependencies"]]
+    extras = ours["optional-dependencies"]
+    direct = [*ours["dependencies"], *extras["stores"], *extras["redis"], *client["dependencies"]]
     wanted = [Requirement(line) for line in direct]
     check_fits(IMAGES / "supervisor.lock", [r for r in wanted if r.name != "cesta-client"])
     pins = {canonicalize_name(r.name): r for r in required(ROOT / "constraints.txt")}
