@@ -55,6 +55,12 @@ EventStoreAddress = Annotated[
         help='Where purchases are kept: a folder (by default events/ of the gateway), redis://… or "none".',
     ),
 ]
+EventSource = Annotated[
+    str | None,
+    typer.Option(
+        envvar="CESTA_EVENTS_SOURCE", help="kafka://host:port/topic, whose messages are events, too."
+    ),
+]
 GatewayAddress = Annotated[
     str, typer.Option(help="host:port of that gateway; a probe sets the metric cesta_gateway_up.")
 ]
@@ -81,6 +87,7 @@ def serve(
     gateway: GatewayFolder = None,
     gateway_http: GatewayAddress = "127.0.0.1:8080",
     events: EventStoreAddress = None,
+    events_source: EventSource = None,
     live: LiveFolder = None,
 ) -> None:
     """Serve a published repository in the foreground.
@@ -111,7 +118,7 @@ def serve(
         live=live or (gateway / "live" if gateway else None),
     )
     prepare(lambda: None if release else check_repository(settings))
-    run(settings, supervisor_port, beside, release, _events(events, gateway))
+    run(settings, supervisor_port, beside, release, _events(events, gateway), events_source)
 
 
 def _events(address: str | None, gateway: Path | None) -> str | None:

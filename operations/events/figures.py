@@ -1,7 +1,7 @@
 """What Prometheus learns of the event log. No label holds an id of a customer."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -12,6 +12,13 @@ from operations.events.log import Committed, EventLog
 from operations.events.store import Outcome, State
 
 _BUCKETS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Source(Protocol):
+    """What brings events by itself: how many it has not read, and why reading failed last."""
+
+    lag: int
+    fault: str | None
 
 
 class Figures:
@@ -68,6 +75,10 @@ class Figures:
         """Show the state of a log, too."""
         self._registry.register(_LogCollector(log))
 
+    def add_source(self, source: Source) -> None:
+        """Show how far a source is read, too."""
+        self._registry.register(_SourceCollector(source))
+
     def add_copy(self, log: EventLog, copy: LocalCopy) -> None:
         """Show how far this machine's copy of a shared log is, too."""
         self._registry.register(_CopyCollector(log, copy))
@@ -85,6 +96,17 @@ class _CopyCollector(Collector):
             "cesta_events_copy_lag", "Events of the shared log that this machine has not copied", behind
         )
         yield _gauge("cesta_events_copy_up", "1 unless copying failed last", self._copy.fault is None)
+
+
+class _SourceCollector(Collector):
+    """Reads how far a source is behind."""
+
+    def __init__(self, source: "Source") -> None:
+        self._source = source
+
+    def collect(self) -> Iterator[Metric]:
+        yield _gauge("cesta_events_source_lag", "Messages of the source that were not read", self._source.lag)
+        yield _gauge("cesta_events_source_up", "1 unless reading failed last", self._source.fault is None)
 
 
 class _LogCollector(Collector):

@@ -1,5 +1,7 @@
 """Finds the store of an address: a folder of this machine, or redis://…"""
 
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -24,3 +26,9 @@ def open_store(address: str) -> EventStore:
     if scheme in ("redis", "rediss"):
         return RedisStore(address)
     raise CestaError(f"events are kept in a folder or at redis://…; got {scheme}://")
+
+
+def read_offsets(address: str, source: str) -> Mapping[int, int]:
+    """Return how far a source was read into the store at an address. Raises as `open_store` does."""
+    with closing(open_store(address)) as store:
+        return store.offsets(source)

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -50,9 +50,7 @@ class SqliteStore:
         self._path = folder / FILE
         try:
             folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-            os.close(
-                os.open(self._path, os.O_RDWR | os.O_CREAT, FILE_MODE)
-            )  # SQLite gives its other files the same
+            _make(self._path)
         except OSError as error:
             raise StoreFault(f"events cannot be kept: {explain(error, self._path)}") from None
         self._connection = sqlite3.connect(
@@ -160,6 +158,16 @@ class SqliteStore:
             yield
         except sqlite3.Error as error:
             raise StoreFault(f"events cannot be kept in {self._path}: {error}; {_way_out(error)}") from None
+
+
+def _make(path: Path) -> None:
+    """Make an empty file with FILE_MODE, which SQLite gives its other files, too; leave an existing one.
+
+    Closing a file ends all locks that this process has on it (POSIX), those of its other stores included.
+    Another process would then take itself for the last user, and remove the write-ahead log.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE))
 
 
 def _way_out(error: sqlite3.Error) -> str:

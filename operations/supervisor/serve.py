@@ -18,9 +18,10 @@ from fastapi import FastAPI
 from operations.address import join_address
 from operations.events.desk import EventDesk
 from operations.events.figures import Figures
+from operations.events.kafka_source import KafkaSource
 from operations.events.local_copy import LocalCopy
 from operations.events.log import EventLog
-from operations.events.opening import EVENTS, is_shared, open_store
+from operations.events.opening import EVENTS, is_shared, open_store, read_offsets
 from operations.events.release_facts import ReleaseFacts
 from operations.explaining.explanations import Explanations
 from operations.gateway.link import GatewayLink, admin_token
@@ -64,19 +65,20 @@ def serve(
     gateway: GatewaySettings | None = None,
     pinned: int | None = None,
     events: str | None = None,
+    source: str | None = None,
 ) -> None:
     """Serve in the foreground until Ctrl-C or SIGTERM, which drain; the app listens on `port` (0: any).
 
     With a `gateway`, this process counts its requests, lets its admins change releases, and probes it. With
     `pinned`, the server answers with that release only, and its admins change nothing. With `events`, the
-    address of a store, it keeps the events that the gateway sends.
+    address of a store, it keeps the events that the gateway sends, and those of the topic `source`.
 
     Raises CestaError if the first start fails. Later starts are repeated until one succeeds.
     """
     try:
         interrupt_on_signals()
         with _open_listener(find_own_ip(settings.host), port) as listener:
-            _serve(_complete(settings), listener, gateway, pinned, events)
+            _serve(_complete(settings), listener, gateway, pinned, events, source)
     except KeyboardInterrupt:
         return
 
@@ -96,6 +98,7 @@ def _serve(
     gateway: GatewaySettings | None,
     pinned: int | None,
     events: str | None,
+    source: str | None,
 ) -> None:
     ending, metrics = threading.Event(), Metrics()
     repository = open_repository(settings.repository)
@@ -142,7 +145,7 @@ def _serve(
                 operator = _operator(settings, repository, gateway.folder, metrics, pinned)
                 if events:
                     facts = ReleaseFacts(repository, lambda: watchdog.health.release)
-                    kept = stack.enter_context(_keep_events(events, gateway.folder, metrics, facts))
+                    kept = stack.enter_context(_keep_events(events, source, gateway.folder, metrics, facts))
             routes = make_stock_router(stock, stock_token(stock.folder, beside)) if stock else None
             app = make_app(watchdog, status, metrics, operator, drift, kept, explanations, routes)
             stack.enter_context(_run_app(app, listener))
@@ -180,8 +183,10 @@ def _operator(
 
 
 @contextmanager
-def _keep_events(address: str, gateway: Path, metrics: Metrics, facts: ReleaseFacts) -> Iterator[Events]:
-    """Keep events in the store at an address until the block ends."""
+def _keep_events(
+    address: str, source: str | None, gateway: Path, metrics: Metrics, facts: ReleaseFacts
+) -> Iterator[Events]:
+    """Keep events in the store at an address until the block ends, those of the topic `source` among them."""
     figures = Figures(metrics.registry)
     event_log = EventLog(partial(open_store, address), figures.observe)
     figures.add_log(event_log)
@@ -191,6 +196,9 @@ def _keep_events(address: str, gateway: Path, metrics: Metrics, facts: ReleaseFa
         if is_shared(address):
             copy = stack.enter_context(LocalCopy(partial(open_store, address), gateway / EVENTS))
             figures.add_copy(event_log, copy)
+        if source:
+            topic = KafkaSource(source, event_log, figures, partial(read_offsets, address), facts.first_ms)
+            figures.add_source(stack.enter_context(topic))
         yield Events(EventDesk(event_log, figures, facts), admin_token(gateway))
 
 

@@ -51,9 +51,10 @@ BASES = {
 }
 ABOVE_VERBS = {"commands", "replay"}  # sub-packages that call build.py and its like
 OFFLINE = {"torch", "pandas"}  # of the floor export_scripts; loadtests/peers are other people's apps
-SERVING = {  # packages of `pip install cesta`, and of its extras "stores", "mlflow", "redis" and "etl"
-    *("cryptography", "fastapi", "google", "mlflow", "numpy", "obstore", "onnx", "prometheus_client"),
-    *("pyarrow", "pydantic", "redis", "rich", "structlog", "starlette", "tritonclient", "typer", "uvicorn"),
+SERVING = {  # packages of `pip install cesta` and of its extras etl, kafka, mlflow, redis and stores
+    *("confluent_kafka", "cryptography", "fastapi", "google", "mlflow", "numpy", "obstore", "onnx"),
+    *("prometheus_client", "pyarrow", "pydantic", "redis", "rich", "structlog", "starlette"),
+    *("tritonclient", "typer", "uvicorn"),
 }
 
 

@@ -58,7 +58,7 @@ def test_the_serving_environment_is_locked(image: str, requirements: str) -> Non
 
 
 def test_the_supervisor_s_environment_is_locked() -> None:
-    """All that the two packages and the extras "stores" and "redis" need, in the versions of constraints.txt."""
+    """All that the packages and the extras "stores" and "redis" need, in the versions of constraints.txt."""
     ours, client = (
         tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         for folder in ("", "client")

@@ -109,6 +109,23 @@ def test_two_writers_share_the_positions(home: Folder | RedisServer) -> None:
     two.close()
 
 
+def test_a_second_store_of_the_process_takes_nothing_from_the_first(home: Folder | RedisServer) -> None:
+    """Another process opens and closes the log in between, and would tidy up what nobody seems to use."""
+    command = [sys.executable, "-m", "operations.cli", "events", "export", "--store", home.address]
+
+    def export() -> list[str]:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+        return [json.loads(line)["event_id"] for line in done.stdout.splitlines()]
+
+    first = home.open()
+    first.append([purchase("e1")], 1)
+    home.open().close()
+    assert export() == ["e1"]
+    first.append([purchase("e2")], 1)
+    assert export() == ["e1", "e2"]
+    first.close()
+
+
 def test_offsets_are_kept_with_the_events_and_never_go_back(store: EventStore) -> None:
     assert store.offsets("sales") == {}
     store.append([purchase("e1")], 1, [Offset("sales", 0, 5), Offset("sales", 1, 7)])
