@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+BETWEEN: Final = b"\xff"  # no UTF-8 text has this byte
 PART: Final = 65_536  # ids that are Python objects at a time
 
 
@@ -31,6 +32,11 @@ class Ids:
     def find(self, value: bytes) -> int:
         """The row of an id; 0 for an unknown one, as it is or without the blanks around it."""
         return self._find(value) or self._find(value.strip())
+
+    def find_joined(self, joined: bytes, count: int) -> NDArray[np.int32]:
+        """The rows of ``count`` ids that lie end to end with BETWEEN; 0 for unknown ones."""
+        rows = [self._find(value) for value in joined.split(BETWEEN)] if count else []
+        return np.array(rows, np.int32)
 
     def _find(self, value: bytes) -> int:
         wanted = hash(value)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ TOGETHER: Final = 2
 SIMILAR: Final = 4
 POPULAR: Final = 8
 CATEGORY: Final = 16
+
+FORBIDDEN: Final = np.uint8(1)  # the bit of a live table
 
 # What a substitute gains by a name with the same words, and loses by being in the same baskets. Chosen by eye
 # and by the table of docs/quality.md.
@@ -135,6 +137,16 @@ class ItemLists:
             rows, scores = rows[scores >= least], scores[scores >= least]
         best = np.lexsort((rows, -scores))[: question.limit]
         return Listed(rows[best], scores[best].astype(np.float32), reasons)
+
+
+def allowed_by(table: Any, store: bytes) -> NDArray[np.bool_] | None:
+    """What a live table (``candidate_sampler/live/forbidden.py``) leaves to a store; None: everything."""
+    with table.lock:
+        by_item = table.bytes_by_item
+        if by_item.shape[1] == 1:  # nobody told anything yet
+            return None
+        left: NDArray[np.bool_] = by_item[table.store_row(store)] & FORBIDDEN == 0
+        return left
 
 
 def _nothing() -> Listed:

@@ -1,14 +1,19 @@
 """Triton's adapter of the lists: tensors → questions → lists → tensors."""
 
+import os
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .digest import question_digest
-from .lists import ItemLists, Listed
+from .lists import ItemLists, Listed, allowed_by
 from .question import BadQuestion, read_question
+
+LIVE: Final = f"{__package__}.live"  # the sampler's live tables, which a release holds a copy of
+AS_RELEASED: Final = [b"-"]  # the value of ``live`` that asks without live tables: for golden requests
 
 Answer = tuple[Listed, list[bytes]]  # a list; the digest of its question, then warnings
 
@@ -19,6 +24,24 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         folder = Path(args["model_repository"]) / args["model_version"]
         self._lists = ItemLists.load(folder / "arrays")
+        self._as_released = self._lists.list
+        self._follower: Any = None  # live.follower.Follower
+        labels = {"release": args["model_version"], "model_instance": args["model_instance_name"]}
+        logs = os.environ.get(import_module(f"{LIVE}.change_log").FOLDER_VARIABLE)
+        if logs:
+            self._follow(Path(logs), labels)
+
+    def finalize(self) -> None:
+        """The release is unloaded, or the server stops."""
+        if self._follower:
+            self._follower.close()
+
+    def _follow(self, logs: Path, labels: dict[str, str]) -> None:
+        """Have the lists leave out what a live table forbids."""
+        arrays = self._lists.arrays
+        table = import_module(f"{LIVE}.forbidden").Forbidden(len(arrays.sold), arrays.items.find_joined)
+        self._follower = import_module(f"{LIVE}.follower").Follower(logs, table, labels)
+        self._lists = ItemLists(arrays, lambda store: allowed_by(table, store))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One list after the other; a bad request fails alone."""
@@ -41,7 +64,9 @@ class TritonPythonModel:
 
     def _answer(self, inputs: dict[str, list[Any]]) -> Answer:
         question = read_question(self._lists.arrays, inputs)
-        return self._lists.list(question), [question_digest(inputs), *question.warnings]
+        as_released = inputs.get("live") == AS_RELEASED
+        make = self._as_released if as_released else self._lists.list
+        return make(question), [question_digest(inputs), *question.warnings]
 
     def _tensors(self, answers: list[Answer]) -> list[Any]:
         """The output tensors; shorter rows of a batch are padded with "" and 0."""

@@ -15,10 +15,11 @@ from operations.shipped import ROOT
 
 
 class Part(NamedTuple):
-    """Where a part's modules lie, and how the names of the arrays begin that it reads."""
+    """A part's modules, the beginnings of the names of the arrays that it reads, and a package it shares."""
 
     code: Path
     arrays: tuple[str, ...]
+    shared: Path | None = None  # its copy is a folder within the part's
 
 
 PARTS: Final = {
@@ -28,14 +29,25 @@ PARTS: Final = {
             *("item_ids.blob", "item_ids.offsets", "category_names.blob", "category_names.offsets"),
             *("popularity.", "categories.", "neighbours.", "retrieval.items", "names."),
         ),
+        ROOT / "ensemble" / "candidate_sampler" / "live",
     ),
 }
 
 
 def part_code(part: str) -> dict[str, file_record.FileRecord]:
     """A part's modules by name."""
-    code = PARTS[part].code
-    return file_record.describe(code.glob("*.py"), code)
+    sources = _sources(part)
+    described = {name: file_record.describe([path], path.parent) for name, path in sources.items()}
+    return {name: described[name][path.name] for name, path in sources.items()}
+
+
+def _sources(part: str) -> dict[str, Path]:
+    """Each module's name in a release → its file."""
+    code, _, shared = PARTS[part]
+    sources = {path.name: path for path in sorted(code.glob("*.py"))}
+    if shared:
+        sources |= {f"{shared.name}/{path.name}": path for path in sorted(shared.glob("*.py"))}
+    return sources
 
 
 def part_codes(parts: Iterable[str]) -> dict[str, str]:
@@ -62,8 +74,9 @@ def copy_part(part: str, run: Path, files: Iterable[str], folder: Path) -> None:
     The arrays are hard links where the disk allows them, so that processes share their pages.
     """
     folder.mkdir()
-    for name in part_code(part):
-        shutil.copy2(PARTS[part].code / name, folder / name)
+    for name, source in _sources(part).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy2(source, folder / name)
     for name in array_names(part, files):
         (folder / name).parent.mkdir(exist_ok=True)
         _link(run / name, folder / name)

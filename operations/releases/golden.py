@@ -52,6 +52,7 @@ def _check_parts(control: ModelControl, release: ReleaseManifest) -> None:
         model, tensors = models_of(release)[part], ServedContract.of(release.contract).tensors[part]
         for number, pair in enumerate(pairs):
             asked = {name: _row(tensors.inputs[name][0], values) for name, values in pair.inputs.items()}
+            asked |= AS_RELEASED if "live" in tensors.inputs else {}
             _, answered = control.ask(model, asked, release.release)
             if problem := difference(answer_of(answered), pair.answer):
                 raise CestaError(

@@ -48,36 +48,33 @@ def test_a_key_has_its_rate_and_as_much_in_a_burst(door: Door) -> None:
     assert "ratelimit" not in unhurried.headers  # more than half of the quota is left
 
 
-def test_a_batch_is_limited_by_itself(open_gateway: OpenDoor, triton: Server) -> None:
-    """A key of one request per second may send a batch every 32 s, 4 of them at once."""
+def test_a_batch_costs_as_much_as_its_queries(open_gateway: OpenDoor, triton: Server) -> None:
+    """A key of one question per second that asks 30 at once waits for the 29 that are beyond its burst."""
     door = open_gateway(triton_http=triton.http, workers=1)
     door.keys["slowest"] = add_key(door.settings.folder, "slowest", "shop", 1)
     assert announce(door.settings.folder)
-    batch = {"queries": [{}]}
-    answers = [door.ask("/v1/recommend/batch", batch, key="slowest") for _ in range(8)]
+    batch = {"queries": [{}] * 30}
+    first, second = (door.ask("/v1/recommend/batch", batch, key="slowest") for _ in range(2))
+    assert (first.status, len(first.body["answers"])) == (200, 30)
+    assert second.status == 429
+    assert second.headers["ratelimit-policy"] == '"single";q=1;w=1'
+    assert 1 <= int(second.headers["retry-after"]) <= 29
 
-    assert [answer.status for answer in answers] == [200] * 5 + [429] * 3
-    assert answers[-1].headers["ratelimit-policy"] == '"batch";q=4;w=128'
-    assert 1 <= int(answers[-1].headers["retry-after"]) <= 32
 
-
-def test_batches_and_single_questions_are_counted_apart(open_gateway: OpenDoor, triton: Server) -> None:
-    """A tensor request of two queries counts as one of the key's batches, like one of 64. A single query does
-    not.
-    """
+def test_a_batch_of_one_costs_no_more_than_its_query(open_gateway: OpenDoor, triton: Server) -> None:
+    """The burst of 5 is the same, whatever the path."""
     door = open_gateway(triton_http=triton.http, workers=1)
-    options = {"protocol": "http", "api_key": door.keys["slow-shop"], "timeout_s": 5}
+    asked = [door.ask("/v1/recommend/batch", {"queries": [{}]}, key="slow-shop").status for _ in range(3)]
+    assert asked == [200] * 3
+
+
+def test_tensors_cost_as_much_as_their_queries(open_gateway: OpenDoor, triton: Server) -> None:
+    door = open_gateway(triton_http=triton.http, workers=1)
+    options = {"protocol": "http", "api_key": door.keys["slow-shop"], "timeout_s": 5, "retries": 0}
     with Recommender(door.settings.http, **options) as shop:
-        for queries in (2, 64, 2, 64, 2):
-            assert len(shop.recommend_many([Query([f"i{n}"]) for n in range(queries)])) == queries
+        assert len(shop.recommend_many([Query([f"i{n}"]) for n in range(64)])) == 64
         with pytest.raises(Throttled):
-            _send_batches(shop, 10)  # one would do, unless a slow machine took 6.4 s for the others
-        assert [len(shop.recommend(["i1"])) for _ in range(5)] == [10] * 5
-
-
-def _send_batches(shop: Recommender, count: int) -> None:
-    for _ in range(count):
-        shop.recommend_many([Query(["i1"]), Query(["i2"])])
+            shop.recommend(["i1"])
 
 
 def test_a_path_that_does_not_exist_counts_like_any_other(door: Door) -> None:

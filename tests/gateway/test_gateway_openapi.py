@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +18,7 @@ from operations.gateway.keys import add_key
 from operations.server.process import Server
 from tests import ROOT
 from tests.running.door import OPERATION, Answer, Door, OpenDoor, Supervisor, free_ports
+from tests.running.fake_triton import fake_triton
 
 pytestmark = pytest.mark.triton
 
@@ -32,6 +34,8 @@ KEYS = {"/v1/tokens": "browser", "/v1/events": "admin", "/v1/explain": "admin"} 
 BODIES = {
     "/v1/recommend": {"basket": ["i1"]},
     "/v1/recommend/batch": {"queries": [{"basket": ["i1"]}]},
+    "/v1/rank": {"items": ["i1"]},
+    "/v1/lists": {"lists": [{"kind": "popular", "label": "best"}]},
     "/v1/tokens": {"user_id": "900"},
     "/v1/events": {"events": [{"event_id": "e1", "basket_id": "b1", "item_ids": ["i1"]}]},
     "/v1/explain": {"user_id": "900"},
@@ -42,6 +46,9 @@ BY_SUPERVISOR = {
     "/v1/events": ADMINS_OWN,
     "/v1/availability": ADMINS_OWN | {202, 413},
 }
+OF_LISTS = re.compile(r"/v1/items/.*|/v1/popular|/v1/lists")
+LISTS = [path for path, _ in OPERATIONS if OF_LISTS.fullmatch(path)]
+TAGGED = ["/v1/items", "/v1/categories", *LISTS[:-1]]
 ADMIN_BODY = {"percent": 5}
 CATEGORIES = {"release": 2, "categories": [{"name": "dairy", "items": 1}]}
 ITEMS = {"items": {"i1": {"name": "Eggs", "department": "dairy"}}}
@@ -65,6 +72,18 @@ def open_(open_gateway: OpenDoor, triton: Server, supervisor: Supervisor) -> Doo
     door.keys["browser"] = add_key(folder, "browser", "browser", 1000, origins=["https://shop.example"])
     assert announce(folder)
     return door
+
+
+@pytest.fixture(scope="module")
+def listing(open_gateway: OpenDoor) -> Iterator[Door]:
+    """A gateway whose release has lists."""
+    with fake_triton() as fake:
+        door = open_gateway(triton_http=fake.address, workers=1)
+        door.keys["browser"] = add_key(
+            door.settings.folder, "browser", "browser", 1000, origins=["https://shop.example"]
+        )
+        assert announce(door.settings.folder)
+        yield door
 
 
 def test_the_document_is_an_openapi_one() -> None:
@@ -111,7 +130,10 @@ def test_every_operation_has_examples_that_fit() -> None:
 @pytest.mark.parametrize(
     ("path", "method"), [operation for operation in OPERATIONS if not operation[0].startswith("/admin/")]
 )
-def test_the_example_of_every_operation_is_answered(path: str, method: str, open_: Door) -> None:
+def test_the_example_of_every_operation_is_answered(
+    path: str, method: str, open_: Door, listing: Door
+) -> None:
+    open_ = listing if path in LISTS else open_
     operation = DOCUMENT["paths"][path][method]
     content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
     key = KEYS.get(path, "shop")
@@ -159,9 +181,11 @@ def check(path: str, method: str, answer: Answer) -> int:
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
-def test_every_documented_answer_is_given(path: str, method: str, open_: Door, closed: Door) -> None:
+def test_every_documented_answer_is_given(
+    path: str, method: str, open_: Door, closed: Door, listing: Door
+) -> None:
     """503, 504 and the supervisor's refusals are left out; the tests of limits and errors provoke them."""
-    body = None
+    open_, old, body = listing if path in LISTS else open_, open_, None
     if method == "post":
         body = ADMIN_BODY if path.startswith("/admin/") else BODIES[path]
     url, verb = (
@@ -186,9 +210,13 @@ def test_every_documented_answer_is_given(path: str, method: str, open_: Door, c
         ]
         for sent, headers in wrong:
             statuses.add(check(path, method, open_.ask(url, sent, key=key, headers=headers)))
-    if path in ("/v1/items", "/v1/categories"):
-        tag = {"If-None-Match": open_.ask(path).headers["etag"]}
-        statuses.add(check(path, method, open_.ask(path, headers=tag)))
+    if path in TAGGED:
+        tag = {"If-None-Match": open_.ask(url).headers["etag"]}
+        statuses.add(check(path, method, open_.ask(url, headers=tag)))
+    if path in LISTS[:-1]:
+        statuses |= {
+            check(path, method, answer) for answer in (open_.ask(f"{url}?limit=0"), old.ask(url, key="admin"))
+        }
 
     documented = {int(status) for status in _responses(path, method)}
     by_supervisor = BY_SUPERVISOR.get(path, ADMINS_OWN if path.startswith("/admin/") else set())

@@ -146,9 +146,7 @@ REFUSED_BATCHES: dict[str, tuple[Any, str, str]] = {  # body, JSON pointer, sent
     "no list": ({"queries": {}}, "/queries", "queries is a list of queries; got an object"),
     "none": ({"queries": []}, "/queries", "queries has 0 entries; 1 to 32 are allowed"),
     "too many": ({"queries": [{}] * 33}, "/queries", "queries has 33 entries; 1 to 32 are allowed"),
-    "a bad one": ({"queries": [{}, {"k": 0}]}, "/queries/1/k", "queries[1]: k is a whole number"),
     "a query alone": ({"basket": []}, "/basket", 'unknown key "basket"; known are queries'),
-    "null": ({"queries": [None]}, "/queries/0", "queries[0]: an object such as"),
 }
 
 
@@ -160,3 +158,33 @@ def test_a_batch_that_cannot_be_understood_is_refused_whole(door: Door, case: st
     assert answer.status == 400
     assert answer.error.startswith(sentence)
     assert answer.body["pointer"] == pointer
+
+
+BAD_QUERIES: dict[str, tuple[Any, str, str]] = {  # query, JSON pointer, sentence
+    "k": ({"k": 0}, "/queries/1/k", "queries[1]: k is a whole number"),
+    "null": (None, "/queries/1", "queries[1]: an object such as"),
+    "a list": ([], "/queries/1", "queries[1]: an object such as"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_QUERIES)
+def test_a_bad_query_does_not_refuse_the_others_of_its_batch(door: Door, case: str) -> None:
+    query, pointer, sentence = BAD_QUERIES[case]
+    answer = door.ask("/v1/recommend/batch", {"queries": [{"basket": ["i1"]}, query, {"k": 10}]})
+    assert answer.status == 200
+    good, bad, empty = answer.body["answers"]
+    assert good["items"] == door.recommend("i1").body["items"]
+    assert len(empty["items"]) == 10
+    assert bad.keys() == {"problem"}
+    assert bad["problem"]["detail"].startswith(sentence)
+    assert (bad["problem"]["status"], bad["problem"]["pointer"]) == (400, pointer)
+
+
+def test_a_list_is_ranked(door: Door) -> None:
+    """The items are those of the question, and as many as there may be, unless k says less."""
+    items = [item["item_id"] for item in door.ask("/v1/recommend", {"k": 3}).body["items"]]
+    refused = door.ask("/v1/rank", {"basket": ["i1"]})
+    assert (refused.status, refused.body["pointer"]) == (400, "/items")
+    answer = door.ask("/v1/rank", {"items": items})
+    assert answer.status == 200
+    assert len(answer.body["items"]) == 20  # the toy knows no "items"

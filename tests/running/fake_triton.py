@@ -1,12 +1,13 @@
 """A server that answers the gateway in Triton's place: V2 with binary tensors over HTTP, from the release 1.
 
-It answers every query with the item `i1`. It records what it was asked.
+It answers every query with the item `i1`, or the next one that is not excluded. It records what it was asked.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import socket
 import struct
@@ -21,6 +22,7 @@ from tests.running.raw_requests import packed
 
 INPUTS = ("basket", "user_id", "exclude", "categories")
 FURTHER = ("store_id", "exclude_categories", "items", "history", "history_ages")
+LIST_INPUTS = ("kind", "item", "category", "store_id", "days", "exclude", "limit")
 
 
 @dataclass
@@ -35,7 +37,14 @@ class Asked:
     def queries(self) -> int:
         return len(next(iter(self.ids.values())))
 
+    def item(self, query: int) -> bytes:
+        """The answer to a query."""
+        excluded = {*self.ids.get("exclude", [[]] * self.queries)[query]}
+        return next(item for n in itertools.count(1) if (item := f"i{n}".encode()) not in excluded)
+
     def digest(self, query: int) -> bytes:
+        if self.model == "lists":
+            return self._digest_of_list(query)
         rows = (self.ids.get(name, [[]] * self.queries)[query] for name in INPUTS)
         texts = [struct.pack("<I", len(row)) + packed(*row) for row in ([i for i in r if i] for r in rows)]
         for name in FURTHER:
@@ -48,6 +57,15 @@ class Asked:
                 values = b"".join(row) if name == "history_ages" else packed(*row)
                 texts.append(packed(name.encode()) + struct.pack("<I", len(row)) + values)
         return hashlib.sha256(b"".join(texts)).hexdigest().encode()
+
+    def _digest_of_list(self, query: int) -> bytes:
+        """As ensemble/item_lists/digest.py defines it; numbers are bytes already."""
+        written = b""
+        for name in LIST_INPUTS:
+            row = [value for value in self.ids.get(name, [[]] * self.queries)[query] if value]
+            values = b"".join(row) if name in ("days", "limit") else packed(*row)
+            written += struct.pack("<I", len(row)) + values
+        return hashlib.sha256(written).hexdigest().encode()
 
 
 class FakeTriton(ThreadingHTTPServer):
@@ -119,7 +137,7 @@ class _Infer(BaseHTTPRequestHandler):
             for _ in range(rows):
                 row = []
                 for _ in range(width):
-                    if tensor["datatype"] == "FP32":
+                    if tensor["datatype"] in ("FP32", "INT32"):
                         row.append(body[at : at + 4])
                         at += 4
                         continue
@@ -140,7 +158,7 @@ class _Infer(BaseHTTPRequestHandler):
                 return 400, json.dumps(error).encode(), 0
         count = asked.queries
         outputs: list[tuple[str, str, bytes]] = [
-            ("item_ids", "BYTES", packed(*[b"i1"] * count)),
+            ("item_ids", "BYTES", packed(*[asked.item(n) for n in range(count)])),
             ("scores", "FP32", struct.pack(f"<{count}f", *[1.5] * count)),
             ("reasons", "INT32", struct.pack(f"<{count}i", *[1] * count)),
         ]

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 
-from . import _check, _stock
+from . import _check, _lists, _stock
 from ._call import Call, make_canary, split_into_batches
 from ._digest import check_own, is_of_another_question, log_mistaken, with_nonce
 from ._errors import CestaError, InvalidRequest, Unavailable
 from ._events import EventsStatus, encode_event
 from ._explain import EXPLAIN_S, explain_request
+from ._limits import MAX_K
 from ._reporting import AsyncReporter, async_reporter_of
 from ._stock import Availability, StockChange
 from ._transports.connect import connect_async
@@ -150,6 +151,87 @@ class AsyncRecommender:
             call = self._call(timeout_s or _stock.TIMEOUT_S, self._retries, "")
             answer = await self._ask_json(_stock.PATH, body, call, "PUT")
         return _stock.change_in(answer)
+
+    async def similar(
+        self,
+        item_id: str,
+        *,
+        limit: int = 10,
+        exclude: Iterable[str] | None = None,
+        categories: Iterable[str] | None = None,
+        store_id: str | None = None,
+        timeout_s: float | None = None,
+        request_id: str = "",
+    ) -> Recommendations:
+        """See `Recommender.similar`."""
+        asked = _lists.body("similar", item_id, limit, exclude, categories, store_id)
+        return await self._ask_list(asked, timeout_s, request_id)
+
+    async def together(
+        self,
+        item_id: str,
+        *,
+        limit: int = 10,
+        exclude: Iterable[str] | None = None,
+        categories: Iterable[str] | None = None,
+        store_id: str | None = None,
+        timeout_s: float | None = None,
+        request_id: str = "",
+    ) -> Recommendations:
+        """See `Recommender.together`."""
+        asked = _lists.body("together", item_id, limit, exclude, categories, store_id)
+        return await self._ask_list(asked, timeout_s, request_id)
+
+    async def substitutes(
+        self,
+        item_id: str,
+        *,
+        limit: int = 10,
+        exclude: Iterable[str] | None = None,
+        categories: Iterable[str] | None = None,
+        store_id: str | None = None,
+        timeout_s: float | None = None,
+        request_id: str = "",
+    ) -> Recommendations:
+        """See `Recommender.substitutes`."""
+        asked = _lists.body("substitutes", item_id, limit, exclude, categories, store_id)
+        return await self._ask_list(asked, timeout_s, request_id)
+
+    async def popular(
+        self,
+        *,
+        limit: int = 10,
+        days: int = 0,
+        exclude: Iterable[str] | None = None,
+        categories: Iterable[str] | None = None,
+        store_id: str | None = None,
+        timeout_s: float | None = None,
+        request_id: str = "",
+    ) -> Recommendations:
+        """See `Recommender.popular`."""
+        asked = _lists.body("popular", None, limit, exclude, categories, store_id, days)
+        return await self._ask_list(asked, timeout_s, request_id)
+
+    async def rank(
+        self,
+        items: Iterable[str],
+        *,
+        basket: Iterable[str] | None = None,
+        user_id: str | None = None,
+        k: int = MAX_K,
+        store_id: str | None = None,
+        timeout_s: float | None = None,
+        request_id: str = "",
+    ) -> Recommendations:
+        """See `Recommender.rank`."""
+        query = Query(basket, user_id, k, items=items, store_id=store_id)
+        if not query.items:
+            raise InvalidRequest("items is empty: the ids to be ranked")
+        return (await self._ask([query], self._call(timeout_s, self._retries, request_id)))[0]
+
+    async def _ask_list(self, asked: JsonObject, timeout_s: float | None, request_id: str) -> Recommendations:
+        call = self._call(timeout_s, self._retries, request_id)
+        return _lists.list_in(await self._ask_json(_lists.PATH, asked, call))
 
     async def is_ready(self, *, timeout_s: float | None = None) -> bool:
         """See `Recommender.is_ready`."""

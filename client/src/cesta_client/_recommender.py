@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 
-from . import _check, _stock
+from . import _check, _lists, _stock
 from ._call import Call, make_canary, split_into_batches
 from ._digest import check_own, is_of_another_question, log_mistaken, with_nonce
 from ._errors import CestaError, InvalidRequest, Unavailable
 from ._events import EventsStatus, encode_event
 from ._explain import EXPLAIN_S, explain_request
+from ._limits import MAX_K
 from ._reporting import Reporter, reporter_of
 from ._stock import Availability, StockChange
 from ._transports.connect import connect
@@ -233,6 +234,111 @@ class Recommender:
             call = self._call(timeout_s or _stock.TIMEOUT_S, self._retries, "")
             answer = self._ask_json(_stock.PATH, body, call, "PUT")
         return _stock.change_in(answer)
+
+    def similar(
+        self,
+        item_id: str,
+        *,
+        limit: int = 10,
+        exclude: Iterable[str] | None = None,
+        categories: Iterable[str] | None = None,
+        store_id: str | None = None,
+        timeout_s: float | None = None,
+        request_id: str = "",
+    ) -> Recommendations:
+        """Return the items nearest to one in the space of the retrieval tower.
+
+        It asks a gateway and needs protocol="http". Other lists take the same arguments.
+
+        Args:
+            item_id: one that the release does not know has an empty list, and the `warnings` name it.
+            limit: 1 to 100.
+            exclude: at most 1000 item ids that must not come back. `item_id` itself never does.
+            categories: list only items of these.
+            store_id: the branch of the shop: what it does not have is not listed.
+            timeout_s: replaces the recommender's own for this call.
+            request_id: the id under which the gateway logs the request.
+
+        Raises:
+            InvalidRequest: this recommender speaks gRPC, or a value is not valid.
+            Unavailable: the active release has no lists; `code` is then "not_in_this_release".
+            CestaError: see its subclasses.
+        """
+        asked = _lists.body("similar", item_id, limit, exclude, categories, store_id)
+        return self._ask_list(asked, timeout_s, request_id)
+
+    def together(
+        self,
+        item_id: str,
+        *,
+        limit: int = 10,
+        exclude: Iterable[str] | None = None,
+        categories: Iterable[str] | None = None,
+        store_id: str | None = None,
+        timeout_s: float | None = None,
+        request_id: str = "",
+    ) -> Recommendations:
+        """Return the items that are often in one basket with an item. See `similar`."""
+        asked = _lists.body("together", item_id, limit, exclude, categories, store_id)
+        return self._ask_list(asked, timeout_s, request_id)
+
+    def substitutes(
+        self,
+        item_id: str,
+        *,
+        limit: int = 10,
+        exclude: Iterable[str] | None = None,
+        categories: Iterable[str] | None = None,
+        store_id: str | None = None,
+        timeout_s: float | None = None,
+        request_id: str = "",
+    ) -> Recommendations:
+        """Return the items that serve the same need as one. See `similar`."""
+        asked = _lists.body("substitutes", item_id, limit, exclude, categories, store_id)
+        return self._ask_list(asked, timeout_s, request_id)
+
+    def popular(
+        self,
+        *,
+        limit: int = 10,
+        days: int = 0,
+        exclude: Iterable[str] | None = None,
+        categories: Iterable[str] | None = None,
+        store_id: str | None = None,
+        timeout_s: float | None = None,
+        request_id: str = "",
+    ) -> Recommendations:
+        """Return the best sellers, of the whole period (`days=0`) or of the last 28 days. See `similar`."""
+        asked = _lists.body("popular", None, limit, exclude, categories, store_id, days)
+        return self._ask_list(asked, timeout_s, request_id)
+
+    def rank(
+        self,
+        items: Iterable[str],
+        *,
+        basket: Iterable[str] | None = None,
+        user_id: str | None = None,
+        k: int = MAX_K,
+        store_id: str | None = None,
+        timeout_s: float | None = None,
+        request_id: str = "",
+    ) -> Recommendations:
+        """Return `items` in the order of their scores for a customer and a basket.
+
+        It asks as `recommend` does, over each protocol. At most 100 items; the best `k`, 1 to 20, come back.
+
+        Raises:
+            InvalidRequest: items is empty, or see `recommend`.
+            CestaError: see its subclasses.
+        """
+        query = Query(basket, user_id, k, items=items, store_id=store_id)
+        if not query.items:
+            raise InvalidRequest("items is empty: the ids to be ranked")
+        return self._ask([query], self._call(timeout_s, self._retries, request_id))[0]
+
+    def _ask_list(self, asked: JsonObject, timeout_s: float | None, request_id: str) -> Recommendations:
+        call = self._call(timeout_s, self._retries, request_id)
+        return _lists.list_in(self._ask_json(_lists.PATH, asked, call))
 
     def is_ready(self, *, timeout_s: float | None = None) -> bool:
         """Tell whether the server answers now. It sends a query that no cache can answer.

@@ -81,6 +81,11 @@ local function encode(problem)
   })
 end
 
+-- Returns the problem of one of several questions as JSON.
+function answers.problem(refusal)
+  return encode(problems.of(refusal)):sub(1, -2)
+end
+
 function answers.send_error(refusal)
   local problem, header = problems.of(refusal), ngx.header
   header["Content-Type"] = "application/problem+json"

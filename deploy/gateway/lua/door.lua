@@ -9,6 +9,7 @@ local identity = require("identity")
 local limits = require("limits")
 local metrics = require("metrics")
 local pages = require("pages")
+local rate = require("rate")
 local routes = require("routes")
 local state = require("state")
 local triton = require("triton")
@@ -117,13 +118,6 @@ function door.finish()
   })
 end
 
-local function check_rate(limit, key)
-  local may, wait_s = limit(key)
-  if not may then
-    answers.refuse_for_now(429, "rate_exceeded", math.max(1, math.ceil(wait_s)))
-  end
-end
-
 local function read_body()
   ngx.req.read_body()
   local body = ngx.req.get_body_data()
@@ -177,7 +171,7 @@ end
 local function answer_tensors(read, answer, body)
   local request = read(body)
   use_id(request.id)
-  check_rate(request.count == 1 and limits.single or limits.batch, ngx.ctx.key)
+  rate.check(limits.single, ngx.ctx.key, request.count)
   answer(request)
 end
 
@@ -204,10 +198,10 @@ local function check_caller(route)
   end
   enter(key)
   if key.session then
-    check_rate(limits.session, key)
+    rate.check(limits.session, key)
   end
   if route.rate ~= "tensors" then
-    check_rate(route.rate == "batch" and limits.batch or limits.single, key)
+    rate.check(limits.single, key)
   end
   if route.unknown then
     answers.refuse(404)
@@ -318,7 +312,7 @@ local function refuse_unread(status, text)
     if not key then
       refuse_stranger(status, text)
     end
-    check_rate(limits.single, key)
+    rate.check(limits.single, key)
   end
   answers.refuse(status, text)
 end

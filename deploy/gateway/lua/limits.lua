@@ -6,7 +6,6 @@ local rates = ngx.shared.rates          -- of keys
 local addresses = ngx.shared.addresses  -- of callers without one; they are apart, so that a flood pushes no key out
 local sessions = ngx.shared.sessions    -- of pages; apart for the same reason
 
-local BATCH = 32       -- queries; every batch request counts as this many
 local IN_FLIGHT = 32   -- requests of one key whose callers wait
 local AT_TRITON = 64   -- requests of all keys at Triton; more would only wait there
 local PAGES = 256      -- requests in flight of all pages of one key
@@ -20,8 +19,9 @@ local SLACK = 32       -- requests that workers may let in beyond a burst, becau
 local limits = {}
 
 -- The generic cell rate algorithm: `name` may go on if it has stayed below `rate` per second, with `burst` more at once.
+-- `cost` is what it then has used; by default 1. It may go beyond the burst, which the next one waits for.
 -- Returns that, the seconds until it has the whole burst again, and if it may not, those until it may.
-local function below_rate(dictionary, name, rate, burst)
+local function below_rate(dictionary, name, rate, burst, cost)
   local now, step = ngx.now(), 1 / rate
   local due = dictionary:get(name) or now
   local latest = now + 2 * (burst + SLACK) * step
@@ -33,8 +33,9 @@ local function below_rate(dictionary, name, rate, burst)
   if behind > burst * step then
     return false, behind, behind - burst * step
   end
-  dictionary:incr(name, step, now, math.ceil(burst * step) + 1)
-  return true, behind + step
+  cost = cost or 1
+  dictionary:incr(name, cost * step, now, math.ceil((burst + cost) * step) + 1)
+  return true, behind + cost * step
 end
 
 -- Counts a request of a key that has just begun. Returns nil if the key has too many. Counting comes before the check,
@@ -81,20 +82,17 @@ end
 
 -- Returns whether a key may go on by this policy, and if not, the seconds until it may. While less than half of the quota
 -- is left, the answer tells the quota: a client far below its rate has no use for it, and it takes time.
-local function within(policy, key, rate, burst)
-  local may, behind, wait_s = below_rate(rates, policy .. ":" .. key.name, rate, burst)
+local function within(policy, key, rate, burst, questions)
+  local may, behind, wait_s = below_rate(rates, policy .. ":" .. key.name, rate, burst, questions)
   if behind * rate > burst / 2 then
     tell(policy, rate, burst, behind)
   end
   return may, wait_s
 end
 
-function limits.single(key)
-  return within(key.session and "pages" or "single", key, key.rate, key.rate)
-end
-
-function limits.batch(key)
-  return within("batch", key, key.rate / BATCH, math.max(4, math.floor(key.rate / BATCH)))
+-- `questions` are those of the request, by default 1.
+function limits.single(key, questions)
+  return within(key.session and "pages" or "single", key, key.rate, key.rate, questions)
 end
 
 -- Returns whether a caller without a key may have an answer, and whether the request is to be logged. `address` is

@@ -2,7 +2,7 @@
 -- server asks for a token with a key of the role browser, and the page sends that token.
 --
 -- A token is bound to one customer or to none, to one session, and to a time. It has the role page, which reaches
--- /v1/recommend only. It is "cestat.", the claims as base64url JSON, "." and their HMAC-SHA256 as base64url, with the
+-- /v1/recommend and the lists that routes.lua names only. It is "cestat.", the claims as base64url JSON, "." and their HMAC-SHA256 as base64url, with the
 -- admin token as the key. Nothing is stored: a token names the SHA-256 of the secret that asked for it, and ends with that
 -- secret. A new key of the same name does not revive it.
 
@@ -170,7 +170,7 @@ function pages.preflight()
   end
   local header = ngx.header
   header["Access-Control-Allow-Origin"] = origin
-  header["Access-Control-Allow-Methods"] = "POST"
+  header["Access-Control-Allow-Methods"] = "GET, POST"
   header["Access-Control-Allow-Headers"] = "Authorization, Content-Type, X-Request-Id, X-Placement, X-Variant"
   header["Access-Control-Max-Age"] = PREFLIGHT_S
   header["Vary"] = "Origin"

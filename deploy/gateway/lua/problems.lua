@@ -28,6 +28,7 @@ local CODES = {  -- code → title
   wrong_origin = "The token serves pages of other origins",
   wrong_customer = "The token is for another customer",
   no_such_path = "There is no such path",
+  not_in_this_release = "The active release cannot answer this question",
   wrong_method = "The path does not know the method",
   too_slow = "The request took too long to arrive",
   length_required = "A Content-Length is needed",

@@ -32,6 +32,7 @@ local function refuse_body(code, text)
   answers.refuse(400, text, code)
 end
 
+query.MAX_K = MAX_K
 query.ROOT = {words = "", pointer = ""}
 
 -- Returns the place of a batch's query, counted from 1.
@@ -248,33 +249,41 @@ function query.read(value, text, bind)
   return read(value, query.ROOT, text, bind)
 end
 
--- Returns the queries of a batch.
-function query.read_many(value, most, text)
+-- Returns the entries of the list `name` of a body: 1 to `most`.
+function query.check_entries(entries, name, most, text)
   local root = query.ROOT
-  check_keys(value, {"queries"}, root, text)
-  local queries = value.queries
-  local got = queries == nil and "undefined" or kind(queries)
-  if got == "a list" and #queries == 0 and is_object(text, "queries") then
+  local got = entries == nil and "undefined" or kind(entries)
+  if got == "a list" and #entries == 0 and is_object(text, name) then
     got = "an object"
   end
   if got ~= "a list" then
-    refuse(root, "wrong_type", "queries is a list of queries; got " .. got, "/queries")
+    refuse(root, "wrong_type", name .. " is a list of " .. name .. "; got " .. got, "/" .. name)
   end
-  if #queries < 1 or #queries > most then
-    refuse(root, "out_of_range", "queries has " .. #queries .. " entries; 1 to " .. most .. " are allowed", "/queries")
+  if #entries < 1 or #entries > most then
+    local text_of_range = name .. " has " .. #entries .. " entries; 1 to " .. most .. " are allowed"
+    refuse(root, "out_of_range", text_of_range, "/" .. name)
   end
+  return entries
+end
+
+-- Returns the queries of a batch: for each one {inputs, k, place}, or the refusal of what is wrong with it.
+function query.read_many(value, most, text)
+  check_keys(value, {"queries"}, query.ROOT, text)
+  local queries = query.check_entries(value.queries, "queries", most, text)
   local found, nested = {}, nil
   for n = 1, #queries do
     local place = query.place(n)
-    if type(queries[n]) == "table" and next(queries[n]) == nil then
-      if nested == nil then
-        nested = has_list_in_list(text)  -- once: it reads the whole body
-      end
-      if nested then
+    local is_empty = type(queries[n]) == "table" and next(queries[n]) == nil
+    if is_empty and nested == nil then
+      nested = has_list_in_list(text)  -- once: it reads the whole body
+    end
+    local good, refusal = answers.run(function()
+      if is_empty and nested then
         refuse_other_kind(place, "basket", "a list")
       end
-    end
-    found[n] = read(queries[n], place, "")
+      return read(queries[n], place, "")
+    end)
+    found[n] = good or {refusal = refusal}
   end
   return found
 end
@@ -300,7 +309,7 @@ function query.write_items(text, answer, k)
   if not (ids and scores and reasons) then
     answers.refuse(502, "the recommender cannot be reached")
   end
-  local count = math.min(scores.bytes / 4, reasons.bytes / 4, 64)
+  local count = math.min(scores.bytes / 4, reasons.bytes / 4, tensor.MOST)
   local score = tensor.floats(body, from + scores.at, count)
   local mask = tensor.integers(body, from + reasons.at, count)
   local at, found = from + ids.at, 0
@@ -330,26 +339,28 @@ local WARNINGS = {  -- code → the field that it is about, and the sentence aft
   unsupported_input = {nil, "is older than the field", "it has no effect"},
 }
 
-local function warning_of(text, release, place)
+local function warning_of(text, release, place, fields)
   local code, value = text:match("^([%w_]+):(.*)$")
   local known = WARNINGS[code]
   if not known then
     return cjson.encode({code = code or "other", value = value or text, detail = text})
   end
   return cjson.encode({
-    code = code, value = value, pointer = place.pointer .. "/" .. (known[1] or value),
+    code = code, value = value, pointer = place.pointer .. "/" .. (fields and fields[code] or known[1] or value),
     detail = "release " .. release .. " " .. known[2] .. ' "' .. value .. '"; ' .. known[3],
   })
 end
 
 -- Writes the warnings of an answer to one query. ensemble/candidate_sampler/digest.py defines them: a code, a colon and
--- what it is about. Codes of a newer sampler are passed on.
-function query.write_warnings(text, answer, place)
+-- what it is about. Codes of a newer sampler are passed on. `fields`: code → the field, where that is another one.
+function query.write_warnings(text, answer, place, fields)
   local listed = {}
   for n, warning in ipairs(answer.warnings[1] or {}) do
-    listed[n] = warning_of(warning, answer.release, place)
+    listed[n] = warning_of(warning, answer.release, place, fields)
   end
   text:put(',"warnings":[', table.concat(listed, ","), "]")
 end
 
+query.check_keys, query.read_at, query.read_ids, query.read_text = check_keys, read, read_ids, read_text
+query.distinct, query.input_of = distinct, input_of
 return query

@@ -194,7 +194,7 @@ function question.digests(inputs, count)
 end
 
 local head = buffer.new(1024)
-local BYTES, FP32 = '","datatype":"BYTES","shape":[', '","datatype":"FP32","shape":['
+local DATATYPES = {history_ages = "FP32", days = "INT32", limit = "INT32"}  -- of the inputs that are no texts
 
 -- Returns the inputs that every release has, and the names of the others; nil if there are no others.
 function question.plain(inputs)
@@ -225,8 +225,8 @@ function question.encode(inputs, count, id, own)
   for n = 1, #inputs do
     local input = inputs[n]
     raws[n] = input.raw
-    head:put(n > 1 and ',{"name":"' or '{"name":"', input.name, input.name == AGES and FP32 or BYTES, input.shape[1], ",",
-      input.shape[2], '],"parameters":{"binary_data_size":', #input.raw, "}}")
+    head:put(n > 1 and ',{"name":"' or '{"name":"', input.name, '","datatype":"', DATATYPES[input.name] or "BYTES", '","shape":[',
+      input.shape[1], ",", input.shape[2], '],"parameters":{"binary_data_size":', #input.raw, "}}")
   end
   return head:put("]}"):get(), raws
 end

@@ -6,7 +6,7 @@
 -- open      no key is needed
 -- roles     the roles of keys that may ask; by default those of shops and admins
 -- pages     browsers may ask whether their pages may
--- rate      "batch" or "tensors", by what the request holds; by default it counts as a single query
+-- rate      "tensors": by what the request holds; by default it counts as a single query, and its body may cost more
 -- json      the body must be JSON; `grpc`: a gRPC message; `ndjson`: JSON, or a line of JSON for each event
 -- vouched   the supervisor is told that the gateway has checked the key
 -- most      in words, how large a body may be if that is not 64 KiB; nginx.conf.template has the number
@@ -15,9 +15,11 @@
 
 local grpc = require("grpc")
 local health = require("health")
+local lists = require("lists")
 local pages = require("pages")
 local recommend = require("recommend")
 local rpc_health = require("rpc_health")
+local shelves = require("shelves")
 local tensors = require("tensors")
 
 local routes = {}
@@ -66,7 +68,12 @@ local HTTP = {
   ["/v1/recommend"] = route("recommend", POST, {
     json = true, body = true, answer = recommend.one, roles = SHOPS_AND_PAGES, pages = true, uses = {"origin"},
   }),
-  ["/v1/recommend/batch"] = route("batch", POST, {json = true, body = true, rate = "batch", answer = recommend.many}),
+  ["/v1/recommend/batch"] = route("batch", POST, {json = true, body = true, answer = recommend.many}),
+  ["/v1/rank"] = route("rank", POST, {json = true, body = true, answer = recommend.rank}),
+  ["/v1/lists"] = route("lists", POST, {json = true, body = true, answer = shelves.answer}),
+  ["/v1/popular"] = route("popular", GET, {
+    answer = lists.popular, roles = SHOPS_AND_PAGES, pages = true, uses = {"origin", "if-none-match"},
+  }),
   ["/v2/models/recommender/infer"] = route("tensors", POST, {  -- Triton's only public path: cesta_client over HTTP
     rate = "tensors", read = tensors.read, answer = tensors.answer, uses = {"inference-header-content-length"},
   }),
@@ -85,6 +92,13 @@ local HTTP = {
   ["/healthz"] = route("health", GET, {open = true, answer = health.answer}),
   ["/readyz"] = route("health", GET, {open = true, answer = health.answer}),
 }
+local ABOUT_ITEMS = {}  -- kind → /v1/items/{id}/kind
+for kind, may_pages in pairs({similar = true, together = true, substitutes = false}) do
+  ABOUT_ITEMS[kind] = route(kind, GET, {
+    answer = lists.about, roles = may_pages and SHOPS_AND_PAGES or SHOPS, pages = may_pages or nil,
+    uses = {"origin", "if-none-match"},
+  })
+end
 local ADMIN = route("admin", GET_POST, {roles = ADMINS, vouched = true, location = "@admin", uses = {"idempotency-key"}})
 local UNKNOWN = route("other", GET_POST, {unknown = true, stranger = 404})
 
@@ -103,7 +117,8 @@ routes.unknown, routes.admin = UNKNOWN, ADMIN
 
 function routes.http(path)
   -- No dots or percent signs: the supervisor sees exactly this path.
-  return HTTP[path] or path:find("^/admin/[a-z0-9/_-]+$") and not path:find("//", 1, true) and ADMIN or UNKNOWN
+  return HTTP[path] or path:find("^/admin/[a-z0-9/_-]+$") and not path:find("//", 1, true) and ADMIN
+    or ABOUT_ITEMS[lists.parts(path)] or UNKNOWN
 end
 
 function routes.grpc(path)

@@ -36,10 +36,11 @@ function tensor.float32(value)
   return ffi.string(one_float, 4)
 end
 
-local floats = ffi.new("float[?]", 64)
-local integers = ffi.new("int32_t[?]", 64)
+tensor.MOST = 128  -- values that are read at a time
+local floats = ffi.new("float[?]", tensor.MOST)
+local integers = ffi.new("int32_t[?]", tensor.MOST)
 
--- Returns up to 64 FP32 or INT32 values of a tensor, from the byte `at` on; the array is overwritten by the next call.
+-- Returns up to MOST FP32 or INT32 values of a tensor, from the byte `at` on; the array is overwritten by the next call.
 local function numbers(array, raw, at, count)
   ffi.copy(array, ffi.cast("const char *", raw) + at - 1, 4 * count)
   return array

@@ -13,6 +13,7 @@ local state = require("state")
 local tensor = require("tensor")
 
 local MODEL = "recommender"
+local LISTS = "lists"
 local TIMEOUT_MS = 2000
 local CANARY_MS = 1000  -- then the active release has the rest of the time
 
@@ -37,7 +38,7 @@ local SENTENCES = {  -- how one begins, with the input → the code
 local POINTERS = {  -- by the word in the sentence
   basket = "/basket", exclude = "/exclude", categories = "/categories", category = "/categories", user_id = "/user_id",
   store_id = "/store_id", exclude_categories = "/exclude_categories", items = "/items", history = "/history",
-  history_ages = "/history_ages",
+  history_ages = "/history_ages", item = "/item_id", days = "/days", limit = "/limit", kind = "/kind",
 }
 
 -- Inputs that an answer may do without. A release made before there were others must not answer as if they were not asked.
@@ -296,6 +297,43 @@ function triton.ask(inputs, count, place, id)
     warn(answer, count, warnings)
   end
   ctx.release = answer.release
+  return answer
+end
+
+-- Asks the lists of the active release a question with this digest. A release from before lists does not have them.
+local function ask_lists(inputs, place, own)
+  ngx.ctx.model = LISTS
+  local head, body = send(LISTS, TIMEOUT_MS, question.encode(inputs, 1, "", own))
+  if not head then
+    if body == "timeout" then
+      answers.refuse(504)
+    end
+    refuse_as_unreachable()
+  end
+  if head.status ~= 200 then
+    local words = error_in(body)
+    if words:find("unknown model: 'lists'", 1, true) or words:find("'lists' has no available versions", 1, true) then
+      answers.refuse(404, "the active release has no lists; publish and promote a new one", "not_in_this_release")
+    end
+    refuse(head.status, body, place)
+  end
+  return decode(head, body, "")
+end
+
+-- Returns the answer to one question as `decode` reads it. `digest` is the question's.
+function triton.ask_lists(inputs, digest, place)
+  local own = {live = state.live()}
+  local answer = ask_lists(inputs, place, own)
+  if not fits(answer, {digest}) then
+    metrics.add("cache_mismatches", 1)
+    ngx.var.trouble = "Triton's cache held another question's answer"
+    own.live = (own.live or "") .. ngx.var.request_id .. math.random(1, 2 ^ 31)
+    answer = ask_lists(inputs, place, own)
+    if not fits(answer, {digest}) then
+      refuse_as_unreachable()
+    end
+  end
+  ngx.ctx.release = answer.release
   return answer
 end
 

@@ -48,7 +48,8 @@ def test_a_release_holds_the_modules_of_each_part(repository: Repository, tmp_pa
     model = parts_of(described)[ITEM_LISTS]
     suffix = ServedContract.of(described.contract).digest
     assert model == f"{ITEM_LISTS}_{suffix}"
-    held = {name.rpartition("/")[2] for name in described.files if name.startswith(f"{model}/{release}/")}
+    begin = f"{model}/{release}/"
+    held = {name.removeprefix(begin) for name in described.files if name.startswith(begin)}
     assert held == part_code(ITEM_LISTS).keys()
     assert ensembles_of(described) == ["recommender", LISTS]
     assert ensembles_of(read_release(repository, 1)) == ["recommender"]
