@@ -3,7 +3,8 @@
 python -m tests.running.killed_event_writer ADDRESS
 
 A step is a call of anything written in C: of SQLite, of a socket. Each life tries events of its own, and
-prints one line of JSON: the ids that it tried, and those that the store acknowledged.
+prints one line of JSON: the ids that it tried, those that the store acknowledged, and the offset that the
+store then has. The offset of a life is its number.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from operations.events.event import Event
 from operations.events.opening import open_store
-from operations.events.store import State
+from operations.events.store import Offset, State
 
 EVENTS = 2  # of one life
 
@@ -37,7 +38,7 @@ def live(address: str, life: int, acknowledge: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.setprofile(count)
-    outcomes = store.append(events_of(life), 1)
+    outcomes = store.append(events_of(life), 1, [Offset("sales", 0, life)])
     sys.setprofile(None)
     assert all(outcome.state is State.ACCEPTED for outcome in outcomes)
     os.write(acknowledge, b"y")
@@ -56,7 +57,10 @@ def main(address: str) -> None:
         acknowledged = os.read(reads, 1) == b"y"
         os.close(reads)
         tried = [event.event_id for event in events_of(life)]
-        print(json.dumps({"tried": tried, "acknowledged": tried if acknowledged else []}), flush=True)
+        store = open_store(address)
+        line = {"tried": tried, "acknowledged": tried if acknowledged else []}
+        print(json.dumps(line | {"offset": store.offsets("sales").get(0, 0)}), flush=True)
+        store.close()
         if not os.WIFSIGNALED(status):
             return
 

@@ -154,6 +154,8 @@ def test_a_writer_killed_at_any_step_loses_nothing_acknowledged_and_keeps_nothin
     assert acknowledged <= set(kept)
     for life in lives:  # whole or not at all
         assert len(set(life["tried"]) & set(kept)) in (0, len(life["tried"]))
+    for number, life in enumerate(lives, start=1):  # an offset is kept with its events
+        assert (life["offset"] == number) == (life["tried"][0] in kept)
     for number, life in enumerate(lives, start=1):  # each caller tries again
         again = [Event("purchase", event_id, f"basket-{event_id}", ("milk",)) for event_id in life["tried"]]
         expected = {State.KNOWN if set(life["tried"]) <= set(kept) else State.ACCEPTED}
