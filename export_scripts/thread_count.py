@@ -39,10 +39,6 @@ class ThreadCount:
     ) -> None:
         torch.set_num_threads(self._before)
 
-    def restart(self) -> None:
-        """Begin the current round again: what was done since the last step was no step."""
-        self._start_round(self._threads)
-
     def step(self) -> None:
         """Note the end of a step of the training."""
         self._steps += 1

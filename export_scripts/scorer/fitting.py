@@ -25,7 +25,6 @@ from export_scripts.thread_count import ThreadCount
 log = structlog.get_logger()
 
 VALIDATION_BATCH = 256
-MOST_THREADS = 2  # three and more give other last bits than one and two
 TOP = 10  # places of the list that HR@10 and NDCG@10 look at
 RISES = [step / 10 for step in range(13)]  # tried by choose_explore, in the score's unit, log odds
 SCALE_SAMPLE = 4_000  # training queries from which the features' mean and spread are taken
@@ -99,19 +98,17 @@ def fit(
     if curve is None:
         curve = [{"epoch": 0} | _validate(best, validation)]
         log.info("epoch", **curve[-1])
-    most = min(MOST_THREADS, torch.get_num_threads())
-    with Progress("train", length.steps) as progress, ThreadCount(most) as threads:
+    # One thread: on some processors two give other last bits.
+    with Progress("train", length.steps) as progress, ThreadCount(1):
         progress.advance(batches * (len(curve) - 1))
         while len(curve) <= epochs and len(curve) - 1 - best_epoch(curve) < settings.patience:
             model.train()
-            threads.restart()  # validating and saving are no steps
             for places in np.array_split(rng.permutation(len(training)), batches):
                 loss = _loss(model, training, places)
                 optimizer.zero_grad()
                 torch.autograd.backward(loss)
                 optimizer.step()
                 schedule.step()
-                threads.step()
                 progress.advance(loss=loss.item())
             curve.append({"epoch": len(curve)} | _validate(model, validation))
             if best_epoch(curve) == len(curve) - 1:

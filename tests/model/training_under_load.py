@@ -1,7 +1,8 @@
 """Measures a training alone and beside busy processes: ``python -m tests.model.training_under_load``.
 
-Each process beside it is an endless loop of the same priority. Of c cores, t threads then get t / (t + n),
-instead of t / c each. The training may take 1.5 times as long as that explains, else the exit code is 1.
+Each process beside it is an endless loop of the same priority. Of c cores, the training's one thread then
+gets c / (1 + n) instead of a whole one. It may take 1.5 times as long as that explains, else the exit code
+is 1.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ def main() -> int:
     parser.add_argument("--busy", type=int, default=5, help="busy processes beside the training")
     parser.add_argument("--queries", type=int, default=40_000)
     arguments = parser.parse_args()
-    cores, threads = len(os.sched_getaffinity(0)), torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0))
     training, validation = examples(arguments.queries, 1), examples(256, 2)
     alone_s = seconds_of(training, validation)
     with busy(arguments.busy):
         beside_s = seconds_of(training, validation)
-    explained = max(1.0, (min(threads, cores) + arguments.busy) / cores)
+    explained = max(1.0, (1 + arguments.busy) / cores)
     ratio = beside_s / alone_s / explained
     print(f"alone {alone_s:.1f} s, beside {arguments.busy} busy processes {beside_s:.1f} s")
     print(f"{beside_s / alone_s:.2f} times as long; its share explains {explained:.2f}; ratio {ratio:.2f}")

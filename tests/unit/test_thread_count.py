@@ -60,17 +60,6 @@ def test_a_machine_that_becomes_busy_is_noticed_within_a_few_steps() -> None:
     assert machine.steps[2] < 12
 
 
-def test_what_is_no_step_does_not_count() -> None:
-    """A validation of many seconds between two steps is no reason to try another number."""
-    machine = Machine()
-    with ThreadCount(2, lambda: machine.now) as threads:
-        machine.train(threads, 100)
-        machine.now += 1000
-        threads.restart()
-        machine.train(threads, 100)
-    assert machine.steps[1] == 25
-
-
 def test_the_number_is_restored() -> None:
     """Where there is one thread, there is nothing to choose."""
     machine = Machine()

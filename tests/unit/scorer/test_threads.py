@@ -1,4 +1,4 @@
-"""The scorer learns the same to the last bit from one thread and from two, so that a training may switch."""
+"""The scorer learns the same to the last bit, whatever number of threads torch has."""
 
 from collections.abc import Iterator
 
@@ -35,7 +35,7 @@ def test_one_thread_learns_what_two_learn() -> None:
 
 
 def test_more_cores_do_not_change_what_is_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three threads would give other last bits, so at most two are used."""
+    """On some processors two threads give other last bits, so one is used."""
     used: set[int] = set()
     torch.set_num_threads(4)
     backward = torch.autograd.backward
@@ -48,5 +48,5 @@ def test_more_cores_do_not_change_what_is_learnt(monkeypatch: pytest.MonkeyPatch
     settings = load_settings().train.model_copy(update={"epochs": 1})
     shape = NCFShape(USERS, ITEMS, len(FEATURES), gmf=0, mlp=WIDTH, hidden=settings.hidden)
     fit(NCF(shape), examples(256, 1), examples(64, 2), settings)
-    assert used <= {1, 2}
+    assert used == {1}
     assert torch.get_num_threads() == 4
