@@ -15,6 +15,7 @@ from tests.building import TOY_SAMPLER
 from tests.running import needs
 from tests.running.door import Door, OpenDoor, Supervisor, open_door
 from tests.running.fake_triton import FakeTriton, fake_triton
+from tests.running.processes import READY_S
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -47,7 +48,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         ServerSettings(repository=str(repository), models=("recommender", CANARY), drain_s=10, **ports)
     )
     with server:
-        server.wait_ready()
+        server.wait_ready(timeout_s=READY_S)
         yield server
         server.stop(grace_s=0)
 

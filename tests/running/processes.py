@@ -8,6 +8,8 @@ import select
 import signal
 from pathlib import Path
 
+READY_S = 200  # for a server's first start, which compiles kernels, on a busy machine
+
 
 def shared_memory(prefix: str) -> list[Path]:
     """Return the shared memory of the server whose `shm_prefix` this is."""

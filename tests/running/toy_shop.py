@@ -19,6 +19,7 @@ from operations.releases.promote import promote
 from operations.releases.stores.store import Repository, open_repository
 from operations.server.process import Server
 from tests.building.runs import toy_answer, toy_run
+from tests.running.processes import READY_S
 
 BASKETS = tuple((f"i{n}", f"i{n + 1}") for n in range(1, 41))
 
@@ -53,7 +54,7 @@ class ToyShop:
         """Publish the first release and start the server on it."""
         release = self.add(seed)
         promote(self.repository, release)
-        self.server.wait_ready(self.active)
+        self.server.wait_ready(self.active, timeout_s=READY_S)
         return release
 
     def restart(self) -> None:
@@ -62,7 +63,7 @@ class ToyShop:
         del self.server, self.control
         models = [ENSEMBLE, *([CANARY] if canary_on_disk(self.repository) else [])]
         self.server = self.start(str(self.repository), models=tuple(models))
-        self.server.wait_ready(self.active)
+        self.server.wait_ready(self.active, timeout_s=READY_S)
 
     def is_ready(self) -> bool:
         """Triton's own ready flag, which load balancers read."""

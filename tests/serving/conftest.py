@@ -14,7 +14,7 @@ from operations.server.environment import find_serving_environment
 from operations.server.process import Server, ServerError, ServerSettings
 from tests.building import TOY_SAMPLER
 from tests.running.live import Live, check_canary
-from tests.running.processes import shared_memory
+from tests.running.processes import READY_S, shared_memory
 from tests.running.raw_requests import good_answer
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def start_server(control_secret: str) -> Iterator[StartServer]:
         server = Server(ServerSettings(repository=repository, **(usual | settings)))
         servers.append(server)
         server.start()
-        server.wait_ready()
+        server.wait_ready(timeout_s=READY_S)
         return server
 
     yield start
@@ -75,7 +75,7 @@ def serve_built(start_server: StartServer, built: Built, compiled: Path) -> Call
 
     def serve(**settings: Any) -> Live:
         server = start_server(built.repository, **settings)
-        server.wait_ready(lambda: check_canary(server))
+        server.wait_ready(lambda: check_canary(server), timeout_s=READY_S)
         return Live(server, built, Reference.load(built.run))
 
     return serve
