@@ -45,23 +45,27 @@ def demo(settings: Settings, root: Path, console: Console) -> None:
     console.print(f"\nRelease {release} in {out.repository}; starting Triton …")
     items = read_items(out.data) or {}
     console.print(basket_table(items, ids))
-    for title, answer in ask_embedded(out.repository, ids, user).items():
+    store = shop.stores.ids[shop.stores.rows[number]] if shop.stores else ""
+    for title, answer in ask_embedded(out.repository, ids, user, store).items():
         console.print(answer_table(title, answer, items))
     body = json.dumps({"basket": ids, "user_id": user})
     console.print(f'\nThe same by hand, once "{command("serve")}" runs:')
     console.print(curl(body), soft_wrap=True, markup=False, highlight=False)
 
 
-def ask_embedded(repository: Path, basket: list[str], user: str) -> dict[str, Recommendations]:
-    """Start the embedded Triton and ask for the basket with and without its user: title → answer."""
+def ask_embedded(
+    repository: Path, basket: list[str], user: str, store: str = ""
+) -> dict[str, Recommendations]:
+    """Start the embedded Triton and ask with the user, in the ``store``, and without: title → answer."""
     verify_release(open_repository(repository))  # Triton itself loads whatever lies there
     settings = ServerSettings(repository=repository, http_port=0, grpc_port=0, metrics_port=0)
     with Server(settings) as server, Recommender(server.grpc, timeout_s=5) as client:
         server.wait_ready(lambda: client.recommend(basket[:1], k=1))
-        return {
-            f"For household {user}": client.recommend(basket, user_id=user),
-            "For a customer nobody knows": client.recommend(basket),
-        }
+        answers = {f"For household {user}": client.recommend(basket, user_id=user)}
+        if store:
+            title = f"For household {user} in store {store}"
+            answers[title] = client.recommend(basket, user_id=user, store_id=store)
+        return answers | {"For a customer nobody knows": client.recommend(basket)}
 
 
 def curl(body: str, address: str = "127.0.0.1:8000") -> str:

@@ -1,6 +1,6 @@
 """The first stage: a shop's receipts and products in, interactions and catalog out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +13,18 @@ from export_scripts.durations import stage
 from export_scripts.receipts import meta
 from export_scripts.receipts.assembly import ShopData, assemble, check_no_products_needed
 from export_scripts.receipts.catalog import read_products
-from export_scripts.receipts.database import open_database
+from export_scripts.receipts.database import Database, open_database
 from export_scripts.receipts.files import NAMES
 from export_scripts.receipts.hints import find_hints
 from export_scripts.receipts.kept.folder import Parts, open_parts
-from export_scripts.receipts.problems import Problems
+from export_scripts.receipts.problems import Problem, Problems
 from export_scripts.receipts.reading.opening import open_source
+from export_scripts.receipts.reading.source import Source
 from export_scripts.receipts.room import check_room, needs_of, told_in_one_sentence
 from export_scripts.receipts.steps import Steps
+from export_scripts.receipts.stores import read_stores
 from export_scripts.receipts.transactions import read_lines
-from export_scripts.settings import Settings
+from export_scripts.settings import DataSettings, Settings
 from operations.outputs import Outputs
 from operations.records.atomic import scratch_folder, staged_folder
 from operations.terminal import printable
@@ -38,13 +40,15 @@ def etl(settings: Settings, out_dir: Path) -> Path:
                           quantity float32; one row per basket and item, sorted by both; time is seconds
                           since 1970 UTC, or the basket's ordinal if the shop gives no time
     baskets.parquet       row = basket, in the order of time and then of the file: basket_id str,
-                          user_row int32, time int64 (of its earliest line), size int32 (distinct items)
+                          user_row int32, time int64 (of its earliest line), size int32 (distinct items);
+                          store_row int32 (0 unknown) if the receipts name stores
+    stores.parquet        row = store_row, row 0 unknown: store_id, region str; only with stores
     catalog.parquet       row = item_row, row 0 unknown: item_id, name, category columns, broad to fine; str
     users.parquet         row = user_row, row 0 unknown: user_id str
     items.json            item_id → name and category columns, for the gateway and `cesta ask`
     meta.json             fingerprint, time range, counts, dropped lines by reason, columns present
 
-    The same input writes the same bytes. Raises BadInput with all problems of both tables, and WontOverwrite
+    The same input writes the same bytes. Raises BadInput with all problems of the tables, and WontOverwrite
     if `out_dir`/data, or a file in it, was not written by cesta. Neither leaves anything behind.
     """
     target = Outputs(out_dir).data
@@ -75,18 +79,14 @@ def _left_as_it_was(folder: Path) -> Iterator[None]:
 
 
 def write_shop(settings: Settings, out_dir: Path, folder: Path, parts: Parts | None = None) -> ShopData:
-    """Read and check both tables and write the shop into `folder`. Raises BadInput with the problems of both.
+    """Read and check all tables and write the shop into `folder`. Raises BadInput with the problems of all.
 
     Files that are not read in their place are read from their `parts`. What does not fit into memory is
     written below `out_dir` meanwhile, or where [etl] spill says.
     """
-    data, problems = settings.data, Problems()
-    if data.transactions:
-        paths = [path for path in (data.transactions, data.products) if path]
-    else:
-        paths = list(complete_journey.tables())
-    sources = [open_source(path, problems) for path in paths]
-    found, memory = [source for source in sources if source], settings.etl.memory
+    problems = Problems()
+    opened = {table: open_source(path, problems) for table, path in _paths(settings.data).items()}
+    found, memory = [source for source in opened.values() if source], settings.etl.memory
     spill_dir = settings.etl.spill or out_dir
     steps = Steps(copies=any(source.kind == "csv" for source in found))
     with steps.shown(), scratch_folder(spill_dir, SPILL) as spill:
@@ -95,13 +95,41 @@ def write_shop(settings: Settings, out_dir: Path, folder: Path, parts: Parts | N
             told_in_one_sentence(found, memory, spill_dir, out_dir),
             open_database(memory, spill, steps, parts) as database,
         ):
-            lines = read_lines(sources[0], data, settings.etl, database, problems) if sources[0] else None
-            products = pd.DataFrame({"item_id": [], "name": []}, dtype="str")
-            if len(sources) == 1:
-                check_no_products_needed(settings, Path(paths[0]).name, problems)
-            elif sources[1]:
-                products = read_products(sources[1], data, settings.etl.drop, database, problems)
-            problems.raise_if_any()
-            assert lines is not None  # else there is a problem
-            shop = assemble(lines, products, settings, [source.label for source in found], folder)
+            shop = _assemble(opened, settings, database, folder, problems)
     return replace(shop, warnings=tuple(problems.warnings))
+
+
+def _paths(data: DataSettings) -> dict[str, Path | str]:
+    """Return the tables that there are, by the name of their setting."""
+    transactions, products = (
+        (data.transactions, data.products) if data.transactions else complete_journey.tables()
+    )
+    paths = {"transactions": transactions, "products": products, "stores": data.stores}
+    return {table: path for table, path in paths.items() if path}
+
+
+def _assemble(
+    opened: Mapping[str, Source | None],
+    settings: Settings,
+    database: Database,
+    folder: Path,
+    problems: Problems,
+) -> ShopData:
+    """Read the tables into the database and write the shop. Raises BadInput with what is wrong with them."""
+    data, transactions = settings.data, opened["transactions"]
+    lines = read_lines(transactions, data, settings.etl, database, problems) if transactions else None
+    products, stores = pd.DataFrame({"item_id": [], "name": []}, dtype="str"), None
+    if source := opened.get("products"):
+        products = read_products(source, data, settings.etl.drop, database, problems)
+    elif "products" not in opened and transactions:
+        check_no_products_needed(settings, transactions.name, problems)
+    if source := opened.get("stores"):
+        stores = read_stores(source, data, database, problems)
+        if lines and not lines.store:
+            what = "a table of stores is given, but the transactions have no column of stores"
+            problems.add(Problem(lines.table.name, what, 'name it with [data.columns] store_id = "…"'))
+    problems.raise_if_any()
+    assert lines is not None  # else there is a problem
+    labels = [source.label for source in opened.values() if source]
+    shop = assemble(lines, products, settings, labels, folder, stores)
+    return replace(shop, has_products="products" in opened)

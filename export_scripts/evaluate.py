@@ -37,6 +37,7 @@ from export_scripts.quality.results import (
 )
 from export_scripts.quality.rivals import Rival, train_rivals
 from export_scripts.quality.served import served_ranker
+from export_scripts.quality.stores import measure_stores
 from export_scripts.receipts.shop import Shop, load_shop
 from export_scripts.scorer.checkpoint import load_checkpoint, load_chosen_explore, load_curve, load_tower
 from export_scripts.scorer.explore import explore_of
@@ -146,6 +147,7 @@ def _measure(
         "new_only": measure_new_only(groups, with_users, without_users),
         "best_other": compare_with_best(groups, with_users, without_users),
         "frontier": measure_frontier(groups, known, explore, chosen),
+        **measure_stores(questions, served, known, split.test, groups, engine),
         "protocol": _describe_protocol(shop, split, arrays, groups, contract),
         "against": compared.model_dump(mode="json", exclude_unset=True) if compared else None,
     }

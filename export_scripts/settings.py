@@ -21,7 +21,13 @@ from operations.settings import ReleaseSettings, SettingsTable, merged, read_tom
 MOST_EXPLORE = 10  # log odds: at 10 every new item stands before every repeat
 LEAST_PERCENT = 0.01  # of a canary release, as in operations.releases.canary; nginx splits by this
 SHIPPED = Path(__file__).with_name("pipeline.toml")
-PATHS = (("data", "transactions"), ("data", "products"), ("etl", "spill"))  # relative to their file
+# Relative to their file.
+PATHS = (
+    ("data", "transactions"),
+    ("data", "products"),
+    ("data", "stores"),
+    ("etl", "spill"),
+)
 
 Unset = BeforeValidator(lambda value: None if value == "" else value)  # toml has no null
 OptionalTable = Annotated[Path | str | None, BeforeValidator(lambda value: _place(value))]
@@ -34,12 +40,13 @@ Key = tuple[Annotated[str, Field(min_length=1)], ...]  # columns whose values to
 class Columns(SettingsTable):
     """Column names in the transactions table; None means the name of the field.
 
-    A basket may have a key of several columns. Items and users have one: requests name them.
+    A basket may have a key of several columns. Items, users and stores have one: requests name them.
     """
 
     basket_id: Annotated[str | Key | None, Unset]
     item_id: OptionalName
     user_id: OptionalName
+    store_id: OptionalName
     timestamp: OptionalName
     quantity: OptionalName
 
@@ -53,11 +60,11 @@ class Columns(SettingsTable):
                 raise ValueError(f"it lists {', '.join(repeated)} more than once: list each column once")
         return value
 
-    @field_validator("item_id", "user_id", mode="before")
+    @field_validator("item_id", "user_id", "store_id", mode="before")
     @classmethod
     def _is_one_column(cls, value: object) -> object:
         if isinstance(value, list | tuple):
-            raise ValueError("name one column: requests name items and users by its values")
+            raise ValueError("name one column: requests name items, users and stores by its values")
         return value
 
 
@@ -66,6 +73,8 @@ class DataSettings(SettingsTable):
 
     transactions: OptionalTable
     products: OptionalTable
+    stores: OptionalTable
+    region_column: OptionalName
     products_item_id: OptionalName
     name_columns: tuple[str, ...]
     name_case: Literal["keep", "title"]
@@ -78,6 +87,8 @@ class DataSettings(SettingsTable):
     def _fits_together(self) -> "DataSettings":
         if self.products and not self.transactions:
             raise ValueError("products without transactions: give both, or neither for the Complete Journey")
+        if self.region_column and not self.stores:
+            raise ValueError("region_column names a column of the table of stores: give stores, too")
         for key in ("name_columns", "category_columns"):
             columns: tuple[str, ...] = getattr(self, key)
             if repeated := sorted({column for column in columns if columns.count(column) > 1}):
@@ -130,6 +141,16 @@ class SamplerSettings(SettingsTable):
     cold_per_content: int = Field(ge=1)
     width: int = Field(ge=1024)
     scan_up_to: int = Field(ge=0)
+
+
+class StoresSettings(SettingsTable):
+    """What sells in each store, for shops whose receipts name stores."""
+
+    smoothing: float = Field(gt=0)
+    days: float = Field(gt=0)
+    assortment: Literal["off", "prior", "only"]
+    least_baskets: int = Field(ge=1)
+    dropout: float = Field(ge=0, le=1)
 
 
 class RetrievalSettings(SettingsTable):
@@ -286,6 +307,7 @@ class Settings(SettingsTable):
     etl: EtlSettings
     splits: SplitSettings
     sampler: SamplerSettings
+    stores: StoresSettings
     retrieval: RetrievalSettings
     train: TrainSettings
     ranking: RankingSettings

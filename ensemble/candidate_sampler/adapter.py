@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from .arrays import has_stores
 from .digest import FURTHER, INPUTS, query_digest, warned
 from .groups import groups_of
 from .live.change_log import FOLDER_VARIABLE
@@ -31,6 +32,8 @@ class TritonPythonModel:
         self._vocabulary = self._sampler.vocabulary()
         first = self._vocabulary.query([b"?", b"!"], b"?")  # unknown ids: every kind of lookup
         self._sampler.sample([first])  # compiles the kernels, before the first shopper waits for it
+        if has_stores(self._sampler.arrays):
+            self._sampler.sample([Query(store_row=1)])  # likewise for questions of a store
         self._tally = Tally(groups_of(self._sampler.arrays))
         labels = {"release": args["model_version"], "model_instance": args["model_instance_name"]}
         folder_of_logs = os.environ.get(FOLDER_VARIABLE)

@@ -98,7 +98,47 @@ class Prior(NamedTuple):
     weights: Float  # (features,)
 
 
+class Stores(NamedTuple):
+    """What sells in each store. Row 0 is the unknown store, which has nothing of its own.
+
+    The share of a store's baskets in the last 28 days is backed off to that of its region, and this to the
+    whole shop's: ``export_scripts/snapshots/stores.py`` has the formula.
+    """
+
+    offsets: NDArray[np.int64]  # (stores + 1,) into items
+    items: Int  # the rows of what was sold in the store lately, best seller first
+    recent: Float  # as Popularity.recent, of the store
+    region: Int  # (stores,) number of the region; 0 is the whole shop
+    left: Float  # (stores,) share of the region's share that an item not in the store's list has here
+    closed: NDArray[np.bool_]  # (stores,) items that are not in its list are no candidates
+    shares: Float  # (regions, items) per 10,000 baskets of the last 28 days
+
+
+NO_STORE_IDS: Final = Ids(
+    np.zeros(0, np.uint8), np.zeros(2, np.int64), np.zeros(2, np.int64), np.full(2, 2, np.int32)
+)
+
+
+def _zeros(shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
+    array = np.zeros(shape, kind)
+    array.flags.writeable = False  # as loaded arrays are
+    return array
+
+
+NO_STORES: Final = Stores(
+    offsets=_zeros((2,), np.int64),
+    items=_zeros((0,), np.int32),
+    recent=_zeros((0,), np.float32),
+    region=_zeros((1,), np.int32),
+    left=_zeros((1,), np.float32),
+    closed=_zeros((1,), np.bool_),
+    shares=_zeros((0, 0), np.float32),
+)
+
+
 class SamplerArrays(NamedTuple):
+    """All groups; a shop whose receipts name no stores has the last two empty, and no files of them."""
+
     item_ids: Ids
     user_ids: Ids
     category_names: Ids
@@ -111,14 +151,19 @@ class SamplerArrays(NamedTuple):
     cold: Cold
     clock: Clock
     prior: Prior
+    store_ids: Ids = NO_STORE_IDS
+    stores: Stores = NO_STORES
 
 
 GROUPS: dict[str, type] = SamplerArrays.__annotations__
+OF_STORES: Final = ("store_ids", "stores")
 
 
 def save_arrays(arrays: SamplerArrays, folder: Path) -> None:
     """Write every array as ``<group>.<field>.npy`` into ``folder``, which must exist."""
     for group, fields in arrays._asdict().items():
+        if group in OF_STORES and not has_stores(arrays):
+            continue
         for field, array in fields._asdict().items():
             np.save(folder / f"{group}.{field}.npy", np.ascontiguousarray(array).reshape(np.shape(array)))
 
@@ -135,14 +180,21 @@ def load_arrays(folder: Path) -> SamplerArrays:
         empty = path.stat().st_size <= 128  # numpy cannot map an array without elements
         return np.asarray(np.load(path, mmap_mode=None if empty else mode, allow_pickle=False))
 
+    with_stores = (folder / "stores.offsets.npy").exists()
     return SamplerArrays(
         **{
             group: kind(
                 **{field: load(f"{group}.{field}", "c" if kind is Ids else "r") for field in kind._fields}  # type: ignore[attr-defined]
             )
             for group, kind in GROUPS.items()
+            if with_stores or group not in OF_STORES
         }
     )
+
+
+def has_stores(arrays: SamplerArrays) -> bool:
+    """Tell whether the receipts named stores."""
+    return len(arrays.stores.region) > 1
 
 
 def load_limits(folder: Path) -> dict[str, int]:

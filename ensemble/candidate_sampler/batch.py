@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Categories, Clock, Histories, Neighbours, Partners, Popularity, Prior
+from .arrays import Categories, Clock, Histories, Neighbours, Partners, Popularity, Prior, Stores
 
 Int = NDArray[np.int32]
 Float = NDArray[np.float32]
@@ -76,6 +76,14 @@ class Derived(NamedTuple):
     finest: Int  # (items,) number of the item's finest category, 0: none
     in_category: Float  # (items,) the item's share of its finest category's sales
     score: Float  # (items,) by the prior, of the features that no query changes
+
+
+class Asking(NamedTuple):
+    """The stores that ask, of a batch in which one does."""
+
+    rows: Int  # (batch,) store rows, 0: the whole shop
+    stores: Stores
+    listed: Int  # (items,) scratch, clean between queries: 1 + place in the list of the store, 0: not in it
 
 
 class Candidates(NamedTuple):

@@ -36,16 +36,17 @@ class Query:
     unwanted: Sequence[int] = ()  # category numbers whose items are no candidates
     only: Sequence[int] = ()  # the item rows that may be recommended, or NO_ITEM if none is known
     history: Sequence[tuple[float, int]] | None = None  # (age in days, item row), oldest first; None: user's
+    store_row: int = 0  # of the store that asks, 0: none, or one that the release does not have
     warnings: Sequence[bytes] = ()  # code and value, as digest.py tells; the answer has them
     store: bytes = b""  # whose live table counts; "": that of the whole shop
     is_live: bool = True  # live tables count
 
 
 class Vocabulary:
-    """The three id spaces of a release: item ids, user ids and category names, as UTF-8 bytes → row."""
+    """The four id spaces of a release: items, users, category names and stores, as UTF-8 bytes → row."""
 
-    def __init__(self, items: Rows, users: Rows, categories: Rows):
-        self._items, self._users, self._categories = items, users, categories
+    def __init__(self, items: Rows, users: Rows, categories: Rows, stores: Rows):
+        self._items, self._users, self._categories, self._stores = items, users, categories, stores
 
     def query(
         self,
@@ -108,9 +109,10 @@ class Vocabulary:
         """
         warnings = [*query.warnings]
         for store in filter(None, map(_trimmed, store_id)):
-            _check_id("store_id", store)
-            query.store = store
-            warnings.append(b"unknown_store:" + store)
+            query.store, query.store_row = store, self._stores.find_one(store)
+            if not query.store_row:
+                _check_id("store_id", store)
+                warnings.append(b"unknown_store:" + store)
         query.unwanted, unknown = _rows(
             "exclude_categories", exclude_categories, MAX_CATEGORIES, self._categories
         )

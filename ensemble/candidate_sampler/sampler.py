@@ -11,8 +11,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import NO_CATEGORY, NO_ITEM, Histories, SamplerArrays, load_arrays, load_limits
-from .batch import Candidates, Derived, Limits, Queries, Tables, Touched, new_scratch
+from .arrays import NO_CATEGORY, NO_ITEM, Histories, SamplerArrays, has_stores, load_arrays, load_limits
+from .batch import Asking, Candidates, Derived, Limits, Queries, Tables, Touched, new_scratch
 from .features import FEATURES
 from .ids import Ids, Rows
 from .kernels import IN_CATEGORY, POPULARITY, POPULARITY_28, sample_batch
@@ -29,7 +29,7 @@ class CandidateSampler:
 
     ``capacity`` is C, the number of candidate rows; ``basket_slots`` is L, the padded length of a basket.
     Without ``nearest`` the indexes are built, which takes seconds where they have lists. A large batch is
-    shared by ``threads``; each has scratch of its own, 5 bytes an item.
+    shared by ``threads``; each has scratch of its own, 5 bytes an item, and 9 if there are stores.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class CandidateSampler:
         self.live = Forbidden(self._items, Rows(self.arrays.item_ids).find_joined)
         self._tables, self._derived = _tables(self.arrays), _derived(self.arrays)
         self._scratch = [self._clean_scratch() for _ in range(threads)]
+        self._listed = [self._clean_listed() for _ in range(threads)]
         self._no_past = _histories([])
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
 
@@ -68,7 +69,7 @@ class CandidateSampler:
     def vocabulary(self) -> Vocabulary:
         """The release's ids."""
         a = self.arrays
-        return Vocabulary(Rows(a.item_ids), Rows(a.user_ids), Rows(a.category_names))
+        return Vocabulary(Rows(a.item_ids), Rows(a.user_ids), Rows(a.category_names), Rows(a.store_ids))
 
     def sample(self, queries: Sequence[Query]) -> Candidates:
         """(batch,) queries → rows (batch, C) int32, features (batch, C, F) float32, sources (batch, C) int32.
@@ -83,7 +84,9 @@ class CandidateSampler:
         unwanted_offsets, unwanted = _ragged([q.unwanted for q in queries])
         only_offsets, only = _ragged([q.only for q in queries])
         has_past = np.fromiter((q.history is not None for q in queries), np.bool_, batch)
+        stores = np.fromiter((q.store_row for q in queries), np.int32, batch)
         _check_rows("user", users, 0, self._users)
+        _check_rows("store", stores, 0, len(self.arrays.stores.region))
         _check_rows("basket item", baskets, 1, self._items)
         _check_rows("excluded item", excludes, 1, self._items)
         _check_rows("category", wanted, NO_CATEGORY, self._categories)
@@ -115,7 +118,8 @@ class CandidateSampler:
                     basket_vectors=basket_vectors,
                     live=self.live.bytes_by_item,
                     store_rows=np.fromiter(map(self._live_row, queries), np.int32, batch),
-                )
+                ),
+                stores,
             )
 
     def basket_rows(self, queries: Sequence[Query]) -> NDArray[np.int32]:
@@ -142,7 +146,7 @@ class CandidateSampler:
     def _live_row(self, query: Query) -> int:
         return self.live.store_row(query.store) if query.is_live else -1
 
-    def _run(self, queries: Queries) -> Candidates:
+    def _run(self, queries: Queries, stores: NDArray[np.int32]) -> Candidates:
         shape = (len(queries.user_rows), self.capacity)
         out = Candidates(
             np.zeros(shape, np.int32),
@@ -152,19 +156,26 @@ class CandidateSampler:
         parts = _parts(shape[0], len(self._scratch))
         waiting = iter(parts)  # shared: a thread that is done takes the next
         others = [
-            self._pool.submit(self._fill, queries, out, waiting, thread)
+            self._pool.submit(self._fill, queries, stores, out, waiting, thread)
             for thread in range(1, min(len(self._scratch), len(parts)))
             if self._pool
         ]
         try:
-            self._fill(queries, out, waiting, 0)
+            self._fill(queries, stores, out, waiting, 0)
         finally:
             for other in others:
                 if not other.cancel():  # one that has not begun finds nothing left
                     other.result()
         return out
 
-    def _fill(self, queries: Queries, out: Candidates, parts: Iterator[slice], thread: int) -> None:
+    def _fill(
+        self,
+        queries: Queries,
+        stores: NDArray[np.int32],
+        out: Candidates,
+        parts: Iterator[slice],
+        thread: int,
+    ) -> None:
         for part in parts:
             own = Candidates(out.rows[part], out.features[part], out.sources[part])
             try:
@@ -175,9 +186,11 @@ class CandidateSampler:
                     self._limits,
                     self._scratch[thread],
                     own,
+                    self._asking(stores[part], thread),
                 )
             except BaseException:
-                self._scratch[thread] = self._clean_scratch()  # what it left must not reach the next query
+                # What it left must not reach the next query.
+                self._scratch[thread], self._listed[thread] = self._clean_scratch(), self._clean_listed()
                 raise
 
     def _with_nearest(self, queries: Queries, part: slice) -> Queries:
@@ -204,6 +217,12 @@ class CandidateSampler:
 
     def _clean_scratch(self) -> Touched:
         return new_scratch(self._items, self._categories, self._width)
+
+    def _clean_listed(self) -> NDArray[np.int32]:
+        return np.zeros(self._items if has_stores(self.arrays) else 0, np.int32)
+
+    def _asking(self, stores: NDArray[np.int32], thread: int) -> Asking | None:
+        return Asking(stores, self.arrays.stores, self._listed[thread]) if stores.any() else None
 
 
 def with_users_by_bytes(arrays: SamplerArrays) -> SamplerArrays:

@@ -98,7 +98,7 @@ def _print_plan(settings: Settings, out: Path, repository: "AnyRepository", serv
     from export_scripts.retraining.plan import plan
 
     problems = Problems()
-    for place in (settings.data.transactions, settings.data.products):
+    for place in (settings.data.transactions, settings.data.products, settings.data.stores):
         if place is not None:
             find_parts(place, problems)
     problems.raise_if_any()

@@ -141,6 +141,7 @@ def without_future(shop: Shop) -> Shop:
         items=shop.items[: shop.offsets[kept]],
         users=shop.users[:kept],
         times=shop.times[:kept],
+        stores=shop.stores and shop.stores.only(slice(kept)),
         last=time_range(shop.times[kept - 1 : kept])[0],
     )
 

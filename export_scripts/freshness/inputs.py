@@ -29,7 +29,7 @@ class Inputs:
     def etl(self) -> list[Part]:
         data = self._settings.data
         tables = (data.transactions, data.products) if data.transactions else complete_journey.tables()
-        return [self._code["etl"], data, self._settings.etl, parts_state(*tables)]
+        return [self._code["etl"], data, self._settings.etl, parts_state(*tables, data.stores)]
 
     def train(self) -> list[Part]:
         # A checkpoint that a warm training starts from is this stage's own earlier result, and no input.
@@ -57,7 +57,7 @@ class Inputs:
 
     def _model(self) -> list[Part]:
         settings = self._settings
-        return [settings.splits, settings.sampler, settings.retrieval, settings.train]
+        return [settings.splits, settings.sampler, settings.stores, settings.retrieval, settings.train]
 
     def _fingerprint(self) -> str:
         """The identity of the data: another run of etl may write the same data."""

@@ -162,6 +162,35 @@ def frontier(metrics: Metrics) -> Grid | None:
     return Grid(title, ["value", "HR@10", "NDCG@10", "repeat", "explore"], lines)
 
 
+def stores(metrics: Metrics) -> Grid | None:
+    """What asking with the store adds, in all and by store; None if no query names one."""
+    measured = metrics.get("stores")
+    if not measured:
+        return None
+    everything, blind, adds = measured["with_store"], measured["without_store"], measured["store_adds"]
+    lines = [
+        [
+            "all",
+            f"{everything['n']:,}",
+            number(everything[METRIC]),
+            number(everything[NDCG]),
+            number(blind[NDCG]),
+            number(measured["on_sale"]),
+            number(measured["on_sale_without_store"]),
+        ]
+    ]
+    for name, store in measured["by_store"].items():
+        figures = (store[METRIC], store[NDCG], store["ndcg_without_store"])
+        shares = (store["on_sale"], store["on_sale_without_store"])
+        lines.append([name, f"{store['n']:,}", *map(number, figures), *map(number, shares)])
+    title = (
+        f"asked with the store of the basket, {measured['stores']:,} stores; the store adds to NDCG@10 "
+        f"{_difference(adds[NDCG])}, to the share on sale {_difference(adds['on_sale'])}"
+    )
+    header = ["store", "queries", "HR@10", "NDCG@10", "no store", "on sale", "on sale, no store"]
+    return Grid(title, header, lines)
+
+
 def sources(metrics: Metrics) -> Grid:
     """The recall of each source."""
     users = has_users(metrics)

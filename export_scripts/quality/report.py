@@ -77,6 +77,7 @@ def html(metrics: Metrics) -> str:
         rankers=dots({row.name: row.result["known"] for row in ranked}, "cesta"),
         frontier=_frontier(metrics),
         frontier_table=grids.frontier(metrics),
+        stores=grids.stores(metrics),
         groups=dots(kinds | sizes | supports),
         cold=dots(_cold_groups(metrics["cold"], users)),
         recall=_recall(metrics["candidates"], metrics["protocol"]["candidates"], users),
@@ -101,7 +102,8 @@ def print_report(path: Path, console: Console) -> None:
     console.print(_table(grids.rankers(metrics)))
     for name, rival in metrics.get("rivals", {}).items():
         console.print(f"{name}: {rival['note']}", style="dim", highlight=False, markup=False)
-    for grid in (grids.with_best_other(metrics), grids.new_only(metrics), grids.frontier(metrics)):
+    tables = (grids.with_best_other, grids.new_only, grids.frontier, grids.stores)
+    for grid in (table(metrics) for table in tables):
         if grid:
             console.print(_table(grid))
     console.print(_describe_sampler_loss(metrics), highlight=False)

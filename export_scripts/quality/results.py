@@ -182,6 +182,40 @@ class Frontier(TypedDict):
     points: list[FrontierPoint]  # none without repeats or without new items
 
 
+class OneStore(TypedDict):
+    """The ``n`` queries of one store, asked with the store and without."""
+
+    n: int
+    hr_at_10: float
+    ndcg_at_10: float
+    ndcg_without_store: float
+    on_sale: float
+    on_sale_without_store: float
+
+
+class StoresResult(TypedDict):
+    """The queries that name a store, asked with it and without.
+
+    ``on_sale`` are shares of the first ten. ``hidden_in_lists`` is the share of hidden items in the list of
+    their store: a closed store (``stores.assortment = "only"``) could not find the others.
+    """
+
+    with_store: Summary
+    without_store: Summary
+    store_adds: dict[str, Difference]  # hr_at_10, ndcg_at_10, on_sale
+    on_sale: float
+    on_sale_without_store: float
+    hidden_in_lists: float
+    stores: int  # with queries
+    by_store: dict[str, OneStore]  # by store id; "(others)" last
+
+
+class InStores(TypedDict):
+    """The part of metrics.json about stores; empty if no query names one."""
+
+    stores: NotRequired[StoresResult]
+
+
 class ProtocolRecord(TypedDict):
     """The size of the measurement: queries, start of the test period, ranked items, candidates."""
 
@@ -193,7 +227,7 @@ class ProtocolRecord(TypedDict):
     note: str
 
 
-class Metrics(RankerResult):
+class Metrics(RankerResult, InStores):
     """metrics.json: cesta's own result, what explains it, and the rankers it is compared with."""
 
     checkpoint: str  # SHA-256

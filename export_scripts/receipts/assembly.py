@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from export_scripts.receipts.catalog import build_catalog, guess_categories, not_merchandise, unused_rules
 from export_scripts.receipts.database import Database
-from export_scripts.receipts.files import write_baskets, write_interactions, write_shop
+from export_scripts.receipts.files import write_baskets, write_interactions, write_shop, write_stores
 from export_scripts.receipts.meta import Meta
+from export_scripts.receipts.meta import Settings as MetaSettings
 from export_scripts.receipts.problems import SHOWN_ROWS, BadInput, Problem, Problems
+from export_scripts.receipts.stores import NumberedStores, number_stores
 from export_scripts.receipts.tables import Cells
 from export_scripts.receipts.transactions import Lines
 from export_scripts.settings import Settings
@@ -43,6 +45,9 @@ class ShopData:
     last_basket: str
     largest_basket: str  # the first one of this size
     warnings: tuple[str, ...] = ()  # of the reading of the tables
+    has_products: bool = False  # a products table was given
+    unused_store: str = ""  # a column that looks like the receipts' store, and is not named as such
+    stores: pd.DataFrame | None = None  # store_id and region by row
 
 
 def check_no_products_needed(settings: Settings, source: str, problems: Problems) -> None:
@@ -66,10 +71,16 @@ class Written(NamedTuple):
     times: NDArray[np.int64]  # (baskets,)
     sizes: NDArray[np.int32]  # (baskets,) distinct items
     baskets_of_item: NDArray[np.int64]  # (items + 1,)
+    store_rows: NDArray[np.int32] | None  # (baskets,); None if the receipts name no stores
 
 
 def assemble(
-    lines: Lines, products: pd.DataFrame, settings: Settings, sources: list[str], folder: Path
+    lines: Lines,
+    products: pd.DataFrame,
+    settings: Settings,
+    sources: list[str],
+    folder: Path,
+    listed_stores: pd.DataFrame | None = None,
 ) -> ShopData:
     """Drop what is not a purchase of merchandise, number the rest and write the tables into `folder`.
 
@@ -87,7 +98,9 @@ def assemble(
     item_rows = pd.Index(catalog["item_id"]).get_indexer(items["item_id"][kept]).astype(np.int32)
     keys = database.add(pa.table({"item": items["item"].array[kept], "item_row": item_rows}))
     purchases = Purchases(lines, database.create("table", "items", f"select * from {keys}"), bool(dropped))
-    baskets, users, user_rows, times, sizes, baskets_of_item = write_lines(purchases, len(catalog), folder)
+    stores = number_stores(database, lines.receipts, listed_stores) if lines.store else None
+    written = write_lines(purchases, stores, len(catalog), folder)
+    baskets, users, user_rows, times, sizes, baskets_of_item, store_rows = written
     lines_kept = int(items["kept"][kept].sum())
     check_any_pair(sizes, sources[0], lines_kept, lines.table.rows, dropped)
     write_baskets(
@@ -96,6 +109,7 @@ def assemble(
         times,
         sizes,
         folder,
+        store_rows,
     )
     meta: Meta = {
         "sources": sources,
@@ -108,23 +122,54 @@ def assemble(
             "lines_read": lines.table.rows,
             "lines_kept": lines_kept,
             "dropped": dict(sorted(dropped.items())),
-            "interactions": int(sizes.sum()),
-            "baskets": len(sizes),
-            "users": len(users) - 1,
-            "items": len(catalog) - 1,
-            "items_sold": int(np.count_nonzero(baskets_of_item)),
+            **_rows(sizes, users, baskets_of_item, stores),
             "items_dropped": int((reason != "").sum()),
         },
-        "settings": {
-            # Without the paths of this machine, whose file names are in sources, its memory and its parts.
-            "data": data.model_dump(mode="json", exclude={"transactions", "products"}),
-            "etl": settings.etl.model_dump(mode="json", exclude={"memory", "spill", "parts"}),
-        },
+        "settings": _noted(settings),
     }
+    if stores:
+        write_stores(stores.table, folder)
     write_shop(catalog, users, meta, folder)
     unlisted = sold.difference(pd.Index(products["item_id"]))
     last, largest = (basket_id(database, baskets, n) for n in (len(sizes) - 1, int(sizes.argmax())))
-    return ShopData(catalog, users, user_rows, times, sizes, baskets_of_item, meta, unlisted, last, largest)
+    shop = ShopData(catalog, users, user_rows, times, sizes, baskets_of_item, meta, unlisted, last, largest)
+    return replace(shop, unused_store=lines.unused_store, stores=stores.table if stores else None)
+
+
+class _Rows(TypedDict):
+    interactions: int
+    baskets: int
+    users: int
+    items: int
+    items_sold: int
+    stores: NotRequired[int]
+
+
+def _rows(
+    sizes: NDArray[np.int32],
+    users: pa.Array,
+    baskets_of_item: NDArray[np.int64],
+    stores: NumberedStores | None,
+) -> _Rows:
+    """Count the rows of the tables, without the unknown ones."""
+    rows: _Rows = {
+        "interactions": int(sizes.sum()),
+        "baskets": len(sizes),
+        "users": len(users) - 1,
+        "items": len(baskets_of_item) - 1,
+        "items_sold": int(np.count_nonzero(baskets_of_item)),
+    }
+    if stores:
+        rows["stores"] = stores.seen
+    return rows
+
+
+def _noted(settings: Settings) -> MetaSettings:
+    """Without the paths of this machine, whose file names are in sources, its memory and its parts."""
+    return {
+        "data": settings.data.model_dump(mode="json", exclude={"transactions", "products", "stores"}),
+        "etl": settings.etl.model_dump(mode="json", exclude={"memory", "spill", "parts"}),
+    }
 
 
 @dataclass(frozen=True)
@@ -197,38 +242,40 @@ def check_any_pair(
         raise BadInput([Problem(source, f"no basket holds two distinct items; {remaining}", way_out)])
 
 
-def write_lines(purchases: Purchases, n_items: int, folder: Path) -> Written:
+def write_lines(purchases: Purchases, stores: NumberedStores | None, n_items: int, folder: Path) -> Written:
     """Number users and baskets, and write the merged lines of `n_items` items into `folder`."""
     database = purchases.lines.table.database
     with database.steps.step("numbering", database.done):
-        users, baskets = number_baskets(purchases)
-    found = database.arrow(f"select user_row, time from {baskets} order by basket")
-    user_rows, times = (found[name].to_numpy() for name in ("user_row", "time"))
+        users, baskets = number_baskets(purchases, stores)
+    names = ["user_row", "time", *(["store_row"] if stores else [])]
+    found = database.arrow(f"select {', '.join(names)} from {baskets} order by basket")
+    user_rows, times, *store_rows = (found[name].to_numpy() for name in names)
     with database.steps.step("sorting", database.done):
         merged = merged_lines(purchases, baskets)
         merged = chain(list(islice(merged, 1)), merged)
     with database.steps.step("writing") as report:
         merged = _reported(merged, len(times), report)
         sizes, baskets_of_item = write_interactions(merged, user_rows, times, n_items, folder)
-    return Written(baskets, users, user_rows, times, sizes, baskets_of_item)
+    return Written(baskets, users, user_rows, times, sizes, baskets_of_item, next(iter(store_rows), None))
 
 
-def number_baskets(purchases: Purchases) -> tuple[pa.Array, str]:
+def number_baskets(purchases: Purchases, stores: NumberedStores | None) -> tuple[pa.Array, str]:
     """Return the ids of the users, row 0 unknown, and a table of baskets: basket, key, user_row, time.
 
     Baskets are numbered in the order of their earliest purchase, then of the file. Without times, their
-    number is their time.
+    number is their time. With `stores`, the table has the column store_row, too.
     """
     lines, database = purchases.lines, purchases.lines.table.database
     user = "first_user" if lines.user else "null::varchar"
+    user += " as customer" + (", first_store::varchar as store" if stores else "")
     time = "first" if lines.time else "null::bigint"
-    kept = f"(select basket as key, {user} as customer, {time} as time, seen from {lines.receipts})"
+    kept = f"(select basket as key, {user}, {time} as time, seen from {lines.receipts})"
     if purchases.any_dropped:
         cells = {"key": lines.basket} | ({"time": lines.time} if lines.time else {})
         time = "min(time)" if lines.time else "null::bigint"
         of_purchases = f"select key, {time} as time, min(position) as seen"
         of_purchases += f" from ({purchases.select(**cells)}) group by key"
-        of_lines = f"(select basket as key, {user} as customer from {lines.receipts})"
+        of_lines = f"(select basket as key, {user} from {lines.receipts})"
         kept = f"(select * from ({of_purchases}) join {of_lines} using (key))"
     users = database.create(
         "table",
@@ -237,11 +284,13 @@ def number_baskets(purchases: Purchases) -> tuple[pa.Array, str]:
         f" from (select distinct customer from {kept} where customer is not null)",
     )
     number = "row_number() over (order by time, seen) - 1"
+    store_row = ", coalesce(store_row, 0)::int as store_row" if stores else ""
+    join = f"left join {stores.rows} using (store)" if stores else ""
     baskets = database.create(
         "table",
         "baskets",
         f"select key, coalesce(user_row, 0)::int as user_row, {'time' if lines.time else number} as time,"
-        f" {number} as basket from {kept} left join {users} using (customer)",
+        f" {number} as basket{store_row} from {kept} left join {users} using (customer) {join}",
     )
     database.run(f"drop table {lines.receipts}")
     ids = database.arrow(f"select customer::varchar as user_id from {users} order by user_row")["user_id"]

@@ -1,4 +1,4 @@
-"""Baskets as groups of lines: two users, too long, or two receipts that became one basket."""
+"""Baskets as groups of lines: two users or stores, too long, or two receipts that became one basket."""
 
 from __future__ import annotations
 
@@ -18,12 +18,24 @@ LINES_TOGETHER = (
 
 
 @dataclass(frozen=True)
+class Owners:
+    """The cells that are one value for all lines of a basket, or null; None without such a column."""
+
+    user: Cells | None
+    store: Cells | None
+
+    def cells(self) -> dict[str, Cells]:
+        """Return the columns that the receipts have, by role."""
+        return {role: cells for role, cells in vars(self).items() if cells}
+
+
+@dataclass(frozen=True)
 class _Baskets:
-    """The lines with their basket, user, time and places, and the table of the baskets.
+    """The lines with their basket, user, store, time and places, and the table of the baskets.
 
     Its columns: basket, lines, seen and until (first and last position); if there are users, first_user and
-    last_user in the order of ids; if there are times, first and last in seconds; the least and the most of
-    each place.
+    last_user in the order of ids; likewise first_store and last_store; if there are times, first and last in
+    seconds; the least and the most of each place.
     """
 
     table: Table
@@ -42,21 +54,21 @@ def check_baskets(
     table: Table,
     names: Mapping[str, tuple[str, ...]],
     basket: Cells,
-    user: Cells | None,
+    owners: Owners,
     time: Cells | None,
     places: Sequence[str],
     hours: float,
     problems: Problems,
 ) -> str:
-    """Return the table of baskets. Reports baskets of two users and baskets that last too long.
+    """Return the table of baskets. Reports baskets of two users or stores, and baskets that last too long.
 
     Warns of those that look like two.
     """
     cells = {"basket": basket}
     measures = ["count(*) as lines", "min(position) as seen", "max(position) as until"]
-    if user:
-        cells["customer"] = user
-        measures += ["min(customer) as first_user", "max(customer) as last_user"]
+    for role, column in owners.cells().items():
+        cells[f"of_{role}"] = column
+        measures += [f"min(of_{role}) as first_{role}", f"max(of_{role}) as last_{role}"]
     if time:
         cells["time"] = time
         measures += ["min(time) as first", "max(time) as last"]
@@ -68,8 +80,8 @@ def check_baskets(
     database = table.database
     with database.steps.step("checking baskets", database.done):
         baskets = _Baskets(table, lines, database.create("table", "receipts", group))
-    if user:
-        _check_one_user(baskets, names, problems)
+    for role in owners.cells():
+        _check_one_owner(baskets, role, names, problems)
     if time:
         _check_duration(baskets, hours, problems)
     _warn_of_shared_numbers(baskets, names["basket_id"], places, time is not None, problems)
@@ -85,23 +97,25 @@ def _known(table: Table, place: str) -> Cells:
     return Cells(f"case when trim({stored.sql}) <> '' then {stored.sql} end", stored.joins)
 
 
-def _check_one_user(baskets: _Baskets, names: Mapping[str, tuple[str, ...]], problems: Problems) -> None:
-    """Report lines whose user differs from the first user of their basket. An empty cell is no user."""
-    if not baskets.count("first_user <> last_user"):
+def _check_one_owner(
+    baskets: _Baskets, role: str, names: Mapping[str, tuple[str, ...]], problems: Problems
+) -> None:
+    """Report lines whose user or store differs from the first one of their basket. An empty cell is none."""
+    if not baskets.count(f"first_{role} <> last_{role}"):
         return
-    mixed = f"(select basket from {baskets.name} where first_user <> last_user)"
-    known = f"(select * from {baskets.lines} where customer is not null and basket in {mixed})"
-    first = f"(select basket, arg_min(customer, position) as first from {known} group by basket)"
-    other = f"from {known} join {first} using (basket) where customer <> first"
-    values = "position, basket::varchar, customer::varchar"
+    mixed = f"(select basket from {baskets.name} where first_{role} <> last_{role})"
+    known = f"(select * from {baskets.lines} where of_{role} is not null and basket in {mixed})"
+    first = f"(select basket, arg_min(of_{role}, position) as first from {known} group by basket)"
+    other = f"from {known} join {first} using (basket) where of_{role} <> first"
+    values = f"position, basket::varchar, of_{role}::varchar"
     found = baskets.rows(f"select {values} {other} order by position limit {SHOWN_ROWS}")
-    shown = [f"basket {basket}, user {user}" for _, basket, user in found]
-    key = ", ".join(f'"{name}"' for name in (*names["basket_id"], *names["user_id"]))
+    shown = [f"basket {basket}, {role} {owner}" for _, basket, owner in found]
+    key = ", ".join(f'"{name}"' for name in (*names["basket_id"], *names[f"{role}_id"]))
     way_out = (
-        "a basket is one receipt of one user: name the columns of the date and the till, too, or set "
+        f"a basket is one receipt of one {role}: name the columns of the date and the till, too, or set "
         f"[data.columns] basket_id = [{key}]"
     )
-    what = "baskets of two users; the second user is in"
+    what = f"baskets of two {role}s; the second {role} is in"
     _refuse(baskets, other, [row[0] for row in found], shown, what, way_out, problems)
 
 

@@ -50,7 +50,7 @@ def read_products(
     products = _frame(table, key, cells)
     if set(names) <= set(products):
         products["name"] = join_names(products[list(names)], data.name_case)
-    check_conflicts(table, key, products, problems)
+    check_conflicts(table, key, products, "product", problems)
     return products.drop_duplicates("item_id").reset_index(drop=True)
 
 
@@ -84,17 +84,22 @@ def _text_columns(schema: pa.Schema) -> list[str]:
     return [field.name for field in schema if is_text(field.type)]
 
 
-def check_conflicts(table: Table, id_column: str, products: pd.DataFrame, problems: Problems) -> None:
-    """Report products listed twice with different values. The same row twice is harmless."""
-    listed = products["item_id"].notna()
-    distinct = products[listed].drop_duplicates()
-    repeated = distinct.loc[distinct.duplicated("item_id", keep=False), "item_id"].unique()
-    bad = np.flatnonzero(products["item_id"].isin(repeated))
+def check_conflicts(
+    table: Table, id_column: str, things: pd.DataFrame, what: str, problems: Problems
+) -> None:
+    """Report things listed twice with different values. The same row twice is harmless.
+
+    The ids are in the first column of `things`; `what` they are is "product" or "store".
+    """
+    ids = things.iloc[:, 0]
+    distinct = things[ids.notna()].drop_duplicates()
+    repeated = distinct[distinct.duplicated(ids.name, keep=False)].iloc[:, 0].unique()
+    bad = np.flatnonzero(ids.isin(repeated))
     if len(bad):
         first = bad[:SHOWN_ROWS].tolist()
-        rows = tuple(zip(table.places(first), map(show, products["item_id"].iloc[first]), strict=True))
-        what = f'column "{id_column}" lists a product more than once, with different values'
-        problems.add(Problem(table.name, what, "keep one row per product", rows, len(bad)))
+        rows = tuple(zip(table.places(first), map(show, ids.iloc[first]), strict=True))
+        told = f'column "{id_column}" lists a {what} more than once, with different values'
+        problems.add(Problem(table.name, told, f"keep one row per {what}", rows, len(bad)))
 
 
 def join_names(parts: pd.DataFrame, name_case: str) -> pd.Series[str]:

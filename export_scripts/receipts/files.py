@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,8 @@ from export_scripts.receipts import meta
 from operations.outputs import ITEMS
 
 TABLES = ("interactions", "baskets", "catalog", "users")  # in the order of the fingerprint
-NAMES = (*(f"{table}.parquet" for table in TABLES), ITEMS, meta.FILE)  # of all files
+STORES = "stores"  # the table after these, if the receipts name stores
+NAMES = (*(f"{table}.parquet" for table in (*TABLES, STORES)), ITEMS, meta.FILE)  # of all files
 GROUP_ROWS = 1 << 17  # of each table, whatever the batches are: the same shop gives the same bytes
 INTERACTIONS = pa.schema(
     [
@@ -66,16 +68,31 @@ def write_baskets(
     times: NDArray[np.int64],
     sizes: NDArray[np.int32],
     folder: Path,
+    store_rows: NDArray[np.int32] | None = None,
 ) -> None:
+    """Write one row per basket; ``store_rows`` (baskets,) is the last column, None leaves it out."""
+    numbers: list[NDArray[Any]] = [user_rows, times, sizes]
+    schema = BASKETS
+    if store_rows is not None:
+        numbers.append(store_rows)
+        schema = schema.append(pa.field("store_row", pa.int32()))
+
     def tables() -> Iterator[pa.Table]:
         start = 0
         for batch in ids:
             rows = slice(start, start + len(batch))
-            columns = [batch.column(0).cast(pa.large_string()), user_rows[rows], times[rows], sizes[rows]]
-            yield pa.Table.from_arrays(list(map(pa.array, columns)), schema=BASKETS)
+            columns = [batch.column(0).cast(pa.large_string()), *(column[rows] for column in numbers)]
+            yield pa.Table.from_arrays(list(map(pa.array, columns)), schema=schema)
             start += len(batch)
 
-    _write(tables(), BASKETS, folder / "baskets.parquet", ["size"])
+    few = [name for name in ("size", "store_row") if name in schema.names]
+    _write(tables(), schema, folder / "baskets.parquet", few)
+
+
+def write_stores(stores: pd.DataFrame, folder: Path) -> None:
+    """Write the store_id and the region of each store_row."""
+    table = pa.table({name: pa.array(stores[name], pa.large_string()) for name in ("store_id", "region")})
+    _write([table], table.schema, folder / f"{STORES}.parquet")
 
 
 def write_shop(catalog: pd.DataFrame, users: pa.Array, facts: meta.Meta, folder: Path) -> None:
@@ -119,7 +136,7 @@ def _write(tables: Iterable[pa.Table], schema: pa.Schema, path: Path, few: list[
 def fingerprint(folder: Path) -> str:
     """Return a SHA-256 of names, types and values, which no version of parquet or compression changes."""
     digest = hashlib.sha256()
-    for name in TABLES:
+    for name in TABLES + ((STORES,) if (folder / f"{STORES}.parquet").exists() else ()):
         with pq.ParquetFile(folder / f"{name}.parquet") as file:
             for field in file.schema_arrow:
                 is_text = pa.types.is_string(field.type) or pa.types.is_large_string(field.type)

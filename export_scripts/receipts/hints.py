@@ -25,15 +25,19 @@ def find_hints(shop: ShopData, largest_basket: int) -> list[str]:
         hints.append("no timestamp column ([data.columns] timestamp): baskets keep the order of the file")
     if not meta["has_users"]:
         hints.append("no known user ([data.columns] user_id): recommendations will use the basket only")
+    if shop.unused_store:
+        looks = f"no store is read, but column {show(shop.unused_store)} looks like that of a receipt"
+        hints.append(f'{looks}: if it is, set [data.columns] store_id = "{shop.unused_store}"')
     if meta["unused_drop_rules"]:
         hints.append(f"[etl.drop] matches no product: {', '.join(meta['unused_drop_rules'])}")
-    if len(meta["sources"]) > 1:
+    if shop.has_products:
         hints += _about_products(shop)
     return (
         hints
         + _about_future(shop)
         + _about_time(shop)
         + _about_users(shop)
+        + _about_stores(shop)
         + _about_items(shop, largest_basket)
     )
 
@@ -102,6 +106,18 @@ def _about_users(shop: ShopData) -> list[str]:
     name = show(shop.users[int(counts.argmax()) + 1].as_py())
     share = f"user {name} has {most:,} of {baskets:,} baskets"
     return [f"{share}: if it stands for unknown customers, add it to [data] missing"]
+
+
+def _about_stores(shop: ShopData) -> list[str]:
+    """Stores without a region, where the table of stores gives regions to others."""
+    if shop.stores is None:
+        return []
+    regions = shop.stores["region"].iloc[1:]
+    without = shop.stores["store_id"].iloc[1:][regions == ""]
+    if not len(without) or len(without) == len(regions):
+        return []
+    count = f"{len(without):,} of {len(regions):,} stores have no region, e.g. {show(without.iloc[0])}"
+    return [f"{count}: is the table of stores complete, and do both tables write ids alike?"]
 
 
 def _about_items(shop: ShopData, largest_basket: int) -> list[str]:

@@ -13,12 +13,17 @@ from export_scripts.receipts.tables import Cells, Table
 from export_scripts.settings import DataSettings
 
 # Words that tell where a receipt was written, in the languages of many exports.
-PLACE = re.compile(
-    "(store|shop|branch|outlet|market|location|till|register|cashregister|cashdesk|terminal|pos|lane|checkout"
-    "|station|workstation|device|filiale?|laden|geschäft|markt|kassen?|kassa|magasin|boutique|caisse|tienda"
-    "|sucursal|caja|negozio|cassa|loja|caixa|winkel|vestiging|butik|sklep|kasa|obchod|pokladna)"
-    "s?(id|nr|no|num|number|nummer|code|key|name)?"
+OF_A_STORE = (
+    "store|shop|branch|outlet|market|location|filiale?|laden|geschäft|markt|magasin|boutique|tienda|sucursal"
+    "|negozio|loja|winkel|vestiging|butik|sklep|obchod"
 )
+OF_A_TILL = (
+    "till|register|cashregister|cashdesk|terminal|pos|lane|checkout|station|workstation|device|kassen?|kassa"
+    "|caisse|caja|cassa|caixa|kasa|pokladna"
+)
+ENDING = "s?(id|nr|no|num|number|nummer|code|key|name)?"
+STORE = re.compile(f"({OF_A_STORE}){ENDING}")
+PLACE = re.compile(f"({OF_A_STORE}|{OF_A_TILL}){ENDING}")
 WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -46,11 +51,24 @@ def _escaped(part: Cells) -> str:
 
 def place_columns(schema: pa.Schema, key: Collection[str]) -> list[str]:
     """Return the columns that tell of a store or a till, and are not in the `key` of a basket."""
-    named = [field.name for field in schema if not pa.types.is_nested(field.type) and _is_place(field.name)]
-    return [name for name in named if name not in key]
+    return [name for name in _columns_of(PLACE, schema) if name not in key]
 
 
-def _is_place(name: str) -> bool:
-    """Does a word of the name tell of a store or a till?"""
-    spaced = re.sub("(?<=[a-z])(?=[A-Z])", " ", name)
-    return any(PLACE.fullmatch(word.casefold()) for word in WORD.findall(spaced))
+def store_column(schema: pa.Schema) -> str:
+    """Return the only column whose name tells of a store; "" if there is none or more than one."""
+    named = _columns_of(STORE, schema)
+    return named[0] if len(named) == 1 else ""
+
+
+def _columns_of(words: re.Pattern[str], schema: pa.Schema) -> list[str]:
+    """Return the columns with a plain type and one of the `words` in their name."""
+    return [
+        field.name
+        for field in schema
+        if not pa.types.is_nested(field.type)
+        and any(words.fullmatch(word.casefold()) for word in WORD.findall(_spaced(field.name)))
+    ]
+
+
+def _spaced(name: str) -> str:
+    return re.sub("(?<=[a-z])(?=[A-Z])", " ", name)

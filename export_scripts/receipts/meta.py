@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import Final, NotRequired, TypedDict
 
 FILE: Final = "meta.json"
 
@@ -21,6 +21,7 @@ class Counts(TypedDict):
     items: int  # without the unknown item
     items_sold: int
     items_dropped: int
+    stores: NotRequired[int]  # without the unknown store; missing if the receipts name none
 
 
 class Meta(TypedDict):

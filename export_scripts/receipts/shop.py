@@ -1,7 +1,7 @@
 """Loads the tables that etl wrote; every later stage starts from them."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,19 @@ from operations.errors import CestaError
 
 DAY_S = 86_400
 DAYS_A_YEAR = 364  # weeks stay whole
+
+
+@dataclass(frozen=True)
+class BasketStores:
+    """The store of each basket; row 0 is the unknown one."""
+
+    rows: NDArray[np.int32]  # (baskets,)
+    ids: list[str]  # by row
+    regions: NDArray[np.int32]  # (stores,) number of each row's region; 0: none
+
+    def only(self, baskets: slice | NDArray[np.bool_]) -> "BasketStores":
+        """Return the stores of these baskets; their rows stay as they are."""
+        return replace(self, rows=self.rows[baskets])
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,7 @@ class Shop:
     first: str  # time range in words: ISO dates, or basket ordinals
     last: str
     etl_settings: meta.Settings = field(default_factory=dict)
+    stores: BasketStores | None = None  # None if the receipts name no stores
 
     @property
     def n_items(self) -> int:
@@ -63,7 +77,8 @@ def load_shop(folder: Path) -> Shop:
     if not (folder / meta.FILE).exists():
         raise CestaError(f'no prepared data in {folder}; run "cesta etl" first')
     facts: meta.StoredMeta = json.loads((folder / meta.FILE).read_text())
-    baskets = pq.read_table(folder / "baskets.parquet", columns=["user_row", "time", "size"])
+    columns = ["user_row", "time", "size", *(["store_row"] if "stores" in facts["counts"] else [])]
+    baskets = pq.read_table(folder / "baskets.parquet", columns=columns)
     times = baskets["time"].to_numpy()
     offsets = np.zeros(len(baskets) + 1, np.int64)
     np.cumsum(baskets["size"].to_numpy(), out=offsets[1:])
@@ -82,7 +97,15 @@ def load_shop(folder: Path) -> Shop:
         etl_settings=facts["settings"],
         first=first,
         last=last,
+        stores=_read_stores(folder, baskets["store_row"].to_numpy()) if len(columns) > 3 else None,
     )
+
+
+def _read_stores(folder: Path, rows: NDArray[np.int32]) -> BasketStores:
+    table = pd.read_parquet(folder / "stores.parquet")
+    names = sorted(set(table["region"]) - {""})
+    number = {name: i + 1 for i, name in enumerate(names)} | {"": 0}
+    return BasketStores(rows, table["store_id"].tolist(), table["region"].map(number).to_numpy(np.int32))
 
 
 def _item_rows(path: Path) -> NDArray[np.int32]:

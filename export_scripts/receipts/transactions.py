@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from export_scripts.receipts.baskets import check_baskets
+from export_scripts.receipts.baskets import Owners, check_baskets
 from export_scripts.receipts.database import Database
 from export_scripts.receipts.ids import id_column
-from export_scripts.receipts.keys import basket_column, place_columns
+from export_scripts.receipts.keys import basket_column, place_columns, store_column
 from export_scripts.receipts.problems import Problem, Problems, listed, show
 from export_scripts.receipts.reading.source import Source
 from export_scripts.receipts.staging import stage
@@ -31,9 +31,11 @@ class Lines:
     basket: Cells
     item: Cells
     user: Cells | None  # null where unknown
+    store: Cells | None  # likewise
     time: Cells | None  # whole seconds since 1970
     quantity: Numbers
     receipts: str  # the table of their baskets, see baskets.py
+    unused_store: str = ""  # a column that looks like the store, where none is named
 
 
 def read_lines(
@@ -42,14 +44,14 @@ def read_lines(
     """Return the receipt lines and add what is wrong to `problems`; None if nothing can be made of them."""
     of_columns = Problems()  # of no interest if there is no row
     names = find_columns(source.name, source.schema.names, data.columns, of_columns)
-    places = place_columns(source.schema, names["basket_id"])
+    places = place_columns(source.schema, (*names["basket_id"], *names["store_id"]))
     wanted = [name for columns in names.values() for name in columns]
     table = stage(source, [*wanted, *places], names["timestamp"], database, problems)
     if table is None:
         return None
     problems.collected += of_columns.collected
     user_name = next(iter(names["user_id"]), None)
-    basket = item = user = time = None
+    basket = item = user = store = time = None
     quantity = ONE
     if names["basket_id"]:
         basket = basket_column(table, names["basket_id"], user_name, data, problems)
@@ -57,6 +59,8 @@ def read_lines(
         item = id_column(table, column, data.missing, problems)
     if user_name:
         user = id_column(table, user_name, data.missing, problems, required=False)
+    for column in names["store_id"]:
+        store = id_column(table, column, data.missing, problems, required=False)
     for column in names["timestamp"]:
         time = time_column(table, column, data.timestamp_format, problems)
     for column in names["quantity"]:
@@ -67,8 +71,10 @@ def read_lines(
         quantity = number_column(table, column, problems, refuse if etl.returns == "refuse" else None)
     if basket is None:
         return None
-    receipts = check_baskets(table, names, basket, user, time, places, etl.basket_hours, problems)
-    return Lines(table, basket, item, user, time, quantity, receipts) if item else None
+    owners = Owners(user, store)
+    receipts = check_baskets(table, names, basket, owners, time, places, etl.basket_hours, problems)
+    unused = "" if store else store_column(source.schema)
+    return Lines(table, basket, item, user, store, time, quantity, receipts, unused) if item else None
 
 
 def find_columns(

@@ -82,6 +82,7 @@ def keep_baskets(shop: Shop, kept: NDArray[np.bool_]) -> Shop:
         items=shop.items[np.repeat(kept, sizes)],
         users=shop.users[kept],
         times=shop.times[kept],
+        stores=shop.stores and shop.stores.only(kept),
     )
 
 

@@ -26,7 +26,7 @@ from export_scripts.snapshots.retrieval.tower import TrainedTower
 from operations.errors import CestaError
 from operations.records.atomic import write_file
 
-DECISIVE_TABLES: Final = {"splits", "sampler", "retrieval", "train"}  # of pipeline.toml
+DECISIVE_TABLES: Final = {"splits", "sampler", "stores", "retrieval", "train"}  # of pipeline.toml
 WHERE_TO_START: Final = "retrieval.warm_starts"  # a checkpoint says itself where its training started
 OF_TOWER: Final = ("retrieval.", "sampler.min_support", "train.seed", "train.users")  # beginnings of names
 WAY_OUT: Final = 'run "cesta train" again'

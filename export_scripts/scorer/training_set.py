@@ -183,6 +183,8 @@ def collect(
         batches = ((sampler, batch) for sampler, hidden in samplers for batch in hidden.batches(BATCH))
         for sampler, batch in batches:
             queries = _hide_users(as_queries(shop, batch), anonymous, rng)
+            if shop.stores and anonymous:
+                queries = _hide_stores(queries, settings.stores.dropout, rng)
             candidates = sampler.sample(queries)
             hits = candidates.rows == batch.items[:, None]
             found = np.flatnonzero(hits.any(axis=1))
@@ -211,6 +213,14 @@ def _hide_users(queries: list[Query], share: float, rng: np.random.Generator) ->
     hide = rng.random(len(queries)) < share
     return [
         replace(query, user_row=0) if hidden else query for query, hidden in zip(queries, hide, strict=True)
+    ]
+
+
+def _hide_stores(queries: list[Query], share: float, rng: np.random.Generator) -> list[Query]:
+    """Let a random ``share`` of the queries name no store."""
+    hide = rng.random(len(queries)) < share
+    return [
+        replace(query, store_row=0) if hidden else query for query, hidden in zip(queries, hide, strict=True)
     ]
 
 

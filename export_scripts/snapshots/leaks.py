@@ -14,11 +14,11 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from ensemble.candidate_sampler.arrays import Neighbours, SamplerArrays
+from ensemble.candidate_sampler.arrays import Neighbours, SamplerArrays, Stores
 from export_scripts.durations import step
 from export_scripts.receipts.shop import Shop
-from export_scripts.settings import SamplerSettings, Settings
-from export_scripts.snapshots import counts
+from export_scripts.settings import Settings
+from export_scripts.snapshots import counts, stores
 from export_scripts.snapshots.partials import hash_baskets
 from export_scripts.snapshots.regressions import L2, MOST
 from export_scripts.snapshots.snapshot import category_pairs, cold
@@ -30,7 +30,7 @@ REFITTED_ITEMS: Final = 3  # items whose weights are fitted again
 BASKETS_AT_ONCE: Final = 2**18  # counted again in one product
 EXACT: Final = 1e-6  # relative; float32 keeps 1e-7, one more basket among 100,000 is 5e-6 of a cosine
 
-Check = Callable[[Shop, SamplerArrays, int, SamplerSettings], str]  # returns what leaked, "" for nothing
+Check = Callable[[Shop, SamplerArrays, int, Settings], str]  # returns what leaked, "" for nothing
 
 
 @step("leak check")
@@ -41,15 +41,15 @@ def check_leaks(shop: Shop, arrays: SamplerArrays, start: int, settings: Setting
     compares their moments with the shop's.
     """
     for name, check in CHECKS.items():
-        if leak := check(shop, arrays, start, settings.sampler):
+        if leak := check(shop, arrays, start, settings):
             raise CestaError(
                 f"leak: {name} {leak}; no array may contain baskets from number {start:,} on: this is an "
                 "error of cesta, and its metrics would be too good"
             )
 
 
-def _popularity(shop: Shop, arrays: SamplerArrays, start: int, settings: SamplerSettings) -> str:
-    expected = counts.popularity(cut_off(shop, start), start, settings.min_support)
+def _popularity(shop: Shop, arrays: SamplerArrays, start: int, settings: Settings) -> str:
+    expected = counts.popularity(cut_off(shop, start), start, settings.sampler.min_support)
     for name in ("score", "recent"):
         wrong = np.flatnonzero(getattr(arrays.popularity, name) != getattr(expected, name))
         if len(wrong):
@@ -61,7 +61,7 @@ def _popularity(shop: Shop, arrays: SamplerArrays, start: int, settings: Sampler
     )
 
 
-def _neighbours(shop: Shop, arrays: SamplerArrays, start: int, settings: SamplerSettings) -> str:
+def _neighbours(shop: Shop, arrays: SamplerArrays, start: int, settings: Settings) -> str:
     """Check the pairs: cosine / P(j|i) is the root of n_i / n_j, whatever n_ij and the shrinkage are."""
     near, sales = arrays.neighbours, counts.support(shop, start).astype(np.float64)
     owner = np.repeat(np.arange(shop.n_items), np.diff(near.offsets))
@@ -76,8 +76,8 @@ def _neighbours(shop: Shop, arrays: SamplerArrays, start: int, settings: Sampler
     column[sampled] = np.arange(len(sampled))
     places = np.flatnonzero(column[owner] >= 0)
     i, j = owner[places], near.items[places]
-    both = _count_pairs(shop, sampled, start, settings.largest_basket)[j, column[i]]
-    wrong = _differ(near.probability[places], both * both / (both + settings.shrinkage) / sales[i])
+    both = _count_pairs(shop, sampled, start, settings.sampler.largest_basket)[j, column[i]]
+    wrong = _differ(near.probability[places], both * both / (both + settings.sampler.shrinkage) / sales[i])
     if wrong.any():
         return (
             f"know {wrong.sum():,} of {len(places):,} pairs by baskets of {_describe(shop, i[wrong], start)}"
@@ -85,13 +85,13 @@ def _neighbours(shop: Shop, arrays: SamplerArrays, start: int, settings: Sampler
     return _weights(shop, arrays, start, settings)
 
 
-def _weights(shop: Shop, arrays: SamplerArrays, start: int, settings: SamplerSettings) -> str:
+def _weights(shop: Shop, arrays: SamplerArrays, start: int, settings: Settings) -> str:
     """Fit the weights of a few items again, by another inverse, from the baskets not to be seen."""
     near = arrays.neighbours
     for item in _sample_later(shop, arrays, start, REFITTED_ITEMS):
         part = slice(near.offsets[item], near.offsets[item + 1])
         rows = np.array([item, *near.items[part][:MOST]])
-        together = _count_pairs(shop, rows, start, settings.largest_basket)[rows]
+        together = _count_pairs(shop, rows, start, settings.sampler.largest_basket)[rows]
         inverse = np.linalg.inv(together + L2 * np.eye(len(rows)))
         expected = np.zeros(part.stop - part.start)
         expected[: len(rows) - 1] = -inverse[0, 1:] / np.diag(inverse)[1:]
@@ -129,26 +129,33 @@ def _count_pairs(shop: Shop, sampled: NDArray[np.integer], start: int, largest: 
     return pairs
 
 
-def _categories(shop: Shop, arrays: SamplerArrays, start: int, _: SamplerSettings) -> str:
+def _categories(shop: Shop, arrays: SamplerArrays, start: int, _: Settings) -> str:
     expected, _names = counts.categories(cut_off(shop, start), start)
     same = np.array_equal(arrays.categories.members, expected.members)
     return "" if same else "order best sellers by other sales"
 
 
-def _category_pairs(shop: Shop, arrays: SamplerArrays, start: int, settings: SamplerSettings) -> str:
+def _category_pairs(shop: Shop, arrays: SamplerArrays, start: int, settings: Settings) -> str:
     pairs = arrays.category_pairs
-    expected = category_pairs(cut_off(shop, start), start, arrays.categories, settings)
+    expected = category_pairs(cut_off(shop, start), start, arrays.categories, settings.sampler)
     same = all(np.array_equal(getattr(pairs, name), getattr(expected, name)) for name in Neighbours._fields)
     return "" if same else "count other baskets"
 
 
-def _cold(shop: Shop, arrays: SamplerArrays, start: int, settings: SamplerSettings) -> str:
-    expected = cold(cut_off(shop, start), start, arrays.categories, settings)
+def _cold(shop: Shop, arrays: SamplerArrays, start: int, settings: Settings) -> str:
+    expected = cold(cut_off(shop, start), start, arrays.categories, settings.sampler)
     same = np.array_equal(arrays.cold.members, expected.members)
     return "" if same else "items are not those that hardly sold"
 
 
-def _histories(shop: Shop, arrays: SamplerArrays, _start: int, _: SamplerSettings) -> str:
+def _stores(shop: Shop, arrays: SamplerArrays, start: int, settings: Settings) -> str:
+    expected = stores.count(cut_off(shop, start), start, settings.stores)
+    names = Stores._fields
+    same = all(np.array_equal(getattr(arrays.stores, name), getattr(expected, name)) for name in names)
+    return "" if same else "know the sales of later baskets"
+
+
+def _histories(shop: Shop, arrays: SamplerArrays, _start: int, _: Settings) -> str:
     """Check that every entry is one whole basket of the user, at its true second and in its place."""
     histories = arrays.histories
     owner = np.repeat(np.arange(shop.n_users), np.diff(histories.user_offsets))
@@ -190,7 +197,7 @@ def _hash(
     return hashed
 
 
-def _retrieval(shop: Shop, arrays: SamplerArrays, start: int, settings: SamplerSettings) -> str:
+def _retrieval(shop: Shop, arrays: SamplerArrays, start: int, settings: Settings) -> str:
     """Check that later users have the unknown user's vector and that rare items differ by categories only."""
     tower = arrays.retrieval
     earlier = np.bincount(shop.users[:start], minlength=shop.n_users) > 0
@@ -198,7 +205,8 @@ def _retrieval(shop: Shop, arrays: SamplerArrays, start: int, settings: SamplerS
     if wrong.any():
         user = shop.user_ids[int(np.flatnonzero(wrong)[0])]
         return f"knows {wrong.sum():,} users that came later, e.g. {user!r}"
-    rare = np.flatnonzero(counts.support(shop, start) < settings.min_support)[1:]  # without the unknown item
+    is_rare = counts.support(shop, start) < settings.sampler.min_support
+    rare = np.flatnonzero(is_rare)[1:]  # without the unknown item
     of_item = arrays.categories.of_item[rare]
     _, first, twin = np.unique(of_item, axis=0, return_index=True, return_inverse=True)
     for vectors in (tower.items[rare], tower.basket[rare]):
@@ -227,7 +235,8 @@ CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
         "histories": _histories,
         "retrieval": _retrieval,
         "cold": _cold,
+        "stores": _stores,
     }
 )
 # Ids and clock cover the whole shop on purpose; the prior is fitted to queries before ``start``.
-NOT_COUNTED: Final = frozenset({"item_ids", "user_ids", "category_names", "clock", "prior"})
+NOT_COUNTED: Final = frozenset({"item_ids", "user_ids", "store_ids", "category_names", "clock", "prior"})

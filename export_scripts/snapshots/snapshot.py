@@ -20,6 +20,7 @@ from ensemble.candidate_sampler.arrays import (
     Popularity,
     Prior,
     SamplerArrays,
+    Stores,
     save_arrays,
 )
 from ensemble.candidate_sampler.features import FEATURES
@@ -29,7 +30,7 @@ from ensemble.candidate_sampler.sampler import CandidateSampler, with_users_by_b
 from export_scripts.durations import step
 from export_scripts.receipts.shop import Shop
 from export_scripts.settings import SamplerSettings, Settings
-from export_scripts.snapshots import counts
+from export_scripts.snapshots import counts, stores
 from export_scripts.snapshots.partials import PartialCounts
 from export_scripts.snapshots.partners import strongest
 from export_scripts.snapshots.portable import PortableSampler
@@ -68,7 +69,7 @@ def snapshot(
     Pairs that ``partials`` keep are not counted again.
     """
     partials = partials or PartialCounts(shop, settings.sampler)
-    counted = _count(shop, end, settings.sampler, partials)
+    counted = _count(shop, end, settings, partials)
     of_item = counted["categories"].of_item
     trained = (
         continue_tower(tower, shop, end, settings) if tower else train_tower(shop, end, of_item, settings)
@@ -78,6 +79,7 @@ def snapshot(
         item_ids=Ids.pack([i.encode() for i in shop.catalog["item_id"]]),
         user_ids=Ids.pack([i.encode() for i in shop.user_ids]),
         histories=partials.histories(settings.sampler.history_baskets),
+        store_ids=stores.ids(shop),
         retrieval=trained.vectors(),
         clock=Clock(np.array(shop.times[-1] + 1), np.array(shop.day, np.float32)),
         prior=Prior(untrained_prior() if prior is None else prior),
@@ -89,7 +91,7 @@ def recount(
 ) -> SamplerArrays:
     """Return ``arrays`` with counts from the baskets before ``end``; the tower stays as it is."""
     partials = partials or PartialCounts(shop, settings.sampler)
-    return arrays._replace(**_count(shop, end, settings.sampler, partials))
+    return arrays._replace(**_count(shop, end, settings, partials))
 
 
 class _Counted(TypedDict):
@@ -101,10 +103,12 @@ class _Counted(TypedDict):
     category_names: Ids
     category_pairs: Neighbours
     cold: Cold
+    stores: Stores
 
 
 @step("counts")
-def _count(shop: Shop, end: int, settings: SamplerSettings, partials: PartialCounts) -> _Counted:
+def _count(shop: Shop, end: int, chosen: Settings, partials: PartialCounts) -> _Counted:
+    settings = chosen.sampler
     categories, names = counts.categories(shop, end)
     pairs, of_categories = partials.pairs(end), partials.category_pairs(end)
     support, sizes = counts.support(shop, end), (settings.partners, settings.shrinkage)
@@ -115,6 +119,7 @@ def _count(shop: Shop, end: int, settings: SamplerSettings, partials: PartialCou
         "category_names": names,
         "category_pairs": strongest(of_categories, of_categories.alone, 1, *sizes),
         "cold": cold(shop, end, categories, settings),
+        "stores": stores.count(shop, end, chosen.stores),
     }
 
 

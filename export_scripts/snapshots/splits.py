@@ -128,6 +128,7 @@ def cut_off(shop: Shop, start: int) -> Shop:
         items=shop.items[: shop.offsets[start]],
         users=shop.users[:start],
         times=shop.times[:start],
+        stores=shop.stores and shop.stores.only(slice(start)),
     )
 
 
@@ -152,16 +153,21 @@ def hide_items(
     return HiddenItems(numbers[keep], items[keep])
 
 
-def as_queries(shop: Shop, hidden: HiddenItems, known_user: bool = True) -> list[Query]:
+def as_queries(
+    shop: Shop, hidden: HiddenItems, known_user: bool = True, in_store: bool = True
+) -> list[Query]:
     """Return the sampler's queries: the basket without the hidden item, its time, with or without the user.
 
-    A basket keeps its first MAX_BASKET items, as many as a request may name.
+    The basket's store asks, if it is known and ``in_store``. A basket keeps its first MAX_BASKET items, as
+    many as a request may name.
     """
+    stores = shop.stores.rows if shop.stores and in_store else np.zeros_like(shop.users)
     return [
         Query(
             user_row=int(shop.users[b]) if known_user else 0,
             basket=[i for i in shop.basket(b).tolist() if i != item][:MAX_BASKET],
             now=int(shop.times[b]),
+            store_row=int(stores[b]),
         )
         for b, item in zip(hidden.baskets.tolist(), hidden.items.tolist(), strict=True)
     ]

@@ -4,6 +4,7 @@ import numpy as np
 
 from ensemble.candidate_sampler.arrays import Retrieval, SamplerArrays
 from ensemble.candidate_sampler.batch import Candidates
+from ensemble.candidate_sampler.kernels import sample_batch
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from tests.building.world import DAY, arrays_of, random_shop, sampler_of, shop_of, tower_of
@@ -51,3 +52,8 @@ def random_queries(rng: np.random.Generator, n: int) -> list[Query]:
 def assert_equal(one: Candidates, other: Candidates) -> None:
     for a, b in zip(one, other, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def kernels_without_stores() -> int:
+    """The number of compiled kernels for questions without a store; there is another for those with one."""
+    return sum(str(signature[-1]) == "none" for signature in sample_batch.signatures)

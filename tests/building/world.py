@@ -1,6 +1,7 @@
 """Receipts of a shop small enough to work out by hand, and the sampler over them with an untrained tower."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,15 @@ from ensemble.candidate_sampler.batch import Candidates
 from ensemble.candidate_sampler.features import FEATURES
 from ensemble.candidate_sampler.ids import Ids
 from ensemble.candidate_sampler.sampler import CandidateSampler
-from export_scripts.receipts.shop import Shop
+from export_scripts.receipts.shop import BasketStores, Shop
 from export_scripts.scorer.training_set import TrainingSet
+from export_scripts.settings import load_settings
 from export_scripts.snapshots import counts
+from export_scripts.snapshots import stores as in_stores
 
 DAY = 86_400
 Receipt = tuple[int, float, Sequence[int]]  # user row, day, item rows
+STORES = load_settings().stores
 
 LIMITS = {
     "capacity": 20,
@@ -59,6 +63,14 @@ def shop_of(
     )
 
 
+def in_stores_of(shop: Shop, stores: Sequence[int], regions: Sequence[int] = ()) -> Shop:
+    """The shop with the store row of each basket; `regions` are those of the stores 1, 2, …"""
+    count = max([*stores, len(regions)])
+    of_store = np.array([0, *regions] if regions else [0] * (count + 1), np.int32)
+    ids = ["", *(f"s{row}" for row in range(1, count + 1))]
+    return replace(shop, stores=BasketStores(np.array(stores, np.int32), ids, of_store))
+
+
 def arrays_of(
     shop: Shop,
     end: int | None = None,
@@ -67,8 +79,12 @@ def arrays_of(
     retrieval: Retrieval | None = None,
     prior: Mapping[str, float] | None = None,
     cold_per_content: int = 3,
+    stores: Mapping[str, object] | None = None,
 ) -> SamplerArrays:
-    """Arrays counted as a snapshot counts them. Tower and prior are zeros unless given."""
+    """Arrays counted as a snapshot counts them. Tower and prior are zeros unless given.
+
+    `stores` are settings of [stores].
+    """
     end = shop.n_baskets if end is None else end
     categories, names = counts.categories(shop, end)
     return SamplerArrays(
@@ -86,6 +102,8 @@ def arrays_of(
         cold=counts.cold(shop, end, min_support, categories.of_item, cold_per_content),
         clock=Clock(np.array(shop.times[-1] + 1), np.array(shop.day, np.float32)),
         prior=Prior(np.array([(prior or {}).get(name, 0) for name in FEATURES], np.float32)),
+        store_ids=in_stores.ids(shop),
+        stores=in_stores.count(shop, end, STORES.model_copy(update=dict(stores or {}))),
     )
 
 

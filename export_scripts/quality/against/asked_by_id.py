@@ -1,7 +1,7 @@
 """Questions in ids, which any release can answer, whatever numbers it gives to its items and users."""
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ class IdQuestions(NamedTuple):
 
     baskets: list[list[bytes]]  # without the hidden item
     users: list[bytes]  # b"" for an unknown one
+    stores: list[bytes]  # likewise
     hidden: NDArray[np.object_]  # ids, str
 
     @classmethod
@@ -27,10 +28,13 @@ class IdQuestions(NamedTuple):
         """Name the items and users of queries."""
         ids = shop.catalog["item_id"].tolist()
         pairs = zip(hidden.baskets.tolist(), hidden.items.tolist(), strict=True)
+        rows = shop.stores.rows[hidden.baskets].tolist() if shop.stores else [0] * len(hidden)
+        store_ids = shop.stores.ids if shop.stores else [""]
         baskets = [[ids[row] for row in shop.basket(b).tolist() if row != item] for b, item in pairs]
         return cls(
             [[name.encode() for name in basket[:MAX_BASKET]] for basket in baskets],
             [shop.user_ids[row].encode() for row in shop.users[hidden.baskets].tolist()],
+            [store_ids[row].encode() for row in rows],
             np.array(ids, object)[hidden.items],
         )
 
@@ -38,14 +42,20 @@ class IdQuestions(NamedTuple):
         """Yield the questions in order, BATCH at a time."""
         for start in range(0, len(self.users), BATCH):
             part = slice(start, start + BATCH)
-            yield IdQuestions(self.baskets[part], self.users[part], self.hidden[part])
+            yield IdQuestions(self.baskets[part], self.users[part], self.stores[part], self.hidden[part])
+
+
+def _further(store: bytes) -> dict[str, Any]:
+    return {"store_id": [store]} if store else {}
 
 
 def ask(reference: Reference, questions: IdQuestions) -> Ranks:
     """(n,) the places of the hidden items in the served lists, at the moment for which a release was made."""
     ranks = [np.zeros(0)]
     for part in questions.batches():
-        pairs = zip(part.baskets, part.users, strict=True)
-        queries = [reference.vocabulary.query(basket, user) for basket, user in pairs]
+        asked = zip(part.baskets, part.users, part.stores, strict=True)
+        queries = [
+            reference.vocabulary.query(basket, user, **_further(store)) for basket, user, store in asked
+        ]
         ranks.append(ranks_in_lists(reference.recommend(queries).item_ids, part.hidden))
     return np.concatenate(ranks)

@@ -27,7 +27,7 @@ def shop_of(
     items: Sequence[bytes] = (), users: Sequence[bytes] = (), categories: Sequence[bytes] = ()
 ) -> Vocabulary:
     """The first id of each has row 1."""
-    return Vocabulary(*(Rows(Ids.pack([b"", *own])) for own in (items, users, categories)))
+    return Vocabulary(*(Rows(Ids.pack([b"", *own])) for own in (items, users, categories, [])))
 
 
 SHOP = shop_of([b"tea", b"milk", "crème".encode()], users=[b"ann"], categories=[b"drinks", LONG_NAME])

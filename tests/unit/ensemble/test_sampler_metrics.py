@@ -14,7 +14,7 @@ from ensemble.candidate_sampler.metrics import HELP, KEPT, TURNS, Reporter, Tall
 from ensemble.candidate_sampler.query import Query, Vocabulary
 from ensemble.candidate_sampler.sources import POPULAR, TOGETHER, USUAL
 
-SHOP = Vocabulary(*(Rows(Ids.pack([b"", *ids])) for ids in ([b"tea", b"milk"], [b"ann"], [])))
+SHOP = Vocabulary(*(Rows(Ids.pack([b"", *ids])) for ids in ([b"tea", b"milk"], [b"ann"], [], [])))
 
 
 def read_counts(tally: Tally) -> dict[str, float]:

@@ -27,7 +27,7 @@ def test_a_key_of_several_columns_keeps_receipts_apart(tmp_path: Path) -> None:
     assert sizes.tolist() == [2, 2, 2]
 
 
-@pytest.mark.parametrize("name", ["till", "store_id", "KassenNr", "POS", "Terminal No.", "filiale", "shopId"])
+@pytest.mark.parametrize("name", ["till", "KassenNr", "POS", "Terminal No.", "filiale", "shopId"])
 def test_two_tills_in_one_basket_are_told(tmp_path: Path, name: str) -> None:
     outcome = run_on_csv(tmp_path, TILLS.replace("till", name, 1), **RECEIPT)
     assert outcome.baskets == ["1", "2"]
