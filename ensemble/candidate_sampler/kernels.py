@@ -479,7 +479,7 @@ def sample_batch(
     """Fill `out`, which must be zeroed, for every query of the batch. `t` is clean before and after.
 
     `asking` is None if no query names a store: numba compiles that case by itself, without any of the code
-    for stores, which costs every query an eighth even where it does not run.
+    for stores.
 
     Rows in `q` must lie inside the arrays: nothing is checked here.
     """
