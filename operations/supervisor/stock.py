@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import structlog
 from fastapi import APIRouter, Header
@@ -14,7 +14,6 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from pydantic import BaseModel, Field, model_validator
-from starlette.concurrency import run_in_threadpool
 
 from ensemble.candidate_sampler.blanks import trimmed
 from ensemble.candidate_sampler.live.change_log import AVAILABLE, GONE, UNSAID, WHOLE_SHOP
@@ -30,7 +29,9 @@ from operations.supervisor.threads import run_unattended
 
 log = structlog.get_logger()
 
-ANSWER_S: Final = 8.0  # the gateway waits a little longer
+Result = TypeVar("Result")
+
+ANSWER_S: Final = 8.0  # for both steps of a change; the gateway waits a little longer
 FOLDER: Final = "live"  # in the gateway's folder
 
 Number = Annotated[int, Field(ge=1, le=MOST_VERSION)]
@@ -124,17 +125,22 @@ def make_stock_router(stock: Stock, token: str) -> APIRouter:
             version = _version_of(body)
             if body.part and body.parts:
                 part = Part(body.part, body.parts)
-                outcome = await run_in_threadpool(stock.put_part, version, part)
+                outcome = await _in_time(asyncio.to_thread(stock.put_part, version, part))
                 if isinstance(outcome, int):
                     came = {"version": body.version, "received": outcome, "parts": body.parts}
                     return JSONResponse(came, 202)
             else:
-                outcome = await run_in_threadpool(stock.put, body.version, version)
-            done = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(outcome)), ANSWER_S)
+                outcome = await _in_time(asyncio.to_thread(stock.put, body.version, version))
+            done = await _in_time(asyncio.wrap_future(outcome))
         log.info("stock", by=f"key:{x_cesta_key}", version=done.version, pairs=done.changed)
         return JSONResponse(_acknowledged(done))
 
     return router
+
+
+async def _in_time(work: Awaitable[Result]) -> Result:
+    """Await work that goes on if it takes too long. Raises TimeoutError then."""
+    return await asyncio.wait_for(asyncio.shield(work), ANSWER_S / 2)
 
 
 def stock_token(live: Path, gateway: Path | None) -> str:

@@ -223,7 +223,7 @@ class Recommender:
             entries: see `Availability`. Over 2,000 of them are sent in parts, which count together.
             version: above that of the change before. The same change may be sent again. None: the next one.
             replace: forget all entries of before.
-            timeout_s: the longest time of one part, all retries included; 10 by default.
+            timeout_s: the longest time of one part, all retries included; 60 by default.
 
         Raises:
             InvalidRequest: an id is not valid, or the version is not newer (`code` is "older_version").

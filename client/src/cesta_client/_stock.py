@@ -11,7 +11,7 @@ from ._errors import InvalidRequest, ServerError
 from ._transports.interface import JsonObject
 
 PATH = "/v1/availability"
-TIMEOUT_S = 10.0  # the gateway acknowledges once the samplers have applied a change
+TIMEOUT_S = 60.0  # of one request: the last part of a million entries takes some seconds, and is sent again
 MOST_ENTRIES = 2_000  # of one body: at most 640 KB, whatever the ids
 MOST_PARTS = 2_000
 
