@@ -28,7 +28,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve stack load bench growth growth-offline shop attack docs lock wheels test-wheels packages test \
+.PHONY: help install demo serve stack load bench growth growth-offline shop attack fuzz docs lock wheels test-wheels packages test \
 	test-python test-machine scale flows flows-test flows-lint clients-test \
 	airflow-test mlflow-test containers lint clean clean-all
 
@@ -96,6 +96,16 @@ evaluate: install  ## metrics of every query of the test period; a build asks a 
 
 trend:  ## the ratios of bench, growth and evaluate beside those of the last ten runs; fails on a drop
 	@$(PYTHON) -m loadtests.trend --accept "$$ACCEPT"
+
+FUZZ = .venv-fuzz
+$(FUZZ)/.installed: tests/fuzz/requirements.txt
+	$(PYTHON) -m venv $(FUZZ)
+	$(FUZZ)/bin/python -m pip install --quiet --requirement tests/fuzz/requirements.txt
+	@touch $@
+
+fuzz: install $(FUZZ)/.installed slice  ## thousands of requests made from openapi.yaml; no answer may be undocumented
+	XDG_STATE_HOME=$(CURDIR)/$(TESTED)/slice/state $(APP)/bin/python -m tests.fuzz $(TESTED)/slice/artifacts \
+		--schemathesis $(CURDIR)/$(FUZZ)/bin/schemathesis
 
 attack: install  ## attacks on a gateway beside one honest caller, who must not fail once (5 minutes; loopback only)
 	@$(APP)/bin/python -m loadtests.attack

@@ -24,6 +24,7 @@ from loadtests.attack import (
     keys,
     paths,
     poisoning,
+    roles,
     slow,
     tensors,
     workers,
@@ -42,6 +43,7 @@ from operations.outputs import Outputs
 THEMES: Final[dict[str, tuple[Attack, ...]]] = {
     "headers": headers.ATTACKS,
     "paths": paths.ATTACKS,
+    "roles": roles.ATTACKS,
     "tensors": tensors.ATTACKS,
     "poisoning": poisoning.ATTACKS,
     "deadlines": deadlines.ATTACKS,
