@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -61,6 +63,9 @@ class Evidence:
     @cached_property
     def receipts(self) -> list[Receipt]:
         """The customer's receipts before the question, oldest first."""
+        past = getattr(self._query, "history", None)  # queries of older releases lack the field
+        if past is not None:
+            return self._told_receipts(past)
         h, user, day = self._arrays.histories, self._query.user_row, float(self._arrays.clock.day)
         first, last = int(h.user_offsets[user]), int(h.user_offsets[user + 1])
         return [
@@ -72,6 +77,19 @@ class Evidence:
             )
             for b in range(first, last)
             if h.times[b] < self._now
+        ]
+
+    def _told_receipts(self, past: Sequence[tuple[float, int]]) -> list[Receipt]:
+        """The receipts of a history that the question brings: those of one age are one receipt."""
+        day = float(self._arrays.clock.day)
+        return [
+            Receipt(
+                number,
+                self._now - max(round(age * day), 1),
+                age,
+                np.array([row for _, row in bought], np.int32),
+            )
+            for number, (age, bought) in enumerate(groupby(past, itemgetter(0)), 1)
         ]
 
     def largest(self, feature: str, row: int) -> Contributor | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from ensemble.explanation.misses import Miss, misses
 from ensemble.explanation.scored_graph import ExplanationError, ScoredGraph
 from ensemble.explanation.scorer import CandidateScorer
 from ensemble.explanation.shapley import coalitions, shapley_values
+
+if TYPE_CHECKING:  # not of every release's sampler
+    from ensemble.candidate_sampler.live.forbidden import Forbidden
 
 TOLERANCE: Final = 1e-5  # between a score and the sum of its parts; of scores above 1 a share of the score
 
@@ -92,6 +95,9 @@ class Explainer:
         nearest, items = Nearest.load(folder, arrays, limits), len(arrays.popularity.score)
         self.sampler = CandidateSampler(arrays, limits, nearest)
         self.proposing = CandidateSampler(arrays, limits | {"capacity": min(items, limits["width"])}, nearest)
+        self.live: Forbidden | None = getattr(self.sampler, "live", None)  # a release before stock has none
+        if self.live is not None:
+            self.proposing.live = self.live
         self.scorer = CandidateScorer(graph)
         self.vocabulary = self.sampler.vocabulary()
         self.columns = columns()
@@ -145,7 +151,7 @@ class AskedQuestion:
     def explain_loss(self, item_id: str) -> Loss:
         """Tell why an item is not in the answer, or its rank. Raises BadRequest for what is no id."""
         arrays, row = self._explainer.sampler.arrays, self._explainer.row(item_id)
-        fate = early_fate(item_id, row, self._query, arrays)
+        fate = early_fate(item_id, row, self._query, arrays, self._explainer.live)
         if fate:
             return Loss(fate)
         fate = late_fate(item_id, row, self.ranked, self.proposed, arrays)

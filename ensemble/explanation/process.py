@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,9 +36,12 @@ def _serve(asker: Connection) -> None:
     model = asker.recv_bytes()
     try:
         explainer = _open(described, model)
+        refresh = _stock_reader(explainer, described["live"])
         _send(asker, {"ready": True})
         while True:
-            _send(asker, _answer(explainer, json.loads(asker.recv_bytes())))
+            question = json.loads(asker.recv_bytes())
+            refresh()
+            _send(asker, _answer(explainer, question))
     except (EOFError, BrokenPipeError):
         raise
     except Exception as error:
@@ -56,6 +60,15 @@ def _open(described: dict[str, Any], model: bytes) -> "Explainer":
     explainer = Explainer(Path(described["sampler"]) / "arrays", graph)
     explainer.ask(explainer.vocabulary.query([b"?", b"!"], b"?")).explain_first(1)  # compiles the kernels
     return explainer
+
+
+def _stock_reader(explainer: "Explainer", folder: str | None) -> Callable[[], None]:
+    """What brings the explainer's stock up to date; nothing where the release or the server has none."""
+    if folder is None or explainer.live is None:
+        return lambda: None
+    from ensemble.explanation.stock import follow
+
+    return follow(Path(folder), explainer.live)
 
 
 def use_sampler_of(release: Path, cache: str | None) -> None:

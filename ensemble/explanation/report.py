@@ -12,6 +12,7 @@ from ensemble.explanation.explainer import Explainer, Explanation, GroupPart, Lo
 from ensemble.explanation.groups import MEANINGS
 
 BASELINE: Final = "mean score of the candidates of this question"
+FURTHER: Final = ("store_id", "exclude_categories", "items", "history", "history_ages")
 LISTS: Final = ("basket", "exclude", "categories")
 
 
@@ -28,6 +29,8 @@ def explain(explainer: Explainer, question: Mapping[str, Any], k: int, item_ids:
         (question.get("user_id") or "").encode(),
         _bytes(question.get("exclude")),
         _bytes(question.get("categories")),
+        None,
+        **_further(question),
     )
     asked = explainer.ask(query)
     answer = asked.explain_first(k)
@@ -43,6 +46,21 @@ def explain(explainer: Explainer, question: Mapping[str, Any], k: int, item_ids:
     }
 
 
+def _knows_further() -> bool:
+    """Does the release's sampler know the fields FURTHER? An older one answers without them."""
+    return hasattr(Query, "unwanted")
+
+
+def _further(question: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs FURTHER that the question has, as the sampler takes them."""
+    if not _knows_further():
+        return {}
+    given: dict[str, Any] = {name: question[name] for name in FURTHER if question.get(name)}
+    if "store_id" in given:
+        given["store_id"] = [given["store_id"]]
+    return {name: values if name == "history_ages" else _bytes(values) for name, values in given.items()}
+
+
 def _told(question: Mapping[str, Any], query: Query) -> dict[str, Any]:
     """The question, and what the release knows of it."""
     lists = {name: list(question.get(name) or ()) for name in LISTS}
@@ -51,6 +69,8 @@ def _told(question: Mapping[str, Any], query: Query) -> dict[str, Any]:
         **lists,
         "known_user": bool(query.user_row),
         "unknown_items": query.unknown_items,
+        **{name: question[name] for name in FURTHER if name in question},
+        "unsupported": [] if _knows_further() else [name for name in FURTHER if name in question],
         "unknown_categories": [name.decode() for name in query.unknown_categories],
     }
 

@@ -8,6 +8,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from operations.errors import CestaError
@@ -35,9 +36,14 @@ class Explanations:
     """Explains answers of one repository's releases. Threads may share it."""
 
     def __init__(
-        self, repository: Repository, served: Callable[[], int | None], idle_s: float = IDLE_S
+        self,
+        repository: Repository,
+        served: Callable[[], int | None],
+        live: Path | None = None,
+        idle_s: float = IDLE_S,
     ) -> None:
-        """``served`` tells which release answers now."""
+        """``served`` tells which release answers now; ``live`` is the folder of its live tables."""
+        self._live = live
         self._repository, self._served, self._idle_s = repository, served, idle_s
         self._alone = threading.Lock()
         self._process: ExplainerProcess | None = None
@@ -89,7 +95,7 @@ class Explanations:
             local.refresh()
             folder = local.folder.root.absolute()
             files = files_of(str(self._repository), folder, local.fetch(release))
-            self._process = ExplainerProcess(files, find_serving_environment())
+            self._process = ExplainerProcess(files, find_serving_environment(), self._live)
         self._await_idleness(self._idle_s)
         return self._process
 

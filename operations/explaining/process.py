@@ -35,7 +35,10 @@ class ExplainerProcess:
     Raises CestaError if it does not get ready, or if the release cannot be explained.
     """
 
-    def __init__(self, files: ReleaseFiles, environment: ServingEnvironment) -> None:
+    def __init__(
+        self, files: ReleaseFiles, environment: ServingEnvironment, live: Path | None = None
+    ) -> None:
+        """``live`` is the folder of the live tables that the server's samplers follow."""
         self.release = files.release
         graph = scored_graph(files.graph, files.contract)
         self._connection, theirs = multiprocessing.Pipe()
@@ -47,6 +50,7 @@ class ExplainerProcess:
             "bias": graph.bias,
             "wide": graph.wide,
             "tables": str(graph.tables),
+            "live": str(live.absolute()) if live else None,
         }
         try:
             self._exchange([json.dumps(described).encode(), graph.model], START_S)

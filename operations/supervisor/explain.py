@@ -33,6 +33,11 @@ class ExplainQuestion(BaseModel, extra="forbid", strict=True):
     user_id: str | None = None
     exclude: Ids = None
     categories: Ids = None
+    store_id: str | None = None
+    exclude_categories: Ids = None
+    items: Ids = None
+    history: Ids = None
+    history_ages: list[float] | None = None
     k: Annotated[int, Field(ge=0, le=MOST_EXPLAINED)] | None = None
     item_id: str | None = None
     item_ids: Named = None

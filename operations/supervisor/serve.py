@@ -140,7 +140,7 @@ def _serve(
             metrics.registry.register(StockMetrics(stock, lambda: watchdog.health.release))
             if gateway:
                 stack.enter_context(GatewayLink(gateway, repository, metrics.registry, answering, pinned))
-                explanations = Explanations(repository, answering)
+                explanations = Explanations(repository, answering, settings.live)
                 stack.callback(explanations.close)
                 operator = _operator(settings, repository, gateway.folder, metrics, pinned)
                 if events:

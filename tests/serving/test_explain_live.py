@@ -39,6 +39,7 @@ def door(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doo
             door = open_door(
                 folder, triton_http=addresses["http"], supervisor=addresses["supervisor"], workers=1
             )
+        door.keys["stock"] = add_key(folder, "stock", "stock", 100)
         door.keys["desk"] = add_key(folder, "desk", "explain", 100)
         assert announce(folder)
         yield door
@@ -98,6 +99,39 @@ def test_every_stage_is_told(door: Door, built: Built, questions: list[dict[str,
         if seen >= later:
             break
     assert seen >= later
+
+
+def test_what_a_question_rules_out_has_stages_of_its_own(
+    door: Door, built: Built, questions: list[dict[str, Any]]
+) -> None:
+    """A listed item is scored with the score that is served; a history replaces the customer's."""
+    shop = built.shop.catalog
+    item_id, category = (str(shop[name].iloc[7]) for name in ("item_id", built.shop.category_columns[1]))
+    other = str(shop["item_id"].iloc[8])
+    told = explain(door, {"exclude_categories": [category], "item_ids": [item_id]})
+    assert told["others"][0]["stage"] == "excluded_category"
+
+    listed = questions[0] | {"items": [item_id]}
+    told = explain(door, listed | {"history": [(item_id, 3.0)], "k": 1, "item_ids": [other]})
+    assert told["others"][0]["stage"] == "not_listed"
+    history = {"history": [item_id], "history_ages": [3.0], "k": 1}
+    (one,), (served,) = told["items"], door.ask("/v1/recommend", listed | history).body["items"]
+    assert (one["item_id"], one["score"]) == (item_id, pytest.approx(served["score"], abs=1e-5))
+    bought = {feature["feature"]: feature for group in one["groups"] for feature in group["features"]}
+    assert bought["user_count"]["contributor"]["days_ago"] == 3
+
+
+def test_what_is_not_in_stock_is_told(door: Door, questions: list[dict[str, Any]]) -> None:
+    """The answer without the item is explained, with the scores that are served."""
+    question = questions[0] | {"k": K}
+    gone = explain(door, question)["items"][0]["item_id"]
+    body = {"items": [{"item_id": gone, "available": False}]}
+    assert door.ask("/v1/availability", body, key="stock", method="PUT").status == 200
+    told = explain(door, question | {"item_ids": [gone]})
+    assert told["others"][0]["stage"] == "not_in_stock"
+    served = door.ask("/v1/recommend", question).body["items"]
+    expected = [(item["item_id"], pytest.approx(item["score"], abs=1e-5)) for item in served]
+    assert [(one["item_id"], one["score"]) for one in told["items"]] == expected
 
 
 def test_only_the_roles_admin_and_explain_may_ask(door: Door) -> None:

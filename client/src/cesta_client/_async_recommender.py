@@ -129,11 +129,25 @@ class AsyncRecommender:
         categories: Iterable[str] | None = None,
         k: int | None = None,
         item_ids: Iterable[str] | None = None,
+        store_id: str | None = None,
+        exclude_categories: Iterable[str] | None = None,
+        items: Iterable[str] | None = None,
+        history: Iterable[tuple[str, float]] | None = None,
         timeout_s: float = EXPLAIN_S,
         request_id: str = "",
     ) -> JsonObject:
         """See `Recommender.explain`."""
-        query = Query(basket, user_id, 10, exclude, categories)
+        query = Query(
+            basket,
+            user_id,
+            10,
+            exclude,
+            categories,
+            store_id=store_id,
+            exclude_categories=exclude_categories,
+            items=items,
+            history=history,
+        )
         asked = explain_request(query, k, item_ids)
         return await self._ask_json("/v1/explain", asked, self._call(timeout_s, self._retries, request_id))
 

@@ -28,6 +28,14 @@ def explain_request(query: Query, k: int | None, item_ids: Iterable[str] | None)
         "categories": list(query.categories),
         "item_ids": list(named),
     }
+    further = {
+        "store_id": query.store_id,
+        "exclude_categories": list(query.exclude_categories),
+        "items": list(query.items),
+        "history": [item_id for item_id, _ in query.history],
+        "history_ages": [age for _, age in query.history],
+    }
+    asked |= {name: value for name, value in further.items() if value}
     return asked if k is None else asked | {"k": _checked(k)}
 
 

@@ -179,6 +179,10 @@ class Recommender:
         categories: Iterable[str] | None = None,
         k: int | None = None,
         item_ids: Iterable[str] | None = None,
+        store_id: str | None = None,
+        exclude_categories: Iterable[str] | None = None,
+        items: Iterable[str] | None = None,
+        history: Iterable[tuple[str, float]] | None = None,
         timeout_s: float = EXPLAIN_S,
         request_id: str = "",
     ) -> JsonObject:
@@ -191,6 +195,7 @@ class Recommender:
             basket, user_id, exclude, categories: see `recommend`.
             k: items of the answer to explain, 0 to 20. By default 10, or none if `item_ids` are given.
             item_ids: at most 20 items; for each the stage that it reached.
+            store_id, exclude_categories, items, history: see `recommend`.
             timeout_s: the longest time of the call in seconds.
             request_id: the id under which the gateway logs the request.
 
@@ -202,7 +207,17 @@ class Recommender:
             InvalidRequest: this recommender speaks gRPC, or the server refuses a value.
             CestaError: see its subclasses.
         """
-        query = Query(basket, user_id, 10, exclude, categories)
+        query = Query(
+            basket,
+            user_id,
+            10,
+            exclude,
+            categories,
+            store_id=store_id,
+            exclude_categories=exclude_categories,
+            items=items,
+            history=history,
+        )
         asked = explain_request(query, k, item_ids)
         return self._ask_json("/v1/explain", asked, self._call(timeout_s, self._retries, request_id))
 
