@@ -262,7 +262,7 @@ def _parts(batch: int, threads: int) -> list[slice]:
 
 
 def _check_rows(what: str, rows: NDArray[np.int32], first: int, end: int) -> None:
-    if (place := _outside(rows, first, end)) >= 0:
+    if len(rows) and (place := _outside(rows, first, end)) >= 0:
         raise IndexError(f"{what} row {rows[place]} is outside {first} … {end - 1}")
 
 
@@ -298,6 +298,8 @@ def _histories(receipts: Sequence[list[tuple[int, list[int]]]]) -> Histories:
 
 def _ragged(lists: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Lists of rows → (offsets (batch + 1,), flat rows)."""
+    if not any(lists):  # as those of most batches are
+        return np.zeros(len(lists) + 1, np.int64), np.zeros(0, np.int32)
     offsets = [0, *accumulate(map(len, lists))]
     return np.array(offsets, np.int64), np.fromiter(chain.from_iterable(lists), np.int32, offsets[-1])
 
