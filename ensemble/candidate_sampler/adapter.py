@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .arrays import has_stores
+from .arrays import NO_CATEGORY
 from .digest import FURTHER, INPUTS, query_digest, warned
 from .groups import groups_of
 from .live.change_log import FOLDER_VARIABLE
@@ -32,8 +32,7 @@ class TritonPythonModel:
         self._vocabulary = self._sampler.vocabulary()
         first = self._vocabulary.query([b"?", b"!"], b"?")  # unknown ids: every kind of lookup
         self._sampler.sample([first])  # compiles the kernels, before the first shopper waits for it
-        if has_stores(self._sampler.arrays):
-            self._sampler.sample([Query(store_row=1)])  # likewise for questions of a store
+        self._sampler.sample([Query(unwanted=[NO_CATEGORY])])  # likewise for batches that have further inputs
         self._tally = Tally(groups_of(self._sampler.arrays))
         labels = {"release": args["model_version"], "model_instance": args["model_instance_name"]}
         folder_of_logs = os.environ.get(FOLDER_VARIABLE)

@@ -24,18 +24,26 @@ class Queries(NamedTuple):
     excludes: Int
     wanted_offsets: NDArray[np.int64]  # an empty list asks for every category
     wanted: Int  # category numbers
+    similar: Int  # (batch, n) the retrieval tower's nearest items, 0 where there are fewer
+    cold: Int  # (batch, m) the same of items with too few sales to be counted; may be of no width
+    user_vectors: Float  # (batch, d) the query's user in the retrieval tower's space
+    basket_vectors: Float  # (batch, d) likewise its basket
+
+
+class Further(NamedTuple):
+    """What few batches have: numba compiles the pass without it for all others."""
+
     unwanted_offsets: NDArray[np.int64]
     unwanted: Int  # category numbers whose items are no candidates
     only_offsets: NDArray[np.int64]  # an empty list asks for every item
     only: Int  # item rows; 0 alone: none is known
     has_past: NDArray[np.bool_]  # (batch,) the query brings its own history, in place of its user's
     past: Histories  # by the query's place in the batch
-    similar: Int  # (batch, n) the retrieval tower's nearest items, 0 where there are fewer
-    cold: Int  # (batch, m) the same of items with too few sales to be counted; may be of no width
-    user_vectors: Float  # (batch, d) the query's user in the retrieval tower's space
-    basket_vectors: Float  # (batch, d) likewise its basket
     live: NDArray[np.uint8]  # (1 + stores, items) live/forbidden.py; (1, 1): nothing is forbidden
-    store_rows: Int  # (batch,) in live; 0: the whole shop, -1: nothing is forbidden
+    live_rows: Int  # (batch,) in live; 0: the whole shop, -1: nothing is forbidden
+    store_rows: Int  # (batch,) in stores; 0: the whole shop
+    stores: Stores
+    listed: Int  # (items,) scratch, clean between queries: 1 + place in the list of the store, 0: not in it
 
 
 class Filter(NamedTuple):
@@ -76,14 +84,6 @@ class Derived(NamedTuple):
     finest: Int  # (items,) number of the item's finest category, 0: none
     in_category: Float  # (items,) the item's share of its finest category's sales
     score: Float  # (items,) by the prior, of the features that no query changes
-
-
-class Asking(NamedTuple):
-    """The stores that ask, of a batch in which one does."""
-
-    rows: Int  # (batch,) store rows, 0: the whole shop
-    stores: Stores
-    listed: Int  # (items,) scratch, clean between queries: 1 + place in the list of the store, 0: not in it
 
 
 class Candidates(NamedTuple):

@@ -20,10 +20,10 @@ from .batch import (
     EXCLUDED,
     FREE,
     IN_BASKET,
-    Asking,
     Candidates,
     Derived,
     Filter,
+    Further,
     Limits,
     Queries,
     Tables,
@@ -357,12 +357,12 @@ def _list_of(store, stores):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True)
-def _enter(store, wanted, only, t, asking, categories):  # type: ignore[no-untyped-def]
+def _enter_store(store, wanted, only, t, further, categories):  # type: ignore[no-untyped-def]
     """Enter the list of the query's store, and of a closed one allow no other items."""
-    own, listed = _list_of(store, asking.stores), asking.listed
+    own, listed = _list_of(store, further.stores), further.listed
     for k in range(own.shape[0]):
         listed[own[k]] = k + 1
-    if not asking.stores.closed[store]:
+    if not further.stores.closed[store]:
         return
     for category in wanted:
         for item in _members(category, categories):
@@ -375,51 +375,46 @@ def _enter(store, wanted, only, t, asking, categories):  # type: ignore[no-untyp
 
 
 @numba.njit(nogil=True)
-def _leave(store, t, asking):  # type: ignore[no-untyped-def]
-    """Undo _enter."""
-    for item in _list_of(store, asking.stores):
-        asking.listed[item] = 0
+def _leave_store(store, t, further):  # type: ignore[no-untyped-def]
+    """Undo _enter_store."""
+    for item in _list_of(store, further.stores):
+        further.listed[item] = 0
         t.allowed[item] = False
 
 
 @numba.njit(nogil=True)
-def _recent_in(store, item, asking):  # type: ignore[no-untyped-def]
+def _recent_in(store, item, further):  # type: ignore[no-untyped-def]
     """The popularity of an item in a store in the last 28 days."""
-    stores, place = asking.stores, asking.listed[item]
+    stores, place = further.stores, further.listed[item]
     if place > 0:
         return stores.recent[stores.offsets[store] + place - 1]
     return np.float32(math.log1p(stores.left[store] * stores.shares[stores.region[store], item]))
 
 
 @numba.njit(nogil=True)
-def _score_in(store, n, t, asking, popularity, weights):  # type: ignore[no-untyped-def]
+def _score_in(store, n, t, further, popularity, weights):  # type: ignore[no-untyped-def]
     """Replace what the popularity in the whole shop brought by that in the store, if there is one."""
     for place in range(n if store > 0 else 0):
         item = t.rows[place]
         t.scores[place] += weights[POPULARITY_28] * (
-            _recent_in(store, item, asking) - popularity.recent[item]
+            _recent_in(store, item, further) - popularity.recent[item]
         )
 
 
 @numba.njit(nogil=True)
-def _write_in(store, rows, features, asking):  # type: ignore[no-untyped-def]
+def _write_in(store, rows, features, further):  # type: ignore[no-untyped-def]
     """Write the popularity in the store, if there is one, into the features of the rows (C,)."""
     for i in range(rows.shape[0] if store > 0 else 0):
         if rows[i] > 0:
-            features[i, POPULARITY_28] = _recent_in(store, rows[i], asking)
+            features[i, POPULARITY_28] = _recent_in(store, rows[i], further)
 
 
 @numba.njit(nogil=True)
-def _block(basket, excludes, wanted, unwanted, only, t, categories):  # type: ignore[no-untyped-def]
+def _block(basket, excludes, wanted, t, categories):  # type: ignore[no-untyped-def]
     """Mark what must not and what may be recommended."""
     for category in wanted:
         for item in _members(category, categories):
             t.allowed[item] = True
-    if only.shape[0] > 0:
-        _block_others(only, wanted, t, categories)
-    for category in unwanted:
-        for item in _members(category, categories):
-            t.slot[item] = EXCLUDED
     for item in excludes:
         t.slot[item] = EXCLUDED
     for item in basket:
@@ -427,20 +422,25 @@ def _block(basket, excludes, wanted, unwanted, only, t, categories):  # type: ig
 
 
 @numba.njit(nogil=True)
-def _block_others(only, wanted, t, categories):  # type: ignore[no-untyped-def]
-    """Allow no other items than `only`, and of these none outside the categories that are wanted."""
-    for item in only:
-        if wanted.shape[0] > 0 and not t.allowed[item]:
-            t.slot[item] = EXCLUDED
-    for category in wanted:
+def _block_further(only, wanted, unwanted, t, categories):  # type: ignore[no-untyped-def]
+    """Allow no other items than `only`, if there are any, and none of the categories that are unwanted."""
+    if only.shape[0] > 0:
+        for item in only:
+            if wanted.shape[0] > 0 and not t.allowed[item] and t.slot[item] == FREE:
+                t.slot[item] = EXCLUDED
+        for category in wanted:
+            for item in _members(category, categories):
+                t.allowed[item] = False
+        for item in only:
+            t.allowed[item] = True
+    for category in unwanted:
         for item in _members(category, categories):
-            t.allowed[item] = False
-    for item in only:
-        t.allowed[item] = True
+            if t.slot[item] == FREE:
+                t.slot[item] = EXCLUDED
 
 
 @numba.njit(nogil=True)
-def _clear(n, m, usual, basket, excludes, wanted, unwanted, only, t, categories):  # type: ignore[no-untyped-def]
+def _clear(n, m, usual, basket, excludes, wanted, t, categories):  # type: ignore[no-untyped-def]
     """Undo _block and the walks."""
     for item in t.rows[:n]:
         t.slot[item] = FREE
@@ -448,12 +448,6 @@ def _clear(n, m, usual, basket, excludes, wanted, unwanted, only, t, categories)
         t.slot[item] = FREE
     for item in basket:
         t.slot[item] = FREE
-    for category in unwanted:
-        for item in _members(category, categories):
-            t.slot[item] = FREE
-    for item in only:
-        t.slot[item], t.allowed[item] = FREE, False
-    t.slot[0] = EXCLUDED  # the unknown item
     for category in t.category_numbers[:m]:
         t.category_slot[category] = FREE
     for category in wanted:
@@ -466,6 +460,17 @@ def _clear(n, m, usual, basket, excludes, wanted, unwanted, only, t, categories)
     t.category_scores[:m] = ZERO
 
 
+@numba.njit(nogil=True)
+def _clear_further(only, unwanted, t, categories):  # type: ignore[no-untyped-def]
+    """Undo _block_further."""
+    for category in unwanted:
+        for item in _members(category, categories):
+            t.slot[item] = FREE
+    for item in only:
+        t.slot[item], t.allowed[item] = FREE, False
+    t.slot[0] = EXCLUDED  # the unknown item
+
+
 @numba.njit(cache=True, nogil=True)
 def sample_batch(
     q: Queries,
@@ -474,41 +479,44 @@ def sample_batch(
     limits: Limits,
     t: Touched,
     out: Candidates,
-    asking: Asking | None,
+    further: Further | None,
 ) -> None:
     """Fill `out`, which must be zeroed, for every query of the batch. `t` is clean before and after.
 
-    `asking` is None if no query names a store: numba compiles that case by itself, without any of the code
-    for stores.
+    `further` is None for most batches: numba compiles that case by itself, without any of the code for it.
 
-    Rows in `q` must lie inside the arrays: nothing is checked here.
+    Rows in `q` and `further` must lie inside the arrays: nothing is checked here.
     """
     finest, day = derived.finest, a.clock.day.item()
     weights, vectors = a.prior.weights, a.vectors
-    places = np.empty(out.rows.shape[1], np.int32)
-    is_live = q.live.shape[1] > 1
+    places, nothing = np.empty(out.rows.shape[1], np.int32), np.zeros(1, np.uint8)
     for i in range(q.user_rows.shape[0]):
         user, now = q.user_rows[i], q.now[i]
         basket = q.baskets[q.basket_offsets[i] : q.basket_offsets[i + 1]]
         wanted = q.wanted[q.wanted_offsets[i] : q.wanted_offsets[i + 1]]
         excludes = q.excludes[q.exclude_offsets[i] : q.exclude_offsets[i + 1]]
-        unwanted = q.unwanted[q.unwanted_offsets[i] : q.unwanted_offsets[i + 1]]
-        only = q.only[q.only_offsets[i] : q.only_offsets[i + 1]]
-        filtered = chosen = wanted.shape[0] > 0 or only.shape[0] > 0
-        size = basket.shape[0]
-        _block(basket, excludes, wanted, unwanted, only, t, a.categories)
-        best = a.popularity.order
-        if asking is not None:
-            row, stores = asking.rows[i], asking.stores
-            filtered = chosen or stores.closed[row]
-            if stores.offsets[row + 1] - stores.offsets[row] >= limits.popular:
-                best = _list_of(row, stores)
-            _enter(row, wanted, only, t, asking, a.categories)
-        store = q.store_rows[i]
-        passing = Filter(filtered, is_live and store >= 0, q.live[max(store, 0)])
+        size, chosen = basket.shape[0], wanted.shape[0] > 0
+        best, past, whose = a.popularity.order, a.histories, np.int64(user)
+        passing = Filter(chosen, False, nothing)
+        _block(basket, excludes, wanted, t, a.categories)
+        if further is not None:
+            unwanted = further.unwanted[further.unwanted_offsets[i] : further.unwanted_offsets[i + 1]]
+            only = further.only[further.only_offsets[i] : further.only_offsets[i + 1]]
+            chosen, filtered = chosen or only.shape[0] > 0, chosen or only.shape[0] > 0
+            _block_further(only, wanted, unwanted, t, a.categories)
+            store, stores = further.store_rows[i], further.stores
+            if store > 0:
+                filtered = chosen or stores.closed[store]
+                if stores.offsets[store + 1] - stores.offsets[store] >= limits.popular:
+                    best = _list_of(store, stores)
+                _enter_store(store, wanted, only, t, further, a.categories)
+            if further.has_past[i]:
+                past, whose = further.past, np.int64(i)
+            live = further.live_rows[i]
+            is_live = further.live.shape[1] > 1 and live >= 0
+            passing = Filter(filtered, is_live, further.live[max(live, 0)])
 
         m = _walk_category_pairs(basket, finest, t, a.category_pairs)
-        past, whose = (q.past, i) if q.has_past[i] else (a.histories, np.int64(user))
         n, m, baskets, purchases = _walk_history(whose, now, size, m, t, past, finest, day, passing)
         usual = n
         known = user > 0 or size > 0  # else there is nothing that an item could be similar to
@@ -522,13 +530,13 @@ def sample_batch(
             n = _propose(_members(category, a.categories), limits.fill, CATEGORY, n, t, passing)
         if n < limits.fill and not chosen:
             n = _propose(derived.best_first, limits.fill, POPULAR, n, t, passing)
-        if only.shape[0] > 0:
+        if further is not None:
             n = _propose(only, only.shape[0], ASKED_FOR, n, t, passing)
 
         seen = (size, baskets, purchases)
         _score((n, m, usual), seen, t, derived, weights, q.user_vectors[i], q.basket_vectors[i], vectors)
-        if asking is not None:
-            _score_in(asking.rows[i], n, t, asking, a.popularity, weights)
+        if further is not None:
+            _score_in(further.store_rows[i], n, t, further, a.popularity, weights)
         _reserve((first_cold, after_cold), t.scores)
 
         kept = places[: _best(n, t.scores, places.shape[0], places)]
@@ -536,7 +544,8 @@ def sample_batch(
             kept, usual, seen, t, derived, a.popularity, q.user_vectors[i], q.basket_vectors[i], vectors,
             (out.rows[i], out.features[i], out.sources[i]),
         )  # fmt: skip
-        if asking is not None:
-            _write_in(asking.rows[i], out.rows[i], out.features[i], asking)
-            _leave(asking.rows[i], t, asking)
-        _clear(n, m, usual, basket, excludes, wanted, unwanted, only, t, a.categories)
+        _clear(n, m, usual, basket, excludes, wanted, t, a.categories)
+        if further is not None:
+            _write_in(further.store_rows[i], out.rows[i], out.features[i], further)
+            _leave_store(further.store_rows[i], t, further)
+            _clear_further(only, unwanted, t, a.categories)

@@ -41,6 +41,11 @@ class Query:
     store: bytes = b""  # whose live table counts; "": that of the whole shop
     is_live: bool = True  # live tables count
 
+    @property
+    def has_further(self) -> bool:
+        """Does it ask what few queries do? Live tables count for all."""
+        return bool(self.unwanted or self.only or self.store_row or self.history is not None)
+
 
 class Vocabulary:
     """The four id spaces of a release: items, users, category names and stores, as UTF-8 bytes → row."""

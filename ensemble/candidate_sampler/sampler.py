@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import NO_CATEGORY, NO_ITEM, Histories, SamplerArrays, has_stores, load_arrays, load_limits
-from .batch import Asking, Candidates, Derived, Limits, Queries, Tables, Touched, new_scratch
+from .batch import Candidates, Derived, Further, Limits, Queries, Tables, Touched, new_scratch
 from .features import FEATURES
 from .ids import Ids, Rows
 from .kernels import IN_CATEGORY, POPULARITY, POPULARITY_28, sample_batch
@@ -52,7 +52,6 @@ class CandidateSampler:
         self._tables, self._derived = _tables(self.arrays), _derived(self.arrays)
         self._scratch = [self._clean_scratch() for _ in range(threads)]
         self._listed = [self._clean_listed() for _ in range(threads)]
-        self._no_past = _histories([])
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
 
     @classmethod
@@ -81,46 +80,28 @@ class CandidateSampler:
         basket_offsets, baskets = _ragged([q.basket for q in queries])
         exclude_offsets, excludes = _ragged([q.exclude for q in queries])
         wanted_offsets, wanted = _ragged([q.wanted for q in queries])
-        unwanted_offsets, unwanted = _ragged([q.unwanted for q in queries])
-        only_offsets, only = _ragged([q.only for q in queries])
-        has_past = np.fromiter((q.history is not None for q in queries), np.bool_, batch)
-        stores = np.fromiter((q.store_row for q in queries), np.int32, batch)
         _check_rows("user", users, 0, self._users)
-        _check_rows("store", stores, 0, len(self.arrays.stores.region))
         _check_rows("basket item", baskets, 1, self._items)
         _check_rows("excluded item", excludes, 1, self._items)
         _check_rows("category", wanted, NO_CATEGORY, self._categories)
-        _check_rows("excluded category", unwanted, NO_CATEGORY, self._categories)
-        _check_rows("listed item", only, NO_ITEM, self._items)
-        past = self._past(queries) if has_past.any() else self._no_past
         user_vectors, basket_vectors = query_vectors(self.arrays.retrieval, users, basket_offsets, baskets)
         nothing = np.zeros((batch, 0), np.int32)
+        asked = Queries(
+            user_rows=users,
+            now=np.fromiter((self.now if q.now is None else q.now for q in queries), np.int64, batch),
+            basket_offsets=basket_offsets,
+            baskets=baskets,
+            exclude_offsets=exclude_offsets,
+            excludes=excludes,
+            wanted_offsets=wanted_offsets,
+            wanted=wanted,
+            similar=nothing,
+            cold=nothing,
+            user_vectors=user_vectors,
+            basket_vectors=basket_vectors,
+        )
         with self.live.lock:  # so that a version of the live table counts as a whole
-            return self._run(
-                Queries(
-                    user_rows=users,
-                    now=np.fromiter((self.now if q.now is None else q.now for q in queries), np.int64, batch),
-                    basket_offsets=basket_offsets,
-                    baskets=baskets,
-                    exclude_offsets=exclude_offsets,
-                    excludes=excludes,
-                    wanted_offsets=wanted_offsets,
-                    wanted=wanted,
-                    unwanted_offsets=unwanted_offsets,
-                    unwanted=unwanted,
-                    only_offsets=only_offsets,
-                    only=only,
-                    has_past=has_past,
-                    past=past,
-                    similar=nothing,
-                    cold=nothing,
-                    user_vectors=user_vectors,
-                    basket_vectors=basket_vectors,
-                    live=self.live.bytes_by_item,
-                    store_rows=np.fromiter(map(self._live_row, queries), np.int32, batch),
-                ),
-                stores,
-            )
+            return self._run(asked, self._further(queries))
 
     def basket_rows(self, queries: Sequence[Query]) -> NDArray[np.int32]:
         """(batch, L): the baskets' rows, padded with 0."""
@@ -143,10 +124,33 @@ class CandidateSampler:
         _check_rows("history item", past.items, 1, self._items)
         return past
 
-    def _live_row(self, query: Query) -> int:
-        return self.live.store_row(query.store) if query.is_live else -1
+    def _further(self, queries: Sequence[Query]) -> Further | None:
+        """What the queries ask beyond most, if one does or a live table forbids something."""
+        if not self.live.is_used() and not any(q.has_further for q in queries):
+            return None
+        batch, live_row = len(queries), self.live.store_row
+        unwanted_offsets, unwanted = _ragged([q.unwanted for q in queries])
+        only_offsets, only = _ragged([q.only for q in queries])
+        has_past = np.fromiter((q.history is not None for q in queries), np.bool_, batch)
+        stores = np.fromiter((q.store_row for q in queries), np.int32, batch)
+        _check_rows("excluded category", unwanted, NO_CATEGORY, self._categories)
+        _check_rows("listed item", only, NO_ITEM, self._items)
+        _check_rows("store", stores, 0, len(self.arrays.stores.region))
+        return Further(
+            unwanted_offsets=unwanted_offsets,
+            unwanted=unwanted,
+            only_offsets=only_offsets,
+            only=only,
+            has_past=has_past,
+            past=self._past(queries),
+            live=self.live.bytes_by_item,
+            live_rows=np.fromiter((live_row(q.store) if q.is_live else -1 for q in queries), np.int32, batch),
+            store_rows=stores,
+            stores=self.arrays.stores,
+            listed=self._listed[0],
+        )
 
-    def _run(self, queries: Queries, stores: NDArray[np.int32]) -> Candidates:
+    def _run(self, queries: Queries, further: Further | None) -> Candidates:
         shape = (len(queries.user_rows), self.capacity)
         out = Candidates(
             np.zeros(shape, np.int32),
@@ -156,12 +160,12 @@ class CandidateSampler:
         parts = _parts(shape[0], len(self._scratch))
         waiting = iter(parts)  # shared: a thread that is done takes the next
         others = [
-            self._pool.submit(self._fill, queries, stores, out, waiting, thread)
+            self._pool.submit(self._fill, queries, further, out, waiting, thread)
             for thread in range(1, min(len(self._scratch), len(parts)))
             if self._pool
         ]
         try:
-            self._fill(queries, stores, out, waiting, 0)
+            self._fill(queries, further, out, waiting, 0)
         finally:
             for other in others:
                 if not other.cancel():  # one that has not begun finds nothing left
@@ -171,7 +175,7 @@ class CandidateSampler:
     def _fill(
         self,
         queries: Queries,
-        stores: NDArray[np.int32],
+        further: Further | None,
         out: Candidates,
         parts: Iterator[slice],
         thread: int,
@@ -186,7 +190,7 @@ class CandidateSampler:
                     self._limits,
                     self._scratch[thread],
                     own,
-                    self._asking(stores[part], thread),
+                    further and _part_of(further, part, self._listed[thread]),
                 )
             except BaseException:
                 # What it left must not reach the next query.
@@ -204,15 +208,10 @@ class CandidateSampler:
             basket_offsets=queries.basket_offsets[ends],
             exclude_offsets=queries.exclude_offsets[ends],
             wanted_offsets=queries.wanted_offsets[ends],
-            unwanted_offsets=queries.unwanted_offsets[ends],
-            only_offsets=queries.only_offsets[ends],
-            has_past=queries.has_past[part],
-            past=queries.past._replace(user_offsets=queries.past.user_offsets[ends]),
             similar=self._nearest.similar(vectors),
             cold=self._nearest.cold(vectors),
             user_vectors=users,
             basket_vectors=baskets,
-            store_rows=queries.store_rows[part],
         )
 
     def _clean_scratch(self) -> Touched:
@@ -220,9 +219,6 @@ class CandidateSampler:
 
     def _clean_listed(self) -> NDArray[np.int32]:
         return np.zeros(self._items if has_stores(self.arrays) else 0, np.int32)
-
-    def _asking(self, stores: NDArray[np.int32], thread: int) -> Asking | None:
-        return Asking(stores, self.arrays.stores, self._listed[thread]) if stores.any() else None
 
 
 def with_users_by_bytes(arrays: SamplerArrays) -> SamplerArrays:
@@ -251,6 +247,20 @@ def _derived(arrays: SamplerArrays) -> Derived:
         finest.astype(np.int32),
         in_category.astype(np.float32),
         score.astype(np.float32),
+    )
+
+
+def _part_of(further: Further, part: slice, listed: NDArray[np.int32]) -> Further:
+    """A part of the batch, with the scratch ``listed`` of its thread."""
+    ends = slice(part.start, part.stop + 1)  # offsets are into the whole batch's lists
+    return further._replace(
+        unwanted_offsets=further.unwanted_offsets[ends],
+        only_offsets=further.only_offsets[ends],
+        has_past=further.has_past[part],
+        past=further.past._replace(user_offsets=further.past.user_offsets[ends]),
+        live_rows=further.live_rows[part],
+        store_rows=further.store_rows[part],
+        listed=listed,
     )
 
 

@@ -54,6 +54,11 @@ def assert_equal(one: Candidates, other: Candidates) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def kernels_without_stores() -> int:
-    """The number of compiled kernels for questions without a store; there is another for those with one."""
+def plain_kernels() -> int:
+    """The number of compiled kernels for batches without further inputs; there is another for the rest."""
     return sum(str(signature[-1]) == "none" for signature in sample_batch.signatures)
+
+
+def further_kernels() -> int:
+    """The number of compiled kernels for batches with further inputs."""
+    return len(sample_batch.signatures) - plain_kernels()

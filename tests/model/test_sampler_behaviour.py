@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from ensemble.candidate_sampler.arrays import load_arrays, load_limits
-from ensemble.candidate_sampler.kernels import sample_batch
 from ensemble.candidate_sampler.query import Query
 from ensemble.candidate_sampler.sampler import CandidateSampler
 from ensemble.candidate_sampler.sources import SIMILAR, TOGETHER, USUAL
@@ -17,6 +16,7 @@ from export_scripts.settings import Settings, load_settings
 from export_scripts.snapshots.snapshot import save_snapshot, snapshot
 from export_scripts.snapshots.splits import split_by_time
 from operations.records.contract import read_contract
+from tests.building.sampled_shops import plain_kernels
 from tests.building.shops import make_shop
 from tests.building.world import features_of, proposed, shop_of
 
@@ -125,4 +125,4 @@ def test_a_shop_that_records_less_gets_a_full_list(lacking: str, tmp_path: Path)
     candidates = sampler.sample(queries)
     assert (candidates.rows > 0).all()
     assert np.isfinite(candidates.features).all()
-    assert len(sample_batch.signatures) == 1
+    assert plain_kernels() == 1

@@ -35,6 +35,10 @@ class Forbidden:
         """The row of a store; that of the whole shop if the store has no entries."""
         return self._row_of_store.get(store, 0)
 
+    def is_used(self) -> bool:
+        """Does any item have an entry?"""
+        return self.bytes_by_item.shape[1] > 1
+
     def is_forbidden(self, row: int, store: bytes = b"") -> bool:
         """Must the item of this row not be recommended, in a store or in the whole shop?"""
         with self.lock:

@@ -17,7 +17,8 @@ from tests.building.sampled_shops import (
     QUERY,
     RANDOM_ARRAYS,
     assert_equal,
-    kernels_without_stores,
+    further_kernels,
+    plain_kernels,
     random_queries,
     random_sampler,
 )
@@ -47,7 +48,7 @@ def test_a_failed_batch_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -
         limits: object,
         t: Touched,
         out: object,
-        asking: object,
+        further: object,
     ) -> None:
         t.slot[:] = 0
         raise MemoryError
@@ -124,4 +125,6 @@ def test_mapped_arrays_and_those_in_memory_are_one_kernel(tmp_path: Path) -> Non
     mapped = random_sampler(load_arrays(tmp_path))
     queries = random_queries(np.random.default_rng(6), 8)
     assert_equal(mapped.sample(queries), random_sampler().sample(queries))
-    assert kernels_without_stores() == 1, "a second dtype or layout doubles the time to load a release"
+    mine = Query(unwanted=[1], only=[3, 4], history=[(1.0, 3)], store=b"north")
+    assert_equal(mapped.sample([mine]), random_sampler().sample([mine]))
+    assert plain_kernels() == further_kernels() == 1, "each dtype or layout adds to the time of a load"

@@ -226,8 +226,8 @@ def test_training_asks_for_cold_items_and_validation_does_not() -> None:
 
 def test_the_leak_check_covers_cold_items() -> None:
     """The planted leak orders the members by sales after the snapshot."""
-    assert CHECKS["cold"](RANDOM, LATER, START, SETTINGS.sampler) == ""
+    assert CHECKS["cold"](RANDOM, LATER, START, SETTINGS) == ""
     later = counts.cold(RANDOM, END, 3, LATER.categories.of_item, SETTINGS.sampler.cold_per_content)
-    assert CHECKS["cold"](RANDOM, LATER._replace(cold=later), START, SETTINGS.sampler)
+    assert CHECKS["cold"](RANDOM, LATER._replace(cold=later), START, SETTINGS)
     empty = LATER._replace(cold=Cold(np.zeros((0, 3), np.int32)))
-    assert CHECKS["cold"](RANDOM, empty, START, SETTINGS.sampler)
+    assert CHECKS["cold"](RANDOM, empty, START, SETTINGS)

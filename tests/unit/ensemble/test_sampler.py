@@ -20,7 +20,7 @@ from tests.building.sampled_shops import (
     RANDOM,
     RANDOM_ARRAYS,
     assert_equal,
-    kernels_without_stores,
+    plain_kernels,
     random_queries,
     random_sampler,
 )
@@ -311,4 +311,4 @@ def test_a_shop_that_lacks_something_gets_a_full_list(lacking: str, tmp_path: Pa
     save_arrays(arrays_of(shop, end=0 if lacking == "sales" else None, min_support=support), tmp_path)
     loaded = sampler_of(load_arrays(tmp_path), similar=50, fill=5)
     assert sorted(proposed(loaded.sample([Query(basket=[2])]))) == [1, 3, 4, 5]
-    assert kernels_without_stores() == 1
+    assert plain_kernels() == 1
