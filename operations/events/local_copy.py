@@ -11,7 +11,7 @@ import structlog
 from operations.errors import CestaError
 from operations.events.event import read_event
 from operations.events.sqlite_store import SqliteStore
-from operations.events.store import EventStore
+from operations.events.store import EventStore, StoreFault
 
 log = structlog.get_logger()
 
@@ -41,29 +41,37 @@ class LocalCopy:
         while not self._ending.is_set():
             try:
                 self._follow()
-            except (CestaError, OSError) as error:
+            except Exception as error:  # the thread must go on: samplers would never hear of another event
+                known = isinstance(error, CestaError | OSError)
+                reason = str(error) if known else repr(error)
                 if self.fault is None:
-                    log.warning("events not copied", reason=str(error))
-                self.fault = str(error)
+                    log.warning("events not copied", reason=reason, exc_info=not known)
+                self.fault = reason
                 self._ending.wait(AGAIN_S)
 
     def _follow(self) -> None:
         shared = self._open_shared()
         try:
-            local = self._begin(shared.log_id())
+            log_id = shared.log_id()
+            local = self._begin(log_id)
             try:
                 self.position = local.last_position()
                 while not self._ending.wait(EVERY_S):
-                    self._copy(shared, local)
+                    self._copy(shared, local, log_id)
                     self.fault = None
             finally:
                 local.close()
         finally:
             shared.close()
 
-    def _copy(self, shared: EventStore, local: SqliteStore) -> None:
-        log_id = shared.log_id()
-        while logged := shared.read(self.position):
+    def _copy(self, shared: EventStore, local: SqliteStore, log_id: str) -> None:
+        """Copy what is new. Raises StoreFault once the store has another log, whose positions are others."""
+        while True:
+            logged = shared.read(self.position)
+            if shared.log_id() != log_id:
+                raise StoreFault("the shared store holds another log than before")
+            if not logged:
+                return
             ids = [read_event(each.content).event_id for each in logged]
             local.copy(logged, ids, log_id)
             self.position = logged[-1].position

@@ -128,7 +128,10 @@ class RedisStore:
     def log_id(self) -> str:
         """See EventStore."""
         with self._explained():
-            return str(self._redis.hget(ABOUT, "log_id").decode())
+            value = self._redis.hget(ABOUT, "log_id")
+        if value is None:  # Redis was emptied; the next store that is opened gives a name
+            raise StoreFault(f"events cannot be kept at {self._address}: the log there is gone")
+        return str(value.decode())
 
     def size_bytes(self) -> int:
         """See EventStore. It is Redis's estimate of the memory."""

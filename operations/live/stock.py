@@ -245,9 +245,11 @@ class Stock:
         raise self._older(version.number, newest)
 
     def _check(self, version: Version) -> None:
+        """Raise CestaError unless the table has room for this version and for those that wait."""
+        waiting = [each for each, _ in self._waiting.values()]
         try:
             with self._table_lock:
-                self.table.check_room(version)
+                self.table.check_room(merged([*waiting, version]))
         except CestaError:
             self.refused += 1
             raise

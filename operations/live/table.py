@@ -92,10 +92,14 @@ class LiveTable:
 
     def check_room(self, version: Version) -> None:
         """Raise CestaError if a version has too many pairs or stores for the table."""
-        before = 0 if version.replace else self.pairs()
-        if before + len(version.pairs) > MOST_PAIRS:
+        states = {} if version.replace else self._states
+        new = sum(
+            _kept(store, state) != UNSAID and item not in states.get(store, ())
+            for (store, item), state in version.pairs.items()
+        )
+        if new and sum(map(len, states.values())) + new > MOST_PAIRS:
             raise CestaError(f"the table would have over {MOST_PAIRS:,} pairs; forget some, or replace it")
-        stores = {store for store, _ in version.pairs} | (set() if version.replace else self._states.keys())
+        stores = {store for store, _ in version.pairs} | states.keys()
         if len(stores - {WHOLE_SHOP}) > MOST_STORES:
             raise CestaError(f"the table would have over {MOST_STORES:,} stores")
 

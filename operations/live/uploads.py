@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from ensemble.candidate_sampler.live.change_log import Change, encode, read_from
-from operations.live.table import Pair, Version, groups_of
+from operations.errors import CestaError
+from operations.live.table import MOST_PAIRS, Pair, Version, groups_of
 from operations.records.atomic import write_file
 from operations.records.disk import FILE_MODE, make_folder
 
@@ -43,7 +44,7 @@ class Uploads:
         return sum(1 for _ in folder.glob("*.part"))
 
     def whole(self, version: int, parts: int) -> Version | None:
-        """Return a version whose parts have all come, as one."""
+        """Return a version whose parts have all come, as one. Raises CestaError if it has too many pairs."""
         folder, pairs, replace = self._folder / str(version), dict[Pair, int](), False
         for part in range(1, parts + 1):
             path = folder / f"{part}-of-{parts}.part"
@@ -53,6 +54,8 @@ class Uploads:
             replace = replace or changes[0].replace
             for group in changes[0].groups:
                 pairs.update(dict.fromkeys(((group.store, item) for item in group.names()), group.state))
+            if len(pairs) > MOST_PAIRS:  # before they take more memory
+                raise CestaError(f"version {version} has over {MOST_PAIRS:,} pairs; send fewer")
         return Version(version, pairs, replace)
 
     def end(self, until: int) -> None:

@@ -78,6 +78,7 @@ def problem_response(
     request_id: str, status: int, sentence: str, headers: Mapping[str, str] | None = None, **known: Any
 ) -> JSONResponse:
     """Return an error as problem details. ``known``: ``code``, ``pointer`` and ``retry_s`` of a `Problem`."""
+    sentence = sentence.encode(errors="backslashreplace").decode()  # it may quote half a surrogate pair
     code = known.get("code") or _BY_STATUS.get(status, "refused")
     body = {
         "type": f"{TYPE}{code}",

@@ -117,6 +117,24 @@ def test_lists_of_one_page_repeat_no_item(shop: Door, fake: FakeTriton) -> None:
     assert [asked.model for asked in fake.asked] == ["recommender", "lists", "lists"]
 
 
+@pytest.mark.parametrize("exclude", [None, [""] * 9000], ids=["null", "many"])
+def test_no_item_is_repeated_whatever_a_list_excludes(
+    shop: Door, fake: FakeTriton, exclude: list[str] | None
+) -> None:
+    """An empty id is padding."""
+    usual, popular = {"kind": "recommend"}, {"kind": "popular", "exclude": exclude}
+    answer = shop.ask("/v1/lists", {"lists": [usual, popular]})
+    shown = [item["item_id"] for item in answer.body["lists"][0]["items"]]
+    assert "problem" not in answer.body["lists"][1]
+    assert fake.asked[1].ids["exclude"] == [[item.encode() for item in shown]]
+
+
+def test_an_object_is_no_list_of_excluded_items(shop: Door) -> None:
+    page = {"lists": [{"kind": "popular", "exclude": {"i1": True}}]}
+    (answer,) = shop.ask("/v1/lists", page).body["lists"]
+    assert answer["problem"]["pointer"] == "/lists/0/exclude"
+
+
 def test_a_bad_list_has_its_own_problem(shop: Door) -> None:
     page = json.loads(json.dumps(PAGE))
     page["lists"][1] = {"label": "goes with", "kind": "together"}

@@ -28,12 +28,18 @@ end
 
 -- Returns a copy of an object that excludes the items shown so far, too.
 local function excluding(value, shown)
-  if value.exclude ~= nil and type(value.exclude) ~= "table" then
+  local given = value.exclude
+  if given == nil or given == cjson.null then
+    given = {}
+  end
+  if type(given) ~= "table" or next(given) ~= nil and #given == 0 then
     return value  -- which is refused
   end
-  local exclude = {unpack(value.exclude or {})}
-  for _, id in ipairs(shown) do
-    exclude[#exclude + 1] = id
+  local exclude = {}  -- not by unpack, which has a limit
+  for _, ids in ipairs({given, shown}) do
+    for n = 1, #ids do
+      exclude[#exclude + 1] = ids[n]
+    end
   end
   local changed = without(value, {})
   changed.exclude = exclude

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 BETWEEN: Final = b"\xff"
 UNSAID, AVAILABLE, GONE = 0, 1, 2  # states; UNSAID: a store has what the whole shop has
 WHOLE_SHOP: Final = ""
-MOST_HEADER_BYTES: Final = 1 << 20
+MOST_HEADER_BYTES: Final = 4 << 20  # a thousand stores in three states, their names in escapes, take 2.4 MiB
 STOCK: Final = "stock.log"
 FOLDER_VARIABLE: Final = "CESTA_LIVE_FOLDER"  # by which the supervisor tells the samplers where the logs are
 FOLLOWERS: Final = "followers"  # a folder with a file for each sampler process

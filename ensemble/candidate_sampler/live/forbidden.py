@@ -18,7 +18,8 @@ class Forbidden:
     """The newest version of a live table in one process.
 
     ``bytes_by_item`` is (1 + stores, items) uint8; row 0 is the whole shop. Whoever reads holds ``lock``, so
-    that a version counts as a whole. Only one thread applies changes. Stores without entries have no row.
+    that a version counts as a whole. Only one thread applies changes. Stores without entries have no row; one
+    that had some keeps its row until other stores get theirs.
     """
 
     def __init__(self, items: int, find_rows: FindRows) -> None:
@@ -71,15 +72,17 @@ class Forbidden:
 
     def _add_stores(self, found: list[tuple[Group, NDArray[np.int32]]]) -> None:
         """Give each store that gets entries a row, which has what the whole shop has."""
-        named = {group.store.encode() for group, rows in found if len(rows) and group.store != WHOLE_SHOP}
+        named = {group.store.encode() for group, rows in found if len(rows) and _is_own(group)}
         new = sorted(named - self._row_of_store.keys())
         before = self.bytes_by_item
         if (before.shape[1] > 1 and not new) or not any(len(rows) for _, rows in found):
             return
-        table = np.zeros((len(self._row_of_store) + 1 + len(new), self._items), np.uint8)
-        table[: len(before)] = before  # from a table of one byte, nothing
-        table[len(before) :] = table[0]
-        rows = self._row_of_store | {store: len(before) + k for k, store in enumerate(new)}
+        kept = [store for store, row in self._row_of_store.items() if (before[row] & OWN).any()]
+        table = np.zeros((1 + len(kept) + len(new), self._items), np.uint8)
+        table[:] = before[0]  # from a table of one byte, nothing
+        for row, store in enumerate(kept, start=1):
+            table[row] = before[self._row_of_store[store]]
+        rows = {store: row for row, store in enumerate([*kept, *new], start=1)}
         with self.lock:
             self.bytes_by_item, self._row_of_store = table, rows
 
@@ -97,7 +100,10 @@ class Forbidden:
                 table[0, rows] = forbidden
                 for store in table[1:]:
                     store[rows] = np.where(store[rows] & OWN, store[rows], forbidden)
-            elif group.state == UNSAID:
-                table[row_of_store[group.store.encode()], rows] = table[0, rows]
-            else:
-                table[row_of_store[group.store.encode()], rows] = OWN | forbidden
+            elif (row := row_of_store.get(group.store.encode())) is not None:  # else it has no entries to end
+                table[row, rows] = OWN | forbidden if _is_own(group) else table[0, rows]
+
+
+def _is_own(group: Group) -> bool:
+    """Does a store say something itself?"""
+    return group.store != WHOLE_SHOP and group.state != UNSAID

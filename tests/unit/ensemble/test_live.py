@@ -73,6 +73,17 @@ def test_a_replacement_leaves_nothing_of_before(table: Forbidden) -> None:
     assert (forbidden(table), forbidden(table, b"A")) == ([3], [3])
 
 
+def test_stores_whose_entries_ended_take_no_memory(table: Forbidden) -> None:
+    """A shop may name other stores each day; those that say nothing any more make room for them."""
+    table.apply([change(1, ("kept", "eggs", GONE), ("", "milk", GONE))])
+    for n in range(2, 60, 2):
+        table.apply([change(n, (f"store-{n}", "bread", GONE))])
+        table.apply([change(n + 1, (f"store-{n}", "bread", UNSAID), (f"other-{n}", "bread", UNSAID))])
+    assert len(table.bytes_by_item) <= 4
+    assert forbidden(table, b"kept") == [1, 3]
+    assert forbidden(table, b"store-2") == forbidden(table) == [1]
+
+
 def test_a_follower_applies_what_the_log_gains(tmp_path: Path, table: Forbidden) -> None:
     """From its first moment on; what is not finished waits, and a log that is written anew replaces all."""
     log = tmp_path / STOCK

@@ -11,6 +11,7 @@ import pytest
 from ensemble.candidate_sampler.live.change_log import FOLLOWERS, GONE
 from operations.errors import CestaError
 from operations.live import stock as module
+from operations.live import table, uploads
 from operations.live.stock import NotKept, OlderVersion, Part, Stock
 from operations.live.table import LiveTable, Version
 from tests.running.stack import eventually
@@ -126,6 +127,27 @@ def test_parts_outlive_a_restart_and_count_together(start: Callable[[], Stock]) 
     assert not isinstance(outcome, int)
     assert outcome.result(WAIT_S).changed == 2
     assert stock.table.gone() == 2
+
+
+def test_parts_with_too_many_pairs_are_refused_while_they_are_read(
+    start: Callable[[], Stock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "MOST_PAIRS", 1)
+    stock = start()
+    stock.put_part(gone("milk", "bread", number=3), Part(1, 2))
+    with pytest.raises(CestaError, match="version 3 has over 1 pairs"):
+        stock.put_part(gone("tea", number=3), Part(2, 2))
+    assert stock.put(4, gone("tea")).result(WAIT_S).version == 4
+
+
+def test_versions_that_wait_count_against_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They become one version, which the table must have room for."""
+    monkeypatch.setattr(table, "MOST_STORES", 2)
+    stock = Stock(tmp_path, lambda _: None)
+    for store in ("a", "b"):
+        stock.put(None, Version(0, {(store, "milk"): GONE}))
+    with pytest.raises(CestaError, match="over 2 stores"):
+        stock.put(None, Version(0, {("c", "milk"): GONE}))
 
 
 def test_a_newer_version_ends_parts(start: Callable[[], Stock]) -> None:

@@ -101,6 +101,23 @@ def test_a_table_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         LiveTable(tmp_path).check_room(Version(1, {("", "a"): GONE, ("", "b"): GONE}))
 
 
+def test_a_full_table_takes_changes_of_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "MOST_PAIRS", 1)
+    stock = LiveTable(tmp_path)
+    stock.write(Version(1, {("7", "a"): GONE}))
+    stock.check_room(Version(2, {("7", "a"): AVAILABLE, ("", "b"): AVAILABLE}))
+    stock.check_room(Version(2, {("7", "a"): UNSAID}))
+
+
+def test_a_thousand_stores_with_the_longest_names_are_read_again(tmp_path: Path) -> None:
+    """JSON writes a control character in six letters, so the line before the ids takes over 1 MiB."""
+    stores = [f"{n:04}{chr(1) * 124}" for n in range(table.MOST_STORES)]
+    states = {(store, item): state for store in stores for item, state in (("a", GONE), ("b", AVAILABLE))}
+    LiveTable(tmp_path).write(Version(1, states))
+    stock = LiveTable(tmp_path)
+    assert (stock.damage, stock.pairs()) == ("", 2 * table.MOST_STORES)
+
+
 def test_versions_that_come_together_are_one() -> None:
     """The last word counts; what came before a replacement does not."""
     milk, bread = ("", "milk"), ("", "bread")
