@@ -16,7 +16,7 @@ from operations.server.environment import ServingEnvironment, kernels_folder
 from operations.server.inherited import inherited_variables
 from operations.shipped import ROOT
 
-START_S: Final = 120.0  # compiling the kernels takes 10 s of CPU where no server has done so
+START_S: Final = 240.0  # compiling the kernels takes half a minute of a core where no server has done so
 # The package alone, not its folder: what is installed beside it belongs to another environment.
 _MAIN: Final = (
     "import sys, types; package = types.ModuleType('ensemble'); package.__path__ = [sys.argv[1]]; "

@@ -54,6 +54,7 @@ from operations.shipped import command
 
 __all__ = ["Server", "ServerError", "ServerSettings"]
 
+START_S = 240.0  # a first start compiles the kernels, which takes half a minute of a core
 _LAST_WORDS = 20  # log lines shown when the server dies
 _STUBS_S = 1.0  # between two looks at the stubs; tritonserver notices in milliseconds that one has ended
 _TABLES = ("+-", "| ")
@@ -161,7 +162,7 @@ class Server:
             self.stop(grace_s=0)
             raise
 
-    def wait_ready(self, canary: Callable[[], object] | None = None, timeout_s: float = 60) -> None:
+    def wait_ready(self, canary: Callable[[], object] | None = None, timeout_s: float = START_S) -> None:
         """Wait until `canary`, a real inference, raises no error; without a canary, until Triton is ready.
 
         Raises `ServerError` with the last log lines if the server or a stub ends, or `timeout_s` passes.

@@ -14,7 +14,7 @@ from operations.errors import CestaError
 from operations.processes.listeners import check_free
 from operations.processes.start_record import StartRecord
 
-START_S: Final = 120  # a first start compiles the sampler's kernels
+START_S: Final = 240  # a first start compiles the kernels, which takes half a minute of a core
 STOP_S: Final = 20
 POLL_S: Final = 0.1
 _LAST_LINES: Final = 3
