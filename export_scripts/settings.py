@@ -144,7 +144,7 @@ class SamplerSettings(SettingsTable):
 
 
 class StoresSettings(SettingsTable):
-    """What sells in each store, for shops whose receipts name stores."""
+    """Settings of what sells in each store, for shops whose receipts name stores."""
 
     smoothing: float = Field(gt=0)
     days: float = Field(gt=0)

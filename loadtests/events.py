@@ -1,4 +1,4 @@
-"""How many events the log acknowledges, how fast, and how much room they take.
+"""Measures how many events the log acknowledges, how fast, and how much room they take.
 
 python -m loadtests.events FOLDER                      the log alone, in this process
 python -m loadtests.events --gateway HOST:PORT --key-file FILE    through a running gateway

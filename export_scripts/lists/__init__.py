@@ -1,1 +1,1 @@
-"""What the export makes for the lists of a release: the words of the names, and the golden answers."""
+"""Makes two parts of a release's lists at the export: the words of the names, and the golden answers."""

@@ -1,4 +1,4 @@
-"""How substitutes differ from similar items and from those bought together, as a table.
+"""Measures how substitutes differ from similar items and from those bought together, as a table.
 
 python -m export_scripts.lists.measure artifacts/run
 """
@@ -18,7 +18,7 @@ PLACES: Final = 5
 
 
 def measure(lists: ItemLists, kind: str) -> dict[str, float]:
-    """Of the first PLACES of a kind's lists: how long they are, and two shares in percent."""
+    """Measure the first PLACES of a kind's lists: how long they are, and two shares in percent."""
     sizes, same, partners = [], [], []
     finest = lists.arrays.category_of[:, -1]
     for item in lists.arrays.order[:ITEMS].tolist():

@@ -163,7 +163,7 @@ def frontier(metrics: Metrics) -> Grid | None:
 
 
 def stores(metrics: Metrics) -> Grid | None:
-    """What asking with the store adds, in all and by store; None if no query names one."""
+    """Tabulate what asking with the store adds, in all and by store; None if no query names one."""
     measured = metrics.get("stores")
     if not measured:
         return None

@@ -1,4 +1,4 @@
-"""What sells in each store before a moment: shares of baskets, backed off to the region and the whole shop.
+"""Counts what sells in each store before a moment: shares of baskets, backed off to region and whole shop.
 
 With n of a store's N baskets holding an item, its share p is (n + s q) / (N + s), where q is the share in its
 region and s the smoothing: the mean of a Dirichlet posterior (MacKay and Peto 1995). A region's own share is

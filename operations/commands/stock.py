@@ -28,7 +28,7 @@ Tls = Annotated[bool, typer.Option("--ssl", help="Encrypt the connection.")]
 
 @app.callback()
 def stock() -> None:
-    """What is available now: what is not is never recommended."""
+    """The stock: tell and show what is available now."""
 
 
 @app.command("set")

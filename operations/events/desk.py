@@ -17,7 +17,7 @@ MOST_S: Final = 8.0  # less than the gateway waits
 
 @dataclass(frozen=True)
 class Taken:
-    """What became of the events of one request, in the request's order. ``single``: it was one event."""
+    """Results of the events of one request, in the request's order. ``single``: it was one event."""
 
     outcomes: Sequence[Outcome]
     refused: Sequence[Refusal]

@@ -1,4 +1,4 @@
-"""What Prometheus learns of the event log. No label holds an id of a customer."""
+"""The metrics of the event log. No label holds an id of a customer."""
 
 from collections.abc import Iterator
 from typing import Final, Protocol
@@ -15,7 +15,7 @@ _BUCKETS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 
 
 
 class Source(Protocol):
-    """What brings events by itself: how many it has not read, and why reading failed last."""
+    """A source that brings events by itself: how many it has not read, and why reading failed last."""
 
     lag: int
     fault: str | None

@@ -1,4 +1,4 @@
-"""What the event log knows of the active release: when its receipts begin, and which items it has.
+"""Facts of the active release for the event log: when its receipts begin, and which items it has.
 
 Both are read in a thread of their own once a release has answered and the first event has come, so that a
 shop without events pays nothing. Ids are kept as 8 bytes each.

@@ -1,4 +1,4 @@
-"""What a store of events must do.
+"""The protocol of a store of events.
 
 Whatever it acknowledges outlives the death of its process, and the machine's power.
 """
@@ -15,7 +15,7 @@ from operations.events.event import Event
 
 
 class State(StrEnum):
-    """What became of an event."""
+    """The result of adding an event."""
 
     ACCEPTED = "accepted"
     KNOWN = "known"  # the same event came before
@@ -24,7 +24,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an event, and the position of the event that has its id."""
+    """The result of adding an event, and the position of the event that has its id."""
 
     state: State
     position: int

@@ -89,7 +89,7 @@ class RemoteGateway:
         return self._ask("/v1/drift", None)
 
     def stock(self, item: str = "", store: str = "") -> Any:
-        """What holds of the stock, and of one item if it is named: the answer of ``GET /v1/availability``."""
+        """Return the state of the stock, and of one item if named: the answer of ``GET /v1/availability``."""
         asked = urlencode({"item_id": item, "store_id": store}) if item else ""
         return self._ask(f"/v1/availability{'?' if asked else ''}{asked}", None)
 

@@ -1,4 +1,4 @@
-"""Which version each sampler process has applied, by the files that they keep locked."""
+"""Finds the version that each sampler process has applied, by the files that they keep locked."""
 
 import contextlib
 import fcntl
@@ -12,7 +12,7 @@ from ensemble.candidate_sampler.live.change_log import FOLLOWERS
 
 @dataclass(frozen=True)
 class Applied:
-    """What one living sampler process has applied."""
+    """The version that one living sampler process has applied."""
 
     release: str
     instance: str

@@ -1,4 +1,4 @@
-"""What a shop says of its stock: taken in order of versions, kept, applied by the samplers, acknowledged.
+"""The changes of a shop's stock: taken in order of versions, kept, applied by the samplers, acknowledged.
 
 Changes that arrive within a quarter of a second become one version of the samplers and of the gateway: each
 new version is a new key in Triton's response cache.

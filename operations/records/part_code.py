@@ -1,4 +1,4 @@
-"""What a release holds for each further part: its modules, and those of the sampler's arrays that it reads.
+"""The files of a release for each further part: its modules, and those of the sampler's arrays that it reads.
 
 Each part has its own copy, because Triton brings a part's folder from an object store by itself.
 """

@@ -39,7 +39,7 @@ PartNumber = Annotated[int, Field(ge=1, le=MOST_PARTS)]
 
 
 class Entry(BaseModel, extra="forbid", strict=True):
-    """Whether an item is available; null: the store has what the whole shop has."""
+    """States whether an item is available; null: the store has what the whole shop has."""
 
     item_id: str
     store_id: str = WHOLE_SHOP

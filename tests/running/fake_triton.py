@@ -59,7 +59,7 @@ class Asked:
         return hashlib.sha256(b"".join(texts)).hexdigest().encode()
 
     def _digest_of_list(self, query: int) -> bytes:
-        """As ensemble/item_lists/digest.py defines it; numbers are bytes already."""
+        """The digest that ensemble/item_lists/digest.py defines; numbers are bytes already."""
         written = b""
         for name in LIST_INPUTS:
             row = [value for value in self.ids.get(name, [[]] * self.queries)[query] if value]

@@ -200,7 +200,7 @@ def test_the_stock_survives_restarts(shop: Shop, how: signal.Signals) -> None:
 
 
 def test_a_sampler_that_ended_is_not_waited_for(shop: Shop) -> None:
-    """Its file lost its lock, and is removed."""
+    """The file of the dead process lost its lock, and is removed."""
     left = shop.folder / "live" / FOLLOWERS / "left.json"
     left.write_text('{"release": "1", "model_instance": "x", "version": 0}')
     (item,) = shop.items()[:1]

@@ -33,7 +33,7 @@ Kind = Literal["purchase", "returned"]
 
 @dataclass(frozen=True, slots=True)
 class EventsStatus:
-    """What became of the events of one recommender.
+    """Counts what became of the events of one recommender.
 
     Attributes:
         buffered: wait to be acknowledged.

@@ -1,4 +1,4 @@
-"""What a shop tells of its stock, as bodies of the gateway's `PUT /v1/availability`."""
+"""Changes of a shop's stock, as bodies of the gateway's `PUT /v1/availability`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_PARTS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether an item is available; None: the store has what the whole shop has.
+    """States whether an item is available; None: the store has what the whole shop has.
 
     Without `store_id` it is about the whole shop.
     """

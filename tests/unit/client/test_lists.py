@@ -25,7 +25,7 @@ class Gateway(FakeShop):
 
 
 def test_a_list_is_asked_in_json() -> None:
-    """What is left out is not sent. Reasons of newer servers are ignored."""
+    """Arguments that are left out are not sent. Reasons of newer servers are ignored."""
     shop = Gateway({"lists": [{"label": None, "release": 7, "items": [ITEM]}]})
     with Recommender(transport=shop) as recommender:
         found = recommender.together("milk", limit=3, exclude=["tea"])

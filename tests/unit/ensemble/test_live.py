@@ -1,4 +1,4 @@
-"""What is forbidden now: a table by row, and the thread that follows the log."""
+"""Forbidden items: a table by row, and the thread that follows the log."""
 
 import json
 from pathlib import Path

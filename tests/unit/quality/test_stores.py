@@ -1,4 +1,4 @@
-"""What asking with the store adds, worked out by hand."""
+"""Figures of asking with the store, worked out by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What sells in each store: shares, lists and closed assortments, worked out by hand."""
+"""Sales of each store: shares, lists and closed assortments, worked out by hand."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -91,7 +91,7 @@ def test_an_acknowledgement_waits_for_the_samplers_and_tells_the_gateway_afterwa
 def test_a_sampler_that_is_late_changes_the_key_once_more(
     start: Callable[[], Stock], told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it answered meanwhile lies in the cache under the first key."""
+    """The sampler's late answers lie in the cache under the first key."""
     monkeypatch.setattr(module, "APPLIED_S", 0.05)
     stock, sampler = start(), Sampler(tmp_path, 0)
     done = stock.put(5, gone("milk")).result(WAIT_S)

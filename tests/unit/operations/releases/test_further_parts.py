@@ -98,7 +98,7 @@ def test_tensors_that_nobody_needs_are_not_asked_for(repository: Repository, tmp
 
 @folder_only
 def test_a_part_whose_code_has_changed_is_not_published(repository: Repository, tmp_path: Path) -> None:
-    """Its golden answers were made by other code."""
+    """Golden answers that were made by other code prove nothing."""
     contract = ContractRecord.of(read_contract())
     run = make_run(tmp_path / "run", 3, contract=contract, part_code={ITEM_LISTS: "0" * 64})
     with pytest.raises(CestaError, match="item_lists was changed since the export"):
