@@ -69,7 +69,7 @@ def test_a_serving_image_holds_nothing_of_the_offline_floors(image: Path) -> Non
         assert copied == ["deploy/gateway"]
         return
     assert {"operations", "ensemble", "client"} <= {*copied}
-    assert re.findall(r"'\.\[(.+)\]'", image.read_text()) == ["stores"]
+    assert re.findall(r"'\.\[(.+)\]'", image.read_text()) == ["stores,redis"]
 
 
 def test_no_serving_image_can_copy_the_offline_floors() -> None:
