@@ -185,11 +185,12 @@ test-client:  ## the client's tests with nothing but its own dependencies, on an
 	$(CLIENT)/$(PIP) install --quiet --constraint constraints.txt ./client pytest pytest-timeout hypothesis
 	$(CLIENT)/bin/python -m pytest -p no:cacheprovider tests/unit/client
 
-# No torch: Python 3.12 serves what $(APP) has built. Tests that train are left out, and those that run alone: times and memory
-# are measured on one Python. Buckets, proxies and mixed contracts take minutes and are alike on every Python.
+# No torch: Python 3.12 serves what $(APP) has built. What another Python can change is tested: compiled kernels, the stub, the
+# backends, the client and etl. Tests that train are left out, and those that run alone: times and memory are measured on one.
 OTHER := artifacts/python-3.12
-OTHER_TESTS := tests/serving tests/unit/client tests/unit/receipts tests/unit/test_etl.py tests/unit/operations/server
-OTHER_TESTS += $(addprefix --ignore=tests/serving/test_,odd_places.py s3.py gs.py contracts_live.py)
+OTHER_TESTS := tests/unit/client tests/unit/test_etl.py tests/unit/operations/server tests/serving/onnx_backend
+OTHER_TESTS += $(addprefix tests/serving/test_,arbitrary_requests.py digest_live.py events_live.py explain_live.py lists_live.py \
+	parity.py promotion.py server.py shared_kernels.py stock_live.py)
 
 test-python: install $(MOTO)/.installed slice  ## the tests of serving, etl and the client on Python 3.12
 	@python=$$($(PREFLIGHT) --find 3.12) && $(MAKE) --no-print-directory install PYTHON=$$python SERVING_PYTHON= \
