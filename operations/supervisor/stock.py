@@ -17,8 +17,8 @@ from pydantic import BaseModel, Field, model_validator
 
 from ensemble.candidate_sampler.blanks import trimmed
 from ensemble.candidate_sampler.live.change_log import AVAILABLE, GONE, UNSAID, WHOLE_SHOP
-from ensemble.candidate_sampler.query import MAX_ID_BYTES
 from operations.errors import CestaError
+from operations.events.event import MAX_ID_BYTES
 from operations.gateway.link import admin_token
 from operations.gateway.live_key import tell_live_key
 from operations.live.stock import MOST_VERSION, Acknowledged, NotKept, OlderVersion, Part, Stock
