@@ -51,6 +51,7 @@ ELSEWHERE = {  # the beginning of a command → why it is not tried here
     "cesta build": "test_build.py",
     "cesta demo": "the same program as `make demo`",
     "cesta etl": "tests of etl",
+    "cesta events import": "test_event_files.py",
     "cesta explain": "test_explanations.py",
     "cesta evaluate": "tests of the evaluation",
     "cesta publish": "test_publish.py",
