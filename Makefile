@@ -189,8 +189,8 @@ test-client:  ## the client's tests with nothing but its own dependencies, on an
 # backends, the client and etl. Tests that train are left out, and those that run alone: times and memory are measured on one.
 OTHER := artifacts/python-3.12
 OTHER_TESTS := tests/unit/client tests/unit/test_etl.py tests/unit/operations/server tests/serving/onnx_backend
-OTHER_TESTS += $(addprefix tests/serving/test_,arbitrary_requests.py digest_live.py events_live.py explain_live.py lists_live.py \
-	parity.py promotion.py server.py shared_kernels.py stock_live.py)
+OTHER_TESTS += $(addprefix tests/serving/test_,arbitrary_requests.py digest_live.py lists_live.py parity.py promotion.py server.py \
+	shared_kernels.py)
 
 test-python: install $(MOTO)/.installed slice  ## the tests of serving, etl and the client on Python 3.12
 	@python=$$($(PREFLIGHT) --find 3.12) && $(MAKE) --no-print-directory install PYTHON=$$python SERVING_PYTHON= \
