@@ -64,7 +64,9 @@ def test_a_program_that_is_told_to_end_takes_its_server_along(tmp_path: Path) ->
         "stop_on_sigterm()\n"
         "command = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
         f"with MarkedProcesses(command, {{}}, pathlib.Path({str(tmp_path)!r})) as server:\n"
-        "    print(*server.pids(), flush=True)\n"
+        "    while not (pids := server.pids()):\n"  # it has just begun
+        "        time.sleep(0.01)\n"
+        "    print(*pids, flush=True)\n"
         "    time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as running:
