@@ -55,7 +55,7 @@ def shared(release: Path, folder: Path) -> Path:
 
 
 def digest_of(package: Path) -> str:
-    """Of the names and texts of all Python files."""
+    """Return the digest of the names and texts of all Python files."""
     digest = hashlib.sha256()
     for file in _code(package):
         digest.update(f"{file.relative_to(package)}\0{file.stat().st_size}\0".encode() + file.read_bytes())

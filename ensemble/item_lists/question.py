@@ -26,7 +26,7 @@ class BadQuestion(ValueError):  # noqa: N818 - named for what the caller did
 
 @dataclass(frozen=True)
 class Question:
-    """Which list is wanted, in rows."""
+    """A wanted list, in rows."""
 
     kind: str
     item: int = 0  # 0: unknown

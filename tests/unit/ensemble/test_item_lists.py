@@ -60,7 +60,7 @@ def listed(lists: ItemLists, **inputs: str | int | list[str]) -> list[str]:
 
 
 def test_popular_items_come_by_their_sales(arrays: ListArrays) -> None:
-    """Of the whole period, or of the last 28 days; what was not sold then is not listed."""
+    """The sales are of the whole period or of the last 28 days. Items without any are not listed."""
     lists = ItemLists(arrays)
     assert listed(lists, kind="popular") == ["bread", "milk", "butter", "oat milk", "tea"]
     assert listed(lists, kind="popular", days=28) == ["butter", "bread", "milk"]

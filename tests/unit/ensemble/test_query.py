@@ -150,7 +150,7 @@ def test_an_illegal_query_is_refused_with_value_and_limit(request_: dict[str, ob
 
 
 def test_a_query_may_have_more() -> None:
-    """What is unknown has no effect and is told; without any known item, no item is asked for."""
+    """Unknown names have no effect and are told. Without any known item, no item is asked for."""
     query = SHOP.query(
         store_id=[b"12"],
         exclude_categories=[b"drinks ", b"Wine"],

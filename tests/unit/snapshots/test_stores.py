@@ -66,7 +66,7 @@ def test_baskets_from_the_end_on_are_not_counted() -> None:
 
 
 def test_what_was_not_sold_lately_leaves_the_list() -> None:
-    """Of two days, the baskets of days 2 and 3 and that of day 1 remain."""
+    """Within two days, the baskets of days 2 and 3 and that of day 1 remain."""
     assert set(shares(count(end=2, days=0.5), 1)) == set()
     assert set(shares(count(end=2, days=0.5), 2)) == {2, 3}
 

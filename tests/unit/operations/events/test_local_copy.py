@@ -70,3 +70,4 @@ def test_a_copy_goes_on_after_a_fault_that_nobody_foresaw(tmp_path: Path) -> Non
 
     with LocalCopy(open_shared, tmp_path / "copy") as copy:
         await_(lambda: copy.position == 1)
+    assert len(opened) == 2

@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,5 +120,7 @@ def test_it_ends_when_nobody_asks(repository: Repository) -> None:
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
             thread.join(30)
-    while explanations._process:  # the timer found it busy, and another one waits
+    deadline = time.monotonic() + 30
+    while explanations._process and time.monotonic() < deadline:  # the timer found it busy; another one waits
         threading.Event().wait(0.01)
+    assert explanations._process is None
